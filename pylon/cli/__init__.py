@@ -1,0 +1,1 @@
+"""Doors for people: one file a command group."""

@@ -1,0 +1,97 @@
+"""Every error Pylon raises on purpose.
+
+    PylonError
+    ├── UsageError            a command was called wrongly                              exit 2
+    ├── SetupError            no home, no key, a broken config file, wrong permissions  exit 3
+    │   └── HomeBusyError     another process owns this PYLON_HOME
+    ├── UnreachableError      no relay, no node or no provider answers                  exit 4
+    ├── JobsFailedError       some jobs of a run got no answer                          exit 5
+    ├── WireError             something from the network is not what it must be         exit 1
+    │   ├── MalformedError    bytes, JSON or fields that break the standard
+    │   ├── SignatureError    an event's id or signature does not hold
+    │   ├── DecryptionError   a payload that is not for us, or was tampered with
+    │   └── TooLargeError     over a limit that is known beforehand
+    ├── RelayError            a relay refused or closed something                       exit 4
+    ├── EngineError           a model did not answer                                    exit 1
+    │   ├── ModelError        no such model, or its files do not load
+    │   ├── PromptError       a prompt that this model cannot take
+    │   └── EngineFailedError the inference child died, stalled or sent garbage
+    └── MoneyError            an amount, an invoice or a wallet                         exit 1
+
+The message says what happened and what it means; `hint` says what to do next. No message holds a secret, a
+prompt or an answer.
+"""
+
+
+class PylonError(Exception):
+    """Base of all. `hint` is one sentence that tells the reader what to do next, or empty."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(PylonError):
+    exit_code = 2
+
+
+class SetupError(PylonError):
+    exit_code = 3
+
+
+class HomeBusyError(SetupError):
+    pass
+
+
+class UnreachableError(PylonError):
+    exit_code = 4
+
+
+class JobsFailedError(PylonError):
+    exit_code = 5
+
+
+class WireError(PylonError):
+    pass
+
+
+class MalformedError(WireError):
+    pass
+
+
+class SignatureError(WireError):
+    pass
+
+
+class DecryptionError(WireError):
+    pass
+
+
+class TooLargeError(WireError):
+    pass
+
+
+class RelayError(PylonError):
+    exit_code = 4
+
+
+class EngineError(PylonError):
+    pass
+
+
+class ModelError(EngineError):
+    pass
+
+
+class PromptError(EngineError):
+    pass
+
+
+class EngineFailedError(EngineError):
+    pass
+
+
+class MoneyError(PylonError):
+    pass

@@ -1,0 +1,1 @@
+"""Models on this machine: engines behind one protocol, in a child process."""

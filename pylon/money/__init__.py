@@ -1,0 +1,1 @@
+"""Amounts, invoices, wallets, accounts and the ledger."""

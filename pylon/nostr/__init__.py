@@ -1,0 +1,1 @@
+"""Nostr: keys, signed events, encryption, one relay connection, and the pool of them."""

@@ -1,0 +1,179 @@
+"""NIP-01 events: strict parsing of what the network sends, ids and signatures.
+
+An `Event` that exists has the right shape; whether its id and signature hold is said by `verify`. Parsing and
+verifying are apart because most events can be dropped (already seen, not for us) before the costly step.
+
+Source: NIP-01 "Events and signatures".
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import coincurve
+import orjson
+
+from pylon.errors import MalformedError, SignatureError
+
+MAX_TAGS = 5_000
+MAX_KIND = 65_535
+# Larger integers change their value in JavaScript peers, so their ids would differ from ours.
+MAX_TIMESTAMP = 2**53 - 1
+
+_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+_HEX128 = re.compile(r"[0-9a-f]{128}\Z")
+
+type Tag = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """What an author wants to say, before it is signed (`keys.SecretKey.sign`). Times are Unix seconds."""
+
+    kind: int
+    content: str = ""
+    tags: tuple[Tag, ...] = ()
+    created_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A NIP-01 event. `id` and `pubkey` are 64, `sig` 128 lower-case hexadecimal characters."""
+
+    id: str
+    pubkey: str
+    created_at: int
+    kind: int
+    tags: tuple[Tag, ...]
+    content: str
+    sig: str
+
+    def tag(self, name: str) -> str | None:
+        """The first value of the first tag of that name."""
+        return next(self.tag_values(name), None)
+
+    def tag_values(self, name: str) -> Iterator[str]:
+        """The first value of every tag of that name."""
+        return (tag[1] for tag in self.tags if len(tag) > 1 and tag[0] == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as NIP-01 writes it."""
+        return {
+            "id": self.id,
+            "pubkey": self.pubkey,
+            "created_at": self.created_at,
+            "kind": self.kind,
+            "tags": self.tags,
+            "content": self.content,
+            "sig": self.sig,
+        }
+
+    def to_json(self) -> bytes:
+        """The event as one line of JSON."""
+        return orjson.dumps(self.to_dict())
+
+
+def is_hex64(value: object) -> bool:
+    """Whether this is an id or public key as NIP-01 writes them."""
+    return isinstance(value, str) and _HEX64.match(value) is not None
+
+
+def event_id(pubkey: str, created_at: int, kind: int, tags: Iterable[Tag], content: str) -> bytes:
+    """The 32-byte id: sha256 of the canonical serialization.
+
+    Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates).
+    """
+    try:
+        serialized = orjson.dumps((0, pubkey, created_at, kind, tuple(tags), content))
+    except (TypeError, ValueError) as error:
+        raise MalformedError("an event holds text that is not valid Unicode") from error
+    return hashlib.sha256(serialized).digest()
+
+
+def parse_event(raw: object) -> Event:
+    """An event from a decoded JSON value.
+
+    Unknown fields are dropped. Raises `MalformedError` when a field is absent, of another type, or out of range.
+    """
+    if not isinstance(raw, dict):
+        raise MalformedError("an event must be a JSON object")
+    id_, pubkey, sig = raw.get("id"), raw.get("pubkey"), raw.get("sig")
+    created_at, kind, content = raw.get("created_at"), raw.get("kind"), raw.get("content")
+    if not (isinstance(id_, str) and _HEX64.match(id_)):
+        raise MalformedError("event id must be 64 lower-case hex characters")
+    if not (isinstance(pubkey, str) and _HEX64.match(pubkey)):
+        raise MalformedError("event pubkey must be 64 lower-case hex characters")
+    if not (isinstance(sig, str) and _HEX128.match(sig)):
+        raise MalformedError("event sig must be 128 lower-case hex characters")
+    # `type(…) is int`: JSON's true and false are ints to isinstance.
+    if type(created_at) is not int or not 0 <= created_at <= MAX_TIMESTAMP:
+        raise MalformedError("event created_at must be a Unix time in whole seconds")
+    if type(kind) is not int or not 0 <= kind <= MAX_KIND:
+        raise MalformedError("event kind must be an integer from 0 to 65535")
+    if not isinstance(content, str):
+        raise MalformedError("event content must be a string")
+    return Event(id_, pubkey, created_at, kind, _parse_tags(raw.get("tags")), content, sig)
+
+
+def _parse_tags(raw: object) -> tuple[Tag, ...]:
+    if not isinstance(raw, list):
+        raise MalformedError("event tags must be a list")
+    if len(raw) > MAX_TAGS:
+        raise MalformedError(f"an event may have at most {MAX_TAGS} tags")
+    tags: list[Tag] = []
+    for item in raw:
+        if not isinstance(item, list) or not item:
+            raise MalformedError("an event tag must be a list of one or more strings")
+        for value in item:
+            if not isinstance(value, str):
+                raise MalformedError("an event tag must hold strings only")
+        tags.append(tuple(item))
+    return tuple(tags)
+
+
+def loads_event(data: bytes | str) -> Event:
+    """An event from JSON text. Raises `MalformedError`."""
+    try:
+        raw = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("an event is not valid JSON") from error
+    return parse_event(raw)
+
+
+def verify(event: Event) -> None:
+    """Checks id and signature (BIP-340). Raises `SignatureError`."""
+    digest = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
+    if digest.hex() != event.id:
+        raise SignatureError("event id is not the hash of the event")
+    try:
+        key = coincurve.PublicKeyXOnly(bytes.fromhex(event.pubkey))
+        valid = key.verify(bytes.fromhex(event.sig), digest)
+    except ValueError as error:
+        raise SignatureError("event pubkey is not a point of the curve") from error
+    if not valid:
+        raise SignatureError("event signature does not hold")
+
+
+def is_replaceable(kind: int) -> bool:
+    """Only the newest event of a key and kind counts (NIP-01 "Kinds")."""
+    return kind in (0, 3) or 10_000 <= kind < 20_000
+
+
+def is_ephemeral(kind: int) -> bool:
+    """Relays pass it on and keep nothing (NIP-01 "Kinds")."""
+    return 20_000 <= kind < 30_000
+
+
+def is_addressable(kind: int) -> bool:
+    """Only the newest event of a key, kind and `d` tag counts (NIP-01 "Kinds")."""
+    return 30_000 <= kind < 40_000
+
+
+def expiration(event: Event) -> int | None:
+    """When the event ends, Unix seconds (NIP-40), or None when it never does or does not say it legibly."""
+    value = event.tag("expiration")
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 16:
+        return None
+    return int(value)

@@ -1,0 +1,220 @@
+"""What clients and relays say to each other over the websocket (NIP-01, NIP-42, NIP-45), one value a message.
+
+Parsing is strict on what we act on and decodes each frame once. A message type that is not listed here is
+`Unknown`: new ones appear, and an unknown one is no reason to hang up.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pylon.errors import MalformedError
+from pylon.nostr.event import Event, parse_event
+from pylon.nostr.filter import Filter, parse_filter
+
+MAX_SUBSCRIPTION_ID = 64
+MAX_FILTERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EventMessage:
+    """`["EVENT", …]`: from a client a publication, `subscription` empty; from a relay an answer to a REQ."""
+
+    event: Event
+    subscription: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Req:
+    """`["REQ", id, filter…]` from a client."""
+
+    subscription: str
+    filters: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`["COUNT", id, filter…]` from a client (NIP-45)."""
+
+    subscription: str
+    filters: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CountResult:
+    """`["COUNT", id, {"count": n}]` from a relay (NIP-45)."""
+
+    subscription: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """`["CLOSE", id]` from a client."""
+
+    subscription: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthChallenge:
+    """`["AUTH", challenge]` from a relay (NIP-42)."""
+
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """`["AUTH", event]` from a client: a signed kind 22242 (NIP-42)."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """`["OK", event id, accepted, message]` from a relay. The message starts with a machine-readable word."""
+
+    event_id: str
+    accepted: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Eose:
+    """`["EOSE", id]` from a relay: what was stored has been sent, what follows is live."""
+
+    subscription: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """`["CLOSED", id, message]` from a relay: it ended the subscription."""
+
+    subscription: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """`["NOTICE", text]` from a relay, for people."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A well-formed message of a type that is not known here."""
+
+    kind: str
+
+
+type ClientMessage = EventMessage | Req | Count | Close | Auth | Unknown
+type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge | CountResult | Unknown
+
+
+def encode(message: ClientMessage | RelayMessage) -> str:
+    """The websocket text frame."""
+    return orjson.dumps(_to_list(message)).decode()
+
+
+def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
+    match message:
+        case EventMessage(event, ""):
+            return ["EVENT", event.to_dict()]
+        case EventMessage(event, subscription):
+            return ["EVENT", subscription, event.to_dict()]
+        case Req(subscription, filters):
+            return ["REQ", subscription, *(f.to_dict() for f in filters)]
+        case Count(subscription, filters):
+            return ["COUNT", subscription, *(f.to_dict() for f in filters)]
+        case CountResult(subscription, count):
+            return ["COUNT", subscription, {"count": count}]
+        case Close(subscription):
+            return ["CLOSE", subscription]
+        case AuthChallenge(challenge):
+            return ["AUTH", challenge]
+        case Auth(event):
+            return ["AUTH", event.to_dict()]
+        case Ok(event_id, accepted, text):
+            return ["OK", event_id, accepted, text]
+        case Eose(subscription):
+            return ["EOSE", subscription]
+        case Closed(subscription, text):
+            return ["CLOSED", subscription, text]
+        case Notice(text):
+            return ["NOTICE", text]
+        case Unknown(kind):
+            return [kind]
+
+
+def parse_client_message(frame: str | bytes) -> ClientMessage:
+    """What a client sent. Raises `MalformedError`."""
+    kind, items = _split(frame)
+    match kind:
+        case "EVENT":
+            return EventMessage(parse_event(_only(kind, items)))
+        case "REQ" | "COUNT":
+            if len(items) < 2:
+                raise MalformedError(f"{kind} needs a subscription id and at least one filter")
+            if len(items) > 1 + MAX_FILTERS:
+                raise MalformedError(f"{kind} may hold at most {MAX_FILTERS} filters")
+            filters = tuple(parse_filter(item) for item in items[1:])
+            subscription = _subscription(items[0])
+            return Req(subscription, filters) if kind == "REQ" else Count(subscription, filters)
+        case "CLOSE":
+            return Close(_subscription(_only(kind, items)))
+        case "AUTH":
+            return Auth(parse_event(_only(kind, items)))
+        case _:
+            return Unknown(kind[:40])
+
+
+def parse_relay_message(frame: str | bytes) -> RelayMessage:
+    """What a relay sent. Raises `MalformedError`."""
+    kind, items = _split(frame)
+    match kind, items:
+        case "EVENT", [subscription, event, *_]:
+            return EventMessage(parse_event(event), _subscription(subscription))
+        case "OK", [str(event_id), bool(accepted), *rest]:
+            return Ok(event_id, accepted, _text(rest))
+        case "EOSE", [subscription, *_]:
+            return Eose(_subscription(subscription))
+        case "CLOSED", [subscription, *rest]:
+            return Closed(_subscription(subscription), _text(rest))
+        case "NOTICE", rest:
+            return Notice(_text(rest))
+        case "AUTH", [str(challenge), *_]:
+            return AuthChallenge(challenge)
+        case "COUNT", [subscription, {"count": int(count)}, *_]:
+            return CountResult(_subscription(subscription), count)
+        case (("EVENT" | "OK" | "EOSE" | "CLOSED" | "AUTH" | "COUNT"), _):
+            raise MalformedError(f"a relay's {kind} message has the wrong fields")
+        case _:
+            return Unknown(kind[:40])
+
+
+def _split(frame: str | bytes) -> tuple[str, list[Any]]:
+    try:
+        raw = orjson.loads(frame)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise MalformedError("a message is not valid JSON") from error
+    if not isinstance(raw, list) or not raw or not isinstance(raw[0], str):
+        raise MalformedError("a message must be a list that starts with its type")
+    return raw[0], raw[1:]
+
+
+def _only(kind: str, items: list[Any]) -> Any:
+    if len(items) != 1:
+        raise MalformedError(f"{kind} takes exactly one value")
+    return items[0]
+
+
+def _subscription(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_SUBSCRIPTION_ID:
+        raise MalformedError(f"a subscription id is 1 to {MAX_SUBSCRIPTION_ID} characters")
+    return value
+
+
+def _text(rest: list[Any]) -> str:
+    # Relays leave it out, or put something else there; it is for reading only, so it is bounded, not refused.
+    return rest[0][:1_000] if rest and isinstance(rest[0], str) else ""

@@ -1,0 +1,148 @@
+"""NIP-44 version 2: authenticated encryption between two keys, lengths hidden by padding.
+
+Plaintexts of 65,536 bytes and more take the extended length prefix (NIP-44 "Encryption", step 3): two zero
+bytes and a 32-bit length in place of the 16-bit one.
+"""
+
+import base64
+import binascii
+import hmac
+import os
+import struct
+from collections import OrderedDict
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from pylon.errors import DecryptionError, MalformedError, TooLargeError
+from pylon.nostr.keys import SecretKey
+
+MAX_PLAINTEXT = 16 * 1024 * 1024
+_SHORT_MAX = 0xFFFF
+_MIN_PAYLOAD_BYTES = 1 + 32 + (2 + 32) + 32
+_CURVE = ec.SECP256K1()
+
+
+def conversation_key(secret: SecretKey, peer: str) -> bytes:
+    """The 32 bytes both sides derive: HKDF-extract of the ECDH point's x. Raises `MalformedError`.
+
+    `cryptography` does the key agreement because its implementation is constant time; coincurve's
+    multiplication of a point is not.
+    """
+    try:
+        point = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, b"\x02" + bytes.fromhex(peer))
+        private = ec.derive_private_key(int.from_bytes(secret.secret_bytes), _CURVE)
+        shared = private.exchange(ec.ECDH(), point)
+    except (ValueError, InvalidKey) as error:
+        raise MalformedError("this public key is not a point of the curve") from error
+    return hmac.digest(b"nip44-v2", shared, "sha256")
+
+
+class ConversationKeys:
+    """Conversation keys of one secret key, the most recently used kept: an agreement costs about a millisecond."""
+
+    def __init__(self, secret: SecretKey, capacity: int = 10_000) -> None:
+        self._secret = secret
+        self._capacity = capacity
+        self._keys: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, peer: str) -> bytes:
+        """The key for this public key. Raises `MalformedError`."""
+        key = self._keys.get(peer)
+        if key is None:
+            key = self._keys[peer] = conversation_key(self._secret, peer)
+            if len(self._keys) > self._capacity:
+                self._keys.popitem(last=False)
+        else:
+            self._keys.move_to_end(peer)
+        return key
+
+    def encrypt(self, peer: str, plaintext: bytes) -> str:
+        """Encrypts for the peer. Raises `TooLargeError`, `MalformedError`."""
+        return encrypt(self.get(peer), plaintext)
+
+    def decrypt(self, peer: str, payload: str) -> bytes:
+        """Decrypts what the peer sent, or what we sent to it. Raises `DecryptionError`, `MalformedError`."""
+        return decrypt(self.get(peer), payload)
+
+
+def padded_length(length: int) -> int:
+    """The bytes that a plaintext of `length` bytes is padded to (NIP-44 "Padding")."""
+    if length <= 32:
+        return 32
+    next_power = 1 << (length - 1).bit_length()
+    chunk = 32 if next_power <= 256 else next_power // 8
+    return chunk * ((length - 1) // chunk + 1)
+
+
+def payload_length(length: int) -> int:
+    """The base64 characters that a plaintext of `length` bytes becomes: to see beforehand what fits an event."""
+    prefix = 2 if length <= _SHORT_MAX else 6
+    return 4 * ((1 + 32 + prefix + padded_length(length) + 32 + 2) // 3)
+
+
+def encrypt(key: bytes, plaintext: bytes, *, nonce: bytes | None = None) -> str:
+    """The base64 payload. `nonce` is 32 random bytes unless a test vector fixes it. Raises `TooLargeError`."""
+    length = len(plaintext)
+    if not 1 <= length <= MAX_PLAINTEXT:
+        raise TooLargeError(f"NIP-44 takes 1 to {MAX_PLAINTEXT} bytes, this is {length}")
+    nonce = os.urandom(32) if nonce is None else nonce
+    prefix = struct.pack(">H", length) if length <= _SHORT_MAX else struct.pack(">HI", 0, length)
+    padded = prefix + plaintext + bytes(padded_length(length) - length)
+    cipher_key, cipher_nonce, mac_key = _message_keys(key, nonce)
+    ciphertext = _chacha20(cipher_key, cipher_nonce, padded)
+    mac = hmac.digest(mac_key, nonce + ciphertext, "sha256")
+    return base64.b64encode(b"\x02" + nonce + ciphertext + mac).decode("ascii")
+
+
+def decrypt(key: bytes, payload: str) -> bytes:
+    """The plaintext of a payload. Raises `DecryptionError` for anything that this key did not make."""
+    if payload.startswith("#"):
+        raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
+    try:
+        data = base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DecryptionError("this payload is not base64") from error
+    if len(data) < _MIN_PAYLOAD_BYTES:
+        raise DecryptionError("this payload is too short for NIP-44")
+    if data[0] != 2:
+        raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
+    nonce, ciphertext, mac = data[1:33], data[33:-32], data[-32:]
+    cipher_key, cipher_nonce, mac_key = _message_keys(key, nonce)
+    # The code is checked before anything is decrypted, and in constant time.
+    if not hmac.compare_digest(hmac.digest(mac_key, nonce + ciphertext, "sha256"), mac):
+        raise DecryptionError("this payload was not made with this key")
+    return _unpad(_chacha20(cipher_key, cipher_nonce, ciphertext))
+
+
+def _unpad(padded: bytes) -> bytes:
+    length = int.from_bytes(padded[:2])
+    prefix = 2
+    if length == 0:
+        if len(padded) < 6:
+            raise DecryptionError("this payload's padding is wrong")
+        length = int.from_bytes(padded[2:6])
+        prefix = 6
+        if length <= _SHORT_MAX:
+            raise DecryptionError("this payload's padding is wrong")
+    if len(padded) != prefix + padded_length(length) or padded.count(0, prefix + length) != len(padded) - (
+        prefix + length
+    ):
+        raise DecryptionError("this payload's padding is wrong")
+    return padded[prefix : prefix + length]
+
+
+def _message_keys(key: bytes, nonce: bytes) -> tuple[bytes, bytes, bytes]:
+    # HKDF-expand (RFC 5869) to 76 bytes: ChaCha20 key, ChaCha20 nonce, HMAC key.
+    block = hmac.digest(key, nonce + b"\x01", "sha256")
+    second = hmac.digest(key, block + nonce + b"\x02", "sha256")
+    third = hmac.digest(key, second + nonce + b"\x03", "sha256")
+    expanded = block + second + third
+    return expanded[:32], expanded[32:44], expanded[44:76]
+
+
+def _chacha20(key: bytes, nonce: bytes, data: bytes) -> bytes:
+    # `cryptography` takes the 32-bit block counter in front of the 96-bit nonce of RFC 8439.
+    return Cipher(ChaCha20(key, bytes(4) + nonce), mode=None).encryptor().update(data)

@@ -1,0 +1,1 @@
+"""The service provider: admit, queue, run, publish, get paid."""

@@ -1,0 +1,1 @@
+"""A small Nostr relay to run oneself."""

@@ -1,0 +1,199 @@
+"""One SQLite file: write-ahead log, one writer, one reader, migrations per room.
+
+Rooms keep their tables in the same file so that one transaction can hold a step of a job and its money.
+Every room gives its `Schema`; its migrations are counted apart from those of other rooms.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiosqlite
+
+from pylon.errors import SetupError
+
+# "PYLN": lets `file` and us tell this database from any other.
+APPLICATION_ID = 0x50594C4E
+
+type Row = sqlite3.Row
+type Values = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one room. `migrations[n]` is SQL that leads from version n to n + 1; append only."""
+
+    room: str
+    migrations: tuple[str, ...]
+
+
+class Transaction:
+    """What may be done inside `Database.transaction`."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, values: Values = ()) -> int:
+        """Runs one statement; the number of rows it changed."""
+        cursor = await self._connection.execute(sql, values)
+        return cursor.rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Runs one statement for each row of values."""
+        await self._connection.executemany(sql, rows)
+
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
+        """The rows, as this transaction sees them."""
+        return list(await self._connection.execute_fetchall(sql, values))
+
+    async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
+        """The first row, as this transaction sees it."""
+        rows = await self.fetch_all(sql, values)
+        return rows[0] if rows else None
+
+
+class Database:
+    """An open database. Reads see the last committed state, never a transaction that is still open."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self.path = path
+        self._writer = writer
+        self._reader = reader
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        schemas: Iterable[Schema],
+        *,
+        label: str = "",
+        durability: Literal["NORMAL", "FULL"] = "FULL",
+    ) -> "Database":
+        """Opens or creates the file (mode 0600) and brings its tables up to date.
+
+        `label` is written into a new file and must equal the label of an old one: a database of one network
+        is never opened for another. With `NORMAL` the last commits may be lost with the power, never by a
+        crash of the process. Raises `SetupError`.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        writer = await _connect(path, durability)
+        try:
+            reader = await _connect(path, durability)
+        except BaseException:
+            await writer.close()
+            raise
+        database = cls(path, writer, reader)
+        try:
+            await database._claim(label)
+            for schema in schemas:
+                await database._migrate(schema)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Closes both connections; what was committed stays."""
+        async with self._turn:
+            await self._reader.close()
+            await self._writer.close()
+
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
+        """The rows of the last committed state."""
+        return list(await self._reader.execute_fetchall(sql, values))
+
+    async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
+        """The first row of the last committed state."""
+        rows = await self.fetch_all(sql, values)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One write transaction: committed when the block ends, undone when it raises. One runs at a time."""
+        async with self._turn:
+            await self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(self._writer)
+            except BaseException:
+                # A cancelled task must not leave the connection inside a transaction.
+                await asyncio.shield(self._writer.rollback())
+                raise
+            await asyncio.shield(self._writer.commit())
+
+    async def _claim(self, label: str) -> None:
+        async with self.transaction() as tx:
+            row = await tx.fetch_one("PRAGMA application_id")
+            tables = await tx.fetch_one("SELECT count(*) FROM sqlite_schema")
+            if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
+                await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+                await tx.execute(
+                    "CREATE TABLE schema_version (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT"
+                )
+                await tx.execute("INSERT INTO meta VALUES ('label', ?)", (label,))
+                return
+            if row is None or row[0] != APPLICATION_ID:
+                raise SetupError(f"{self.path} is not a Pylon database", hint="Move the file away and start again.")
+            found = await tx.fetch_one("SELECT value FROM meta WHERE name = 'label'")
+            if found is None or found[0] != label:
+                raise SetupError(
+                    f"{self.path} belongs to {found[0] if found else 'nothing'!r}, not to {label!r}",
+                    hint="Every network has a folder of its own: check which one was copied where.",
+                )
+
+    async def _migrate(self, schema: Schema) -> None:
+        row = await self.fetch_one("SELECT version FROM schema_version WHERE room = ?", (schema.room,))
+        version = row[0] if row else 0
+        if version > len(schema.migrations):
+            raise SetupError(
+                f"{self.path} was written by a newer Pylon ({schema.room} {version})",
+                hint="Install that version again, or move the file away.",
+            )
+        for number in range(version, len(schema.migrations)):
+            async with self.transaction() as tx:
+                for statement in _statements(schema.migrations[number]):
+                    await tx.execute(statement)
+                await tx.execute(
+                    "INSERT INTO schema_version VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
+                    (schema.room, number + 1),
+                )
+
+
+async def _connect(path: Path, durability: str) -> aiosqlite.Connection:
+    # No isolation level: transactions begin and end where this module says, not where sqlite3 guesses.
+    connection = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {durability}",
+            "foreign_keys = ON",
+            "busy_timeout = 10000",
+        ):
+            await connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.DatabaseError as error:
+        await connection.close()
+        raise SetupError(
+            f"{path} cannot be opened as a database: {error}",
+            hint="Check its owner and the free space; if it is damaged, restore it from a backup.",
+        ) from error
+    return connection
+
+
+def _statements(script: str) -> list[str]:
+    # `executescript` would commit the open transaction first, so a migration could be left half done.
+    statements: list[str] = []
+    pending = ""
+    for piece in script.split(";"):
+        pending += piece + ";"
+        if sqlite3.complete_statement(pending):
+            if pending.strip(" ;\n"):
+                statements.append(pending.strip())
+            pending = ""
+    return statements

@@ -1,0 +1,118 @@
+import asyncio
+import sqlite3
+import stat
+
+import pytest
+
+from pylon.errors import SetupError
+from pylon.store.database import Database, Schema
+
+NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;",))
+
+
+async def test_committed_rows_are_there_after_reopening(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES (?)", ("kept",))
+    await database.close()
+    again = await Database.open(tmp_path / "a.db", [NOTES])
+    rows = await again.fetch_all("SELECT text FROM note")
+    await again.close()
+    assert [row["text"] for row in rows] == ["kept"]
+
+
+async def test_a_block_that_raises_leaves_nothing(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    with pytest.raises(ValueError, match="no"):
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+            raise ValueError("no")
+    assert await database.fetch_all("SELECT * FROM note") == []
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES ('next')")
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+    await database.close()
+
+
+async def test_a_cancelled_block_leaves_nothing_and_the_next_one_works(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    entered = asyncio.Event()
+
+    async def stuck() -> None:
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(stuck())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.transaction() as tx:
+        assert await tx.fetch_all("SELECT * FROM note") == []
+    await database.close()
+
+
+async def test_readers_do_not_see_an_open_transaction(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES ('not yet')")
+        assert await database.fetch_all("SELECT * FROM note") == []
+        assert len(await tx.fetch_all("SELECT * FROM note")) == 1
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+    await database.close()
+
+
+async def test_migrations_run_once_and_rooms_are_counted_apart(tmp_path):
+    path = tmp_path / "a.db"
+    await (await Database.open(path, [NOTES])).close()
+    longer = Schema("notes", (*NOTES.migrations, "ALTER TABLE note ADD COLUMN at INTEGER;"))
+    other = Schema("other", ("CREATE TABLE thing (id INTEGER PRIMARY KEY) STRICT;",))
+    database = await Database.open(path, [longer, other])
+    assert await database.fetch_all("SELECT at FROM note") == []
+    assert await database.fetch_all("SELECT id FROM thing") == []
+    await database.close()
+
+
+async def test_a_broken_migration_leaves_no_half(tmp_path):
+    path = tmp_path / "a.db"
+    broken = Schema("notes", ("CREATE TABLE first (id INTEGER) STRICT; CREATE TABLE first (id INTEGER) STRICT;",))
+    with pytest.raises(sqlite3.OperationalError):
+        await Database.open(path, [broken])
+    database = await Database.open(path, [])
+    assert await database.fetch_all("SELECT name FROM sqlite_schema WHERE name = 'first'") == []
+    await database.close()
+
+
+async def test_a_newer_database_is_refused(tmp_path):
+    path = tmp_path / "a.db"
+    longer = Schema("notes", (*NOTES.migrations, "ALTER TABLE note ADD COLUMN at INTEGER;"))
+    await (await Database.open(path, [longer])).close()
+    with pytest.raises(SetupError, match="newer Pylon"):
+        await Database.open(path, [NOTES])
+
+
+async def test_a_database_of_another_network_is_refused(tmp_path):
+    await (await Database.open(tmp_path / "a.db", [], label="regtest")).close()
+    with pytest.raises(SetupError, match="belongs to 'regtest'"):
+        await Database.open(tmp_path / "a.db", [], label="mainnet")
+
+
+async def test_a_foreign_file_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (id INTEGER)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(SetupError, match="not a Pylon database"):
+        await Database.open(path, [NOTES])
+    path.write_bytes(b"this is no database at all, only text" * 100)
+    with pytest.raises(SetupError, match="cannot be opened"):
+        await Database.open(path, [NOTES])
+
+
+async def test_only_the_owner_may_read_the_file(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
+    await database.close()
