@@ -1,0 +1,42 @@
+"""What a job costs: a base and a rate for tokens in and out.
+
+The same function gives the quote (the maximum, before work) and the charge (as used, after it), so a charge
+within the quoted tokens can never be above the quote.
+"""
+
+from dataclasses import dataclass
+
+from pylon.errors import MoneyError
+from pylon.money.msat import ZERO, Msat
+
+# No context window comes near: a larger count is an error or an attack.
+MAX_TOKENS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """`base_msat` a job, and msat for 1,000 prompt tokens and 1,000 completion tokens."""
+
+    base_msat: Msat = ZERO
+    in_msat_per_1k: Msat = ZERO
+    out_msat_per_1k: Msat = ZERO
+
+    def quote(self, prompt_tokens: int, max_tokens: int) -> Msat:
+        """The most that a job may cost. Raises `MoneyError` for counts or sums out of range."""
+        return self.charge(prompt_tokens, max_tokens)
+
+    def charge(self, prompt_tokens: int, completion_tokens: int) -> Msat:
+        """What a job costs: the sum is rounded up once, to a whole msat. Raises `MoneyError`."""
+        for count in (prompt_tokens, completion_tokens):
+            if type(count) is not int or not 0 <= count <= MAX_TOKENS:
+                raise MoneyError(f"{count!r} is not a number of tokens")
+        thousandths = prompt_tokens * int(self.in_msat_per_1k) + completion_tokens * int(self.out_msat_per_1k)
+        return self.base_msat + -(-thousandths // 1_000)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no job can ever cost anything."""
+        return not (self.base_msat or self.in_msat_per_1k or self.out_msat_per_1k)
+
+
+FREE = Price()
