@@ -1,0 +1,88 @@
+"""What results and feedback have in common: both answer one request of one customer, in the request's form.
+
+In the private form text and tags are sealed for the customer; in the open form they stand in the event. `e`,
+`p`, `v` and `expiration` stand outside in both.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pylon.errors import MalformedError, MoneyError
+from pylon.jobs.kinds import SCHEMA
+from pylon.jobs.payload import Payload, open_payload, seal
+from pylon.money.msat import Msat, parse_msat
+from pylon.nostr.event import Event, EventDraft, Tag, is_hex64
+from pylon.nostr.nip44 import ConversationKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Whom an answer is for: the request's event id and its customer's public key."""
+
+    request: str
+    customer: str
+    private: bool = True
+    # Unix seconds after which relays may forget the answer, or None.
+    expiration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """NIP-90's `amount` tag: what is asked, and perhaps the invoice to pay it."""
+
+    msat: Msat
+    bolt11: str | None = None
+
+    def to_tag(self) -> Tag:
+        return ("amount", str(self.msat), *(() if self.bolt11 is None else (self.bolt11,)))
+
+
+def draft(
+    kind: int, address: Address, payload: Payload, keys: ConversationKeys, *, echo: tuple[Tag, ...], created_at: int
+) -> EventDraft:
+    """The event of an answer. `echo` are tags that only the open form carries (NIP-90's `i`, `request`)."""
+    outside: tuple[Tag, ...] = (("e", address.request), ("p", address.customer))
+    tail: tuple[Tag, ...] = (("v", SCHEMA),)
+    if address.expiration is not None:
+        tail = (*tail, ("expiration", str(address.expiration)))
+    if address.private:
+        content, sealed = seal(keys, address.customer, payload)
+        return EventDraft(kind, content, (*outside, *sealed, *tail), created_at)
+    return EventDraft(kind, payload.text, (*outside, *payload.tags, *echo, *tail), created_at)
+
+
+def read(event: Event, keys: ConversationKeys, *, request: str | None = None) -> tuple[Address, Payload]:
+    """Address and payload of a verified result or feedback for us.
+
+    A `7000` of a plain peer may name several events; the first `e` counts. Raises `MalformedError`,
+    `DecryptionError`, `TooLargeError`.
+    """
+    request, customer = request or event.tag("e"), event.tag("p")
+    if not is_hex64(request) or request is None:
+        raise MalformedError("an answer must name the request's event id in its e tag")
+    if not is_hex64(customer) or customer is None:
+        raise MalformedError("an answer must name its customer in its p tag")
+    private = any(tag[0] == "encrypted" for tag in event.tags)
+    if private:
+        payload = open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
+    else:
+        payload = Payload(event.content, event.tags)
+    expires = event.tag("expiration")
+    valid = expires is not None and expires.isascii() and expires.isdigit() and len(expires) <= 16
+    return Address(request, customer, private, int(expires) if valid and expires else None), payload
+
+
+def find(tags: Iterable[Tag], name: str, length: int = 2) -> Tag | None:
+    """The first tag of that name with at least `length` values, its name counted."""
+    return next((tag for tag in tags if tag[0] == name and len(tag) >= length), None)
+
+
+def parse_amount(tags: Iterable[Tag]) -> Amount | None:
+    """The `amount` tag. Raises `MalformedError`."""
+    tag = find(tags, "amount")
+    if tag is None:
+        return None
+    try:
+        return Amount(parse_msat(tag[1]), tag[2] if len(tag) > 2 and tag[2] else None)
+    except MoneyError as error:
+        raise MalformedError(str(error)) from error

@@ -1,0 +1,31 @@
+"""Cancelling a request: a deletion (kind 5, NIP-09) that also names the provider, so that it gets to hear."""
+
+from dataclasses import dataclass
+
+from pylon.errors import MalformedError
+from pylon.jobs.kinds import DELETION, SCHEMA
+from pylon.nostr.event import Event, EventDraft, is_hex64
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """The requests that `customer` no longer wants answered."""
+
+    customer: str
+    requests: tuple[str, ...]
+
+
+def cancel_draft(requests: tuple[str, ...], request_kind: int, provider: str, *, created_at: int) -> EventDraft:
+    """The event, to be signed by the requests' author."""
+    tags = (*(("e", id_) for id_ in requests), ("k", str(request_kind)), ("p", provider), ("v", SCHEMA))
+    return EventDraft(DELETION, "", tags, created_at)
+
+
+def parse_cancel(event: Event) -> Cancellation:
+    """The cancellation in a verified event. Raises `MalformedError` when it names no request."""
+    if event.kind != DELETION:
+        raise MalformedError(f"kind {event.kind} is not a cancellation")
+    requests = tuple(id_ for id_ in event.tag_values("e") if is_hex64(id_))
+    if not requests:
+        raise MalformedError("a cancellation must name a request in an e tag")
+    return Cancellation(event.pubkey, requests)

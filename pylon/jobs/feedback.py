@@ -1,0 +1,97 @@
+"""Job feedback, kind 7000 (NIP-90 "Job Feedback")."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.errors import MalformedError
+from pylon.jobs import answer
+from pylon.jobs.answer import Address, Amount
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.kinds import FEEDBACK
+from pylon.jobs.payload import Payload
+from pylon.jobs.size import check_size
+from pylon.money.receipt import AccountReceipt, parse_receipt
+from pylon.nostr.event import Event, EventDraft, Tag
+from pylon.nostr.nip44 import ConversationKeys
+
+MAX_MESSAGE = 500
+
+
+class Status(StrEnum):
+    """What happened to a job."""
+
+    PAYMENT_REQUIRED = "payment-required"
+    PROCESSING = "processing"
+    PARTIAL = "partial"
+    SUCCESS = "success"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One feedback.
+
+    `code` is set when `status` is `error` (None: a plain peer gave none that we know). `text` is a sentence for
+    people, or with `partial` the piece of the answer that starts at character `offset`.
+    """
+
+    address: Address
+    status: Status
+    code: ErrorCode | None = None
+    text: str = ""
+    offset: int | None = None
+    amount: Amount | None = None
+    account: AccountReceipt | None = None
+
+
+def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: int) -> EventDraft:
+    """The event, to be signed. Raises `TooLargeError`."""
+    tags: list[Tag] = []
+    match feedback.status, feedback.code:
+        case Status.ERROR, ErrorCode() as code:
+            tags.append(("status", "error", code.value))
+        case status, _:
+            tags.append(("status", status.value))
+    if feedback.offset is not None:
+        tags.append(("offset", str(feedback.offset)))
+    if feedback.amount is not None:
+        tags.append(feedback.amount.to_tag())
+    if feedback.account is not None:
+        tags.append(feedback.account.to_tag())
+    payload = Payload(feedback.text, tuple(tags))
+    return check_size(answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at))
+
+
+def parse_feedback(event: Event, keys: ConversationKeys) -> Feedback:
+    """The feedback in a verified event. Raises `MalformedError`, `DecryptionError`, `TooLargeError`."""
+    if event.kind != FEEDBACK:
+        raise MalformedError(f"kind {event.kind} is not job feedback")
+    address, payload = answer.read(event, keys)
+    tag = answer.find(payload.tags, "status")
+    if tag is None or tag[1] not in Status:
+        raise MalformedError("job feedback needs a status of NIP-90")
+    status = Status(tag[1])
+    code = ErrorCode(tag[2]) if status is Status.ERROR and len(tag) > 2 and tag[2] in ErrorCode else None
+    # Plain peers put the reason for people into the status tag.
+    text = payload.text or (tag[2] if len(tag) > 2 and code is None else "")
+    if status is not Status.PARTIAL:
+        text = text[:MAX_MESSAGE]
+    account = answer.find(payload.tags, "account")
+    return Feedback(
+        address,
+        status,
+        code,
+        text,
+        _offset(payload.tags),
+        answer.parse_amount(payload.tags),
+        None if account is None else parse_receipt(account),
+    )
+
+
+def _offset(tags: tuple[Tag, ...]) -> int | None:
+    tag = answer.find(tags, "offset")
+    if tag is None:
+        return None
+    if not (tag[1].isascii() and tag[1].isdigit() and len(tag[1]) <= 9):
+        raise MalformedError("the offset of a partial answer must be a number of characters")
+    return int(tag[1])

@@ -1,0 +1,103 @@
+"""A provider's heartbeat, kind 11998: it is alive, this free, this fast. Every 30 s, gone after 120 s."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import orjson
+
+from pylon.errors import MalformedError
+from pylon.jobs.kinds import HEARTBEAT, SCHEMA
+from pylon.nostr.event import Event, EventDraft, expiration
+
+INTERVAL_S = 30
+EXPIRY_S = 120
+_MAX_NUMBER = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """`d` is the announcement's. Speeds are tokens per second, 0 when not known yet; `queue_s` is the wait.
+
+    `models` maps model ids to their weights hash. `loading`: no model answers yet. `paused` is the reason why
+    nothing is taken on, or empty.
+    """
+
+    d: str
+    slots: int = 0
+    slots_free: int = 0
+    queue_s: float = 0.0
+    tokens_in_per_s: float = 0.0
+    tokens_out_per_s: float = 0.0
+    models: tuple[tuple[str, str], ...] = ()
+    price_version: str = ""
+    loading: bool = False
+    paused: str = ""
+    expires_at: int = 0
+
+
+_NUMBERS = ("queue_s", "tokens_in_per_s", "tokens_out_per_s")
+_COUNTS = ("slots", "slots_free")
+
+
+def heartbeat_draft(heartbeat: Heartbeat, *, created_at: int) -> EventDraft:
+    """The event, to be signed. It expires at `heartbeat.expires_at`."""
+    hidden = ("d", "expires_at", "models")
+    body: dict[str, Any] = {f.name: getattr(heartbeat, f.name) for f in fields(heartbeat) if f.name not in hidden}
+    body["models"] = dict(heartbeat.models)
+    tags = (("d", heartbeat.d), ("expiration", str(heartbeat.expires_at)), ("v", SCHEMA))
+    return EventDraft(HEARTBEAT, orjson.dumps(body).decode(), tags, created_at)
+
+
+def parse_heartbeat(event: Event) -> Heartbeat:
+    """The heartbeat in a verified event; without an expiration it holds for 120 s. Raises `MalformedError`.
+
+    A plain peer's heartbeat may hold anything or nothing as content: it then says only that its key is alive.
+    """
+    if event.kind != HEARTBEAT:
+        raise MalformedError(f"kind {event.kind} is not a heartbeat")
+    d = event.tag("d")
+    if d is None:
+        raise MalformedError("a heartbeat needs a d tag")
+    expires_at = expiration(event) or event.created_at + EXPIRY_S
+    if event.tag("v") != SCHEMA:
+        return Heartbeat(d, slots=1, slots_free=1, expires_at=expires_at)
+    try:
+        raw = orjson.loads(event.content)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("a heartbeat's content must be JSON") from error
+    if not isinstance(raw, dict):
+        raise MalformedError("a heartbeat's content must be a JSON object")
+    return Heartbeat(
+        d,
+        **{name: int(_number(raw, name)) for name in _COUNTS},
+        **{name: float(_number(raw, name)) for name in _NUMBERS},
+        models=_models(raw.get("models", {})),
+        price_version=_text(raw, "price_version"),
+        loading=raw.get("loading") is True,
+        paused=_text(raw, "paused"),
+        expires_at=expires_at,
+    )
+
+
+def _number(raw: dict[str, Any], name: str) -> float:
+    value = raw.get(name, 0)
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
+        raise MalformedError(f"a heartbeat's {name} must be a number from 0 to {_MAX_NUMBER:g}")
+    number: float = value
+    return number
+
+
+def _text(raw: dict[str, Any], name: str) -> str:
+    value = raw.get(name, "")
+    if not isinstance(value, str) or len(value) > 100:
+        raise MalformedError(f"a heartbeat's {name} must be at most 100 characters")
+    return value
+
+
+def _models(raw: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(raw, dict) or len(raw) > 100:
+        raise MalformedError("a heartbeat's models must be an object")
+    for name, sha256 in raw.items():
+        if not isinstance(sha256, str) or len(sha256) > 64 or len(name) > 200:
+            raise MalformedError("a heartbeat's models map ids to hashes")
+    return tuple(raw.items())

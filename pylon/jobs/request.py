@@ -1,0 +1,227 @@
+"""Job requests, in the private form of `pylon/1` and in the open form of plain NIP-90.
+
+Both forms carry the same `JobRequest`. Nothing outside the payload of the private form tells what is asked.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import orjson
+
+from pylon.errors import DecryptionError, MalformedError, MoneyError, TooLargeError
+from pylon.jobs.codes import ErrorCode, RequestError
+from pylon.jobs.kinds import REQUEST_KINDS, RLM_REQUEST, SCHEMA
+from pylon.jobs.parameters import JobParameters, parse_parameters
+from pylon.jobs.payload import Payload, open_payload, seal
+from pylon.jobs.size import MAX_EVENT_BYTES, check_size
+from pylon.money.msat import Msat, parse_msat
+from pylon.money.receipt import AccountSeen, parse_seen
+from pylon.nostr.event import Event, EventDraft, Tag, expiration
+from pylon.nostr.nip44 import ConversationKeys
+
+# Common relay software refuses longer values of one-letter tags; a longer prompt stands in the content.
+MAX_OPEN_INPUT_BYTES = 1_000
+# NIP-90 names "text"; registries of DVMs write "prompt" for kind 5050. Both are the prompt itself.
+_INPUT_TYPES = frozenset({"text", "prompt"})
+_OUTPUTS = frozenset({"text/plain", "text", "application/json"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a customer asks for.
+
+    `text` is the prompt (with `parameters.messages` a JSON chat array). `bid` is the most it may cost, `topup`
+    what the customer would like to pay ahead. `expiration` is a deadline in Unix seconds, for both sides.
+    """
+
+    text: str
+    parameters: JobParameters = field(default_factory=JobParameters)
+    kind: int = RLM_REQUEST
+    output: str = "text/plain"
+    bid: Msat | None = None
+    topup: Msat | None = None
+    account_seen: AccountSeen | None = None
+    expiration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request as it came: who asks, under which event id, and in which form the answer must be."""
+
+    id: str
+    customer: str
+    created_at: int
+    job: JobRequest
+    private: bool
+    # None: a broadcast, which anyone may serve.
+    provider: str | None
+    # Whether the customer speaks `pylon/1`.
+    schema: bool
+
+
+def private_draft(
+    job: JobRequest, provider: str, keys: ConversationKeys, *, created_at: int, limit: int = MAX_EVENT_BYTES
+) -> EventDraft:
+    """The request for one provider, sealed for it. Raises `TooLargeError` before anything is signed."""
+    content, sealed = seal(keys, provider, Payload(job.text, (("i", "", "text"), *_job_tags(job))))
+    tags = (("p", provider), *sealed, ("v", SCHEMA), *_expiration_tags(job))
+    return check_size(EventDraft(job.kind, content, tags, created_at), limit)
+
+
+def open_draft(
+    job: JobRequest, provider: str | None, *, salt: str, created_at: int, limit: int = MAX_EVENT_BYTES
+) -> EventDraft:
+    """The request that any NIP-90 provider can read. `provider` None broadcasts it.
+
+    `salt` is random: two equal jobs of one second would otherwise be one event. Raises `TooLargeError`.
+    """
+    short = len(job.text.encode("utf-8", "surrogatepass")) <= MAX_OPEN_INPUT_BYTES
+    source: Tag = ("i", job.text, "text") if short else ("i", "", "text", "", "content")
+    target: tuple[Tag, ...] = () if provider is None else (("p", provider),)
+    tags = (source, *_job_tags(job), *target, ("salt", salt), ("v", SCHEMA), *_expiration_tags(job))
+    return check_size(EventDraft(job.kind, "" if short else job.text, tags, created_at), limit)
+
+
+def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
+    """The request in a verified event of a request kind.
+
+    Raises `RequestError` with the code that its customer is told.
+    """
+    if event.kind not in REQUEST_KINDS:
+        raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {event.kind} is not served here")
+    schema = event.tag("v") == SCHEMA
+    private = any(tag[0] == "encrypted" for tag in event.tags)
+    if private:
+        payload = _open(event, keys)
+        inner, text = payload.tags, _private_text(payload)
+    else:
+        inner, text = event.tags, _open_text(event)
+    job = JobRequest(
+        text=text,
+        parameters=parse_parameters(inner),
+        kind=event.kind,
+        output=_output(inner),
+        bid=_amount(inner, "bid"),
+        topup=_amount(inner, "topup"),
+        account_seen=_account_seen(inner),
+        expiration=_deadline(event),
+    )
+    if job.parameters.messages:
+        parse_messages(job.text)
+    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, event.tag("p"), schema)
+
+
+def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
+    """The (role, content) pairs of a JSON chat array. Raises `RequestError`."""
+    try:
+        raw = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(ErrorCode.MALFORMED, "the text is not a JSON chat array") from error
+    if not isinstance(raw, list) or not raw:
+        raise RequestError(ErrorCode.MALFORMED, "a chat is a list of at least one message")
+    messages: list[tuple[str, str]] = []
+    for item in raw:
+        match item:
+            case {"role": "system" | "user" | "assistant" as role, "content": str(content)}:
+                messages.append((role, content))
+            case _:
+                raise RequestError(
+                    ErrorCode.MALFORMED, "a chat message needs a role (system, user, assistant) and a content"
+                )
+    return tuple(messages)
+
+
+def _job_tags(job: JobRequest) -> tuple[Tag, ...]:
+    tags: list[Tag] = [*job.parameters.to_tags()]
+    if job.output != "text/plain":
+        tags.append(("output", job.output))
+    if job.bid is not None:
+        tags.append(("bid", str(job.bid)))
+    if job.topup is not None:
+        tags.append(("topup", str(job.topup)))
+    if job.account_seen is not None:
+        tags.append(job.account_seen.to_tag())
+    return tuple(tags)
+
+
+def _expiration_tags(job: JobRequest) -> tuple[Tag, ...]:
+    return () if job.expiration is None else (("expiration", str(job.expiration)),)
+
+
+def _open(event: Event, keys: ConversationKeys) -> Payload:
+    try:
+        return open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
+    except DecryptionError as error:
+        raise RequestError(ErrorCode.UNDECRYPTABLE, str(error)) from error
+    except TooLargeError as error:
+        raise RequestError(ErrorCode.TOO_LARGE, str(error)) from error
+    except MalformedError as error:
+        raise RequestError(ErrorCode.MALFORMED, str(error)) from error
+
+
+def _private_text(payload: Payload) -> str:
+    inputs = [tag for tag in payload.tags if tag[0] == "i"]
+    # A plain peer's encrypted params hold the prompt in the `i` tag itself; ours leave it empty.
+    given = [tag[1] for tag in inputs if len(tag) > 1 and tag[1]]
+    _check_inputs(inputs)
+    return payload.text or "\n".join(given)
+
+
+def _open_text(event: Event) -> str:
+    inputs = [tag for tag in event.tags if tag[0] == "i"]
+    if not inputs:
+        raise RequestError(ErrorCode.MALFORMED, "a request needs an i tag with its prompt")
+    _check_inputs(inputs)
+    parts = [event.content if len(tag) > 4 and tag[4] == "content" and not tag[1] else tag[1] for tag in inputs]
+    return "\n".join(parts)
+
+
+def _check_inputs(inputs: list[Tag]) -> None:
+    for tag in inputs:
+        if len(tag) < 2:
+            raise RequestError(ErrorCode.MALFORMED, "an i tag needs its data")
+        if len(tag) > 2 and tag[2] not in _INPUT_TYPES:
+            # url, event and job inputs would make this machine fetch what a stranger names.
+            raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"inputs of type {tag[2][:20]!r} are not taken here")
+
+
+def _output(tags: Iterable[Tag]) -> str:
+    output = _first(tags, "output")
+    if output is None:
+        return "text/plain"
+    if output not in _OUTPUTS:
+        raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {output[:40]!r} is not made here")
+    return output
+
+
+def _amount(tags: Iterable[Tag], name: str) -> Msat | None:
+    value = _first(tags, name)
+    if value is None:
+        return None
+    return _checked(lambda: parse_msat(value))
+
+
+def _account_seen(tags: Iterable[Tag]) -> AccountSeen | None:
+    found = next((tag for tag in tags if tag[0] == "account-seen"), None)
+    return None if found is None else _checked(lambda: parse_seen(found))
+
+
+def _checked[T](parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except (MalformedError, MoneyError) as error:
+        raise RequestError(ErrorCode.MALFORMED, str(error)) from error
+
+
+def _deadline(event: Event) -> int | None:
+    value = event.tag("expiration")
+    if value is None:
+        return None
+    deadline = expiration(event)
+    if deadline is None:
+        raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
+    return deadline
+
+
+def _first(tags: Iterable[Tag], name: str) -> str | None:
+    return next((tag[1] for tag in tags if tag[0] == name and len(tag) > 1), None)

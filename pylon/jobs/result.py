@@ -1,0 +1,187 @@
+"""Job results, kinds 5050+1000 and 5940+1000 (NIP-90 "Job Result"), with the receipt of `pylon/1`."""
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import orjson
+
+from pylon.errors import MalformedError, TooLargeError
+from pylon.jobs import answer
+from pylon.jobs.answer import Address, Amount
+from pylon.jobs.kinds import RESULT_KINDS
+from pylon.jobs.payload import Payload
+from pylon.jobs.size import MAX_EVENT_BYTES, check_size, event_bytes
+from pylon.money.receipt import AccountReceipt, parse_receipt
+from pylon.nostr.event import Event, EventDraft, Tag
+from pylon.nostr.nip44 import ConversationKeys
+
+# Finer timings would tell a customer what else runs here.
+TIMING_STEP_MS = 50
+# Relays disagree on how these hash, so that a result with one of them is a forged event to some of them.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class Finish(StrEnum):
+    """Why an answer ends: by itself, at `max_tokens`, or because one event holds no more."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsed:
+    """What answered: `sha256` is the weights hash, 64 hex characters, or empty for engines without files."""
+
+    id: str
+    sha256: str = ""
+    quantization: str = ""
+
+    def to_tag(self) -> Tag:
+        return ("model", self.id, self.sha256, self.quantization)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds in the queue and in the engine, rounded to 50 ms."""
+
+    queue_ms: int
+    run_ms: int
+
+    @classmethod
+    def rounded(cls, queue_s: float, run_s: float) -> "Timing":
+        """From seconds."""
+        return cls(*(TIMING_STEP_MS * round(s * 1_000 / TIMING_STEP_MS) for s in (queue_s, run_s)))
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """An answer. A plain NIP-90 provider's has the text alone."""
+
+    address: Address
+    kind: int
+    text: str
+    model: ModelUsed | None = None
+    usage: Usage | None = None
+    timing: Timing | None = None
+    finish: Finish | None = None
+    amount: Amount | None = None
+    account: AccountReceipt | None = None
+
+
+def clean_text(text: str) -> str:
+    """Model output without control characters (tab and newlines stay) and lone surrogates."""
+    return _CONTROL.sub("", text)
+
+
+def result_draft(
+    result: JobResult,
+    keys: ConversationKeys,
+    *,
+    request: Event,
+    created_at: int,
+    limit: int = MAX_EVENT_BYTES,
+) -> EventDraft:
+    """The event, to be signed; `request` is the event it answers.
+
+    A text that does not fit one event is cut to what does, and then says `finish=size`. Raises `TooLargeError`
+    when not even an empty answer fits.
+    """
+    result = replace(result, text=clean_text(result.text))
+    whole = _draft(result, keys, request, created_at, limit)
+    if event_bytes(whole) <= limit:
+        return whole
+    # The longest prefix that fits, by bisection: how far a text shrinks under zstd is not known beforehand.
+    low, high = 0, len(result.text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if event_bytes(_draft(_cut(result, middle), keys, request, created_at, limit)) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return check_size(_draft(_cut(result, low), keys, request, created_at, limit), limit)
+
+
+def _cut(result: JobResult, characters: int) -> JobResult:
+    return replace(result, text=result.text[:characters], finish=Finish.SIZE)
+
+
+def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at: int, limit: int) -> EventDraft:
+    tags: list[Tag] = []
+    if result.model is not None:
+        tags.append(result.model.to_tag())
+    if result.usage is not None:
+        tags.append(("usage", str(result.usage.prompt_tokens), str(result.usage.completion_tokens)))
+    if result.timing is not None:
+        tags.append(("timing", str(result.timing.queue_ms), str(result.timing.run_ms)))
+    if result.finish is not None:
+        tags.append(("finish", result.finish.value))
+    if result.amount is not None:
+        tags.append(result.amount.to_tag())
+    if result.account is not None:
+        tags.append(result.account.to_tag())
+    payload = Payload(result.text, tuple(tags))
+
+    def make(echo: tuple[Tag, ...]) -> EventDraft:
+        try:
+            return answer.draft(result.kind, result.address, payload, keys, echo=echo, created_at=created_at)
+        except TooLargeError:
+            # Over what a payload may hold: as large as can be, so that the bisection goes on below it.
+            return EventDraft(result.kind, "x" * (limit + 1))
+
+    if result.address.private:
+        return make(())
+    # NIP-90 asks for the request and its inputs; they are left out when the event would not fit with them.
+    inputs = tuple(tag for tag in request.tags if tag[0] == "i")
+    full = make((("request", orjson.dumps(request.to_dict()).decode()), *inputs))
+    if event_bytes(full) <= limit:
+        return full
+    return make(inputs) if event_bytes(make(inputs)) <= limit else make(())
+
+
+def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
+    """The result in a verified event. Raises `MalformedError`, `DecryptionError`, `TooLargeError`."""
+    if event.kind not in RESULT_KINDS:
+        raise MalformedError(f"kind {event.kind} is not a job result")
+    address, payload = answer.read(event, keys)
+    tags = payload.tags
+    model = answer.find(tags, "model", 4)
+    usage, timing = _pair(tags, "usage"), _pair(tags, "timing")
+    finish = answer.find(tags, "finish")
+    account = answer.find(tags, "account")
+    return JobResult(
+        address,
+        event.kind,
+        payload.text,
+        None if model is None else _model(model),
+        None if usage is None else Usage(*usage),
+        None if timing is None else Timing(*timing),
+        Finish(finish[1]) if finish is not None and finish[1] in Finish else None,
+        answer.parse_amount(tags),
+        None if account is None else parse_receipt(account),
+    )
+
+
+def _model(tag: Tag) -> ModelUsed:
+    _, id_, sha256, quantization = tag[:4]
+    if len(id_) > 200 or len(quantization) > 40 or not re.fullmatch("([0-9a-f]{64})?", sha256):
+        raise MalformedError("the model tag of a result must be an id, a sha256 and a quantization")
+    return ModelUsed(id_, sha256, quantization)
+
+
+def _pair(tags: tuple[Tag, ...], name: str) -> tuple[int, int] | None:
+    tag = answer.find(tags, name, 3)
+    if tag is None:
+        return None
+    if not all(value.isascii() and value.isdigit() and len(value) <= 12 for value in tag[1:3]):
+        raise MalformedError(f"the {name} tag of a result must hold two whole numbers")
+    return int(tag[1]), int(tag[2])

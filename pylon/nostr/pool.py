@@ -1,0 +1,231 @@
+"""Several relays as one: every event once and verified, publications until one relay has said OK.
+
+Relays lose live events (common relay software drops those of a lagging subscriber without a word), so whoever
+waits for something particular also asks for it with `query`; this module makes both look the same.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import RelayError, SignatureError, UnreachableError
+from pylon.nostr import messages as m
+from pylon.nostr.connection import Backoff, Filters, RelayConnection, RelayStatus
+from pylon.nostr.event import Event, verify
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+
+logger = log.get("nostr")
+
+SEEN_IDS = 100_000
+QUEUE_EVENTS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A verified event and the relay it came from first."""
+
+    event: Event
+    relay: str
+
+
+class SeenIds:
+    """The ids of the last so many events."""
+
+    def __init__(self, capacity: int = SEEN_IDS) -> None:
+        self._capacity = capacity
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self._ids
+
+    def add(self, event_id: str) -> None:
+        self._ids[event_id] = None
+        if len(self._ids) > self._capacity:
+            self._ids.popitem(last=False)
+
+
+class PoolSubscription:
+    """What all relays send for one need: an endless async iterator, until `close`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # Set when one relay has sent all it had stored.
+        self.caught_up = asyncio.Event()
+        self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
+        self._seen = SeenIds()
+        self._names: list[tuple[RelayConnection, str]] = []
+        self._pumps: list[asyncio.Task[None]] = []
+
+    def __aiter__(self) -> AsyncIterator[Received]:
+        return self
+
+    async def __anext__(self) -> Received:
+        return await self._queue.get()
+
+    async def offer(self, event: Event, relay: str) -> bool:
+        """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
+        if event.id in self._seen:
+            return False
+        # Only what holds is remembered: a forged copy that came first must not hide the true event.
+        verify(event)
+        self._seen.add(event.id)
+        await self._queue.put(Received(event, relay))
+        return True
+
+    def open_on(self, connection: RelayConnection, filters: Filters) -> None:
+        """Adds a relay."""
+        name, queue = connection.subscribe(filters, name=self.name)
+        self._names.append((connection, name))
+        pump = asyncio.create_task(self._pump(queue, connection.url), name=f"subscription {self.name}")
+        self._pumps.append(pump)
+
+    async def close(self) -> None:
+        """Ends it on all relays."""
+        for connection, name in self._names:
+            connection.unsubscribe(name)
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _pump(self, queue: asyncio.Queue[Event | m.Eose], relay: str) -> None:
+        while True:
+            item = await queue.get()
+            if isinstance(item, m.Eose):
+                self.caught_up.set()
+                continue
+            try:
+                await self.offer(item, relay)
+            except SignatureError as error:
+                logger.warning("relay passed on a forged event", relay=relay, error=str(error))
+
+
+class RelayPool:
+    """Connections to all relays of this node. `secret` authenticates to relays that ask (NIP-42)."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        secret: SecretKey | None = None,
+        clock: Clock | None = None,
+        backoff: Backoff | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if not urls:
+            raise UnreachableError("no relay is configured", hint='Name one: relays = ["ws://…"] in config.toml.')
+        self._connections = {
+            url: RelayConnection(url, secret=secret, clock=clock, backoff=backoff, rng=rng)
+            for url in dict.fromkeys(urls)
+        }
+        self._background: set[asyncio.Task[Any]] = set()
+
+    @property
+    def urls(self) -> list[str]:
+        return list(self._connections)
+
+    @property
+    def statuses(self) -> list[RelayStatus]:
+        return [connection.status for connection in self._connections.values()]
+
+    def start(self) -> None:
+        """Begins to connect everywhere."""
+        for connection in self._connections.values():
+            connection.start()
+
+    async def close(self) -> None:
+        """Hangs up everywhere."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*(connection.close() for connection in self._connections.values()))
+
+    async def wait_open(self, timeout: float = 10.0) -> None:
+        """Returns when one relay is connected. Raises `UnreachableError` after `timeout` seconds."""
+        waits = [asyncio.create_task(c.wait_open(timeout)) for c in self._connections.values()]
+        try:
+            for wait in asyncio.as_completed(waits):
+                if await wait:
+                    return
+        finally:
+            for task in waits:
+                task.cancel()
+        raise UnreachableError(
+            "no relay can be reached: " + "; ".join(f"{s.url} ({s.error or 'connecting'})" for s in self.statuses),
+            hint="Start one with `pylon relay`, or name others in config.toml.",
+        )
+
+    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
+        """Sends the event to the named relays (all by default); the relays that have said OK so far.
+
+        Returns at the first OK; the others are waited for in the background. Raises `RelayError` when each
+        refused it or stayed silent for `timeout` seconds.
+        """
+        connections = self._chosen(relays)
+        sends = {self._spawn(c.publish(event, timeout=timeout)): c.url for c in connections}
+        errors: list[str] = []
+        pending = set(sends)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            accepted = [sends[task] for task in done if task.exception() is None]
+            if accepted:
+                return accepted
+            errors += [str(task.exception()) for task in done]
+        raise RelayError("no relay took the event: " + "; ".join(errors))
+
+    def subscribe(self, filters: Filters, *, name: str = "") -> PoolSubscription:
+        """One subscription on every relay. `filters` is asked anew at each (re)connection."""
+        subscription = PoolSubscription(name)
+        for connection in self._connections.values():
+            subscription.open_on(connection, filters)
+        return subscription
+
+    async def query(
+        self, filters: tuple[Filter, ...], *, relays: Sequence[str] | None = None, timeout: float = 10.0
+    ) -> list[Event]:
+        """Stored events of all relays that answer within `timeout` seconds: verified, each once, unordered.
+
+        Raises `UnreachableError` when none answered.
+        """
+        connections = self._chosen(relays)
+        answers = await asyncio.gather(
+            *(c.query(filters, timeout=timeout) for c in connections), return_exceptions=True
+        )
+        found: dict[str, Event] = {}
+        failures: list[str] = []
+        for answer in answers:
+            if isinstance(answer, RelayError):
+                failures.append(str(answer))
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            for event in answer:
+                if event.id not in found:
+                    with suppress(SignatureError):
+                        verify(event)
+                        found[event.id] = event
+        if len(failures) == len(connections):
+            raise UnreachableError("no relay answered: " + "; ".join(failures))
+        return list(found.values())
+
+    def _chosen(self, relays: Sequence[str] | None) -> list[RelayConnection]:
+        if relays is None:
+            return list(self._connections.values())
+        chosen = [self._connections[url] for url in relays if url in self._connections]
+        if not chosen:
+            raise RelayError("none of the named relays is one of ours")
+        return chosen
+
+    def _spawn[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        # An exception that nobody is left to read is not a fault of the program.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
