@@ -114,7 +114,7 @@ def _metadata(content: str) -> tuple[str, str]:
 def _model(tag: Tag) -> OfferedModel:
     values = (*tag[1:5], "", "", "", "")[:4]
     context = values[3]
-    if len(values[0]) > 200 or not (context == "" or context.isascii() and context.isdigit() and len(context) < 10):
+    if len(values[0]) > 200 or not (context == "" or (context.isascii() and context.isdigit() and len(context) < 10)):
         raise MalformedError("a model tag must be an id, a sha256, a quantization and a context in tokens")
     return OfferedModel(values[0], values[1][:64], values[2][:40], int(context or 0))
 

@@ -35,10 +35,6 @@ class Heartbeat:
     expires_at: int = 0
 
 
-_NUMBERS = ("queue_s", "tokens_in_per_s", "tokens_out_per_s")
-_COUNTS = ("slots", "slots_free")
-
-
 def heartbeat_draft(heartbeat: Heartbeat, *, created_at: int) -> EventDraft:
     """The event, to be signed. It expires at `heartbeat.expires_at`."""
     hidden = ("d", "expires_at", "models")
@@ -69,8 +65,11 @@ def parse_heartbeat(event: Event) -> Heartbeat:
         raise MalformedError("a heartbeat's content must be a JSON object")
     return Heartbeat(
         d,
-        **{name: int(_number(raw, name)) for name in _COUNTS},
-        **{name: float(_number(raw, name)) for name in _NUMBERS},
+        slots=int(_number(raw, "slots")),
+        slots_free=int(_number(raw, "slots_free")),
+        queue_s=_number(raw, "queue_s"),
+        tokens_in_per_s=_number(raw, "tokens_in_per_s"),
+        tokens_out_per_s=_number(raw, "tokens_out_per_s"),
         models=_models(raw.get("models", {})),
         price_version=_text(raw, "price_version"),
         loading=raw.get("loading") is True,
@@ -83,8 +82,7 @@ def _number(raw: dict[str, Any], name: str) -> float:
     value = raw.get(name, 0)
     if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
         raise MalformedError(f"a heartbeat's {name} must be a number from 0 to {_MAX_NUMBER:g}")
-    number: float = value
-    return number
+    return float(value)
 
 
 def _text(raw: dict[str, Any], name: str) -> str:
