@@ -1,0 +1,128 @@
+"""NIP-11: what a relay says about itself, above all its limits, read before the relay is used.
+
+Source: https://github.com/nostr-protocol/nips/blob/master/11.md
+"""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import orjson
+from websockets.exceptions import WebSocketException
+from websockets.http11 import Response
+from websockets.streams import StreamReader
+
+from pylon.errors import MalformedError, RelayError
+from pylon.nostr.event import MAX_TIMESTAMP
+from pylon.nostr.nip65 import normalize_relay_url
+
+MAX_DOCUMENT_BYTES = 64 * 1024
+TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelayInformation:
+    """The part of the document that is acted on. None: the relay does not say, or says nonsense.
+
+    Lengths: `max_message_length` in bytes of a websocket message, `max_content_length` in Unicode characters.
+    `created_at_lower_limit` and `created_at_upper_limit` are seconds into the past and the future.
+    """
+
+    max_message_length: int | None = None
+    max_subscriptions: int | None = None
+    max_limit: int | None = None
+    max_event_tags: int | None = None
+    max_content_length: int | None = None
+    created_at_lower_limit: int | None = None
+    created_at_upper_limit: int | None = None
+    auth_required: bool | None = None
+    payment_required: bool | None = None
+    restricted_writes: bool | None = None
+
+
+def parse_relay_information(raw: object) -> RelayInformation:
+    """What a decoded JSON document says. Never fails: a limit that cannot be one is as good as none."""
+    limitation = raw.get("limitation") if isinstance(raw, dict) else None
+    if not isinstance(limitation, dict):
+        return RelayInformation()
+
+    def number(name: str) -> int | None:
+        value = limitation.get(name)
+        # Zero stands for "no limit" where it stands at all: a relay that takes nothing would not be running.
+        return value if type(value) is int and 0 < value <= MAX_TIMESTAMP else None
+
+    def flag(name: str) -> bool | None:
+        value = limitation.get(name)
+        return value if isinstance(value, bool) else None
+
+    return RelayInformation(
+        max_message_length=number("max_message_length"),
+        max_subscriptions=number("max_subscriptions"),
+        max_limit=number("max_limit"),
+        max_event_tags=number("max_event_tags"),
+        max_content_length=number("max_content_length"),
+        created_at_lower_limit=number("created_at_lower_limit"),
+        created_at_upper_limit=number("created_at_upper_limit"),
+        auth_required=flag("auth_required"),
+        payment_required=flag("payment_required"),
+        restricted_writes=flag("restricted_writes"),
+    )
+
+
+async def fetch_relay_information(relay_url: str, *, timeout: float = TIMEOUT_SECONDS) -> RelayInformation:
+    """Asks the relay itself, over HTTP at its websocket address. Redirects are not followed.
+
+    At most 64 KiB and `timeout` seconds. Raises `MalformedError` for an address that is none, `RelayError` when
+    no document comes.
+    """
+    url = normalize_relay_url(relay_url)
+    try:
+        async with asyncio.timeout(timeout):
+            response = await _get(url)
+        if response.status_code != 200:
+            raise RelayError(f"{url} answered {response.status_code} when asked about itself (NIP-11)")
+        return parse_relay_information(orjson.loads(response.body))
+    except TimeoutError:
+        raise RelayError(f"{url} did not say within {timeout:g} seconds what it is (NIP-11)") from None
+    except (OSError, EOFError, ValueError, NotImplementedError, WebSocketException) as error:
+        raise RelayError(f"{url} gave no relay information document (NIP-11)") from error
+
+
+async def _get(url: str) -> Response:
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    reader, writer = await asyncio.open_connection(
+        parts.hostname, parts.port or (443 if secure else 80), ssl=ssl.create_default_context() if secure else None
+    )
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        writer.write(
+            f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/nostr+json\r\n"
+            "Accept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
+        )
+        return await _read_response(reader)
+    finally:
+        # Not waited for: an answer that came is an answer, however the relay hangs up.
+        writer.close()
+
+
+async def _read_response(stream: asyncio.StreamReader) -> Response:
+    # The parser that reads websocket handshakes: it suspends until it is fed, and returns by StopIteration.
+    buffer = StreamReader()
+    parser = Response.parse(buffer.read_line, buffer.read_exact, buffer.read_to_eof)
+    received = 0
+    while True:
+        try:
+            next(parser)
+        except StopIteration as done:
+            response: Response = done.value
+            return response
+        data = await stream.read(MAX_DOCUMENT_BYTES)
+        received += len(data)
+        if received > MAX_DOCUMENT_BYTES:
+            raise MalformedError("a relay information document is at most 64 KiB")
+        if data:
+            buffer.feed_data(data)
+        else:
+            buffer.feed_eof()
