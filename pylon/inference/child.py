@@ -1,0 +1,211 @@
+"""The inference child's main: one engine, one loop, two pipes.
+
+Started fresh by the node as `python -m pylon.inference.child`. One thread loads, steps and frees the model, since
+MLX's streams belong to a thread; another only reads the pipe. When the pipe ends the node is gone, and so is the
+child.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import ModelError, PromptError, WireError
+from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
+from pylon.inference.frames import FrameDecoder, encode
+from pylon.inference.messages import (
+    Beat,
+    Cancel,
+    Close,
+    FromChild,
+    Generate,
+    Load,
+    Ready,
+    ToChild,
+    Unloadable,
+    to_child,
+)
+
+BEAT_S = 0.5
+# The wire lets at most two partial answers a second through; twice that keeps them fresh and the pipe quiet.
+PROGRESS_S = 0.25
+_READ_BYTES = 65_536
+
+# By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
+ENGINES = {
+    "mlx": ("pylon.inference.mlx", "MlxEngine"),
+    "instant": ("pylon.inference.instant", "InstantEngine"),
+}
+
+
+def open_engine(spec: EngineSpec) -> Engine:
+    """Raises ModelError."""
+    if spec.engine not in ENGINES:
+        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"Engines are: {', '.join(ENGINES)}.")
+    module, name = ENGINES[spec.engine]
+    engine: Engine = getattr(importlib.import_module(module), name)(spec)
+    return engine
+
+
+class EngineLoop:
+    """Takes commands between steps, tells what the steps brought, and beats."""
+
+    def __init__(
+        self, engine: Engine, commands: "queue.Queue[ToChild]", send: Callable[[FromChild], None], clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._commands = commands
+        self._send = send
+        self._clock = clock
+        self._shown: dict[str, float] = {}  # streamed requests, and when their progress was last told
+        self._busy_s = 0.0
+        self._beat_at = clock.monotonic()
+
+    def run(self) -> None:
+        """Until Close."""
+        while self._take_commands():
+            if self._engine.busy:
+                began = self._clock.monotonic()
+                for event in self._engine.step():
+                    self._tell(event)
+                self._busy_s += self._clock.monotonic() - began
+            self._beat()
+
+    def _take_commands(self) -> bool:
+        # An idle child sleeps here, but never past its next beat.
+        timeout = None if self._engine.busy else BEAT_S
+        with contextlib.suppress(queue.Empty):
+            while True:
+                command = self._commands.get(block=timeout is not None, timeout=timeout)
+                timeout = None
+                match command:
+                    case Close():
+                        return False
+                    case Generate():
+                        self._add(command)
+                    case Cancel():
+                        self._shown.pop(command.id, None)
+                        self._engine.cancel(command.id)
+                    case Load():
+                        raise WireError("A second load: one child runs one model.")
+        return True
+
+    def _add(self, command: Generate) -> None:
+        request = command.request
+        try:
+            self._engine.add(request)
+        except PromptError as error:
+            self._send(Failed(request.id, "prompt", str(error), error.hint))
+        except Exception as error:  # one request's fault must not take its neighbours down
+            # The error's own text may quote the prompt, so only its kind is told.
+            self._send(Failed(request.id, "engine", f"The engine could not take the prompt ({_kind(error)})."))
+        else:
+            if command.stream:
+                self._shown[request.id] = float("-inf")
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            now = self._clock.monotonic()
+            shown = self._shown.get(event.id)
+            if shown is None or now - shown < PROGRESS_S:
+                return
+            self._shown[event.id] = now
+        else:
+            self._shown.pop(event.id, None)
+        self._send(event)
+
+    def _beat(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._beat_at >= BEAT_S:
+            self._beat_at = now
+            count = self._engine.tokens
+            self._send(Beat(count.prompt, count.completion, self._busy_s))
+
+
+def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
+    """Runs the child. `open_engine` is the seam for tests of engines that misbehave."""
+    faulthandler.enable()
+    # A terminal's Ctrl-C and systemd's stop reach every process; the node decides when the model goes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    source, sink = _private_pipes()
+    commands: queue.Queue[ToChild] = queue.Queue()
+    reader = _Reader(source, commands)
+    reader.start()
+    load = commands.get()
+    if not isinstance(load, Load):
+        raise WireError("The first message must be load.")
+    reader.scratch = load.scratch
+    # MLX compiles kernels into a predictable folder under TMPDIR and runs what it finds there.
+    os.environ["TMPDIR"] = str(load.scratch)
+    os.environ["HF_HOME"] = str(load.scratch / "hf")
+
+    def send(message: FromChild) -> None:
+        _write(sink, encode(message))
+
+    try:
+        engine = open_engine(load.spec)
+        model = engine.load()
+    except ModelError as error:
+        send(Unloadable(str(error), error.hint))
+        return
+    send(Ready(model))
+    try:
+        EngineLoop(engine, commands, send, SystemClock()).run()
+    finally:
+        engine.close()
+
+
+class _Reader(threading.Thread):
+    """Turns the pipe into commands, and ends the process when the pipe ends."""
+
+    def __init__(self, source: int, commands: "queue.Queue[ToChild]") -> None:
+        super().__init__(daemon=True, name="pipe")
+        self.scratch: Path | None = None
+        self._source = source
+        self._commands = commands
+
+    def run(self) -> None:
+        decoder = FrameDecoder()
+        try:
+            while data := os.read(self._source, _READ_BYTES):
+                for message in decoder.feed(data):
+                    self._commands.put(to_child(message))
+        except WireError as error:
+            print(f"the node sent something unreadable: {error}", file=sys.stderr)  # noqa: T201
+        # The node is gone, and the other thread may be deep in a computation that nobody waits for.
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        os._exit(1)
+
+
+def _private_pipes() -> tuple[int, int]:
+    """Moves the pipes away from descriptors 0 and 1: what a library prints must not land between frames."""
+    source, sink = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return source, sink
+
+
+def _write(sink: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(sink, view) :]
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

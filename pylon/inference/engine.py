@@ -1,0 +1,153 @@
+"""What an engine is, in values: what goes in, what comes out, what it can do.
+
+An engine lives inside the inference child and is driven by one loop: requests join and leave between two calls
+of `step`, so continuous batching is an engine's own business and changes nothing for its callers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn.
+
+    `temperature` 0 is greedy. `top_p` 1 and `top_k` 0 cut nothing off. `seed` makes a drawn answer reproducible
+    on the same machine. The answer ends before the first of the `stop` strings; they are not part of it.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to answer. `customer` keys what may be shared between requests: nothing crosses customers."""
+
+    id: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    model: str
+    customer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """An answer. `run_ms` counts from the request's first computation, not from its arrival."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    run_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What answers. `sha256` is the weights' hash (see `weights.py`), `context` a number of tokens."""
+
+    id: str
+    sha256: str
+    quantization: str
+    context: int
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens since the engine was loaded: prompts taken in, answers given out."""
+
+    prompt: int = 0
+    completion: int = 0
+
+
+# The events of a step travel over the child's pipe as they are; `type` tells them apart there.
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The whole text so far, without a tail that may turn out to be a stop string."""
+
+    id: str
+    text: str
+    completion_tokens: int
+    type: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    id: str
+    generation: Generation
+    type: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`error` is `prompt` when the request can never be answered by this model, otherwise `engine`."""
+
+    id: str
+    error: Literal["prompt", "engine"]
+    message: str
+    hint: str = ""
+    type: Literal["failed"] = "failed"
+
+
+Event = Progress | Finished | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine runs which model, and how many requests it batches well (`slots`).
+
+    `model_dir` is where the model's files lie (`weights.model_directory` finds it); the instant engine needs
+    none. `hash_cache` is a file that remembers weights hashes. `options` are the engine's own settings.
+    """
+
+    engine: str
+    model: str
+    model_dir: Path | None = None
+    slots: int = 16
+    hash_cache: Path | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A model that answers. All calls come from one thread."""
+
+    def load(self) -> ModelInfo:
+        """Makes the model ready. Raises ModelError."""
+
+    def add(self, request: GenerationRequest) -> None:
+        """Takes a request in; it runs when a slot is free. Raises PromptError, and then holds nothing of it."""
+
+    def cancel(self, request_id: str) -> None:
+        """Lets a request go at whatever stage it is; no event of it follows. Unknown ids are ignored."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has anything to do."""
+
+    @property
+    def tokens(self) -> TokenCount:
+        """What has been computed so far."""
+
+    def step(self) -> Sequence[Event]:
+        """Computes a little (at most one token a request) and says what came of it."""
+
+    def close(self) -> None:
+        """Frees the model."""

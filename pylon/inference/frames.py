@@ -1,0 +1,49 @@
+"""Frames on the pipes between the node and its inference child: four bytes of length, then one JSON object."""
+
+import orjson
+
+from pylon.errors import MalformedError, TooLargeError
+
+FRAME_BYTES = 16 * 1024 * 1024
+_HEADER_BYTES = 4
+
+
+def encode(message: object) -> bytes:
+    """One frame. Dataclasses become objects. Raises TooLargeError over 16 MiB."""
+    body = orjson.dumps(message, default=str)
+    if len(body) > FRAME_BYTES:
+        raise TooLargeError(f"A message of {len(body)} bytes is over the {FRAME_BYTES} bytes that a frame holds.")
+    return len(body).to_bytes(_HEADER_BYTES, "big") + body
+
+
+class FrameDecoder:
+    """Takes bytes as they come and gives the messages that are complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[dict[str, object]]:
+        """Raises MalformedError or TooLargeError on what no frame can be; the stream is lost from there on."""
+        self._buffer += data
+        messages: list[dict[str, object]] = []
+        while len(self._buffer) >= _HEADER_BYTES:
+            size = int.from_bytes(self._buffer[:_HEADER_BYTES], "big")
+            if size > FRAME_BYTES:
+                raise TooLargeError(f"A frame says it is {size} bytes long; {FRAME_BYTES} is the most.")
+            end = _HEADER_BYTES + size
+            if len(self._buffer) < end:
+                break
+            messages.append(_message(self._buffer[_HEADER_BYTES:end]))
+            del self._buffer[:end]
+        return messages
+
+
+def _message(body: bytearray) -> dict[str, object]:
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # Not chained: the decoder's error carries the whole body, which may be a prompt or an answer.
+        raise MalformedError("A frame does not hold JSON.") from None
+    if not isinstance(message, dict):
+        raise MalformedError("A frame holds JSON, but not an object.")
+    return message

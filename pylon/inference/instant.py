@@ -1,0 +1,143 @@
+"""The stand-in engine: answers from a table, or by a rule, without any model.
+
+For tests of everything around a model, and for benchmarks of it. Its model id is always `stand-in-instant`, so
+that whoever reads an answer's receipt sees what made it.
+"""
+
+import hashlib
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import orjson
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import ModelError, PromptError
+from pylon.inference.engine import (
+    EngineSpec,
+    Event,
+    Finished,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+    TokenCount,
+)
+from pylon.inference.stops import find_stop
+
+MODEL_ID = "stand-in-instant"
+CONTEXT_TOKENS = 32_768
+_RULE_WORDS = 12
+# How long one step may take while answers are waited for: a cancelled request is let go within it.
+_STEP_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    request: GenerationRequest
+    started: float
+    due: float
+
+
+class InstantEngine:
+    """`options`: `table` maps a prompt (the last message) to its answer; `delay_s` is how long an answer takes."""
+
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
+        if spec.model != MODEL_ID:
+            raise ModelError(
+                f"The instant engine is a stand-in and answers as no other model than {MODEL_ID}.",
+                hint=f"Set the model to {MODEL_ID}, or the engine to mlx.",
+            )
+        table = spec.options.get("table", {})
+        delay_s = spec.options.get("delay_s", 0.0)
+        if not isinstance(table, dict) or not isinstance(delay_s, int | float):
+            raise ModelError("The instant engine's options are `table`, an object, and `delay_s`, a number.")
+        self._table = {str(prompt): str(answer) for prompt, answer in table.items()}
+        self._delay_s = float(delay_s)
+        self._slots = spec.slots
+        self._clock = clock or SystemClock()
+        self._waiting: deque[GenerationRequest] = deque()
+        self._running: dict[str, _Answer] = {}
+        self._tokens = TokenCount()
+
+    def load(self) -> ModelInfo:
+        sha256 = hashlib.sha256(orjson.dumps(self._table, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return ModelInfo(id=MODEL_ID, sha256=sha256, quantization="none", context=CONTEXT_TOKENS, engine="instant")
+
+    def add(self, request: GenerationRequest) -> None:
+        size = _prompt_tokens(request)
+        if size + request.sampling.max_tokens > CONTEXT_TOKENS:
+            raise PromptError(
+                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; the stand-in "
+                f"takes {CONTEXT_TOKENS} together.",
+                hint="Send a shorter prompt or ask for fewer tokens.",
+            )
+        self._waiting.append(request)
+
+    def cancel(self, request_id: str) -> None:
+        self._running.pop(request_id, None)
+        self._waiting = deque(request for request in self._waiting if request.id != request_id)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    @property
+    def tokens(self) -> TokenCount:
+        return self._tokens
+
+    def step(self) -> list[Event]:
+        now = self._clock.monotonic()
+        while self._waiting and len(self._running) < self._slots:
+            request = self._waiting.popleft()
+            self._running[request.id] = _Answer(request, now, now + self._delay_s)
+        done = [answer for answer in self._running.values() if answer.due <= now]
+        if not done:
+            first = min(answer.due for answer in self._running.values())
+            time.sleep(min(first - now, _STEP_S))
+        events: list[Event] = []
+        for answer in done:
+            del self._running[answer.request.id]
+            generation = self._generation(answer, now)
+            events.append(Progress(answer.request.id, generation.text, generation.completion_tokens))
+            events.append(Finished(answer.request.id, generation))
+            self._tokens = TokenCount(
+                self._tokens.prompt + generation.prompt_tokens,
+                self._tokens.completion + generation.completion_tokens,
+            )
+        return events
+
+    def close(self) -> None:
+        self._running.clear()
+        self._waiting.clear()
+
+    def _generation(self, answer: _Answer, now: float) -> Generation:
+        request = answer.request
+        prompt = request.messages[-1].content if request.messages else ""
+        text = self._table.get(prompt)
+        words = (text if text is not None else _rule(prompt)).split(" ")
+        kept = " ".join(words[: request.sampling.max_tokens])
+        stop = find_stop(kept, request.sampling.stop)
+        cut = kept if stop is None else kept[:stop]
+        return Generation(
+            text=cut,
+            finish="length" if stop is None and len(words) > request.sampling.max_tokens else "stop",
+            prompt_tokens=_prompt_tokens(request),
+            completion_tokens=_words(cut),
+            run_ms=round((now - answer.started) * 1000),
+        )
+
+
+def _rule(prompt: str) -> str:
+    """An answer that depends on the whole prompt and shows its first words."""
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"stand-in answer {digest}: " + " ".join(prompt.split()[:_RULE_WORDS])
+
+
+def _prompt_tokens(request: GenerationRequest) -> int:
+    return sum(_words(message.content) for message in request.messages)
+
+
+def _words(text: str) -> int:
+    """The stand-in's tokens are words."""
+    return len(text.split())

@@ -1,0 +1,92 @@
+"""What the node and its inference child say to each other, each message one frame."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pylon.errors import MalformedError
+from pylon.inference.engine import EngineSpec, Failed, Finished, GenerationRequest, ModelInfo, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The first message to a child: what it is to be.
+
+    `scratch` is a private folder for its temporary files; the child removes it when the node is gone.
+    """
+
+    spec: EngineSpec
+    scratch: Path
+    type: Literal["load"] = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """`stream` asks for Progress."""
+
+    request: GenerationRequest
+    stream: bool
+    type: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    id: str
+    type: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    type: Literal["close"] = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    model: ModelInfo
+    type: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Unloadable:
+    """The model cannot be loaded, and trying again will not help."""
+
+    message: str
+    hint: str
+    type: Literal["unloadable"] = "unloadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Sent by the loop that steps the engine, so it proves that stepping happens. `busy_s` is time with work."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    busy_s: float
+    type: Literal["beat"] = "beat"
+
+
+ToChild = Load | Generate | Cancel | Close
+FromChild = Ready | Unloadable | Beat | Progress | Finished | Failed
+
+_to_child: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="type")])
+_from_child: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="type")])
+
+
+def to_child(message: dict[str, object]) -> ToChild:
+    """Raises MalformedError."""
+    return _parsed(_to_child, message)
+
+
+def from_child(message: dict[str, object]) -> FromChild:
+    """Raises MalformedError."""
+    return _parsed(_from_child, message)
+
+
+def _parsed[T](adapter: TypeAdapter[T], message: dict[str, object]) -> T:
+    try:
+        return adapter.validate_python(message)
+    except ValidationError as error:
+        # Not chained: pydantic's text quotes the values, and they may be a prompt or an answer.
+        raise MalformedError(f"A message on the child's pipe has {error.error_count()} wrong fields.") from None

@@ -1,0 +1,111 @@
+"""A loaded MLX model: from a folder to a network, from a chat to tokens, from sampling settings to a sampler."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm import load
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.sample_utils import make_sampler
+
+from pylon.errors import ModelError, PromptError
+from pylon.inference.answer import Detokenizer
+from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
+from pylon.inference.weights import weights_sha256
+
+# For models whose files do not tell how much they take.
+_CONTEXT_TOKENS = 4096
+
+Sampler = Callable[[mx.array], mx.array]
+LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+
+
+@dataclass(frozen=True, slots=True)
+class MlxModel:
+    info: ModelInfo
+    network: Any
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, spec: EngineSpec) -> "MlxModel":
+        """Raises ModelError."""
+        if spec.model_dir is None:
+            raise ModelError(f"The folder of the model {spec.model} is not set.")
+        sha256 = weights_sha256(spec.model_dir, spec.hash_cache)
+        try:
+            network, tokenizer, config = load(str(spec.model_dir), return_config=True)
+        except Exception as error:  # mlx_lm, transformers and safetensors raise what they like on broken files
+            raise ModelError(
+                f"The files of the model {spec.model} do not load ({type(error).__name__}: {error}).",
+                hint="Fetch the model again, or choose one that mlx-lm supports.",
+            ) from error
+        info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), engine="mlx")
+        return cls(info, network, tokenizer)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The chat as the model was trained to read it. Raises PromptError."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        if not self.tokenizer.has_chat_template:
+            return list(self.tokenizer.encode("\n\n".join(message.content for message in messages)))
+        try:
+            return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+        except Exception as error:  # templates are programs: they refuse roles and orders with their own errors
+            raise PromptError(
+                "This model's chat template does not take these messages.",
+                hint="Use at most one system message, first, then user and assistant in turn.",
+            ) from error
+
+    def stop_tokens(self) -> list[list[int]]:
+        return [[token] for token in sorted(self.tokenizer.eos_token_ids)]
+
+    def detokenizer(self) -> Detokenizer:
+        detokenizer: Detokenizer = self.tokenizer.detokenizer
+        return detokenizer
+
+    def new_state(self) -> list[Any]:
+        """The empty key-value (or other) state of one sequence."""
+        state: list[Any] = make_prompt_cache(self.network)
+        return state
+
+    def read(self, tokens: list[int], state: list[Any]) -> None:
+        """Takes tokens into `state`."""
+        self.network(mx.array(tokens)[None], cache=state)
+        mx.eval([layer.state for layer in state])
+
+
+# Rows of a batch are sampled in one go only when they share the sampler object.
+@functools.lru_cache(maxsize=64)
+def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
+    made: Sampler = make_sampler(temp=temperature, top_p=top_p, top_k=top_k)
+    return made
+
+
+def logits_processors(sampling: Sampling, prompt_tokens: int) -> list[LogitsProcessor]:
+    if not sampling.frequency_penalty:
+        return []
+
+    def frequency_penalty(tokens: mx.array, logits: mx.array) -> mx.array:
+        # OpenAI's parameter counts the answer only; mlx_lm's own processor would count the prompt's tail too.
+        answered = tokens[prompt_tokens:]
+        return logits.at[:, answered].subtract(sampling.frequency_penalty) if answered.size else logits
+
+    return [frequency_penalty]
+
+
+def _quantization(network: Any, config: dict[str, Any]) -> str:
+    """Such as `4bit`; a model that is not quantized is named by its weights' type, such as `bfloat16`."""
+    quantization = config.get("quantization")
+    if isinstance(quantization, dict) and "bits" in quantization:
+        return f"{quantization['bits']}bit"
+    largest = max((weight for _, weight in tree_flatten(network.parameters())), key=lambda weight: weight.size)
+    return str(largest.dtype).removeprefix("mlx.core.")
+
+
+def _context(config: dict[str, Any]) -> int:
+    for place in (config, config.get("text_config", {})):
+        if isinstance(context := place.get("max_position_embeddings"), int):
+            return context
+    return _CONTEXT_TOKENS

@@ -1,0 +1,90 @@
+"""Heads that prompts have in common, so that each is computed once.
+
+A recursive run asks the same question of many pieces: tens of prompts with one instruction in front. Nothing is
+shared between customers, since the time an answer takes would tell one what another asked.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Shorter heads are not worth a copy of the model's state.
+LEAST_TOKENS = 32
+# Each cached head is a whole key-value state, megabytes for a large model.
+MOST_PREFIXES = 16
+MOST_BYTES = 512 * 1024 * 1024
+
+_STRIDE = 64
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading tokens are equal."""
+    most = min(len(one), len(other))
+    at = 0
+    # Whole slices compare far faster than single tokens do.
+    while at < most and one[at : at + _STRIDE] == other[at : at + _STRIDE]:
+        at += _STRIDE
+    while at < most and one[at] == other[at]:
+        at += 1
+    return min(at, most)
+
+
+def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]]) -> int:
+    """How long a head of `prompt` saves the most tokens when every one of `others` that has it shares it; or 0.
+
+    At least one token of a prompt stays outside: its computation gives the answer's first token.
+    """
+    lengths = sorted((min(common_length(prompt, other), len(prompt) - 1) for other in others), reverse=True)
+    saved, best = max(
+        ((length * sharers, length) for sharers, length in enumerate(lengths, 1) if length >= LEAST_TOKENS),
+        default=(0, 0),
+    )
+    return best if saved else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix[State]:
+    """`state` is the model's state after exactly these tokens. It is copied by its users, never changed."""
+
+    customer: str
+    tokens: list[int]
+    state: State
+    size: int
+
+
+class PrefixStore[State]:
+    """The prefixes that were used last, bounded in number and bytes."""
+
+    def __init__(self, most: int = MOST_PREFIXES, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._prefixes: OrderedDict[int, Prefix[State]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._prefixes)
+
+    def find(self, customer: str, tokens: Sequence[int]) -> Prefix[State] | None:
+        """The customer's longest prefix that `tokens` begin with and go beyond."""
+        fitting = [
+            prefix
+            for prefix in self._prefixes.values()
+            if prefix.customer == customer
+            and len(prefix.tokens) < len(tokens)
+            and common_length(prefix.tokens, tokens) == len(prefix.tokens)
+        ]
+        if not fitting:
+            return None
+        longest = max(fitting, key=lambda prefix: len(prefix.tokens))
+        self._prefixes.move_to_end(id(longest))
+        return longest
+
+    def put(self, prefix: Prefix[State]) -> None:
+        self._prefixes[id(prefix)] = prefix
+        while len(self._prefixes) > self._most or self._bytes() > self._most_bytes:
+            self._prefixes.popitem(last=False)
+
+    def clear(self) -> None:
+        self._prefixes.clear()
+
+    def _bytes(self) -> int:
+        return sum(prefix.size for prefix in self._prefixes.values())
