@@ -1,0 +1,78 @@
+import asyncio
+
+import pytest
+
+from pylon.store.database import Database, Schema, Transaction
+from pylon.store.group import GroupCommit
+
+NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;",))
+
+
+@pytest.fixture
+async def database(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def group(database):
+    group = GroupCommit(database)
+    group.start()
+    yield group
+    await group.close()
+
+
+async def test_a_submitted_write_is_committed_when_submit_returns(database, group):
+    await group.execute("INSERT INTO note (text) VALUES ('a')")
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+
+
+async def test_a_step_that_fails_undoes_itself_alone(database, group):
+    async def twice(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO note (text) VALUES ('half')")
+        raise ValueError("second half failed")
+
+    outcomes = await asyncio.gather(
+        group.execute("INSERT INTO note (text) VALUES ('before')"),
+        group.submit(twice),
+        group.execute("INSERT INTO note (text) VALUES ('after')"),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[1], ValueError)
+    rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
+    assert [row["text"] for row in rows] == ["before", "after"]
+
+
+async def test_writes_that_wait_together_share_a_transaction(database, group, monkeypatch):
+    transactions = 0
+    original = database.transaction
+
+    def counted():
+        nonlocal transactions
+        transactions += 1
+        return original()
+
+    monkeypatch.setattr(database, "transaction", counted)
+    await asyncio.gather(*(group.execute("INSERT INTO note (text) VALUES (?)", (str(n),)) for n in range(200)))
+    assert len(await database.fetch_all("SELECT * FROM note")) == 200
+    assert transactions < 20
+
+
+async def test_closing_commits_what_waits(database):
+    group = GroupCommit(database)
+    write = asyncio.create_task(group.execute("INSERT INTO note (text) VALUES ('late')"))
+    await asyncio.sleep(0)
+    await group.close()
+    await write
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+
+
+async def test_one_bad_row_among_equal_statements_fails_alone(database, group):
+    texts = ["a", "b", "a", "c"]
+    outcomes = await asyncio.gather(
+        *(group.execute("INSERT INTO note (text) VALUES (?)", (text,)) for text in texts), return_exceptions=True
+    )
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False]
+    rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
+    assert [row["text"] for row in rows] == ["a", "b", "c"]
