@@ -77,8 +77,9 @@ class GroupCommit:
         results: list[Any] = []
         try:
             async with self._database.transaction() as tx:
-                for sql, run in groupby(group, key=lambda waiting: waiting.sql):
-                    results += await self._together(tx, sql, list(run)) if sql else await self._apart(tx, run)
+                for sql, members in groupby(group, key=lambda waiting: waiting.sql):
+                    run = list(members)
+                    results += await self._together(tx, sql, run) if sql else await self._apart(tx, run)
         except Exception as error:
             # Whatever broke the commit broke it for everyone who waits for it.
             results = [error] * len(group)
