@@ -1,0 +1,70 @@
+"""Which money: the six networks, what their invoices start with, and which of them is live.
+
+Every network has a folder, a key and a database of its own. The default is `play`: nothing here turns play
+money into real money by a setting alone (see `pylon wallet go-live`).
+"""
+
+from enum import StrEnum
+
+from pylon.errors import MoneyError
+
+
+class Network(StrEnum):
+    """A network of money."""
+
+    PLAY = "play"
+    REGTEST = "regtest"
+    SIGNET = "signet"
+    MUTINYNET = "mutinynet"
+    TESTNET4 = "testnet4"
+    MAINNET = "mainnet"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its sats are worth something."""
+        return self is Network.MAINNET
+
+    @property
+    def currency(self) -> str:
+        """What stands after `ln` in its invoices (BOLT-11 "Human-Readable Part")."""
+        return _CURRENCY[self]
+
+    @property
+    def unit(self) -> str:
+        """What amounts are called: money that is not live says so wherever it shows."""
+        return "sat" if self.is_live else f"{self.value} sat"
+
+    def accepts_wallet(self, named: str) -> bool:
+        """Whether a wallet that calls its network so (NIP-47 `get_info`) may be used on this one."""
+        return named in _WALLET_NAMES[self]
+
+
+_CURRENCY = {
+    Network.PLAY: "bcrt",
+    Network.REGTEST: "bcrt",
+    Network.SIGNET: "tbs",
+    Network.MUTINYNET: "tbs",
+    Network.TESTNET4: "tb",
+    Network.MAINNET: "bc",
+}
+
+# NIP-47 knows mainnet, testnet, signet and regtest only; our own bank says `play`, so that neither a regtest
+# wallet is taken for play money nor the other way round.
+_WALLET_NAMES = {
+    Network.PLAY: frozenset({"play"}),
+    Network.REGTEST: frozenset({"regtest"}),
+    Network.SIGNET: frozenset({"signet"}),
+    Network.MUTINYNET: frozenset({"signet", "mutinynet"}),
+    Network.TESTNET4: frozenset({"testnet", "testnet4"}),
+    Network.MAINNET: frozenset({"mainnet"}),
+}
+
+
+def parse_network(text: str) -> Network:
+    """A network by its name. Raises `MoneyError`."""
+    try:
+        return Network(text)
+    except ValueError:
+        raise MoneyError(
+            f"{text[:40]!r} is not a network", hint=f"One of: {', '.join(n.value for n in Network)}."
+        ) from None
