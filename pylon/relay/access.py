@@ -1,0 +1,140 @@
+"""Who may publish and who may read: rules over plain values.
+
+A refusal is the text that stands in `OK`, `CLOSED` or `NOTICE`; it begins with one of NIP-01's machine-readable
+words. `keys` is always the set of public keys that the connection has proved to hold (NIP-42).
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import orjson
+
+from pylon.nostr.event import Event, expiration
+from pylon.nostr.filter import Filter
+from pylon.relay.limits import RelayLimits
+
+AUTH_KIND = 22_242
+AUTH_WINDOW_S = 600
+_REPOSTS = frozenset((6, 16))
+
+AUTH_TO_READ = "auth-required: this relay answers only those who authenticate"
+AUTH_TO_WRITE = "auth-required: this relay takes events only from those who authenticate"
+WITHHELD = (
+    "auth-required: encrypted jobs are shown only to their author and to the key in their p tag; "
+    "some that match were withheld until you authenticate"
+)
+
+
+def is_private(event: Event) -> bool:
+    """Whether only author and `p` may read it: a job, result or feedback (NIP-90) with an `encrypted` tag."""
+    return private_kind(event.kind) and any(tag[0] == "encrypted" for tag in event.tags)
+
+
+def private_kind(kind: int) -> bool:
+    """Whether events of this kind may be private ones."""
+    return 5_000 <= kind <= 7_000
+
+
+def may_read(event: Event, keys: frozenset[str]) -> bool:
+    """Whether a private event may be shown to the holder of these keys."""
+    return event.pubkey in keys or not keys.isdisjoint(event.tag_values("p"))
+
+
+def may_match_private(filters: Iterable[Filter]) -> bool:
+    """Whether any of the filters could ask for a private event."""
+    return any(f.kinds is None or any(map(private_kind, f.kinds)) for f in filters)
+
+
+def refuse_event(
+    event: Event,
+    *,
+    size: int,
+    now: float,
+    limits: RelayLimits,
+    keys: frozenset[str],
+    require_auth: bool,
+    writers: frozenset[str] | None,
+) -> str | None:
+    """Why this event is not taken, or None. Everything that can be said before its signature is checked.
+
+    `size` is the event's JSON in bytes, `now` Unix seconds, `writers` the keys that may publish (None: all).
+    """
+    if size > limits.event_bytes:
+        return f"invalid: the event has {size} bytes, the limit is {limits.event_bytes}"
+    if event.kind == AUTH_KIND:
+        return "invalid: kind 22242 is sent in an AUTH message and never published"
+    if event.created_at > now + limits.ahead_s:
+        return f"invalid: created_at is more than {limits.ahead_s} s ahead of this relay's clock"
+    ends = expiration(event)
+    if ends is not None and ends <= now:
+        return "invalid: the event has expired"
+    if limits.tag_value_bytes is not None and _longest_tag(event) > limits.tag_value_bytes:
+        return f"invalid: the value of a one-letter tag has more than {limits.tag_value_bytes} bytes"
+    if require_auth and not keys:
+        return AUTH_TO_WRITE
+    if writers is not None and event.pubkey not in writers:
+        return "restricted: this relay takes events only from the keys on its list"
+    return _refuse_protected(event, keys)
+
+
+def _longest_tag(event: Event) -> int:
+    return max((len(tag[1].encode()) for tag in event.tags if len(tag) > 1 and len(tag[0]) == 1), default=0)
+
+
+def _refuse_protected(event: Event, keys: frozenset[str]) -> str | None:
+    # NIP-70: the text of the first refusal is the NIP's own.
+    if any(tag[0] == "-" for tag in event.tags) and event.pubkey not in keys:
+        if not keys:
+            return "auth-required: this event may only be published by its author"
+        return "restricted: this event may only be published by its author"
+    if event.kind in _REPOSTS and _holds_protected(event.content):
+        return "blocked: the repost holds a protected event"
+    return None
+
+
+def _holds_protected(content: str) -> bool:
+    if '"-"' not in content:
+        return False
+    try:
+        inner = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    tags = inner.get("tags") if isinstance(inner, dict) else None
+    return isinstance(tags, list) and any(isinstance(tag, list) and tag[:1] == ["-"] for tag in tags)
+
+
+def refuse_auth(event: Event, *, challenge: str, hosts: frozenset[str], now: float) -> str | None:
+    """Why this answer to a challenge is not taken (NIP-42), or None. Its signature is checked elsewhere.
+
+    `hosts` are the names and addresses this relay is reached by, in lower case. The relay's own names are
+    compared, never the Host header: that one is chosen by whoever passes a stolen challenge on.
+    """
+    if event.kind != AUTH_KIND:
+        return "invalid: an AUTH message holds an event of kind 22242"
+    if abs(event.created_at - now) > AUTH_WINDOW_S:
+        return f"invalid: created_at is more than {AUTH_WINDOW_S} s away from this relay's clock"
+    if event.tag("challenge") != challenge:
+        return "invalid: the challenge is not the one sent on this connection"
+    host = _host(event.tag("relay") or "")
+    if host is None or not (host in hosts or _is_loopback(host)):
+        return "invalid: the relay tag does not name this relay"
+    return None
+
+
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.scheme in ("ws", "wss") else None
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    # However this relay is reached (a mapped port, a tunnel), a client that names its own machine was not lured.
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

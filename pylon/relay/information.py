@@ -1,0 +1,48 @@
+"""What a relay says about itself over HTTP (NIP-11)."""
+
+from typing import Any
+
+from pylon import __version__
+from pylon.nostr.event import MAX_TAGS
+from pylon.nostr.messages import MAX_SUBSCRIPTION_ID
+from pylon.relay.limits import RelayLimits
+
+CONTENT_TYPE = "application/nostr+json"
+SUPPORTED_NIPS = (1, 9, 11, 40, 42, 45, 70)
+
+
+def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: bool) -> dict[str, Any]:
+    """The NIP-11 document. Limits that NIP-11 has no name for stand beside the others, under names of ours."""
+    limitation: dict[str, Any] = {
+        "max_message_length": limits.message_bytes,
+        "max_subscriptions": limits.subscriptions,
+        "max_filters": limits.filters,
+        "max_limit": limits.results,
+        "default_limit": limits.results,
+        "max_subid_length": MAX_SUBSCRIPTION_ID,
+        "max_event_tags": MAX_TAGS,
+        "max_content_length": limits.event_bytes,
+        "min_pow_difficulty": 0,
+        "created_at_upper_limit": limits.ahead_s,
+        "auth_required": require_auth,
+        "payment_required": False,
+        "restricted_writes": restricted_writes,
+        "max_event_length": limits.event_bytes,
+        "max_tag_value_length": limits.tag_value_bytes,
+        "max_filter_values": limits.filter_values,
+        "max_keys": limits.keys,
+        "max_connections": limits.connections,
+        "max_queue_bytes": limits.queue_bytes,
+        "max_queue_messages": limits.queue_frames,
+        "max_events_in_flight": limits.in_flight,
+        "max_events_per_minute": limits.writes_per_minute,
+    }
+    return {
+        "name": "Pylon relay",
+        "description": "A small relay for a swarm of language models (NIP-90). Encrypted jobs are shown only to "
+        "their author and to the key in their p tag, after authentication.",
+        "supported_nips": list(SUPPORTED_NIPS),
+        "software": "pylon",
+        "version": __version__,
+        "limitation": {name: value for name, value in limitation.items() if value is not None},
+    }

@@ -1,0 +1,115 @@
+"""From many publishers into one file: group commit, then delivery.
+
+Publications are collected while the previous transaction runs, so that under load one commit serves hundreds of
+them and without load none waits. An event is delivered, and its OK given, after it was committed.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pylon import log
+from pylon.errors import SignatureError
+from pylon.nostr.event import Event, is_ephemeral, verify
+from pylon.relay.retention import Outcome, deletions
+from pylon.relay.store import EventStore, Placed, Publication
+
+_BATCH = 512
+_RECENT = 20_000
+
+_log = log.get("relay")
+
+type Answer = Callable[[bool, str], None]
+type Deliver = Callable[[Event, bytes, int], None]
+
+_SAID = {
+    Outcome.STORED: (True, ""),
+    Outcome.DUPLICATE: (True, "duplicate: this event is stored already"),
+    Outcome.SUPERSEDED: (True, "duplicate: a newer version of this event is stored"),
+    Outcome.DELETED: (False, "blocked: its author asked to have this event deleted"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    publication: Publication
+    answer: Answer
+
+
+class Intake:
+    """Takes events that access rules let pass; `deliver(event, raw, seq)` is called once for each new one."""
+
+    def __init__(self, store: EventStore, deliver: Deliver) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._waiting: list[_Waiting] = []
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self.delivered_seq = 0
+        """All events up to this number have been delivered."""
+
+    def submit(self, event: Event, raw: bytes, answer: Answer) -> None:
+        """Takes an event; `answer(accepted, message)` is called once, now or after the commit."""
+        # Repeats are the most frequent event of all (every publisher retries, several relays forward): the
+        # signature of one that is known to hold is not checked again.
+        if event.id in self._recent:
+            answer(*_SAID[Outcome.DUPLICATE])
+            return
+        try:
+            verify(event)
+        except SignatureError as error:
+            answer(False, f"invalid: {error}")
+            return
+        if is_ephemeral(event.kind):
+            self._remember(event)
+            answer(True, "")
+            self._deliver(event, raw, 0)
+            return
+        self._waiting.append(_Waiting(Publication(event, raw), answer))
+        self._idle.clear()
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Commits for ever."""
+        while True:
+            await self._filled.wait()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+                await self._commit(batch)
+            self._filled.clear()
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Waits until everything that was submitted has its answer."""
+        await self._idle.wait()
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            placed = await self._store.insert([waiting.publication for waiting in batch])
+        except Exception as error:
+            # A full disk must not end the relay: publishers are told, and what comes next is tried again.
+            _log.error("events could not be stored", events=len(batch), error=str(error))
+            for waiting in batch:
+                waiting.answer(False, "error: the relay could not store the event; try again later")
+            return
+        for waiting, place in zip(batch, placed, strict=True):
+            self._finish(waiting, place)
+
+    def _finish(self, waiting: _Waiting, place: Placed) -> None:
+        event = waiting.publication.event
+        waiting.answer(*_SAID[place.outcome])
+        if place.outcome is not Outcome.DELETED:
+            self._remember(event)
+        if place.outcome is Outcome.STORED:
+            for target, _ in deletions(event):
+                self._recent.pop(target, None)
+            self._deliver(event, waiting.publication.raw, place.seq)
+            self.delivered_seq = max(self.delivered_seq, place.seq)
+
+    def _remember(self, event: Event) -> None:
+        self._recent[event.id] = None
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)

@@ -1,0 +1,55 @@
+"""What waits to be sent to one peer: bounded, in order, and nothing is dropped in silence.
+
+Stored events wait for room, and so does reading from that peer, so that answers to it stay few. Live events
+cannot wait for one peer: one that does not keep up is told so and cut off, and asks for what it missed when it
+is back.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+# Half: live events still find room while a long answer is being sent.
+_ROOM = 0.5
+
+
+class Outbox:
+    """The queue of one connection, and the loop that empties it."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]], *, max_bytes: int, max_frames: int) -> None:
+        self._send = send
+        self._max_bytes = max_bytes
+        self._max_frames = max_frames
+        self._frames: deque[tuple[bytes, ...]] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+
+    def offer(self, *parts: bytes) -> bool:
+        """Queues a message given in parts, which are joined when it is sent; False when there is no room."""
+        size = sum(map(len, parts))
+        if self._bytes + size > self._max_bytes or len(self._frames) >= self._max_frames:
+            return False
+        self._frames.append(parts)
+        self._bytes += size
+        self._filled.set()
+        if self._bytes > self._max_bytes * _ROOM or len(self._frames) > self._max_frames * _ROOM:
+            self._roomy.clear()
+        return True
+
+    async def room(self) -> None:
+        """Waits until the queue is less than half full."""
+        await self._roomy.wait()
+
+    async def run(self) -> None:
+        """Sends for ever; raises what `send` raises."""
+        while True:
+            await self._filled.wait()
+            while self._frames:
+                parts = self._frames.popleft()
+                self._bytes -= sum(map(len, parts))
+                if self._bytes <= self._max_bytes * _ROOM and len(self._frames) <= self._max_frames * _ROOM:
+                    self._roomy.set()
+                await self._send(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._filled.clear()

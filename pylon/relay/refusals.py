@@ -1,0 +1,38 @@
+"""Refusing a message: in the form that its sender waits for, where that can be told."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from pylon.errors import MalformedError
+from pylon.nostr.event import is_hex64
+from pylon.nostr.filter import Filter
+from pylon.nostr.messages import MAX_SUBSCRIPTION_ID, Closed, Notice, Ok
+from pylon.relay.limits import RelayLimits
+
+
+def refusal(frame: str, error: MalformedError) -> Ok | Closed | Notice:
+    """OK for an event with an id, CLOSED for a REQ or COUNT with a name, NOTICE for all else (NIP-01)."""
+    text = f"invalid: {error}"
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return Notice(text)
+    match message:
+        case ["EVENT" | "AUTH", {"id": str(id_)}, *_] if is_hex64(id_):
+            return Ok(id_, False, text)
+        case ["REQ" | "COUNT", str(name), *_] if 1 <= len(name) <= MAX_SUBSCRIPTION_ID:
+            return Closed(name, text)
+        case _:
+            return Notice(text)
+
+
+def refuse_filters(filters: Iterable[Filter], limits: RelayLimits) -> str | None:
+    """Why these filters of one REQ or COUNT are more than this relay takes, or None."""
+    filters = tuple(filters)
+    if len(filters) > limits.filters:
+        return f"error: at most {limits.filters} filters at a time"
+    lists = (part for wanted in filters for part in (wanted.ids, wanted.authors, wanted.kinds, *wanted.tags.values()))
+    if sum(len(part) for part in lists if part is not None) > limits.filter_values:
+        return f"error: at most {limits.filter_values} values in the filters of one message"
+    return None

@@ -1,0 +1,217 @@
+"""A small Nostr relay to run oneself: lifecycle, HTTP door, and what all connections share."""
+
+import asyncio
+import logging
+import tempfile
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import orjson
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from pylon import log
+from pylon.clock import Clock, SystemClock
+from pylon.errors import SetupError
+from pylon.nostr.event import Event
+from pylon.relay.access import is_private
+from pylon.relay.information import CONTENT_TYPE, information
+from pylon.relay.intake import Intake
+from pylon.relay.limits import RelayLimits
+from pylon.relay.session import Session, Shared
+from pylon.relay.store import EventStore
+from pylon.relay.subscriptions import SubscriptionIndex
+
+PURGE_S = 60.0
+_PING_S = 30.0
+_PONG_S = 60.0
+_READ_AHEAD = 16
+_BACKLOG = 1_024
+
+_log = log.get("relay")
+
+
+class RelayServer:
+    """A relay on one port, for websockets (NIP-01) and HTTP (NIP-11 document, `/health`).
+
+        async with RelayServer(path) as relay:
+            print(relay.url)
+
+    `database_path` None keeps events in a temporary file for as long as the relay runs. `port` 0 takes a free
+    one. With `require_auth` nothing is read or written before NIP-42 authentication; `allow_writers` are the
+    public keys that may publish (None: all). `public_url` is the address that clients know when it is not
+    `host`, as behind a proxy: NIP-42 answers must name it.
+    """
+
+    def __init__(
+        self,
+        database_path: Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: RelayLimits | None = None,
+        clock: Clock | None = None,
+        require_auth: bool = False,
+        allow_writers: frozenset[str] | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        self._path = database_path
+        self._host = host
+        self._port = port
+        self._limits = limits or RelayLimits()
+        self._clock = clock or SystemClock()
+        self._require_auth = require_auth
+        self._writers = allow_writers
+        self._public_host = urlsplit(public_url).hostname if public_url else None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._server: Server | None = None
+        self._shared: Shared | None = None
+        self._sessions: set[Session] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._about = orjson.dumps(
+            information(self._limits, require_auth=require_auth, restricted_writes=allow_writers is not None)
+        )
+
+    @property
+    def url(self) -> str:
+        """The websocket address, once started."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"ws://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Opens the database and listens. Raises `SetupError` when the file or the port cannot be had."""
+        path = self._path
+        if path is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
+            path = Path(self._scratch.name) / "relay.db"
+        store = await EventStore.open(path)
+        intake = Intake(store, self._deliver)
+        self._shared = Shared(
+            store=store,
+            intake=intake,
+            index=SubscriptionIndex(),
+            limits=self._limits,
+            clock=self._clock,
+            require_auth=self._require_auth,
+            writers=self._writers,
+        )
+        self._tasks = [asyncio.create_task(intake.run()), asyncio.create_task(self._purge())]
+        # What strangers send wrong is not worth a stack trace each.
+        quiet = logging.getLogger("pylon.relay.websockets")
+        quiet.setLevel(logging.CRITICAL)
+        try:
+            self._server = await serve(
+                self._connected,
+                self._host,
+                self._port,
+                process_request=self._http,
+                # Events are mostly ciphertext: deflate costs more memory and time than it saves.
+                compression=None,
+                max_size=self._limits.message_bytes,
+                max_queue=_READ_AHEAD,
+                ping_interval=_PING_S,
+                ping_timeout=_PONG_S,
+                server_header=None,
+                logger=quiet,
+                backlog=_BACKLOG,
+            )
+        except OSError as error:
+            await self.stop()
+            raise SetupError(
+                f"the relay cannot listen on {self._host} port {self._port}: {error.strerror}",
+                hint="Stop what uses that port, or choose another one.",
+            ) from error
+        self._port = self._server.sockets[0].getsockname()[1]
+        _log.info("relay listens", url=self.url, database=path.name)
+
+    async def stop(self) -> None:
+        """Stores what was submitted, says goodbye to every connection (close code 1001), closes the file."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._server = None
+        if self._shared is not None:
+            await self._shared.intake.drain()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._shared.store.close()
+            self._shared = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _connected(self, websocket: ServerConnection) -> None:
+        shared = self._shared
+        if shared is None:
+            return
+        session = Session(shared, websocket, self._hosts(websocket))
+        self._sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+
+    def _hosts(self, websocket: ServerConnection) -> frozenset[str]:
+        # The address that this connection came in on is one of ours, whatever name was bound.
+        names = {self._host.lower(), str(websocket.local_address[0])}
+        if self._public_host is not None:
+            names.add(self._public_host)
+        return frozenset(names)
+
+    def _deliver(self, event: Event, raw: bytes, seq: int) -> None:
+        if self._shared is None:
+            return
+        private = is_private(event)
+        for session, name in self._shared.index.match(event):
+            session.deliver(name, event, raw, seq, private=private)
+
+    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+        if "upgrade" in request.headers:
+            if len(self._sessions) < self._limits.connections:
+                return None
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This relay has no room for one more.\n")
+        if request.path == "/health":
+            subscriptions = len(self._shared.index) if self._shared else 0
+            state = {"status": "ok", "connections": len(self._sessions), "subscriptions": subscriptions}
+            return _response(orjson.dumps(state), "application/json")
+        if CONTENT_TYPE in request.headers.get("Accept", ""):
+            return _response(self._about, CONTENT_TYPE)
+        return _response(b"This is a Nostr relay: connect to it with a Nostr client.\n", "text/plain")
+
+    async def _purge(self) -> None:
+        while self._shared is not None:
+            try:
+                while await self._shared.store.purge(int(self._clock.wall())):
+                    pass
+            except Exception as error:
+                _log.error("expired events could not be deleted", error=str(error))
+            await asyncio.sleep(PURGE_S)
+
+
+def _response(body: bytes, kind: str) -> Response:
+    headers = Headers(
+        {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            # NIP-11: web clients of any origin may read it.
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Headers": "*",
+            "Access-Control-Allow-Methods": "GET, OPTIONS",
+        }
+    )
+    return Response(HTTPStatus.OK.value, HTTPStatus.OK.phrase, headers, body)

@@ -1,0 +1,225 @@
+"""The relay's events in SQLite.
+
+An event is kept as the JSON that is sent to subscribers, so that serving it encodes nothing. Every event gets a
+sequence number when it is stored; later ones are larger.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from pylon.nostr.event import Event, expiration
+from pylon.nostr.filter import Filter
+from pylon.relay.access import is_private
+from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
+from pylon.relay.retention import Known, Outcome, Plan, address, deletions, plan
+from pylon.store.database import Database, Schema, Transaction
+
+SCHEMA = Schema(
+    "relay",
+    (
+        """
+        CREATE TABLE event (
+            seq INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            pubkey TEXT NOT NULL,
+            kind INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            expires_at INTEGER,
+            private INTEGER NOT NULL,
+            address TEXT,
+            raw BLOB NOT NULL
+        ) STRICT;
+        CREATE UNIQUE INDEX event_by_address ON event (address) WHERE address IS NOT NULL;
+        CREATE INDEX event_by_time ON event (created_at);
+        CREATE INDEX event_by_kind ON event (kind, created_at);
+        CREATE INDEX event_by_author ON event (pubkey, kind, created_at);
+        CREATE INDEX event_by_end ON event (expires_at) WHERE expires_at IS NOT NULL;
+        CREATE TABLE tag (
+            name TEXT NOT NULL,
+            value TEXT NOT NULL,
+            kind INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            event INTEGER NOT NULL REFERENCES event ON DELETE CASCADE,
+            PRIMARY KEY (name, value, kind, created_at, event)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX tag_by_event ON tag (event);
+        CREATE TABLE deletion (
+            target TEXT NOT NULL,
+            pubkey TEXT NOT NULL,
+            until INTEGER NOT NULL,
+            PRIMARY KEY (target, pubkey)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An event to store, and its JSON."""
+
+    event: Event
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of a publication; `seq` is its number when it was stored."""
+
+    outcome: Outcome
+    seq: int = 0
+
+
+class EventStore:
+    """Stored events. One writer: `insert`, `purge` and `delete` are never run side by side by the relay."""
+
+    def __init__(self, database: Database, last_seq: int) -> None:
+        self._database = database
+        self._last_seq = last_seq
+
+    @classmethod
+    async def open(cls, path: Path) -> "EventStore":
+        """Opens or creates the file. Raises `SetupError`."""
+        # NORMAL: an OK outlives a crash of this process. That it outlives a power cut is worth too little here:
+        # whoever must not lose an event keeps it until another party has acted on it.
+        database = await Database.open(path, [SCHEMA], label="relay", durability="NORMAL")
+        row = await database.fetch_one("SELECT max(seq) FROM event")
+        return cls(database, (row[0] or 0) if row else 0)
+
+    async def close(self) -> None:
+        """Closes the file."""
+        await self._database.close()
+
+    async def insert(self, batch: Sequence[Publication]) -> list[Placed]:
+        """Stores a batch in one transaction; what became of each, in order. When it returns, it is committed."""
+        events = [publication.event for publication in batch]
+        raw = {publication.event.id: publication.raw for publication in batch}
+        async with self._database.transaction() as tx:
+            known = await _look_up(tx, events)
+            todo = plan(events, known)
+            numbers = {id_: self._last_seq + n for n, id_ in enumerate(todo.keep, 1)}
+            await _write(tx, todo, numbers, raw)
+        self._last_seq += len(numbers)
+        return [
+            Placed(outcome, numbers.get(event.id, 0)) for event, outcome in zip(events, todo.outcomes, strict=True)
+        ]
+
+    async def find(
+        self, filters: Sequence[Filter], limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED
+    ) -> list[int]:
+        """Numbers of the events that match, newest first and of equal time the lowest id first (NIP-01).
+
+        `limit` holds for each filter.
+        """
+        found: dict[int, tuple[int, str]] = {}
+        for wanted in filters:
+            if wanted.limit == 0:
+                continue
+            query = newest(wanted, limit, reader, privacy)
+            for seq, created_at, id_ in await self._database.fetch_all(query.where, query.values):
+                found[seq] = (-created_at, id_)
+        return sorted(found, key=found.__getitem__)
+
+    async def load(self, numbers: Sequence[int]) -> list[bytes]:
+        """The JSON of these events, in this order; those that are gone by now are left out."""
+        rows = await self._database.fetch_all(
+            "SELECT seq, raw FROM event WHERE seq IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(numbers).decode(),),
+        )
+        raw = {row["seq"]: row["raw"] for row in rows}
+        return [raw[seq] for seq in numbers if seq in raw]
+
+    async def count(self, filters: Sequence[Filter], reader: Reader) -> int:
+        """How many events match at least one of the filters (NIP-45)."""
+        query = counted(filters, reader)
+        row = await self._database.fetch_one(query.where, query.values)
+        return int(row[0]) if row else 0
+
+    async def withheld(self, filters: Sequence[Filter], reader: Reader) -> bool:
+        """Whether a private event matches that this reader may not see."""
+        query = any_withheld(filters, reader)
+        row = await self._database.fetch_one(query.where, query.values)
+        return bool(row and row[0])
+
+    async def purge(self, now: int, limit: int = 1_000) -> int:
+        """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""
+        async with self._database.transaction() as tx:
+            return await tx.execute(
+                "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)", (now, limit)
+            )
+
+
+async def _look_up(tx: Transaction, events: Sequence[Event]) -> Known:
+    known = Known()
+    ids = [event.id for event in events]
+    addresses = [where for event in events if (where := address(event)) is not None]
+    for row in await tx.fetch_all(
+        "SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", (orjson.dumps(ids).decode(),)
+    ):
+        known.ids.add(row["id"])
+    named = [target for event in events for target, _ in deletions(event)]
+    for row in await tx.fetch_all(
+        "SELECT target, pubkey, until FROM deletion WHERE target IN (SELECT value FROM json_each(?))",
+        (orjson.dumps([*ids, *addresses, *named]).decode(),),
+    ):
+        known.deleted[row["target"], row["pubkey"]] = row["until"]
+    if addresses:
+        for row in await tx.fetch_all(
+            "SELECT address, created_at, id FROM event WHERE address IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(addresses).decode(),),
+        ):
+            known.heads[row["address"]] = (row["created_at"], row["id"])
+    return known
+
+
+async def _write(tx: Transaction, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:
+    # Replaced versions go first: two rows never hold one address.
+    if todo.replaced:
+        await tx.execute_many("DELETE FROM event WHERE id = ?", [(id_,) for id_ in todo.replaced])
+    if todo.keep:
+        await tx.execute_many(
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    numbers[id_],
+                    id_,
+                    event.pubkey,
+                    event.kind,
+                    event.created_at,
+                    expiration(event),
+                    is_private(event),
+                    address(event),
+                    raw[id_],
+                )
+                for id_, event in todo.keep.items()
+            ],
+        )
+        tags = [
+            (name, value, event.kind, event.created_at, numbers[id_])
+            for id_, event in todo.keep.items()
+            for name, value in _indexed(event)
+        ]
+        if tags:
+            await tx.execute_many("INSERT INTO tag VALUES (?, ?, ?, ?, ?)", tags)
+    if todo.deleted:
+        await tx.execute_many(
+            "INSERT INTO deletion VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
+            [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
+        )
+        # Not kind 5: deleting a deletion request has no effect (NIP-09).
+        await tx.execute_many(
+            "DELETE FROM event WHERE (id = ?1 OR address = ?1) AND pubkey = ?2 AND created_at <= ?3 AND kind <> 5",
+            [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
+        )
+
+
+def _indexed(event: Event) -> set[tuple[str, str]]:
+    """Name and first value of the tags that filters can ask for: those of one letter (NIP-01)."""
+    return {
+        (tag[0], tag[1])
+        for tag in event.tags
+        if len(tag) > 1 and len(tag[0]) == 1 and tag[0].isascii() and tag[0].isalpha()
+    }
