@@ -87,7 +87,7 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Iterable[Tag], conte
     """
     try:
         serialized = orjson.dumps((0, pubkey, created_at, kind, tuple(tags), content))
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         raise MalformedError("an event holds text that is not valid Unicode") from error
     return hashlib.sha256(serialized).digest()
 
@@ -100,13 +100,22 @@ def parse_event(raw: object) -> Event:
     if not isinstance(raw, dict):
         raise MalformedError("an event must be a JSON object")
     id_, pubkey, sig = raw.get("id"), raw.get("pubkey"), raw.get("sig")
-    created_at, kind, content = raw.get("created_at"), raw.get("kind"), raw.get("content")
+    created_at: Any = raw.get("created_at")
+    kind: Any = raw.get("kind")
+    content: Any = raw.get("content")
     if not (isinstance(id_, str) and _HEX64.match(id_)):
         raise MalformedError("event id must be 64 lower-case hex characters")
     if not (isinstance(pubkey, str) and _HEX64.match(pubkey)):
         raise MalformedError("event pubkey must be 64 lower-case hex characters")
     if not (isinstance(sig, str) and _HEX128.match(sig)):
         raise MalformedError("event sig must be 128 lower-case hex characters")
+    tags = _tuples(raw.get("tags"))
+    check_fields(created_at, kind, tags, content)
+    return Event(id_, pubkey, created_at, kind, tags, content, sig)
+
+
+def check_fields(created_at: object, kind: object, tags: tuple[tuple[object, ...], ...], content: object) -> None:
+    """Whether an author's part of an event is what NIP-01 allows. Raises `MalformedError`."""
     # `type(…) is int`: JSON's true and false are ints to isinstance.
     if type(created_at) is not int or not 0 <= created_at <= MAX_TIMESTAMP:
         raise MalformedError("event created_at must be a Unix time in whole seconds")
@@ -114,23 +123,23 @@ def parse_event(raw: object) -> Event:
         raise MalformedError("event kind must be an integer from 0 to 65535")
     if not isinstance(content, str):
         raise MalformedError("event content must be a string")
-    return Event(id_, pubkey, created_at, kind, _parse_tags(raw.get("tags")), content, sig)
-
-
-def _parse_tags(raw: object) -> tuple[Tag, ...]:
-    if not isinstance(raw, list):
-        raise MalformedError("event tags must be a list")
-    if len(raw) > MAX_TAGS:
+    if len(tags) > MAX_TAGS:
         raise MalformedError(f"an event may have at most {MAX_TAGS} tags")
-    tags: list[Tag] = []
-    for item in raw:
-        if not isinstance(item, list) or not item:
-            raise MalformedError("an event tag must be a list of one or more strings")
-        for value in item:
+    for tag in tags:
+        if not tag:
+            raise MalformedError("an event tag must hold at least its name")
+        for value in tag:
             if not isinstance(value, str):
                 raise MalformedError("an event tag must hold strings only")
-        tags.append(tuple(item))
-    return tuple(tags)
+
+
+def _tuples(raw: object) -> tuple[Tag, ...]:
+    if not isinstance(raw, list):
+        raise MalformedError("event tags must be a list")
+    for item in raw:
+        if not isinstance(item, list):
+            raise MalformedError("an event tag must be a list of strings")
+    return tuple(map(tuple, raw))
 
 
 def loads_event(data: bytes | str) -> Event:
@@ -143,13 +152,18 @@ def loads_event(data: bytes | str) -> Event:
 
 
 def verify(event: Event) -> None:
-    """Checks id and signature (BIP-340). Raises `SignatureError`."""
+    """Checks id and signature. Raises `SignatureError`."""
     digest = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
     if digest.hex() != event.id:
         raise SignatureError("event id is not the hash of the event")
+    verify_signature(event.pubkey, digest, event.sig)
+
+
+def verify_signature(pubkey: str, message: bytes, signature: str) -> None:
+    """Checks a BIP-340 signature, key and signature in hexadecimal. Raises `SignatureError`."""
     try:
-        key = coincurve.PublicKeyXOnly(bytes.fromhex(event.pubkey))
-        valid = key.verify(bytes.fromhex(event.sig), digest)
+        key = coincurve.PublicKeyXOnly(bytes.fromhex(pubkey))
+        valid = key.verify(bytes.fromhex(signature), message)
     except ValueError as error:
         raise SignatureError("event pubkey is not a point of the curve") from error
     if not valid:

@@ -82,6 +82,9 @@ def parse_filter(raw: object) -> Filter:
             known[name] = value
         elif isinstance(name, str) and len(name) == 2 and name[0] == "#" and name[1] in _LETTERS:
             tags[name[1]] = frozenset(_strings(name, value))
+            # NIP-01 asks it of these two; such a value could match no event that is well-formed.
+            if name in ("#e", "#p") and not all(map(is_hex64, tags[name[1]])):
+                raise MalformedError(f"filter {name} must be 64 lower-case hex characters each")
         else:
             raise MalformedError(f"filter field {str(name)[:40]!r} is not defined by NIP-01")
     return Filter(tags=tags, **known)

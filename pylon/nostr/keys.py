@@ -8,7 +8,7 @@ from typing import NoReturn
 import coincurve
 
 from pylon.errors import MalformedError
-from pylon.nostr.event import Event, EventDraft, event_id, is_hex64
+from pylon.nostr.event import Event, EventDraft, check_fields, event_id, is_hex64
 
 
 class SecretKey:
@@ -24,7 +24,7 @@ class SecretKey:
             self._key = coincurve.PrivateKey(secret)
         except ValueError as error:
             raise MalformedError("these 32 bytes are not a secret key of secp256k1") from error
-        self._secret = secret
+        self._secret = bytes(secret)
         self.public: str = self._key.public_key_xonly.format().hex()
 
     @classmethod
@@ -38,8 +38,12 @@ class SecretKey:
         return self._secret
 
     def sign(self, draft: EventDraft) -> Event:
-        """Signs a draft; `created_at` is now when the draft leaves it open. Raises `MalformedError`."""
+        """Signs a draft; `created_at` is now when the draft leaves it open.
+
+        Raises `MalformedError` for a draft that no peer would parse: what is signed cannot be taken back.
+        """
         created_at = int(time.time()) if draft.created_at is None else draft.created_at
+        check_fields(created_at, draft.kind, draft.tags, draft.content)
         digest = event_id(self.public, created_at, draft.kind, draft.tags, draft.content)
         signature = self._key.sign_schnorr(digest, os.urandom(32))
         return Event(digest.hex(), self.public, created_at, draft.kind, draft.tags, draft.content, signature.hex())

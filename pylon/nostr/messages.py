@@ -15,6 +15,7 @@ from pylon.nostr.filter import Filter, parse_filter
 
 MAX_SUBSCRIPTION_ID = 64
 MAX_FILTERS = 20
+MAX_CHALLENGE = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,11 @@ type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge |
 
 
 def encode(message: ClientMessage | RelayMessage) -> str:
-    """The websocket text frame."""
-    return orjson.dumps(_to_list(message)).decode()
+    """The websocket text frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
+    try:
+        return orjson.dumps(_to_list(message)).decode()
+    except TypeError as error:
+        raise MalformedError("a message holds text that is not valid Unicode") from error
 
 
 def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
@@ -183,9 +187,11 @@ def parse_relay_message(frame: str | bytes) -> RelayMessage:
             return Closed(_subscription(subscription), _text(rest))
         case "NOTICE", rest:
             return Notice(_text(rest))
-        case "AUTH", [str(challenge), *_]:
+        # What the challenge says is signed with our key and sent back, so it has no business being long.
+        case "AUTH", [str(challenge), *_] if len(challenge) <= MAX_CHALLENGE:
             return AuthChallenge(challenge)
-        case "COUNT", [subscription, {"count": int(count)}, *_]:
+        # `type(…) is int`: JSON's true and false match int().
+        case "COUNT", [subscription, {"count": count}, *_] if type(count) is int and count >= 0:
             return CountResult(_subscription(subscription), count)
         case (("EVENT" | "OK" | "EOSE" | "CLOSED" | "AUTH" | "COUNT"), _):
             raise MalformedError(f"a relay's {kind} message has the wrong fields")
@@ -196,7 +202,7 @@ def parse_relay_message(frame: str | bytes) -> RelayMessage:
 def _split(frame: str | bytes) -> tuple[str, list[Any]]:
     try:
         raw = orjson.loads(frame)
-    except (orjson.JSONDecodeError, RecursionError) as error:
+    except orjson.JSONDecodeError as error:
         raise MalformedError("a message is not valid JSON") from error
     if not isinstance(raw, list) or not raw or not isinstance(raw[0], str):
         raise MalformedError("a message must be a list that starts with its type")

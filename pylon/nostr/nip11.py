@@ -13,7 +13,7 @@ from websockets.exceptions import WebSocketException
 from websockets.http11 import Response
 from websockets.streams import StreamReader
 
-from pylon.errors import MalformedError, RelayError
+from pylon.errors import RelayError
 from pylon.nostr.event import MAX_TIMESTAMP
 from pylon.nostr.nip65 import normalize_relay_url
 
@@ -121,7 +121,7 @@ async def _read_response(stream: asyncio.StreamReader) -> Response:
         data = await stream.read(MAX_DOCUMENT_BYTES)
         received += len(data)
         if received > MAX_DOCUMENT_BYTES:
-            raise MalformedError("a relay information document is at most 64 KiB")
+            raise RelayError("a relay information document (NIP-11) is longer than 64 KiB")
         if data:
             buffer.feed_data(data)
         else:

@@ -5,46 +5,51 @@ bytes and a 32-bit length in place of the 16-bit one.
 """
 
 import base64
-import binascii
 import hmac
 import os
 import struct
 from collections import OrderedDict
 
-from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
+from pylon.nostr.event import is_hex64
 from pylon.nostr.keys import SecretKey
 
 MAX_PLAINTEXT = 16 * 1024 * 1024
 _SHORT_MAX = 0xFFFF
-_MIN_PAYLOAD_BYTES = 1 + 32 + (2 + 32) + 32
 _CURVE = ec.SECP256K1()
 
 
 def conversation_key(secret: SecretKey, peer: str) -> bytes:
-    """The 32 bytes both sides derive: HKDF-extract of the ECDH point's x. Raises `MalformedError`.
+    """The 32 bytes both sides derive: HKDF-extract of the ECDH point's x. Raises `MalformedError`."""
+    return _agree(_agreement_key(secret), peer)
 
-    `cryptography` does the key agreement because its implementation is constant time; coincurve's
-    multiplication of a point is not.
-    """
+
+def _agreement_key(secret: SecretKey) -> ec.EllipticCurvePrivateKey:
+    # `cryptography` because its key agreement is constant time; coincurve's multiplication of a point is not.
+    return ec.derive_private_key(int.from_bytes(secret.secret_bytes), _CURVE)
+
+
+def _agree(private: ec.EllipticCurvePrivateKey, peer: str) -> bytes:
+    if not is_hex64(peer):
+        raise MalformedError("a public key is 64 lower-case hex characters")
     try:
+        # A Nostr key is the x of a point whose y is even: 02 in front says so.
         point = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, b"\x02" + bytes.fromhex(peer))
-        private = ec.derive_private_key(int.from_bytes(secret.secret_bytes), _CURVE)
-        shared = private.exchange(ec.ECDH(), point)
-    except (ValueError, InvalidKey) as error:
+    except ValueError as error:
         raise MalformedError("this public key is not a point of the curve") from error
-    return hmac.digest(b"nip44-v2", shared, "sha256")
+    return hmac.digest(b"nip44-v2", private.exchange(ec.ECDH(), point), "sha256")
 
 
 class ConversationKeys:
     """Conversation keys of one secret key, the most recently used kept: an agreement costs about a millisecond."""
 
     def __init__(self, secret: SecretKey, capacity: int = 10_000) -> None:
-        self._secret = secret
+        # Made once: deriving it costs as much as the agreement itself.
+        self._private = _agreement_key(secret)
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
@@ -52,7 +57,7 @@ class ConversationKeys:
         """The key for this public key. Raises `MalformedError`."""
         key = self._keys.get(peer)
         if key is None:
-            key = self._keys[peer] = conversation_key(self._secret, peer)
+            key = self._keys[peer] = _agree(self._private, peer)
             if len(self._keys) > self._capacity:
                 self._keys.popitem(last=False)
         else:
@@ -83,6 +88,10 @@ def payload_length(length: int) -> int:
     return 4 * ((1 + 32 + prefix + padded_length(length) + 32 + 2) // 3)
 
 
+_MIN_PAYLOAD = payload_length(1)
+_MAX_PAYLOAD = payload_length(MAX_PLAINTEXT)
+
+
 def encrypt(key: bytes, plaintext: bytes, *, nonce: bytes | None = None) -> str:
     """The base64 payload. `nonce` is 32 random bytes unless a test vector fixes it. Raises `TooLargeError`."""
     length = len(plaintext)
@@ -101,12 +110,15 @@ def decrypt(key: bytes, payload: str) -> bytes:
     """The plaintext of a payload. Raises `DecryptionError` for anything that this key did not make."""
     if payload.startswith("#"):
         raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
+    if not _MIN_PAYLOAD <= len(payload) <= _MAX_PAYLOAD:
+        raise DecryptionError("this payload is too short or too long for NIP-44")
     try:
         data = base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise DecryptionError("this payload is not base64") from error
-    if len(data) < _MIN_PAYLOAD_BYTES:
-        raise DecryptionError("this payload is too short for NIP-44")
+    # The decoder ignores the unused bits of the last character, so that several texts would be one payload.
+    if base64.b64encode(data) != payload.encode():
+        raise DecryptionError("this payload is not base64 as it is written")
     if data[0] != 2:
         raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
     nonce, ciphertext, mac = data[1:33], data[33:-32], data[-32:]

@@ -60,9 +60,9 @@ def normalize_relay_url(url: str) -> str:
         raise MalformedError("a relay address has a host or port that is none")
     if port is not None and port != _DEFAULT_PORTS[scheme]:
         authority += f":{port}"
-    path = "" if parts.path == "/" and not parts.query else parts.path
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{scheme}://{authority}{path}{query}"
+    if parts.query:
+        return f"{scheme}://{authority}{parts.path or '/'}?{parts.query}"
+    return f"{scheme}://{authority}{'' if parts.path == '/' else parts.path}"
 
 
 def parse_relay_list(event: Event) -> RelayList:
@@ -105,7 +105,12 @@ def relay_list_draft(relays: RelayList, created_at: int | None = None) -> EventD
 
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
-    if parts.netloc.startswith("["):
+    bracketed, bracket, rest = parts.netloc.rpartition("]")
+    if bracket:
+        # urlsplit lets text stand between the bracket and the port; a zone (%) means something on one machine only.
+        if (rest and not rest.startswith(":")) or "%" in bracketed:
+            raise MalformedError("a relay address has a host or port that is none")
+        # urlsplit has refused what is no IPv6 address, but not what a later version of IP may look like.
         try:
             return f"[{ipaddress.IPv6Address(host)}]"
         except ValueError:
