@@ -69,6 +69,13 @@ class PoolSubscription:
     async def __anext__(self) -> Received:
         return await self._queue.get()
 
+    async def next_batch(self, most: int) -> list[Received]:
+        """At least one event, and what else is there already, up to `most`."""
+        batch = [await self._queue.get()]
+        while len(batch) < most and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
     async def offer(self, event: Event, relay: str) -> bool:
         """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
         if event.id in self._seen:

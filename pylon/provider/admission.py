@@ -1,0 +1,99 @@
+"""Whether a request is taken on: values in, a verdict out.
+
+The order matters: what is cheap to refuse comes first, and nothing that is refused costs an invoice, a row or
+a token.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.request import ReceivedRequest
+from pylon.money.msat import ZERO, Msat
+from pylon.provider.settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known."""
+
+    models: tuple[tuple[str, str], ...]
+    waiting: int = 0
+    of_customer: int = 0
+    # Why nothing is taken on (an owner rule's name, "owner", "draining"), or empty.
+    paused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Taken on. `quote` is the most it may cost; `expires_at` its deadline in Unix seconds."""
+
+    quote: Msat
+    expires_at: int
+    model: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Not taken on, and the customer is told why."""
+
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Not taken on, in silence: it is not for us, or from whom we do not hear."""
+
+
+type Verdict = Accept | Refuse | Ignore
+
+
+def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, provider: str, now: float) -> Verdict:
+    """The verdict on a request, at `now` in Unix seconds. `provider` is our public key."""
+    if request.customer in settings.blocked or request.provider not in (None, provider):
+        return Ignore()
+    if not _form_is_served(request, settings):
+        return Ignore()
+    trusted = request.customer in settings.trusted
+    expires_at = request.job.expiration or request.created_at + settings.max_age_s
+    if request.created_at > now + settings.max_ahead_s:
+        return Refuse(ErrorCode.MALFORMED, "created_at lies in the future")
+    if expires_at <= now:
+        return Refuse(ErrorCode.EXPIRED, "the deadline had passed when the request arrived")
+    if request.job.kind not in settings.kinds:
+        return Refuse(ErrorCode.UNSUPPORTED_KIND, f"kind {request.job.kind} is not served here")
+    model = _match_model(request.job.parameters.model, load.models)
+    if model is None:
+        return Refuse(ErrorCode.UNSUPPORTED_MODEL, "this model does not run here")
+    if request.job.parameters.format != "text":
+        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not made here")
+    size = len(request.job.text.encode())
+    if size > settings.max_prompt_bytes:
+        return Refuse(ErrorCode.TOO_LARGE, f"prompts of up to {settings.max_prompt_bytes:,} bytes fit here")
+    if load.paused:
+        return Refuse(ErrorCode.PAUSED, load.paused)
+    if load.waiting >= settings.max_queue:
+        return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs wait here already")
+    if not trusted and load.of_customer >= settings.max_per_customer:
+        return Refuse(ErrorCode.CUSTOMER_LIMIT, f"at most {settings.max_per_customer} jobs of one customer wait here")
+    max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, settings.max_tokens)
+    # A token is at least one byte, so the bytes bound the prompt's tokens before anything has read it.
+    quote = ZERO if trusted else settings.price.quote(size, max_tokens)
+    if request.job.bid is not None and quote > request.job.bid:
+        return Refuse(ErrorCode.BID_TOO_LOW, f"this may cost up to {quote} msat")
+    return Accept(quote, expires_at, model, max_tokens)
+
+
+def _form_is_served(request: ReceivedRequest, settings: ProviderSettings) -> bool:
+    if request.private:
+        return request.provider is not None
+    return settings.serve_open if request.provider is not None else settings.serve_broadcast
+
+
+def _match_model(wanted: str | None, models: Iterable[tuple[str, str]]) -> str | None:
+    for id_, sha256 in models:
+        if wanted is None or wanted == id_ or (sha256 and wanted == f"sha256:{sha256}"):
+            return id_
+    return None

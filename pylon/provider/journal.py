@@ -1,0 +1,187 @@
+"""The provider's journal: one row a job, written before the step it stands for is taken.
+
+    queued ─► signed ─► settled          queued ─► expired | cancelled | failed
+
+`queued` rows hold the request as it came (ciphertext, in the private form), `signed` ones the whole result
+event, so that after a crash the first run again and the second are published again under the same id. Which of
+the queued jobs is being run is not written: it would change nothing about recovery. A settled row keeps its
+result until nobody may ask for it again, then the numbers alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.nostr.event import Event, loads_event
+from pylon.store.database import Database, Schema
+from pylon.store.group import GroupCommit
+
+SCHEMA = Schema(
+    "provider",
+    (
+        """
+        CREATE TABLE job (
+            id TEXT PRIMARY KEY,
+            customer TEXT NOT NULL,
+            kind INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            code TEXT NOT NULL DEFAULT '',
+            relay TEXT NOT NULL,
+            model TEXT NOT NULL DEFAULT '',
+            received_at REAL NOT NULL,
+            expires_at INTEGER NOT NULL,
+            finished_at REAL,
+            prompt_tokens INTEGER NOT NULL DEFAULT 0,
+            completion_tokens INTEGER NOT NULL DEFAULT 0,
+            run_ms INTEGER NOT NULL DEFAULT 0,
+            charge_msat INTEGER NOT NULL DEFAULT 0,
+            request BLOB,
+            result BLOB
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX job_state ON job (state, received_at);
+        CREATE INDEX job_received ON job (received_at);
+        CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+        """,
+    ),
+)
+
+
+class JobState(StrEnum):
+    """See the module."""
+
+    QUEUED = "queued"
+    SIGNED = "signed"
+    SETTLED = "settled"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job as the journal knows it, without its contents. Times are Unix seconds."""
+
+    id: str
+    customer: str
+    kind: int
+    state: JobState
+    code: str
+    model: str
+    received_at: float
+    finished_at: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    run_ms: int
+    charge_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a crash left: a request to run again, or a result to publish again."""
+
+    event: Event
+    relay: str
+    received_at: float
+    result: Event | None
+
+
+class Journal:
+    """Writes return when they are on disk."""
+
+    def __init__(self, database: Database, group: GroupCommit) -> None:
+        self._database = database
+        self._group = group
+
+    async def queued(self, event: Event, *, relay: str, model: str, received_at: float, expires_at: int) -> None:
+        """A job was admitted."""
+        await self._group.execute(
+            "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
+            " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (event.id, event.pubkey, event.kind, relay, model, received_at, expires_at, event.to_json()),
+        )
+
+    async def signed(
+        self,
+        job_id: str,
+        result: Event,
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        run_ms: int,
+        finished_at: float,
+    ) -> None:
+        """A result exists; from here on this one and no other is the answer."""
+        await self._group.execute(
+            "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?,"
+            " completion_tokens = ?, run_ms = ?, finished_at = ? WHERE id = ? AND state = 'queued'",
+            (result.to_json(), prompt_tokens, completion_tokens, run_ms, finished_at, job_id),
+        )
+
+    async def settled(self, job_id: str) -> None:
+        """A relay has the result, and nothing is owed."""
+        await self._group.execute("UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'", (job_id,))
+
+    async def ended(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
+        """A job ends without a result."""
+        await self._group.execute(
+            "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL WHERE id = ? AND state = 'queued'",
+            (state.value, code, finished_at, job_id),
+        )
+
+    async def pending(self) -> list[Pending]:
+        """What a crash left, oldest first."""
+        rows = await self._database.fetch_all(
+            "SELECT request, result, relay, received_at FROM job WHERE state IN ('queued', 'signed')"
+            " ORDER BY received_at"
+        )
+        found: list[Pending] = []
+        for row in rows:
+            result = None if row["result"] is None else loads_event(row["result"])
+            event = loads_event(row["request"]) if row["request"] is not None else result
+            if event is not None:
+                found.append(Pending(event, row["relay"], row["received_at"], result))
+        return found
+
+    async def known(self, job_ids: Iterable[str]) -> dict[str, Event | None]:
+        """Which of these jobs were taken on before, each with its result if there is one still."""
+        ids = list(job_ids)
+        marks = ",".join("?" * len(ids))
+        rows = await self._database.fetch_all(f"SELECT id, result FROM job WHERE id IN ({marks})", ids)  # noqa: S608
+        return {row["id"]: None if row["result"] is None else loads_event(row["result"]) for row in rows}
+
+    async def forget(self, *, results_before: float, rows_before: float) -> None:
+        """Drops contents of jobs whose deadline lies before the first time, whole rows before the second."""
+        await self._group.execute(
+            "UPDATE job SET result = NULL WHERE state = 'settled' AND result NOT NULL AND expires_at < ?",
+            (int(results_before),),
+        )
+        await self._group.execute(
+            "DELETE FROM job WHERE state NOT IN ('queued', 'signed') AND received_at < ?", (rows_before,)
+        )
+
+    async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
+        """The newest jobs."""
+        rows = await self._database.fetch_all(
+            "SELECT id, customer, kind, state, code, model, received_at, finished_at, prompt_tokens,"
+            " completion_tokens, run_ms, charge_msat FROM job WHERE ?1 IS NULL OR state = ?1"
+            " ORDER BY received_at DESC LIMIT ?2",
+            (state, limit),
+        )
+        return [Row(**{**dict(row), "state": JobState(row["state"])}) for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        rows = await self._database.fetch_all("SELECT state, count(*) AS n FROM job GROUP BY state")
+        return {row["state"]: row["n"] for row in rows}
+
+    async def setting(self, name: str) -> str:
+        """A small thing to remember over restarts, or an empty string."""
+        row = await self._database.fetch_one("SELECT value FROM provider_setting WHERE name = ?", (name,))
+        return "" if row is None else str(row["value"])
+
+    async def remember(self, name: str, value: str) -> None:
+        """Remembers it."""
+        await self._group.execute(
+            "INSERT INTO provider_setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (name, value),
+        )

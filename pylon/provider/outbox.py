@@ -1,0 +1,98 @@
+"""Publishing until a relay has said OK, however long the relays are away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pylon import log
+from pylon.errors import RelayError
+from pylon.nostr.event import Event
+from pylon.nostr.pool import RelayPool
+
+logger = log.get("provider")
+
+AT_ONCE = 64
+RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event to publish: first on `relay`, where its request came from, then on any. Called back when done.
+
+    One with `give_up_at` (Unix seconds) is let go then, unpublished; the callback hears False.
+    """
+
+    event: Event
+    relay: str
+    done: Callable[[bool], Awaitable[None]] | None = None
+    give_up_at: float | None = None
+
+
+class Outbox:
+    """Holds letters in memory: what must survive a crash stands in the journal and is put in again at start."""
+
+    def __init__(self, pool: RelayPool, wall: Callable[[], float]) -> None:
+        self._pool = pool
+        self._wall = wall
+        self._letters: asyncio.Queue[Letter] = asyncio.Queue()
+        self._workers: list[asyncio.Task[None]] = []
+        self._open = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def waiting(self) -> int:
+        """Letters not acknowledged yet."""
+        return self._open
+
+    def start(self) -> None:
+        """Begins to publish."""
+        self._workers = [asyncio.create_task(self._work(), name="outbox") for _ in range(AT_ONCE)]
+
+    async def close(self) -> None:
+        """Stops; what was not acknowledged is not published by this object any more."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def put(self, letter: Letter) -> None:
+        """Takes a letter on."""
+        self._open += 1
+        self._empty.clear()
+        self._letters.put_nowait(letter)
+
+    async def wait_empty(self, timeout: float) -> bool:
+        """Whether everything was acknowledged within `timeout` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), timeout)
+        return self._empty.is_set()
+
+    async def _work(self) -> None:
+        while True:
+            letter = await self._letters.get()
+            try:
+                published = await self._deliver(letter)
+                if letter.done is not None:
+                    await letter.done(published)
+            except Exception:
+                # One letter that cannot be handled must not stop those behind it.
+                logger.exception("outbox failed", id=letter.event.id)
+            finally:
+                self._open -= 1
+                if self._open == 0:
+                    self._empty.set()
+
+    async def _deliver(self, letter: Letter) -> bool:
+        attempt = 0
+        while letter.give_up_at is None or self._wall() < letter.give_up_at:
+            near = [letter.relay] if attempt == 0 and letter.relay in self._pool.urls else None
+            try:
+                await self._pool.publish(letter.event, relays=near)
+            except RelayError as error:
+                logger.warning("not published yet", id=letter.event.id, error=str(error))
+            else:
+                return True
+            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+            attempt += 1
+        return False

@@ -1,0 +1,130 @@
+"""Being seen: the announcement (NIP-89), renewed daily, and the heartbeat, every 30 seconds."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from pylon import __version__, log
+from pylon.clock import Clock
+from pylon.errors import RelayError
+from pylon.inference.service import EngineStatus
+from pylon.jobs import heartbeat as hb
+from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
+from pylon.provider.settings import ProviderSettings
+
+logger = log.get("provider")
+
+ANNOUNCE_EVERY_S = 86_400
+
+
+class Presence:
+    """`engine` says what runs and how fast, `load` (free slots, seconds of queue, pause reason) how things stand."""
+
+    def __init__(
+        self,
+        secret: SecretKey,
+        pool: RelayPool,
+        settings: ProviderSettings,
+        clock: Clock,
+        engine: Callable[[], EngineStatus],
+        load: Callable[[], tuple[int, float, str]],
+    ) -> None:
+        self._secret = secret
+        self._pool = pool
+        self._settings = settings
+        self._clock = clock
+        self._engine = engine
+        self._load = load
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._announced: Announcement | None = None
+        self._announced_at = 0.0
+        self._last_created_at = 0
+
+    def start(self) -> None:
+        """Begins to be seen: before the model is there too, as `loading`."""
+        self._task = asyncio.create_task(self._run(), name="presence")
+
+    def changed(self) -> None:
+        """Says at once what has changed (paused, resumed, the model is there) instead of at the next beat."""
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Withdraws the announcement, and says that nothing more is taken."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._publish(self._heartbeat(stopping=True))
+        await self._publish(
+            withdrawal_draft(self._secret.public, self._settings.d, created_at=self._next_created_at())
+        )
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            now = self._clock.wall()
+            announcement = self._announcement()
+            if announcement != self._announced or now - self._announced_at >= ANNOUNCE_EVERY_S:
+                draft = announcement_draft(announcement, created_at=self._next_created_at())
+                if await self._publish(draft):
+                    self._announced, self._announced_at = announcement, now
+            await self._publish(self._heartbeat())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), hb.INTERVAL_S)
+
+    def _announcement(self) -> Announcement:
+        settings, model = self._settings, self._engine().model
+        offered = () if model is None else (OfferedModel(model.id, model.sha256, model.quantization, model.context),)
+        return Announcement(
+            settings.d,
+            settings.name,
+            settings.about,
+            settings.kinds,
+            offered,
+            settings.price,
+            settings.network,
+            tuple(self._pool.urls),
+            f"pylon/{__version__}",
+        )
+
+    def _heartbeat(self, *, stopping: bool = False) -> EventDraft:
+        engine = self._engine()
+        free, queue_s, paused = self._load()
+        model = engine.model
+        created_at = self._next_created_at()
+        beat = hb.Heartbeat(
+            self._settings.d,
+            slots=engine.slots,
+            slots_free=0 if stopping else free,
+            queue_s=round(queue_s, 1),
+            tokens_in_per_s=round(engine.tokens_in_per_s, 1),
+            tokens_out_per_s=round(engine.tokens_out_per_s, 1),
+            models=() if model is None else ((model.id, model.sha256),),
+            price_version=_price_version(self._settings),
+            loading=engine.state == "loading",
+            paused="stopping" if stopping else paused or ("engine" if engine.state == "failed" else ""),
+            expires_at=created_at + (hb.INTERVAL_S if stopping else hb.EXPIRY_S),
+        )
+        return hb.heartbeat_draft(beat, created_at=created_at)
+
+    def _next_created_at(self) -> int:
+        # Of two replaceable events of one second relays keep either: ours are a second apart at least.
+        self._last_created_at = max(int(self._clock.wall()), self._last_created_at + 1)
+        return self._last_created_at
+
+    async def _publish(self, draft: EventDraft) -> bool:
+        try:
+            await self._pool.publish(self._secret.sign(draft), timeout=hb.INTERVAL_S / 3)
+        except RelayError as error:
+            logger.warning("not announced", kind=draft.kind, error=str(error))
+            return False
+        return True
+
+
+def _price_version(settings: ProviderSettings) -> str:
+    price = settings.price
+    return "/".join(str(amount) for amount in (price.base_msat, price.in_msat_per_1k, price.out_msat_per_1k))

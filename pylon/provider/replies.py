@@ -1,0 +1,71 @@
+"""What a provider says to a customer besides results: feedback, built, signed and sent."""
+
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import WireError
+from pylon.jobs.answer import Address
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.jobs.request import ReceivedRequest
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.refusals import RefusalBudget
+
+logger = log.get("provider")
+
+# Feedback that arrives later than this helps nobody.
+WORTH_SENDING_S = 60
+
+
+def answer_expiry(deadline: int, now: float) -> int:
+    """When relays may forget an answer: an hour after the job's deadline, so that a customer can come back."""
+    return max(deadline, int(now)) + 3_600
+
+
+class Replies:
+    """Feedback is not journaled: a lost one delays its customer until the acknowledgement deadline, no more."""
+
+    def __init__(
+        self, secret: SecretKey, keys: ConversationKeys, outbox: Outbox, clock: Clock, trusted: Callable[[str], bool]
+    ) -> None:
+        self._secret = secret
+        self._keys = keys
+        self._outbox = outbox
+        self._clock = clock
+        self._trusted = trusted
+        self._budget = RefusalBudget()
+
+    def refuse(self, customer: str, request: str, private: bool, relay: str, code: ErrorCode, reason: str) -> None:
+        """An error feedback, unless this key has had too many."""
+        if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
+            return
+        address = Address(request, customer, private, self._expiry())
+        self._send(Feedback(address, Status.ERROR, code, reason), relay)
+
+    def processing(self, request: ReceivedRequest, relay: str) -> None:
+        """The job is under way and will take a while."""
+        self._send(Feedback(self._address(request), Status.PROCESSING), relay)
+
+    def partial(self, request: ReceivedRequest, relay: str, text: str, offset: int) -> None:
+        """The piece of the answer that starts at character `offset`."""
+        self._send(Feedback(self._address(request), Status.PARTIAL, text=text, offset=offset), relay)
+
+    def _address(self, request: ReceivedRequest) -> Address:
+        return Address(request.id, request.customer, request.private, self._expiry())
+
+    def _expiry(self) -> int:
+        return answer_expiry(0, self._clock.wall())
+
+    def _send(self, feedback: Feedback, relay: str) -> None:
+        now = self._clock.wall()
+        try:
+            event: Event = self._secret.sign(feedback_draft(feedback, self._keys, created_at=int(now)))
+        except WireError as error:
+            # A key that is no point of the curve cannot be written to.
+            logger.warning("feedback could not be made", request=feedback.address.request, error=str(error))
+            return
+        self._outbox.put(Letter(event, relay, give_up_at=now + WORTH_SENDING_S))

@@ -1,0 +1,253 @@
+"""From the queue to the signed result: as many jobs at once as the engine batches well."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import EngineError, PromptError, WireError
+from pylon.inference.engine import Generation, GenerationRequest, Message, Progress, Sampling
+from pylon.inference.service import InferenceService
+from pylon.jobs.answer import Address
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.kinds import result_kind
+from pylon.jobs.request import parse_messages
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.provider.journal import JobState, Journal
+from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.queue import Job, JobQueue
+from pylon.provider.replies import Replies, answer_expiry
+
+logger = log.get("provider")
+
+PARTIAL_EVERY_S = 0.5
+TICK_S = 0.25
+
+
+@dataclass(slots=True)
+class Running:
+    """A job that the engine has."""
+
+    job: Job
+    task: asyncio.Task[None]
+    cancelled: bool = False
+    # An answer that exists is delivered: from then on it is too late to cancel.
+    answered: bool = False
+
+
+class Runner:
+    """Owns the queue. `on_idle` is called when neither queue nor engine holds a job."""
+
+    def __init__(
+        self,
+        secret: SecretKey,
+        keys: ConversationKeys,
+        inference: InferenceService,
+        journal: Journal,
+        outbox: Outbox,
+        replies: Replies,
+        clock: Clock,
+        processing_after_s: float,
+    ) -> None:
+        self.queue = JobQueue()
+        self.running: dict[str, Running] = {}
+        # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
+        self.seconds_per_job = 1.0
+        self._secret = secret
+        self._keys = keys
+        self._inference = inference
+        self._journal = journal
+        self._outbox = outbox
+        self._replies = replies
+        self._clock = clock
+        self._processing_after_s = processing_after_s
+        # Jobs whose customer has heard nothing yet, oldest first.
+        self._silent: dict[str, Job] = {}
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins to work."""
+        self._tasks = [
+            asyncio.create_task(self._feed(), name="runner"),
+            asyncio.create_task(self._tick(), name="runner tick"),
+        ]
+
+    async def close(self) -> None:
+        """Stops at once. What was queued stays so in the journal and runs after the next start."""
+        tasks = [*self._tasks, *(running.task for running in self.running.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_idle(self) -> None:
+        """Returns when nothing waits and nothing runs."""
+        await self._idle.wait()
+
+    def add(self, job: Job) -> None:
+        """Takes on a job that the journal has."""
+        self._idle.clear()
+        self.queue.push(job)
+        self._silent[job.id] = job
+        self._wake.set()
+
+    async def cancel(self, job_id: str, customer: str) -> None:
+        """Lets a job go, if it is this customer's."""
+        running = self.running.get(job_id)
+        if running is not None and running.job.request.customer == customer and not running.answered:
+            running.cancelled = True
+            running.task.cancel()
+            return
+        if job_id in self.queue:
+            job = self.queue.remove(job_id)
+            if job is not None and job.request.customer != customer:
+                self.queue.push(job)
+            elif job is not None:
+                await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+
+    async def _feed(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while len(self.running) < self._inference.status().slots:
+                job = self.queue.pop()
+                if job is None:
+                    break
+                if job.terms.expires_at <= self._clock.wall():
+                    await self._expire(job)
+                    continue
+                # The loop has no turn between these two lines, so the task finds itself listed.
+                task = asyncio.create_task(self._work(job), name=f"job {job.id[:8]}")
+                self.running[job.id] = Running(job, task)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock.wall()
+            for job in self.queue.take_expired(now):
+                await self._expire(job)
+            for job in list(self._silent.values()):
+                if now - job.received_at < self._processing_after_s:
+                    break
+                del self._silent[job.id]
+                self._replies.processing(job.request, job.relay)
+
+    async def _work(self, job: Job) -> None:
+        try:
+            generation = await self._inference.generate(_generation_request(job), self._progress(job))
+        except asyncio.CancelledError:
+            if not self.running[job.id].cancelled:
+                raise
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+        except PromptError as error:
+            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, str(error))
+        except EngineError as error:
+            logger.warning("a job failed", job=job.id, error=str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
+        else:
+            self.running[job.id].answered = True
+            await self._sign(job, generation)
+        finally:
+            del self.running[job.id]
+            self._wake.set()
+            self._check_idle()
+
+    def _progress(self, job: Job) -> Callable[[Progress], None] | None:
+        if not job.request.job.parameters.stream:
+            return None
+        sent, at = 0, 0.0
+
+        def progress(step: Progress) -> None:
+            nonlocal sent, at
+            now = self._clock.monotonic()
+            if len(step.text) > sent and now - at >= PARTIAL_EVERY_S:
+                self._replies.partial(job.request, job.relay, step.text[sent:], sent)
+                self._silent.pop(job.id, None)
+                sent, at = len(step.text), now
+
+        return progress
+
+    async def _sign(self, job: Job, generation: Generation) -> None:
+        now = self._clock.wall()
+        run_s = generation.run_ms / 1_000
+        self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
+        model = self._inference.status().model
+        result = JobResult(
+            Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
+            result_kind(job.request.job.kind),
+            generation.text,
+            None if model is None else ModelUsed(model.id, model.sha256, model.quantization),
+            Usage(generation.prompt_tokens, generation.completion_tokens),
+            Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
+            Finish(generation.finish),
+        )
+        try:
+            draft = result_draft(result, self._keys, request=job.event, created_at=int(now))
+        except WireError as error:
+            logger.warning("a result could not be made", job=job.id, error=str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
+            return
+        event = self._secret.sign(draft)
+        await self._journal.signed(
+            job.id,
+            event,
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            run_ms=generation.run_ms,
+            finished_at=now,
+        )
+        self._silent.pop(job.id, None)
+        self.publish(event, job.id, job.relay)
+
+    def publish(self, event: Event, job_id: str, relay: str) -> None:
+        """Publishes a journaled result until a relay has it, then settles the job."""
+        self._outbox.put(Letter(event, relay, done=self._settle(job_id)))
+
+    def _settle(self, job_id: str) -> Callable[[bool], Awaitable[None]]:
+        async def settle(published: bool) -> None:
+            if published:
+                await self._journal.settled(job_id)
+
+        return settle
+
+    async def _expire(self, job: Job) -> None:
+        await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
+
+    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        await self._journal.ended(job.id, state, code=code.value, finished_at=self._clock.wall())
+        self._silent.pop(job.id, None)
+        # Whoever cancelled knows it.
+        if state is not JobState.CANCELLED:
+            request = job.request
+            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self.queue and not self.running:
+            self._idle.set()
+
+
+def _generation_request(job: Job) -> GenerationRequest:
+    parameters = job.request.job.parameters
+    if parameters.messages:
+        messages = tuple(Message(role, content) for role, content in parse_messages(job.request.job.text))
+    else:
+        messages = (Message("user", job.request.job.text),)
+    if parameters.system is not None:
+        messages = (Message("system", parameters.system), *messages)
+    sampling = Sampling(
+        max_tokens=job.terms.max_tokens,
+        temperature=parameters.temperature or 0.0,
+        top_p=1.0 if parameters.top_p is None else parameters.top_p,
+        top_k=parameters.top_k or 0,
+        seed=parameters.seed,
+        stop=parameters.stop,
+        frequency_penalty=parameters.frequency_penalty or 0.0,
+    )
+    return GenerationRequest(job.id, messages, sampling, job.terms.model, job.request.customer)

@@ -1,0 +1,35 @@
+"""What the owner decides about serving."""
+
+from dataclasses import dataclass
+
+from pylon.jobs.kinds import REQUEST_KINDS
+from pylon.money.price import FREE, Price
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One frozen value, made from `config.toml`. Times are seconds, sizes bytes."""
+
+    name: str = ""
+    about: str = ""
+    # Names the announcement among those of this key (NIP-89).
+    d: str = "pylon"
+    kinds: frozenset[int] = REQUEST_KINDS
+    price: Price = FREE
+    network: str = "play"
+    # Open requests are readable by every relay; a broadcast is run by everyone who takes it.
+    serve_open: bool = True
+    serve_broadcast: bool = False
+    # Public keys: served without charge and without limits; never served.
+    trusted: frozenset[str] = frozenset()
+    blocked: frozenset[str] = frozenset()
+    max_queue: int = 2_000
+    max_per_customer: int = 1_000
+    max_prompt_bytes: int = 1_000_000
+    max_tokens: int = 4_096
+    default_max_tokens: int = 512
+    # How old a request without a deadline may be, and how far ahead of our clock its author's may run.
+    max_age_s: int = 600
+    max_ahead_s: int = 900
+    # Feedback goes out when no result did within this time: half of the customer's acknowledgement deadline.
+    processing_after_s: float = 2.5
