@@ -1,0 +1,198 @@
+"""The control socket: how other commands speak to the process that owns a home.
+
+One call a connection, over a Unix socket that its owner alone may open. Lines of JSON:
+
+    → {"call": "map", "params": {…}}
+    ← {"event": {…}}                      any number
+    ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
+
+A client that hangs up cancels its call.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from pylon import errors, log
+from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.node.home import private_folder
+
+logger = log.get("node")
+
+# A call may carry every prompt of a long map.
+MAX_LINE_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened during a call."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended."""
+
+    data: dict[str, Any]
+
+
+type Answers = AsyncGenerator[Event | Result]
+type Method = Callable[[dict[str, Any]], Answers]
+
+
+class Node(Protocol):
+    """A core that can be called: in this process, or in another over its socket."""
+
+    def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
+        """Runs a method. Ends with its `Result`; raises the `PylonError` it failed with."""
+
+
+async def result_of(node: Node, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The result of a call, its events passed over."""
+    async with aclosing(node.call(method, params)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Result):
+                return answer.data
+    raise UnreachableError("the node ended before it answered")
+
+
+class ControlServer:
+    """Offers the methods on the socket. `busy` counts the calls under way."""
+
+    def __init__(self, path: Path, methods: Mapping[str, Method]) -> None:
+        self.busy = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._path = path
+        self._methods = methods
+        self._server: asyncio.Server | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listens. The caller holds the home's lock, so that a socket left behind is nobody's."""
+        private_folder(self._path.parent)
+        self._path.unlink(missing_ok=True)
+        previous = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE_BYTES)
+        finally:
+            os.umask(previous)
+
+    async def close(self) -> None:
+        """Takes no more calls; those under way are cut off."""
+        if self._server is not None:
+            self._server.close()
+            for call in self._calls:
+                call.cancel()
+            await asyncio.gather(*self._calls, return_exceptions=True)
+            await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.busy += 1
+        self.idle.clear()
+        call = asyncio.create_task(self._answer(reader, writer))
+        self._calls.add(call)
+        try:
+            await call
+        except (ConnectionError, asyncio.CancelledError):
+            call.cancel()
+        except Exception:
+            logger.exception("a control call failed")
+        finally:
+            self._calls.discard(call)
+            self.busy -= 1
+            if not self.busy:
+                self.idle.set()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = _parse(await reader.readline())
+        work = asyncio.create_task(self._run(request, writer))
+        hung_up = asyncio.create_task(reader.read())
+        try:
+            await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            hung_up.cancel()
+            await asyncio.gather(work, hung_up, return_exceptions=True)
+
+    async def _run(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        async def send(line: dict[str, Any]) -> None:
+            writer.write(orjson.dumps(line) + b"\n")
+            await writer.drain()
+
+        try:
+            method = self._methods.get(str(request.get("call")))
+            params = request.get("params") or {}
+            if method is None or not isinstance(params, dict):
+                raise UsageError("this node does not know that call", hint="Are both of the same version of Pylon?")
+            async with aclosing(method(params)) as answers:
+                async for answer in answers:
+                    await send({"event" if isinstance(answer, Event) else "result": answer.data})
+        except PylonError as error:
+            await send({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
+        except ConnectionError:
+            pass
+        except Exception:
+            logger.exception("a control call failed", call=str(request.get("call")))
+            await send({"error": {"type": "PylonError", "message": "the node failed", "hint": "See its log."}})
+
+
+class RemoteNode:
+    """The core of another process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
+        """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE_BYTES)
+        except OSError as error:
+            raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
+        try:
+            writer.write(orjson.dumps({"call": method, "params": params or {}}) + b"\n")
+            await writer.drain()
+            while line := await reader.readline():
+                match orjson.loads(line):
+                    case {"event": dict(data)}:
+                        yield Event(data)
+                    case {"result": dict(data)}:
+                        yield Result(data)
+                        return
+                    case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
+                        raise _error(kind, message, hint)
+                    case _:
+                        raise UnreachableError("the node answered something that is not understood here")
+            raise UnreachableError("the node ended during the call", hint="See its log, and try again.")
+        except ConnectionError as error:
+            raise UnreachableError("the node ended during the call", hint="See its log, and try again.") from error
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return request if isinstance(request, dict) else {}
+
+
+def _error(kind: str, message: str, hint: str) -> PylonError:
+    known = getattr(errors, kind, PylonError)
+    if isinstance(known, type) and issubclass(known, PylonError):
+        return known(message, hint=hint)
+    return PylonError(message, hint=hint)

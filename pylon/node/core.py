@@ -1,0 +1,171 @@
+"""The core of a node: what one process per home and network owns.
+
+It puts the rooms together: key, database, relays, then the serving side when asked to serve, and the customer's
+side as soon as a command needs it. Everything else speaks to it, here or over the control socket.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+
+from pylon import log
+from pylon.clock import Clock, SystemClock
+from pylon.config import Config
+from pylon.errors import SetupError, WireError
+from pylon.inference.engine import EngineSpec
+from pylon.inference.service import InferenceService
+from pylon.inference.weights import model_directory
+from pylon.node import identity
+from pylon.node.control import ControlServer
+from pylon.node.home import Home, HomeLock
+from pylon.node.methods import Methods
+from pylon.nostr import nip19
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.provider import journal
+from pylon.provider.service import Provider
+from pylon.provider.settings import ProviderSettings
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.client import SwarmClient
+
+logger = log.get("node")
+
+SCHEMAS = (journal.SCHEMA,)
+
+
+class Core:
+    """An async context manager: entered, it holds the home's lock and listens on its control socket.
+
+    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `SetupError`
+    when key, model or database cannot be used.
+    """
+
+    def __init__(self, home: Home, config: Config, *, serve: bool, clock: Clock | None = None) -> None:
+        self.home = home
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.stopping = asyncio.Event()
+        # Asked to stop without finishing what is there.
+        self.at_once = False
+        self.methods = Methods(self)
+        self.control = ControlServer(home.socket, self.methods.table())
+        self.provider: Provider | None = None
+        self.secret: SecretKey
+        self.pool: RelayPool
+        self.started_at = self.clock.wall()
+        self._serve = serve
+        self._customer: SwarmClient | None = None
+        self._customer_starts = asyncio.Lock()
+        self._lock = HomeLock(home)
+        self._exit = AsyncExitStack()
+
+    async def __aenter__(self) -> "Core":
+        try:
+            await self._open()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exit.aclose()
+
+    async def _open(self) -> None:
+        self._lock.acquire()
+        self._exit.callback(self._lock.release)
+        self.secret = identity.load(self.home.identity_file)
+        self._keys = ConversationKeys(self.secret)
+        database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
+        self._exit.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        self._exit.push_async_callback(group.close)
+        self.pool = RelayPool(self.config.relays, secret=self.secret, clock=self.clock)
+        self.pool.start()
+        self._exit.push_async_callback(self.pool.close)
+        if self._serve:
+            await self._open_provider(database, group)
+        self._exit.push_async_callback(self._close_customer)
+        await self.control.start()
+        self._exit.push_async_callback(self.control.close)
+
+    async def _open_provider(self, database: Database, group: GroupCommit) -> None:
+        inference = InferenceService(engine_spec(self.home, self.config), self.clock)
+        await inference.start()
+        self._exit.push_async_callback(inference.close)
+        self.provider = Provider(
+            self.secret,
+            self._keys,
+            self.pool,
+            inference,
+            database,
+            group,
+            provider_settings(self.config, self.secret.public),
+            model_id(self.config),
+            self.clock,
+        )
+        await self.provider.start()
+        self._exit.push_async_callback(self.provider.close)
+
+    async def customer(self) -> SwarmClient:
+        """The customer's side, started when it is first needed."""
+        async with self._customer_starts:
+            if self._customer is None:
+                client = SwarmClient(self.pool, self.secret, clock=self.clock)
+                await client.start()
+                self._customer = client
+        return self._customer
+
+    async def _close_customer(self) -> None:
+        if self._customer is not None:
+            await self._customer.close()
+
+
+def model_id(config: Config) -> str:
+    """The id under which the model is announced: a stand-in is named as one."""
+    return "stand-in-instant" if config.inference.engine == "instant" else config.inference.model
+
+
+def engine_spec(home: Home, config: Config) -> EngineSpec:
+    """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
+    directory: Path | None = None
+    if config.inference.engine != "instant":
+        directory = model_directory(config.inference.model, home.models)
+    return EngineSpec(
+        engine=config.inference.engine,
+        model=model_id(config),
+        model_dir=directory,
+        slots=config.inference.slots,
+        hash_cache=home.models / "weights.json",
+    )
+
+
+def provider_settings(config: Config, own: str) -> ProviderSettings:
+    """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
+    section = config.provider
+    return ProviderSettings(
+        name=section.name,
+        about=section.about,
+        network=config.network,
+        serve_open=section.serve_open,
+        serve_broadcast=section.serve_broadcast,
+        trusted=frozenset({own, *_public_keys("provider.trusted", section.trusted)}),
+        blocked=_public_keys("provider.blocked", section.blocked),
+        max_queue=section.max_queue,
+        max_per_customer=section.max_per_customer,
+        max_prompt_bytes=section.max_prompt_bytes,
+        max_tokens=section.max_tokens,
+        default_max_tokens=section.default_max_tokens,
+    )
+
+
+def _public_keys(setting: str, texts: list[str]) -> frozenset[str]:
+    try:
+        return frozenset(nip19.parse_public_key(text) for text in texts)
+    except WireError as error:
+        raise SetupError(f"{setting} holds something that is no public key: {error}") from error

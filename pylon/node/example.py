@@ -1,0 +1,43 @@
+"""The config file of a new home: every setting, commented out, with its default and what it does.
+
+It is written from `pylon.config`, so that it cannot tell of settings that do not exist.
+"""
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pylon.config import Config
+
+_HEAD = """\
+# Pylon's settings. A line without its `#` changes a setting; what stays commented out has the value shown.
+# The environment overrides this file: `slots` in `[inference]` is PYLON_INFERENCE__SLOTS there.
+"""
+
+
+def example_toml() -> str:
+    """The text of `config/pylon.example.toml`."""
+    lines = [_HEAD]
+    sections: list[tuple[str, type[BaseModel]]] = []
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections.append((name, field.annotation))
+        else:
+            lines += _setting(name, field)
+    for name, section in sections:
+        doc = (section.__doc__ or "").partition(":")[2].strip()
+        lines += [f"[{name}]", f"# {doc[:1].upper()}{doc[1:]}", ""]
+        for setting, field in section.model_fields.items():
+            lines += _setting(setting, field)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _setting(name: str, field: FieldInfo) -> list[str]:
+    return [f"# {field.description}", f"# {name} = {_toml(field.default)}", ""]
+
+
+def _toml(value: Any) -> str:
+    # Booleans, numbers, strings and lists of strings are written alike in JSON and TOML.
+    return orjson.dumps(value).decode()

@@ -1,0 +1,121 @@
+"""PYLON_HOME: what lies where, and who owns it.
+
+    config.toml   models/   logs/   runs/   <network>/identity   <network>/pylon.db   <network>/pylon.sock
+
+Directories are 0700, key and database 0600. Each network has a folder, a key and a database of its own, so that
+play money and live money never meet.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pylon import config as settings
+from pylon.config import Config
+from pylon.errors import HomeBusyError, SetupError
+from pylon.node.example import example_toml
+
+# sun_path holds 104 bytes on macOS and 108 on Linux, the final zero included.
+_SOCKET_PATH_BYTES = 103
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one home and network."""
+
+    root: Path
+    network: str = "play"
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.network
+
+    @property
+    def identity_file(self) -> Path:
+        return self.folder / "identity"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "pylon.db"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def socket(self) -> Path:
+        """Where the control socket is: in the folder, or where that path is too long for one, in a private
+        folder of this user under the system's temporary directory."""
+        path = self.folder / "pylon.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+            return path
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+        return Path(tempfile.gettempdir()) / f"pylon-{os.getuid()}" / f"{name}.sock"
+
+    def create(self) -> None:
+        """Makes the folders and, where there is none, a config file that shows every setting."""
+        for folder in (self.root, self.models, self.logs, self.folder):
+            private_folder(folder)
+        if not self.config_file.exists():
+            self.config_file.write_text(example_toml(), encoding="utf-8")
+            self.config_file.chmod(0o600)
+
+
+def private_folder(folder: Path) -> None:
+    """Makes a folder that its owner alone may enter. Raises `SetupError` when it belongs to someone else."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise SetupError(f"{folder} belongs to another user", hint="Set PYLON_HOME to a folder of your own.")
+    folder.chmod(0o700)
+
+
+def open_home() -> tuple[Home, Config]:
+    """The home that PYLON_HOME names, and its settings. Raises `SetupError` before `pylon init` was run."""
+    root = settings.home_directory()
+    config = settings.load(root / "config.toml")
+    return Home(root, config.network), config
+
+
+class HomeLock:
+    """The lock of one home and network: held by the process that owns its database, relays and wallet.
+
+    It is the kernel's, so it goes with the process however that ends.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.lock_file
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Raises `HomeBusyError` when another process holds it."""
+        private_folder(self._path.parent)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise HomeBusyError(
+                f"another process works with {self._path.parent}", hint="`pylon status` says what it does."
+            ) from error
+        self._file = file
+
+    def release(self) -> None:
+        """Lets go."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

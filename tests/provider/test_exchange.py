@@ -1,0 +1,167 @@
+"""Whole exchanges over a real relay: what a customer sees."""
+
+import asyncio
+
+from pylon.jobs.cancel import cancel_draft
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Status
+from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, TEXT_REQUEST
+from pylon.jobs.request import JobRequest
+from pylon.jobs.result import Finish
+from pylon.nostr.filter import Filter
+from pylon.provider.journal import JobState
+
+
+async def test_a_private_request_gets_a_sealed_result_with_its_receipt(serve, customer):
+    serving = await serve()
+    request = await customer.ask(serving.public, customer.job())
+    result = await customer.result(request)
+    assert result.text
+    assert result.kind == RLM_REQUEST + 1_000
+    assert result.model is not None and result.model.id == "stand-in-instant"
+    assert result.usage is not None and result.usage.completion_tokens > 0
+    assert result.finish in (Finish.STOP, Finish.LENGTH)
+    event = customer.answers[0]
+    assert event.pubkey == serving.public
+    assert result.text not in event.to_json().decode()
+
+
+async def test_an_open_request_gets_an_open_result(serve, customer):
+    serving = await serve()
+    job = JobRequest("How many legs has a spider?", kind=TEXT_REQUEST)
+    request = await customer.ask(serving.public, job, private=False)
+    result = await customer.result(request)
+    event = customer.answers[0]
+    assert event.kind == 6050 and event.content == result.text
+    assert event.tag("i") == job.text
+    assert event.tag("request") is not None
+
+
+async def test_a_broadcast_is_left_alone_unless_the_owner_allows_it(serve, customer):
+    refusing = await serve(name="a")
+    taking = await serve(name="b", serve_broadcast=True)
+    request = await customer.ask(None, JobRequest("Who answers?", kind=TEXT_REQUEST), private=False)
+    await customer.result(request)
+    assert {event.pubkey for event in customer.answers} == {taking.public}
+    assert (await refusing.provider.status()).jobs == {}
+
+
+async def test_an_expired_request_is_refused_and_never_journaled(serve, customer):
+    serving = await serve()
+    request = await customer.ask(serving.public, customer.job(expires_in=2))
+    await customer.result(request)
+    late = customer.job(expires_in=1)
+    await serving.provider.pause()
+    await serving.provider.resume()
+    refused = await customer.ask(serving.public, customer.job(model="another-model"))
+    assert (await customer.refusal(refused)).code is ErrorCode.UNSUPPORTED_MODEL
+    assert late.expiration is not None
+    rows = await serving.provider.jobs()
+    assert [row.id for row in rows] == [request.id]
+
+
+async def test_a_job_that_waits_beyond_its_deadline_expires_at_its_turn(serve, customer):
+    serving = await serve(delay_s=2.5, slots=1)
+    first = await customer.ask(serving.public, customer.job("first"))
+    second = await customer.ask(serving.public, customer.job("second", expires_in=1))
+    assert (await customer.refusal(second)).code is ErrorCode.EXPIRED
+    assert await customer.result(first)
+    assert customer.results(second) == []
+
+
+async def test_a_slow_job_is_acknowledged_and_a_quick_one_is_not(serve, customer):
+    serving = await serve(delay_s=1.0, processing_after_s=0.3)
+    request = await customer.ask(serving.public, customer.job())
+    await customer.result(request)
+    assert [f.status for f in customer.feedback(request)] == [Status.PROCESSING]
+    quick = await serve(name="b")
+    request = await customer.ask(quick.public, customer.job())
+    await customer.result(request)
+    assert customer.feedback(request) == []
+
+
+async def test_a_paused_provider_finishes_what_it_has_and_refuses_what_comes(serve, customer):
+    serving = await serve(delay_s=0.5)
+    taken = await customer.ask(serving.public, customer.job())
+    while not (await serving.provider.status()).running:
+        await asyncio.sleep(0.02)
+    await serving.provider.pause()
+    refused = await customer.ask(serving.public, customer.job())
+    feedback = await customer.refusal(refused)
+    assert (feedback.code, feedback.text) == (ErrorCode.PAUSED, "owner")
+    assert await customer.result(taken)
+    await serving.provider.resume()
+    assert await customer.result(await customer.ask(serving.public, customer.job()))
+
+
+async def test_pausing_lasts_over_a_restart(serve, customer):
+    serving = await serve()
+    await serving.provider.pause()
+    await serving.stop()
+    again = await serve(secret=serving.secret)
+    assert (await customer.refusal(await customer.ask(again.public, customer.job()))).code is ErrorCode.PAUSED
+
+
+async def test_a_cancelled_job_frees_its_place_and_brings_no_result(serve, customer):
+    serving = await serve(delay_s=30.0, slots=1)
+    running = await customer.ask(serving.public, customer.job("running"))
+    waiting = await customer.ask(serving.public, customer.job("waiting"))
+    while (await serving.provider.status()).running + (await serving.provider.status()).queued < 2:
+        await asyncio.sleep(0.02)
+    ids = (running.id, waiting.id)
+    await customer.send(cancel_draft(ids, RLM_REQUEST, serving.public, created_at=running.created_at))
+    while (await serving.provider.status()).jobs != {JobState.CANCELLED: 2}:
+        await asyncio.sleep(0.02)
+    assert customer.answers == []
+
+
+async def test_only_its_customer_may_cancel_a_job(serve, customer, another_customer):
+    serving = await serve(delay_s=0.6)
+    request = await customer.ask(serving.public, customer.job())
+    stranger = await another_customer()
+    await stranger.send(cancel_draft((request.id,), RLM_REQUEST, serving.public, created_at=request.created_at))
+    assert await customer.result(request)
+
+
+async def test_a_streamed_job_sends_pieces_that_join_to_a_prefix_of_the_answer(serve, customer):
+    serving = await serve(delay_s=2.0)
+    request = await customer.ask(serving.public, customer.job("Tell a story", stream=True))
+    result = await customer.result(request)
+    joined = ""
+    for piece in (f for f in customer.feedback(request) if f.status is Status.PARTIAL):
+        assert piece.offset == len(joined)
+        joined += piece.text
+    assert result.text.startswith(joined)
+
+
+async def test_a_thousand_jobs_of_one_customer_delay_another_by_one_job_only(serve, customer, another_customer):
+    serving = await serve(delay_s=0.2, slots=1)
+    flood = [await customer.ask(serving.public, customer.job(f"flood {n}")) for n in range(20)]
+    other = await another_customer()
+    request = await other.ask(serving.public, other.job("mine"))
+    await other.result(request)
+    answered = sum(bool(customer.results(event)) for event in flood)
+    assert answered < 15
+
+
+async def test_a_blocked_key_hears_nothing(serve, customer):
+    serving = await serve(blocked=frozenset({customer.secret.public}))
+    await customer.ask(serving.public, customer.job())
+    await asyncio.sleep(0.5)
+    assert customer.answers == []
+
+
+async def test_a_provider_is_announced_beats_and_withdraws_when_it_stops(serve, customer):
+    serving = await serve(name="a")
+    own = frozenset({serving.public})
+    announced = Filter(authors=own, kinds=frozenset({ANNOUNCEMENT}))
+
+    async def seen(wanted):
+        return await customer.pool.query((wanted,))
+
+    async with asyncio.timeout(10):
+        while not any(tag[0] == "model" for event in await seen(announced) for tag in event.tags):
+            await asyncio.sleep(0.05)
+    assert await seen(Filter(authors=own, kinds=frozenset({HEARTBEAT})))
+    await serving.stop()
+    assert await seen(announced) == []
