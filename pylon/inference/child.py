@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, PromptError, WireError
+from pylon.inference.blas import prefer_openblas
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
 from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import (
@@ -51,6 +52,8 @@ def open_engine(spec: EngineSpec) -> Engine:
     if spec.engine not in ENGINES:
         raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"Engines are: {', '.join(ENGINES)}.")
     module, name = ENGINES[spec.engine]
+    if spec.engine == "mlx":
+        prefer_openblas()
     engine: Engine = getattr(importlib.import_module(module), name)(spec)
     return engine
 

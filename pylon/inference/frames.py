@@ -9,8 +9,11 @@ _HEADER_BYTES = 4
 
 
 def encode(message: object) -> bytes:
-    """One frame. Dataclasses become objects. Raises TooLargeError over 16 MiB."""
-    body = orjson.dumps(message, default=str)
+    """One frame. Dataclasses become objects. Raises MalformedError (text that is no Unicode) or TooLargeError."""
+    try:
+        body = orjson.dumps(message, default=str)
+    except orjson.JSONEncodeError as error:
+        raise MalformedError(f"A message cannot be written as JSON: {error}.") from None
     if len(body) > FRAME_BYTES:
         raise TooLargeError(f"A message of {len(body)} bytes is over the {FRAME_BYTES} bytes that a frame holds.")
     return len(body).to_bytes(_HEADER_BYTES, "big") + body

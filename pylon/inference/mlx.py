@@ -32,7 +32,7 @@ from pylon.inference.engine import (
     TokenCount,
 )
 from pylon.inference.mlx_model import MlxModel, logits_processors, sampler
-from pylon.inference.prefixes import LEAST_TOKENS, Prefix, PrefixStore, worth_sharing
+from pylon.inference.prefixes import Prefix, PrefixStore, worth_sharing
 
 # One chunk stalls the running answers for as long as it takes.
 PREFILL_STEP_TOKENS = 512
@@ -159,8 +159,8 @@ class MlxEngine:
         prefix = self._prefixes.find(customer, first.tokens)
         kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
         others = [each.tokens for each in kin[1:]] + list(self._recent.get(customer, ()))
-        shared = worth_sharing(first.tokens, others)
-        if shared - (len(prefix.tokens) if prefix else 0) >= LEAST_TOKENS:
+        shared = worth_sharing(first.tokens, others, read=len(prefix.tokens) if prefix else 0)
+        if shared:
             self._begin_build(customer, first.tokens[:shared], prefix)
             return
         fitting = [each for each in kin if each is first or self._prefixes.find(customer, each.tokens) is prefix]

@@ -29,17 +29,19 @@ def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     return min(at, most)
 
 
-def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]]) -> int:
-    """How long a head of `prompt` saves the most tokens when every one of `others` that has it shares it; or 0.
+def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]], read: int = 0) -> int:
+    """How long a head of `prompt` saves the most when all of `others` that begin with it share it; or 0 for none.
 
-    At least one token of a prompt stays outside: its computation gives the answer's first token.
+    `read` is the length of a head that is shared already: only what goes beyond it is saved. At least one token of
+    a prompt stays outside: its computation gives the answer's first token.
     """
     lengths = sorted((min(common_length(prompt, other), len(prompt) - 1) for other in others), reverse=True)
-    saved, best = max(
-        ((length * sharers, length) for sharers, length in enumerate(lengths, 1) if length >= LEAST_TOKENS),
-        default=(0, 0),
-    )
-    return best if saved else 0
+    saved = {
+        length: (length - read) * sharers
+        for sharers, length in enumerate(lengths, 1)
+        if length - read >= LEAST_TOKENS
+    }
+    return max(saved, key=saved.__getitem__, default=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

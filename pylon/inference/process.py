@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-from pylon.inference.environment import this_machine
+from pylon.inference.environment import child_environment
 from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import FromChild, ToChild, from_child
 
@@ -33,7 +33,7 @@ class ChildProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=this_machine(os.environ),
+            env=child_environment(os.environ),
             start_new_session=True,  # a terminal's Ctrl-C is for the node, which then closes the child
         )
         return cls(process)

@@ -1,0 +1,65 @@
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.inference.blas import prefer_openblas
+from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
+from pylon.inference.service import ChildLimits, InferenceService
+from pylon.inference.weights import PACKAGED
+
+# As in the child; before any test imports mlx.
+prefer_openblas()
+
+Ask = Callable[..., GenerationRequest]
+Serve = Callable[..., Awaitable[InferenceService]]
+
+MISBEHAVING = (sys.executable, str(Path(__file__).parent / "misbehaving.py"))
+QUICK = ChildLimits(stall_s=1.5, loading_s=60, backoff_s=0.01, close_s=2)
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """Makes requests: `ask("a prompt", key="7", max_tokens=5, stop=("x",))`."""
+
+    def make(
+        prompt: str, *, key: str = "1", model: str = "needle-1", customer: str = "", **sampling: object
+    ) -> GenerationRequest:
+        settings = {"max_tokens": 16} | sampling
+        return GenerationRequest(key, (Message("user", prompt),), Sampling(**settings), model, customer)
+
+    return make
+
+
+@pytest.fixture
+def needle() -> EngineSpec:
+    return EngineSpec("mlx", "needle-1", PACKAGED / "needle-1", slots=8)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts services, and closes them after the test."""
+    services = []
+
+    async def start(spec: EngineSpec, *, limits: ChildLimits = QUICK, **options: object) -> InferenceService:
+        service = InferenceService(spec, SystemClock(), limits=limits, **options)
+        services.append(service)
+        await service.start()
+        return service
+
+    yield start
+    for service in services:
+        await service.close()
+
+
+@pytest.fixture
+def misbehave(serve: Serve, tmp_path: Path) -> Callable[..., Awaitable[InferenceService]]:
+    """Starts the child of misbehaving.py, which does what the prompt says."""
+
+    async def start(**options: object) -> InferenceService:
+        spec = EngineSpec("misbehaving", "misbehaving", slots=2, options={"marks": str(tmp_path), **options})
+        return await serve(spec, command=MISBEHAVING)
+
+    return start

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+from pylon.inference.blas import openblas_places, prefer_openblas
+from pylon.inference.environment import child_environment
+
+
+def test_the_nodes_secrets_do_not_reach_the_child() -> None:
+    environment = child_environment({"PATH": "/bin", "PYLON_PASSPHRASE": "secret", "HF_TOKEN": "secret"})
+    assert "secret" not in environment.values()
+    assert environment["PATH"] == "/bin"
+
+
+def test_the_child_may_fetch_no_model() -> None:
+    assert child_environment({})["HF_HUB_OFFLINE"] == "1"
+
+
+def test_openblas_is_for_linux_alone() -> None:
+    assert openblas_places("Darwin", "arm64") == []
+    assert Path("/usr/lib/aarch64-linux-gnu/libopenblas.so.0") in openblas_places("Linux", "aarch64")
+
+
+def test_a_library_that_does_not_load_is_passed_over(tmp_path: Path) -> None:
+    broken = tmp_path / "libopenblas.so.0"
+    broken.write_bytes(b"not a library")
+    assert prefer_openblas([tmp_path / "absent.so", broken]) is None
