@@ -1,0 +1,230 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pylon.errors import RelayError
+from pylon.nostr import messages as m
+from pylon.nostr.connection import Backoff, RelayConnection
+from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from tests.nostr.scripted import ScriptedRelay, polite
+
+QUICK = Backoff(first=0.02, most=0.05)
+KEY = SecretKey(bytes(31) + b"\x07")
+NOTES = (Filter(kinds=frozenset({1})),)
+
+
+def note(text: str = "hello") -> Event:
+    return KEY.sign(EventDraft(1, text))
+
+
+@asynccontextmanager
+async def connected(relay: ScriptedRelay, secret: SecretKey | None = None):
+    connection = RelayConnection(relay.url, secret=secret, backoff=QUICK)
+    connection.start()
+    try:
+        assert await connection.wait_open(10)
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_publish_returns_when_the_relay_says_ok():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        event = note()
+        assert (await connection.publish(event)).event_id == event.id
+        assert relay.of("EVENT")[0][1]["id"] == event.id
+
+
+async def test_a_refused_event_raises_with_the_relays_reason():
+    def refuse(relay, socket, message):
+        return [["OK", message[1]["id"], False, "blocked: not you"]]
+
+    async with ScriptedRelay(refuse) as relay, connected(relay) as connection:
+        with pytest.raises(RelayError, match="blocked: not you"):
+            await connection.publish(note())
+
+
+async def test_an_event_the_relay_has_already_counts_as_published():
+    def duplicate(relay, socket, message):
+        return [["OK", message[1]["id"], False, "duplicate: have it"]]
+
+    async with ScriptedRelay(duplicate) as relay, connected(relay) as connection:
+        assert (await connection.publish(note())).accepted
+
+
+async def test_a_silent_relay_is_given_up_after_the_timeout():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        with pytest.raises(RelayError, match="did not acknowledge"):
+            await connection.publish(note(), timeout=0.1)
+
+
+async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
+    def drop_first(relay, socket, message):
+        if relay.connections == 1:
+            socket.transport.abort()
+            return []
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(drop_first) as relay, connected(relay) as connection:
+        event = note()
+        await connection.publish(event, timeout=10)
+        assert [message[1]["id"] for message in relay.of("EVENT")] == [event.id, event.id]
+        assert connection.status.reconnects == 1
+
+
+async def test_a_rate_limited_event_is_sent_again_later():
+    def second_time(relay, socket, message):
+        accepted = len(relay.of("EVENT")) > 1
+        return [["OK", message[1]["id"], accepted, "" if accepted else "rate-limited: slow down"]]
+
+    async with ScriptedRelay(second_time) as relay, connected(relay) as connection:
+        assert (await connection.publish(note(), timeout=10)).accepted
+        assert len(relay.of("EVENT")) == 2
+
+
+async def test_subscriptions_come_back_after_a_reconnection_with_filters_asked_anew():
+    since = iter(range(100))
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        connection.subscribe(lambda: (Filter(since=next(since)),))
+        await relay.until(lambda: len(relay.of("REQ")) == 1)
+        await relay.down()
+        await relay.up()
+        await relay.until(lambda: len(relay.of("REQ")) == 2)
+        assert [message[2] for message in relay.of("REQ")] == [{"since": 0}, {"since": 1}]
+        assert relay.of("REQ")[0][1] == relay.of("REQ")[1][1]
+
+
+async def test_a_subscription_closed_by_the_relay_is_asked_for_again():
+    def close_first(relay, socket, message):
+        if message[0] == "REQ":
+            first = len(relay.of("REQ")) == 1
+            return [["CLOSED", message[1], "error: busy"] if first else ["EOSE", message[1]]]
+        return []
+
+    async with ScriptedRelay(close_first) as relay, connected(relay) as connection:
+        _, queue = connection.subscribe(lambda: NOTES)
+        assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
+        assert len(relay.of("REQ")) == 2
+
+
+async def test_events_and_end_of_stored_events_arrive_in_order():
+    event = note()
+
+    def one(relay, socket, message):
+        return [["EVENT", message[1], event.to_dict()], ["EOSE", message[1]]]
+
+    async with ScriptedRelay(one) as relay, connected(relay) as connection:
+        _, queue = connection.subscribe(lambda: NOTES)
+        assert await asyncio.wait_for(queue.get(), 10) == event
+        assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
+
+
+async def test_a_query_ends_at_the_end_of_stored_events_and_closes_its_subscription():
+    event = note()
+
+    def one(relay, socket, message):
+        return [["EVENT", message[1], event.to_dict()], ["EOSE", message[1]]] if message[0] == "REQ" else []
+
+    async with ScriptedRelay(one) as relay, connected(relay) as connection:
+        assert await connection.query(NOTES) == [event]
+        await relay.until(lambda: relay.of("CLOSE"))
+
+
+async def test_a_query_that_is_not_finished_raises():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        with pytest.raises(RelayError, match="did not answer a query"):
+            await connection.query(NOTES, timeout=0.1)
+
+
+def wants_auth(relay, socket, message):
+    """Lets nobody do anything before the challenge is answered."""
+    known = socket in getattr(relay, "known", [])
+    match message:
+        case ["AUTH", event]:
+            relay.known = [*getattr(relay, "known", []), socket]
+            return [["OK", event["id"], True, ""]]
+        case ["EVENT", event] if not known:
+            return [["OK", event["id"], False, "auth-required: who are you?"]]
+        case ["REQ", name, *_] if not known:
+            return [["CLOSED", name, "auth-required: who are you?"]]
+    return polite(relay, socket, message)
+
+
+async def test_a_challenge_is_answered_and_what_waited_for_it_is_done():
+    async with ScriptedRelay(wants_auth, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
+        _, queue = connection.subscribe(lambda: NOTES)
+        assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
+        assert (await connection.publish(note(), timeout=10)).accepted
+        answer = relay.of("AUTH")[0][1]
+        assert answer["kind"] == 22242
+        assert ["challenge", "riddle"] in answer["tags"]
+
+
+async def test_without_a_key_a_challenge_is_not_answered():
+    async with ScriptedRelay(wants_auth, ["AUTH", "riddle"]) as relay, connected(relay) as connection:
+        with pytest.raises(RelayError, match="auth-required"):
+            await connection.publish(note(), timeout=0.5)
+        assert relay.of("AUTH") == []
+
+
+@pytest.mark.parametrize("garbage", ["", "{", '["EVENT"]', '["EVENT","q1",{"id":1}]', "[1]", '["OK",1]', "null"])
+async def test_garbage_from_a_relay_is_passed_over(garbage):
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await relay.until(lambda: relay.sockets)
+        await relay.say(garbage)
+        assert (await connection.publish(note())).accepted
+        assert relay.connections == 1
+
+
+async def test_a_frame_beyond_the_limit_ends_the_connection_and_it_comes_back():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await relay.say('["NOTICE","' + "x" * 3_000_000 + '"]')
+        await relay.until(lambda: relay.connections == 2)
+        assert (await connection.publish(note(), timeout=10)).accepted
+
+
+async def test_a_notice_is_kept_for_the_status():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await relay.say(["NOTICE", "maintenance at noon"])
+        await connection.publish(note())
+        assert connection.status.notice == "maintenance at noon"
+
+
+async def test_closing_tells_publishers_that_wait():
+    async with ScriptedRelay(lambda *_: []) as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK)
+        connection.start()
+        await connection.wait_open(10)
+        waiting = asyncio.create_task(connection.publish(note()))
+        await relay.until(lambda: relay.of("EVENT"))
+        await connection.close()
+        with pytest.raises(RelayError, match="was closed"):
+            await waiting
+
+
+async def test_unsubscribing_frees_a_reader_that_waits_for_room(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.connection.QUEUE_EVENTS", 1)
+
+    def many(relay, socket, message):
+        if message[0] == "REQ":
+            return [["EVENT", message[1], note(str(n)).to_dict()] for n in range(5)]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(many) as relay, connected(relay) as connection:
+        name, queue = connection.subscribe(lambda: NOTES)
+        while not queue.full():
+            await asyncio.sleep(0.01)
+        connection.unsubscribe(name)
+        assert (await connection.publish(note(), timeout=10)).accepted
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 5, 50])
+def test_the_wait_doubles_up_to_its_limit_with_up_to_half_taken_away(attempt):
+    import random
+
+    delay = Backoff(first=1.0, most=60.0).delay(attempt, random.Random(attempt))
+    full = min(60.0, 2.0 ** (attempt - 1))
+    assert full / 2 <= delay <= full

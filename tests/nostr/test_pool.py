@@ -1,0 +1,124 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pylon.errors import RelayError, UnreachableError
+from pylon.nostr.connection import Backoff
+from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool, SeenIds
+from tests.nostr.scripted import ScriptedRelay, polite
+
+QUICK = Backoff(first=0.02, most=0.05)
+KEY = SecretKey(bytes(31) + b"\x07")
+NOTES = (Filter(kinds=frozenset({1})),)
+
+
+def note(text: str = "hello") -> Event:
+    return KEY.sign(EventDraft(1, text))
+
+
+def serving(*events: dict):
+    def answer(relay, socket, message):
+        if message[0] == "REQ":
+            return [*(["EVENT", message[1], event] for event in events), ["EOSE", message[1]]]
+        return polite(relay, socket, message)
+
+    return answer
+
+
+@asynccontextmanager
+async def pooled(*relays: ScriptedRelay):
+    pool = RelayPool([relay.url for relay in relays], backoff=QUICK)
+    pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def test_an_event_of_two_relays_arrives_once():
+    first, second = note("first"), note("second")
+    async with (
+        ScriptedRelay(serving(first.to_dict())) as a,
+        ScriptedRelay(serving(first.to_dict(), second.to_dict())) as b,
+        pooled(a, b) as pool,
+    ):
+        subscription = pool.subscribe(lambda: NOTES)
+        got = [await asyncio.wait_for(anext(subscription), 10) for _ in range(2)]
+        assert {received.event for received in got} == {first, second}
+        await relay_silence(subscription)
+        await subscription.close()
+
+
+async def relay_silence(subscription) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(subscription), 0.2)
+
+
+async def test_a_forged_copy_that_comes_first_does_not_hide_the_true_event():
+    true = note("true")
+    forged = {**true.to_dict(), "content": "forged"}
+    async with ScriptedRelay(serving(forged, true.to_dict())) as relay, pooled(relay) as pool:
+        subscription = pool.subscribe(lambda: NOTES)
+        assert (await asyncio.wait_for(anext(subscription), 10)).event == true
+        await relay_silence(subscription)
+        await subscription.close()
+
+
+async def test_publish_returns_at_the_first_ok_though_another_relay_is_silent():
+    async with ScriptedRelay() as good, ScriptedRelay(lambda *_: []) as silent, pooled(good, silent) as pool:
+        await pool.wait_open()
+        assert await pool.publish(note(), timeout=10) == [good.url]
+
+
+async def test_publish_raises_when_every_relay_refused():
+    def refuse(relay, socket, message):
+        return [["OK", message[1]["id"], False, "blocked: no"]]
+
+    async with ScriptedRelay(refuse) as a, ScriptedRelay(refuse) as b, pooled(a, b) as pool:
+        with pytest.raises(RelayError, match="no relay took the event"):
+            await pool.publish(note())
+
+
+async def test_a_query_joins_what_relays_have_and_drops_what_is_forged():
+    first, second = note("first"), note("second")
+    forged = {**note("third").to_dict(), "content": "changed"}
+    async with ScriptedRelay(serving(first.to_dict(), forged)) as a, ScriptedRelay(serving(second.to_dict())) as b:
+        async with pooled(a, b) as pool:
+            assert {event.content for event in await pool.query(NOTES)} == {"first", "second"}
+
+
+async def test_a_query_is_answered_by_the_relays_that_are_there():
+    event = note()
+    async with ScriptedRelay(serving(event.to_dict())) as good, ScriptedRelay(lambda *_: []) as silent:
+        async with pooled(good, silent) as pool:
+            assert await pool.query(NOTES, timeout=0.5) == [event]
+
+
+async def test_a_query_that_nobody_answers_raises():
+    async with ScriptedRelay(lambda *_: []) as silent, pooled(silent) as pool:
+        with pytest.raises(UnreachableError, match="no relay answered"):
+            await pool.query(NOTES, timeout=0.2)
+
+
+async def test_waiting_for_relays_that_are_not_there_names_them():
+    pool = RelayPool(["ws://127.0.0.1:9"], backoff=QUICK)
+    pool.start()
+    with pytest.raises(UnreachableError, match=r"ws://127\.0\.0\.1:9"):
+        await pool.wait_open(0.3)
+    await pool.close()
+
+
+async def test_a_pool_without_relays_is_refused():
+    with pytest.raises(UnreachableError, match="no relay is configured"):
+        RelayPool([])
+
+
+def test_seen_ids_forget_the_oldest():
+    seen = SeenIds(capacity=2)
+    for name in ("a", "b", "c"):
+        seen.add(name)
+    assert [name in seen for name in ("a", "b", "c")] == [False, True, True]

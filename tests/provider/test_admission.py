@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.provider.admission import Accept, Ignore, Load, Refuse, admit
+from pylon.provider.settings import ProviderSettings
+
+US, CUSTOMER = "a" * 64, "c" * 64
+NOW = 1_700_000_000
+SETTINGS = ProviderSettings()
+LOAD = Load((("needle-1", "f" * 64),))
+REQUEST = ReceivedRequest("1" * 64, CUSTOMER, NOW, JobRequest("prompt", expiration=NOW + 60), True, US, True)
+
+
+def judge(request=REQUEST, settings=SETTINGS, load=LOAD, now=NOW):
+    return admit(request, settings, load, provider=US, now=now)
+
+
+def with_job(**changes) -> ReceivedRequest:
+    return replace(REQUEST, job=replace(REQUEST.job, **changes))
+
+
+def with_parameters(**changes) -> ReceivedRequest:
+    return with_job(parameters=JobParameters(**changes))
+
+
+def test_a_plain_request_is_accepted_for_the_model_that_runs_here():
+    verdict = judge()
+    assert isinstance(verdict, Accept)
+    assert (verdict.model, verdict.expires_at, verdict.quote) == ("needle-1", NOW + 60, 0)
+
+
+def test_a_request_without_a_deadline_is_worth_ten_minutes():
+    verdict = judge(with_job(expiration=None))
+    assert isinstance(verdict, Accept)
+    assert verdict.expires_at == NOW + 600
+    assert judge(with_job(expiration=None), now=NOW + 600) == Refuse(
+        ErrorCode.EXPIRED, "the deadline had passed when the request arrived"
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "settings", "load", "now", "code"),
+    [
+        (REQUEST, SETTINGS, LOAD, NOW + 60, ErrorCode.EXPIRED),
+        (replace(REQUEST, created_at=NOW + 901), SETTINGS, LOAD, NOW, ErrorCode.MALFORMED),
+        (REQUEST, replace(SETTINGS, kinds=frozenset({5050})), LOAD, NOW, ErrorCode.UNSUPPORTED_KIND),
+        (with_parameters(model="other"), SETTINGS, LOAD, NOW, ErrorCode.UNSUPPORTED_MODEL),
+        (with_parameters(model="sha256:" + "e" * 64), SETTINGS, LOAD, NOW, ErrorCode.UNSUPPORTED_MODEL),
+        (with_parameters(format="json_schema", schema="{}"), SETTINGS, LOAD, NOW, ErrorCode.UNSUPPORTED_PARAM),
+        (with_job(text="é" * 6), replace(SETTINGS, max_prompt_bytes=11), LOAD, NOW, ErrorCode.TOO_LARGE),
+        (REQUEST, SETTINGS, replace(LOAD, paused="owner"), NOW, ErrorCode.PAUSED),
+        (REQUEST, SETTINGS, replace(LOAD, waiting=2_000), NOW, ErrorCode.BUSY),
+        (REQUEST, SETTINGS, replace(LOAD, of_customer=1_000), NOW, ErrorCode.CUSTOMER_LIMIT),
+        (
+            with_job(bid=Msat(9)),
+            replace(SETTINGS, price=Price(Msat(10), Msat(0), Msat(0))),
+            LOAD,
+            NOW,
+            ErrorCode.BID_TOO_LOW,
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_code(request_, settings, load, now, code):
+    verdict = judge(request_, settings, load, now)
+    assert isinstance(verdict, Refuse)
+    assert verdict.code is code
+
+
+def test_a_model_is_found_by_its_weights_hash():
+    assert isinstance(judge(with_parameters(model="sha256:" + "f" * 64)), Accept)
+
+
+def test_an_unknown_weights_hash_matches_no_empty_one():
+    verdict = judge(with_parameters(model="sha256:"), load=Load((("loading-model", ""),)))
+    assert isinstance(verdict, Refuse)
+
+
+@pytest.mark.parametrize(
+    ("request_", "settings"),
+    [
+        (REQUEST, replace(SETTINGS, blocked=frozenset({CUSTOMER}))),
+        (replace(REQUEST, provider="b" * 64), SETTINGS),
+        (replace(REQUEST, provider=None, private=False), SETTINGS),
+        (replace(REQUEST, private=False), replace(SETTINGS, serve_open=False)),
+        (replace(REQUEST, provider=None), replace(SETTINGS, serve_broadcast=True)),
+    ],
+)
+def test_what_is_not_for_us_is_met_with_silence(request_, settings):
+    assert isinstance(judge(request_, settings), Ignore)
+
+
+def test_trusted_keys_are_not_charged_and_not_limited():
+    settings = replace(SETTINGS, trusted=frozenset({CUSTOMER}), price=Price(Msat(1_000), Msat(0), Msat(0)))
+    verdict = judge(with_job(bid=Msat(0)), settings, replace(LOAD, of_customer=10_000))
+    assert isinstance(verdict, Accept)
+    assert verdict.quote == 0
+
+
+@given(
+    bid=st.integers(0, 10_000),
+    base=st.integers(0, 1_000),
+    rate_in=st.integers(0, 100_000),
+    rate_out=st.integers(0, 100_000),
+    size=st.integers(0, 300),
+    max_tokens=st.integers(1, 10_000),
+)
+def test_nothing_is_accepted_whose_quote_is_above_its_bid(bid, base, rate_in, rate_out, size, max_tokens):
+    settings = replace(SETTINGS, price=Price(Msat(base), Msat(rate_in), Msat(rate_out)))
+    request = with_job(text="x" * size, bid=Msat(bid), parameters=JobParameters(max_tokens=max_tokens))
+    verdict = judge(request, settings)
+    if isinstance(verdict, Accept):
+        assert verdict.quote <= bid
+        assert verdict.max_tokens <= settings.max_tokens
+    else:
+        assert verdict.code is ErrorCode.BID_TOO_LOW

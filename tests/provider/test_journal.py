@@ -1,0 +1,90 @@
+import pytest
+
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.provider.journal import SCHEMA, JobState, Journal
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+
+KEY = SecretKey(bytes(31) + b"\x07")
+
+
+def event(text: str, kind: int = 5940):
+    return KEY.sign(EventDraft(kind, text, created_at=1))
+
+
+@pytest.fixture
+async def journal(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [SCHEMA])
+    group = GroupCommit(database)
+    group.start()
+    yield Journal(database, group)
+    await group.close()
+    await database.close()
+
+
+async def queue(journal: Journal, request, *, at: float = 1.0, expires_at: int = 100) -> None:
+    await journal.queued(request, relay="ws://r", model="m", received_at=at, expires_at=expires_at)
+
+
+async def sign(journal: Journal, request, result) -> None:
+    await journal.signed(request.id, result, prompt_tokens=3, completion_tokens=2, run_ms=5, finished_at=2.0)
+
+
+async def test_what_is_queued_or_signed_is_pending_and_nothing_else(journal):
+    waiting, answered, done, dropped = (event(text) for text in ("waiting", "answered", "done", "dropped"))
+    for at, request in enumerate((waiting, answered, done, dropped)):
+        await queue(journal, request, at=at)
+    result = event("result", 6940)
+    await sign(journal, answered, result)
+    await sign(journal, done, event("other result", 6940))
+    await journal.settled(done.id)
+    await journal.ended(dropped.id, JobState.CANCELLED, code="cancelled", finished_at=3.0)
+    pending = await journal.pending()
+    assert [(p.event, p.result) for p in pending] == [(waiting, None), (result, result)]
+
+
+async def test_the_first_result_of_a_job_stays_its_result(journal):
+    request, first, second = event("q"), event("first", 6940), event("second", 6940)
+    await queue(journal, request)
+    await sign(journal, request, first)
+    await sign(journal, request, second)
+    assert (await journal.known([request.id]))[request.id] == first
+
+
+async def test_an_answered_job_cannot_end_otherwise(journal):
+    request = event("q")
+    await queue(journal, request)
+    await sign(journal, request, event("r", 6940))
+    await journal.ended(request.id, JobState.EXPIRED, code="expired", finished_at=3.0)
+    assert await journal.counts() == {"signed": 1}
+
+
+async def test_the_request_is_dropped_once_it_is_answered(journal, tmp_path):
+    request = event("a secret question")
+    await queue(journal, request)
+    await sign(journal, request, event("r", 6940))
+    row = await journal._database.fetch_one("SELECT request FROM job")
+    assert row["request"] is None
+
+
+async def test_forgetting_drops_contents_first_and_rows_later_but_never_what_is_pending(journal):
+    old, new, open_ = event("old"), event("new"), event("open")
+    await queue(journal, old, at=10, expires_at=50)
+    await queue(journal, new, at=200, expires_at=250)
+    await queue(journal, open_, at=5, expires_at=20)
+    for request in (old, new):
+        await sign(journal, request, event(request.content + " result", 6940))
+        await journal.settled(request.id)
+    await journal.forget(results_before=100, rows_before=0)
+    known = await journal.known([old.id, new.id])
+    assert known[old.id] is None and known[new.id] is not None
+    await journal.forget(results_before=100, rows_before=100)
+    assert set(await journal.known([old.id, new.id, open_.id])) == {new.id, open_.id}
+
+
+async def test_a_remembered_setting_is_read_back(journal):
+    assert await journal.setting("paused") == ""
+    await journal.remember("paused", "owner")
+    await journal.remember("paused", "battery")
+    assert await journal.setting("paused") == "battery"

@@ -1,0 +1,75 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.msat import ZERO
+from pylon.nostr.event import Event
+from pylon.provider.admission import Accept
+from pylon.provider.queue import Job, JobQueue
+from pylon.provider.refusals import RefusalBudget, RefusalLimits
+
+
+def job(name: str, customer: str = "c", *, expires_at: int = 100, trusted: bool = False) -> Job:
+    request = ReceivedRequest(name, customer, 0, JobRequest("prompt"), True, "p", True)
+    event = Event(name, customer, 0, 5940, (), "", "")
+    return Job(request, event, Accept(ZERO, expires_at, "m", 8), 0.0, "ws://r", trusted)
+
+
+def order(queue: JobQueue) -> list[str]:
+    popped = []
+    while (next_ := queue.pop()) is not None:
+        popped.append(next_.id)
+    return popped
+
+
+def test_customers_take_turns_and_each_keeps_its_order():
+    queue = JobQueue()
+    for name, customer in [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b")]:
+        queue.push(job(name, customer))
+    assert order(queue) == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_trusted_keys_go_first():
+    queue = JobQueue()
+    queue.push(job("stranger", "a"))
+    queue.push(job("own", "b", trusted=True))
+    assert order(queue) == ["own", "stranger"]
+
+
+def test_expired_jobs_are_taken_out():
+    queue = JobQueue()
+    queue.push(job("late", expires_at=10))
+    queue.push(job("early", expires_at=20))
+    assert [expired.id for expired in queue.take_expired(10)] == ["late"]
+    assert order(queue) == ["early"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from(["push", "pop", "remove"]))))
+def test_every_job_comes_out_exactly_once(steps):
+    queue, inside, out = JobQueue(), [], []
+    for number, (customer, trusted, step) in enumerate(steps):
+        if step == "push":
+            queue.push(job(f"j{number}", customer, trusted=trusted))
+            inside.append(f"j{number}")
+        else:
+            taken = queue.pop() if step == "pop" else queue.remove(inside[0]) if inside else None
+            assert (taken is None) == (not inside)
+            if taken is not None:
+                inside.remove(taken.id)
+                out.append(taken.id)
+        assert len(queue) == len(inside)
+        assert sum(queue.of_customer(c) for c in "abc") == len(inside)
+    out += order(queue)
+    assert len(out) == len(set(out)) == sum(step == "push" for *_, step in steps)
+
+
+def test_refusals_for_one_key_run_out_and_come_back_with_time():
+    budget = RefusalBudget(RefusalLimits(burst=2, per_s=1, total_burst=100, total_per_s=100))
+    assert [budget.allow("k", 0.0) for _ in range(3)] == [True, True, False]
+    assert budget.allow("other", 0.0)
+    assert budget.allow("k", 1.0)
+
+
+def test_many_keys_share_one_budget():
+    budget = RefusalBudget(RefusalLimits(burst=10, per_s=10, total_burst=5, total_per_s=0))
+    assert sum(budget.allow(f"k{n}", 0.0) for n in range(100)) == 5
