@@ -1,0 +1,29 @@
+# syntax=docker/dockerfile:1
+# A headless node: `docker run -v pylon:/home/pylon/.pylon IMAGE`. The first start makes its home.
+FROM python:3.13-slim-trixie AS build
+WORKDIR /src
+COPY requirements/uv.txt requirements/runtime.txt requirements/
+RUN python -m venv /opt/pylon \
+    && /opt/pylon/bin/python -m pip install --no-cache-dir --require-hashes --target /tmp/uv -r requirements/uv.txt \
+    && VIRTUAL_ENV=/opt/pylon /tmp/uv/bin/uv pip sync --no-cache --require-hashes --compile-bytecode requirements/runtime.txt
+COPY pylon pylon
+RUN cp -r pylon "$(/opt/pylon/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
+    && /opt/pylon/bin/python -m compileall -q /opt/pylon/lib/python3.13/site-packages/pylon \
+    && printf '#!/opt/pylon/bin/python\nfrom pylon.cli.main import main\n\nmain()\n' > /opt/pylon/bin/pylon \
+    && chmod 755 /opt/pylon/bin/pylon
+
+FROM python:3.13-slim-trixie
+# MLX on Linux brings a slow BLAS of its own; the inference child loads this one instead.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libopenblas0-pthread \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 pylon \
+    && install -d -o pylon -g pylon -m 700 /home/pylon/.pylon
+COPY --from=build /opt/pylon /opt/pylon
+ENV PATH=/opt/pylon/bin:$PATH PYTHONUNBUFFERED=1
+USER pylon
+VOLUME /home/pylon/.pylon
+# `docker stop` sends SIGTERM: the node finishes what it has. Give it --stop-timeout 70.
+ENTRYPOINT ["/bin/sh", "-c", "pylon init >/dev/null && exec pylon \"$@\"", "pylon"]
+CMD ["start"]
+HEALTHCHECK --interval=60s --timeout=10s --start-period=120s CMD ["pylon", "status", "--json"]
