@@ -1,0 +1,194 @@
+"""Accounts of customers in SQLite: loads the values that `account` decides on, and writes what was decided.
+
+Every function takes the caller's transaction: the job's own row and its money change together or not at all.
+"""
+
+from dataclasses import dataclass
+
+from pylon.errors import MoneyError
+from pylon.money import account as decider
+from pylon.money import ledger
+from pylon.money.account import Account, Agreement, Basis, Decision, Run, Terms, Trial
+from pylon.money.ledger_store import Reader, book
+from pylon.money.limits import DAY_S
+from pylon.money.msat import ZERO, Msat
+from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
+from pylon.store.database import Row, Transaction
+
+
+async def load(reader: Reader, customer: str) -> Account:
+    """The account of a customer; a new one (its epoch empty) when there was none."""
+    row = await reader.fetch_one(
+        """
+        SELECT a.epoch,
+            coalesce((SELECT max(seq) FROM money_receipt WHERE customer = ?1 AND epoch = a.epoch), 0) AS seq,
+            coalesce((SELECT charged_total FROM money_receipt WHERE customer = ?1 ORDER BY id DESC LIMIT 1), 0)
+                AS charged,
+            (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE credit = ?2 AND kind = 'topup_received') AS paid,
+            (SELECT coalesce(sum(quote), 0) FROM money_hold
+                WHERE customer = ?1 AND state = 'held' AND basis <> 'metered') AS held,
+            EXISTS (SELECT 1 FROM money_invoice WHERE customer = ?1 AND state = 'pending') AS open,
+            EXISTS (SELECT 1 FROM money_hold WHERE customer = ?1 AND basis = 'trial' AND state <> 'released') AS tried
+        FROM money_account a WHERE a.customer = ?1
+        """,
+        (customer, ledger.customer(customer)),
+    )
+    if row is None:
+        return Account(epoch="")
+    return Account(
+        epoch=row["epoch"],
+        seq=row["seq"],
+        charged_total=Msat(row["charged"]),
+        paid_total=Msat(row["paid"]),
+        held=Msat(row["held"]),
+        topup_open=bool(row["open"]),
+        trial_used=bool(row["tried"]),
+    )
+
+
+async def open_account(tx: Transaction, customer: str, now: float) -> None:
+    """Makes sure that the customer has an account."""
+    await tx.execute(
+        "INSERT INTO money_account VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (customer, new_epoch(), now)
+    )
+
+
+async def admit(
+    tx: Transaction,
+    customer: str,
+    job: str,
+    quote: Msat,
+    *,
+    terms: Terms,
+    now: float,
+    wish: Msat | None = None,
+    trial: Trial | None = None,
+) -> Decision:
+    """Decides on a job (see `account.admit`) and, when it may run, holds its quote.
+
+    A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
+    """
+    before = await tx.fetch_one("SELECT customer, basis, state FROM money_hold WHERE job = ?", (job,))
+    if before is not None:
+        if before["customer"] != customer or before["state"] != "held":
+            raise MoneyError("this job was admitted before and has ended")
+        return Run(Basis(before["basis"]))
+    await open_account(tx, customer, now)
+    decision = decider.admit(
+        await load(tx, customer),
+        terms,
+        quote,
+        wish=wish,
+        trial=trial,
+        trial_left_today=await trial_left(tx, trial, now) if trial is not None and terms.trial else ZERO,
+    )
+    if isinstance(decision, Run):
+        await tx.execute(
+            "INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)",
+            (job, customer, decision.basis.value, int(quote), now),
+        )
+    return decision
+
+
+async def trial_left(reader: Reader, trial: Trial, now: float) -> Msat:
+    """What strangers may still have on credit this day (UTC)."""
+    row = await reader.fetch_one(
+        "SELECT coalesce(sum(quote), 0) FROM money_hold WHERE basis = 'trial' AND state <> 'released' AND at >= ?",
+        (now - now % DAY_S,),
+    )
+    return Msat(max(0, int(trial.per_day) - (row[0] if row else 0)))
+
+
+async def charge(tx: Transaction, job: str, amount: Msat, now: float) -> AccountReceipt:
+    """The hold of a finished job becomes a charge. Charged before: the same receipt again. Raises `MoneyError`."""
+    hold = await _hold(tx, job)
+    if hold.state == "charged":
+        return (await receipts(tx, job))[-1]
+    if hold.state != "held":
+        raise MoneyError(f"a job that was {hold.state} is not charged")
+    _, receipt = decider.charge(await load(tx, hold.customer), hold.quote, hold.basis, amount)
+    await _write(tx, hold, job, receipt, "charged", now)
+    if receipt.charge_msat:
+        await book(tx, [ledger.charged(now, hold.customer, job, Msat(receipt.charge_msat))])
+    return receipt
+
+
+async def release(tx: Transaction, job: str) -> None:
+    """Lets go of what a job held: it failed, or was cancelled before it cost anything. Unknown jobs are ignored."""
+    await tx.execute("UPDATE money_hold SET state = 'released' WHERE job = ? AND state = 'held'", (job,))
+
+
+async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]:
+    """Takes a charge back; all receipts of the job, for its `error` feedback. A job not charged is released."""
+    hold = await _hold(tx, job)
+    if hold.state == "held":
+        await release(tx, job)
+    if hold.state == "charged":
+        amount = Msat((await receipts(tx, job))[-1].charge_msat)
+        _, receipt = decider.reverse(await load(tx, hold.customer), amount)
+        await _write(tx, hold, job, receipt, "reversed", now)
+        if amount:
+            await book(tx, [ledger.charge_reversed(now, hold.customer, job, amount)])
+    return await receipts(tx, job)
+
+
+async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:
+    """What was signed about a job, in order."""
+    rows = await reader.fetch_all("SELECT * FROM money_receipt WHERE job = ? ORDER BY id", (job,))
+    return [_receipt(row) for row in rows]
+
+
+async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, now: float) -> Agreement:
+    """Compares a customer's `account-seen`; one that is ahead of us starts a new epoch: our database was restored."""
+    account = await load(tx, customer)
+    row = None
+    if seen is not None:
+        row = await tx.fetch_one(
+            "SELECT * FROM money_receipt WHERE customer = ? AND epoch = ? AND seq = ?",
+            (customer, seen.epoch, seen.seq),
+        )
+    agreement = decider.compare(account, seen, None if row is None else _receipt(row))
+    if agreement is Agreement.AHEAD:
+        await tx.execute(
+            "UPDATE money_account SET epoch = ?, opened_at = ? WHERE customer = ?", (new_epoch(), now, customer)
+        )
+    return agreement
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    customer: str
+    basis: Basis
+    quote: Msat
+    state: str
+
+
+async def _hold(tx: Transaction, job: str) -> _Hold:
+    row = await tx.fetch_one("SELECT customer, basis, quote, state FROM money_hold WHERE job = ?", (job,))
+    if row is None:
+        raise MoneyError("this job was never admitted to an account")
+    return _Hold(row["customer"], Basis(row["basis"]), Msat(row["quote"]), row["state"])
+
+
+async def _write(tx: Transaction, hold: _Hold, job: str, receipt: AccountReceipt, state: str, now: float) -> None:
+    await tx.execute(
+        "INSERT INTO money_receipt (customer, epoch, seq, job, charge, charged_total, paid_total, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            hold.customer,
+            receipt.epoch,
+            receipt.seq,
+            job,
+            receipt.charge_msat,
+            int(receipt.charged_total),
+            int(receipt.paid_total),
+            now,
+        ),
+    )
+    await tx.execute("UPDATE money_hold SET state = ? WHERE job = ?", (state, job))
+
+
+def _receipt(row: Row) -> AccountReceipt:
+    return AccountReceipt(
+        row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
+    )

@@ -1,0 +1,32 @@
+"""How much to leave with a provider at a time: little at first, more with work that was verified.
+
+At most three jobs' worth before anything is known. Later as many jobs' worth as four times what this provider
+has already done well: whoever runs away keeps a bounded multiple of honest work, and a hundred jobs take three
+payments.
+"""
+
+from dataclasses import dataclass
+
+from pylon.money.msat import Msat
+
+FIRST_JOBS = 3
+GROWTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DepositPolicy:
+    """`first_jobs` for a provider without history, then `growth` jobs for each verified one."""
+
+    first_jobs: int = FIRST_JOBS
+    growth: int = GROWTH
+
+
+def wish(quote: Msat, *, verified_jobs: int, jobs_left: int, most: Msat, policy: DepositPolicy | None = None) -> Msat:
+    """The deposit to offer (`topup`), in whole sats, never above `most`.
+
+    `quote` is the usual job's; `jobs_left` is what the run may still send to this provider: no more is left
+    there than it can work off.
+    """
+    policy = policy or DepositPolicy()
+    jobs = min(max(policy.first_jobs, policy.growth * verified_jobs), max(1, jobs_left))
+    return Msat.from_sats(min((quote * jobs).sats_up(), int(most) // 1_000))

@@ -1,0 +1,120 @@
+"""Double entry: every amount leaves one account and reaches another. Entries in, balances out.
+
+Both roles of a node keep their accounts here, side by side:
+
+| account | kind | what its balance says |
+|---|---|---|
+| `wallet` | asset | what came in by top-ups less what went out; not the wallet's whole balance |
+| `customer:<key>` | liability | what this customer has left with us; below zero: what it owes |
+| `provider:<key>` | asset | what we have left with this provider; below zero: what we owe |
+| `earned` | income | charges for work done here |
+| `found` | income | credit that a provider gave us without a payment of ours |
+| `spent` | expense | charges for work done for us |
+| `fees` | expense | what our payments cost on the way |
+
+Amounts are msat. Nothing is ever changed or taken out; a mistake is undone by an entry the other way round.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.money.msat import Msat
+
+WALLET = "wallet"
+EARNED = "earned"
+FOUND = "found"
+SPENT = "spent"
+FEES = "fees"
+
+
+class Kind(StrEnum):
+    """What an entry is about. Kind and reference together are unique: nothing is booked twice."""
+
+    TOPUP_RECEIVED = "topup_received"  # reference: payment hash
+    CHARGED = "charged"  # reference: job
+    CHARGE_REVERSED = "charge_reversed"  # reference: job
+    TOPUP_PAID = "topup_paid"  # reference: payment hash
+    FEE_PAID = "fee_paid"  # reference: payment hash
+    WORK_RECEIVED = "work_received"  # reference: provider/epoch/seq
+    WORK_RETURNED = "work_returned"  # reference: provider/epoch/seq
+    CREDIT_FOUND = "credit_found"  # reference: provider/epoch/seq
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`amount` is debited to one account and credited to another. `at` is Unix seconds."""
+
+    at: float
+    kind: Kind
+    reference: str
+    debit: str
+    credit: str
+    amount: Msat
+
+
+def customer(key: str) -> str:
+    """The account of one customer of ours."""
+    return f"customer:{key}"
+
+
+def provider(key: str) -> str:
+    """The account of one provider that works for us."""
+    return f"provider:{key}"
+
+
+def is_debit_account(account: str) -> bool:
+    """Whether debits raise this account's balance: assets and expenses."""
+    return account in (WALLET, SPENT, FEES) or account.startswith("provider:")
+
+
+def topup_received(at: float, key: str, payment_hash: str, amount: Msat) -> Entry:
+    """A customer's invoice was paid."""
+    return Entry(at, Kind.TOPUP_RECEIVED, payment_hash, WALLET, customer(key), amount)
+
+
+def charged(at: float, key: str, job: str, amount: Msat) -> Entry:
+    """Work was done for a customer."""
+    return Entry(at, Kind.CHARGED, job, customer(key), EARNED, amount)
+
+
+def charge_reversed(at: float, key: str, job: str, amount: Msat) -> Entry:
+    """A charge is taken back: the work failed after all."""
+    return Entry(at, Kind.CHARGE_REVERSED, job, EARNED, customer(key), amount)
+
+
+def topup_paid(at: float, key: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:
+    """We paid a provider's invoice, and the way there."""
+    entries = [Entry(at, Kind.TOPUP_PAID, payment_hash, provider(key), WALLET, amount)]
+    if fee:
+        entries.append(Entry(at, Kind.FEE_PAID, payment_hash, FEES, WALLET, fee))
+    return entries
+
+
+def work_received(at: float, key: str, reference: str, charge_msat: int) -> list[Entry]:
+    """A provider's receipt was accepted; a charge below zero gives back."""
+    if charge_msat > 0:
+        return [Entry(at, Kind.WORK_RECEIVED, reference, SPENT, provider(key), Msat(charge_msat))]
+    if charge_msat < 0:
+        return [Entry(at, Kind.WORK_RETURNED, reference, provider(key), SPENT, Msat(-charge_msat))]
+    return []
+
+
+def credit_found(at: float, key: str, reference: str, amount: Msat) -> Entry:
+    """A provider opened an account with more in it for us than we had there."""
+    return Entry(at, Kind.CREDIT_FOUND, reference, provider(key), FOUND, amount)
+
+
+def balances(entries: Iterable[Entry]) -> dict[str, int]:
+    """The balance of every account, in msat, each on its own side: an asset we have is above zero."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        for account, raised in ((entry.debit, True), (entry.credit, False)):
+            sign = 1 if is_debit_account(account) == raised else -1
+            found[account] = found.get(account, 0) + sign * int(entry.amount)
+    return found
+
+
+def imbalance(found: dict[str, int]) -> int:
+    """Assets and expenses less liabilities and income, in msat: 0 in any ledger that is whole."""
+    return sum(balance if is_debit_account(account) else -balance for account, balance in found.items())

@@ -1,0 +1,147 @@
+"""Spend limits: how much may leave the wallet, by payment, job, provider, hour, day, run and in all.
+
+A payment counts from the moment it is reserved, with the most that its fee may be; it stops counting only when
+it is known to have failed. A payment of unknown outcome therefore goes on counting.
+
+Values in, decisions out. `ledger_store` sums up what was used in the same transaction that reserves.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.money.msat import ZERO, Msat
+
+HOUR_S = 3_600.0
+DAY_S = 86_400.0
+MAX_IN_FLIGHT = 20
+
+
+class Limit(StrEnum):
+    """Which limit a payment would pass."""
+
+    PAYMENT = "limit_payment"
+    FEE = "limit_fee"
+    JOB = "limit_job"
+    PROVIDER = "limit_provider"
+    HOUR = "limit_hour"
+    DAY = "limit_day"
+    RUN = "limit_run"
+    ALL = "limit_all"
+    IN_FLIGHT = "limit_in_flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most of each, in msat, fees included but for `payment`. Hour and day are the last 3,600 and 86,400 s."""
+
+    payment: Msat
+    fee: Msat
+    job: Msat
+    provider: Msat
+    hour: Msat
+    day: Msat
+    run: Msat
+    all: Msat
+    in_flight: int = MAX_IN_FLIGHT
+
+
+_sats = Msat.from_sats
+
+PLAY_CAPS = Caps(
+    payment=_sats(1_000),
+    fee=_sats(10),
+    job=_sats(1_000),
+    provider=_sats(5_000),
+    hour=_sats(20_000),
+    day=_sats(50_000),
+    run=_sats(10_000),
+    all=_sats(1_000_000),
+)
+
+# What `go-live` starts with: small enough that a mistake costs less than a coffee.
+FIRST_LIVE_CAPS = Caps(
+    payment=_sats(50),
+    fee=_sats(2),
+    job=_sats(50),
+    provider=_sats(200),
+    hour=_sats(200),
+    day=_sats(500),
+    run=_sats(500),
+    all=_sats(5_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A payment that is wanted: amount, and the most its fee may be."""
+
+    amount: Msat
+    fee_limit: Msat
+    job: str
+    provider: str
+    run: str
+
+    @property
+    def total(self) -> Msat:
+        """What is reserved for it."""
+        return self.amount + self.fee_limit
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What counts already, in msat, and how many payments are in flight."""
+
+    job: Msat = ZERO
+    provider: Msat = ZERO
+    hour: Msat = ZERO
+    day: Msat = ZERO
+    run: Msat = ZERO
+    all: Msat = ZERO
+    in_flight: int = 0
+
+
+def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
+    """The first limit that this payment would pass, or None when it may be reserved."""
+    if spend.amount > caps.payment:
+        return Limit.PAYMENT
+    if spend.fee_limit > caps.fee:
+        return Limit.FEE
+    if used.in_flight >= caps.in_flight:
+        return Limit.IN_FLIGHT
+    for limit, cap, before in (
+        (Limit.JOB, caps.job, used.job),
+        (Limit.PROVIDER, caps.provider, used.provider),
+        (Limit.HOUR, caps.hour, used.hour),
+        (Limit.DAY, caps.day, used.day),
+        (Limit.RUN, caps.run, used.run),
+        (Limit.ALL, caps.all, used.all),
+    ):
+        if int(before) + int(spend.total) > cap:
+            return limit
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A payment that counts. `counted` is what was reserved, or what it cost once that is known."""
+
+    spend: Spend
+    counted: Msat
+    at: float
+    open: bool
+
+
+def used(records: Iterable[Record], spend: Spend, now: float) -> Used:
+    """What counts against a payment. An open payment counts in every window, however old it is."""
+    job = provider = hour = day = run = total = in_flight = 0
+    for record in records:
+        counted = int(record.counted)
+        job += counted * (record.spend.job == spend.job)
+        provider += counted * (record.spend.provider == spend.provider)
+        run += counted * (record.spend.run == spend.run)
+        hour += counted * (record.open or record.at > now - HOUR_S)
+        day += counted * (record.open or record.at > now - DAY_S)
+        total += counted
+        in_flight += record.open
+    return Used(Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight)

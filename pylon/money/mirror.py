@@ -1,0 +1,240 @@
+"""A customer's mirror of its account with one provider: does each receipt follow from the last.
+
+Receipts come with results, and results come in any order: one that is ahead of its turn waits, for a minute at
+most, while the missing ones are asked for. What cannot be explained ends the relation, with a code of its own.
+
+An account that is new to us, or starts a new epoch, is taken up where it stands when that costs us nothing: the
+provider must hold at least what we left there.
+
+Values in, decisions out. `mirror_store` keeps these values.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pylon.money.msat import ZERO, Msat
+from pylon.money.receipt import AccountReceipt, AccountSeen
+
+PATIENCE_S = 60.0
+MAX_WAITING = 1_000
+
+
+class Fault(StrEnum):
+    """Why a relation with a provider ends."""
+
+    GAP = "receipt_gap_unexplained"
+    WRONG_SUM = "receipt_wrong_sum"
+    REPLAYED = "receipt_replayed_seq"
+    NEW_EPOCH = "receipt_new_epoch"
+    OVER_QUOTE = "receipt_over_quote"
+    WRONG_PAID = "receipt_wrong_paid_total"
+    NOT_CREDITED = "payment_not_credited"
+
+
+class Outcome(StrEnum):
+    """What became of a receipt."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    PENDING = "pending"  # receipts before it are missing
+    STALE = "stale"  # it belongs to an epoch that the provider has left
+    REFUSED = "refused"  # it is at fault, or the relation had ended before
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A receipt, the job that it came with, the most that this job may cost, and when it came (Unix seconds)."""
+
+    receipt: AccountReceipt
+    job: str
+    quote: Msat
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Our payments to this provider: what is settled, and what may have been or may yet be."""
+
+    settled: Msat = ZERO
+    maybe: Msat = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where we stand with one provider.
+
+    `paid_base` is added to our settled payments to give what the provider should call paid: it is not zero when
+    we took up an account that had a history.
+    """
+
+    epoch: str = ""
+    past_epochs: frozenset[str] = frozenset()
+    seq: int = 0
+    charged_total: Msat = ZERO
+    paid_seen: Msat = ZERO
+    paid_base: int = 0
+    short_since: float | None = None
+    waiting: tuple[Claim, ...] = ()
+    ended: Fault | None = None
+
+    @property
+    def seen(self) -> AccountSeen | None:
+        """What our next request acknowledges."""
+        return AccountSeen(self.epoch, self.seq, self.charged_total) if self.epoch else None
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether a top-up may be paid: nothing is at fault and nothing is unexplained."""
+        return self.ended is None and not self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows from a receipt or from time: the mirror, the claims to book in order, and credit found."""
+
+    mirror: Mirror
+    outcome: Outcome
+    booked: tuple[Claim, ...] = ()
+    found: Msat = ZERO
+
+
+def balance(mirror: Mirror, paid: Paid) -> int:
+    """What is left with the provider by our books, in msat; below zero: what we owe."""
+    return int(paid.settled) + mirror.paid_base - int(mirror.charged_total)
+
+
+def observe(
+    mirror: Mirror,
+    claim: Claim,
+    paid: Paid,
+    *,
+    known: tuple[AccountReceipt, str] | None = None,
+    job_charged: int = 0,
+) -> Step:
+    """A receipt came.
+
+    `known` is the receipt that was accepted before under this epoch and seq, with its job. `job_charged` is what
+    accepted receipts have charged for this job already: all of them together stay within its quote.
+    """
+    if mirror.ended is not None:
+        return Step(mirror, Outcome.REFUSED)
+    receipt = claim.receipt
+    if receipt.epoch in mirror.past_epochs:
+        return Step(mirror, Outcome.STALE)
+    if known is not None:
+        if known == (receipt, claim.job):
+            return Step(mirror, Outcome.DUPLICATE)
+        return _end(mirror, Fault.REPLAYED)
+    for other in mirror.waiting:
+        if (other.receipt.epoch, other.receipt.seq) == (receipt.epoch, receipt.seq):
+            if (other.receipt, other.job) == (receipt, claim.job):
+                return Step(mirror, Outcome.DUPLICATE)
+            return _end(mirror, Fault.REPLAYED)
+    job_charged += sum(other.receipt.charge_msat for other in mirror.waiting if other.job == claim.job)
+    if receipt.charge_msat > 0 and receipt.charge_msat + max(0, job_charged) > claim.quote:
+        return _end(mirror, Fault.OVER_QUOTE)
+    if receipt.epoch == mirror.epoch and receipt.seq <= mirror.seq:
+        # It was never accepted, yet its place is taken: the account was taken up after it.
+        return _end(mirror, Fault.REPLAYED)
+    if len(mirror.waiting) >= MAX_WAITING:
+        return _end(mirror, Fault.GAP)
+    waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
+    step = _drain(replace(mirror, waiting=waiting), paid, claim.at)
+    if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
+        return replace(step, outcome=Outcome.PENDING)
+    return step
+
+
+def tick(mirror: Mirror, paid: Paid, now: float) -> Step:
+    """Time passed: what has waited too long is unexplained."""
+    if mirror.ended is not None:
+        return Step(mirror, Outcome.REFUSED)
+    if mirror.waiting and now - min(claim.at for claim in mirror.waiting) >= PATIENCE_S:
+        if mirror.epoch:
+            return _end(mirror, Fault.GAP)
+        # We have no memory of this account: we, not the provider, lost a database.
+        return _drain(mirror, paid, now, take_up=True)
+    if mirror.short_since is not None and now - mirror.short_since >= PATIENCE_S:
+        return _end(mirror, Fault.NOT_CREDITED)
+    return Step(mirror, Outcome.ACCEPTED)
+
+
+def _drain(mirror: Mirror, paid: Paid, now: float, *, take_up: bool = False) -> Step:
+    booked: list[Claim] = []
+    found = ZERO
+    while True:
+        claim = _next(mirror, take_up=take_up)
+        if claim is None:
+            return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
+        take_up = False
+        rest = tuple(other for other in mirror.waiting if other is not claim)
+        if claim.receipt.epoch == mirror.epoch:
+            fault, after = _follow(replace(mirror, waiting=rest), claim.receipt, paid, now)
+        else:
+            fault, after, more = _open(replace(mirror, waiting=rest), claim.receipt, paid, now)
+            found += more
+        if fault is not None:
+            # What was in order before it stays booked.
+            return replace(_end(mirror, fault), booked=tuple(booked), found=found)
+        mirror = after
+        booked.append(claim)
+
+
+def _next(mirror: Mirror, *, take_up: bool) -> Claim | None:
+    for claim in mirror.waiting:
+        follows = claim.receipt.epoch == mirror.epoch and claim.receipt.seq == mirror.seq + 1
+        opens = claim.receipt.epoch != mirror.epoch and claim.receipt.seq == 1
+        if follows or opens or take_up:
+            return claim
+    return None
+
+
+def _follow(mirror: Mirror, receipt: AccountReceipt, paid: Paid, now: float) -> tuple[Fault | None, Mirror]:
+    if int(receipt.charged_total) != int(mirror.charged_total) + receipt.charge_msat:
+        return Fault.WRONG_SUM, mirror
+    expected = int(paid.settled) + mirror.paid_base
+    if receipt.paid_total < mirror.paid_seen or receipt.paid_total > expected + paid.maybe:
+        return Fault.WRONG_PAID, mirror
+    short_since = mirror.short_since
+    if receipt.paid_total >= expected:
+        short_since = None
+    elif short_since is None:
+        # It may have been signed before our payment was in: it has a minute to show up.
+        short_since = now
+    elif now - short_since >= PATIENCE_S:
+        return Fault.NOT_CREDITED, mirror
+    return None, replace(
+        mirror,
+        seq=receipt.seq,
+        charged_total=receipt.charged_total,
+        paid_seen=receipt.paid_total,
+        short_since=short_since,
+    )
+
+
+def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid, now: float) -> tuple[Fault | None, Mirror, Msat]:
+    opening = int(receipt.paid_total) - int(receipt.charged_total) + receipt.charge_msat
+    ours = balance(mirror, paid)
+    if opening < int(mirror.paid_seen) - int(mirror.charged_total):
+        return (Fault.NEW_EPOCH if mirror.epoch else Fault.WRONG_SUM), mirror, ZERO
+    # A payment that is on its way into their books makes the opening too small; one whose outcome we do not
+    # know yet may make it too large, and is no gift.
+    lacking = max(0, ours - opening)
+    above = max(0, opening - ours)
+    found = Msat(max(0, above - int(paid.maybe)))
+    after = replace(
+        mirror,
+        epoch=receipt.epoch,
+        past_epochs=mirror.past_epochs | ({mirror.epoch} - {""}),
+        waiting=tuple(claim for claim in mirror.waiting if claim.receipt.epoch == receipt.epoch),
+        seq=receipt.seq,
+        charged_total=receipt.charged_total,
+        paid_seen=receipt.paid_total,
+        paid_base=int(receipt.paid_total) + lacking - (above - int(found)) - int(paid.settled),
+        short_since=now if lacking else None,
+    )
+    return None, after, found
+
+
+def _end(mirror: Mirror, fault: Fault) -> Step:
+    return Step(replace(mirror, ended=fault), Outcome.REFUSED)

@@ -1,0 +1,62 @@
+"""NIP-04: AES-256-CBC between two keys, unauthenticated. For wallets that know nothing newer (NIP-47 "Encryption").
+
+Its key is the x of the ECDH point, unhashed. What it decrypts may have been tampered with, so nothing that it
+yields is believed beyond its event's signature.
+"""
+
+import base64
+import binascii
+import os
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from pylon.errors import DecryptionError, MalformedError
+from pylon.nostr.keys import SecretKey
+
+_BLOCK = 16
+_SEPARATOR = "?iv="
+
+
+def shared_secret(secret: SecretKey, peer: str) -> bytes:
+    """The 32 bytes both sides derive. Raises `MalformedError`."""
+    try:
+        curve = ec.SECP256K1()
+        point = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x02" + bytes.fromhex(peer))
+        private = ec.derive_private_key(int.from_bytes(secret.secret_bytes), curve)
+        return private.exchange(ec.ECDH(), point)
+    except (ValueError, InvalidKey) as error:
+        raise MalformedError("this public key is not a point of the curve") from error
+
+
+def is_nip04(payload: str) -> bool:
+    """Whether a payload has NIP-04's shape; NIP-44's base64 never holds a question mark."""
+    return _SEPARATOR in payload
+
+
+def encrypt(key: bytes, plaintext: bytes) -> str:
+    """The payload: base64, `?iv=`, base64."""
+    iv = os.urandom(_BLOCK)
+    padder = PKCS7(_BLOCK * 8).padder()
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    data = encryptor.update(padder.update(plaintext) + padder.finalize()) + encryptor.finalize()
+    return base64.b64encode(data).decode() + _SEPARATOR + base64.b64encode(iv).decode()
+
+
+def decrypt(key: bytes, payload: str) -> bytes:
+    """The plaintext. Raises `DecryptionError`."""
+    text, separator, vector = payload.partition(_SEPARATOR)
+    try:
+        data, iv = base64.b64decode(text, validate=True), base64.b64decode(vector, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DecryptionError("this payload is not NIP-04") from error
+    if not separator or len(iv) != _BLOCK or not data or len(data) % _BLOCK:
+        raise DecryptionError("this payload is not NIP-04")
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
+    unpadder = PKCS7(_BLOCK * 8).unpadder()
+    try:
+        return unpadder.update(decryptor.update(data) + decryptor.finalize()) + unpadder.finalize()
+    except ValueError as error:
+        raise DecryptionError("this payload was not made with this key") from error

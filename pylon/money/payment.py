@@ -1,0 +1,194 @@
+"""May this invoice be paid? Every condition, in order, each refusal with a code of its own.
+
+A customer pays when the event is genuine and its author's; when it names this job and this customer; when the
+invoice is well-formed, of this network and payable now; when its amount is the one stated and within what was
+agreed; when its hash is new and its payee the one we know; and when every limit has room.
+
+Values in, decisions out. `sender` gathers the values and acts.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from pylon.errors import MoneyError
+from pylon.money.invoice import Invoice, InvoiceCode
+from pylon.money.limits import Limit
+from pylon.money.msat import Msat
+from pylon.money.wallet import Lookup, LookupState, proves
+
+# A request to pay that is still under way when its invoice expires may arrive this much later.
+GRACE_S = 600.0
+
+
+class Refusal(StrEnum):
+    """Why nothing is paid. What is wrong with the invoice itself has an `InvoiceCode`, a full limit a `Limit`."""
+
+    STOPPED = "stopped"  # the STOP file is there
+    NOT_LIVE = "not_live"  # mainnet, and nobody said go-live
+    UNVERIFIED = "event_unverified"  # its signature was not checked, or does not hold
+    WRONG_AUTHOR = "wrong_author"  # not the provider that has this job
+    WRONG_JOB = "wrong_job"
+    WRONG_CUSTOMER = "wrong_customer"
+    NO_INVOICE = "no_invoice"
+    AMOUNT_DIFFERS = "amount_differs"  # the tag says another amount than the invoice, or none
+    ABOVE_TOPUP = "above_topup"  # more than the deposit that we offered
+    ABOVE_QUOTE = "above_quote"
+    ABOVE_BID = "above_bid"
+    HASH_SEEN = "hash_seen"  # this invoice was reserved, sent or paid before
+    OWN_INVOICE = "own_invoice"  # we issued it ourselves
+    JOB_PAID = "job_paid"  # another payment for this job is settled
+    JOB_IN_FLIGHT = "job_in_flight"  # another payment for this job is under way, or its outcome unknown
+    TOPUP_IN_FLIGHT = "topup_in_flight"  # the same, for another job at this provider
+    PAYEE_CHANGED = "payee_changed"
+    RELATION_ENDED = "relation_ended"  # a receipt was at fault
+    RECEIPTS_PENDING = "receipts_pending"  # receipts are missing; a minute decides
+    FEES = "fees_too_high"  # the last payment to this provider cost more than the fee limit
+
+
+type Code = Refusal | InvoiceCode | Limit
+
+
+class PaymentRefusedError(MoneyError):
+    """A payment was not made; nothing was reserved. `code` says why."""
+
+    def __init__(self, code: Code, message: str = "") -> None:
+        super().__init__(message or f"nothing was paid: {code.value}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a `payment-required` feedback says: author, `e`, `p`, `amount` and its invoice.
+
+    `verified` is set by whoever checked id and signature.
+    """
+
+    author: str
+    job: str
+    customer: str
+    amount: Msat | None
+    invoice: str | None
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What we gave to whom. `topup` is the deposit that the request offered, None when it offered none."""
+
+    job: str
+    provider: str
+    customer: str
+    quote: Msat
+    bid: Msat
+    run: str
+    topup: Msat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What our database knows."""
+
+    hash_seen: bool = False
+    own_invoice: bool = False
+    job_payment: Literal["", "open", "settled"] = ""
+    provider_payment_open: bool = False
+    pinned_payee: str | None = None
+    relation_ended: bool = False
+    receipts_pending: bool = False
+    fees_too_high: bool = False
+
+
+def judge_ask(ask: Ask, order: Order) -> Refusal | None:
+    """Whether the feedback is genuine and about this job."""
+    if not ask.verified:
+        return Refusal.UNVERIFIED
+    if ask.author != order.provider:
+        return Refusal.WRONG_AUTHOR
+    if ask.job != order.job:
+        return Refusal.WRONG_JOB
+    if ask.customer != order.customer:
+        return Refusal.WRONG_CUSTOMER
+    if not ask.invoice:
+        return Refusal.NO_INVOICE
+    return None
+
+
+def judge_amount(amount: Msat, ask: Ask, order: Order) -> Refusal | None:
+    """Whether the invoice's amount is the one stated, and agreed.
+
+    Invoices are in whole sats, so a bound is rounded up to the next sat; the rest stays as credit.
+    """
+    if ask.amount != amount:
+        return Refusal.AMOUNT_DIFFERS
+    if order.topup is not None:
+        return Refusal.ABOVE_TOPUP if amount > Msat.from_sats(order.topup.sats_up()) else None
+    if amount > Msat.from_sats(order.quote.sats_up()):
+        return Refusal.ABOVE_QUOTE
+    if amount > Msat.from_sats(order.bid.sats_up()):
+        return Refusal.ABOVE_BID
+    return None
+
+
+def judge_known(invoice: Invoice, order: Order, known: Known, *, follow_payee: bool = False) -> Refusal | None:
+    """Whether our own records allow it. `follow_payee` accepts a changed payee and pins the new one.
+
+    One open top-up an account: a deposit waits for the one before it. An invoice for just one job, as plain
+    NIP-90 has it, waits for no other job's.
+    """
+    if known.relation_ended:
+        return Refusal.RELATION_ENDED
+    if known.hash_seen:
+        return Refusal.HASH_SEEN
+    if known.own_invoice:
+        return Refusal.OWN_INVOICE
+    if known.job_payment:
+        return Refusal.JOB_PAID if known.job_payment == "settled" else Refusal.JOB_IN_FLIGHT
+    if known.provider_payment_open and order.topup is not None:
+        return Refusal.TOPUP_IN_FLIGHT
+    if known.receipts_pending:
+        return Refusal.RECEIPTS_PENDING
+    if known.pinned_payee is not None and known.pinned_payee != invoice.payee and not follow_payee:
+        return Refusal.PAYEE_CHANGED
+    if known.fees_too_high:
+        return Refusal.FEES
+    return None
+
+
+class PaymentState(StrEnum):
+    """The send machine: reserved → sending → settled | failed | unknown, and unknown → settled | failed."""
+
+    RESERVED = "reserved"
+    SENDING = "sending"
+    SETTLED = "settled"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a payment stands after a lookup, and why."""
+
+    state: PaymentState
+    reason: str = ""
+
+
+def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float, refused: bool = False) -> Verdict:
+    """What a lookup makes of a payment that was sent. `refused`: the wallet itself had said that it failed.
+
+    Settled takes proof. A wallet that knows nothing proves nothing: the request may still be on its way to it,
+    until the invoice can no longer be paid.
+    """
+    match lookup.state:
+        case LookupState.SETTLED if proves(lookup.preimage, payment_hash):
+            return Verdict(PaymentState.SETTLED)
+        case LookupState.SETTLED:
+            return Verdict(PaymentState.UNKNOWN, "settled_without_proof")
+        case LookupState.FAILED | LookupState.EXPIRED:
+            return Verdict(PaymentState.FAILED, f"lookup_{lookup.state.value}")
+        case LookupState.NOT_FOUND if refused:
+            return Verdict(PaymentState.FAILED, "payment_failed")
+        case LookupState.NOT_FOUND if now > expires_at + GRACE_S:
+            return Verdict(PaymentState.FAILED, "never_arrived")
+        case _:
+            return Verdict(PaymentState.UNKNOWN, f"lookup_{lookup.state.value}")

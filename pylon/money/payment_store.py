@@ -1,0 +1,187 @@
+"""Payments in SQLite: what was reserved, sent and paid, and what of it counts against the limits."""
+
+from dataclasses import dataclass
+
+from pylon.errors import MoneyError
+from pylon.money import mirror_store
+from pylon.money.invoice import Invoice
+from pylon.money.ledger_store import Reader
+from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
+from pylon.money.msat import Msat
+from pylon.money.payment import Known, Order, PaymentState
+from pylon.store.database import Row, Transaction
+
+# How long a fee above its limit keeps us from paying that provider again.
+FEE_MEMORY_S = DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment of ours. `fee` is None until it is settled; times are Unix seconds."""
+
+    payment_hash: str
+    job: str
+    provider: str
+    run: str
+    amount: Msat
+    fee_limit: Msat
+    fee: Msat | None
+    invoice: str
+    payee: str
+    expires_at: float
+    state: PaymentState
+    preimage: str | None
+    reason: str
+    reserved_at: float
+
+
+async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
+    """What we know that bears on paying this invoice for this order."""
+    row = await tx.fetch_one(
+        """
+        SELECT
+            EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = ?1) AS hash_seen,
+            EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = ?1) AS own,
+            (SELECT state FROM money_payment WHERE job = ?2 AND state <> 'failed') AS job_state,
+            EXISTS (SELECT 1 FROM money_payment
+                WHERE provider = ?3 AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
+            (SELECT payee FROM money_payee WHERE provider = ?3) AS payee,
+            EXISTS (SELECT 1 FROM money_payment WHERE provider = ?3 AND state = 'settled'
+                AND fee > fee_limit AND changed_at > ?4) AS fees
+        """,
+        (invoice.payment_hash, order.job, order.provider, now - FEE_MEMORY_S),
+    )
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    mirror = await mirror_store.load(tx, order.provider)
+    job_state = row["job_state"]
+    return Known(
+        hash_seen=bool(row["hash_seen"]),
+        own_invoice=bool(row["own"]),
+        job_payment="" if job_state is None else "settled" if job_state == "settled" else "open",
+        provider_payment_open=bool(row["provider_open"]),
+        pinned_payee=row["payee"],
+        relation_ended=mirror.ended is not None,
+        receipts_pending=not mirror.may_pay,
+        fees_too_high=bool(row["fees"]),
+    )
+
+
+async def used(tx: Transaction, spend: Spend, now: float) -> Used:
+    """What counts against the limits of this payment (`limits.used` says the same of values)."""
+    row = await tx.fetch_one(
+        """
+        WITH counted AS (
+            SELECT job, provider, run, reserved_at, state <> 'settled' AS open,
+                msat + CASE WHEN state = 'settled' THEN fee ELSE fee_limit END AS msat
+            FROM money_payment WHERE state <> 'failed'
+        )
+        SELECT coalesce(sum(msat) FILTER (WHERE job = ?1), 0),
+            coalesce(sum(msat) FILTER (WHERE provider = ?2), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?4), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?5), 0),
+            coalesce(sum(msat) FILTER (WHERE run = ?3), 0),
+            coalesce(sum(msat), 0),
+            coalesce(sum(open), 0)
+        FROM counted
+        """,
+        (spend.job, spend.provider, spend.run, now - HOUR_S, now - DAY_S),
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    *sums, in_flight = row
+    job, provider, hour, day, run, total = map(Msat, sums)
+    return Used(job, provider, hour, day, run, total, in_flight)
+
+
+async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:
+    """Writes the reservation, and pins the payee of this provider."""
+    await tx.execute(
+        "INSERT INTO money_payment (payment_hash, job, provider, run, msat, fee_limit, invoice, payee, expires_at,"
+        " state, reserved_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?)",
+        (
+            invoice.payment_hash,
+            spend.job,
+            spend.provider,
+            spend.run,
+            int(spend.amount),
+            int(spend.fee_limit),
+            invoice.text,
+            invoice.payee,
+            invoice.expires_at,
+            now,
+            now,
+        ),
+    )
+    await tx.execute(
+        "INSERT INTO money_payee VALUES (?, ?, ?) ON CONFLICT (provider) DO UPDATE SET payee = excluded.payee,"
+        " at = excluded.at WHERE payee <> excluded.payee",
+        (spend.provider, invoice.payee, now),
+    )
+    return await get(tx, invoice.payment_hash)
+
+
+async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> None:
+    """To `sending` from `reserved`, or to `unknown`. A payment that has ended meanwhile stays as it is."""
+    before = "'reserved'" if state is PaymentState.SENDING else "'sending', 'unknown'"
+    await tx.execute(
+        f"UPDATE money_payment SET state = ?, reason = ?, changed_at = ?"  # noqa: S608 - two constants
+        f" WHERE payment_hash = ? AND state IN ({before})",
+        (state.value, reason, now, payment_hash),
+    )
+
+
+async def settle(tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float) -> bool:
+    """Settled with proof; False when it was before. Raises `MoneyError` when it was taken for failed."""
+    changed = await tx.execute(
+        "UPDATE money_payment SET state = 'settled', preimage = ?, fee = ?, reason = '', changed_at = ?"
+        " WHERE payment_hash = ? AND state IN ('sending', 'unknown')",
+        (preimage, int(fee), now, payment_hash),
+    )
+    if not changed and (await get(tx, payment_hash)).state is not PaymentState.SETTLED:
+        raise MoneyError("a payment that was not sent cannot be settled")
+    return bool(changed)
+
+
+async def fail(tx: Transaction, payment_hash: str, reason: str, now: float) -> None:
+    """Failed for certain: its reservation is released."""
+    await tx.execute(
+        "UPDATE money_payment SET state = 'failed', reason = ?, changed_at = ?"
+        " WHERE payment_hash = ? AND state NOT IN ('settled', 'failed')",
+        (reason, now, payment_hash),
+    )
+
+
+async def get(reader: Reader, payment_hash: str) -> Payment:
+    """One payment. Raises `MoneyError` when there is none."""
+    row = await reader.fetch_one("SELECT * FROM money_payment WHERE payment_hash = ?", (payment_hash,))
+    if row is None:
+        raise MoneyError("there is no such payment")
+    return _payment(row)
+
+
+async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
+    """Payments in these states, oldest first."""
+    marks = ",".join("?" * len(states))
+    rows = await reader.fetch_all(
+        f"SELECT * FROM money_payment WHERE state IN ({marks}) ORDER BY reserved_at",  # noqa: S608 - marks only
+        [state.value for state in states],
+    )
+    return [_payment(row) for row in rows]
+
+
+def _payment(row: Row) -> Payment:
+    return Payment(
+        payment_hash=row["payment_hash"],
+        job=row["job"],
+        provider=row["provider"],
+        run=row["run"],
+        amount=Msat(row["msat"]),
+        fee_limit=Msat(row["fee_limit"]),
+        fee=None if row["fee"] is None else Msat(row["fee"]),
+        invoice=row["invoice"],
+        payee=row["payee"],
+        expires_at=row["expires_at"],
+        state=PaymentState(row["state"]),
+        preimage=row["preimage"],
+        reason=row["reason"],
+        reserved_at=row["reserved_at"],
+    )

@@ -1,0 +1,189 @@
+"""Being paid: an invoice is in the database before anybody sees it, and counts when a lookup says settled.
+
+Notifications only make us look sooner. What is credited is our own stored amount, once, to the account of the
+customer for whom the invoice was made; that its job has expired meanwhile changes nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import MoneyError
+from pylon.money import invoice as invoices
+from pylon.money import invoice_store, ledger
+from pylon.money.invoice_store import Issued
+from pylon.money.ledger_store import book
+from pylon.money.limits import HOUR_S
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError, proves
+from pylon.store.database import Database, Transaction
+
+logger = log.get("money")
+
+EXPIRY_S = 600
+# An invoice is given up this long after its expiry: a payment may have been on its way when it expired.
+GRACE_S = 60.0
+# Given-up invoices are looked up again at start for this long.
+MEMORY_S = 86_400.0
+MAX_STRANGER_INVOICES = 200
+
+
+class ReceiveCode(StrEnum):
+    """Why no invoice was made, or no payment credited."""
+
+    WALLET_DOWN = "wallet_down"
+    NOT_LIVE = "not_live"
+    WALLET_INVOICE = "wallet_bad_invoice"  # our own wallet's invoice is malformed, expired or of another network
+    WALLET_AMOUNT = "wallet_changed_amount"  # it was made for another amount: some wallets floor or drop it
+    HASH_REUSED = "wallet_reused_hash"
+    TOO_MANY = "too_many_stranger_invoices"
+    TOPUP_OPEN = "topup_open"  # this customer has an unpaid invoice already
+    NOT_PROVEN = "wallet_settled_without_proof"
+
+
+class ReceiveError(MoneyError):
+    """`code` says what went wrong."""
+
+    def __init__(self, code: ReceiveCode, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """A payment that was credited now. `job` is the one that had asked for it; `late`: after the expiry."""
+
+    customer: str
+    job: str
+    payment_hash: str
+    amount: Msat
+    late: bool
+
+
+class Receiver:
+    """Issues invoices from one wallet and credits what was paid."""
+
+    def __init__(
+        self, database: Database, wallet: Wallet, clock: Clock, *, network: Network, live: bool = False
+    ) -> None:
+        self._database = database
+        self._wallet = wallet
+        self._clock = clock
+        self._network = network
+        self._live = live
+
+    async def prepare(
+        self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
+    ) -> Issued:
+        """An invoice from the wallet, checked; `record` it before it is published. The one of a job that has one
+        already is given again. Raises `ReceiveError`.
+        """
+        if self._network.is_live and not self._live:
+            raise ReceiveError(ReceiveCode.NOT_LIVE, "live money was not allowed with `pylon wallet go-live`")
+        before = await invoice_store.of_job(self._database, job)
+        if before is not None:
+            return before
+        await self._check_allowance(customer)
+        try:
+            text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
+        except WalletError as error:
+            raise ReceiveError(
+                ReceiveCode.WALLET_DOWN,
+                f"the wallet made no invoice: {error}",
+                hint="Paid work is paused until it answers; trusted keys are still served.",
+            ) from error
+        now = self._clock.wall()
+        try:
+            invoice = invoices.decode(text)
+            said = invoices.check(invoice, network=self._network, now=now)
+        except invoices.InvoiceError as error:
+            code = ReceiveCode.WALLET_INVOICE
+            if error.code in (invoices.InvoiceCode.NO_AMOUNT, invoices.InvoiceCode.NOT_WHOLE_SATS):
+                code = ReceiveCode.WALLET_AMOUNT
+            raise ReceiveError(code, f"the wallet's invoice cannot be used: {error}") from error
+        if said != amount:
+            raise ReceiveError(
+                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice of {said} msat when asked for {amount}"
+            )
+        return Issued(
+            invoice.payment_hash, job, customer, amount, invoice.text, now, float(invoice.expires_at), "pending"
+        )
+
+    async def record(self, tx: Transaction, issued: Issued) -> None:
+        """Writes a prepared invoice, in the transaction of the job's own step. Raises `ReceiveError`."""
+        existing = await invoice_store.of_job(tx, issued.job)
+        if existing is not None and existing.payment_hash == issued.payment_hash:
+            return
+        if await invoice_store.get(tx, issued.payment_hash) is not None:
+            raise ReceiveError(ReceiveCode.HASH_REUSED, "the wallet gave a payment hash that it had given before")
+        if existing is not None or await invoice_store.open_of(tx, issued.customer) is not None:
+            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer has an unpaid invoice already")
+        await invoice_store.add(tx, issued)
+
+    async def look_up(self, payment_hash: str) -> Credited | None:
+        """Asks the wallet about an invoice of ours, because of a hint or a timer; what was credited by that.
+
+        Hashes that are not ours are ignored. Raises `WalletError`, and `ReceiveError` for a wallet that says
+        settled and shows another amount or a wrong preimage.
+        """
+        issued = await invoice_store.get(self._database, payment_hash)
+        if issued is None or issued.state == "settled":
+            return None
+        lookup = await self._wallet.lookup(payment_hash)
+        async with self._database.transaction() as tx:
+            return await self.apply(tx, payment_hash, lookup)
+
+    async def apply(self, tx: Transaction, payment_hash: str, lookup: Lookup) -> Credited | None:
+        """Books what a lookup said, in the caller's transaction. See `look_up`."""
+        now = self._clock.wall()
+        issued = await invoice_store.get(tx, payment_hash)
+        if issued is None or issued.state == "settled":
+            return None
+        if lookup.state is LookupState.SETTLED:
+            _check_settled(issued, lookup)
+            await invoice_store.move(tx, payment_hash, "settled", now)
+            await book(tx, [ledger.topup_received(now, issued.customer, payment_hash, issued.amount)])
+            late = now > issued.expires_at
+            return Credited(issued.customer, issued.job, payment_hash, issued.amount, late)
+        if issued.state == "pending" and now > issued.expires_at + GRACE_S:
+            await invoice_store.move(tx, payment_hash, "expired", now)
+        return None
+
+    async def check(self, *, at_start: bool = False) -> list[Credited]:
+        """Looks up every open invoice; at start also those given up within the last day. What was credited.
+
+        Raises `WalletError` when the wallet does not answer: paid work is paused then.
+        """
+        credited: list[Credited] = []
+        since = self._clock.wall() - MEMORY_S if at_start else None
+        for issued in await invoice_store.to_check(self._database, given_up_since=since):
+            try:
+                found = await self.look_up(issued.payment_hash)
+            except ReceiveError as error:
+                # One bad answer is no reason to leave the other invoices unasked.
+                logger.error("an invoice cannot be credited", payment=issued.payment_hash, code=error.code.value)
+                continue
+            if found is not None:
+                credited.append(found)
+        return credited
+
+    async def _check_allowance(self, customer: str) -> None:
+        # Invoices cost the wallet a row each, for ever; whoever has paid once may have as many as it needs.
+        if await invoice_store.has_paid(self._database, customer):
+            return
+        issued = await invoice_store.count_to_strangers(self._database, since=self._clock.wall() - HOUR_S)
+        if issued >= MAX_STRANGER_INVOICES:
+            raise ReceiveError(
+                ReceiveCode.TOO_MANY, f"{issued} invoices to unknown keys in the last hour went unpaid: no more now"
+            )
+
+
+def _check_settled(issued: Issued, lookup: Lookup) -> None:
+    if lookup.preimage is not None and not proves(lookup.preimage, issued.payment_hash):
+        raise ReceiveError(ReceiveCode.NOT_PROVEN, "the wallet says settled and shows a wrong preimage")
+    if lookup.amount is not None and lookup.amount < issued.amount:
+        raise ReceiveError(
+            ReceiveCode.WALLET_AMOUNT, f"the wallet says that {lookup.amount} msat came of {issued.amount}"
+        )

@@ -1,0 +1,160 @@
+"""The tables of this room. What is booked or signed is append-only: triggers refuse to change or delete it.
+
+Sums are never columns: a balance is what its entries add up to. The totals in receipts are what was signed.
+"""
+
+from pylon.store.database import Schema
+
+
+def _append_only(table: str) -> str:
+    return "".join(
+        f"""
+CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
+BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;"""
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+_LEDGER = """
+CREATE TABLE money_ledger (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    debit TEXT NOT NULL,
+    credit TEXT NOT NULL CHECK (credit <> debit),
+    msat INTEGER NOT NULL CHECK (msat > 0),
+    UNIQUE (kind, reference)
+) STRICT;
+CREATE INDEX money_ledger_debit ON money_ledger (debit, kind);
+CREATE INDEX money_ledger_credit ON money_ledger (credit, kind);
+"""
+
+# The provider's side.
+_ACCOUNTS = """
+CREATE TABLE money_account (
+    customer TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    opened_at REAL NOT NULL
+) STRICT;
+CREATE TABLE money_hold (
+    job TEXT PRIMARY KEY,
+    customer TEXT NOT NULL,
+    basis TEXT NOT NULL,
+    quote INTEGER NOT NULL CHECK (quote >= 0),
+    state TEXT NOT NULL CHECK (state IN ('held', 'charged', 'released', 'reversed')),
+    at REAL NOT NULL
+) STRICT;
+CREATE INDEX money_hold_customer ON money_hold (customer, state);
+CREATE INDEX money_hold_trial ON money_hold (at) WHERE basis = 'trial';
+CREATE TABLE money_receipt (
+    id INTEGER PRIMARY KEY,
+    customer TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL CHECK (seq > 0),
+    job TEXT NOT NULL,
+    charge INTEGER NOT NULL,
+    charged_total INTEGER NOT NULL CHECK (charged_total >= 0),
+    paid_total INTEGER NOT NULL CHECK (paid_total >= 0),
+    at REAL NOT NULL,
+    UNIQUE (customer, epoch, seq)
+) STRICT;
+CREATE INDEX money_receipt_job ON money_receipt (job);
+CREATE TABLE money_invoice (
+    payment_hash TEXT PRIMARY KEY,
+    job TEXT NOT NULL UNIQUE,
+    customer TEXT NOT NULL,
+    msat INTEGER NOT NULL CHECK (msat > 0),
+    invoice TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'settled', 'expired')),
+    changed_at REAL NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX money_invoice_open ON money_invoice (customer) WHERE state = 'pending';
+CREATE INDEX money_invoice_created ON money_invoice (created_at);
+"""
+
+# The customer's side.
+_PAYMENTS = """
+CREATE TABLE money_payment (
+    payment_hash TEXT PRIMARY KEY,
+    job TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    run TEXT NOT NULL,
+    msat INTEGER NOT NULL CHECK (msat > 0),
+    fee_limit INTEGER NOT NULL CHECK (fee_limit >= 0),
+    fee INTEGER CHECK (fee >= 0),
+    invoice TEXT NOT NULL,
+    payee TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('reserved', 'sending', 'settled', 'failed', 'unknown')),
+    preimage TEXT,
+    reason TEXT NOT NULL DEFAULT '',
+    reserved_at REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    CHECK (state <> 'settled' OR (preimage IS NOT NULL AND fee IS NOT NULL))
+) STRICT;
+CREATE UNIQUE INDEX money_payment_once ON money_payment (job) WHERE state <> 'failed';
+CREATE INDEX money_payment_state ON money_payment (state);
+CREATE INDEX money_payment_provider ON money_payment (provider, state);
+CREATE INDEX money_payment_run ON money_payment (run);
+CREATE INDEX money_payment_reserved ON money_payment (reserved_at);
+CREATE TRIGGER money_payment_final BEFORE UPDATE ON money_payment WHEN OLD.state IN ('settled', 'failed')
+BEGIN SELECT RAISE(ABORT, 'a payment that ended does not change'); END;
+CREATE TRIGGER money_payment_no_delete BEFORE DELETE ON money_payment
+BEGIN SELECT RAISE(ABORT, 'money_payment keeps what was paid'); END;
+CREATE TABLE money_payee (
+    provider TEXT PRIMARY KEY,
+    payee TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+CREATE TABLE money_mirror (
+    provider TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    past_epochs TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    charged_total INTEGER NOT NULL,
+    paid_seen INTEGER NOT NULL,
+    paid_base INTEGER NOT NULL,
+    short_since REAL,
+    ended TEXT
+) STRICT;
+CREATE TABLE money_claim (
+    provider TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    job TEXT NOT NULL,
+    quote INTEGER NOT NULL,
+    charge INTEGER NOT NULL,
+    charged_total INTEGER NOT NULL,
+    paid_total INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (provider, epoch, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX money_claim_job ON money_claim (job);
+CREATE TABLE money_waiting (
+    provider TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    job TEXT NOT NULL,
+    quote INTEGER NOT NULL,
+    charge INTEGER NOT NULL,
+    charged_total INTEGER NOT NULL,
+    paid_total INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (provider, epoch, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
+MONEY = Schema(
+    "money",
+    (
+        _LEDGER
+        + _append_only("money_ledger")
+        + _ACCOUNTS
+        + _append_only("money_receipt")
+        + _PAYMENTS
+        + _append_only("money_claim"),
+    ),
+)

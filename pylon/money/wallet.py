@@ -1,0 +1,147 @@
+"""What a wallet can do for us. `nwc.NwcWallet` is one; tests have others.
+
+A wallet's word counts in one place only: `lookup`. Events are hints to look up, and the answer to `pay` may be
+lost. Amounts are msat, hashes and preimages 64 hex characters, times Unix seconds.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from pylon.errors import MoneyError
+from pylon.money.msat import Msat
+from pylon.nostr.event import is_hex64
+
+
+class WalletCode(StrEnum):
+    """What a wallet says went wrong: NIP-47's error codes in lower case, and three of our own."""
+
+    RATE_LIMITED = "rate_limited"
+    NOT_IMPLEMENTED = "not_implemented"
+    INSUFFICIENT_BALANCE = "insufficient_balance"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    RESTRICTED = "restricted"
+    UNAUTHORIZED = "unauthorized"
+    INTERNAL = "internal"
+    UNSUPPORTED_ENCRYPTION = "unsupported_encryption"
+    PAYMENT_FAILED = "payment_failed"
+    NOT_FOUND = "not_found"
+    OTHER = "other"
+    UNREACHABLE = "wallet_unreachable"
+    TIMEOUT = "wallet_timeout"
+    MALFORMED = "wallet_malformed_reply"
+
+
+# The wallet refused before it did anything. `payment_failed`, `internal` and `other` are not here: NIP-47 lets
+# the first cover time-outs, after which a payment can still arrive.
+REFUSED_OUTRIGHT = frozenset(
+    {
+        WalletCode.RATE_LIMITED,
+        WalletCode.NOT_IMPLEMENTED,
+        WalletCode.INSUFFICIENT_BALANCE,
+        WalletCode.QUOTA_EXCEEDED,
+        WalletCode.RESTRICTED,
+        WalletCode.UNAUTHORIZED,
+        WalletCode.UNSUPPORTED_ENCRYPTION,
+    }
+)
+
+
+class WalletError(MoneyError):
+    """A wallet did not do what it was asked, or did not answer. `code` says which."""
+
+    def __init__(self, code: WalletCode, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class WalletInfo:
+    """What a wallet says of itself; `network` is empty when it does not say."""
+
+    network: str
+    alias: str = ""
+    methods: frozenset[str] = field(default_factory=frozenset)
+
+
+class LookupState(StrEnum):
+    """What a wallet knows of a payment hash."""
+
+    PENDING = "pending"
+    SETTLED = "settled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A wallet's word on one payment hash. What it does not say is None."""
+
+    state: LookupState
+    amount: Msat | None = None
+    fee: Msat | None = None
+    preimage: str | None = None
+
+
+class PayState(StrEnum):
+    """How an attempt to pay ended, as far as is known."""
+
+    SETTLED = "settled"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PayResult:
+    """`code` says why when it is not settled. A `preimage` is not checked yet; `fee` None is not known."""
+
+    state: PayState
+    preimage: str | None = None
+    fee: Msat | None = None
+    code: WalletCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Something happened to this payment hash, says somebody: look it up."""
+
+    payment_hash: str
+
+
+class Wallet(Protocol):
+    """A Lightning wallet. Every method may raise `WalletError` but `pay`."""
+
+    async def info(self) -> WalletInfo:
+        """Which network it is on, and what it can do."""
+
+    async def balance(self) -> Msat:
+        """What it holds."""
+
+    async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
+        """A BOLT-11 invoice. It is for the caller to check that it says what was asked."""
+
+    async def lookup(self, payment_hash: str) -> Lookup:
+        """What it knows of an invoice of ours or a payment of ours."""
+
+    async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
+        """Pays once. Never raises: whatever is not certain is `unknown`."""
+
+    def events(self) -> AsyncIterator[Hint]:
+        """Hints, without end."""
+
+
+def proves(preimage: str | None, payment_hash: str) -> bool:
+    """Whether this preimage is the proof that the invoice of this hash was paid."""
+    return is_hex64(preimage) and hashlib.sha256(bytes.fromhex(preimage or "")).hexdigest() == payment_hash
+
+
+def check_network(info: WalletInfo, accepts: bool, network: str) -> None:
+    """Raises `MoneyError` for a wallet of another network; `accepts` is `Network.accepts_wallet`, or an override."""
+    if not accepts:
+        raise MoneyError(
+            f"this wallet says that it is on {info.network or 'no network'!r}, not on {network}",
+            hint="Connect a wallet of this network; for wallets that always say mainnet there is an override.",
+        )
