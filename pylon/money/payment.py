@@ -184,11 +184,11 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float,
             return Verdict(PaymentState.SETTLED)
         case LookupState.SETTLED:
             return Verdict(PaymentState.UNKNOWN, "settled_without_proof")
-        case LookupState.FAILED | LookupState.EXPIRED:
-            return Verdict(PaymentState.FAILED, f"lookup_{lookup.state.value}")
-        case LookupState.NOT_FOUND if refused:
+        case LookupState.FAILED:
+            return Verdict(PaymentState.FAILED, "lookup_failed")
+        case LookupState.NOT_FOUND | LookupState.EXPIRED if refused:
             return Verdict(PaymentState.FAILED, "payment_failed")
-        case LookupState.NOT_FOUND if now > expires_at + GRACE_S:
+        case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + GRACE_S:
             return Verdict(PaymentState.FAILED, "never_arrived")
         case _:
             return Verdict(PaymentState.UNKNOWN, f"lookup_{lookup.state.value}")

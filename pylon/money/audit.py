@@ -1,0 +1,134 @@
+"""Do the books hold: entries balance, each settled invoice has one credit, receipts add up, wallet and ledger agree.
+
+`collect` reads, `examine` judges values, `compare_with_wallet` asks the wallet about every settled hash.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pylon.money import ledger, ledger_store, mirror, mirror_store
+from pylon.money.ledger import Entry, Kind
+from pylon.money.ledger_store import Reader
+from pylon.money.wallet import LookupState, Wallet, WalletError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not hold. `code` is for programs, `text` for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything that has to agree. Rows are as the tables have them; mirrors are balances by provider."""
+
+    entries: Sequence[Entry]
+    invoices: Sequence[Mapping[str, Any]]
+    payments: Sequence[Mapping[str, Any]]
+    receipts: Sequence[Mapping[str, Any]]
+    mirrors: Mapping[str, int]
+
+
+async def collect(reader: Reader) -> Books:
+    """The books as they are now; give a `Transaction` for one view of all of them."""
+    providers = [row[0] for row in await reader.fetch_all("SELECT provider FROM money_mirror")]
+    mirrors = {
+        key: mirror.balance(await mirror_store.load(reader, key), await mirror_store.paid(reader, key))
+        for key in providers
+    }
+    return Books(
+        entries=await ledger_store.entries(reader),
+        invoices=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_invoice")],
+        payments=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_payment")],
+        receipts=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_receipt ORDER BY id")],
+        mirrors=mirrors,
+    )
+
+
+def examine(books: Books) -> list[Finding]:
+    """What does not hold; empty when the books are clean."""
+    found: list[Finding] = []
+    balances = ledger.balances(books.entries)
+    off = ledger.imbalance(balances)
+    if off:
+        found.append(Finding("unbalanced", f"debits and credits differ by {off} msat"))
+    found += _match(
+        "invoice",
+        {row["payment_hash"]: row["msat"] for row in books.invoices if row["state"] == "settled"},
+        _amounts(books.entries, Kind.TOPUP_RECEIVED),
+    )
+    settled = [row for row in books.payments if row["state"] == "settled"]
+    found += _match(
+        "payment", {row["payment_hash"]: row["msat"] for row in settled}, _amounts(books.entries, Kind.TOPUP_PAID)
+    )
+    found += _match(
+        "fee",
+        {row["payment_hash"]: row["fee"] for row in settled if row["fee"]},
+        _amounts(books.entries, Kind.FEE_PAID),
+    )
+    found += _receipts(books, balances)
+    for key, expected in books.mirrors.items():
+        held = balances.get(ledger.provider(key), 0)
+        if held != expected:
+            found.append(Finding("mirror", f"at {key} the ledger has {held} msat, the mirror {expected}"))
+    return found
+
+
+async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
+    """Asks the wallet about every settled hash. A wallet that has forgotten one, or is down, is a finding too."""
+    found: list[Finding] = []
+    for row in (*books.invoices, *books.payments):
+        if row["state"] != "settled":
+            continue
+        try:
+            state = (await wallet.lookup(row["payment_hash"])).state
+        except WalletError as error:
+            found.append(Finding("wallet_silent", f"the wallet does not say about {row['payment_hash']}: {error}"))
+            continue
+        if state is not LookupState.SETTLED:
+            found.append(Finding("wallet_differs", f"{row['payment_hash']} is settled here, {state} in the wallet"))
+    return found
+
+
+def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
+    found: list[Finding] = []
+    charged: dict[str, int] = {}
+    seqs: dict[tuple[str, str], int] = {}
+    charges: dict[str, int] = {}
+    reversals: dict[str, int] = {}
+    for row in books.receipts:
+        customer, place = row["customer"], (row["customer"], row["epoch"])
+        seqs[place] = seqs.get(place, 0) + 1
+        charged[customer] = charged.get(customer, 0) + row["charge"]
+        if row["seq"] != seqs[place] or row["charged_total"] != charged[customer]:
+            found.append(Finding("receipt", f"receipt {row['seq']} to {customer} does not follow from the last"))
+        if row["charge"] > 0:
+            charges[row["job"]] = row["charge"]
+        elif row["charge"] < 0:
+            reversals[row["job"]] = -row["charge"]
+    found += _match("charge", charges, _amounts(books.entries, Kind.CHARGED))
+    found += _match("reversal", reversals, _amounts(books.entries, Kind.CHARGE_REVERSED))
+    paid: dict[str, int] = {}
+    for row in books.invoices:
+        if row["state"] == "settled":
+            paid[row["customer"]] = paid.get(row["customer"], 0) + row["msat"]
+    for customer in charged.keys() | paid.keys():
+        held, expected = balances.get(ledger.customer(customer), 0), paid.get(customer, 0) - charged.get(customer, 0)
+        if held != expected:
+            found.append(Finding("account", f"{customer} has {held} msat in the ledger, {expected} by its receipts"))
+    return found
+
+
+def _amounts(entries: Sequence[Entry], kind: Kind) -> dict[str, int]:
+    return {entry.reference: int(entry.amount) for entry in entries if entry.kind is kind}
+
+
+def _match(what: str, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:
+    return [
+        Finding(what, f"{what} {key}: {rows.get(key)} msat by its row, {booked.get(key)} in the ledger")
+        for key in sorted(rows.keys() | booked.keys())
+        if rows.get(key) != booked.get(key)
+    ]
