@@ -1,0 +1,209 @@
+"""Peers that break every rule: the relay stays, and says why."""
+
+import asyncio
+
+import orjson
+import pytest
+from relay_peer import ALICE, note, peer
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from pylon.relay.limits import RelayLimits
+from pylon.relay.server import RelayServer
+from pylon.relay.session import LAGGING
+
+
+@pytest.fixture
+async def relay():
+    async with RelayServer() as server:
+        yield server
+
+
+GARBAGE = [
+    "",
+    "x",
+    "null",
+    "{}",
+    "[]",
+    "[1]",
+    '["EVENT"]',
+    '["EVENT",1]',
+    '["EVENT",{}]',
+    '["EVENT",{"id":"' + "0" * 64 + '"},1]',
+    '["REQ"]',
+    '["REQ",""]',
+    '["REQ","s"]',
+    '["REQ","s",1]',
+    '["REQ","s",{"kinds":"1"}]',
+    '["REQ","s",{"limit":-1}]',
+    '["REQ","s",{"search":"x"}]',
+    '["REQ","s",{"#p":[1]}]',
+    '["REQ","' + "s" * 65 + '",{}]',
+    '["REQ","s"' + ",{}" * 21 + "]",
+    '["COUNT","s"]',
+    '["CLOSE"]',
+    '["CLOSE",1]',
+    '["AUTH","x"]',
+    '["NEG-OPEN","s",{},"61"]',
+    "[" * 60_000,
+    '["EVENT",' + "[" * 1_000 + "]" * 1_000 + "]",
+    '["REQ","s",{"#p":["\\ud800"]}]',
+    '["EVENT",{"created_at":1e400}]',
+    '["REQ","s",{"kinds":[true]}]',
+    '["REQ","s",{"since":99999999999999999999}]',
+]
+
+
+async def test_garbage_is_answered_and_the_connection_goes_on(relay):
+    async with peer(relay) as client:
+        for frame in GARBAGE:
+            await client.websocket.send(frame)
+            answer = await client.hear()
+            assert answer[0] in ("NOTICE", "CLOSED", "OK"), (frame[:80], answer)
+            assert answer[-1].startswith("invalid:"), (frame[:80], answer)
+        assert (await client.publish(note()))[0]
+
+
+async def test_a_bad_req_is_closed_by_name_and_a_bad_event_refused_by_id(relay):
+    async with peer(relay) as client:
+        await client.say("REQ", "named", {"kinds": "1"})
+        assert (await client.hear())[:2] == ["CLOSED", "named"]
+        await client.say("EVENT", {"id": "a" * 64})
+        assert (await client.hear())[:3] == ["OK", "a" * 64, False]
+
+
+async def test_a_message_over_the_limit_ends_the_connection_with_1009(relay):
+    async with peer(relay) as client:
+        await client.websocket.send("x" * 131_073)
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.hear()
+        assert caught.value.rcvd.code == 1009
+    async with peer(relay) as client:
+        assert (await client.publish(note()))[0]
+
+
+async def test_an_event_over_the_limit_is_refused_and_one_just_under_it_is_taken(relay):
+    async with peer(relay) as client:
+        accepted, text = await client.publish(note(content="x" * 65_536))
+        assert (accepted, text[:8]) == (False, "invalid:")
+        assert (await client.publish(note(content="x" * 65_000)))[0]
+
+
+async def test_a_binary_frame_ends_the_connection_with_1003(relay):
+    async with peer(relay) as client:
+        await client.websocket.send(b'["REQ","s",{}]')
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.hear()
+        assert caught.value.rcvd.code == 1003
+
+
+async def test_text_that_is_not_utf8_ends_the_connection_and_not_the_relay(relay):
+    async with peer(relay) as client:
+        await client.websocket.send(b"\xff\xfe", text=True)
+        with pytest.raises(ConnectionClosed):
+            await client.hear()
+    async with peer(relay) as client:
+        assert (await client.publish(note()))[0]
+
+
+async def test_of_10_000_subscriptions_only_as_many_as_allowed_are_open(relay):
+    async with peer(relay) as client:
+
+        async def ask():
+            for n in range(10_000):
+                await client.say("REQ", f"s{n}", {"kinds": [n]})
+
+        asking = asyncio.create_task(ask())
+        closed = 0
+        for _ in range(10_000):
+            closed += (await client.hear())[0] == "CLOSED"
+        await asking
+        assert closed == 10_000 - RelayLimits().subscriptions
+        await client.say("CLOSE", "s0")
+        assert await client.request("again", {"kinds": [1]}) == []
+
+
+async def test_filters_with_too_many_values_are_refused(relay):
+    async with peer(relay) as client:
+        filters = [{"kinds": list(range(800))} for _ in range(4)]
+        assert (await client.fetch(*filters)).startswith("error:")
+        assert (await client.count(*filters))[0] == "CLOSED"
+
+
+async def test_a_relay_with_few_filters_allowed_says_so():
+    async with RelayServer(limits=RelayLimits(filters=2)) as relay, peer(relay) as client:
+        assert (await client.fetch({}, {}, {})).startswith("error:")
+        assert await client.fetch({}, {}) == []
+
+
+async def test_one_connection_too_many_is_answered_503():
+    async with RelayServer(limits=RelayLimits(connections=1)) as relay, peer(relay):
+        with pytest.raises(InvalidStatus) as caught:
+            async with peer(relay):
+                pass
+        assert caught.value.response.status_code == 503
+
+
+async def test_a_reader_that_lags_is_told_so_and_finds_everything_when_it_is_back():
+    events = [note(content=str(n) + "x" * 30_000, kind=1, tags=[("p", ALICE.public)]) for n in range(400)]
+    limits = RelayLimits(queue_bytes=1_000_000)
+    async with RelayServer(limits=limits) as relay, peer(relay) as writer:
+        async with peer(relay, max_queue=1) as slow:
+            await slow.request("s", {"#p": [ALICE.public]})
+            for event in events:
+                assert (await writer.publish(event))[0]
+            heard = []
+            with pytest.raises(ConnectionClosed) as caught:
+                while True:
+                    heard.append(await slow.hear())
+            assert caught.value.rcvd.code == 1013
+            assert caught.value.rcvd.reason == LAGGING
+            assert heard[-1] == ["NOTICE", f"error: {LAGGING}"]
+            got = [message[2]["id"] for message in heard[:-1]]
+            assert got == [event.id for event in events[: len(got)]]
+            assert len(got) < len(events)
+        async with peer(relay) as back:
+            assert set(await back.fetch({"#p": [ALICE.public]})) == {event.id for event in events}
+
+
+async def test_a_reader_that_reads_nothing_does_not_slow_others_or_the_stop():
+    async with RelayServer(limits=RelayLimits(queue_bytes=200_000)) as relay:
+        async with peer(relay, max_queue=1) as dead, peer(relay) as writer, peer(relay) as live:
+            for client in (dead, live):
+                await client.request("s", {"kinds": [1]})
+            for n in range(300):
+                await writer.publish(note(content=str(n) + "x" * 30_000))
+                assert (await live.hear())[0] == "EVENT"
+            dead.websocket.transport.abort()
+
+
+async def test_a_long_stored_answer_waits_for_a_slow_reader_instead_of_closing_it():
+    async with RelayServer(limits=RelayLimits(queue_bytes=200_000)) as relay:
+        async with peer(relay) as writer, peer(relay, max_queue=1) as slow:
+            events = [note(content=str(n) + "x" * 30_000) for n in range(200)]
+            for event in events:
+                await writer.publish(event)
+            await slow.say("REQ", "s", {})
+            await asyncio.sleep(0.1)
+            ids = set()
+            while (message := await slow.hear())[0] == "EVENT":
+                ids.add(message[2]["id"])
+            assert message == ["EOSE", "s"]
+            assert ids == {event.id for event in events}
+
+
+async def test_a_publisher_that_never_reads_its_answers_stops_being_read_from():
+    async with RelayServer(limits=RelayLimits(queue_bytes=100_000)) as relay, peer(relay, max_queue=1) as rude:
+        frame = orjson.dumps(["REQ", "s" * 64, {"kinds": "x"}]).decode()
+
+        async def push():
+            while True:
+                await rude.websocket.send(frame)
+
+        pushing = asyncio.create_task(push())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.shield(pushing)
+        async with peer(relay) as other:
+            assert (await other.publish(note()))[0]
+        pushing.cancel()
+        rude.websocket.transport.abort()

@@ -1,0 +1,372 @@
+"""NIP-09, 11, 40, 42, 45, 70 and who may read encrypted jobs, over the wire."""
+
+import asyncio
+import json
+from urllib.request import Request, urlopen
+
+import pytest
+from relay_peer import ALICE, BOB, EVE, note, peer
+
+from pylon.clock import ManualClock
+from pylon.errors import SetupError
+from pylon.relay.limits import RelayLimits
+from pylon.relay.server import RelayServer
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(wall=float(NOW))
+
+
+@pytest.fixture
+async def relay(clock):
+    async with RelayServer(clock=clock) as server:
+        yield server
+
+
+def at(seconds=0, **fields):
+    return note(**{"created_at": NOW + seconds, **fields})
+
+
+# NIP-09
+
+
+async def test_a_deletion_request_deletes_its_authors_event_and_that_one_never_comes_back(relay):
+    event = at()
+    async with peer(relay) as client:
+        await client.publish(event)
+        deletion = at(kind=5, tags=[("e", event.id)])
+        assert await client.publish(deletion) == (True, "")
+        assert await client.fetch({}) == [deletion.id]
+        accepted, text = await client.publish(event)
+        assert (accepted, text[:8]) == (False, "blocked:")
+
+
+async def test_a_deletion_request_that_comes_first_holds_too(relay):
+    event = at()
+    async with peer(relay) as client:
+        await client.publish(at(kind=5, tags=[("e", event.id)]))
+        assert not (await client.publish(event))[0]
+
+
+async def test_nobody_deletes_what_another_one_wrote(relay):
+    event, profile, later = at(), at(kind=30_000, tags=[("d", "x")]), at(content="later")
+    async with peer(relay) as client:
+        await client.publish(event)
+        await client.publish(profile)
+        await client.publish(
+            at(
+                key=EVE,
+                kind=5,
+                tags=[("e", event.id), ("e", later.id), ("a", f"30000:{ALICE.public}:x"), ("e", "z"), ("a", "q")],
+            )
+        )
+        assert set(await client.fetch({"authors": [ALICE.public]})) == {event.id, profile.id}
+        assert (await client.publish(later))[0]
+
+
+async def test_an_address_is_deleted_up_to_the_time_of_the_request(relay):
+    address = f"30000:{ALICE.public}:x"
+
+    def version(seconds):
+        return at(seconds, kind=30_000, tags=[("d", "x")])
+
+    async with peer(relay) as client:
+        await client.publish(version(-20))
+        deletion = at(-10, kind=5, tags=[("a", address)])
+        await client.publish(deletion)
+        assert await client.fetch({"kinds": [30_000]}) == []
+        assert not (await client.publish(version(-15)))[0]
+        new = version(-5)
+        assert (await client.publish(new))[0]
+        await client.publish(at(-8, kind=5, tags=[("a", address)]))
+        assert await client.fetch({"kinds": [30_000]}) == [new.id]
+
+
+async def test_a_replaceable_event_is_deleted_by_address(relay):
+    async with peer(relay) as client:
+        await client.publish(at(-5, kind=11_998))
+        await client.publish(at(kind=5, tags=[("a", f"11998:{ALICE.public}:")]))
+        assert await client.fetch({"kinds": [11_998]}) == []
+
+
+async def test_deleting_a_deletion_request_has_no_effect(relay):
+    event = at()
+    async with peer(relay) as client:
+        deletion = at(kind=5, tags=[("e", event.id)])
+        await client.publish(deletion)
+        await client.publish(at(kind=5, tags=[("e", deletion.id)]))
+        assert deletion.id in await client.fetch({"kinds": [5]})
+        assert not (await client.publish(event))[0]
+
+
+async def test_a_deletion_and_its_event_in_one_burst_leave_only_the_deletion(relay):
+    events = [at(content=str(n)) for n in range(30)]
+    deletion = at(kind=5, tags=[("e", event.id) for event in events])
+    async with peer(relay) as client:
+        for event in [*events[:15], deletion, *events[15:]]:
+            await client.say("EVENT", event.to_dict())
+        accepted = [(await client.hear())[2] for _ in range(31)]
+        assert accepted == [True] * 16 + [False] * 15
+        assert await client.fetch({}) == [deletion.id]
+
+
+# NIP-40
+
+
+async def test_an_event_is_not_served_after_its_expiration_nor_taken_after_it(relay, clock):
+    event = at(tags=[("expiration", str(NOW + 60))])
+    async with peer(relay) as client:
+        assert (await client.publish(event))[0]
+        assert await client.fetch({}) == [event.id]
+        clock.advance(60)
+        assert await client.fetch({}) == []
+        assert await client.count({}) == ["COUNT", "count", {"count": 0}]
+        late = at(content="late", tags=[("expiration", str(NOW + 60))])
+        accepted, text = await client.publish(late)
+        assert (accepted, text[:8]) == (False, "invalid:")
+
+
+# NIP-11
+
+
+async def get(relay, path="/", accept="*/*"):
+    request = Request(relay.url.replace("ws", "http") + path, headers={"Accept": accept})
+
+    def read():
+        with urlopen(request, timeout=10) as answer:
+            return answer.headers, answer.read()
+
+    return await asyncio.to_thread(read)
+
+
+async def test_the_information_document_names_the_nips_and_every_limit():
+    limits = RelayLimits(subscriptions=7, writes_per_minute=90, tag_value_bytes=1_024, results=33)
+    async with RelayServer(limits=limits, require_auth=True) as relay:
+        headers, body = await get(relay, accept="application/nostr+json")
+    document = json.loads(body)
+    assert headers["content-type"] == "application/nostr+json"
+    assert headers["access-control-allow-origin"] == "*"
+    assert {1, 9, 11, 40, 42, 45, 70} == set(document["supported_nips"])
+    told = document["limitation"]
+    assert told["max_subscriptions"] == 7
+    assert told["max_limit"] == 33
+    assert told["auth_required"] is True
+    assert told["restricted_writes"] is False
+    values = set(told.values())
+    for name in RelayLimits.__dataclass_fields__:
+        assert getattr(limits, name) in values, name
+
+
+async def test_health_and_a_plain_visit_are_answered(relay):
+    async with peer(relay) as client:
+        await client.request("s", {})
+        _, health = await get(relay, "/health")
+        assert json.loads(health) == {"status": "ok", "connections": 1, "subscriptions": 1}
+        assert b"Nostr relay" in (await get(relay))[1]
+
+
+# NIP-42
+
+
+async def test_with_required_authentication_nothing_is_read_or_written_before_it(clock):
+    async with RelayServer(clock=clock, require_auth=True) as relay, peer(relay) as client:
+        assert (await client.publish(at()))[1].startswith("auth-required:")
+        assert (await client.fetch({})).startswith("auth-required:")
+        assert (await client.count({}))[2].startswith("auth-required:")
+        assert await client.authenticate(ALICE, relay.url, created_at=NOW) == (True, "")
+        assert (await client.publish(at(key=BOB)))[0]
+        assert len(await client.fetch({})) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created_at": NOW - 601},
+        {"created_at": NOW + 601},
+        {"kind": 1},
+        {"tags": []},
+        {"tags": [("relay", "ws://127.0.0.1"), ("challenge", "another")]},
+    ],
+)
+async def test_a_wrong_answer_to_the_challenge_is_refused(relay, changes):
+    async with peer(relay) as client:
+        accepted, text = await client.authenticate(ALICE, relay.url, **{"created_at": NOW, **changes})
+        assert (accepted, text[:8]) == (False, "invalid:")
+
+
+async def test_an_answer_meant_for_another_relay_is_refused(relay):
+    async with peer(relay) as client:
+        for url in ("wss://evil.example", "http://127.0.0.1", "127.0.0.1", "ws://[", ""):
+            assert not (await client.authenticate(ALICE, url, created_at=NOW))[0], url
+
+
+async def test_the_public_name_of_the_relay_is_accepted(clock):
+    async with RelayServer(clock=clock, public_url="wss://Relay.Example/x") as relay, peer(relay) as client:
+        assert (await client.authenticate(ALICE, "wss://relay.example", created_at=NOW))[0]
+
+
+async def test_a_forged_answer_to_the_challenge_is_refused(relay):
+    async with peer(relay) as client:
+        event = at(kind=22_242, tags=[("relay", relay.url), ("challenge", client.challenge)]).to_dict()
+        await client.say("AUTH", {**event, "pubkey": BOB.public})
+        assert (await client.hear())[2] is False
+
+
+async def test_an_auth_event_is_never_published(relay):
+    async with peer(relay) as client:
+        assert not (await client.publish(at(kind=22_242)))[0]
+
+
+async def test_every_connection_has_a_challenge_of_its_own(relay):
+    async with peer(relay) as one, peer(relay) as two:
+        assert one.challenge != two.challenge
+
+
+async def test_keys_of_a_connection_are_limited(clock):
+    async with RelayServer(clock=clock, limits=RelayLimits(keys=1)) as relay, peer(relay) as client:
+        assert (await client.authenticate(ALICE, relay.url, created_at=NOW))[0]
+        assert (await client.authenticate(BOB, relay.url, created_at=NOW))[1].startswith("restricted:")
+
+
+# Encrypted jobs
+
+
+def job(kind=5940, author=ALICE, to=BOB, **fields):
+    return at(key=author, kind=kind, tags=[("p", to.public), ("encrypted",)], **fields)
+
+
+@pytest.mark.parametrize("kind", [5940, 6940, 5050, 6050, 7000])
+async def test_an_encrypted_job_is_shown_to_its_author_and_its_recipient_only(relay, kind):
+    event = job(kind)
+    for key, allowed in ((ALICE, True), (BOB, True), (EVE, False)):
+        async with peer(relay) as client:
+            if key is ALICE:
+                await client.publish(event)
+            await client.authenticate(key, relay.url, created_at=NOW)
+            expected = [event.id] if allowed else []
+            assert await client.fetch({"kinds": [kind]}) == expected
+            assert await client.fetch({"ids": [event.id]}) == expected
+            assert await client.fetch({"#p": [BOB.public]}) == expected
+            assert await client.count({}) == ["COUNT", "count", {"count": len(expected)}]
+
+
+async def test_who_has_not_authenticated_is_told_that_something_was_withheld(relay):
+    async with peer(relay) as writer, peer(relay) as reader:
+        await writer.publish(job())
+        await reader.say("REQ", "s", {"kinds": [5940]})
+        heard = [await reader.hear(), await reader.hear()]
+        assert heard[0] == ["EOSE", "s"]
+        assert heard[1][0] == "NOTICE"
+        assert heard[1][1].startswith("auth-required:")
+
+
+async def test_a_live_encrypted_job_reaches_its_recipient_and_nobody_else(relay):
+    async with peer(relay) as writer, peer(relay) as bob, peer(relay) as eve, peer(relay) as stranger:
+        await bob.authenticate(BOB, relay.url, created_at=NOW)
+        await eve.authenticate(EVE, relay.url, created_at=NOW)
+        for client in (bob, eve, stranger):
+            await client.request("s", {})
+        hidden, plain = job(), at()
+        await writer.publish(hidden)
+        await writer.publish(plain)
+        assert [(await bob.hear())[2]["id"], (await bob.hear())[2]["id"]] == [hidden.id, plain.id]
+        assert (await eve.hear())[2]["id"] == plain.id
+        assert (await stranger.hear())[0] == "NOTICE"
+        assert (await stranger.hear())[2]["id"] == plain.id
+
+
+async def test_a_subscription_opened_before_authentication_is_shown_what_was_withheld(relay):
+    hidden = [job(content=str(n)) for n in range(3)]
+    async with peer(relay) as writer, peer(relay) as bob:
+        await writer.publish(hidden[0])
+        await bob.request("jobs", {"#p": [BOB.public]})
+        await writer.publish(hidden[1])
+        await bob.say("CLOSE", "none")
+        await bob.authenticate(BOB, relay.url, created_at=NOW)
+        await writer.publish(hidden[2])
+        seen = set()
+        while len(seen) < 3:
+            match await bob.hear():
+                case ["EVENT", "jobs", event]:
+                    assert event["id"] not in seen
+                    seen.add(event["id"])
+        assert seen == {event.id for event in hidden}
+
+
+async def test_a_limit_counts_only_what_the_reader_may_see(relay):
+    mine = at(kind=5940, content="open")
+    async with peer(relay) as client:
+        await client.publish(mine)
+        for n in range(5):
+            await client.publish(job(content=str(n), created_at=NOW + 10))
+        assert await client.fetch({"kinds": [5940], "limit": 1}) == [mine.id]
+
+
+async def test_an_open_job_is_shown_to_all(relay):
+    event = at(kind=5050, tags=[("p", BOB.public)])
+    async with peer(relay) as client:
+        await client.publish(event)
+        assert await client.fetch({"kinds": [5050]}) == [event.id]
+
+
+# NIP-45
+
+
+async def test_count_counts_an_event_once_and_ignores_limit(relay):
+    async with peer(relay) as client:
+        for n in range(5):
+            await client.publish(at(content=str(n), tags=[("t", "a"), ("t", "b")]))
+        assert await client.count({"kinds": [1], "limit": 1}, {"#t": ["a", "b"]}) == ["COUNT", "count", {"count": 5}]
+
+
+# NIP-70
+
+
+async def test_a_protected_event_is_taken_from_its_authenticated_author_only(relay):
+    event = at(tags=[("-",)])
+    async with peer(relay) as client:
+        assert (await client.publish(event))[1].startswith("auth-required:")
+        await client.authenticate(EVE, relay.url, created_at=NOW)
+        assert (await client.publish(event))[1].startswith("restricted:")
+        await client.authenticate(ALICE, relay.url, created_at=NOW)
+        assert await client.publish(event) == (True, "")
+
+
+@pytest.mark.parametrize(("content", "taken"), [('{"tags":[["-"]]}', False), ('"-"', True), ('{"-"', True)])
+async def test_a_repost_that_holds_a_protected_event_is_refused(relay, content, taken):
+    async with peer(relay) as client:
+        assert (await client.publish(at(kind=6, content=content)))[0] is taken
+
+
+# Write rules
+
+
+async def test_only_listed_keys_may_write_where_a_list_is_given(clock):
+    writers = frozenset({ALICE.public})
+    async with RelayServer(clock=clock, allow_writers=writers) as relay, peer(relay) as client:
+        assert (await client.publish(at()))[0]
+        assert (await client.publish(at(key=EVE)))[1].startswith("restricted:")
+
+
+async def test_writes_are_paced_and_flow_again_later(clock):
+    async with RelayServer(clock=clock, limits=RelayLimits(writes_per_minute=60)) as relay, peer(relay) as client:
+        answers = [await client.publish(at(content=str(n))) for n in range(61)]
+        assert all(accepted for accepted, _ in answers[:60])
+        assert answers[60][1].startswith("rate-limited:")
+        clock.advance(1)
+        assert (await client.publish(at(content="later")))[0]
+
+
+async def test_tag_values_are_limited_where_asked_for(clock):
+    async with RelayServer(clock=clock, limits=RelayLimits(tag_value_bytes=4)) as relay, peer(relay) as client:
+        assert (await client.publish(at(tags=[("t", "abcd"), ("title", "abcdef"), ("t",)])))[0]
+        assert not (await client.publish(at(tags=[("t", "äbcd")])))[0]
+
+
+async def test_a_port_that_is_taken_is_named_in_the_error(relay):
+    port = int(relay.url.rpartition(":")[2])
+    with pytest.raises(SetupError, match=str(port)):
+        await RelayServer(port=port).start()
