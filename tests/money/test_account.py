@@ -1,0 +1,261 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.errors import MoneyError
+from pylon.money import account as decider
+from pylon.money import account_store, audit, ledger, ledger_store
+from pylon.money.account import (
+    TRUSTED,
+    Account,
+    Agreement,
+    AskTopUp,
+    Basis,
+    Run,
+    Terms,
+    TooMuch,
+    Trial,
+    WaitForTopUp,
+)
+from pylon.money.msat import ZERO, Msat
+from pylon.money.receipt import AccountSeen
+from tests.money.craft import NOW
+from tests.money.fakes import open_database
+
+EPOCH = "00" * 8
+NEW = Account(EPOCH)
+STRANGER = Terms(trial=True)
+TRIAL = Trial()
+sats = Msat.from_sats
+
+
+def admit(account: Account, terms: Terms, quote: Msat, **more: object) -> object:
+    return decider.admit(account, terms, quote, **{"trial": TRIAL, "trial_left_today": sats(50), **more})  # type: ignore[arg-type]
+
+
+# --- the decisions --------------------------------------------------------------------------------------------------
+
+
+def test_a_stranger_gets_one_small_job_on_credit():
+    assert admit(NEW, STRANGER, sats(2)) == Run(Basis.TRIAL)
+    assert admit(NEW, STRANGER, Msat(2_001)) == AskTopUp(sats(3))
+    assert admit(replace(NEW, trial_used=True), STRANGER, sats(2)) == AskTopUp(sats(2))
+
+
+def test_strangers_together_get_no_more_than_the_day_allows():
+    assert admit(NEW, STRANGER, sats(2), trial_left_today=sats(1)) == AskTopUp(sats(2))
+
+
+def test_a_customer_that_owes_its_trial_pays_it_with_the_next_job():
+    owing = replace(NEW, charged_total=sats(2), trial_used=True)
+    assert admit(owing, STRANGER, sats(3)) == AskTopUp(sats(5))
+
+
+def test_a_plain_customer_pays_exactly_one_job():
+    assert admit(NEW, Terms(), sats(7)) == AskTopUp(sats(7))
+    assert admit(NEW, Terms(), Msat(6_001)) == AskTopUp(sats(7))
+
+
+def test_a_wish_makes_the_top_up_larger_and_never_smaller_than_needed():
+    assert admit(NEW, Terms(), sats(7), wish=sats(21)) == AskTopUp(sats(21))
+    assert admit(NEW, Terms(), sats(7), wish=sats(3)) == AskTopUp(sats(7))
+
+
+def test_nobody_leaves_more_than_the_largest_deposit():
+    terms = Terms(most_deposit=sats(10))
+    assert admit(NEW, terms, sats(7), wish=sats(1_000)) == AskTopUp(sats(10))
+    assert admit(NEW, terms, sats(11)) == TooMuch()
+
+
+def test_32_jobs_at_once_ask_for_one_top_up():
+    account, decisions = NEW, []
+    for _ in range(32):
+        decision = admit(account, Terms(), sats(5), wish=sats(15))
+        decisions.append(decision)
+        if isinstance(decision, AskTopUp):
+            account = replace(account, topup_open=True)
+    assert decisions == [AskTopUp(sats(15)), *[WaitForTopUp()] * 31]
+
+
+def test_a_granted_credit_is_used_before_payment_is_asked():
+    terms = Terms(credit=sats(10))
+    assert admit(NEW, terms, sats(10)) == Run(Basis.CREDIT)
+    assert admit(decider.hold(NEW, sats(6), Basis.CREDIT), terms, sats(5)) == AskTopUp(sats(1))
+    assert admit(decider.credit(NEW, sats(5)), terms, sats(5)) == Run(Basis.PREPAID)
+
+
+def test_trusted_keys_and_free_work_are_metered_and_never_charged():
+    assert admit(NEW, TRUSTED, sats(1_000_000)) == Run(Basis.METERED)
+    assert admit(NEW, Terms(), ZERO) == Run(Basis.METERED)
+    account, receipt = decider.charge(NEW, sats(9), Basis.METERED, sats(9))
+    assert (receipt.charge_msat, account.balance) == (0, 0)
+
+
+def test_a_charge_above_the_quote_is_an_error():
+    held = decider.hold(decider.credit(NEW, sats(9)), sats(2), Basis.PREPAID)
+    with pytest.raises(MoneyError):
+        decider.charge(held, sats(2), Basis.PREPAID, Msat(2_001))
+
+
+@given(
+    st.integers(0, 20_000).map(Msat),
+    st.lists(st.tuples(st.integers(1, 6_000).map(Msat), st.floats(0, 1), st.integers(0, 3)), max_size=40),
+)
+def test_no_history_takes_an_account_below_its_credit(credit, jobs):
+    account, terms = NEW, Terms(credit=credit)
+    running: list[tuple[Msat, Basis]] = []
+    for quote, share, action in jobs:
+        decision = decider.admit(account, terms, quote)
+        if isinstance(decision, Run):
+            account = decider.hold(account, quote, decision.basis)
+            running.append((quote, decision.basis))
+        elif isinstance(decision, AskTopUp) and action == 1:
+            account = decider.credit(account, decision.amount)
+        if running and action == 2:
+            quote, basis = running.pop()
+            account, receipt = decider.charge(account, quote, basis, Msat(int(int(quote) * share)))
+            if share > 0.9:
+                account, _ = decider.reverse(account, Msat(receipt.charge_msat))
+        elif running and action == 3:
+            quote, basis = running.pop()
+            account = decider.release(account, quote, basis)
+        assert account.balance - int(account.held) >= -int(credit)
+
+
+def test_what_a_customer_acknowledges_is_compared():
+    account, receipt = decider.charge(decider.hold(NEW, sats(5), Basis.CREDIT), sats(5), Basis.CREDIT, sats(3))
+    same = AccountSeen(EPOCH, 1, sats(3))
+    assert decider.compare(account, None, None) is Agreement.NOTHING
+    assert decider.compare(account, same, receipt) is Agreement.AGREES
+    assert decider.compare(account, AccountSeen(EPOCH, 0, ZERO), None) is Agreement.BEHIND
+    assert decider.compare(account, AccountSeen("11" * 8, 4, sats(3)), None) is Agreement.OTHER_EPOCH
+    assert decider.compare(account, AccountSeen(EPOCH, 2, sats(3)), None) is Agreement.AHEAD
+    assert decider.compare(account, AccountSeen(EPOCH, 1, sats(2)), receipt) is Agreement.DIFFERS
+
+
+# --- the same in the database ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def database(tmp_path):
+    database = await open_database(tmp_path)
+    yield database
+    await database.close()
+
+
+async def admit_in(database, customer, job, quote, terms=STRANGER, now=float(NOW), **more):
+    async with database.transaction() as tx:
+        return await account_store.admit(tx, customer, job, quote, terms=terms, now=now, trial=TRIAL, **more)
+
+
+async def topped_up(database, customer, amount, payment_hash="h1"):
+    """A settled invoice, as the receiver leaves it."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO money_invoice VALUES (?, ?, ?, ?, '', ?, ?, 'settled', ?)",
+            (payment_hash, payment_hash, customer, int(amount), NOW, NOW, NOW),
+        )
+        await ledger_store.book(tx, [ledger.topup_received(NOW, customer, payment_hash, amount)])
+
+
+async def test_a_charged_job_leaves_a_receipt_and_a_ledger_entry(database):
+    await topped_up(database, "aa", sats(10))
+    assert await admit_in(database, "aa", "j1", sats(4)) == Run(Basis.PREPAID)
+    account = await account_store.load(database, "aa")
+    assert (account.held, account.balance) == (sats(4), 10_000)
+    async with database.transaction() as tx:
+        receipt = await account_store.charge(tx, "j1", Msat(3_500), NOW)
+    assert (receipt.seq, receipt.charge_msat, receipt.charged_total, receipt.paid_total) == (1, 3_500, 3_500, 10_000)
+    account = await account_store.load(database, "aa")
+    assert (account.held, account.balance, account.epoch) == (ZERO, 6_500, receipt.epoch)
+    assert await ledger_store.balance(database, ledger.customer("aa")) == 6_500
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_charging_a_job_again_gives_the_same_receipt(database):
+    await admit_in(database, "aa", "j1", sats(2))
+    async with database.transaction() as tx:
+        first = await account_store.charge(tx, "j1", sats(1), NOW)
+        assert await account_store.charge(tx, "j1", sats(2), NOW) == first
+    assert await ledger_store.balance(database, ledger.customer("aa")) == -1_000
+
+
+async def test_admitting_a_job_again_gives_the_same_answer_and_one_hold(database):
+    assert await admit_in(database, "aa", "j1", sats(2)) == Run(Basis.TRIAL)
+    assert await admit_in(database, "aa", "j1", sats(2)) == Run(Basis.TRIAL)
+    assert (await account_store.load(database, "aa")).held == sats(2)
+    with pytest.raises(MoneyError):
+        await admit_in(database, "bb", "j1", sats(2))
+
+
+async def test_a_reversed_charge_is_signed_with_both_receipts(database):
+    await topped_up(database, "aa", sats(10))
+    await admit_in(database, "aa", "j1", sats(4))
+    async with database.transaction() as tx:
+        await account_store.charge(tx, "j1", sats(4), NOW)
+        receipts = await account_store.reverse(tx, "j1", NOW)
+        assert await account_store.reverse(tx, "j1", NOW) == receipts
+    assert [(r.seq, r.charge_msat, r.charged_total) for r in receipts] == [(1, 4_000, 4_000), (2, -4_000, 0)]
+    assert (await account_store.load(database, "aa")).balance == 10_000
+    with pytest.raises(MoneyError):
+        async with database.transaction() as tx:
+            await account_store.charge(tx, "j1", sats(4), NOW)
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_a_failed_job_costs_nothing_and_gives_the_trial_back(database):
+    await admit_in(database, "aa", "j1", sats(2))
+    async with database.transaction() as tx:
+        await account_store.release(tx, "j1")
+        assert await account_store.reverse(tx, "j1", NOW) == []
+    assert await admit_in(database, "aa", "j2", sats(2)) == Run(Basis.TRIAL)
+    with pytest.raises(MoneyError):
+        await admit_in(database, "aa", "j1", sats(2))
+
+
+async def test_the_26th_stranger_of_a_day_pays_and_the_next_day_tries(database):
+    for number in range(25):
+        assert await admit_in(database, f"c{number}", f"j{number}", sats(2)) == Run(Basis.TRIAL)
+    assert await admit_in(database, "c25", "j25", sats(2)) == AskTopUp(sats(2))
+    assert await admit_in(database, "c25", "j26", sats(2), now=NOW + 86_400.0) == Run(Basis.TRIAL)
+
+
+async def test_a_second_trial_needs_a_second_key(database):
+    await admit_in(database, "aa", "j1", sats(2))
+    assert await admit_in(database, "aa", "j2", sats(2)) == AskTopUp(sats(4))
+    async with database.transaction() as tx:
+        await account_store.charge(tx, "j1", sats(2), NOW)
+    assert await admit_in(database, "aa", "j3", sats(2)) == AskTopUp(sats(4))
+
+
+async def test_a_customer_that_is_ahead_of_us_starts_a_new_epoch_with_running_totals(database):
+    await topped_up(database, "aa", sats(10))
+    await admit_in(database, "aa", "j1", sats(4))
+    async with database.transaction() as tx:
+        first = await account_store.charge(tx, "j1", sats(4), NOW)
+        seen = AccountSeen(first.epoch, 9, sats(9))
+        assert await account_store.acknowledge(tx, "aa", seen, NOW) is Agreement.AHEAD
+        assert await account_store.acknowledge(tx, "aa", seen, NOW) is Agreement.OTHER_EPOCH
+    await admit_in(database, "aa", "j2", sats(4))
+    async with database.transaction() as tx:
+        second = await account_store.charge(tx, "j2", sats(1), NOW)
+    assert second.epoch != first.epoch
+    assert (second.seq, second.charged_total, second.paid_total) == (1, 5_000, 10_000)
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_a_job_that_was_never_admitted_is_not_charged(database):
+    with pytest.raises(MoneyError):
+        async with database.transaction() as tx:
+            await account_store.charge(tx, "j1", sats(1), NOW)
+
+
+async def test_a_transaction_that_fails_leaves_no_hold_and_no_charge(database):
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as tx:
+            await account_store.admit(tx, "aa", "j1", sats(2), terms=STRANGER, now=NOW, trial=TRIAL)
+            await account_store.charge(tx, "j1", sats(2), NOW)
+            raise RuntimeError
+    assert (await account_store.load(database, "aa")) == Account("")

@@ -1,0 +1,172 @@
+"""The limits, as values and as SQL: both must say the same after any history."""
+
+import asyncio
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pylon.money import payment_store
+from pylon.money.invoice import Invoice
+from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps, Limit, Record, Spend, Used, allow, used
+from pylon.money.msat import Msat
+from pylon.money.payment import PaymentState
+from tests.money.craft import NOW
+from tests.money.fakes import open_database
+
+sats = Msat.from_sats
+CAPS = Caps(
+    payment=sats(20), fee=sats(2), job=sats(25), provider=sats(60), hour=sats(80), day=sats(150), run=sats(100),
+    all=sats(200), in_flight=5,
+)  # fmt: skip
+SPEND = Spend(sats(10), sats(1), "j", "p", "r")
+
+
+@pytest.mark.parametrize(
+    ("spend", "before", "limit"),
+    [
+        (replace(SPEND, amount=sats(21)), Used(), Limit.PAYMENT),
+        (replace(SPEND, fee_limit=sats(3)), Used(), Limit.FEE),
+        (SPEND, Used(job=Msat(14_001)), Limit.JOB),
+        (SPEND, Used(provider=Msat(49_001)), Limit.PROVIDER),
+        (SPEND, Used(hour=Msat(69_001)), Limit.HOUR),
+        (SPEND, Used(day=Msat(139_001)), Limit.DAY),
+        (SPEND, Used(run=Msat(89_001)), Limit.RUN),
+        (SPEND, Used(all=Msat(189_001)), Limit.ALL),
+        (SPEND, Used(in_flight=5), Limit.IN_FLIGHT),
+        (
+            SPEND,
+            Used(Msat(14_000), Msat(49_000), Msat(69_000), Msat(139_000), Msat(89_000), Msat(189_000), 4),
+            None,
+        ),
+    ],
+)
+def test_each_limit_has_its_own_code_and_is_reached_exactly(spend, before, limit):
+    assert allow(CAPS, before, spend) is limit
+
+
+def test_the_first_live_caps_are_the_small_ones():
+    assert (FIRST_LIVE_CAPS.payment, FIRST_LIVE_CAPS.day, FIRST_LIVE_CAPS.all) == (sats(50), sats(500), sats(5_000))
+    assert FIRST_LIVE_CAPS.in_flight == PLAY_CAPS.in_flight == 20
+
+
+def invoice(number: int, amount: Msat) -> Invoice:
+    return Invoice("i", "bcrt", amount, f"{number:064x}", "payee", NOW, NOW + 600)
+
+
+async def reserve(database, spend: Spend, number: int, now: float, caps: Caps = CAPS) -> Limit | None:
+    async with database.transaction() as tx:
+        limit = allow(caps, await payment_store.used(tx, spend, now), spend)
+        if limit is None:
+            await payment_store.reserve(tx, invoice(number, spend.amount), spend, now)
+        return limit
+
+
+async def test_caps_hold_under_fifty_payments_at_once(tmp_path):
+    database = await open_database(tmp_path)
+    caps = replace(PLAY_CAPS, run=sats(110), in_flight=50)
+    wanted = [Spend(sats(9), sats(1), f"j{n}", f"p{n}", "r") for n in range(50)]
+    found = await asyncio.gather(*(reserve(database, s, n, float(NOW), caps) for n, s in enumerate(wanted)))
+    assert found.count(None) == 11
+    assert found.count(Limit.RUN) == 39
+    await database.close()
+
+
+async def test_no_more_than_twenty_payments_are_in_flight(tmp_path):
+    database = await open_database(tmp_path)
+    wanted = [Spend(sats(1), sats(1), f"j{n}", f"p{n}", "r") for n in range(50)]
+    found = await asyncio.gather(*(reserve(database, s, n, float(NOW), PLAY_CAPS) for n, s in enumerate(wanted)))
+    assert (found.count(None), found.count(Limit.IN_FLIGHT)) == (20, 30)
+    await database.close()
+
+
+@dataclass
+class Sent:
+    record: Record
+    state: str = "reserved"
+
+
+class SpendHistory(RuleBasedStateMachine):
+    """Reservations that settle, fail or stay unknown, in any order, with time passing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.mkdtemp()
+        self.database = self.loop.run_until_complete(open_database(Path(self.folder)))
+        self.now = float(NOW)
+        self.sent: dict[int, Sent] = {}
+        self.count = 0
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.database.close())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    def counting(self) -> list[Record]:
+        return [sent.record for sent in self.sent.values() if sent.state != "failed"]
+
+    @rule(
+        amount=st.integers(1, 24),
+        fee=st.integers(0, 3),
+        job=st.integers(0, 3),
+        provider=st.sampled_from("abc"),
+        run=st.sampled_from("xy"),
+    )
+    def pay(self, amount: int, fee: int, job: int, provider: str, run: str) -> None:
+        # A job has one payment that counts: the database refuses another.
+        if any(s.record.spend.job == f"j{job}" and s.state != "failed" for s in self.sent.values()):
+            job = 10 + self.count
+        spend = Spend(sats(amount), sats(fee), f"j{job}", provider, run)
+        expected = allow(CAPS, used(self.counting(), spend, self.now), spend)
+        self.count += 1
+        found = self.loop.run_until_complete(reserve(self.database, spend, self.count, self.now))
+        assert found is expected
+        if found is None:
+            self.sent[self.count] = Sent(Record(spend, spend.total, self.now, open=True))
+
+    @rule(pick=st.integers(0, 99), fee=st.integers(0, 3), outcome=st.sampled_from(["settled", "failed", "unknown"]))
+    def end(self, pick: int, fee: int, outcome: str) -> None:
+        going = [number for number, sent in self.sent.items() if sent.record.open and sent.state != "failed"]
+        if not going:
+            return
+        number = going[pick % len(going)]
+        sent = self.sent[number]
+
+        async def act() -> None:
+            payment_hash = f"{number:064x}"
+            async with self.database.transaction() as tx:
+                await payment_store.move(tx, payment_hash, PaymentState.SENDING, "", self.now)
+                if outcome == "settled":
+                    await payment_store.settle(tx, payment_hash, "00", sats(fee), self.now)
+                elif outcome == "failed":
+                    await payment_store.fail(tx, payment_hash, "no", self.now)
+                else:
+                    await payment_store.move(tx, payment_hash, PaymentState.UNKNOWN, "?", self.now)
+
+        self.loop.run_until_complete(act())
+        sent.state = outcome
+        if outcome == "settled":
+            sent.record = replace(sent.record, open=False, counted=sent.record.spend.amount + sats(fee))
+
+    @rule(seconds=st.sampled_from([60, 3_600, 90_000]))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @invariant()
+    def caps_hold(self) -> None:
+        # A wallet may take a larger fee than it was told: nothing here can prevent that one sat.
+        over = sum(max(0, int(r.counted) - int(r.spend.total)) for r in self.counting())
+        totals = used(self.counting(), SPEND, self.now)
+        assert totals.all <= CAPS.all + over
+        assert totals.day <= CAPS.day + over
+        assert totals.in_flight <= CAPS.in_flight
+
+
+TestSpendHistory = SpendHistory.TestCase
+TestSpendHistory.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

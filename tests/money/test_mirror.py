@@ -1,0 +1,247 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.money import audit, ledger, ledger_store, mirror_store
+from pylon.money.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, balance, observe, tick
+from pylon.money.msat import ZERO, Msat
+from pylon.money.receipt import AccountReceipt
+from tests.money.craft import NOW
+from tests.money.fakes import open_database
+
+E1, E2 = "11" * 8, "22" * 8
+QUOTE = Msat(2_000)
+PAID = Paid(settled=Msat(10_000))
+
+
+def receipt(seq: int, charge: int = 1_000, charged: int | None = None, paid: int = 10_000, epoch: str = E1):
+    return AccountReceipt(epoch, seq, charge, Msat(seq * 1_000 if charged is None else charged), Msat(paid))
+
+
+def claim(seq: int, *args: int, at: float = NOW, quote: Msat = QUOTE, job: str = "", **more: object) -> Claim:
+    return Claim(receipt(seq, *args, **more), job or f"j{seq}", quote, at)  # type: ignore[arg-type]
+
+
+def after(*claims: Claim, paid: Paid = PAID, mirror: Mirror | None = None) -> Mirror:
+    mirror = mirror or Mirror()
+    for one in claims:
+        step = observe(mirror, one, paid)
+        assert step.outcome is not Outcome.REFUSED, step
+        mirror = step.mirror
+    return mirror
+
+
+def refused(mirror: Mirror, one: Claim, paid: Paid = PAID, **more: object) -> Fault | None:
+    step = observe(mirror, one, paid, **more)  # type: ignore[arg-type]
+    assert step.outcome is Outcome.REFUSED
+    assert step.booked == ()
+    assert observe(step.mirror, claim(2), paid).outcome is Outcome.REFUSED
+    assert not step.mirror.may_pay
+    return step.mirror.ended
+
+
+def test_receipts_in_order_are_accepted():
+    mirror = after(claim(1), claim(2), claim(3))
+    assert (mirror.seq, mirror.charged_total, balance(mirror, PAID)) == (3, 3_000, 7_000)
+    assert mirror.seen is not None
+    assert mirror.seen.to_tag() == ("account-seen", E1, "3", "3000")
+
+
+@given(st.permutations(range(1, 9)))
+def test_receipts_in_any_order_end_the_same(order):
+    mirror = after(*(claim(seq) for seq in order))
+    assert (mirror.seq, mirror.charged_total, mirror.waiting, mirror.ended) == (8, 8_000, (), None)
+
+
+def test_a_gap_is_pending_and_stops_payments_until_it_is_filled():
+    mirror = after(claim(1))
+    step = observe(mirror, claim(3), PAID)
+    assert step.outcome is Outcome.PENDING
+    assert not step.mirror.may_pay
+    step = observe(step.mirror, claim(2), PAID)
+    assert [c.receipt.seq for c in step.booked] == [2, 3]
+    assert step.mirror.may_pay
+
+
+def test_a_gap_that_stays_unexplained_ends_the_relation():
+    mirror = after(claim(1), claim(3))
+    assert tick(mirror, PAID, NOW + PATIENCE_S - 1).mirror.ended is None
+    assert tick(mirror, PAID, NOW + PATIENCE_S).mirror.ended is Fault.GAP
+
+
+def test_a_wrong_sum_ends_the_relation():
+    assert refused(after(claim(1)), claim(2, 1_000, 2_001)) is Fault.WRONG_SUM
+    assert refused(after(claim(1)), claim(2, 1_000, 1_999)) is Fault.WRONG_SUM
+
+
+def test_a_replayed_seq_ends_the_relation_and_a_repeated_event_does_not():
+    mirror = after(claim(1), claim(2))
+    known = (receipt(2), "j2")
+    assert observe(mirror, claim(2), PAID, known=known).outcome is Outcome.DUPLICATE
+    assert refused(mirror, claim(2, 500, 1_500), known=known) is Fault.REPLAYED
+    assert refused(mirror, claim(2, job="other"), known=known) is Fault.REPLAYED
+
+
+def test_two_receipts_with_one_seq_are_seen_while_they_wait():
+    mirror = after(claim(3))
+    assert observe(mirror, claim(3), PAID).outcome is Outcome.DUPLICATE
+    assert refused(mirror, claim(3, 999)) is Fault.REPLAYED
+
+
+def test_a_charge_above_the_quote_ends_the_relation():
+    assert refused(Mirror(), claim(1, 2_001, 2_001)) is Fault.OVER_QUOTE
+
+
+def test_several_charges_for_one_job_stay_within_its_quote():
+    mirror = after(claim(1, job="j"))
+    assert refused(mirror, claim(2, 1_500, 2_500, job="j"), job_charged=1_000) is Fault.OVER_QUOTE
+    waiting = after(claim(1), claim(3, 1_500, 3_500, job="j"))
+    assert refused(waiting, claim(4, 1_000, 4_500, job="j")) is Fault.OVER_QUOTE
+
+
+def test_a_new_epoch_that_forgets_our_money_ends_the_relation():
+    mirror = after(claim(1))
+    assert refused(mirror, claim(1, 1_000, 1_000, 0, epoch=E2)) is Fault.NEW_EPOCH
+
+
+def test_a_new_epoch_that_keeps_our_money_is_taken_up():
+    mirror = after(claim(1), claim(2))
+    step = observe(mirror, claim(1, 1_000, 3_000, epoch=E2), PAID)
+    assert step.outcome is Outcome.ACCEPTED
+    assert step.found == 0
+    assert balance(step.mirror, PAID) == 7_000
+    assert observe(step.mirror, claim(3), PAID).outcome is Outcome.STALE
+    assert observe(step.mirror, claim(2, 500, 3_500, epoch=E2), PAID).outcome is Outcome.ACCEPTED
+
+
+def test_a_new_epoch_that_forgets_our_debt_is_credit_found():
+    owing = after(claim(1, paid=0), claim(2, paid=0), paid=Paid())
+    step = observe(owing, claim(1, 1_000, 1_000, 0, epoch=E2), Paid())
+    assert (step.outcome, step.found) == (Outcome.ACCEPTED, Msat(2_000))
+    assert balance(step.mirror, Paid()) == -1_000
+
+
+def test_an_account_older_than_our_memory_is_taken_up_after_a_minute_when_it_costs_nothing():
+    mirror = after(claim(57, 1_000, 9_000, 9_500), paid=Paid())
+    assert mirror.waiting
+    step = tick(mirror, Paid(), NOW + PATIENCE_S)
+    assert (step.mirror.seq, step.mirror.ended, step.found) == (57, None, Msat(1_500))
+    assert balance(step.mirror, Paid()) == 500
+
+
+def test_a_debt_that_we_never_made_is_not_taken_up():
+    mirror = after(claim(57, 1_000, 9_000, 0), paid=Paid())
+    assert tick(mirror, Paid(), NOW + PATIENCE_S).mirror.ended is Fault.WRONG_SUM
+    assert refused(Mirror(), claim(1, 1_000, 5_000, 0), Paid()) is Fault.WRONG_SUM
+
+
+def test_a_payment_that_is_not_credited_within_a_minute_ends_the_relation():
+    mirror = after(claim(1, paid=0), paid=Paid())
+    mirror = after(claim(2, paid=0), mirror=mirror)
+    assert mirror.short_since == NOW
+    assert tick(mirror, PAID, NOW + PATIENCE_S).mirror.ended is Fault.NOT_CREDITED
+    assert refused(mirror, claim(3, paid=0, at=NOW + PATIENCE_S)) is Fault.NOT_CREDITED
+    assert after(claim(3, at=NOW + 5), mirror=mirror).short_since is None
+
+
+def test_a_paid_total_that_falls_or_that_nobody_paid_ends_the_relation():
+    assert refused(after(claim(1)), claim(2, paid=9_000)) is Fault.WRONG_PAID
+    assert refused(after(claim(1)), claim(2, paid=10_001)) is Fault.WRONG_PAID
+
+
+def test_a_payment_whose_outcome_we_do_not_know_may_show_in_a_receipt():
+    maybe = Paid(settled=ZERO, maybe=Msat(10_000))
+    mirror = after(claim(1), paid=maybe)
+    mirror = after(claim(2), paid=PAID, mirror=mirror)
+    assert balance(mirror, PAID) == 8_000
+
+
+def test_a_reversal_gives_back():
+    mirror = after(claim(1), claim(2, -1_000, 0, job="j1"))
+    assert balance(mirror, PAID) == 10_000
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 6), st.integers(-2_000, 3_000), st.integers(0, 9_000), st.integers(0, 12_000),
+            st.sampled_from([E1, E2]), st.integers(0, 90),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_no_provider_can_make_us_owe_more_than_our_quotes(noise):
+    mirror, now, accepted, found = Mirror(), float(NOW), 0, 0
+    for number, (seq, charge, charged, paid, epoch, wait) in enumerate(noise):
+        now += wait
+        receipt = AccountReceipt(epoch, seq, charge, Msat(charged), Msat(paid))
+        step = observe(mirror, Claim(receipt, f"j{number}", QUOTE, now), PAID)
+        for done in (step, tick(step.mirror, PAID, now)):
+            found += int(done.found)
+            accepted += sum(c.receipt.charge_msat for c in done.booked)
+            assert all(c.receipt.charge_msat <= QUOTE for c in done.booked)
+            mirror = done.mirror
+    assert balance(mirror, PAID) == 10_000 - accepted + found
+
+
+# --- the same in the database ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def database(tmp_path):
+    database = await open_database(tmp_path)
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO money_payment VALUES"
+            " ('h', 'j0', 'pp', 'r', 10000, 0, 0, 'i', 'y', 0, 'settled', 'p', '', 0, 0)"
+        )
+        await ledger_store.book(tx, ledger.topup_paid(NOW, "pp", "h", Msat(10_000), ZERO))
+    yield database
+    await database.close()
+
+
+async def see(database, one: Claim):
+    async with database.transaction() as tx:
+        return await mirror_store.observe(tx, "pp", one.job, one.receipt, quote=one.quote, now=one.at)
+
+
+async def test_accepted_receipts_are_booked_and_waiting_ones_survive_a_restart(database):
+    assert (await see(database, claim(1))).outcome is Outcome.ACCEPTED
+    assert (await see(database, claim(3))).outcome is Outcome.PENDING
+    assert await mirror_store.waiting_providers(database) == ["pp"]
+    mirror = await mirror_store.load(database, "pp")
+    assert [c.receipt.seq for c in mirror.waiting] == [3]
+    assert (await see(database, claim(2))).mirror.seq == 3
+    assert (await see(database, claim(2))).outcome is Outcome.DUPLICATE
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 7_000
+    assert await mirror_store.waiting_providers(database) == []
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_an_ended_relation_stays_ended(database):
+    await see(database, claim(1))
+    assert (await see(database, claim(2, 1_000, 1_000))).mirror.ended is Fault.WRONG_SUM
+    assert (await mirror_store.load(database, "pp")).ended is Fault.WRONG_SUM
+    assert (await see(database, claim(2))).outcome is Outcome.REFUSED
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 9_000
+
+
+async def test_one_receipt_for_two_jobs_is_seen_after_a_restart(database):
+    await see(database, claim(1))
+    assert (await see(database, replace(claim(1), job="other"))).mirror.ended is Fault.REPLAYED
+
+
+async def test_a_job_is_not_charged_twice_across_receipts(database):
+    await see(database, claim(1, 1_500, 1_500, job="j"))
+    assert (await see(database, claim(2, 1_000, 2_500, job="j"))).mirror.ended is Fault.OVER_QUOTE
+
+
+async def test_time_ends_what_waits(database):
+    await see(database, claim(1))
+    await see(database, claim(3))
+    async with database.transaction() as tx:
+        step = await mirror_store.tick(tx, "pp", NOW + PATIENCE_S)
+    assert step.mirror.ended is Fault.GAP
+    assert audit.examine(await audit.collect(database)) == []

@@ -1,0 +1,70 @@
+import pytest
+
+from pylon.money.deposit import DepositPolicy, wish
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.usage import TEMPLATE_TOKENS, Bounds, Usage, UsageFault, check_usage, quote_bound
+
+PRICE = Price(Msat(100), Msat(1_000), Msat(2_000))
+BOUNDS = Bounds(prompt_bytes=400, max_tokens=50)
+sats = Msat.from_sats
+
+
+def test_a_count_that_fits_is_believed():
+    assert check_usage(Usage(100, 40), PRICE.charge(100, 40), PRICE, BOUNDS) is None
+    assert check_usage(Usage(100, 40), 0, PRICE, BOUNDS) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "fault"),
+    [
+        (Usage(400 + TEMPLATE_TOKENS + 1, 40), UsageFault.PROMPT_TOKENS),
+        (Usage(-1, 40), UsageFault.PROMPT_TOKENS),
+        (Usage(100, 51), UsageFault.COMPLETION_TOKENS),
+        (Usage(100, -1), UsageFault.COMPLETION_TOKENS),
+    ],
+)
+def test_inflated_usage_is_seen(usage, fault):
+    assert check_usage(usage, 0, PRICE, BOUNDS) is fault
+
+
+def test_more_prompt_tokens_than_others_count_with_the_same_weights_is_seen():
+    known = Bounds(400, 50, known_prompt_tokens=100)
+    assert check_usage(Usage(100, 1), 0, PRICE, known) is None
+    assert check_usage(Usage(101, 1), 0, PRICE, known) is UsageFault.PROMPT_TOKENS
+
+
+def test_a_charge_above_the_price_list_is_seen():
+    assert check_usage(Usage(100, 40), PRICE.charge(100, 40) + 1, PRICE, BOUNDS) is UsageFault.CHARGE
+
+
+def test_the_bound_of_a_quote_covers_any_honest_charge():
+    assert quote_bound(PRICE, BOUNDS) == PRICE.quote(400 + TEMPLATE_TOKENS, 50)
+    assert quote_bound(PRICE, Bounds(400, 50, 100)) == PRICE.quote(100, 50)
+
+
+def test_a_first_deposit_is_worth_at_most_three_jobs():
+    assert wish(sats(5), verified_jobs=0, jobs_left=100, most=sats(1_000)) == sats(15)
+    assert wish(Msat(1_500), verified_jobs=0, jobs_left=100, most=sats(1_000)) == sats(5)
+
+
+def test_deposits_grow_with_verified_work_and_never_past_the_work_that_is_left():
+    assert wish(sats(5), verified_jobs=4, jobs_left=100, most=sats(1_000)) == sats(80)
+    assert wish(sats(5), verified_jobs=40, jobs_left=10, most=sats(1_000)) == sats(50)
+    assert wish(sats(5), verified_jobs=40, jobs_left=0, most=sats(1_000)) == sats(5)
+
+
+def test_a_deposit_is_whole_sats_and_stays_below_what_is_allowed():
+    assert wish(sats(5), verified_jobs=0, jobs_left=100, most=Msat(9_999)) == sats(9)
+    assert wish(sats(5), verified_jobs=2, jobs_left=100, most=sats(99), policy=DepositPolicy(1, 1)) == sats(10)
+
+
+def test_a_hundred_jobs_at_one_provider_take_three_payments():
+    balance = verified = payments = 0
+    while verified < 100:
+        if balance < 5:
+            balance += wish(sats(5), verified_jobs=verified, jobs_left=100 - verified, most=sats(10_000)).whole_sats()
+            payments += 1
+        balance -= 5
+        verified += 1
+    assert payments <= 4
