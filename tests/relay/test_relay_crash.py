@@ -1,0 +1,74 @@
+"""kill -9 in the middle of publishing: what got an OK is there afterwards."""
+
+import asyncio
+import os
+import signal
+import sys
+from types import SimpleNamespace
+
+import orjson
+import pytest
+from relay_peer import note, peer
+from websockets.exceptions import ConnectionClosed
+
+from pylon.relay.server import RelayServer
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from pylon import log
+from pylon.relay.server import RelayServer
+
+async def main():
+    async with RelayServer(Path(sys.argv[1])) as relay:
+        print(relay.url, flush=True)
+        await asyncio.Event().wait()
+
+log.configure("error")
+asyncio.run(main())
+"""
+
+
+async def publish_until_killed(relay, events, accepted):
+    async with peer(relay) as client:
+        for event in events:
+            await client.say("EVENT", event.to_dict())
+        while True:
+            _, id_, ok, _ = orjson.loads(await client.websocket.recv())
+            assert ok
+            accepted.ids.append(id_)
+            if len(accepted.ids) >= accepted.enough:
+                accepted.reached.set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+@pytest.mark.parametrize("enough", [1, 150])
+async def test_no_event_that_got_an_ok_is_lost_when_the_relay_is_killed(tmp_path, enough):
+    path = tmp_path / "relay.db"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        relay = SimpleNamespace(url=(await process.stdout.readline()).decode().strip())
+        accepted = SimpleNamespace(ids=[], enough=enough, reached=asyncio.Event())
+        publishers = [
+            asyncio.create_task(
+                publish_until_killed(relay, [note(content=f"{who} {n}") for n in range(400)], accepted)
+            )
+            for who in range(3)
+        ]
+        async with asyncio.timeout(20):
+            await accepted.reached.wait()
+        os.kill(process.pid, signal.SIGKILL)
+        for outcome in await asyncio.gather(*publishers, return_exceptions=True):
+            assert isinstance(outcome, ConnectionClosed)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    assert len(accepted.ids) < 1_200
+    async with RelayServer(path) as again, peer(again) as client:
+        found = set()
+        for start in range(0, len(accepted.ids), 400):
+            found.update(await client.fetch({"ids": accepted.ids[start : start + 400]}))
+        assert found == set(accepted.ids)
