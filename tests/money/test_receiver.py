@@ -1,0 +1,234 @@
+import asyncio
+
+import pytest
+
+from pylon.money import account_store, audit, invoice_store, ledger, ledger_store, receiver
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.receiver import Credited, ReceiveCode, ReceiveError, Receiver
+from pylon.money.wallet import Lookup, LookupState, WalletError
+from tests.money.craft import NOW, craft, honest
+from tests.money.fakes import FakeLightning, clock, open_database
+
+sats = Msat.from_sats
+ALICE = "aa" * 32
+
+
+class Side:
+    def __init__(self, path, network=Network.PLAY, live=False):
+        self.path = path
+        self.lightning = FakeLightning(clock(), network)
+        self.clock = self.lightning.clock
+        self.wallet, self.payer = self.lightning.wallet(), self.lightning.wallet()
+        self.network, self.live = network, live
+
+    async def start(self):
+        self.database = await open_database(self.path)
+        self.receiver = Receiver(self.database, self.wallet, self.clock, network=self.network, live=self.live)
+        return self
+
+    async def issue(self, customer=ALICE, job="j1", amount=5, **more):
+        issued = await self.receiver.prepare(customer, job, sats(amount), description="work", **more)
+        async with self.database.transaction() as tx:
+            await self.receiver.record(tx, issued)
+        return issued
+
+    async def balance(self, customer=ALICE):
+        return await ledger_store.balance(self.database, ledger.customer(customer))
+
+    async def refused(self, **more):
+        with pytest.raises(ReceiveError) as caught:
+            await self.issue(**more)
+        return caught.value.code
+
+
+@pytest.fixture
+async def side(tmp_path):
+    side = await Side(tmp_path).start()
+    yield side
+    await side.database.close()
+
+
+async def test_a_paid_invoice_is_credited_once_for_its_stored_amount(side):
+    issued = await side.issue()
+    assert await side.receiver.look_up(issued.payment_hash) is None
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    credited = await side.receiver.look_up(issued.payment_hash)
+    assert credited == Credited(ALICE, "j1", issued.payment_hash, sats(5), late=False)
+    assert await side.receiver.look_up(issued.payment_hash) is None
+    assert await side.balance() == 5_000
+    books = await audit.collect(side.database)
+    assert audit.examine(books) == []
+    assert await audit.compare_with_wallet(side.wallet, books) == []
+
+
+async def test_two_lookups_at_once_credit_once(side):
+    issued = await side.issue()
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    found = await asyncio.gather(*(side.receiver.look_up(issued.payment_hash) for _ in range(20)))
+    assert sum(one is not None for one in found) == 1
+    assert await side.balance() == 5_000
+
+
+async def test_a_forged_notification_credits_nothing(side):
+    issued = await side.issue()
+    assert await side.receiver.look_up(issued.payment_hash) is None
+    assert await side.receiver.look_up("00" * 32) is None
+    assert await side.balance() == 0
+
+
+async def test_an_invoice_is_in_the_database_before_it_can_be_published(side):
+    issued = await side.receiver.prepare(ALICE, "j1", sats(5), description="")
+    assert await invoice_store.get(side.database, issued.payment_hash) is None
+    async with side.database.transaction() as tx:
+        await side.receiver.record(tx, issued)
+        await side.receiver.record(tx, issued)
+    assert await invoice_store.get(side.database, issued.payment_hash) == issued
+
+
+async def test_a_job_gets_one_invoice_however_often_it_asks(side):
+    issued = await side.issue()
+    assert await side.issue() == issued
+    assert side.wallet.calls.count("create_invoice") == 1
+
+
+async def test_a_customer_has_one_open_top_up(side):
+    await side.issue()
+    assert await side.refused(job="j2") is ReceiveCode.TOPUP_OPEN
+    assert (await account_store_load(side)).topup_open
+    await side.issue(customer="bb" * 32, job="j3")
+
+
+async def account_store_load(side):
+    async with side.database.transaction() as tx:
+        await account_store.open_account(tx, ALICE, NOW)
+    return await account_store.load(side.database, ALICE)
+
+
+async def test_a_late_payment_becomes_credit(side):
+    issued = await side.issue()
+    side.clock.advance(700)
+    assert await side.receiver.check() == []
+    found = await invoice_store.get(side.database, issued.payment_hash)
+    assert found is not None
+    assert found.state == "expired"
+    # Its place is free again, and so a second one can be asked for; both may be paid.
+    second = await side.issue(job="j2")
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    await side.payer.pay(second.invoice, fee_limit=sats(1))
+    credited = await side.receiver.check(at_start=True)
+    assert [(c.job, c.late) for c in credited] == [("j1", True), ("j2", False)]
+    assert await side.balance() == 10_000
+
+
+async def test_an_invoice_is_not_given_up_while_a_payment_may_be_on_its_way(side):
+    issued = await side.issue()
+    side.clock.advance(600 + receiver.GRACE_S)
+    assert await side.receiver.check() == []
+    assert (await invoice_store.open_of(side.database, ALICE)) == issued
+
+
+async def test_pending_invoices_are_looked_up_at_start(side):
+    issued = await side.issue()
+    await side.database.close()
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    await side.start()
+    assert [c.amount for c in await side.receiver.check(at_start=True)] == [sats(5)]
+
+
+async def test_a_wallet_that_is_down_is_said_so_and_nothing_is_free(side):
+    side.wallet.down = True
+    assert await side.refused() is ReceiveCode.WALLET_DOWN
+    side.wallet.down = False
+    await side.issue()
+    side.wallet.down = True
+    with pytest.raises(WalletError):
+        await side.receiver.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (lambda text: craft(prefix="lnbcrt"), ReceiveCode.WALLET_AMOUNT),
+        (lambda text: craft(prefix="lnbcrt45n"), ReceiveCode.WALLET_AMOUNT),
+        (lambda text: honest(4), ReceiveCode.WALLET_AMOUNT),
+        (lambda text: honest(6), ReceiveCode.WALLET_AMOUNT),
+        (lambda text: honest(5, currency="bc"), ReceiveCode.WALLET_INVOICE),
+        (lambda text: honest(5, created_at=NOW - 9_999), ReceiveCode.WALLET_INVOICE),
+        (lambda text: "lnbcrt1", ReceiveCode.WALLET_INVOICE),
+    ],
+)
+async def test_a_wallet_that_makes_another_invoice_than_asked_is_caught(side, text, code):
+    side.wallet.invoice_text = text
+    assert await side.refused() is code
+    assert await invoice_store.of_job(side.database, "j1") is None
+
+
+async def test_a_wallet_that_gives_a_hash_twice_is_caught(side):
+    side.wallet.invoice_text = lambda text: honest(5)
+    await side.issue()
+    assert await side.refused(customer="bb" * 32, job="j2") is ReceiveCode.HASH_REUSED
+
+
+@pytest.mark.parametrize(
+    ("lookup", "code"),
+    [
+        (Lookup(LookupState.SETTLED, preimage="ab" * 32), ReceiveCode.NOT_PROVEN),
+        (Lookup(LookupState.SETTLED, amount=Msat(4_000)), ReceiveCode.WALLET_AMOUNT),
+        (Lookup(LookupState.SETTLED, amount=Msat(0)), ReceiveCode.WALLET_AMOUNT),
+    ],
+)
+async def test_a_wallet_that_says_settled_without_it_being_so_credits_nothing(side, lookup, code):
+    issued = await side.issue()
+    side.wallet.lookup_as = lambda _: lookup
+    with pytest.raises(ReceiveError) as caught:
+        await side.receiver.look_up(issued.payment_hash)
+    assert caught.value.code is code
+    assert await side.receiver.check() == []
+    assert await side.balance() == 0
+
+
+async def test_more_than_was_asked_is_credited_as_what_was_asked(side):
+    issued = await side.issue()
+    side.wallet.lookup_as = lambda _: Lookup(LookupState.SETTLED, amount=Msat(10_000))
+    credited = await side.receiver.look_up(issued.payment_hash)
+    assert credited is not None
+    assert credited.amount == sats(5)
+
+
+async def test_invoices_to_unknown_keys_are_capped_an_hour(side, monkeypatch):
+    monkeypatch.setattr(receiver, "MAX_STRANGER_INVOICES", 3)
+    for number in range(3):
+        await side.issue(customer=f"c{number}", job=f"j{number}")
+    assert await side.refused(customer="c3", job="j3") is ReceiveCode.TOO_MANY
+    known = await invoice_store.of_job(side.database, "j0")
+    assert known is not None
+    await side.payer.pay(known.invoice, fee_limit=sats(1))
+    await side.receiver.check()
+    await side.issue(customer="c0", job="j4")
+    await side.issue(customer="c3", job="j3")
+    side.clock.advance(3_601)
+    await side.issue(customer="c5", job="j5")
+
+
+async def test_mainnet_invoices_are_made_only_after_go_live(tmp_path):
+    side = await Side(tmp_path, Network.MAINNET).start()
+    assert await side.refused() is ReceiveCode.NOT_LIVE
+    assert side.wallet.calls == []
+    side.receiver = Receiver(side.database, side.wallet, side.clock, network=Network.MAINNET, live=True)
+    assert (await side.issue()).invoice.startswith("lnbc50n")
+    await side.database.close()
+
+
+async def test_a_job_step_and_its_credit_are_one_transaction(side):
+    issued = await side.issue()
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    lookup = await side.wallet.lookup(issued.payment_hash)
+    with pytest.raises(RuntimeError):
+        async with side.database.transaction() as tx:
+            assert await side.receiver.apply(tx, issued.payment_hash, lookup) is not None
+            raise RuntimeError
+    assert await side.balance() == 0
+    async with side.database.transaction() as tx:
+        assert await side.receiver.apply(tx, issued.payment_hash, lookup) is not None
+    assert await side.balance() == 5_000

@@ -1,0 +1,405 @@
+"""Every condition before paying, each with its own code; and a crash at every step."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from pylon.errors import MoneyError
+from pylon.money import audit, ledger, ledger_store, mirror_store, payment_store
+from pylon.money.invoice import InvoiceCode, decode
+from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.payment import GRACE_S, Ask, Order, PaymentRefusedError, PaymentState, Refusal, resolve
+from pylon.money.receipt import AccountReceipt
+from pylon.money.sender import Sender, SendPolicy
+from pylon.money.wallet import Lookup, LookupState, WalletCode
+from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
+from tests.money.fakes import FakeLightning, FakeWallet, clock, open_database
+
+sats = Msat.from_sats
+PROVIDER, CUSTOMER, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
+ORDER = Order("j1", PROVIDER, CUSTOMER, quote=sats(5), bid=sats(6), run="r1", topup=sats(15))
+POLICY = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
+
+
+class Side:
+    """A customer's node: database, wallet and sender, which can die and come back."""
+
+    def __init__(self, path, lightning, policy=POLICY):
+        self.path, self.lightning, self.policy = path, lightning, policy
+        self.clock = lightning.clock
+        self.wallet = lightning.wallet()
+        self.payee = lightning.wallet()
+
+    async def start(self):
+        self.database = await open_database(self.path)
+        self.sender = Sender(self.database, self.wallet, self.policy, self.clock)
+        return self
+
+    async def restart(self):
+        await self.database.close()
+        await self.start()
+
+    async def ask(self, amount=15, wallet: FakeWallet | None = None, **changes) -> Ask:
+        text = await (wallet or self.payee).create_invoice(sats(amount), description="", expiry_s=600)
+        return replace(Ask(PROVIDER, "j1", CUSTOMER, sats(amount), text, True), **changes)
+
+    async def refused(self, ask: Ask, order: Order = ORDER):
+        """The code; and nothing changed in the database or the wallet."""
+        before = await self.rows(), list(self.lightning.moved)
+        with pytest.raises(PaymentRefusedError) as caught:
+            await self.sender.pay(ask, order)
+        assert (await self.rows(), self.lightning.moved) == before
+        return caught.value.code
+
+    async def rows(self):
+        return [tuple(row) for row in await self.database.fetch_all("SELECT * FROM money_payment")]
+
+
+def hash_of(ask: Ask) -> str:
+    return decode(ask.invoice or "").payment_hash
+
+
+@pytest.fixture
+async def side(tmp_path):
+    side = await Side(tmp_path, FakeLightning(clock())).start()
+    yield side
+    await side.sender.close()
+    await side.database.close()
+
+
+# --- paid -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_agreed_invoice_is_paid_once_and_booked(side):
+    side.wallet.fee = 1_000
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert (payment.state, payment.fee) == (PaymentState.SETTLED, sats(1))
+    assert await ledger_store.balance(side.database, ledger.provider(PROVIDER)) == 15_000
+    assert await ledger_store.balance(side.database, ledger.WALLET) == -16_000
+    assert side.lightning.moved == [payment.payment_hash]
+    books = await audit.collect(side.database)
+    assert audit.examine(books) == []
+    assert await audit.compare_with_wallet(side.wallet, books) == []
+
+
+async def test_the_row_says_sending_before_the_wallet_is_asked(side):
+    states = []
+    original = side.wallet.pay
+
+    async def pay(invoice, *, fee_limit):
+        states.extend(await payment_store.in_state(side.database, PaymentState.SENDING))
+        return await original(invoice, fee_limit=fee_limit)
+
+    side.wallet.pay = pay
+    await side.sender.pay(await side.ask(), ORDER)
+    assert len(states) == 1
+
+
+# --- the adversary --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"verified": False}, Refusal.UNVERIFIED),
+        ({"author": OTHER}, Refusal.WRONG_AUTHOR),
+        ({"job": "j2"}, Refusal.WRONG_JOB),
+        ({"customer": OTHER}, Refusal.WRONG_CUSTOMER),
+        ({"invoice": None}, Refusal.NO_INVOICE),
+        ({"invoice": ""}, Refusal.NO_INVOICE),
+        ({"invoice": "lnbcrt1garbage"}, InvoiceCode.MALFORMED),
+        ({"amount": None}, Refusal.AMOUNT_DIFFERS),
+        ({"amount": sats(14)}, Refusal.AMOUNT_DIFFERS),
+        ({"invoice": craft(prefix="lnbcrt")}, InvoiceCode.NO_AMOUNT),
+        ({"invoice": honest(15, currency="bc")}, InvoiceCode.NETWORK),
+        ({"invoice": honest(15, currency="tb")}, InvoiceCode.NETWORK),
+        ({"invoice": honest(15, created_at=NOW - 601)}, InvoiceCode.EXPIRED),
+        ({"invoice": honest(15, created_at=NOW - 580)}, InvoiceCode.EXPIRES_SOON),
+        ({"invoice": craft(but(d=groups(b"a"), h=groups(b"\x01" * 32)))}, InvoiceCode.MISSING_FIELD),
+    ],
+)
+async def test_a_wrong_ask_is_refused_with_its_own_code(side, changes, code):
+    assert await side.refused(replace(await side.ask(), **changes)) is code
+    assert side.lightning.moved == []
+    assert "pay" not in side.wallet.calls
+
+
+async def test_an_invoice_above_what_was_agreed_is_refused(side):
+    assert await side.refused(await side.ask(16)) is Refusal.ABOVE_TOPUP
+    plain = replace(ORDER, topup=None)
+    assert await side.refused(await side.ask(6), plain) is Refusal.ABOVE_QUOTE
+    assert await side.refused(await side.ask(7), replace(plain, quote=sats(9))) is Refusal.ABOVE_BID
+    big = replace(ORDER, topup=sats(10**6))
+    assert await side.refused(await side.ask(1_001), big) is Limit.PAYMENT
+
+
+async def test_a_quote_of_less_than_a_sat_may_be_paid_with_one(side):
+    plain = replace(ORDER, topup=None, quote=Msat(4_001), bid=Msat(4_500))
+    assert (await side.sender.pay(await side.ask(5), plain)).state is PaymentState.SETTLED
+
+
+async def test_an_invoice_that_was_paid_is_not_paid_again(side):
+    ask = await side.ask()
+    await side.sender.pay(ask, ORDER)
+    assert await side.refused(ask) is Refusal.HASH_SEEN
+    assert await side.refused(replace(ask, job="j2"), replace(ORDER, job="j2")) is Refusal.HASH_SEEN
+    assert len(side.lightning.moved) == 1
+
+
+async def test_a_job_is_paid_once_whatever_invoices_come(side):
+    await side.sender.pay(await side.ask(), ORDER)
+    assert await side.refused(await side.ask()) is Refusal.JOB_PAID
+
+
+async def test_a_failed_hash_is_not_tried_again_and_another_invoice_may_be(side):
+    side.wallet.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    ask = await side.ask()
+    assert (await side.sender.pay(ask, ORDER)).reason == "insufficient_balance"
+    assert await side.refused(ask) is Refusal.HASH_SEEN
+    assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
+
+
+async def test_a_swapped_payee_is_refused_unless_policy_follows_it(side):
+    await side.sender.pay(await side.ask(), ORDER)
+    second = replace(ORDER, job="j2")
+    swapped = await side.ask(wallet=side.lightning.wallet(OTHER_KEY), job="j2")
+    assert await side.refused(swapped, second) is Refusal.PAYEE_CHANGED
+    side.sender = Sender(side.database, side.wallet, replace(POLICY, follow_payee=True), side.clock)
+    assert (await side.sender.pay(swapped, second)).state is PaymentState.SETTLED
+    back = await side.ask(job="j3")
+    side.sender = Sender(side.database, side.wallet, POLICY, side.clock)
+    assert await side.refused(back, replace(ORDER, job="j3")) is Refusal.PAYEE_CHANGED
+
+
+async def test_our_own_invoice_is_never_paid(side):
+    ask = await side.ask()
+    async with side.database.transaction() as tx:
+        await tx.execute("INSERT INTO money_invoice VALUES (?, 'x', 'c', 1, '', 0, 0, 'pending', 0)", (hash_of(ask),))
+    assert await side.refused(ask) is Refusal.OWN_INVOICE
+
+
+async def test_the_stop_file_halts_all_spending(side):
+    side.sender = Sender(side.database, side.wallet, replace(POLICY, stopped=lambda: True), side.clock)
+    assert await side.refused(await side.ask()) is Refusal.STOPPED
+
+
+async def test_a_provider_whose_receipts_were_wrong_is_not_paid(side):
+    async def see(seq, charged):
+        async with side.database.transaction() as tx:
+            receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(charged), Msat(0))
+            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), now=NOW)
+
+    await see(1, 1_000)
+    await see(3, 3_000)
+    assert await side.refused(await side.ask()) is Refusal.RECEIPTS_PENDING
+    await see(2, 2_500)
+    assert await side.refused(await side.ask()) is Refusal.RELATION_ENDED
+
+
+async def test_a_fee_above_the_limit_is_booked_and_ends_payments_to_that_provider_for_a_day(side):
+    side.wallet.fee = int(PLAY_CAPS.fee) + 1
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert payment.state is PaymentState.SETTLED
+    assert await ledger_store.balance(side.database, ledger.FEES) == side.wallet.fee
+    assert await side.refused(await side.ask(job="j2"), replace(ORDER, job="j2")) is Refusal.FEES
+    side.clock.advance(86_401)
+    assert (await side.sender.pay(await side.ask(job="j2"), replace(ORDER, job="j2"))).state is PaymentState.SETTLED
+
+
+async def test_32_asks_at_once_for_one_account_make_one_payment(side):
+    asks = [await side.ask(job=f"j{n}") for n in range(32)]
+    results = await asyncio.gather(
+        *(side.sender.pay(ask, replace(ORDER, job=ask.job)) for ask in asks), return_exceptions=True
+    )
+    codes = [r.code for r in results if isinstance(r, PaymentRefusedError)]
+    assert codes == [Refusal.TOPUP_IN_FLIGHT] * 31
+    assert len(side.lightning.moved) == 1
+
+
+async def test_caps_hold_under_fifty_payments_at_once(side):
+    caps = replace(PLAY_CAPS, run=sats(250), in_flight=50)
+    side.sender = Sender(side.database, side.wallet, replace(POLICY, caps=caps), side.clock)
+    orders = [replace(ORDER, job=f"j{n}", provider=f"{n:064x}") for n in range(50)]
+    asks = [await side.ask(job=order.job, author=order.provider) for order in orders]
+    results = await asyncio.gather(
+        *(side.sender.pay(ask, order) for ask, order in zip(asks, orders, strict=True)), return_exceptions=True
+    )
+    refusals = [r.code for r in results if isinstance(r, PaymentRefusedError)]
+    assert set(refusals) == {Limit.RUN}
+    # 15 sat and 10 sat reserved for the fee, each, while they are under way.
+    assert 10 <= len(side.lightning.moved) == 50 - len(refusals) <= 16
+    assert audit.examine(await audit.collect(side.database)) == []
+
+
+# --- mainnet --------------------------------------------------------------------------------------------------------
+
+
+async def test_mainnet_invoices_are_paid_only_after_go_live(tmp_path):
+    lightning = FakeLightning(clock(), Network.MAINNET)
+    policy = SendPolicy(Network.MAINNET, FIRST_LIVE_CAPS, stopped=lambda: False)
+    side = await Side(tmp_path, lightning, policy).start()
+    ask = await side.ask()
+    assert decode(ask.invoice or "").currency == "bc"
+    assert await side.refused(ask) is Refusal.NOT_LIVE
+    for network in Network:
+        if not network.is_live:
+            side.sender = Sender(side.database, side.wallet, replace(POLICY, network=network, live=True), side.clock)
+            assert await side.refused(ask) is InvoiceCode.NETWORK
+    side.sender = Sender(side.database, side.wallet, replace(policy, live=True), side.clock)
+    assert (await side.sender.pay(ask, ORDER)).state is PaymentState.SETTLED
+    await side.database.close()
+
+
+# --- not knowing ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_lost_answer_is_settled_by_a_lookup(side):
+    side.wallet.next_pay = ["lost"]
+    assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
+    assert side.wallet.calls.count("pay") == 1
+
+
+async def test_an_unknown_payment_blocks_its_job_and_its_account_until_it_is_known(side):
+    side.wallet.next_pay = ["stuck"]
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert payment.state is PaymentState.UNKNOWN
+    assert await side.refused(await side.ask()) is Refusal.JOB_IN_FLIGHT
+    assert await side.refused(await side.ask(job="j2"), replace(ORDER, job="j2")) is Refusal.TOPUP_IN_FLIGHT
+    assert await side.sender.check() == []
+    side.wallet.stuck.clear()
+    assert [p.state for p in await side.sender.check()] == [PaymentState.SETTLED]
+    assert await side.sender.check() == []
+    assert len(side.lightning.moved) == 1
+
+
+@pytest.mark.parametrize("way", ["unsent", "internal"])
+async def test_a_request_that_never_arrived_fails_only_when_its_invoice_cannot_be_paid_any_more(side, way):
+    side.wallet.next_pay = [way]
+    side.wallet.lookup_as = lambda lookup: Lookup(LookupState.NOT_FOUND)
+    assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.UNKNOWN
+    side.clock.advance(600 + GRACE_S - 1)
+    assert await side.sender.check() == []
+    side.clock.advance(2)
+    assert [(p.state, p.reason) for p in await side.sender.check()] == [(PaymentState.FAILED, "never_arrived")]
+
+
+async def test_a_failure_that_the_wallet_reports_is_looked_up_before_it_is_believed(side):
+    side.wallet.next_pay = ["failed", "failed"]
+    ask = await side.ask()
+    side.wallet.move(hash_of(ask))  # the payment went through after all
+    assert (await side.sender.pay(ask, ORDER)).state is PaymentState.SETTLED
+    second = await side.ask(job="j2")
+    payment = await side.sender.pay(second, replace(ORDER, job="j2"))
+    assert (payment.state, payment.reason) == (PaymentState.FAILED, "payment_failed")
+
+
+async def test_a_wallet_that_says_paid_and_is_not_is_not_believed(side):
+    side.wallet.next_pay = ["lie"]
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert (payment.state, payment.reason) == (PaymentState.UNKNOWN, "preimage_wrong")
+    side.wallet.lookup_as = lambda lookup: Lookup(LookupState.SETTLED, preimage="ab" * 32)
+    assert await side.sender.check() == []
+    side.wallet.lookup_as = lambda lookup: Lookup(LookupState.SETTLED)
+    assert await side.sender.check() == []
+    assert await ledger_store.balance(side.database, ledger.provider(PROVIDER)) == 0
+
+
+async def test_a_wallet_that_is_down_fails_the_payment_and_nothing_is_reserved_any_more(side):
+    side.wallet.down = True
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert (payment.state, payment.reason) == (PaymentState.FAILED, "wallet_unreachable")
+
+
+async def test_a_cancelled_caller_does_not_lose_the_answer(side):
+    gate = asyncio.Event()
+    original = side.wallet.pay
+
+    async def slow(invoice, *, fee_limit):
+        await gate.wait()
+        return await original(invoice, fee_limit=fee_limit)
+
+    side.wallet.pay = slow
+    task = asyncio.create_task(side.sender.pay(await side.ask(), ORDER))
+    while not await payment_store.in_state(side.database, PaymentState.SENDING):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await side.sender.close()
+    assert len(await payment_store.in_state(side.database, PaymentState.SETTLED)) == 1
+
+
+# --- dying ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_process_that_dies_after_reserving_has_paid_nothing(side):
+    async def die(payment):
+        raise SystemError("killed")
+
+    side.sender._send = die
+    with pytest.raises(SystemError):
+        await side.sender.pay(await side.ask(), ORDER)
+    await side.restart()
+    await side.sender.recover()
+    [payment] = await payment_store.in_state(side.database, PaymentState.FAILED)
+    assert payment.reason == "never_sent"
+    assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_a_process_that_dies_while_sending_looks_up_and_never_pays_again(side, paid):
+    ask = await side.ask()
+
+    async def die(invoice, *, fee_limit):
+        if paid:
+            side.wallet.move(hash_of(ask))
+        raise SystemError("killed")
+
+    side.wallet.pay = die
+    with pytest.raises(SystemError):
+        await side.sender.pay(ask, ORDER)
+    del side.wallet.pay
+    await side.restart()
+    side.wallet.lookup_as = lambda lookup: (
+        lookup if lookup.state is LookupState.SETTLED else Lookup(LookupState.NOT_FOUND)
+    )
+    ended = await side.sender.recover()
+    assert [p.state for p in ended] == ([PaymentState.SETTLED] if paid else [])
+    assert await side.refused(await side.ask()) is (Refusal.JOB_PAID if paid else Refusal.JOB_IN_FLIGHT)
+    side.clock.advance(2_000)
+    ended = await side.sender.check()
+    assert [p.state for p in ended] == ([] if paid else [PaymentState.FAILED])
+    assert len(side.lightning.moved) == paid
+    assert "pay" not in side.wallet.calls
+    assert audit.examine(await audit.collect(side.database)) == []
+
+
+async def test_what_has_ended_cannot_change_in_the_database(side):
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    async with side.database.transaction() as tx:
+        await payment_store.fail(tx, payment.payment_hash, "no", NOW)
+        assert not await payment_store.settle(tx, payment.payment_hash, "00", sats(0), NOW)
+    assert (await payment_store.get(side.database, payment.payment_hash)) == payment
+    with pytest.raises(MoneyError):
+        await payment_store.get(side.database, "00")
+
+
+@pytest.mark.parametrize(
+    ("lookup", "late", "refused", "state"),
+    [
+        (Lookup(LookupState.FAILED), False, False, PaymentState.FAILED),
+        (Lookup(LookupState.PENDING), True, True, PaymentState.UNKNOWN),
+        (Lookup(LookupState.NOT_FOUND), False, True, PaymentState.FAILED),
+        (Lookup(LookupState.NOT_FOUND), False, False, PaymentState.UNKNOWN),
+        (Lookup(LookupState.EXPIRED), False, False, PaymentState.UNKNOWN),
+        (Lookup(LookupState.EXPIRED), True, False, PaymentState.FAILED),
+        (Lookup(LookupState.SETTLED, preimage="zz"), True, True, PaymentState.UNKNOWN),
+    ],
+)
+def test_what_a_lookup_makes_of_a_payment(lookup, late, refused, state):
+    now = NOW + (GRACE_S + 1 if late else 0)
+    assert resolve(lookup, "00" * 32, expires_at=NOW, now=now, refused=refused).state is state
