@@ -3,6 +3,8 @@
 NIP-19 and NIP-49 use this checksum, not the later bech32m. No message here repeats its input: it may be a secret.
 """
 
+from collections.abc import Iterable
+
 from pylon.errors import MalformedError, TooLargeError
 
 # NIP-19 asks for a bound and names this one.
@@ -16,13 +18,12 @@ _CHECKSUM = 6
 
 def encode(prefix: str, data: bytes) -> str:
     """The lower-case text. `prefix` is lower-case ASCII. Raises `TooLargeError` past 5,000 characters."""
-    bits = len(data) * 8
-    # Zero bits fill up the last group of five.
-    groups = -(-bits // 5)
-    if len(prefix) + 1 + groups + _CHECKSUM > MAX_LENGTH:
+    values, rest, bits = _regroup(data, 8, 5)
+    if bits:
+        # Zeros fill up the last group of five.
+        values.append(rest << (5 - bits))
+    if len(prefix) + 1 + len(values) + _CHECKSUM > MAX_LENGTH:
         raise TooLargeError(f"bech32 text is at most {MAX_LENGTH} characters")
-    number = int.from_bytes(data) << (groups * 5 - bits)
-    values = [(number >> 5 * (groups - 1 - i)) & 31 for i in range(groups)]
     polymod = _polymod(_expand(prefix) + values + [0] * _CHECKSUM) ^ 1
     values += [(polymod >> 5 * (_CHECKSUM - 1 - i)) & 31 for i in range(_CHECKSUM)]
     return prefix + "1" + "".join(_CHARSET[value] for value in values)
@@ -48,17 +49,24 @@ def decode(text: str) -> tuple[str, bytes]:
         raise MalformedError("bech32 text holds a character that bech32 does not use") from None
     if len(values) < _CHECKSUM or _polymod(_expand(prefix) + values) != 1:
         raise MalformedError("the checksum does not hold: this text was mistyped or cut")
-    return prefix, _to_bytes(values[:-_CHECKSUM])
-
-
-def _to_bytes(values: list[int]) -> bytes:
-    number = 0
-    for value in values:
-        number = number << 5 | value
-    length, padding = divmod(len(values) * 5, 8)
-    if padding >= 5 or number & ((1 << padding) - 1):
+    octets, rest, bits = _regroup(values[:-_CHECKSUM], 5, 8)
+    if bits >= 5 or rest:
         raise MalformedError("bech32 text ends in padding that is not zero")
-    return (number >> padding).to_bytes(length)
+    return prefix, bytes(octets)
+
+
+def _regroup(values: Iterable[int], size: int, new_size: int) -> tuple[list[int], int, int]:
+    """The same bits in groups of another size; the bits that fill no group, and how many they are."""
+    groups: list[int] = []
+    rest = bits = 0
+    for value in values:
+        rest = rest << size | value
+        bits += size
+        while bits >= new_size:
+            bits -= new_size
+            groups.append(rest >> bits)
+            rest &= (1 << bits) - 1
+    return groups, rest, bits
 
 
 def _expand(prefix: str) -> list[int]:

@@ -133,8 +133,6 @@ def _unpad(padded: bytes) -> bytes:
     length = int.from_bytes(padded[:2])
     prefix = 2
     if length == 0:
-        if len(padded) < 6:
-            raise DecryptionError("this payload's padding is wrong")
         length = int.from_bytes(padded[2:6])
         prefix = 6
         if length <= _SHORT_MAX:
