@@ -49,8 +49,8 @@ def decode(text: str) -> tuple[str, bytes]:
         raise MalformedError("bech32 text holds a character that bech32 does not use") from None
     if len(values) < _CHECKSUM or _polymod(_expand(prefix) + values) != 1:
         raise MalformedError("the checksum does not hold: this text was mistyped or cut")
-    octets, rest, bits = _regroup(values[:-_CHECKSUM], 5, 8)
-    if bits >= 5 or rest:
+    octets, padding, bits = _regroup(values[:-_CHECKSUM], 5, 8)
+    if bits >= 5 or padding:
         raise MalformedError("bech32 text ends in padding that is not zero")
     return prefix, bytes(octets)
 
