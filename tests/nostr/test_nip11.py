@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, RelayError
+from pylon.nostr.event import MAX_TAGS
 from pylon.nostr.nip11 import (
     MAX_DOCUMENT_BYTES,
     RelayInformation,
     fetch_relay_information,
     parse_relay_information,
 )
+from pylon.relay.limits import RelayLimits
+from pylon.relay.server import RelayServer
 
 NUMBERS = (
     "max_message_length",
@@ -223,3 +226,19 @@ async def test_wss_speaks_tls() -> None:
 async def test_nothing_but_a_relays_address_is_asked(url: str) -> None:
     with pytest.raises(MalformedError):
         await fetch_relay_information(url)
+
+
+async def test_a_real_relay_says_its_limits() -> None:
+    limits = RelayLimits()
+    async with RelayServer(require_auth=True) as server:
+        assert await fetch_relay_information(server.url) == RelayInformation(
+            max_message_length=limits.message_bytes,
+            max_subscriptions=limits.subscriptions,
+            max_limit=limits.results,
+            max_event_tags=MAX_TAGS,
+            max_content_length=limits.event_bytes,
+            created_at_upper_limit=limits.ahead_s,
+            auth_required=True,
+            payment_required=False,
+            restricted_writes=False,
+        )
