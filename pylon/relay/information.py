@@ -35,6 +35,7 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "max_queue_bytes": limits.queue_bytes,
         "max_queue_messages": limits.queue_frames,
         "max_events_in_flight": limits.in_flight,
+        "max_waiting_bytes": limits.waiting_bytes,
         "max_events_per_minute": limits.writes_per_minute,
     }
     return {

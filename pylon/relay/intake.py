@@ -40,9 +40,12 @@ class _Waiting:
 class Intake:
     """Takes events that access rules let pass; `deliver(event, raw, seq)` is called once for each new one."""
 
-    def __init__(self, store: EventStore, deliver: Deliver) -> None:
+    def __init__(self, store: EventStore, deliver: Deliver, *, max_bytes: int) -> None:
         self._store = store
         self._deliver = deliver
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._committed = asyncio.Event()
         self._waiting: list[_Waiting] = []
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
@@ -50,6 +53,12 @@ class Intake:
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.delivered_seq = 0
         """All events up to this number have been delivered."""
+
+    async def room(self) -> None:
+        """Waits until less than `max_bytes` wait to be committed."""
+        while self._bytes >= self._max_bytes:
+            self._committed.clear()
+            await self._committed.wait()
 
     def submit(self, event: Event, raw: bytes, answer: Answer) -> None:
         """Takes an event; `answer(accepted, message)` is called once, now or after the commit."""
@@ -69,6 +78,7 @@ class Intake:
             self._deliver(event, raw, 0)
             return
         self._waiting.append(_Waiting(Publication(event, raw), answer))
+        self._bytes += len(raw)
         self._idle.clear()
         self._filled.set()
 
@@ -79,6 +89,8 @@ class Intake:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 await self._commit(batch)
+                self._bytes -= sum(len(waiting.publication.raw) for waiting in batch)
+                self._committed.set()
             self._filled.clear()
             self._idle.set()
 

@@ -34,6 +34,8 @@ class RelayLimits:
     """How many messages may wait for one slow reader, likewise."""
     in_flight: int = 256
     """Publications of one connection that wait for their OK; after that the relay stops reading from it."""
+    waiting_bytes: int = 64 * 1024 * 1024
+    """Publications of all connections that wait to be stored; after that the relay reads no more of them."""
     ahead_s: int = 900
     """How far `created_at` may lie in the future, seconds."""
     writes_per_minute: int | None = None

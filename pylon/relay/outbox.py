@@ -9,8 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-# Half: live events still find room while a long answer is being sent.
-_ROOM = 0.5
+# Live events find room while a long answer is sent, and a peer that asks for much and reads nothing costs little.
+_STORED_BYTES = 1024 * 1024
 
 
 class Outbox:
@@ -23,8 +23,7 @@ class Outbox:
         self._frames: deque[tuple[bytes, ...]] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
-        self._roomy = asyncio.Event()
-        self._roomy.set()
+        self._sent = asyncio.Event()
 
     def offer(self, *parts: bytes) -> bool:
         """Queues a message given in parts, which are joined when it is sent; False when there is no room."""
@@ -34,13 +33,20 @@ class Outbox:
         self._frames.append(parts)
         self._bytes += size
         self._filled.set()
-        if self._bytes > self._max_bytes * _ROOM or len(self._frames) > self._max_frames * _ROOM:
-            self._roomy.clear()
         return True
 
-    async def room(self) -> None:
+    async def room_for_answers(self) -> None:
         """Waits until the queue is less than half full."""
-        await self._roomy.wait()
+        await self._below(self._max_bytes // 2)
+
+    async def room_for_stored(self) -> None:
+        """Waits until next to nothing waits: stored events lie well where they are until they can be sent."""
+        await self._below(min(_STORED_BYTES, self._max_bytes // 2))
+
+    async def _below(self, size: int) -> None:
+        while self._bytes > size or len(self._frames) > self._max_frames // 2:
+            self._sent.clear()
+            await self._sent.wait()
 
     async def run(self) -> None:
         """Sends for ever; raises what `send` raises."""
@@ -49,7 +55,6 @@ class Outbox:
             while self._frames:
                 parts = self._frames.popleft()
                 self._bytes -= sum(map(len, parts))
-                if self._bytes <= self._max_bytes * _ROOM and len(self._frames) <= self._max_frames * _ROOM:
-                    self._roomy.set()
+                self._sent.set()
                 await self._send(parts[0] if len(parts) == 1 else b"".join(parts))
             self._filled.clear()

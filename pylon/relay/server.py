@@ -29,6 +29,7 @@ from pylon.relay.subscriptions import SubscriptionIndex
 PURGE_S = 60.0
 _PING_S = 30.0
 _PONG_S = 60.0
+_GOODBYE_S = 3.0
 _READ_AHEAD = 16
 _BACKLOG = 1_024
 
@@ -89,7 +90,7 @@ class RelayServer:
             self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
             path = Path(self._scratch.name) / "relay.db"
         store = await EventStore.open(path)
-        intake = Intake(store, self._deliver)
+        intake = Intake(store, self._deliver, max_bytes=self._limits.waiting_bytes)
         self._shared = Shared(
             store=store,
             intake=intake,
@@ -132,7 +133,13 @@ class RelayServer:
         """Stores what was submitted, says goodbye to every connection (close code 1001), closes the file."""
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
+            try:
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._server.wait_closed()
+            except TimeoutError:
+                for session in self._sessions:
+                    session.abort()
+                await self._server.wait_closed()
             self._server = None
         if self._shared is not None:
             await self._shared.intake.drain()

@@ -109,6 +109,10 @@ class Session:
                     _log.error("a relay session failed", error=repr(ended))
             await self._hang_up()
 
+    def abort(self) -> None:
+        """Cuts the connection without a word: for a peer that takes no words."""
+        self._websocket.transport.abort()
+
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
         """Sends a live event to one of this connection's subscriptions, if its reader may see it."""
         subscription = self._subscriptions[name]
@@ -128,7 +132,7 @@ class Session:
                 await self._websocket.close(TEXT_ONLY, "Nostr messages are text")
                 return
             # A peer that does not read its answers is not read from.
-            await self._outbox.room()
+            await self._outbox.room_for_answers()
             try:
                 message = parse_client_message(frame)
             except MalformedError as error:
@@ -168,6 +172,7 @@ class Session:
             self._tell(Ok(event.id, False, reason))
             return
         await self._in_flight.acquire()
+        await shared.intake.room()
 
         def answer(accepted: bool, text: str) -> None:
             self._in_flight.release()
@@ -208,7 +213,7 @@ class Session:
         # In pages, so that a long answer to a slow reader is not held in memory.
         for start in range(0, len(numbers), _PAGE):
             for raw in await shared.store.load(numbers[start : start + _PAGE]):
-                await self._outbox.room()
+                await self._outbox.room_for_stored()
                 self._push(subscription, raw)
         if end is not None:
             self._tell(end)
@@ -300,4 +305,4 @@ class Session:
             pass
         except TimeoutError:
             # A peer that reads nothing at all would keep its buffers for as long as it likes.
-            self._websocket.transport.abort()
+            self.abort()

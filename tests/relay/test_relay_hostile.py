@@ -1,12 +1,15 @@
 """Peers that break every rule: the relay stays, and says why."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import orjson
 import pytest
 from relay_peer import ALICE, note, peer
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from pylon.relay import server
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.relay.session import LAGGING
@@ -14,8 +17,8 @@ from pylon.relay.session import LAGGING
 
 @pytest.fixture
 async def relay():
-    async with RelayServer() as server:
-        yield server
+    async with RelayServer() as running:
+        yield running
 
 
 GARBAGE = [
@@ -165,15 +168,29 @@ async def test_a_reader_that_lags_is_told_so_and_finds_everything_when_it_is_bac
             assert set(await back.fetch({"#p": [ALICE.public]})) == {event.id for event in events}
 
 
-async def test_a_reader_that_reads_nothing_does_not_slow_others_or_the_stop():
-    async with RelayServer(limits=RelayLimits(queue_bytes=200_000)) as relay:
-        async with peer(relay, max_queue=1) as dead, peer(relay) as writer, peer(relay) as live:
-            for client in (dead, live):
-                await client.request("s", {"kinds": [1]})
-            for n in range(300):
-                await writer.publish(note(content=str(n) + "x" * 30_000))
+async def test_a_reader_that_reads_nothing_slows_neither_others_nor_the_stop(monkeypatch):
+    monkeypatch.setattr(server, "_GOODBYE_S", 0.2)
+    async with peer_that_reads_nothing() as relay:
+        async with peer(relay) as writer, peer(relay) as live:
+            await live.request("s", {"kinds": [1]})
+            for n in range(250):
+                await writer.publish(note(content=str(n) + "x" * 60_000))
                 assert (await live.hear())[0] == "EVENT"
-            dead.websocket.transport.abort()
+        async with asyncio.timeout(5):
+            await relay.stop()
+
+
+@asynccontextmanager
+async def peer_that_reads_nothing():
+    relay = RelayServer(limits=RelayLimits(queue_bytes=200_000))
+    await relay.start()
+    async with connect(relay.url, compression=None) as websocket:
+        await websocket.send('["REQ","s",{"kinds":[1]}]')
+        while not (await websocket.recv()).startswith('["EOSE"'):
+            pass
+        websocket.transport.pause_reading()
+        yield relay
+        websocket.transport.abort()
 
 
 async def test_a_long_stored_answer_waits_for_a_slow_reader_instead_of_closing_it():
