@@ -11,6 +11,9 @@ from pynostr.event import Event as PynostrEvent
 from pynostr.key import PrivateKey
 from relay_peer import BOB, note, peer
 
+from pylon.nostr.connection import RelayConnection
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
 from pylon.relay.server import RelayServer
 
 WAIT = timedelta(seconds=10)
@@ -108,3 +111,25 @@ async def test_events_of_pynostr_are_taken():
         await client.say("EVENT", event.to_dict())
         assert await client.hear() == ["OK", event.id, True, ""]
         assert await client.fetch({"authors": [key.public_key.hex()]}) == [event.id]
+
+
+async def test_our_own_connection_is_shown_its_encrypted_jobs_live_and_stored():
+    jobs = [note(kind=5940, content=str(n), tags=[("p", BOB.public), ("encrypted",)]) for n in range(2)]
+    async with RelayServer() as relay, peer(relay) as writer:
+        await writer.publish(jobs[0])
+        connection = RelayConnection(relay.url, secret=BOB)
+        connection.start()
+        assert await connection.wait_open(10)
+        wanted = Filter(kinds=frozenset({5940}), tags={"p": frozenset({BOB.public})})
+        _, queue = connection.subscribe(lambda: (wanted,))
+        seen = set()
+        async with asyncio.timeout(10):
+            for number, job in enumerate(jobs):
+                if number:
+                    await writer.publish(job)
+                while len(seen) <= number:
+                    item = await queue.get()
+                    if isinstance(item, Event):
+                        seen.add(item.id)
+        assert seen == {job.id for job in jobs}
+        await connection.close()
