@@ -19,5 +19,11 @@ _KEPT = (
 _SET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def child_environment(parent: Mapping[str, str]) -> dict[str, str]:
-    return {name: parent[name] for name in _KEPT if name in parent} | _SET
+def child_environment(parent: Mapping[str, str], system: str) -> dict[str, str]:
+    """`system` is what `platform.system()` says."""
+    environment = {name: parent[name] for name in _KEPT if name in parent} | _SET
+    if system == "Linux":
+        # There MLX calls a C++ compiler, where one is installed, for every new fused kernel: seconds of standstill
+        # each, and no faster afterwards. On Metal fusing needs no compiler and pays.
+        environment["MLX_DISABLE_COMPILE"] = "1"
+    return environment

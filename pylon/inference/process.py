@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import platform
 import signal
 import sys
 from collections import deque
@@ -33,7 +34,7 @@ class ChildProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=child_environment(os.environ),
+            env=child_environment(os.environ, platform.system()),
             start_new_session=True,  # a terminal's Ctrl-C is for the node, which then closes the child
         )
         return cls(process)

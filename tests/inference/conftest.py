@@ -1,3 +1,6 @@
+import os
+import platform
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -7,17 +10,19 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.inference.blas import prefer_openblas
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
+from pylon.inference.environment import child_environment
 from pylon.inference.service import ChildLimits, InferenceService
 from pylon.inference.weights import PACKAGED
 
-# As in the child; before any test imports mlx.
+# As in the child, before any test imports mlx.
 prefer_openblas()
+os.environ |= child_environment({}, platform.system())
 
 Ask = Callable[..., GenerationRequest]
 Serve = Callable[..., Awaitable[InferenceService]]
 
 MISBEHAVING = (sys.executable, str(Path(__file__).parent / "misbehaving.py"))
-QUICK = ChildLimits(stall_s=1.5, loading_s=60, backoff_s=0.01, close_s=2)
+QUICK = ChildLimits(stall_s=2, loading_s=60, backoff_s=0.01, close_s=2)
 
 
 @pytest.fixture
@@ -33,9 +38,29 @@ def ask() -> Ask:
     return make
 
 
+@pytest.fixture(scope="session")
+def babble_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """needle-1 with random weights: it never ends by itself and rarely says a thing twice, which shows more."""
+    import mlx.core as mx
+
+    directory = tmp_path_factory.mktemp("models") / "babble"
+    shutil.copytree(PACKAGED / "needle-1", directory)
+    weights = directory / "model.safetensors"
+    mx.random.seed(1)
+    trained = mx.load(str(weights))
+    wild = {
+        name: mx.ones(value.shape) if value.ndim == 1 else mx.random.normal(value.shape) * 0.1
+        for name, value in sorted(trained.items())
+    }
+    # Overwriting in place would pull the mapped file from under the arrays.
+    mx.save_safetensors(str(directory / "wild.safetensors"), wild, metadata={"format": "mlx"})
+    (directory / "wild.safetensors").replace(weights)
+    return directory
+
+
 @pytest.fixture
-def needle() -> EngineSpec:
-    return EngineSpec("mlx", "needle-1", PACKAGED / "needle-1", slots=8)
+def babble(babble_dir: Path) -> EngineSpec:
+    return EngineSpec("mlx", "babble", babble_dir, slots=8)
 
 
 @pytest.fixture

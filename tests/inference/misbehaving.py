@@ -30,7 +30,7 @@ class MisbehavingEngine:
             raise ModelError("The files do not load.", hint="Fetch them again.")
         if misdeed:
             self.do(str(misdeed))
-        print("a library prints on standard output")  # noqa: T201
+        print("a library prints on standard output", flush=True)  # noqa: T201
         return ModelInfo("misbehaving", "00", "none", 100, "misbehaving")
 
     def add(self, request):

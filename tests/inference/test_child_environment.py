@@ -5,13 +5,18 @@ from pylon.inference.environment import child_environment
 
 
 def test_the_nodes_secrets_do_not_reach_the_child() -> None:
-    environment = child_environment({"PATH": "/bin", "PYLON_PASSPHRASE": "secret", "HF_TOKEN": "secret"})
+    environment = child_environment({"PATH": "/bin", "PYLON_PASSPHRASE": "secret", "HF_TOKEN": "secret"}, "Linux")
     assert "secret" not in environment.values()
     assert environment["PATH"] == "/bin"
 
 
 def test_the_child_may_fetch_no_model() -> None:
-    assert child_environment({})["HF_HUB_OFFLINE"] == "1"
+    assert child_environment({}, "Darwin")["HF_HUB_OFFLINE"] == "1"
+
+
+def test_kernels_are_compiled_on_metal_alone() -> None:
+    assert "MLX_DISABLE_COMPILE" in child_environment({}, "Linux")
+    assert "MLX_DISABLE_COMPILE" not in child_environment({}, "Darwin")
 
 
 def test_openblas_is_for_linux_alone() -> None:

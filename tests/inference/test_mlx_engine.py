@@ -1,5 +1,8 @@
-"""The MLX engine on the packaged model, in this process."""
+"""The MLX engine in this process, on the packaged model's layout with random weights."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ from pylon.inference.engine import (
     Sampling,
 )
 from pylon.inference.mlx import MlxEngine
+from pylon.inference.weights import weights_sha256
+
+CONTEXT = 2048
 
 TEXT = (
     "The harbour was quiet in the morning. Boats lay in rows, and gulls walked between the nets. "
@@ -25,8 +31,8 @@ INSTRUCTION = "Read the text and say in one line what it is about. " + TEXT
 
 
 @pytest.fixture
-def mlx(needle: EngineSpec) -> MlxEngine:
-    engine = MlxEngine(needle)
+def mlx(babble: EngineSpec) -> MlxEngine:
+    engine = MlxEngine(babble)
     engine.load()
     return engine
 
@@ -47,11 +53,10 @@ def texts(generations: list[Generation]) -> list[str]:
     return [generation.text for generation in generations]
 
 
-def test_the_model_is_named_by_its_weights(needle: EngineSpec) -> None:
-    info = MlxEngine(needle).load()
-    assert (info.id, info.engine, info.context) == ("needle-1", "mlx", 2048)
-    assert len(info.sha256) == 64
-    assert info.quantization == "float32"
+def test_the_model_is_named_by_its_weights(babble: EngineSpec) -> None:
+    info = MlxEngine(babble).load()
+    assert (info.id, info.engine, info.context, info.quantization) == ("babble", "mlx", CONTEXT, "float32")
+    assert info.sha256 == weights_sha256(babble.model_dir)
 
 
 def test_greedy_answers_in_a_batch_are_those_given_alone(mlx: MlxEngine, ask) -> None:
@@ -77,6 +82,8 @@ def test_a_head_that_grows_is_built_on_the_one_that_is_there(mlx: MlxEngine, ask
     assert len(mlx._prefixes) == 2
     apart = run(mlx, *(ask(longer + body, key=body, customer=body) for body in "xyz"))
     assert texts(grown) == texts(apart)
+    again = run(mlx, *(ask(INSTRUCTION + body, key=body, customer="a") for body in "xyz"))
+    assert texts(first) == texts(again), "the shorter head is as it was"
     assert texts(first) == texts(run(mlx, *(ask(INSTRUCTION + body, key=body, customer=body) for body in "xyz")))
 
 
@@ -102,31 +109,48 @@ def test_requests_join_a_running_batch(mlx: MlxEngine, ask) -> None:
     assert finished == ["second", "first"]
 
 
-def test_no_more_run_at_once_than_there_are_slots(needle: EngineSpec, ask) -> None:
-    mlx = MlxEngine(needle)
+def test_no_more_run_at_once_than_there_are_slots(babble: EngineSpec, ask) -> None:
+    mlx = MlxEngine(babble)
     mlx.load()
     for number in range(20):
         mlx.add(ask(f"{number}", key=str(number)))
     while mlx.busy:
-        assert len(mlx._running) <= needle.slots
+        assert len(mlx._running) <= babble.slots
         mlx.step()
 
 
 def test_stop_string_split_over_two_tokens_ends_the_answer(mlx: MlxEngine, ask) -> None:
     full = run(mlx, ask(TEXT, max_tokens=24))[0]
-    tokens = mlx._model.tokenizer.encode(full.text, add_special_tokens=False)
-    border = len(mlx._model.tokenizer.decode(tokens[: len(tokens) // 2]))
-    stop = full.text[border - 2 : border + 2]
+    middle = len(full.text) // 2
+    stop = full.text[middle - 4 : middle + 4]
     stopped = run(mlx, ask(TEXT, max_tokens=24, stop=(stop,)))[0]
     assert stopped.finish == "stop"
     assert stopped.text == full.text[: full.text.index(stop)]
     assert stopped.completion_tokens < full.completion_tokens
 
 
+def test_the_models_stop_token_ends_the_answer_and_is_no_part_of_it(babble: EngineSpec, tmp_path: Path, ask) -> None:
+    plain = MlxEngine(babble)
+    plain.load()
+    plain.add(ask(TEXT, max_tokens=24))
+    sequence = plain._waiting[0]
+    run(plain)
+    tokens = sequence.answer._detokenizer.tokens
+    ending = next(place for place, token in enumerate(tokens) if place > 2 and token not in tokens[:place])
+    shutil.copytree(babble.model_dir, tmp_path / "model")
+    for name in ("config.json", "generation_config.json"):
+        file = tmp_path / "model" / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [tokens[ending]]}))
+    mlx = MlxEngine(replace(babble, model_dir=tmp_path / "model"))
+    mlx.load()
+    stopped = run(mlx, ask(TEXT, max_tokens=24))[0]
+    assert stopped.finish == "stop"
+    assert stopped.completion_tokens == ending
+    assert stopped.text == plain._model.tokenizer.decode(tokens[:ending])
+
+
 def test_max_tokens_ends_the_answer(mlx: MlxEngine, ask) -> None:
-    short, longer = run(
-        mlx, ask(TEXT, key="1", max_tokens=3), ask(TEXT, key="2", max_tokens=9, stop=("never",))
-    )
+    short, longer = run(mlx, ask(TEXT, key="1", max_tokens=3), ask(TEXT, key="2", max_tokens=9, stop=("never",)))
     assert short.completion_tokens <= 3
     assert longer.completion_tokens <= 9
     assert short.finish == "length" or short.completion_tokens < 3
@@ -174,6 +198,17 @@ def test_a_frequency_penalty_keeps_tokens_from_coming_again(mlx: MlxEngine, ask)
     assert penalised.prompt_tokens == plain.prompt_tokens
 
 
+def test_a_frequency_penalty_counts_the_same_behind_a_shared_head(mlx: MlxEngine, ask) -> None:
+    def repeating(customer: str) -> list[GenerationRequest]:
+        # Below zero it is a reward: the first token comes again and again.
+        return [ask(INSTRUCTION + body, key=body, customer=customer, frequency_penalty=-1000.0) for body in "xyz"]
+
+    shared = run(mlx, *repeating("a"))
+    assert len(mlx._prefixes) == 1
+    assert texts(shared) == [run(mlx, request)[0].text for request in repeating("")]
+    assert all(len(set(mlx._model.tokenizer.encode(text[:40]))) < 8 for text in texts(shared))
+
+
 def test_a_prompt_over_the_context_is_refused_with_what_fits(mlx: MlxEngine, ask) -> None:
     with pytest.raises(PromptError) as caught:
         mlx.add(ask(TEXT * 100, max_tokens=100))
@@ -200,7 +235,7 @@ def test_sampling_that_makes_no_sense_is_refused(mlx: MlxEngine, ask, sampling) 
 def test_a_request_can_be_cancelled_at_every_stage_and_the_others_go_on(mlx: MlxEngine, ask, steps: int) -> None:
     kept = [ask(TEXT + f"{n}", key=f"k{n}", max_tokens=12) for n in range(3)]
     expected = texts(run(mlx, *kept))
-    gone = [ask(TEXT * 9 + f"{n}", key=f"g{n}", max_tokens=12) for n in range(3)]
+    gone = [ask(TEXT * 9, key=f"g{n}", customer=f"g{n}", max_tokens=12) for n in range(3)]
     for request in (gone[0], kept[0], gone[1], kept[1], kept[2], gone[2]):
         mlx.add(request)
     events: list[Event] = []
