@@ -1,11 +1,15 @@
 """A provider's announcement, kind 31990 (NIP-89 "Handler information"), and its withdrawal (NIP-09)."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import orjson
 
 from pylon.errors import MalformedError, MoneyError
+from pylon.jobs import answer
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, SCHEMA
+from pylon.jobs.size import check_size, unsigned
+from pylon.jobs.text import clean_text, is_clean
 from pylon.money.msat import parse_msat
 from pylon.money.price import FREE, Price
 from pylon.nostr.event import Event, EventDraft, Tag
@@ -14,6 +18,12 @@ MAX_NAME = 100
 MAX_ABOUT = 1_000
 MAX_MODELS = 100
 MAX_RELAYS = 20
+MAX_URL = 300
+# In characters: the `a` tag that withdraws an announcement holds it too, and is held to 1,024 bytes.
+MAX_D = 200
+MAX_NETWORK = 40
+
+_RELAY = re.compile(r"wss?://[^\s]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,8 @@ class OfferedModel:
 class Announcement:
     """What a provider says of itself. `d` names this announcement among those of its key.
 
-    `network` is where it takes payment (see `money`); `free` says that nobody is charged. `relays` is where it
-    reads requests.
+    `network` is where it takes payment (see `money`), empty when it does not tell its prices; `free` says that
+    nobody is charged. `relays` is where it reads requests.
     """
 
     d: str
@@ -46,29 +56,41 @@ class Announcement:
 
     @property
     def free(self) -> bool:
-        return self.price.is_free
+        return self.price.is_free and self.network != ""
 
 
 def announcement_draft(announcement: Announcement, *, created_at: int) -> EventDraft:
-    """The event, to be signed."""
-    a = announcement
+    """The event, to be signed. `name`, `about` and `software` are cleaned, and cut to their limits.
+
+    Raises `MalformedError` for what no reader would take, `TooLargeError`.
+    """
+    a = announcement = replace(
+        announcement,
+        name=clean_text(announcement.name)[:MAX_NAME],
+        about=clean_text(announcement.about)[:MAX_ABOUT],
+        software=clean_text(announcement.software)[:MAX_NAME],
+    )
     prices = (a.price.base_msat, a.price.in_msat_per_1k, a.price.out_msat_per_1k)
     tags: list[Tag] = [("d", a.d), *(("k", str(kind)) for kind in sorted(a.kinds))]
     tags += [("model", m.id, m.sha256, m.quantization, str(m.context)) for m in a.models]
-    tags += [("price", *map(str, prices)), ("network", a.network)]
+    if a.network:
+        tags += [("price", *map(str, prices)), ("network", a.network)]
     if a.relays:
         tags.append(("relays", *a.relays))
     if a.software:
         tags.append(("client", a.software))
     tags.append(("v", SCHEMA))
     content = orjson.dumps({"name": a.name, "about": a.about}).decode()
-    return EventDraft(ANNOUNCEMENT, content, tuple(tags), created_at)
+    draft = EventDraft(ANNOUNCEMENT, content, tuple(tags), created_at)
+    answer.check_same(announcement, parse_announcement(unsigned(draft)))
+    return check_size(draft, hint="Name fewer models and relays.")
 
 
 def parse_announcement(event: Event) -> Announcement:
     """The announcement in a verified event.
 
-    A plain NIP-90 provider's lacks models and price; it is then free of both. Raises `MalformedError`.
+    A plain NIP-90 provider's lacks models and price: what it charges shows when it asks. Relays that are no
+    websocket addresses are left out. Raises `MalformedError`.
     """
     if event.kind != ANNOUNCEMENT:
         raise MalformedError(f"kind {event.kind} is not an announcement")
@@ -76,24 +98,40 @@ def parse_announcement(event: Event) -> Announcement:
     if d is None:
         raise MalformedError("an announcement needs a d tag")
     name, about = _metadata(event.content)
-    relays = next((tag[1 : 1 + MAX_RELAYS] for tag in event.tags if tag[0] == "relays"), ())
+    relays = next((tag[1:] for tag in event.tags if tag[0] == "relays"), ())
+    price = _price(event)
     return Announcement(
-        d,
+        check_name(d),
         name,
         about,
         frozenset(int(k) for k in event.tag_values("k") if k.isascii() and k.isdigit() and len(k) <= 5),
         tuple(_model(tag) for tag in event.tags if tag[0] == "model")[:MAX_MODELS],
-        _price(event),
-        event.tag("network") or "",
-        relays,
-        (event.tag("client") or "")[:MAX_NAME],
+        price or FREE,
+        "" if price is None else _network(event),
+        tuple(url for url in relays if len(url) <= MAX_URL and _RELAY.match(url) and is_clean(url))[:MAX_RELAYS],
+        clean_text(event.tag("client") or "")[:MAX_NAME],
     )
 
 
 def withdrawal_draft(provider: str, d: str, *, created_at: int) -> EventDraft:
-    """Takes an announcement back (NIP-09): the provider serves no more."""
+    """Takes an announcement back (NIP-09): the provider serves no more. Raises `MalformedError`."""
+    check_name(d)
     tags = (("a", f"{ANNOUNCEMENT}:{provider}:{d}"), ("k", str(ANNOUNCEMENT)), ("v", SCHEMA))
     return EventDraft(DELETION, "", tags, created_at)
+
+
+def check_name(d: str) -> str:
+    """The `d` of an announcement and its heartbeats. Raises `MalformedError` when relays might not take it."""
+    if len(d) > MAX_D or not is_clean(d):
+        raise MalformedError(f"a d tag holds at most {MAX_D} characters, and no control characters")
+    return d
+
+
+def _network(event: Event) -> str:
+    network = event.tag("network") or ""
+    if len(network) > MAX_NETWORK or not is_clean(network):
+        raise MalformedError("a network tag names a payment network")
+    return network
 
 
 def _metadata(content: str) -> tuple[str, str]:
@@ -106,23 +144,24 @@ def _metadata(content: str) -> tuple[str, str]:
         raise MalformedError("an announcement's content must be a JSON object")
     name, about = raw.get("name"), raw.get("about")
     return (
-        name[:MAX_NAME] if isinstance(name, str) else "",
-        about[:MAX_ABOUT] if isinstance(about, str) else "",
+        clean_text(name)[:MAX_NAME] if isinstance(name, str) else "",
+        clean_text(about)[:MAX_ABOUT] if isinstance(about, str) else "",
     )
 
 
 def _model(tag: Tag) -> OfferedModel:
     values = (*tag[1:5], "", "", "", "")[:4]
     context = values[3]
-    if len(values[0]) > 200 or not (context == "" or (context.isascii() and context.isdigit() and len(context) < 10)):
+    readable = len(values[0]) <= 200 and is_clean("".join(values))
+    if not readable or not (context == "" or (context.isascii() and context.isdigit() and len(context) < 10)):
         raise MalformedError("a model tag must be an id, a sha256, a quantization and a context in tokens")
     return OfferedModel(values[0], values[1][:64], values[2][:40], int(context or 0))
 
 
-def _price(event: Event) -> Price:
+def _price(event: Event) -> Price | None:
     tag = next((tag for tag in event.tags if tag[0] == "price"), None)
     if tag is None:
-        return FREE
+        return None
     if len(tag) != 4:
         raise MalformedError("a price tag must hold three amounts")
     try:

@@ -11,7 +11,7 @@ from pylon.errors import MalformedError, MoneyError
 from pylon.jobs.kinds import SCHEMA
 from pylon.jobs.payload import Payload, open_payload, seal
 from pylon.money.msat import Msat, parse_msat
-from pylon.nostr.event import Event, EventDraft, Tag, is_hex64
+from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
 
 
@@ -34,13 +34,20 @@ class Amount:
     bolt11: str | None = None
 
     def to_tag(self) -> Tag:
-        return ("amount", str(self.msat), *(() if self.bolt11 is None else (self.bolt11,)))
+        return ("amount", str(self.msat), *((self.bolt11,) if self.bolt11 else ()))
 
 
 def draft(
     kind: int, address: Address, payload: Payload, keys: ConversationKeys, *, echo: tuple[Tag, ...], created_at: int
 ) -> EventDraft:
-    """The event of an answer. `echo` are tags that only the open form carries (NIP-90's `i`, `request`)."""
+    """The event of an answer. `echo` are tags that only the open form carries (NIP-90's `i`, `request`).
+
+    Raises `MalformedError` for an address that no reader would take.
+    """
+    if not is_hex64(address.request) or not is_hex64(address.customer):
+        raise MalformedError("an answer is addressed by two times 64 lower-case hex characters")
+    if address.expiration is not None and not 0 <= address.expiration < 10**16:
+        raise MalformedError("the expiration of an answer is not a Unix time")
     outside: tuple[Tag, ...] = (("e", address.request), ("p", address.customer))
     tail: tuple[Tag, ...] = (("v", SCHEMA),)
     if address.expiration is not None:
@@ -51,13 +58,13 @@ def draft(
     return EventDraft(kind, payload.text, (*outside, *payload.tags, *echo, *tail), created_at)
 
 
-def read(event: Event, keys: ConversationKeys, *, request: str | None = None) -> tuple[Address, Payload]:
+def read(event: Event, keys: ConversationKeys) -> tuple[Address, Payload]:
     """Address and payload of a verified result or feedback for us.
 
     A `7000` of a plain peer may name several events; the first `e` counts. Raises `MalformedError`,
     `DecryptionError`, `TooLargeError`.
     """
-    request, customer = request or event.tag("e"), event.tag("p")
+    request, customer = event.tag("e"), event.tag("p")
     if not is_hex64(request) or request is None:
         raise MalformedError("an answer must name the request's event id in its e tag")
     if not is_hex64(customer) or customer is None:
@@ -67,9 +74,7 @@ def read(event: Event, keys: ConversationKeys, *, request: str | None = None) ->
         payload = open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
     else:
         payload = Payload(event.content, event.tags)
-    expires = event.tag("expiration")
-    valid = expires is not None and expires.isascii() and expires.isdigit() and len(expires) <= 16
-    return Address(request, customer, private, int(expires) if valid and expires else None), payload
+    return Address(request, customer, private, expiration(event)), payload
 
 
 def find(tags: Iterable[Tag], name: str, length: int = 2) -> Tag | None:
@@ -86,3 +91,9 @@ def parse_amount(tags: Iterable[Tag]) -> Amount | None:
         return Amount(parse_msat(tag[1]), tag[2] if len(tag) > 2 and tag[2] else None)
     except MoneyError as error:
         raise MalformedError(str(error)) from error
+
+
+def check_same[T](made: T, read: T) -> None:
+    """What a draft says must be what its reader will find. Raises `MalformedError`."""
+    if made != read:
+        raise MalformedError(f"this {type(made).__name__} holds a value that cannot be written on the wire")

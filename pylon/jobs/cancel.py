@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pylon.errors import MalformedError
 from pylon.jobs.kinds import DELETION, SCHEMA
+from pylon.jobs.size import check_size
 from pylon.nostr.event import Event, EventDraft, is_hex64
 
 
@@ -16,9 +17,16 @@ class Cancellation:
 
 
 def cancel_draft(requests: tuple[str, ...], request_kind: int, provider: str, *, created_at: int) -> EventDraft:
-    """The event, to be signed by the requests' author."""
+    """The event, to be signed by the requests' author.
+
+    Raises `TooLargeError` for more requests than one event holds (some 900), `MalformedError` for none or for what
+    is not an id.
+    """
+    if not requests or not all(is_hex64(id_) for id_ in (*requests, provider)):
+        raise MalformedError("a cancellation names requests and a provider by 64 lower-case hex characters each")
     tags = (*(("e", id_) for id_ in requests), ("k", str(request_kind)), ("p", provider), ("v", SCHEMA))
-    return EventDraft(DELETION, "", tags, created_at)
+    draft = EventDraft(DELETION, "", tags, created_at)
+    return check_size(draft, hint="Cancel fewer jobs at once.")
 
 
 def parse_cancel(event: Event) -> Cancellation:

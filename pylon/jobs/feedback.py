@@ -1,6 +1,6 @@
 """Job feedback, kind 7000 (NIP-90 "Job Feedback")."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pylon.errors import MalformedError
@@ -10,6 +10,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import check_size
+from pylon.jobs.text import clean_text
 from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
@@ -45,20 +46,14 @@ class Feedback:
 
 
 def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: int) -> EventDraft:
-    """The event, to be signed. Raises `TooLargeError`."""
-    tags: list[Tag] = []
-    match feedback.status, feedback.code:
-        case Status.ERROR, ErrorCode() as code:
-            tags.append(("status", "error", code.value))
-        case status, _:
-            tags.append(("status", status.value))
-    if feedback.offset is not None:
-        tags.append(("offset", str(feedback.offset)))
-    if feedback.amount is not None:
-        tags.append(feedback.amount.to_tag())
-    if feedback.account is not None:
-        tags.append(feedback.account.to_tag())
-    payload = Payload(feedback.text, tuple(tags))
+    """The event, to be signed.
+
+    The text is cleaned of control characters (`offset` counts what is left), and cut to 500 characters when it is
+    a sentence for people. Raises `TooLargeError`, and `MalformedError` for what no reader would take.
+    """
+    feedback = replace(feedback, text=_readable(feedback.status, feedback.text))
+    payload = Payload(feedback.text, _tags(feedback))
+    answer.check_same(feedback, _read(feedback.address, payload))
     return check_size(answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at))
 
 
@@ -66,7 +61,23 @@ def parse_feedback(event: Event, keys: ConversationKeys) -> Feedback:
     """The feedback in a verified event. Raises `MalformedError`, `DecryptionError`, `TooLargeError`."""
     if event.kind != FEEDBACK:
         raise MalformedError(f"kind {event.kind} is not job feedback")
-    address, payload = answer.read(event, keys)
+    return _read(*answer.read(event, keys))
+
+
+def _tags(feedback: Feedback) -> tuple[Tag, ...]:
+    tags: list[Tag] = [("status", feedback.status.value)]
+    if feedback.code is not None:
+        tags = [("status", feedback.status.value, feedback.code.value)]
+    if feedback.offset is not None:
+        tags.append(("offset", str(feedback.offset)))
+    if feedback.amount is not None:
+        tags.append(feedback.amount.to_tag())
+    if feedback.account is not None:
+        tags.append(feedback.account.to_tag())
+    return tuple(tags)
+
+
+def _read(address: Address, payload: Payload) -> Feedback:
     tag = answer.find(payload.tags, "status")
     if tag is None or tag[1] not in Status:
         raise MalformedError("job feedback needs a status of NIP-90")
@@ -74,18 +85,21 @@ def parse_feedback(event: Event, keys: ConversationKeys) -> Feedback:
     code = ErrorCode(tag[2]) if status is Status.ERROR and len(tag) > 2 and tag[2] in ErrorCode else None
     # Plain peers put the reason for people into the status tag.
     text = payload.text or (tag[2] if len(tag) > 2 and code is None else "")
-    if status is not Status.PARTIAL:
-        text = text[:MAX_MESSAGE]
     account = answer.find(payload.tags, "account")
     return Feedback(
         address,
         status,
         code,
-        text,
+        _readable(status, text),
         _offset(payload.tags),
         answer.parse_amount(payload.tags),
         None if account is None else parse_receipt(account),
     )
+
+
+def _readable(status: Status, text: str) -> str:
+    text = clean_text(text)
+    return text if status is Status.PARTIAL else text[:MAX_MESSAGE]
 
 
 def _offset(tags: tuple[Tag, ...]) -> int | None:

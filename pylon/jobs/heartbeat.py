@@ -1,16 +1,23 @@
 """A provider's heartbeat, kind 11998: it is alive, this free, this fast. Every 30 s, gone after 120 s."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
 
 from pylon.errors import MalformedError
+from pylon.jobs import answer
+from pylon.jobs.announcement import check_name
 from pylon.jobs.kinds import HEARTBEAT, SCHEMA
+from pylon.jobs.size import check_size, unsigned
+from pylon.jobs.text import clean_text, is_clean
 from pylon.nostr.event import Event, EventDraft, expiration
 
 INTERVAL_S = 30
 EXPIRY_S = 120
+# Plain peers beat every 300 s; whoever claims to live for a day is not believed for longer than three such beats.
+MAX_EXPIRY_S = 900
+MAX_TEXT = 100
 _MAX_NUMBER = 1e9
 
 
@@ -36,35 +43,49 @@ class Heartbeat:
 
 
 def heartbeat_draft(heartbeat: Heartbeat, *, created_at: int) -> EventDraft:
-    """The event, to be signed. It expires at `heartbeat.expires_at`."""
+    """The event, to be signed. It expires at `heartbeat.expires_at`; `paused` is cut to 100 characters.
+
+    Raises `MalformedError` for what no reader would take, `TooLargeError`.
+    """
+    heartbeat = replace(heartbeat, paused=clean_text(heartbeat.paused)[:MAX_TEXT])
     hidden = ("d", "expires_at", "models")
     body: dict[str, Any] = {f.name: getattr(heartbeat, f.name) for f in fields(heartbeat) if f.name not in hidden}
     body["models"] = dict(heartbeat.models)
     tags = (("d", heartbeat.d), ("expiration", str(heartbeat.expires_at)), ("v", SCHEMA))
-    return EventDraft(HEARTBEAT, orjson.dumps(body).decode(), tags, created_at)
+    try:
+        content = orjson.dumps(body).decode()
+    except TypeError as error:
+        raise MalformedError("a heartbeat holds text that is not valid Unicode") from error
+    draft = EventDraft(HEARTBEAT, content, tags, created_at)
+    answer.check_same(heartbeat, parse_heartbeat(unsigned(draft)))
+    return check_size(draft, hint="Name fewer models.")
 
 
 def parse_heartbeat(event: Event) -> Heartbeat:
-    """The heartbeat in a verified event; without an expiration it holds for 120 s. Raises `MalformedError`.
+    """The heartbeat in a verified event. Raises `MalformedError`.
 
-    A plain peer's heartbeat may hold anything or nothing as content: it then says only that its key is alive.
+    It holds until its expiration, for at most 900 s; without one for 120 s. A plain peer's heartbeat may hold
+    anything or nothing as content, and lack `d`: it then says only that its key is alive.
     """
     if event.kind != HEARTBEAT:
         raise MalformedError(f"kind {event.kind} is not a heartbeat")
     d = event.tag("d")
-    if d is None:
-        raise MalformedError("a heartbeat needs a d tag")
-    expires_at = expiration(event) or event.created_at + EXPIRY_S
+    expires_at = expiration(event)
+    if expires_at is None:
+        expires_at = event.created_at + EXPIRY_S
+    expires_at = min(expires_at, event.created_at + MAX_EXPIRY_S)
     if event.tag("v") != SCHEMA:
-        return Heartbeat(d, slots=1, slots_free=1, expires_at=expires_at)
+        return Heartbeat(check_name(d or ""), slots=1, slots_free=1, expires_at=expires_at)
     try:
         raw = orjson.loads(event.content)
     except orjson.JSONDecodeError as error:
         raise MalformedError("a heartbeat's content must be JSON") from error
     if not isinstance(raw, dict):
         raise MalformedError("a heartbeat's content must be a JSON object")
+    if d is None:
+        raise MalformedError("a heartbeat needs a d tag")
     return Heartbeat(
-        d,
+        check_name(d),
         slots=int(_number(raw, "slots")),
         slots_free=int(_number(raw, "slots_free")),
         queue_s=_number(raw, "queue_s"),
@@ -87,15 +108,15 @@ def _number(raw: dict[str, Any], name: str) -> float:
 
 def _text(raw: dict[str, Any], name: str) -> str:
     value = raw.get(name, "")
-    if not isinstance(value, str) or len(value) > 100:
-        raise MalformedError(f"a heartbeat's {name} must be at most 100 characters")
-    return value
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise MalformedError(f"a heartbeat's {name} must be at most {MAX_TEXT} characters")
+    return clean_text(value)
 
 
 def _models(raw: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(raw, dict) or len(raw) > 100:
-        raise MalformedError("a heartbeat's models must be an object")
+        raise MalformedError("a heartbeat's models must be an object of at most 100 entries")
     for name, sha256 in raw.items():
-        if not isinstance(sha256, str) or len(sha256) > 64 or len(name) > 200:
+        if not isinstance(sha256, str) or len(sha256) > 64 or len(name) > 200 or not is_clean(name + sha256):
             raise MalformedError("a heartbeat's models map ids to hashes")
     return tuple(raw.items())

@@ -1,6 +1,6 @@
 """The `param` tags of a job request: how an answer is to be made."""
 
-import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +13,11 @@ MAX_SYSTEM = 200_000
 MAX_SCHEMA = 100_000
 MAX_STOPS = 16
 MAX_STOP = 256
+
+# What `float` takes besides (blanks, underscores, "nan", other scripts' digits), other languages read differently.
+_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
+# NIP-90's own examples write these two with a hyphen, its registry of kinds with an underscore.
+_SPELLINGS = {"top-k": "top_k", "top-p": "top_p"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,10 @@ class JobParameters:
     stream: bool = False
 
     def to_tags(self) -> tuple[Tag, ...]:
-        """The tags that say this; what was left open says nothing."""
+        """The tags that say this; what was left open says nothing.
+
+        Nothing is checked here: `parse_parameters` reads back the same value exactly when it may be sent.
+        """
         tags: list[Tag] = []
         for name in ("model", "system"):
             value = getattr(self, name)
@@ -52,7 +60,7 @@ class JobParameters:
         if self.messages:
             tags.append(("param", "messages", "json"))
         if self.format == "json_schema":
-            tags.append(("param", "format", "json_schema", self.schema or "{}"))
+            tags.append(("param", "format", "json_schema", self.schema or ""))
         if self.stream:
             tags.append(("param", "stream", "true"))
         return tuple(tags)
@@ -71,7 +79,7 @@ def parse_parameters(tags: Iterable[Tag]) -> JobParameters:
             continue
         if len(tag) < 3:
             raise RequestError(ErrorCode.MALFORMED, "a param tag needs a name and a value")
-        name, value = tag[1], tag[2]
+        name, value = _SPELLINGS.get(tag[1], tag[1]), tag[2]
         if name == "stop":
             if not 1 <= len(value) <= MAX_STOP or len(stops) == MAX_STOPS:
                 raise _wrong(name, f"at most {MAX_STOPS} strings of 1 to {MAX_STOP} characters")
@@ -115,14 +123,9 @@ def _integer(name: str, value: str) -> int:
 
 def _number(name: str, value: str) -> float:
     low, high = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "frequency_penalty": (-2.0, 2.0)}[name]
-    try:
-        number = float(value) if len(value) <= 32 else math.nan
-    except ValueError:
-        number = math.nan
-    # NaN fails every comparison, so it is refused here too.
-    if not low <= number <= high:
+    if len(value) > 32 or not _NUMBER.match(value) or not low <= float(value) <= high:
         raise _wrong(name, f"a number from {low:g} to {high:g}")
-    return number
+    return float(value)
 
 
 def _messages(name: str, value: str) -> bool:
@@ -144,7 +147,7 @@ def _format(value: str) -> str:
 
 
 def _schema(tag: Tag) -> str:
-    if len(tag) < 4 or len(tag[3]) > MAX_SCHEMA:
+    if len(tag) < 4 or not 1 <= len(tag[3]) <= MAX_SCHEMA:
         raise _wrong("format", f"followed by a JSON schema of at most {MAX_SCHEMA} characters")
     return tag[3]
 

@@ -8,7 +8,9 @@ Decompression is bounded before anything else is done with the bytes: a few kilo
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import zstandard
@@ -19,10 +21,17 @@ from pylon.nostr.nip44 import ConversationKeys
 
 MAX_DECOMPRESSED_BYTES = 4 * 1024 * 1024
 MAX_RATIO = 100
+# Brackets, commas and numbers: what a payload holds besides its strings is a few characters a tag. Each becomes an
+# object of up to forty times its size, so that four megabytes of empty lists would be well over a hundred.
+MAX_STRUCTURE_BYTES = 64 * 1024
+MAX_PAYLOAD_TAGS = 1_000
 # Below this zstd's frame and base64 cost more than they save.
 MIN_COMPRESSED_BYTES = 256
 # Level 3 is zstd's own default: above it, time grows much faster than prose shrinks.
 _LEVEL = 3
+
+# One JSON string. Every part may end with the data, so that no match ever fails after a long way: linear time.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\(?s:.)?)*+"?')
 
 ENCRYPTED: Tag = ("encrypted",)
 ZSTD: Tag = ("encoding", "zstd")
@@ -46,7 +55,10 @@ def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tupl
     except TypeError as error:
         raise MalformedError("the text holds characters that are not valid Unicode") from error
     if len(plain) > MAX_DECOMPRESSED_BYTES:
-        raise TooLargeError(f"a payload of {len(plain)} bytes is over the limit of {MAX_DECOMPRESSED_BYTES}")
+        raise TooLargeError(
+            f"this makes a payload of {len(plain):,} bytes, and at most {MAX_DECOMPRESSED_BYTES:,} are read",
+            hint="Cut the prompt into smaller pieces.",
+        )
     if len(plain) >= MIN_COMPRESSED_BYTES:
         compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
         packed = base64.b64encode(compressed)
@@ -70,11 +82,27 @@ def open_payload(keys: ConversationKeys, peer: str, content: str, encoding: str 
         plain = decompress(plain)
     elif encoding is not None:
         raise MalformedError(f"the encoding {encoding[:20]!r} is not known")
+    return _parse(load_json(plain))
+
+
+def load_json(data: bytes) -> Any:
+    """JSON from a stranger. Raises `MalformedError`, and `TooLargeError` for more structure than any job needs."""
+    if len(data) > MAX_STRUCTURE_BYTES and _has_much_structure(data):
+        raise TooLargeError("this JSON holds more lists and objects than any job needs")
     try:
-        raw = orjson.loads(plain)
+        return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise MalformedError("a private payload is not valid JSON") from error
-    return _parse(raw)
+        raise MalformedError("this is not valid JSON") from error
+
+
+def _has_much_structure(data: bytes) -> bool:
+    structure = end = 0
+    for string in _STRING.finditer(data):
+        structure += string.start() - end
+        end = string.end()
+        if structure > MAX_STRUCTURE_BYTES:
+            return True
+    return structure + len(data) - end > MAX_STRUCTURE_BYTES
 
 
 def decompress(packed: bytes) -> bytes:
@@ -89,8 +117,6 @@ def decompress(packed: bytes) -> bytes:
     try:
         with decompressor.stream_reader(compressed) as reader:
             plain = reader.read(limit + 1)
-            while 0 < len(plain) <= limit and (more := reader.read(limit + 1 - len(plain))):
-                plain += more
     except zstandard.ZstdError as error:
         raise MalformedError("a compressed payload is not zstd") from error
     if len(plain) > limit:
@@ -105,7 +131,7 @@ def _parse(raw: object) -> Payload:
     if not isinstance(raw, dict):
         raise MalformedError("a private payload must be a JSON object")
     text, tags = raw.get("text", ""), raw.get("tags", [])
-    if not isinstance(text, str) or not isinstance(tags, list) or len(tags) > 1_000:
+    if not isinstance(text, str) or not isinstance(tags, list) or len(tags) > MAX_PAYLOAD_TAGS:
         raise MalformedError("a private payload needs a text and a list of tags")
     for tag in tags:
         if not isinstance(tag, list) or not tag or not all(isinstance(value, str) for value in tag):

@@ -4,26 +4,27 @@ Both forms carry the same `JobRequest`. Nothing outside the payload of the priva
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-
-import orjson
+from dataclasses import dataclass, field, fields
 
 from pylon.errors import DecryptionError, MalformedError, MoneyError, TooLargeError
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.kinds import REQUEST_KINDS, RLM_REQUEST, SCHEMA
 from pylon.jobs.parameters import JobParameters, parse_parameters
-from pylon.jobs.payload import Payload, open_payload, seal
+from pylon.jobs.payload import Payload, load_json, open_payload, seal
 from pylon.jobs.size import MAX_EVENT_BYTES, check_size
+from pylon.jobs.text import is_clean
 from pylon.money.msat import Msat, parse_msat
 from pylon.money.receipt import AccountSeen, parse_seen
-from pylon.nostr.event import Event, EventDraft, Tag, expiration
+from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
 
 # Common relay software refuses longer values of one-letter tags; a longer prompt stands in the content.
 MAX_OPEN_INPUT_BYTES = 1_000
 # NIP-90 names "text"; registries of DVMs write "prompt" for kind 5050. Both are the prompt itself.
 _INPUT_TYPES = frozenset({"text", "prompt"})
-_OUTPUTS = frozenset({"text/plain", "text", "application/json"})
+# The registry of kind 5050 names the first two; "text" is what some clients write for the first.
+_OUTPUTS = frozenset({"text/plain", "text/markdown", "text", "application/json"})
+_MAX_DEADLINE = 10**16 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,23 @@ class ReceivedRequest:
     provider: str | None
     # Whether the customer speaks `pylon/1`.
     schema: bool
+    # NIP-90 lets a customer name several providers it is interested in; `provider` is the first of them.
+    providers: tuple[str, ...] = ()
+
+    def is_for(self, provider: str) -> bool:
+        """Whether this provider is asked: by name, or because nobody is named."""
+        return not self.providers or provider in self.providers
 
 
 def private_draft(
     job: JobRequest, provider: str, keys: ConversationKeys, *, created_at: int, limit: int = MAX_EVENT_BYTES
 ) -> EventDraft:
-    """The request for one provider, sealed for it. Raises `TooLargeError` before anything is signed."""
-    content, sealed = seal(keys, provider, Payload(job.text, (("i", "", "text"), *_job_tags(job))))
+    """The request for one provider, sealed for it.
+
+    Raises `TooLargeError` when no event holds it, `RequestError` for a job that a provider would refuse as
+    malformed, before anything is signed.
+    """
+    content, sealed = seal(keys, provider, Payload(job.text, (("i", "", "text"), *_checked_tags(job))))
     tags = (("p", provider), *sealed, ("v", SCHEMA), *_expiration_tags(job))
     return check_size(EventDraft(job.kind, content, tags, created_at), limit)
 
@@ -73,12 +84,18 @@ def open_draft(
 ) -> EventDraft:
     """The request that any NIP-90 provider can read. `provider` None broadcasts it.
 
-    `salt` is random: two equal jobs of one second would otherwise be one event. Raises `TooLargeError`.
+    `salt` is random: two equal jobs of one second would otherwise be one event. Raises `TooLargeError` and
+    `RequestError` as `private_draft` does; the latter for control characters too, which relays hash differently.
     """
-    short = len(job.text.encode("utf-8", "surrogatepass")) <= MAX_OPEN_INPUT_BYTES
+    if provider is not None and not is_hex64(provider):
+        raise RequestError(ErrorCode.MALFORMED, "a provider is named by 64 lower-case hex characters")
+    job_tags = _checked_tags(job)
+    if not all(is_clean(value) for value in (job.text, salt, *(value for tag in job_tags for value in tag))):
+        raise RequestError(ErrorCode.MALFORMED, "an open request holds no control characters: send it sealed")
+    short = len(job.text.encode()) <= MAX_OPEN_INPUT_BYTES
     source: Tag = ("i", job.text, "text") if short else ("i", "", "text", "", "content")
     target: tuple[Tag, ...] = () if provider is None else (("p", provider),)
-    tags = (source, *_job_tags(job), *target, ("salt", salt), ("v", SCHEMA), *_expiration_tags(job))
+    tags = (source, *job_tags, *target, ("salt", salt), ("v", SCHEMA), *_expiration_tags(job))
     return check_size(EventDraft(job.kind, "" if short else job.text, tags, created_at), limit)
 
 
@@ -93,30 +110,20 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
     private = any(tag[0] == "encrypted" for tag in event.tags)
     if private:
         payload = _open(event, keys)
-        inner, text = payload.tags, _private_text(payload)
+        # NIP-90 hides inputs and parameters alone: plain peers leave the rest outside.
+        inner = (*payload.tags, *(tag for tag in event.tags if tag[0] in ("bid", "output")))
+        text = _private_text(payload)
     else:
         inner, text = event.tags, _open_text(event)
-    job = JobRequest(
-        text=text,
-        parameters=parse_parameters(inner),
-        kind=event.kind,
-        output=_output(inner),
-        bid=_amount(inner, "bid"),
-        topup=_amount(inner, "topup"),
-        account_seen=_account_seen(inner),
-        expiration=_deadline(event),
-    )
-    if job.parameters.messages:
-        parse_messages(job.text)
-    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, event.tag("p"), schema)
+    job = _job(event.kind, text, inner, _deadline(event))
+    providers = tuple(event.tag_values("p"))
+    provider = providers[0] if providers else None
+    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, provider, schema, providers)
 
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
     """The (role, content) pairs of a JSON chat array. Raises `RequestError`."""
-    try:
-        raw = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(ErrorCode.MALFORMED, "the text is not a JSON chat array") from error
+    raw = _checked(lambda: load_json(text.encode("utf-8", "surrogatepass")))
     if not isinstance(raw, list) or not raw:
         raise RequestError(ErrorCode.MALFORMED, "a chat is a list of at least one message")
     messages: list[tuple[str, str]] = []
@@ -129,6 +136,36 @@ def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
                     ErrorCode.MALFORMED, "a chat message needs a role (system, user, assistant) and a content"
                 )
     return tuple(messages)
+
+
+def _job(kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None) -> JobRequest:
+    job = JobRequest(
+        text=text,
+        parameters=parse_parameters(tags),
+        kind=kind,
+        output=_output(tags),
+        bid=_amount(tags, "bid"),
+        topup=_amount(tags, "topup"),
+        account_seen=_account_seen(tags),
+        expiration=deadline,
+    )
+    if job.parameters.messages:
+        parse_messages(job.text)
+    return job
+
+
+def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
+    """The job's tags, once our own reader has found the same job in them."""
+    if job.kind not in REQUEST_KINDS:
+        raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {job.kind} is no request")
+    if job.expiration is not None and not 0 <= job.expiration <= _MAX_DEADLINE:
+        raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
+    tags = _job_tags(job)
+    read = _job(job.kind, job.text, tags, job.expiration)
+    if read != job:
+        wrong = ", ".join(f.name for f in fields(job) if getattr(job, f.name) != getattr(read, f.name))
+        raise RequestError(ErrorCode.MALFORMED, f"what this request says cannot be written: {wrong}")
+    return tags
 
 
 def _job_tags(job: JobRequest) -> tuple[Tag, ...]:
@@ -150,13 +187,9 @@ def _expiration_tags(job: JobRequest) -> tuple[Tag, ...]:
 
 def _open(event: Event, keys: ConversationKeys) -> Payload:
     try:
-        return open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
+        return _checked(lambda: open_payload(keys, event.pubkey, event.content, event.tag("encoding")))
     except DecryptionError as error:
         raise RequestError(ErrorCode.UNDECRYPTABLE, str(error)) from error
-    except TooLargeError as error:
-        raise RequestError(ErrorCode.TOO_LARGE, str(error)) from error
-    except MalformedError as error:
-        raise RequestError(ErrorCode.MALFORMED, str(error)) from error
 
 
 def _private_text(payload: Payload) -> str:
@@ -209,6 +242,8 @@ def _account_seen(tags: Iterable[Tag]) -> AccountSeen | None:
 def _checked[T](parse: Callable[[], T]) -> T:
     try:
         return parse()
+    except TooLargeError as error:
+        raise RequestError(ErrorCode.TOO_LARGE, str(error)) from error
     except (MalformedError, MoneyError) as error:
         raise RequestError(ErrorCode.MALFORMED, str(error)) from error
 

@@ -11,15 +11,14 @@ from pylon.jobs import answer
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.payload import Payload
-from pylon.jobs.size import MAX_EVENT_BYTES, check_size, event_bytes
+from pylon.jobs.size import MAX_EVENT_BYTES, MAX_INDEXED_BYTES, check_size, event_bytes
+from pylon.jobs.text import clean_text, is_clean
 from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
 
 # Finer timings would tell a customer what else runs here.
 TIMING_STEP_MS = 50
-# Relays disagree on how these hash, so that a result with one of them is a forged event to some of them.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class Finish(StrEnum):
@@ -60,7 +59,7 @@ class Timing:
     @classmethod
     def rounded(cls, queue_s: float, run_s: float) -> "Timing":
         """From seconds."""
-        return cls(*(TIMING_STEP_MS * round(s * 1_000 / TIMING_STEP_MS) for s in (queue_s, run_s)))
+        return cls(*(_step(seconds * 1_000) for seconds in (queue_s, run_s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +77,6 @@ class JobResult:
     account: AccountReceipt | None = None
 
 
-def clean_text(text: str) -> str:
-    """Model output without control characters (tab and newlines stay) and lone surrogates."""
-    return _CONTROL.sub("", text)
-
-
 def result_draft(
     result: JobResult,
     keys: ConversationKeys,
@@ -94,13 +88,19 @@ def result_draft(
     """The event, to be signed; `request` is the event it answers.
 
     A text that does not fit one event is cut to what does, and then says `finish=size`. Raises `TooLargeError`
-    when not even an empty answer fits.
+    when not even an empty answer fits, `MalformedError` for what no reader would take.
     """
+    if result.kind not in RESULT_KINDS:
+        raise MalformedError(f"kind {result.kind} is not a job result")
     result = replace(result, text=clean_text(result.text))
+    if result.timing is not None:
+        result = replace(result, timing=Timing(_step(result.timing.queue_ms), _step(result.timing.run_ms)))
+    answer.check_same(result, _read(result.address, result.kind, Payload(result.text, _tags(result))))
     whole = _draft(result, keys, request, created_at, limit)
     if event_bytes(whole) <= limit:
         return whole
-    # The longest prefix that fits, by bisection: how far a text shrinks under zstd is not known beforehand.
+    # By bisection, since how far a text shrinks under zstd is not known beforehand. A prefix that fits always comes
+    # out; with texts that repeat themselves a longer one may fit too.
     low, high = 0, len(result.text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -115,7 +115,11 @@ def _cut(result: JobResult, characters: int) -> JobResult:
     return replace(result, text=result.text[:characters], finish=Finish.SIZE)
 
 
-def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at: int, limit: int) -> EventDraft:
+def _step(ms: float) -> int:
+    return TIMING_STEP_MS * round(ms / TIMING_STEP_MS)
+
+
+def _tags(result: JobResult) -> tuple[Tag, ...]:
     tags: list[Tag] = []
     if result.model is not None:
         tags.append(result.model.to_tag())
@@ -129,7 +133,11 @@ def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at
         tags.append(result.amount.to_tag())
     if result.account is not None:
         tags.append(result.account.to_tag())
-    payload = Payload(result.text, tuple(tags))
+    return tuple(tags)
+
+
+def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at: int, limit: int) -> EventDraft:
+    payload = Payload(result.text, _tags(result))
 
     def make(echo: tuple[Tag, ...]) -> EventDraft:
         try:
@@ -141,11 +149,17 @@ def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at
     if result.address.private:
         return make(())
     # NIP-90 asks for the request and its inputs; they are left out when the event would not fit with them.
-    inputs = tuple(tag for tag in request.tags if tag[0] == "i")
+    inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag))
     full = make((("request", orjson.dumps(request.to_dict()).decode()), *inputs))
     if event_bytes(full) <= limit:
         return full
-    return make(inputs) if event_bytes(make(inputs)) <= limit else make(())
+    short = make(inputs)
+    return short if event_bytes(short) <= limit else make(())
+
+
+def _may_echo(tag: Tag) -> bool:
+    # What a customer wrote into its own event could cost us ours: relays would refuse it, or hash it differently.
+    return all(is_clean(value) and len(value.encode()) <= MAX_INDEXED_BYTES for value in tag)
 
 
 def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
@@ -153,6 +167,10 @@ def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
     if event.kind not in RESULT_KINDS:
         raise MalformedError(f"kind {event.kind} is not a job result")
     address, payload = answer.read(event, keys)
+    return _read(address, event.kind, payload)
+
+
+def _read(address: Address, kind: int, payload: Payload) -> JobResult:
     tags = payload.tags
     model = answer.find(tags, "model", 4)
     usage, timing = _pair(tags, "usage"), _pair(tags, "timing")
@@ -160,8 +178,9 @@ def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
     account = answer.find(tags, "account")
     return JobResult(
         address,
-        event.kind,
-        payload.text,
+        kind,
+        # Terminals obey some control characters, and a hostile provider may leave them in.
+        clean_text(payload.text),
         None if model is None else _model(model),
         None if usage is None else Usage(*usage),
         None if timing is None else Timing(*timing),
@@ -173,7 +192,8 @@ def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
 
 def _model(tag: Tag) -> ModelUsed:
     _, id_, sha256, quantization = tag[:4]
-    if len(id_) > 200 or len(quantization) > 40 or not re.fullmatch("([0-9a-f]{64})?", sha256):
+    readable = len(id_) <= 200 and len(quantization) <= 40 and is_clean(id_ + quantization)
+    if not readable or not re.fullmatch("([0-9a-f]{64})?", sha256):
         raise MalformedError("the model tag of a result must be an id, a sha256 and a quantization")
     return ModelUsed(id_, sha256, quantization)
 

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import pytest
+
+from pylon.errors import MalformedError
+from pylon.jobs.announcement import (
+    Announcement,
+    OfferedModel,
+    announcement_draft,
+    parse_announcement,
+    withdrawal_draft,
+)
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
+from pylon.nostr.event import Event, EventDraft
+
+from . import examples as ex
+
+
+def event(content: str, *tags: tuple[str, ...], kind: int = 31990) -> Event:
+    return ex.PROVIDER.sign(EventDraft(kind, content, tags, ex.NOW))
+
+
+def signed(announcement: Announcement) -> Event:
+    return ex.PROVIDER.sign(announcement_draft(announcement, created_at=ex.NOW))
+
+
+def test_a_plain_dvms_announcement_is_read():
+    parsed = parse_announcement(event('{"name":"Dali","image":"x"}', ("d", "td51"), ("k", "5050"), ("k", "x")))
+    assert parsed == Announcement("td51", "Dali", kinds=frozenset({5050}), network="")
+
+
+def test_a_provider_that_does_not_tell_its_price_is_not_taken_for_free():
+    assert not parse_announcement(event("", ("d", "x"), ("k", "5050"))).free
+    assert parse_announcement(signed(replace(ex.ANNOUNCEMENT, price=FREE))).free
+    assert not parse_announcement(signed(ex.ANNOUNCEMENT)).free
+
+
+def test_words_for_people_are_cleaned_and_cut_rather_than_refused():
+    wordy = replace(ex.ANNOUNCEMENT, name="\x1b[1m" + "n" * 200, about="a" * 2_000, software="s" * 200)
+    parsed = parse_announcement(signed(wordy))
+    assert parsed.name == "[1m" + "n" * 97
+    assert (len(parsed.about), len(parsed.software)) == (1_000, 100)
+    assert parse_announcement(event('{"name":"\\u001b[1mx","about":7}', ("d", "x"))).name == "[1mx"
+
+
+def test_relays_that_are_none_are_left_out():
+    relays = ("wss://a.example", "http://b.example", "", "wss://c d", "wss://" + "x" * 300, "ws://e.example")
+    assert parse_announcement(event("", ("d", "x"), ("relays", *relays))).relays == (relays[0], relays[5])
+    many = tuple(f"wss://{n}.example" for n in range(30))
+    assert parse_announcement(event("", ("d", "x"), ("relays", *many))).relays == many[:20]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"d": "x" * 201},
+        {"d": "a\x00"},
+        {"relays": ("http://x",)},
+        {"network": "x" * 41},
+        {"network": "a\x00"},
+        {"network": ""},
+        {"kinds": frozenset({100_000})},
+        {"models": (OfferedModel("x" * 201),)},
+        {"models": (OfferedModel("x", "y" * 65),)},
+        {"models": (OfferedModel("x", context=-1),)},
+        {"models": (OfferedModel("x"),) * 101},
+        {"models": (OfferedModel("a\ud800"),)},
+    ],
+)
+def test_an_announcement_that_nobody_could_read_is_not_made(change):
+    with pytest.raises(MalformedError):
+        signed(replace(ex.ANNOUNCEMENT, price=Price(Msat(1)), **change))
+
+
+def test_without_models_relays_and_prices_their_tags_are_left_out():
+    bare = Announcement("x", network="")
+    assert {tag[0] for tag in signed(bare).tags} == {"d", "v"}
+    assert parse_announcement(signed(bare)) == bare
+
+
+@pytest.mark.parametrize(
+    ("content", "tags"),
+    [
+        ("", ()),
+        ("no json", (("d", "x"),)),
+        ("[]", (("d", "x"),)),
+        ("", (("d", "x"), ("price", "1", "2"))),
+        ("", (("d", "x"), ("price", "1", "2", "-3"))),
+        ("", (("d", "x"), ("model", "a", "", "", "many"))),
+        ("", (("d", "x" * 201),)),
+    ],
+)
+def test_a_malformed_announcement_is_refused(content, tags):
+    with pytest.raises(MalformedError):
+        parse_announcement(event(content, *tags))
+
+
+def test_other_kinds_are_no_announcements():
+    with pytest.raises(MalformedError):
+        parse_announcement(event("", ("d", "x"), kind=31989))
+
+
+def test_a_withdrawal_names_the_announcement_by_its_address():
+    draft = withdrawal_draft(ex.PROVIDER.public, "pylon", created_at=ex.NOW)
+    assert draft.kind == 5
+    assert ("a", f"31990:{ex.PROVIDER.public}:pylon") in draft.tags
+    assert ("k", "31990") in draft.tags
+    with pytest.raises(MalformedError):
+        withdrawal_draft(ex.PROVIDER.public, "x" * 1_000, created_at=ex.NOW)

@@ -1,0 +1,23 @@
+import pytest
+from hypothesis import given
+
+from pylon.errors import MalformedError
+from pylon.jobs.size import event_bytes
+from pylon.nostr.event import EventDraft
+
+from . import examples as ex
+
+
+@given(ex.st.text(ex.unicode), ex.st.lists(ex.st.lists(ex.st.text(ex.unicode), min_size=1).map(tuple)).map(tuple))
+def test_the_size_is_known_before_signing(content, tags):
+    draft = EventDraft(1, content, tags, ex.NOW)
+    assert event_bytes(draft) == len(ex.CUSTOMER.sign(draft).to_json())
+
+
+def test_an_open_time_is_counted_as_todays():
+    assert event_bytes(EventDraft(1)) == event_bytes(EventDraft(1, created_at=ex.NOW))
+
+
+def test_lone_surrogates_have_no_size():
+    with pytest.raises(MalformedError):
+        event_bytes(EventDraft(1, "\ud800"))
