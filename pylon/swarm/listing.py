@@ -1,0 +1,127 @@
+"""One provider as a customer sees it, and what a job needs of one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
+from pylon.money.msat import ZERO, Msat
+from pylon.money.price import FREE, Price
+
+# Prose has three to five characters a token; fewer tokens than this no tokenizer makes of it.
+_CHARS_PER_TOKEN = 6
+_SHA256 = "sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is known of a provider that is alive. Speeds are tokens per second, 0 when it has not said.
+
+    `plain` providers know NIP-90 but not `pylon/1`: they are asked in the open form, and say nothing of models.
+    `paused` is the reason why it takes nothing on, or empty. `expires_at` is in Unix seconds.
+    """
+
+    provider: str
+    d: str = ""
+    name: str = ""
+    kinds: frozenset[int] = frozenset({RLM_REQUEST, TEXT_REQUEST})
+    models: tuple[OfferedModel, ...] = ()
+    price: Price = FREE
+    network: str = ""
+    relays: tuple[str, ...] = ()
+    slots: int = 1
+    slots_free: int = 1
+    queue_s: float = 0.0
+    tokens_in_per_s: float = 0.0
+    tokens_out_per_s: float = 0.0
+    paused: str = ""
+    loading: bool = False
+    plain: bool = False
+    expires_at: float = field(default=0.0, compare=False)
+
+    def model(self, wanted: str | None) -> OfferedModel | None:
+        """Its model of that id or `sha256:…`; the first one when any will do."""
+        return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a provider must be for a job to go there. Equal needs share one pool of candidates.
+
+        Need(model="needle-1")                       # by id
+        Need(model="sha256:3f…")                     # by weights
+        Need(allow=frozenset({key}))                 # these keys only
+
+    `context` is in tokens. `bid` is the most that one job may cost, for `prompt_tokens` in and `max_tokens` out.
+    `plain` admits providers that read the open form only, which every relay can read too.
+    """
+
+    model: str | None = None
+    kind: int = RLM_REQUEST
+    context: int = 0
+    bid: Msat = ZERO
+    prompt_tokens: int = 0
+    max_tokens: int = 0
+    network: str = ""
+    allow: frozenset[str] | None = None
+    block: frozenset[str] = frozenset()
+    plain: bool = False
+
+    def why_not(self, listing: Listing) -> str:
+        """Why this provider does not do, in a few words for people, or empty when it does."""
+        if self.allow is not None and listing.provider not in self.allow:
+            return "not on the allow list"
+        if listing.provider in self.block:
+            return "blocked"
+        if listing.paused:
+            return "paused"
+        if listing.loading:
+            return "still loading its model"
+        if listing.plain:
+            return self._why_not_plain(listing)
+        if self.kind not in listing.kinds:
+            return f"does not serve kind {self.kind}"
+        model = listing.model(self.model)
+        if self.model is not None and model is None:
+            return "has another model"
+        if model is not None and 0 < model.context < self.context:
+            return "its context is too short"
+        return self._why_not_price(listing)
+
+    def _why_not_plain(self, listing: Listing) -> str:
+        if not self.plain:
+            return "reads the open form only"
+        if TEXT_REQUEST not in listing.kinds:
+            return f"does not serve kind {TEXT_REQUEST}"
+        return "says nothing of its model" if self.model is not None else ""
+
+    def _why_not_price(self, listing: Listing) -> str:
+        if listing.price.is_free:
+            return ""
+        if listing.network != self.network:
+            return f"takes payment on {listing.network or 'an unnamed network'}"
+        return "too dear" if listing.price.quote(self.prompt_tokens, self.max_tokens) > self.bid else ""
+
+
+def names_of(model: OfferedModel) -> tuple[str, ...]:
+    """What a job may call this model."""
+    return (model.id, f"{_SHA256}{model.sha256}") if model.sha256 else (model.id,)
+
+
+def least_context(characters: int, max_tokens: int) -> int:
+    """The context a job needs at the very least: a power of two, rounded down, so that few pools are needed.
+
+    It errs towards too little: a provider that cannot hold the job says `too_large`, and it goes elsewhere.
+    """
+    tokens = characters // _CHARS_PER_TOKEN + max_tokens
+    return 1 << (tokens.bit_length() - 1) if tokens else 0
+
+
+def reasons(need: Need, listings: Iterable[Listing]) -> dict[str, int]:
+    """How many providers do not do, by reason."""
+    counted: dict[str, int] = {}
+    for listing in listings:
+        why = need.why_not(listing)
+        if why:
+            counted[why] = counted.get(why, 0) + 1
+    return counted

@@ -1,0 +1,139 @@
+"""What the dispatcher is told (events), and what it wants done (commands). Times are monotonic seconds.
+
+A slot is a job's number, an attempt is one sending of it to one provider; both are never used twice.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm.directory import ProviderDown, ProviderUp
+from pylon.swarm.listing import Need
+
+
+class Failure(StrEnum):
+    """Why a slot got no answer."""
+
+    NO_PROVIDER = "no_provider"
+    DEADLINE = "deadline"
+    EXHAUSTED = "exhausted"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case."""
+
+    slot: int
+    need: Need
+    timeout: float
+    deadline: float
+    prompt_tokens: int = 0
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """More jobs."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """These slots are not to be filled any more; `failure` says why."""
+
+    slots: tuple[int, ...]
+    failure: Failure = Failure.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A relay has the request: from here on its provider can be expected to say something."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """No relay took the request."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The provider said that it works on it."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A result came that may be delivered."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider said no. `code` None: a plain peer's own words."""
+
+    attempt: int
+    code: ErrorCode | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+type SwarmEvent = (
+    ProviderUp | ProviderDown | Add | Drop | Published | SendFailed | Acknowledged | Answered | Refused | Tick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the slot's job to this provider, good until `expires_at`. A hedge is a second try beside the first."""
+
+    slot: int
+    attempt: int
+    provider: str
+    expires_at: float
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt:
+    """Tell the provider that this attempt is not wanted any more."""
+
+    slot: int
+    attempt: int
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The slot is filled with the answer of this attempt, after so many sendings."""
+
+    slot: int
+    attempt: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The slot stays empty. `code` is the last one that a provider gave."""
+
+    slot: int
+    failure: Failure
+    code: ErrorCode | None
+    attempts: int
+
+
+type Command = Send | CancelAttempt | Deliver | GiveUp

@@ -1,0 +1,49 @@
+"""What a customer decides about asking the swarm. Times are seconds."""
+
+from dataclasses import dataclass
+
+from pylon.money.msat import ZERO, Msat
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """How jobs are given out, watched and given out again.
+
+    `width` jobs are in flight at most. A provider says within `ack_s` that it has the job, or the job goes
+    elsewhere; likewise after `answer_s` without a result, when somebody else could do it. `attempts` providers may
+    fail a job before it is given up, and `patience_s` is how long a job waits for anybody at all to come.
+    """
+
+    width: int = 2_000
+    ack_s: float = 5.0
+    answer_s: float = 60.0
+    attempts: int = 4
+    refusals: int = 16
+    patience_s: float = 10.0
+    # In flight to a provider, in multiples of its slots: one waits there while another runs.
+    overcommit: float = 1.5
+    # Of the jobs sent, the share that may go to a second provider; 0 turns hedging off.
+    hedge_share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmSettings:
+    """A customer's rules for all its jobs.
+
+        SwarmSettings(allow=frozenset({key}))       # my own machines only
+        SwarmSettings(plain=True)                   # providers that know NIP-90 only, too: relays read the prompt
+
+    `allow` None asks anybody who is not in `block`. `bid` is the most that one job may cost; providers whose quote
+    for it is higher are left alone, and at zero only free ones are asked.
+    """
+
+    dispatch: DispatchSettings = DispatchSettings()
+    allow: frozenset[str] | None = None
+    block: frozenset[str] = frozenset()
+    plain: bool = False
+    network: str = "play"
+    bid: Msat = ZERO
+    # Publications that wait for a relay's OK at the same time; our relay stops reading at 256 a connection.
+    publishing: int = 128
+    # A run that says nothing else ends after this time.
+    run_s: float = 3_600.0

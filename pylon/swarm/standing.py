@@ -1,0 +1,112 @@
+"""How one provider stands with the dispatcher: what is in flight there, how fast it is, whether it rests."""
+
+import math
+from dataclasses import dataclass, field
+
+from pylon.swarm.listing import Listing, Need
+from pylon.swarm.pace import Pace
+
+# Before anything is known of a provider it is taken to need this long for a job.
+UNKNOWN_S = 2.0
+# A deadline missed once may be the network's fault.
+MISSES = 2
+REFUSALS = 5
+_REST_S = 30.0
+_BUSY_S = 1.0
+_MOST_S = 600.0
+
+
+@dataclass(slots=True)
+class Standing:
+    """See the module. Seconds are monotonic."""
+
+    provider: str
+    listing: Listing | None = None
+    in_flight: int = 0
+    limit: int = 1
+    # Slots that were taken by others when it last said how many are free.
+    others: int = 0
+    pace: Pace = field(default_factory=Pace)
+    misses: int = 0
+    refusals: int = 0
+    busy: int = 0
+    rests_until: float = -math.inf
+    refused_models: set[str] = field(default_factory=set)
+
+    def update(self, listing: Listing, overcommit: float) -> None:
+        """What it now says of itself."""
+        self.listing = listing
+        self.limit = max(1, math.ceil(listing.slots * overcommit))
+        self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
+
+    def fits(self, need: Need) -> bool:
+        """Whether it is alive and does what is needed."""
+        if self.listing is None or (need.model is not None and need.model in self.refused_models):
+            return False
+        return not need.why_not(self.listing)
+
+    def rests(self, now: float) -> bool:
+        return now < self.rests_until
+
+    @property
+    def has_room(self) -> bool:
+        return self.in_flight < self.limit
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a job sent now would run at once."""
+        return self.listing is not None and self.in_flight + self.others < self.listing.slots
+
+    @property
+    def rounds(self) -> int:
+        """How many jobs long the wait for one more answer would be, itself included."""
+        slots = self.listing.slots if self.listing is not None else 1
+        return 1 + (self.in_flight + self.others) // slots
+
+    def expected(self, prompt_tokens: int, max_tokens: int) -> float:
+        """Seconds until one more job of this size would be answered."""
+        listing = self.listing
+        if listing is None:
+            return math.inf
+        # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
+        queued = 0.0 if self.in_flight else listing.queue_s
+        return queued + self._service(listing, prompt_tokens, max_tokens) * self.rounds
+
+    def _service(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> float:
+        if self.pace.seconds:
+            return self.pace.seconds
+        seconds = 0.0
+        if listing.tokens_in_per_s:
+            seconds += prompt_tokens / listing.tokens_in_per_s
+        if listing.tokens_out_per_s:
+            seconds += max_tokens / listing.tokens_out_per_s
+        # Someone who claims to need no time at all is not believed before it was seen.
+        return max(seconds, UNKNOWN_S / 4) if seconds else UNKNOWN_S
+
+    def answered(self, seconds: float) -> None:
+        """It answered, after that long for one round."""
+        self.pace.saw(seconds)
+        self.misses = self.refusals = self.busy = 0
+
+    def missed(self, now: float, seconds: float) -> None:
+        """It let a deadline pass, or failed. After several in a row it is left alone, longer each time."""
+        self.pace.at_least(seconds)
+        self.misses += 1
+        if self.misses >= MISSES:
+            self._rest(now, _REST_S * 2 ** min(self.misses - MISSES, 10))
+
+    def refused(self, now: float) -> None:
+        """It said no to one job. One that says no to all of them is left alone too."""
+        self.refusals += 1
+        if self.refusals >= REFUSALS:
+            self._rest(now, _REST_S * 2 ** min(self.refusals - REFUSALS, 10))
+
+    def was_busy(self, now: float) -> None:
+        """It has enough for now: no more than is in flight there, or a pause when nothing is."""
+        self.limit = max(1, self.in_flight)
+        if not self.in_flight:
+            self._rest(now, _BUSY_S * 2 ** min(self.busy, 5))
+            self.busy += 1
+
+    def _rest(self, now: float, seconds: float) -> None:
+        self.rests_until = max(self.rests_until, now + min(seconds, _MOST_S))
