@@ -43,20 +43,34 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A receipt, the job that it came with, the most that this job may cost, and when it came (Unix seconds)."""
+    """A receipt, the job that it came with, and the most that this job may cost.
+
+    `signed_at` is its event's `created_at`, or when it came if that was earlier; `at` is since when we have it
+    and could have asked for what is missing before it. Unix seconds.
+    """
 
     receipt: AccountReceipt
     job: str
     quote: Msat
+    signed_at: float
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """Our payments to this provider: what is settled, and what may have been or may yet be."""
+    """Our payments to this provider: those that are settled (when, amount), and what may be or may yet come."""
 
-    settled: Msat = ZERO
+    payments: tuple[tuple[float, Msat], ...] = ()
     maybe: Msat = ZERO
+
+    @property
+    def settled(self) -> Msat:
+        """All that we have paid for certain."""
+        return sum((amount for _, amount in self.payments), ZERO)
+
+    def settled_by(self, at: float) -> Msat:
+        """What we had paid by then."""
+        return sum((amount for when, amount in self.payments if when <= at), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,6 @@ class Mirror:
     charged_total: Msat = ZERO
     paid_seen: Msat = ZERO
     paid_base: int = 0
-    short_since: float | None = None
     waiting: tuple[Claim, ...] = ()
     ended: Fault | None = None
 
@@ -139,27 +152,30 @@ def observe(
     if len(mirror.waiting) >= MAX_WAITING:
         return _end(mirror, Fault.GAP)
     waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
-    step = _drain(replace(mirror, waiting=waiting), paid, claim.at)
+    step = _drain(replace(mirror, waiting=waiting), paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
     return step
 
 
 def tick(mirror: Mirror, paid: Paid, now: float) -> Step:
-    """Time passed: what has waited too long is unexplained."""
+    """Time passed while relays could be asked: what has waited too long is unexplained."""
     if mirror.ended is not None:
         return Step(mirror, Outcome.REFUSED)
     if mirror.waiting and now - min(claim.at for claim in mirror.waiting) >= PATIENCE_S:
         if mirror.epoch:
             return _end(mirror, Fault.GAP)
         # We have no memory of this account: we, not the provider, lost a database.
-        return _drain(mirror, paid, now, take_up=True)
-    if mirror.short_since is not None and now - mirror.short_since >= PATIENCE_S:
-        return _end(mirror, Fault.NOT_CREDITED)
+        return _drain(mirror, paid, take_up=True)
     return Step(mirror, Outcome.ACCEPTED)
 
 
-def _drain(mirror: Mirror, paid: Paid, now: float, *, take_up: bool = False) -> Step:
+def resume(mirror: Mirror, now: float) -> Mirror:
+    """The mirror after we were away: what waits has its minute from now on, since nothing could be asked for."""
+    return replace(mirror, waiting=tuple(replace(claim, at=now) for claim in mirror.waiting))
+
+
+def _drain(mirror: Mirror, paid: Paid, *, take_up: bool = False) -> Step:
     booked: list[Claim] = []
     found = ZERO
     while True:
@@ -169,9 +185,9 @@ def _drain(mirror: Mirror, paid: Paid, now: float, *, take_up: bool = False) -> 
         take_up = False
         rest = tuple(other for other in mirror.waiting if other is not claim)
         if claim.receipt.epoch == mirror.epoch:
-            fault, after = _follow(replace(mirror, waiting=rest), claim.receipt, paid, now)
+            fault, after = _follow(replace(mirror, waiting=rest), claim, paid)
         else:
-            fault, after, more = _open(replace(mirror, waiting=rest), claim.receipt, paid, now)
+            fault, after, more = _open(replace(mirror, waiting=rest), claim.receipt, paid)
             found += more
         if fault is not None:
             # What was in order before it stays booked.
@@ -189,30 +205,20 @@ def _next(mirror: Mirror, *, take_up: bool) -> Claim | None:
     return None
 
 
-def _follow(mirror: Mirror, receipt: AccountReceipt, paid: Paid, now: float) -> tuple[Fault | None, Mirror]:
+def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirror]:
+    receipt = claim.receipt
     if int(receipt.charged_total) != int(mirror.charged_total) + receipt.charge_msat:
         return Fault.WRONG_SUM, mirror
-    expected = int(paid.settled) + mirror.paid_base
-    if receipt.paid_total < mirror.paid_seen or receipt.paid_total > expected + paid.maybe:
+    ceiling = int(paid.settled) + int(paid.maybe) + mirror.paid_base
+    if not mirror.paid_seen <= receipt.paid_total <= ceiling:
         return Fault.WRONG_PAID, mirror
-    short_since = mirror.short_since
-    if receipt.paid_total >= expected:
-        short_since = None
-    elif short_since is None:
-        # It may have been signed before our payment was in: it has a minute to show up.
-        short_since = now
-    elif now - short_since >= PATIENCE_S:
+    # A receipt may be signed before our payment is in; a minute after it was settled there is no excuse.
+    if receipt.paid_total < int(paid.settled_by(claim.signed_at - PATIENCE_S)) + mirror.paid_base:
         return Fault.NOT_CREDITED, mirror
-    return None, replace(
-        mirror,
-        seq=receipt.seq,
-        charged_total=receipt.charged_total,
-        paid_seen=receipt.paid_total,
-        short_since=short_since,
-    )
+    return None, replace(mirror, seq=receipt.seq, charged_total=receipt.charged_total, paid_seen=receipt.paid_total)
 
 
-def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid, now: float) -> tuple[Fault | None, Mirror, Msat]:
+def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | None, Mirror, Msat]:
     opening = int(receipt.paid_total) - int(receipt.charged_total) + receipt.charge_msat
     ours = balance(mirror, paid)
     if opening < int(mirror.paid_seen) - int(mirror.charged_total):
@@ -231,7 +237,6 @@ def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid, now: float) -> tu
         charged_total=receipt.charged_total,
         paid_seen=receipt.paid_total,
         paid_base=int(receipt.paid_total) + lacking - (above - int(found)) - int(paid.settled),
-        short_since=now if lacking else None,
     )
     return None, after, found
 

@@ -4,7 +4,7 @@ from pylon.money import ledger
 from pylon.money import mirror as decider
 from pylon.money.ledger_store import Reader, book
 from pylon.money.mirror import Claim, Fault, Mirror, Outcome, Paid, Step
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt
 from pylon.store.database import Row, Transaction
 
@@ -25,7 +25,6 @@ async def load(reader: Reader, provider: str) -> Mirror:
         charged_total=Msat(row["charged_total"]),
         paid_seen=Msat(row["paid_seen"]),
         paid_base=row["paid_base"],
-        short_since=row["short_since"],
         waiting=claims,
         ended=None if row["ended"] is None else Fault(row["ended"]),
     )
@@ -33,22 +32,21 @@ async def load(reader: Reader, provider: str) -> Mirror:
 
 async def paid(reader: Reader, provider: str) -> Paid:
     """What we have paid this provider, and what may yet turn out to be paid."""
-    row = await reader.fetch_one(
-        """
-        SELECT coalesce(sum(msat) FILTER (WHERE state = 'settled'), 0) AS settled,
-            coalesce(sum(msat) FILTER (WHERE state IN ('reserved', 'sending', 'unknown')), 0) AS maybe
-        FROM money_payment WHERE provider = ?
-        """,
-        (provider,),
+    rows = await reader.fetch_all(
+        "SELECT state, msat, changed_at FROM money_payment WHERE provider = ? AND state <> 'failed'", (provider,)
     )
-    return Paid(Msat(row["settled"]), Msat(row["maybe"])) if row else Paid()
+    return Paid(
+        tuple((row["changed_at"], Msat(row["msat"])) for row in rows if row["state"] == "settled"),
+        sum((Msat(row["msat"]) for row in rows if row["state"] != "settled"), ZERO),
+    )
 
 
 async def observe(
-    tx: Transaction, provider: str, job: str, receipt: AccountReceipt, *, quote: Msat, now: float
+    tx: Transaction, provider: str, job: str, receipt: AccountReceipt, *, quote: Msat, signed_at: float, now: float
 ) -> Step:
-    """A receipt came with a result or a feedback of a job of ours. `quote` is the most that the job may cost.
+    """A receipt came with a result or a feedback of a job of ours.
 
+    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it.
     `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
     """
     known = await tx.fetch_one(
@@ -60,7 +58,7 @@ async def observe(
     )
     step = decider.observe(
         await load(tx, provider),
-        Claim(receipt, job, quote, now),
+        Claim(receipt, job, quote, min(signed_at, now), now),
         await paid(tx, provider),
         known=None if known is None else (_claim(known).receipt, known["job"]),
         job_charged=charged[0] if charged else 0,
@@ -71,7 +69,7 @@ async def observe(
 
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
-    """Time passed; call it every few seconds for providers whose mirror waits, and at start."""
+    """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
     step = decider.tick(await load(tx, provider), await paid(tx, provider), now)
     await _save(tx, provider, step, now)
     return step
@@ -82,9 +80,13 @@ async def waiting_providers(reader: Reader) -> list[str]:
     rows = await reader.fetch_all(
         "SELECT DISTINCT w.provider FROM money_waiting w LEFT JOIN money_mirror m ON m.provider = w.provider"
         " WHERE m.ended IS NULL"
-        " UNION SELECT provider FROM money_mirror WHERE short_since IS NOT NULL AND ended IS NULL"
     )
     return [row[0] for row in rows]
+
+
+async def resume(tx: Transaction, now: float) -> None:
+    """We are back (at start, and when relays could not be reached): what waits has its minute from now on."""
+    await tx.execute("UPDATE money_waiting SET at = ?", (now,))
 
 
 async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
@@ -92,20 +94,20 @@ async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
     for number, claim in enumerate(step.booked):
         receipt = claim.receipt
         reference = f"{provider}/{receipt.epoch}/{receipt.seq}"
-        await tx.execute("INSERT INTO money_claim VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (provider, *_row(claim)))
+        await tx.execute("INSERT INTO money_claim VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (provider, *_row(claim)))
         if number == 0 and step.found:
             await book(tx, [ledger.credit_found(now, provider, reference, step.found)])
         await book(tx, ledger.work_received(now, provider, reference, receipt.charge_msat))
     await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
     await tx.execute_many(
-        "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(provider, *_row(claim)) for claim in mirror.waiting],
     )
     await tx.execute(
-        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
+        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
         " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"
         " charged_total = excluded.charged_total, paid_seen = excluded.paid_seen, paid_base = excluded.paid_base,"
-        " short_since = excluded.short_since, ended = excluded.ended",
+        " ended = excluded.ended",
         (
             provider,
             mirror.epoch,
@@ -114,7 +116,6 @@ async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
             int(mirror.charged_total),
             int(mirror.paid_seen),
             mirror.paid_base,
-            mirror.short_since,
             None if mirror.ended is None else mirror.ended.value,
         ),
     )
@@ -123,11 +124,11 @@ async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
 def _row(claim: Claim) -> tuple[object, ...]:
     receipt = claim.receipt
     amounts = (int(claim.quote), receipt.charge_msat, int(receipt.charged_total), int(receipt.paid_total))
-    return (receipt.epoch, receipt.seq, claim.job, *amounts, claim.at)
+    return (receipt.epoch, receipt.seq, claim.job, *amounts, claim.signed_at, claim.at)
 
 
 def _claim(row: Row) -> Claim:
     receipt = AccountReceipt(
         row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
     )
-    return Claim(receipt, row["job"], Msat(row["quote"]), row["at"])
+    return Claim(receipt, row["job"], Msat(row["quote"]), row["signed_at"], row["at"])

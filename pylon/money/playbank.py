@@ -43,7 +43,7 @@ CREATE TABLE bank_invoice (
     preimage TEXT NOT NULL,
     account TEXT NOT NULL,
     msat INTEGER NOT NULL CHECK (msat > 0),
-    invoice TEXT NOT NULL,
+    invoice TEXT NOT NULL UNIQUE,
     description TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,

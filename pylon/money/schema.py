@@ -117,7 +117,6 @@ CREATE TABLE money_mirror (
     charged_total INTEGER NOT NULL,
     paid_seen INTEGER NOT NULL,
     paid_base INTEGER NOT NULL,
-    short_since REAL,
     ended TEXT
 ) STRICT;
 CREATE TABLE money_claim (
@@ -129,6 +128,7 @@ CREATE TABLE money_claim (
     charge INTEGER NOT NULL,
     charged_total INTEGER NOT NULL,
     paid_total INTEGER NOT NULL,
+    signed_at REAL NOT NULL,
     at REAL NOT NULL,
     PRIMARY KEY (provider, epoch, seq)
 ) STRICT, WITHOUT ROWID;
@@ -142,6 +142,7 @@ CREATE TABLE money_waiting (
     charge INTEGER NOT NULL,
     charged_total INTEGER NOT NULL,
     paid_total INTEGER NOT NULL,
+    signed_at REAL NOT NULL,
     at REAL NOT NULL,
     PRIMARY KEY (provider, epoch, seq)
 ) STRICT, WITHOUT ROWID;

@@ -190,7 +190,7 @@ async def test_a_provider_whose_receipts_were_wrong_is_not_paid(side):
     async def see(seq, charged):
         async with side.database.transaction() as tx:
             receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(charged), Msat(0))
-            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), now=NOW)
+            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=NOW, now=NOW)
 
     await see(1, 1_000)
     await see(3, 3_000)

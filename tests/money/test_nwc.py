@@ -1,0 +1,300 @@
+"""The NWC client against wallet services that answer late, wrongly, twice or not at all."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from pylon.errors import RelayError
+from pylon.money import nip47
+from pylon.money.msat import Msat
+from pylon.money.nip47 import Cipher, Response, Scheme
+from pylon.money.nwc import NwcWallet
+from pylon.money.nwc_uri import NwcUri
+from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError
+from pylon.nostr.event import EventDraft
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from tests.money.fakes import LoopRelay, clock
+
+CLIENT, WALLET, STRANGER = (SecretKey(bytes([n]) * 32) for n in (3, 4, 5))
+PREIMAGE = b"\x09" * 32
+HASH = hashlib.sha256(PREIMAGE).hexdigest()
+URI = NwcUri(WALLET.public, ("ws://127.0.0.1:1",), CLIENT)
+PAID = {"preimage": PREIMAGE.hex(), "fees_paid": 12}
+
+
+class Service:
+    """A wallet service whose answers are scripted: a result, an error code, or None for silence."""
+
+    def __init__(self, relay: LoopRelay, info: EventDraft | None = None) -> None:
+        self.relay, self.cipher = relay, Cipher(WALLET, CLIENT.public)
+        self.answers: dict[str, list[object]] = {}
+        self.requests: list[nip47.Request] = []
+        self.events = []
+        self.info = info or EventDraft(13194, "pay_invoice list_transactions", (("encryption", "nip44_v2 nip04"),))
+
+    async def run(self) -> None:
+        await self.relay.publish(WALLET.sign(self.info))
+        subscription = self.relay.subscribe(lambda: (Filter(kinds=frozenset({nip47.REQUEST})),))
+        async for received in subscription:
+            event = received.event
+            self.events.append(event)
+            request = nip47.parse_request(event, self.cipher)
+            self.requests.append(request)
+            script = self.answers.get(request.method, [])
+            answer = script.pop(0) if len(script) > 1 else script[0] if script else None
+            if answer is None:
+                continue
+            response = answer if isinstance(answer, Response) else Response(request.method, answer)  # type: ignore[arg-type]
+            await self.relay.publish(
+                WALLET.sign(nip47.response_draft(self.cipher, request.scheme, event.id, response))
+            )
+
+
+@pytest.fixture
+async def pair():
+    relay = LoopRelay()
+    service = Service(relay)
+    task = asyncio.create_task(service.run())
+    wallet = NwcWallet(URI, relay, clock(), read_timeout_s=0.05, pay_timeout_s=0.05)
+    await wallet.start()
+    yield wallet, service
+    await wallet.close()
+    task.cancel()
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch):
+    monkeypatch.setattr("pylon.money.nwc.ANSWER_GRACE_S", 0.05)
+
+
+async def test_balance_and_info_are_read(pair):
+    wallet, service = pair
+    service.answers = {
+        "get_balance": [{"balance": 21_000}],
+        "get_info": [{"network": "regtest", "alias": "w", "methods": ["pay_invoice"]}],
+    }
+    assert await wallet.balance() == Msat(21_000)
+    info = await wallet.info()
+    assert (info.network, info.alias, info.methods) == ("regtest", "w", {"pay_invoice"})
+    assert all(request.scheme is Scheme.NIP44 for request in service.requests)
+    assert all(event.tag("expiration") for event in service.events)
+
+
+async def test_a_payment_is_settled_with_its_preimage(pair):
+    wallet, service = pair
+    service.answers = {"pay_invoice": [PAID]}
+    assert await wallet.pay("lnbcrt1x", fee_limit=Msat(1)) == PayResult(PayState.SETTLED, PREIMAGE.hex(), Msat(12))
+    assert service.requests[-1].params == {"invoice": "lnbcrt1x"}
+
+
+async def test_no_answer_to_a_payment_is_unknown_and_it_is_asked_once(pair):
+    wallet, service = pair
+    assert await wallet.pay("i", fee_limit=Msat(1)) == PayResult(PayState.UNKNOWN, code=WalletCode.TIMEOUT)
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        ("INSUFFICIENT_BALANCE", PayState.FAILED),
+        ("QUOTA_EXCEEDED", PayState.FAILED),
+        ("RESTRICTED", PayState.FAILED),
+        ("UNAUTHORIZED", PayState.FAILED),
+        ("RATE_LIMITED", PayState.FAILED),
+        ("PAYMENT_FAILED", PayState.FAILED),
+        ("INTERNAL", PayState.UNKNOWN),
+        ("OTHER", PayState.UNKNOWN),
+        ("SOMETHING_NEW", PayState.UNKNOWN),
+    ],
+)
+async def test_only_an_outright_refusal_is_a_failure(pair, error, state):
+    wallet, service = pair
+    service.answers = {"pay_invoice": [Response("pay_invoice", error=error, message="m")]}
+    result = await wallet.pay("i", fee_limit=Msat(1))
+    assert result.state is state
+    assert result.code == {"SOMETHING_NEW": "other"}.get(error, error.lower())
+
+
+@pytest.mark.parametrize("answer", [{}, {"preimage": None}, {"preimage": "zz"}, {"preimage": 5}])
+async def test_an_answer_without_a_preimage_is_unknown(pair, answer):
+    wallet, service = pair
+    service.answers = {"pay_invoice": [answer]}
+    assert (await wallet.pay("i", fee_limit=Msat(1))).state is PayState.UNKNOWN
+
+
+async def test_a_relay_that_does_not_answer_leaves_a_payment_unknown(pair):
+    wallet, service = pair
+    service.answers = {"get_balance": [{"balance": 1}]}
+    await wallet.balance()
+
+    async def refuse(event):
+        raise RelayError("silence")
+
+    service.relay.publish = refuse
+    assert (await wallet.pay("i", fee_limit=Msat(1))).state is PayState.UNKNOWN
+
+
+async def test_a_wallet_that_never_announced_itself_is_unreachable_and_nothing_is_sent():
+    relay = LoopRelay()
+    wallet = NwcWallet(URI, relay, clock(), read_timeout_s=0.05)
+    await wallet.start()
+    with pytest.raises(WalletError) as caught:
+        await wallet.balance()
+    assert caught.value.code is WalletCode.UNREACHABLE
+    assert await wallet.pay("i", fee_limit=Msat(1)) == PayResult(PayState.FAILED, code=WalletCode.UNREACHABLE)
+    assert relay.published == []
+    await wallet.close()
+
+
+async def test_a_lost_answer_to_a_question_is_asked_for_again(pair):
+    wallet, service = pair
+    service.answers = {"get_balance": [None, None, {"balance": 5}]}
+    assert await wallet.balance() == 5
+    assert len(service.requests) == 3
+
+
+async def test_a_wallet_that_stays_silent_times_out(pair):
+    wallet, _ = pair
+    with pytest.raises(WalletError) as caught:
+        await wallet.balance()
+    assert caught.value.code is WalletCode.TIMEOUT
+
+
+async def test_an_invoice_is_asked_for_once(pair):
+    wallet, service = pair
+    with pytest.raises(WalletError):
+        await wallet.create_invoice(Msat(5_000), description="d", expiry_s=60)
+    assert len(service.requests) == 1
+    assert service.requests[0].params == {"amount": 5_000, "description": "d", "expiry": 60}
+    service.answers = {"make_invoice": [{"invoice": "ln"}]}
+    assert await wallet.create_invoice(Msat(5_000), description="d", expiry_s=60) == "ln"
+    service.answers = {"make_invoice": [{}]}
+    with pytest.raises(WalletError):
+        await wallet.create_invoice(Msat(5_000), description="d", expiry_s=60)
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [
+        ({"state": "settled", "preimage": PREIMAGE.hex(), "amount": 5, "fees_paid": 1},
+         Lookup(LookupState.SETTLED, Msat(5), Msat(1), PREIMAGE.hex())),
+        ({"state": "pending", "preimage": PREIMAGE.hex()}, Lookup(LookupState.PENDING, preimage=PREIMAGE.hex())),
+        ({"state": "accepted"}, Lookup(LookupState.PENDING)),
+        ({"state": "failed"}, Lookup(LookupState.FAILED)),
+        ({"state": "expired"}, Lookup(LookupState.EXPIRED)),
+        ({"settled_at": 1_700_000_000}, Lookup(LookupState.SETTLED)),
+        ({"settled_at": None, "preimage": PREIMAGE.hex()}, Lookup(LookupState.PENDING, preimage=PREIMAGE.hex())),
+        ({"settled_at": 0}, Lookup(LookupState.PENDING)),
+        ({"type": "outgoing", "preimage": PREIMAGE.hex()}, Lookup(LookupState.SETTLED, preimage=PREIMAGE.hex())),
+        ({"type": "outgoing", "preimage": "00" * 32}, Lookup(LookupState.PENDING, preimage="00" * 32)),
+        ({"state": "settled", "amount": -1, "fees_paid": "x", "preimage": "short"}, Lookup(LookupState.SETTLED)),
+        ({}, Lookup(LookupState.PENDING)),
+    ],
+)  # fmt: skip
+async def test_a_lookup_means_what_the_wallet_can_vouch_for(pair, result, found):
+    wallet, service = pair
+    service.answers = {"lookup_invoice": [{"payment_hash": HASH, **result}]}
+    assert await wallet.lookup(HASH) == found
+
+
+async def test_an_answer_about_another_hash_is_not_taken(pair):
+    wallet, service = pair
+    service.answers = {"lookup_invoice": [{"payment_hash": "00" * 32, "state": "settled"}]}
+    with pytest.raises(WalletError) as caught:
+        await wallet.lookup(HASH)
+    assert caught.value.code is WalletCode.MALFORMED
+
+
+async def test_a_wallet_that_looks_up_invoices_only_is_asked_for_its_list(pair):
+    wallet, service = pair
+    service.answers = {
+        "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
+        "list_transactions": [{"transactions": [{"payment_hash": "00"}, {"payment_hash": HASH, "state": "settled"}]}],
+    }
+    assert (await wallet.lookup(HASH)).state is LookupState.SETTLED
+    assert service.requests[-1].params["type"] == "outgoing"
+    service.answers["list_transactions"] = [{"transactions": []}]
+    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+
+
+async def test_nip04_is_used_with_a_wallet_that_announces_nothing_newer():
+    relay = LoopRelay()
+    service = Service(relay, EventDraft(13194, "get_balance"))
+    service.answers = {"get_balance": [{"balance": 5}]}
+    task = asyncio.create_task(service.run())
+    wallet = NwcWallet(URI, relay, clock(), read_timeout_s=0.5)
+    await wallet.start()
+    await asyncio.sleep(0.01)
+    assert await wallet.balance() == 5
+    assert service.requests[0].scheme is Scheme.NIP04
+    assert service.events[0].tag("encryption") is None
+    await wallet.close()
+    task.cancel()
+
+
+async def test_a_wallet_that_refuses_nip44_is_spoken_to_in_nip04(pair):
+    wallet, service = pair
+    service.answers = {
+        "get_balance": [Response("get_balance", error="UNSUPPORTED_ENCRYPTION"), {"balance": 5}, {"balance": 6}]
+    }
+    assert await wallet.balance() == 5
+    assert await wallet.balance() == 6
+    assert [request.scheme for request in service.requests] == [Scheme.NIP44, Scheme.NIP04, Scheme.NIP04]
+
+
+async def test_answers_by_others_and_notices_for_others_are_ignored(pair):
+    wallet, service = pair
+    forger = Cipher(STRANGER, CLIENT.public)
+
+    async def forge() -> None:
+        while not service.events:
+            await asyncio.sleep(0)
+        draft = nip47.response_draft(forger, Scheme.NIP44, service.events[0].id, Response("pay_invoice", PAID))
+        # Straight to the client, whatever the relay filters.
+        for subscription in service.relay.subscriptions:
+            subscription._filters = (Filter(),)
+        await service.relay.publish(STRANGER.sign(draft))
+        notice = nip47.notification_draft(forger, Scheme.NIP44, "payment_received", {"payment_hash": HASH})
+        await service.relay.publish(STRANGER.sign(notice))
+
+    task = asyncio.create_task(forge())
+    assert (await wallet.pay("i", fee_limit=Msat(1))).state is PayState.UNKNOWN
+    await task
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(wallet.events()), 0.05)
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+async def test_a_notice_is_a_hint_however_often_it_comes(pair, scheme):
+    wallet, service = pair
+    for body in ({"payment_hash": HASH}, {"payment_hash": HASH, "state": "pending"}, {"payment_hash": 5}, {}):
+        draft = nip47.notification_draft(service.cipher, scheme, "payment_received", body)
+        await service.relay.publish(WALLET.sign(draft))
+    draft = nip47.notification_draft(service.cipher, scheme, "hold_invoice_accepted", {"payment_hash": HASH})
+    await service.relay.publish(WALLET.sign(draft))
+    hints = wallet.events()
+    assert [await anext(hints), await anext(hints)] == [Hint(HASH), Hint(HASH)]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(hints), 0.05)
+
+
+async def test_garbage_from_the_wallet_does_not_stop_the_reader(pair):
+    wallet, service = pair
+    await service.relay.publish(WALLET.sign(EventDraft(nip47.NOTIFICATION, "garbage", (("p", CLIENT.public),))))
+    service.answers = {"get_balance": [{"balance": 5}]}
+    assert await wallet.balance() == 5
+
+
+async def test_an_answer_to_another_question_is_not_taken(pair):
+    wallet, service = pair
+    service.answers = {"get_balance": [Response("get_info", {"balance": 5})]}
+    with pytest.raises(WalletError) as caught:
+        await wallet.balance()
+    assert caught.value.code is WalletCode.MALFORMED
+
+
+def test_the_secret_is_not_shown():
+    wallet = NwcWallet(URI, LoopRelay(), clock())
+    assert CLIENT.secret_bytes.hex() not in repr(wallet)

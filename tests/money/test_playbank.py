@@ -1,0 +1,164 @@
+import asyncio
+import hashlib
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from pylon.errors import MoneyError, SetupError
+from pylon.money.invoice import check, decode
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.nip47 import ErrorCode
+from pylon.money.playbank import FAUCET_PER_DAY, PLAYBANK, BankError, PlayBank
+from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database
+from tests.money.craft import KEY, honest
+from tests.money.fakes import clock
+
+sats = Msat.from_sats
+ALICE, BOB = "aa" * 32, "bb" * 32
+
+
+class Bank:
+    def __init__(self, path):
+        self.path, self.clock = path / "bank.db", clock()
+
+    async def start(self):
+        self.database = await Database.open(self.path, [PLAYBANK], label="play", durability="NORMAL")
+        self.bank = PlayBank(self.database, KEY, self.clock)
+        self.alice = await self.bank.connect(ALICE, "alice", can_pay=True)
+        self.bob = await self.bank.connect(BOB, "bob", can_pay=False)
+        return self
+
+    async def invoice(self, amount=5, account="bob", expiry_s=600):
+        return await self.bank.make_invoice(account, sats(amount), description="work", expiry_s=expiry_s)
+
+    async def refused(self, connection, text):
+        before = await self.bank.balance("alice"), await self.bank.balance("bob")
+        with pytest.raises(BankError) as caught:
+            await self.bank.pay(connection, text)
+        assert (await self.bank.balance("alice"), await self.bank.balance("bob")) == before
+        return caught.value.code
+
+
+@pytest.fixture
+async def bank(tmp_path):
+    bank = await Bank(tmp_path).start()
+    await bank.bank.faucet("alice", sats(100))
+    yield bank
+    await bank.database.close()
+
+
+async def test_an_invoice_is_a_real_one_of_the_banks_key(bank):
+    made = await bank.invoice()
+    invoice = decode(made.invoice)
+    assert check(invoice, network=Network.PLAY, now=bank.clock.wall()) == sats(5)
+    assert invoice.payee[2:] == KEY.public
+    assert hashlib.sha256(bytes.fromhex(made.preimage)).hexdigest() == invoice.payment_hash == made.payment_hash
+
+
+async def test_a_payment_moves_money_once_however_often_it_is_asked_for(bank):
+    made = await bank.invoice()
+    results = await asyncio.gather(*(bank.bank.pay(bank.alice, made.invoice) for _ in range(20)))
+    assert [moved for _, moved in results].count(True) == 1
+    assert {paid.preimage for paid, _ in results} == {made.preimage}
+    assert (await bank.bank.balance("alice"), await bank.bank.balance("bob")) == (sats(95), sats(5))
+
+
+async def test_what_the_bank_refuses_has_the_codes_of_nip47(bank):
+    made = await bank.invoice()
+    carol = await bank.bank.connect("cc" * 32, "carol", can_pay=True)
+    assert await bank.refused(carol, made.invoice) is ErrorCode.INSUFFICIENT_BALANCE
+    assert await bank.refused(bank.alice, honest(5)) is ErrorCode.PAYMENT_FAILED
+    assert await bank.refused(bank.alice, "junk") is ErrorCode.PAYMENT_FAILED
+    own = await bank.invoice(account="alice")
+    assert await bank.refused(bank.alice, own.invoice) is ErrorCode.PAYMENT_FAILED
+    short = await bank.invoice(expiry_s=1)
+    bank.clock.advance(1)
+    assert await bank.refused(bank.alice, short.invoice) is ErrorCode.PAYMENT_FAILED
+    await bank.bank.pay(bank.alice, made.invoice)
+    await bank.bank.faucet("carol", sats(9))
+    assert await bank.refused(carol, made.invoice) is ErrorCode.PAYMENT_FAILED
+
+
+async def test_a_budget_is_a_connections_and_comes_back_with_time(bank):
+    limited = await bank.bank.connect("dd" * 32, "alice", can_pay=True, budget=sats(10), budget_period_s=60)
+    await bank.bank.pay(limited, (await bank.invoice(8)).invoice)
+    assert await bank.refused(limited, (await bank.invoice(3)).invoice) is ErrorCode.QUOTA_EXCEEDED
+    await bank.bank.pay(bank.alice, (await bank.invoice(3)).invoice)
+    bank.clock.advance(61)
+    await bank.bank.pay(limited, (await bank.invoice(10)).invoice)
+
+
+async def test_budgets_hold_under_fifty_payments_at_once(bank):
+    limited = await bank.bank.connect("dd" * 32, "alice", can_pay=True, budget=sats(20))
+    invoices = [await bank.invoice(2) for _ in range(50)]
+    results = await asyncio.gather(
+        *(bank.bank.pay(limited, made.invoice) for made in invoices), return_exceptions=True
+    )
+    assert sum(not isinstance(result, BankError) for result in results) == 10
+    assert await bank.bank.balance("bob") == sats(20)
+
+
+async def test_the_faucet_is_capped_a_day(bank):
+    await bank.bank.faucet("alice", FAUCET_PER_DAY - sats(100))
+    with pytest.raises(BankError) as caught:
+        await bank.bank.faucet("alice", Msat(1))
+    assert caught.value.code is ErrorCode.QUOTA_EXCEEDED
+    assert "play sat" in str(caught.value)
+    bank.clock.advance(86_401)
+    assert await bank.bank.faucet("alice", sats(1)) == FAUCET_PER_DAY + sats(1)
+    with pytest.raises(BankError):
+        await bank.bank.faucet("alice", Msat(0))
+    with pytest.raises(MoneyError):
+        await bank.bank.connect("ee" * 32, "faucet", can_pay=True)
+
+
+@pytest.mark.parametrize("amount", [Msat(0), Msat(1), Msat(1_500), sats(10_000_001)])
+async def test_invoices_are_for_whole_sats(bank, amount):
+    with pytest.raises(BankError):
+        await bank.bank.make_invoice("bob", amount, description="", expiry_s=60)
+
+
+async def test_an_account_sees_its_own_invoices_and_payments_only(bank):
+    made = await bank.invoice()
+    assert await bank.bank.find("alice", payment_hash=made.payment_hash) is None
+    await bank.bank.pay(bank.alice, made.invoice)
+    for account in ("alice", "bob"):
+        assert (await bank.bank.find(account, payment_hash=made.payment_hash)).settled_at
+        assert len(await bank.bank.history(account, limit=9, offset=0, since=0, until=2**40)) == 1
+    assert await bank.bank.find("carol", text=made.invoice) is None
+
+
+async def test_a_disconnected_key_has_no_account(bank):
+    assert await bank.bank.connection(ALICE) == bank.alice
+    assert await bank.bank.connection(BOB) == replace(bank.alice, client=BOB, account="bob", can_pay=False)
+    await bank.bank.disconnect(ALICE)
+    assert await bank.bank.connection(ALICE) is None
+
+
+async def test_entries_cannot_be_changed(bank):
+    for sql in ("UPDATE bank_entry SET msat = 1", "DELETE FROM bank_entry"):
+        with pytest.raises(sqlite3.IntegrityError):
+            async with bank.database.transaction() as tx:
+                await tx.execute(sql)
+
+
+async def test_a_banks_database_is_not_a_wallets(bank):
+    await bank.database.close()
+    with pytest.raises(SetupError):
+        await Database.open(bank.path, [PLAYBANK], label="mainnet")
+    await bank.start()
+
+
+async def test_money_is_neither_made_nor_lost(bank):
+    for number in range(30):
+        made = await bank.invoice(number % 3 + 1, account="bob" if number % 2 else "carol")
+        await bank.bank.pay(bank.alice, made.invoice)
+    held = [await bank.bank.balance(account) for account in ("alice", "bob", "carol")]
+    assert sum(held) == sats(100)
+
+
+def test_other_keys_make_other_payees():
+    assert decode(honest(5, key=SecretKey(b"\x09" * 32))).payee != decode(honest(5)).payee
