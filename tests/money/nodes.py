@@ -1,0 +1,294 @@
+"""Two small nodes, a customer and a provider, that can die between any two steps and come back.
+
+What the other rooms will do with this one, at its smallest: a journal beside the money, in the same transactions;
+messages that are lost or late; an inference that costs what it likes within its quote.
+"""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pylon.clock import ManualClock
+from pylon.money import account_store, mirror_store
+from pylon.money.account import AskTopUp, Run, Terms, Trial
+from pylon.money.invoice import InvoiceCode
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.mirror import Outcome
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
+from pylon.money.receipt import AccountReceipt
+from pylon.money.receiver import Receiver
+from pylon.money.schema import MONEY
+from pylon.money.sender import Sender, SendPolicy
+from pylon.store.database import Database, Schema, Transaction
+from tests.money.fakes import FakeLightning, FakeWallet
+
+JOURNAL = Schema(
+    "test_journal",
+    (
+        """
+CREATE TABLE test_job (
+    job TEXT PRIMARY KEY, quote INTEGER NOT NULL, wish INTEGER NOT NULL, state TEXT NOT NULL, at REAL NOT NULL
+) STRICT;
+""",
+    ),
+)
+# Refusals that an honest exchange may meet.
+TEMPORARY = {
+    Refusal.HASH_SEEN,
+    Refusal.JOB_PAID,
+    Refusal.JOB_IN_FLIGHT,
+    Refusal.TOPUP_IN_FLIGHT,
+    Refusal.RECEIPTS_PENDING,
+    InvoiceCode.EXPIRED,
+    InvoiceCode.EXPIRES_SOON,
+}
+PROVIDER, CUSTOMER = "aa" * 32, "bb" * 32
+
+
+class Killed(Exception):  # noqa: N818 - what happens to a process
+    """The process is gone. What it had in memory is lost, what it committed is not."""
+
+
+class Death:
+    """Kills at the n-th step from now, once."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def step(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                self.left = None
+                raise Killed
+            self.left -= 1
+
+
+class MortalDatabase(Database):
+    """May die before a transaction, inside it (nothing is written), and after it (all is)."""
+
+    # Set once it is open: migrations are not what is tested here.
+    death: Death | None = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        death = self.death or Death()
+        death.step()
+        async with super().transaction() as tx:
+            yield tx
+            death.step()
+        death.step()
+
+
+class MortalWallet:
+    """A wallet whose caller may die before it asks and before it hears the answer."""
+
+    def __init__(self, wallet: FakeWallet, death: Death) -> None:
+        self._wallet, self._death = wallet, death
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._wallet, name)
+
+        async def mortal(*args: Any, **named: Any) -> Any:
+            self._death.step()
+            answer = await call(*args, **named)
+            self._death.step()
+            return answer
+
+        return mortal
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`payment-required`."""
+
+    job: str
+    amount: Msat
+    invoice: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A result or an error, with the job's receipts."""
+
+    job: str
+    receipts: tuple[AccountReceipt, ...]
+    at: float
+    good: bool = True
+
+
+@dataclass
+class Wire:
+    """What was published: kept by the relay, delivered or not."""
+
+    stored: list[Asked | Answered] = field(default_factory=list)
+    live: list[Asked | Answered] = field(default_factory=list)
+
+    def publish(self, message: Asked | Answered) -> None:
+        if message not in self.stored:
+            self.stored.append(message)
+        self.live.append(message)
+
+
+class Node:
+    def __init__(self, path: Path, clock: ManualClock, wallet: FakeWallet) -> None:
+        self.path, self.clock, self.fake = path, clock, wallet
+        self.death = Death()
+
+    async def start(self) -> None:
+        database = await MortalDatabase.open(self.path, [MONEY, JOURNAL], durability="NORMAL")
+        assert isinstance(database, MortalDatabase)
+        self.database = database
+        database.death = self.death
+        self.wallet: Any = MortalWallet(self.fake, self.death)
+
+    async def jobs(self, *states: str) -> list[tuple[str, Msat, Msat, float]]:
+        marks = ",".join("?" * len(states))
+        rows = await self.database.fetch_all(
+            f"SELECT job, quote, wish, at FROM test_job WHERE state IN ({marks}) ORDER BY rowid", states
+        )
+        return [(row[0], Msat(row[1]), Msat(row[2]), row[3]) for row in rows]
+
+    @staticmethod
+    async def note(tx: Transaction, job: str, state: str) -> None:
+        await tx.execute("UPDATE test_job SET state = ? WHERE job = ?", (state, job))
+
+    async def take(self, job: str, quote: Msat, wish: Msat, state: str) -> None:
+        async with self.database.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO test_job VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (job, int(quote), int(wish), state, self.clock.wall()),
+            )
+
+
+class ProviderNode(Node):
+    def __init__(self, path: Path, clock: ManualClock, wallet: FakeWallet, wire: Wire, credit: Msat, trial: bool):
+        super().__init__(path, clock, wallet)
+        self.wire, self.terms, self.trial = wire, Terms(credit=credit, trial=trial), Trial()
+
+    async def start(self) -> None:
+        await super().start()
+        self.receiver = Receiver(self.database, self.wallet, self.clock, network=Network.PLAY)
+
+    async def recover(self) -> None:
+        await self.receiver.check(at_start=True)
+        await self.admit_waiting()
+        for job, *_ in await self.jobs("signed", "undone"):
+            await self.publish(job)
+
+    async def request(self, job: str, quote: Msat, wish: Msat) -> None:
+        await self.take(job, quote, wish, "received")
+        await self.admit_waiting()
+
+    async def admit_waiting(self) -> None:
+        for job, quote, wish, _ in await self.jobs("received", "waiting"):
+            async with self.database.transaction() as tx:
+                decision = await account_store.admit(
+                    tx, CUSTOMER, job, quote, terms=self.terms, now=self.clock.wall(), wish=wish, trial=self.trial
+                )
+                await self.note(tx, job, "queued" if isinstance(decision, Run) else "waiting")
+            if isinstance(decision, AskTopUp):
+                issued = await self.receiver.prepare(CUSTOMER, job, decision.amount, description="work")
+                if issued.state != "pending":
+                    # Its invoice was given up or used: a customer asks again with a new request.
+                    async with self.database.transaction() as tx:
+                        await self.note(tx, job, "expired")
+                    continue
+                async with self.database.transaction() as tx:
+                    await self.receiver.record(tx, issued)
+                self.wire.publish(Asked(job, issued.amount, issued.invoice))
+
+    async def check(self) -> None:
+        if await self.receiver.check():
+            await self.admit_waiting()
+
+    async def work(self, rng: random.Random, good: bool) -> None:
+        queued = await self.jobs("queued")
+        if not queued:
+            return
+        job, quote, *_ = queued[rng.randrange(len(queued))]
+        cost = Msat(rng.randint(0, int(quote)))
+        async with self.database.transaction() as tx:
+            if good:
+                await account_store.charge(tx, job, cost, self.clock.wall())
+                await self.note(tx, job, "signed")
+            else:
+                await account_store.release(tx, job)
+                await self.note(tx, job, "undone")
+        await self.publish(job)
+
+    async def take_back(self, rng: random.Random) -> None:
+        """A result that was charged could not be delivered after all."""
+        done = await self.jobs("signed", "published")
+        if done:
+            job = done[rng.randrange(len(done))][0]
+            async with self.database.transaction() as tx:
+                await account_store.reverse(tx, job, self.clock.wall())
+                await self.note(tx, job, "undone")
+            await self.publish(job)
+
+    async def publish(self, job: str) -> None:
+        row = await self.database.fetch_one("SELECT state FROM test_job WHERE job = ?", (job,))
+        assert row is not None
+        rows = await self.database.fetch_all("SELECT at FROM money_receipt WHERE job = ? ORDER BY id", (job,))
+        receipts = tuple(await account_store.receipts(self.database, job))
+        at = rows[-1][0] if rows else self.clock.wall()
+        self.wire.publish(Answered(job, receipts, at, good=row[0] != "undone"))
+        async with self.database.transaction() as tx:
+            await tx.execute("UPDATE test_job SET state = 'published' WHERE job = ? AND state = 'signed'", (job,))
+
+
+class CustomerNode(Node):
+    def __init__(self, path: Path, clock: ManualClock, wallet: FakeWallet, topups: bool) -> None:
+        super().__init__(path, clock, wallet)
+        self.topups = topups
+        self.refusals: list[str] = []
+
+    async def start(self) -> None:
+        await super().start()
+        policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
+        self.sender = Sender(self.database, self.wallet, policy, self.clock)
+
+    async def recover(self) -> None:
+        await self.sender.recover()
+        async with self.database.transaction() as tx:
+            await mirror_store.resume(tx, self.clock.wall())
+
+    async def receive(self, message: Asked | Answered) -> None:
+        row = await self.database.fetch_one("SELECT quote, wish FROM test_job WHERE job = ?", (message.job,))
+        assert row is not None
+        quote, wish = Msat(row[0]), Msat(row[1])
+        if isinstance(message, Answered):
+            for receipt in message.receipts:
+                async with self.database.transaction() as tx:
+                    step = await mirror_store.observe(
+                        tx,
+                        PROVIDER,
+                        message.job,
+                        receipt,
+                        quote=quote,
+                        signed_at=message.at,
+                        now=self.clock.wall(),
+                    )
+                    await self.note(tx, message.job, "answered")
+                assert step.outcome is not Outcome.REFUSED, (step.mirror.ended, receipt)
+            return
+        limit = wish if self.topups else Msat.from_sats(quote.sats_up())
+        # A wish below what the provider needs is raised: this customer wants its answer.
+        order = Order(message.job, PROVIDER, CUSTOMER, quote, quote, "run", max(limit, message.amount))
+        ask = Ask(PROVIDER, message.job, CUSTOMER, message.amount, message.invoice, verified=True)
+        try:
+            await self.sender.pay(ask, order)
+        except PaymentRefusedError as error:
+            self.refusals.append(error.code.value)
+            if error.code not in TEMPORARY:
+                raise
+
+
+def lightning_pair(clock: ManualClock) -> tuple[FakeLightning, FakeWallet, FakeWallet]:
+    lightning = FakeLightning(clock)
+    return lightning, lightning.wallet(), lightning.wallet()

@@ -1,0 +1,192 @@
+"""Whole histories of a customer and a provider: money moves, processes die anywhere, messages are lost or late.
+
+At every moment: no work beyond the credit, no payment twice. In the end, when both are back and have talked:
+nothing paid without credit, and both ledgers say the same to the msat.
+"""
+
+import asyncio
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from pylon.money import account_store, audit, ledger, ledger_store, mirror_store, payment_store
+from pylon.money.mirror import balance
+from pylon.money.msat import Msat
+from pylon.money.payment import PaymentState
+from tests.money.fakes import clock
+from tests.money.nodes import CUSTOMER, PROVIDER, CustomerNode, Killed, Node, ProviderNode, Wire, lightning_pair
+
+sats = Msat.from_sats
+
+
+class History(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp())
+
+    @initialize(
+        credit=st.sampled_from([0, 0, 3_000, 12_500]),
+        trial=st.booleans(),
+        topups=st.booleans(),
+        seed=st.integers(0, 999),
+    )
+    def begin(self, credit: int, trial: bool, topups: bool, seed: int) -> None:
+        self.clock, self.wire, self.rng = clock(), Wire(), random.Random(seed)
+        self.credit, self.trial = Msat(credit), trial
+        self.lightning, theirs, ours = lightning_pair(self.clock)
+        self.provider = ProviderNode(self.folder / "p.db", self.clock, theirs, self.wire, self.credit, trial)
+        self.customer = CustomerNode(self.folder / "c.db", self.clock, ours, topups)
+        self.requested = 0
+        for node in (self.provider, self.customer):
+            self.run(node.start())
+
+    def teardown(self) -> None:
+        if hasattr(self, "provider"):
+            try:
+                self.reconcile()
+                self.run(self.end())
+            finally:
+                for node in (self.provider, self.customer):
+                    self.run(node.database.close())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    def run(self, work):  # type: ignore[no-untyped-def]
+        return self.loop.run_until_complete(work)
+
+    def mortal(self, node: Node, work) -> None:  # type: ignore[no-untyped-def]
+        """Lets a node do something; if it dies of it, it comes back, perhaps to die again."""
+        while True:
+            try:
+                self.run(work)
+                return
+            except Killed:
+                self.run(node.database.close())
+                self.run(node.start())
+                work = node.recover()  # type: ignore[attr-defined]
+
+    # --- what may happen ----------------------------------------------------------------------------------------
+
+    @rule(quote=st.integers(1, 9_000), wish=st.integers(0, 30), times=st.integers(1, 4))
+    def request(self, quote: int, wish: int, times: int) -> None:
+        for _ in range(times):
+            self.requested += 1
+            job = f"j{self.requested}"
+            self.mortal(self.customer, self.customer.take(job, Msat(quote), sats(wish), "sent"))
+            # A customer that died while it wrote the job down never sent it.
+            if self.run(self.customer.database.fetch_one("SELECT 1 FROM test_job WHERE job = ?", (job,))):
+                self.mortal(self.provider, self.provider.request(job, Msat(quote), sats(wish)))
+
+    @rule(good=st.sampled_from([True, True, True, False]))
+    def work(self, good: bool) -> None:
+        self.mortal(self.provider, self.provider.work(self.rng, good))
+
+    @rule()
+    def take_back(self) -> None:
+        self.mortal(self.provider, self.provider.take_back(self.rng))
+
+    @rule()
+    def deliver(self) -> None:
+        """The relay passes on what it has, in any order, some of it twice."""
+        messages, self.wire.live = self.wire.live, []
+        self.rng.shuffle(messages)
+        for message in messages + messages[:1]:
+            self.mortal(self.customer, self.customer.receive(message))
+
+    @rule()
+    def lose(self) -> None:
+        self.wire.live = []
+
+    @rule()
+    def look_up(self) -> None:
+        self.mortal(self.provider, self.provider.check())
+        self.mortal(self.customer, self.customer.sender.check())
+
+    @rule(way=st.sampled_from(["lost", "unsent", "failed", "stuck", "internal"]))
+    def wallet_misbehaves(self, way: str) -> None:
+        self.customer.fake.next_pay = [way]
+
+    @rule(steps=st.integers(0, 12), who=st.booleans())
+    def doom(self, steps: int, who: bool) -> None:
+        (self.provider if who else self.customer).death.left = steps
+
+    @rule(seconds=st.sampled_from([1, 20, 700]))
+    def wait(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        self.customer.fake.stuck.clear()
+        # An outage: what waits has its minute from when the relay is back.
+        self.mortal(self.customer, self.customer.recover())
+
+    # --- what must hold -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_work_beyond_the_credit(self) -> None:
+        if hasattr(self, "provider"):
+            account = self.run(account_store.load(self.provider.database, CUSTOMER))
+            most = int(self.credit) + (2_000 if self.trial else 0)
+            assert account.balance - int(account.held) >= -most
+
+    @invariant()
+    def never_two_payments_for_one_purpose(self) -> None:
+        if hasattr(self, "provider"):
+            moved = self.lightning.moved
+            assert len(moved) == len(set(moved))
+            rows = self.run(self.customer.database.fetch_all("SELECT payment_hash, job FROM money_payment"))
+            jobs = [row[1] for row in rows if row[0] in moved]
+            assert len(jobs) == len(set(jobs)) == len(moved)
+
+    def reconcile(self) -> None:
+        """Both come back, and hear everything that was ever published."""
+        for node in (self.provider, self.customer):
+            node.death.left = None
+            self.run(node.database.close())
+            self.run(node.start())
+        self.customer.fake.next_pay = []
+        self.customer.fake.stuck.clear()
+        self.clock.advance(5_000)
+        self.run(self.customer.recover())
+        self.run(self.provider.recover())
+        for message in list(self.wire.stored):
+            if not hasattr(message, "invoice"):
+                self.run(self.customer.receive(message))
+
+    async def end(self) -> None:
+        account = await account_store.load(self.provider.database, CUSTOMER)
+        mirror = await mirror_store.load(self.customer.database, PROVIDER)
+        paid = await mirror_store.paid(self.customer.database, PROVIDER)
+        assert (mirror.ended, mirror.waiting, paid.maybe) == (None, (), 0)
+        open_states = (PaymentState.RESERVED, PaymentState.SENDING, PaymentState.UNKNOWN)
+        assert await payment_store.in_state(self.customer.database, *open_states) == []
+        assert mirror.charged_total == account.charged_total
+        assert (
+            paid.settled
+            == account.paid_total
+            == sum(self.lightning.slips[h].sats * 1_000 for h in self.lightning.moved)
+        )
+        assert balance(mirror, paid) == account.balance
+        theirs = await ledger_store.balance(self.provider.database, ledger.customer(CUSTOMER))
+        ours = await ledger_store.balance(self.customer.database, ledger.provider(PROVIDER))
+        assert theirs == ours == account.balance
+        for node in (self.provider, self.customer):
+            books = await audit.collect(node.database)
+            assert audit.examine(books) == []
+            assert await audit.compare_with_wallet(node.fake, books) == []
+
+
+TestHistory = History.TestCase
+TestHistory.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_a_thousand_histories() -> None:
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(History, settings=settings(max_examples=1_000, stateful_step_count=30, deadline=None))
