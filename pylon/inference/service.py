@@ -5,7 +5,6 @@ hand is given to the next one, twice at the most for each request.
 """
 
 import asyncio
-import contextlib
 import itertools
 import shutil
 import tempfile
@@ -98,10 +97,12 @@ class InferenceService:
         self._heard = False
 
     async def start(self) -> None:
-        """Returns at once; the model loads meanwhile."""
+        """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
         self._scratch = Path(tempfile.mkdtemp(prefix="pylon-inference-"))  # mkdtemp makes it 0700
+        load = encode(Load(self._spec, self._scratch))
         self._state = "loading"
-        self._supervisor = asyncio.create_task(self._supervise(self._scratch))
+        self._supervisor = asyncio.create_task(self._supervise(load))
+        self._supervisor.add_done_callback(self._supervisor_ended)
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None = None
@@ -155,8 +156,7 @@ class InferenceService:
             await self._child.exited(self._limits.close_s)
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
+            await asyncio.wait([self._supervisor])
             self._supervisor = None
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -167,10 +167,10 @@ class InferenceService:
         """No further child: closed, or the model's files are at fault."""
         return self._state == "stopped" or isinstance(self._failure, ModelError)
 
-    async def _supervise(self, scratch: Path) -> None:
+    async def _supervise(self, load: bytes) -> None:
         in_a_row = 0  # children that ended before they had settled
         while True:
-            ready_at = await self._one_life(scratch)
+            ready_at = await self._one_life(load)
             if self._over:
                 return
             settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
@@ -186,7 +186,15 @@ class InferenceService:
                 self._fail_all(self._failure)
             await asyncio.sleep(min(self._limits.backoff_s * 2 ** (in_a_row - 1), self._limits.backoff_most_s))
 
-    async def _one_life(self, scratch: Path) -> float | None:
+    def _supervisor_ended(self, supervisor: asyncio.Task[None]) -> None:
+        """A fault of our own must not leave callers waiting for ever."""
+        if not supervisor.cancelled() and (fault := supervisor.exception()) is not None:
+            self._state = "failed"
+            self._failure = EngineFailedError(f"The engine's supervisor failed ({type(fault).__name__}).")
+            _log.error("the engine's supervisor failed", exc_info=fault)
+            self._fail_all(self._failure)
+
+    async def _one_life(self, load: bytes) -> float | None:
         """One child from start to end; when it became ready, or None. Always leaves no process behind."""
         ready_at = None
         try:
@@ -196,7 +204,7 @@ class InferenceService:
             return None
         watchdog = asyncio.create_task(self._watch(child))
         try:
-            child.send(Load(self._spec, scratch))
+            child.send_frame(load)
             async for message in child.messages():
                 self._heard = True
                 if isinstance(message, Ready):

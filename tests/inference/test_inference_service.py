@@ -208,6 +208,13 @@ async def test_a_command_that_cannot_be_started_is_a_failure_and_not_a_hang(serv
         await service.generate(ask("hello", model=MODEL_ID))
 
 
+async def test_a_fault_of_our_own_fails_requests_and_does_not_hang_them(serve, ask) -> None:
+    service = await serve(INSTANT, command=("\0",))  # no OSError but a ValueError
+    with pytest.raises(EngineFailedError, match="ValueError"):
+        await service.generate(ask("hello", model=MODEL_ID))
+    assert service.status().state == "failed"
+
+
 async def test_closing_ends_the_child_and_fails_what_is_in_hand(misbehave, ask) -> None:
     service = await misbehave()
     await service.generate(ask("first", model="misbehaving"))
