@@ -101,7 +101,7 @@ events = st.builds(
 )
 
 
-@settings(max_examples=2_000)
+@settings(max_examples=500)
 @given(events)
 def test_no_event_makes_a_reader_raise_anything_else(event):
     for read in READERS[event.kind]:
@@ -117,6 +117,7 @@ def test_no_event_makes_a_reader_raise_anything_else(event):
 
 
 @pytest.mark.parametrize("kind", sorted(READERS))
+@settings(max_examples=20)
 @given(draft=events)
 def test_no_reader_takes_another_kind(kind, draft):
     for other, readers in READERS.items():

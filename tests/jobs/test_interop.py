@@ -1,0 +1,162 @@
+"""Other people's code as the other side: nostr-sdk and pynostr know nothing of `pylon/1`."""
+
+from dataclasses import replace
+
+import nostr_sdk as sdk
+import orjson
+import pynostr.event
+import pynostr.key
+import pytest
+
+from pylon.jobs.answer import Amount
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Feedback, Status, feedback_draft, parse_feedback
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest, open_draft, parse_request, private_draft
+from pylon.jobs.result import Finish, JobResult, parse_result, result_draft
+from pylon.money.msat import Msat
+from pylon.nostr.event import Event, loads_event, verify
+
+from . import examples as ex
+
+TAGS = (
+    ("i", "What is the capital of France?", "text"),
+    ("param", "model", "needle-1"),
+    ("param", "max_tokens", "32"),
+    ("param", "temperature", "0.5"),
+    ("param", "top-k", "50"),
+    ("output", "text/plain"),
+    ("bid", "5000"),
+    ("relays", "wss://relay.example.com"),
+    ("t", "bitcoin"),
+)
+ASKED = JobRequest(
+    "What is the capital of France?",
+    JobParameters(model="needle-1", max_tokens=32, temperature=0.5, top_k=50),
+    5050,
+    bid=Msat(5_000),
+)
+
+
+def by_nostr_sdk(kind: int, content: str, tags: tuple[tuple[str, ...], ...]) -> Event:
+    keys = sdk.Keys.parse(ex.CUSTOMER.secret_bytes.hex())
+    builder = sdk.EventBuilder(sdk.Kind(kind), content).tags([sdk.Tag.parse(list(tag)) for tag in tags])
+    return loads_event(builder.finalize(keys).as_json())
+
+
+def by_pynostr(kind: int, content: str, tags: tuple[tuple[str, ...], ...]) -> Event:
+    key = pynostr.key.PrivateKey(ex.CUSTOMER.secret_bytes)
+    event = pynostr.event.Event(content, key.public_key.hex(), ex.NOW, kind, [list(tag) for tag in tags])
+    event.sign(key.hex())
+    return loads_event(orjson.dumps(event.to_dict()))
+
+
+MAKERS = pytest.mark.parametrize("make", [by_nostr_sdk, by_pynostr])
+
+
+def read_by_both(event: Event) -> sdk.Event:
+    """The event, once both have found its id and signature good."""
+    parsed = sdk.Event.from_json(event.to_json().decode())
+    assert parsed.verify()
+    theirs = pynostr.event.Event.from_dict(orjson.loads(event.to_json()))
+    assert theirs.id == event.id
+    assert theirs.verify()
+    return parsed
+
+
+def tags_of(event: sdk.Event) -> dict[str, list[str]]:
+    return {tag.to_vec()[0]: tag.to_vec()[1:] for tag in event.tags()}
+
+
+@MAKERS
+def test_a_plain_customers_request_is_read(make):
+    event = make(5050, "", TAGS)
+    verify(event)
+    received = parse_request(event, ex.PROVIDER_KEYS)
+    assert received.job == ASKED
+    assert (received.customer, received.private, received.provider, received.schema) == (
+        ex.CUSTOMER.public,
+        False,
+        None,
+        False,
+    )
+
+
+@MAKERS
+def test_the_registrys_own_spelling_of_an_input_is_read(make):
+    event = make(5050, "", (("i", "what is the capital of France? ", "prompt"), ("p", ex.PROVIDER.public)))
+    received = parse_request(event, ex.PROVIDER_KEYS)
+    assert (received.job.text, received.provider) == ("what is the capital of France? ", ex.PROVIDER.public)
+
+
+@MAKERS
+@pytest.mark.parametrize(
+    "text", ["Paris", "Łódź – \U0001f600\n\ttabs", 'quotes " and \\ slashes / <b>', "x" * 90_000]
+)
+def test_our_open_result_is_a_valid_result_to_a_plain_customer(make, text):
+    request = make(5050, "", TAGS)
+    address = replace(ex.ADDRESS, request=request.id, private=False)
+    result = JobResult(address, 6050, text, amount=Amount(Msat(1_000), "lnbcrt10n1"), finish=Finish.STOP)
+    event = ex.PROVIDER.sign(result_draft(result, ex.PROVIDER_KEYS, request=request, created_at=ex.NOW))
+    parsed = read_by_both(event)
+    tags = tags_of(parsed)
+    assert parsed.kind().as_u16() == 6050
+    assert text.startswith(parsed.content())
+    assert tags["e"] == [request.id]
+    assert tags["p"] == [ex.CUSTOMER.public]
+    assert tags["amount"] == ["1000", "lnbcrt10n1"]
+    if text != "x" * 90_000:
+        assert tags["i"] == list(TAGS[0][1:])
+        assert sdk.Event.from_json(tags["request"][0]).verify()
+
+
+def test_our_feedback_is_feedback_to_a_plain_customer():
+    address = replace(ex.ADDRESS, private=False)
+    feedback = Feedback(address, Status.ERROR, ErrorCode.BUSY, "12 jobs wait here already")
+    parsed = read_by_both(ex.PROVIDER.sign(feedback_draft(feedback, ex.PROVIDER_KEYS, created_at=ex.NOW)))
+    assert tags_of(parsed)["status"] == ["error", "busy"]
+    assert parsed.content() == "12 jobs wait here already"
+
+
+@MAKERS
+def test_a_plain_providers_answer_is_read(make):
+    about = (("e", ex.REQUEST_ID, "wss://relay.example.com"), ("p", ex.CUSTOMER.public))
+    result = parse_result(make(6050, "Paris", (*about, ("amount", "1000"))), ex.CUSTOMER_KEYS)
+    assert (result.text, result.amount, result.model) == ("Paris", Amount(Msat(1_000)), None)
+    feedback = parse_feedback(make(7000, "", (*about, ("status", "processing", "thinking"))), ex.CUSTOMER_KEYS)
+    assert (feedback.status, feedback.text) == (Status.PROCESSING, "thinking")
+
+
+def test_our_open_request_is_a_request_to_a_plain_provider():
+    parsed = read_by_both(ex.CUSTOMER.sign(open_draft(ASKED, ex.PROVIDER.public, salt="5a", created_at=ex.NOW)))
+    assert tags_of(parsed)["i"] == ["What is the capital of France?", "text"]
+    assert tags_of(parsed)["bid"] == ["5000"]
+
+
+def test_an_expiration_of_ours_is_one_to_others():
+    job = replace(ASKED, expiration=1)
+    assert read_by_both(ex.CUSTOMER.sign(open_draft(job, None, salt="5a", created_at=0))).is_expired()
+    job = replace(ASKED, expiration=2**40)
+    assert not read_by_both(ex.CUSTOMER.sign(open_draft(job, None, salt="5a", created_at=0))).is_expired()
+
+
+def test_nostr_sdk_opens_what_we_seal():
+    job = replace(ASKED, text="short", parameters=JobParameters())
+    event = ex.CUSTOMER.sign(private_draft(job, ex.PROVIDER.public, ex.CUSTOMER_KEYS, created_at=ex.NOW))
+    read_by_both(event)
+    opened = sdk.nip44_decrypt(
+        sdk.SecretKey.parse(ex.PROVIDER.secret_bytes.hex()), sdk.PublicKey.parse(ex.CUSTOMER.public), event.content
+    )
+    assert orjson.loads(opened) == {"text": "short", "tags": [["i", "", "text"], ["bid", "5000"]]}
+
+
+def test_we_open_what_nostr_sdk_seals():
+    payload = orjson.dumps({"text": "What?", "tags": [["param", "seed", "7"]]}).decode()
+    content = sdk.nip44_encrypt(
+        sdk.SecretKey.parse(ex.CUSTOMER.secret_bytes.hex()),
+        sdk.PublicKey.parse(ex.PROVIDER.public),
+        payload,
+        sdk.Nip44Version.V2,
+    )
+    event = by_nostr_sdk(5940, content, (("p", ex.PROVIDER.public), ("encrypted",), ("v", "pylon/1")))
+    assert parse_request(event, ex.PROVIDER_KEYS).job == JobRequest("What?", JobParameters(seed=7))
