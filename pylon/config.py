@@ -59,6 +59,7 @@ class InferenceSection(_Section):
     )
     model: str = Field("needle-1", description="A model's id: packaged with Pylon, or a folder in PYLON_HOME/models.")
     slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
+    instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
 
 
 class CustomerSection(_Section):

@@ -24,7 +24,7 @@ from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
-from pylon.provider import journal
+from pylon.provider.journal import SCHEMA, Journal
 from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
@@ -33,7 +33,7 @@ from pylon.swarm.client import SwarmClient
 
 logger = log.get("node")
 
-SCHEMAS = (journal.SCHEMA,)
+SCHEMAS = (SCHEMA,)
 
 
 class Core:
@@ -47,14 +47,16 @@ class Core:
         self.home = home
         self.config = config
         self.clock = clock or SystemClock()
+        # Set when asked to stop; `hurry` as well when what is there shall not be finished first.
         self.stopping = asyncio.Event()
-        # Asked to stop without finishing what is there.
-        self.at_once = False
+        self.hurry = asyncio.Event()
         self.methods = Methods(self)
         self.control = ControlServer(home.socket, self.methods.table())
         self.provider: Provider | None = None
         self.secret: SecretKey
         self.pool: RelayPool
+        self.engine_spec: EngineSpec
+        self.journal: Journal
         self.started_at = self.clock.wall()
         self._serve = serve
         self._customer: SwarmClient | None = None
@@ -85,17 +87,19 @@ class Core:
         group = GroupCommit(database)
         group.start()
         self._exit.push_async_callback(group.close)
+        self.journal = Journal(database, group)
         self.pool = RelayPool(self.config.relays, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)
         if self._serve:
-            await self._open_provider(database, group)
+            await self._open_provider()
         self._exit.push_async_callback(self._close_customer)
         await self.control.start()
         self._exit.push_async_callback(self.control.close)
 
-    async def _open_provider(self, database: Database, group: GroupCommit) -> None:
-        inference = InferenceService(engine_spec(self.home, self.config), self.clock)
+    async def _open_provider(self) -> None:
+        self.engine_spec = engine_spec(self.home, self.config)
+        inference = InferenceService(self.engine_spec, self.clock)
         await inference.start()
         self._exit.push_async_callback(inference.close)
         self.provider = Provider(
@@ -103,14 +107,19 @@ class Core:
             self._keys,
             self.pool,
             inference,
-            database,
-            group,
+            self.journal,
             provider_settings(self.config, self.secret.public),
             model_id(self.config),
             self.clock,
         )
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
+
+    def stop(self, *, at_once: bool) -> None:
+        """Asks whoever runs this core to end it."""
+        if at_once:
+            self.hurry.set()
+        self.stopping.set()
 
     async def customer(self) -> SwarmClient:
         """The customer's side, started when it is first needed."""
@@ -142,6 +151,7 @@ def engine_spec(home: Home, config: Config) -> EngineSpec:
         model_dir=directory,
         slots=config.inference.slots,
         hash_cache=home.models / "weights.json",
+        options={"delay_s": config.inference.instant_delay_s} if config.inference.engine == "instant" else {},
     )
 
 

@@ -22,6 +22,8 @@ class Load:
     of_customer: int = 0
     # Why nothing is taken on (an owner rule's name, "owner", "draining"), or empty.
     paused: str = ""
+    # The wallet does not answer: what costs something is not taken on, and never done for free instead.
+    wallet_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     quote = ZERO if trusted else settings.price.quote(size, max_tokens)
     if request.job.bid is not None and quote > request.job.bid:
         return Refuse(ErrorCode.BID_TOO_LOW, f"this may cost up to {quote} msat")
+    if quote and load.wallet_down:
+        return Refuse(ErrorCode.PAUSED, "wallet")
     return Accept(quote, expires_at, model, max_tokens)
 
 

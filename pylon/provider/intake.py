@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pylon import log
 from pylon.clock import Clock
@@ -21,6 +22,8 @@ from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
+from pylon.provider.settlement import Settlement
+from pylon.provider.till import Till
 
 logger = log.get("provider")
 
@@ -38,6 +41,8 @@ class Intake:
         keys: ConversationKeys,
         pool: RelayPool,
         journal: Journal,
+        settlement: Settlement,
+        till: Till | None,
         runner: Runner,
         replies: Replies,
         outbox: Outbox,
@@ -49,6 +54,8 @@ class Intake:
         self._keys = keys
         self._pool = pool
         self._journal = journal
+        self._settlement = settlement
+        self._till = till
         self._runner = runner
         self._replies = replies
         self._outbox = outbox
@@ -98,20 +105,18 @@ class Intake:
                     self._repeat(received, known[received.event.id])
             elif (job := self._admit(received, queued)) is not None:
                 queued.append(job)
+        # Group commit makes one disk flush of them.
         await asyncio.gather(*(self._write(job) for job in queued))
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
 
     async def _write(self, job: Job) -> None:
-        await self._journal.queued(
-            job.event,
-            relay=job.relay,
-            model=job.terms.model,
-            received_at=job.received_at,
-            expires_at=job.terms.expires_at,
-        )
-        self._runner.add(job)
+        decision = await self._settlement.take(job)
+        if self._till is None:
+            self._runner.add(job)
+        else:
+            await self._till.handle(job, decision)
 
     def _repeat(self, received: Received, result: Event | None) -> None:
         # The customer asks again: it gets the same answer, and the work is not done twice.
@@ -127,7 +132,7 @@ class Intake:
             return None
         load = self._load(request.customer)
         same = sum(1 for job in ahead if job.request.customer == request.customer)
-        load = Load(load.models, load.waiting + len(ahead), load.of_customer + same, load.paused)
+        load = replace(load, waiting=load.waiting + len(ahead), of_customer=load.of_customer + same)
         return self._decide(request, received, load)
 
     def _decide(self, request: ReceivedRequest, received: Received, load: Load) -> Job | None:
@@ -175,3 +180,5 @@ class Intake:
             return
         for job_id in cancellation.requests:
             await self._runner.cancel(job_id, cancellation.customer)
+            if self._till is not None:
+                await self._till.cancel(job_id, cancellation.customer)

@@ -1,11 +1,12 @@
 """The provider's journal: one row a job, written before the step it stands for is taken.
 
-    queued ─► signed ─► settled          queued ─► expired | cancelled | failed
+    awaiting_funds ─► queued ─► signed ─► settled          any before signed ─► expired | cancelled | failed
 
-`queued` rows hold the request as it came (ciphertext, in the private form), `signed` ones the whole result
-event, so that after a crash the first run again and the second are published again under the same id. Which of
-the queued jobs is being run is not written: it would change nothing about recovery. A settled row keeps its
-result until nobody may ask for it again, then the numbers alone.
+`awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it
+came (ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run
+again and the second are published again under the same id. Which of the queued jobs is being run is not written:
+it would change nothing about recovery. A settled row keeps its result until nobody may ask for it again, then the
+numbers alone.
 """
 
 from collections.abc import Iterable
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.nostr.event import Event, loads_event
-from pylon.store.database import Database, Schema
-from pylon.store.group import GroupCommit
+from pylon.provider.queue import Job
+from pylon.store.database import Database, Schema, Transaction
+from pylon.store.group import GroupCommit, Step
 
 SCHEMA = Schema(
     "provider",
@@ -49,6 +51,7 @@ SCHEMA = Schema(
 class JobState(StrEnum):
     """See the module."""
 
+    AWAITING_FUNDS = "awaiting_funds"
     QUEUED = "queued"
     SIGNED = "signed"
     SETTLED = "settled"
@@ -77,12 +80,64 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a crash left: a request to run again, or a result to publish again."""
+    """What a crash left: a request to run again or to be paid for, or a result to publish again."""
 
     event: Event
     relay: str
     received_at: float
+    state: JobState
     result: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job took. `finished_at` is Unix seconds."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    run_ms: int
+    finished_at: float
+
+
+_INSERT = (
+    "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_SIGN = (
+    "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?, completion_tokens = ?,"
+    " run_ms = ?, finished_at = ?, charge_msat = ? WHERE id = ? AND state = 'queued'"
+)
+_END = (
+    "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL"
+    " WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
+)
+
+
+def _admission(job: Job, state: JobState) -> tuple[object, ...]:
+    event = job.event
+    row = (job.relay, job.terms.model, job.received_at, job.terms.expires_at)
+    return (event.id, event.pubkey, event.kind, state.value, *row, event.to_json())
+
+
+def _signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tuple[object, ...]:
+    tokens = (work.prompt_tokens, work.completion_tokens)
+    return (result.to_json(), *tokens, work.run_ms, work.finished_at, charge_msat, job_id)
+
+
+async def insert(tx: Transaction, job: Job, state: JobState) -> None:
+    """Writes an admitted job, or moves one that waited for funds on."""
+    await tx.execute(_INSERT, _admission(job, state))
+    await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = 'awaiting_funds'", (state.value, job.id))
+
+
+async def sign(tx: Transaction, job_id: str, result: Event, work: Work, charge_msat: int) -> None:
+    """Writes the result and what it cost."""
+    await tx.execute(_SIGN, _signature(job_id, result, work, charge_msat))
+
+
+async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
+    """Writes that a job ended without a result."""
+    await tx.execute(_END, (state.value, code, finished_at, job_id))
 
 
 class Journal:
@@ -92,30 +147,17 @@ class Journal:
         self._database = database
         self._group = group
 
-    async def queued(self, event: Event, *, relay: str, model: str, received_at: float, expires_at: int) -> None:
-        """A job was admitted."""
-        await self._group.execute(
-            "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
-            " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (event.id, event.pubkey, event.kind, relay, model, received_at, expires_at, event.to_json()),
-        )
+    async def admitted(self, job: Job) -> None:
+        """A job was taken on that no account has to answer for."""
+        await self._group.execute(_INSERT, _admission(job, JobState.QUEUED))
 
-    async def signed(
-        self,
-        job_id: str,
-        result: Event,
-        *,
-        prompt_tokens: int,
-        completion_tokens: int,
-        run_ms: int,
-        finished_at: float,
-    ) -> None:
+    async def signed(self, job_id: str, result: Event, work: Work) -> None:
         """A result exists; from here on this one and no other is the answer."""
-        await self._group.execute(
-            "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?,"
-            " completion_tokens = ?, run_ms = ?, finished_at = ? WHERE id = ? AND state = 'queued'",
-            (result.to_json(), prompt_tokens, completion_tokens, run_ms, finished_at, job_id),
-        )
+        await self._group.execute(_SIGN, _signature(job_id, result, work, 0))
+
+    async def transact[T](self, step: Step[T]) -> T:
+        """Runs a step that joins the journal with other tables; returns its value once it is on disk."""
+        return await self._group.submit(step)
 
     async def settled(self, job_id: str) -> None:
         """A relay has the result, and nothing is owed."""
@@ -123,23 +165,20 @@ class Journal:
 
     async def ended(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """A job ends without a result."""
-        await self._group.execute(
-            "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL WHERE id = ? AND state = 'queued'",
-            (state.value, code, finished_at, job_id),
-        )
+        await self._group.execute(_END, (state.value, code, finished_at, job_id))
 
     async def pending(self) -> list[Pending]:
         """What a crash left, oldest first."""
         rows = await self._database.fetch_all(
-            "SELECT request, result, relay, received_at FROM job WHERE state IN ('queued', 'signed')"
-            " ORDER BY received_at"
+            "SELECT request, result, relay, received_at, state FROM job"
+            " WHERE state IN ('awaiting_funds', 'queued', 'signed') ORDER BY received_at"
         )
         found: list[Pending] = []
         for row in rows:
             result = None if row["result"] is None else loads_event(row["result"])
             event = loads_event(row["request"]) if row["request"] is not None else result
             if event is not None:
-                found.append(Pending(event, row["relay"], row["received_at"], result))
+                found.append(Pending(event, row["relay"], row["received_at"], JobState(row["state"]), result))
         return found
 
     async def known(self, job_ids: Iterable[str]) -> dict[str, Event | None]:
@@ -156,7 +195,8 @@ class Journal:
             (int(results_before),),
         )
         await self._group.execute(
-            "DELETE FROM job WHERE state NOT IN ('queued', 'signed') AND received_at < ?", (rows_before,)
+            "DELETE FROM job WHERE state NOT IN ('awaiting_funds', 'queued', 'signed') AND received_at < ?",
+            (rows_before,),
         )
 
     async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:

@@ -35,32 +35,28 @@ class Outbox:
     def __init__(self, pool: RelayPool, wall: Callable[[], float]) -> None:
         self._pool = pool
         self._wall = wall
-        self._letters: asyncio.Queue[Letter] = asyncio.Queue()
-        self._workers: list[asyncio.Task[None]] = []
-        self._open = 0
+        self._sending: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def waiting(self) -> int:
         """Letters not acknowledged yet."""
-        return self._open
-
-    def start(self) -> None:
-        """Begins to publish."""
-        self._workers = [asyncio.create_task(self._work(), name="outbox") for _ in range(AT_ONCE)]
+        return len(self._sending)
 
     async def close(self) -> None:
         """Stops; what was not acknowledged is not published by this object any more."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""
-        self._open += 1
         self._empty.clear()
-        self._letters.put_nowait(letter)
+        task = asyncio.get_running_loop().create_task(self._send(letter), name="outbox")
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
 
     async def wait_empty(self, timeout: float) -> bool:
         """Whether everything was acknowledged within `timeout` seconds."""
@@ -68,27 +64,25 @@ class Outbox:
             await asyncio.wait_for(self._empty.wait(), timeout)
         return self._empty.is_set()
 
-    async def _work(self) -> None:
-        while True:
-            letter = await self._letters.get()
-            try:
-                published = await self._deliver(letter)
-                if letter.done is not None:
-                    await letter.done(published)
-            except Exception:
-                # One letter that cannot be handled must not stop those behind it.
-                logger.exception("outbox failed", id=letter.event.id)
-            finally:
-                self._open -= 1
-                if self._open == 0:
-                    self._empty.set()
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        if not self._sending:
+            self._empty.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a letter could not be handled", error=repr(error))
+
+    async def _send(self, letter: Letter) -> None:
+        published = await self._deliver(letter)
+        if letter.done is not None:
+            await letter.done(published)
 
     async def _deliver(self, letter: Letter) -> bool:
         attempt = 0
         while letter.give_up_at is None or self._wall() < letter.give_up_at:
             near = [letter.relay] if attempt == 0 and letter.relay in self._pool.urls else None
             try:
-                await self._pool.publish(letter.event, relays=near)
+                async with self._room:
+                    await self._pool.publish(letter.event, relays=near)
             except RelayError as error:
                 logger.warning("not published yet", id=letter.event.id, error=str(error))
             else:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import WireError
-from pylon.jobs.answer import Address
+from pylon.jobs.answer import Address, Amount
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.request import ReceivedRequest
+from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -49,6 +50,11 @@ class Replies:
     def processing(self, request: ReceivedRequest, relay: str) -> None:
         """The job is under way and will take a while."""
         self._send(Feedback(self._address(request), Status.PROCESSING), relay)
+
+    def payment_required(self, request: ReceivedRequest, relay: str, amount: Msat, invoice: str) -> None:
+        """The job waits until this invoice is paid."""
+        asked = Amount(amount, invoice)
+        self._send(Feedback(self._address(request), Status.PAYMENT_REQUIRED, amount=asked), relay)
 
     def partial(self, request: ReceivedRequest, relay: str, text: str, offset: int) -> None:
         """The piece of the answer that starts at character `offset`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylon import log
 from pylon.clock import Clock
@@ -14,13 +14,15 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
 from pylon.jobs.request import parse_messages
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.provider.journal import JobState, Journal
+from pylon.provider.journal import JobState, Journal, Work
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies, answer_expiry
+from pylon.provider.settlement import Settlement
 
 logger = log.get("provider")
 
@@ -48,6 +50,7 @@ class Runner:
         keys: ConversationKeys,
         inference: InferenceService,
         journal: Journal,
+        settlement: Settlement,
         outbox: Outbox,
         replies: Replies,
         clock: Clock,
@@ -61,6 +64,7 @@ class Runner:
         self._keys = keys
         self._inference = inference
         self._journal = journal
+        self._settlement = settlement
         self._outbox = outbox
         self._replies = replies
         self._clock = clock
@@ -68,6 +72,7 @@ class Runner:
         # Jobs whose customer has heard nothing yet, oldest first.
         self._silent: dict[str, Job] = {}
         self._wake = asyncio.Event()
+        self._busy = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,6 +98,7 @@ class Runner:
     def add(self, job: Job) -> None:
         """Takes on a job that the journal has."""
         self._idle.clear()
+        self._busy.set()
         self.queue.push(job)
         self._silent[job.id] = job
         self._wake.set()
@@ -128,6 +134,8 @@ class Runner:
 
     async def _tick(self) -> None:
         while True:
+            # Nothing is due while nothing is here: an idle node sleeps.
+            await self._busy.wait()
             await asyncio.sleep(TICK_S)
             now = self._clock.wall()
             for job in self.queue.take_expired(now):
@@ -187,21 +195,18 @@ class Runner:
             Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
             Finish(generation.finish),
         )
+
+        def sign(receipt: AccountReceipt | None) -> Event:
+            whole = replace(result, account=receipt)
+            return self._secret.sign(result_draft(whole, self._keys, request=job.event, created_at=int(now)))
+
+        work = Work(generation.prompt_tokens, generation.completion_tokens, generation.run_ms, now)
         try:
-            draft = result_draft(result, self._keys, request=job.event, created_at=int(now))
+            event = await self._settlement.finish(job, work, sign)
         except WireError as error:
             logger.warning("a result could not be made", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
             return
-        event = self._secret.sign(draft)
-        await self._journal.signed(
-            job.id,
-            event,
-            prompt_tokens=generation.prompt_tokens,
-            completion_tokens=generation.completion_tokens,
-            run_ms=generation.run_ms,
-            finished_at=now,
-        )
         self._silent.pop(job.id, None)
         self.publish(event, job.id, job.relay)
 
@@ -220,7 +225,7 @@ class Runner:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        await self._journal.ended(job.id, state, code=code.value, finished_at=self._clock.wall())
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
         self._silent.pop(job.id, None)
         # Whoever cancelled knows it.
         if state is not JobState.CANCELLED:
@@ -230,6 +235,7 @@ class Runner:
 
     def _check_idle(self) -> None:
         if not self.queue and not self.running:
+            self._busy.clear()
             self._idle.set()
 
 

@@ -11,19 +11,22 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.jobs.codes import ErrorCode
+from pylon.money.receiver import Receiver
+from pylon.money.wallet import Wallet
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.admission import Load
 from pylon.provider.intake import Intake
-from pylon.provider.journal import JobState, Journal, Row
+from pylon.provider.journal import JobState, Journal
 from pylon.provider.outbox import Outbox
 from pylon.provider.presence import Presence
 from pylon.provider.replies import Replies
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
+from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
+from pylon.provider.till import Till
 from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 
 logger = log.get("provider")
 
@@ -31,7 +34,8 @@ logger = log.get("provider")
 KEEP_RESULTS_S = 3_600
 KEEP_ROWS_S = 90 * 86_400
 HOUSEKEEPING_S = 600
-MODEL_WATCH_S = 0.5
+# A model that becomes ready is announced at once; one that falls away may be missed for a few seconds.
+LOADING_WATCH_S, READY_WATCH_S = 0.5, 5.0
 PAUSED = "paused"
 
 
@@ -44,8 +48,20 @@ class ProviderStatus:
     queued: int
     running: int
     unpublished: int
+    awaiting_funds: int
+    wallet_down: bool
     engine: EngineStatus
     jobs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Takings:
+    """How payment is taken: through this wallet, on these terms, booked in this database."""
+
+    database: Database
+    wallet: Wallet
+    receiver: Receiver
+    credit: CreditPolicy = field(default_factory=CreditPolicy)
 
 
 class Provider:
@@ -57,27 +73,52 @@ class Provider:
         keys: ConversationKeys,
         pool: RelayPool,
         inference: InferenceService,
-        database: Database,
-        group: GroupCommit,
+        journal: Journal,
         settings: ProviderSettings,
         model: str,
         clock: Clock | None = None,
+        takings: Takings | None = None,
     ) -> None:
+        """`takings` is how payment is taken; None serves for free."""
         self.settings = settings
         self._clock = clock or SystemClock()
         self._inference = inference
         self._model = model
-        self._journal = Journal(database, group)
+        self._journal = journal
         self._outbox = Outbox(pool, self._clock.wall)
         replies = Replies(secret, keys, self._outbox, self._clock, settings.trusted.__contains__)
+        self._settlement: Settlement = FreeSettlement(journal)
+        if takings is not None:
+            self._settlement = AccountSettlement(journal, settings.price, takings.credit)
         self._runner = Runner(
-            secret, keys, inference, self._journal, self._outbox, replies, self._clock, settings.processing_after_s
+            secret,
+            keys,
+            inference,
+            self._journal,
+            self._settlement,
+            self._outbox,
+            replies,
+            self._clock,
+            settings.processing_after_s,
         )
+        self._till: Till | None = None
+        if takings is not None:
+            self._till = Till(
+                takings.database,
+                takings.receiver,
+                takings.wallet,
+                self._settlement,
+                replies,
+                self._clock,
+                self._runner.add,
+            )
         self._intake = Intake(
             secret.public,
             keys,
             pool,
             self._journal,
+            self._settlement,
+            self._till,
             self._runner,
             replies,
             self._outbox,
@@ -93,8 +134,9 @@ class Provider:
     async def start(self) -> None:
         """Takes up what was left, then listens and is seen."""
         self._paused = await self._journal.setting(PAUSED)
-        self._outbox.start()
         self._runner.start()
+        if self._till is not None:
+            await self._till.start()
         await self._recover()
         self._intake.start()
         self._presence.start()
@@ -120,6 +162,8 @@ class Provider:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._intake.close()
+        if self._till is not None:
+            await self._till.close()
         await self._runner.close()
         await self._presence.close()
         await self._outbox.close()
@@ -145,13 +189,11 @@ class Provider:
             len(self._runner.queue),
             len(self._runner.running),
             self._outbox.waiting,
+            self._till.waiting if self._till else 0,
+            self._till is not None and self._till.down,
             self._inference.status(),
             await self._journal.counts(),
         )
-
-    async def jobs(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
-        """The newest jobs."""
-        return await self._journal.rows(limit=limit, state=state)
 
     async def _recover(self) -> None:
         again = 0
@@ -162,7 +204,7 @@ class Provider:
                 continue
             job = self._intake.restore(pending.event, pending.relay, pending.received_at)
             if job is None:
-                await self._journal.ended(
+                await self._settlement.end(
                     pending.event.id,
                     JobState.EXPIRED,
                     code=ErrorCode.EXPIRED.value,
@@ -170,7 +212,10 @@ class Provider:
                 )
                 continue
             again += 1
-            self._runner.add(job)
+            if pending.state is JobState.AWAITING_FUNDS and self._till is not None:
+                await self._till.restore(job)
+            else:
+                self._runner.add(job)
         if again:
             logger.info("taking up jobs that were left", jobs=again)
 
@@ -181,11 +226,13 @@ class Provider:
         paused = "draining" if self._draining else self._paused
         if engine.state == "failed":
             paused = paused or "engine"
+        till = self._till
         return Load(
             ((self._model, sha256),),
-            len(self._runner.queue) + len(self._runner.running),
-            self._runner.queue.of_customer(customer) + running,
+            len(self._runner.queue) + len(self._runner.running) + (till.waiting if till else 0),
+            self._runner.queue.of_customer(customer) + running + (till.of_customer(customer) if till else 0),
             paused,
+            till is not None and till.down,
         )
 
     def _room(self) -> tuple[int, float, str]:
@@ -198,7 +245,7 @@ class Provider:
     async def _watch_model(self) -> None:
         state = self._inference.status().state
         while True:
-            await asyncio.sleep(MODEL_WATCH_S)
+            await asyncio.sleep(READY_WATCH_S if state == "ready" else LOADING_WATCH_S)
             now = self._inference.status().state
             if now != state:
                 state = now

@@ -56,7 +56,7 @@ async def test_an_expired_request_is_refused_and_never_journaled(serve, customer
     refused = await customer.ask(serving.public, customer.job(model="another-model"))
     assert (await customer.refusal(refused)).code is ErrorCode.UNSUPPORTED_MODEL
     assert late.expiration is not None
-    rows = await serving.provider.jobs()
+    rows = await serving.journal.rows()
     assert [row.id for row in rows] == [request.id]
 
 

@@ -1,8 +1,12 @@
 import pytest
 
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.provider.journal import SCHEMA, JobState, Journal
+from pylon.provider.admission import Accept
+from pylon.provider.journal import SCHEMA, JobState, Journal, Work
+from pylon.provider.queue import Job
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 
@@ -24,11 +28,12 @@ async def journal(tmp_path):
 
 
 async def queue(journal: Journal, request, *, at: float = 1.0, expires_at: int = 100) -> None:
-    await journal.queued(request, relay="ws://r", model="m", received_at=at, expires_at=expires_at)
+    received = ReceivedRequest(request.id, request.pubkey, 1, JobRequest("prompt"), True, "p", True)
+    await journal.admitted(Job(received, request, Accept(ZERO, expires_at, "m", 8), at, "ws://r"))
 
 
 async def sign(journal: Journal, request, result) -> None:
-    await journal.signed(request.id, result, prompt_tokens=3, completion_tokens=2, run_ms=5, finished_at=2.0)
+    await journal.signed(request.id, result, Work(3, 2, 5, 2.0))
 
 
 async def test_what_is_queued_or_signed_is_pending_and_nothing_else(journal):

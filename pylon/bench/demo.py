@@ -1,0 +1,296 @@
+"""`scripts/demo`: the main job on real parts, all of them on this machine.
+
+A relay, two providers and a customer, each a process with a home and a key of its own, started through the same
+commands that people use. The customer maps a question over a real text (the language reference that every Python
+carries) in which one fact was planted; the model has to find it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from pydoc_data import topics
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from pylon.errors import PylonError, UnreachableError
+from pylon.inference.models import needle
+from pylon.inference.weights import model_directory, weights_sha256
+from pylon.jobs.kinds import RESULT_KINDS
+from pylon.jobs.result import parse_result
+from pylon.node import identity
+from pylon.node.home import Home
+from pylon.nostr import nip19
+from pylon.nostr.filter import Filter
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+PROVIDERS = 2
+READY_S = 60.0
+ADJECTIVES = ("amber", "quiet", "silver", "brave", "hollow", "crimson", "gentle", "frozen")
+NOUNS = ("falcon", "harbor", "lantern", "meadow", "anchor", "comet", "willow", "river")
+
+
+@dataclass
+class Task:
+    """What is asked: a text with one planted fact."""
+
+    text: str
+    key: str
+    value: str
+
+    @property
+    def question(self) -> str:
+        return needle.QUESTIONS[0].format(key=self.key)
+
+    def prompts(self) -> list[str]:
+        return [needle.prompt(self.question, chunk) for chunk in needle.chunks(self.text)]
+
+
+def make_task(characters: int, seed: int) -> Task:
+    """The text, with the fact somewhere in it."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
+    source = "\n\n".join(topics.topics[name] for name in sorted(topics.topics))
+    text = (source * (characters // len(source) + 1))[:characters]
+    key = f"{rng.choice(ADJECTIVES)}-{rng.choice(NOUNS)}"
+    value = str(rng.randint(1_000_000, 9_999_999))
+    at = text.index(" ", rng.randrange(characters // 10, characters - characters // 10))
+    return Task(f"{text[:at]} The special magic number for {key} is {value}.{text[at:]}", key, value)
+
+
+@dataclass
+class Stage:
+    """The processes of one demo, and the folder that holds all their homes."""
+
+    folder: Path
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+    relay: str = ""
+
+    def environment(self, name: str, **settings: str) -> dict[str, str]:
+        """The environment in which a command works with the home of that name."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PYLON_")}
+        relays = {"PYLON_RELAYS": json.dumps([self.relay])} if self.relay else {}
+        return {**kept, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
+
+    async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
+        """Starts a command that stays; the object it prints first."""
+        with (self.folder / log).open("wb") as stream:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
+                env=env, stdout=asyncio.subprocess.PIPE, stderr=stream, start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
+        if not line:
+            raise UnreachableError(f"`pylon {arguments[0]}` ended at once", hint=f"See {self.folder / log}.")
+        hello: dict[str, Any] = orjson.loads(line)
+        return hello
+
+    async def run(self, *arguments: str, env: dict[str, str]) -> dict[str, Any]:
+        """Runs a command to its end; the object it prints."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pylon.cli.main", *arguments, "--json", env=env, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await process.communicate()
+        if process.returncode:
+            raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
+        value: dict[str, Any] = orjson.loads(printed)
+        return value
+
+    async def close(self) -> None:
+        """Ends everything in the reverse of the order in which it was started."""
+        for process in reversed(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 20)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Says what is being done, and how long it took."""
+    started = time.monotonic()
+    err.print(f"demo: {what} …", style="dim")
+    yield
+    err.print(f"demo: {what}: {time.monotonic() - started:.1f} s", style="dim")
+
+
+async def set_up(stage: Stage, slots: int) -> None:
+    """A relay, and providers that are ready."""
+    with step("a relay and two providers, each with its own process, key and home"):
+        database = str(stage.folder / "relay.db")
+        hello = await stage.serve(
+            "relay", "--port", "0", "--database", database, env=stage.environment("relay"), log="relay.log"
+        )
+        stage.relay = hello["url"]
+        for number in range(1, PROVIDERS + 1):
+            name = f"provider-{number}"
+            env = stage.environment(name, PYLON_PROVIDER__NAME=name, PYLON_INFERENCE__SLOTS=str(slots))
+            await stage.run("init", env=env)
+            await stage.serve("start", env=env, log=f"{name}.log")
+        customer = stage.environment("customer")
+        await stage.run("init", env=customer)
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            seen = await stage.run("providers", "--wait", "0.5", env=customer)
+            if sum(row["state"] == "ready" for row in seen["providers"]) == PROVIDERS:
+                return
+    raise UnreachableError("the providers did not get ready", hint=f"See the logs in {stage.folder}.")
+
+
+async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str) -> int:
+    """How many results hold, read from the relay again and judged apart from the customer's own code path:
+    signature, author, addressee, sealed text, and a receipt that names the model's true weights."""
+    home = Home(stage.folder / "customer")
+    secret = identity.load(home.identity_file)
+    keys = ConversationKeys(secret)
+    wanted = {o["result_id"]: o for o in outcomes if o["error"] is None}
+    pool = RelayPool([stage.relay], secret=secret)
+    pool.start()
+    good = 0
+    try:
+        ids = list(wanted)
+        for at in range(0, len(ids), 200):
+            some = frozenset(ids[at : at + 200])
+            for event in await pool.query((Filter(ids=some, kinds=RESULT_KINDS),)):
+                outcome, result = wanted[event.id], parse_result(event, keys)
+                good += (
+                    event.pubkey == outcome["provider"]
+                    and event.tag("p") == secret.public
+                    and event.tag("e") == outcome["request_id"]
+                    and result.text == outcome["text"]
+                    and result.model is not None
+                    and result.model.sha256 == sha256
+                    and result.usage is not None
+                )
+    finally:
+        await pool.close()
+    return good
+
+
+async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole thing; its figures."""
+    stage = Stage(folder)
+    kept = False
+    try:
+        await set_up(stage, arguments.slots)
+        task = make_task(arguments.chars, arguments.seed)
+        prompts = task.prompts()
+        file = folder / "prompts.jsonl"
+        file.write_bytes(b"".join(orjson.dumps({"prompt": p, "max_tokens": 16}) + b"\n" for p in prompts))
+        err.print(f"demo: {len(task.text):,} characters in {len(prompts)} chunks: {task.question}", style="dim")
+        with step("the map"):
+            result = await stage.run("map", str(file), "--timeout", "300", env=stage.environment("customer"))
+        with step("reading the results from the relay again, to check them"):
+            sha256 = weights_sha256(model_directory(needle.MODEL_ID, folder))
+            verified = await check(stage, result["outcomes"], sha256)
+        found = Counter(o["text"].strip() for o in result["outcomes"] if o["error"] is None)
+        found.pop(needle.ABSENT, None)
+        report = {
+            "jobs": result["jobs"],
+            "answered": result["answered"],
+            "providers": len(result["providers"]),
+            "verified": verified,
+            "wall_s": result["wall_s"],
+            "p50_ms": result["p50_ms"],
+            "p99_ms": result["p99_ms"],
+            "model": needle.MODEL_ID,
+            "question": task.question,
+            "expected": task.value,
+            "found": dict(found.most_common(5)),
+            "context_chars": len(task.text),
+            "by_provider": result["providers"],
+        }
+        if arguments.keep:
+            kept = True
+            _tell_how_to_connect(stage, folder)
+        return report
+    finally:
+        if not kept:
+            await stage.close()
+
+
+def _tell_how_to_connect(stage: Stage, folder: Path) -> None:
+    pids = " ".join(str(process.pid) for process in stage.processes)
+    err.print(f"\nLeft running: relay {stage.relay}, processes {pids}, homes in {folder}")
+    err.print("As their customer, in this folder:")
+    err.print(f"  export PYLON_HOME={folder / 'customer'} PYLON_RELAYS='[\"{stage.relay}\"]'")
+    err.print("  .venv/bin/pylon providers")
+    err.print(f"End them: kill {pids}")
+
+
+def show(report: dict[str, Any]) -> None:
+    """The figures as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("provider", ">jobs", ">tokens in", ">tokens out", ">tokens/s", ">p50 ms", ">p99 ms")
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for public, row in report["by_provider"].items():
+        tokens = row["prompt_tokens"] + row["completion_tokens"]
+        table.add_row(
+            nip19.npub(public)[:20] + "…", str(row["jobs"]), f"{row['prompt_tokens']:,}",
+            str(row["completion_tokens"]), f"{tokens / report['wall_s']:,.0f}",
+            str(row["p50_ms"]), str(row["p99_ms"]),
+        )  # fmt: skip
+    out.print(table)
+    out.print(
+        f"\n{report['answered']} of {report['jobs']} chunks answered by {report['providers']} providers running"
+        f" {report['model']} in {report['wall_s']:.1f} s; {report['verified']} results verified"
+    )
+    answers = ", ".join(f"{text!r} ({count} chunks)" for text, count in report["found"].items()) or "nothing"
+    out.print(f"{report['question']}\n  planted {report['expected']}, found {answers}")
+
+
+def main() -> int:
+    """The program's entry: 0 when every chunk was answered, every result holds and both providers took part."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--keep", action="store_true", help="leave relay and providers running")
+    parser.add_argument("--chars", type=int, default=250_000, help="length of the text (default 250000)")
+    parser.add_argument("--seed", type=int, default=1, help="where the fact is planted, and which (default 1)")
+    parser.add_argument("--slots", type=int, default=16, help="jobs that a provider runs at once (default 16)")
+    arguments = parser.parse_args()
+    if importlib.util.find_spec("mlx_lm") is None:
+        parser.error("the MLX engine is not installed; run scripts/setup")
+    folder = Path(tempfile.mkdtemp(prefix="pylon-demo-"))
+    try:
+        report = asyncio.run(demo(arguments, folder))
+    except PylonError as error:
+        err.print(f"demo: {error}\n  {error.hint or f'Logs are in {folder}.'}", style="red")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    if not arguments.keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        sys.stdout.write(orjson.dumps(report).decode() + "\n")
+    else:
+        show(report)
+    whole = report["answered"] == report["verified"] == report["jobs"] and report["providers"] == PROVIDERS
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

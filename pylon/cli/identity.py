@@ -1,0 +1,107 @@
+"""`pylon identity`: the node's key, its backup and its return."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pylon import config as settings
+from pylon.cli.output import Json, fail, out, print_json
+from pylon.errors import PylonError, SetupError, UsageError
+from pylon.node import identity as keyfile
+from pylon.node.home import Home, open_home
+from pylon.nostr import nip19
+
+app = typer.Typer(no_args_is_help=True, help="The node's key: show its public half, back it up, restore it.")
+
+MIN_PASSPHRASE = 8
+
+
+@app.command()
+def show(as_json: Json = False) -> None:
+    """Show the public key."""
+    try:
+        home, config = open_home()
+        secret = keyfile.load(home.identity_file)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    npub = nip19.npub(secret.public)
+    if as_json:
+        print_json({"npub": npub, "public_key": secret.public, "network": config.network})
+    else:
+        out.print(f"{npub}\n  hex     {secret.public}\n  network {config.network}\n  file    {home.identity_file}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist yet.")],
+    plain: Annotated[bool, typer.Option("--plain", help="Write the bare key, without a passphrase.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the key to a file, protected by a passphrase (NIP-49, `ncryptsec1…`).
+
+    The passphrase is asked for, or taken from PYLON_PASSPHRASE.
+    """
+    try:
+        home, _ = open_home()
+        secret = keyfile.load(home.identity_file)
+        passphrase = "" if plain else _new_passphrase()
+        keyfile.write(file, secret, passphrase=passphrase)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json({"file": str(file), "npub": nip19.npub(secret.public), "encrypted": not plain})
+    else:
+        out.print(f"wrote {file}; whoever has it{'' if plain else ' and the passphrase'} is this node")
+
+
+@app.command()
+def restore(
+    file: Annotated[
+        Path, typer.Argument(help="A backup, or any file with an nsec, ncryptsec, hex key or seed phrase.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Make a home with the key of a backup. An existing key is never written over."""
+    try:
+        home = _home_to_restore_into()
+        text = _read(file)
+        secret = keyfile.parse(text, _passphrase() if text.startswith("ncryptsec1") else None)
+        home.create()
+        keyfile.write(home.identity_file, secret)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    npub = nip19.npub(secret.public)
+    if as_json:
+        print_json({"npub": npub, "home": str(home.root)})
+    else:
+        out.print(f"restored {npub} into {home.identity_file}")
+
+
+def _home_to_restore_into() -> Home:
+    root = settings.home_directory()
+    if (root / "config.toml").exists():
+        return open_home()[0]
+    return Home(root)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{file} cannot be read as text", hint="Name the file that holds the key.") from error
+
+
+def _passphrase() -> str:
+    given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
+    return given if given else str(typer.prompt("Passphrase", hide_input=True, err=True))
+
+
+def _new_passphrase() -> str:
+    given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
+    if not given:
+        given = str(typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
+    if len(given) < MIN_PASSPHRASE:
+        raise UsageError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
+    return given

@@ -1,0 +1,39 @@
+"""`pylon`: the commands, one file a group."""
+
+import typer
+
+from pylon.cli import ask, identity, node, relay
+
+app = typer.Typer(
+    name="pylon",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn this computer into a paid node of a swarm of language models, or ask that swarm.",
+)
+
+_HOME, _SERVE, _ASK = "Home", "Serve", "Ask"
+
+app.command(rich_help_panel=_HOME)(node.init)
+app.add_typer(identity.app, name="identity", rich_help_panel=_HOME)
+app.command(rich_help_panel=_HOME)(node.version)
+app.command(rich_help_panel=_SERVE)(node.start)
+app.command(rich_help_panel=_SERVE)(node.stop)
+app.command(rich_help_panel=_SERVE)(node.status)
+app.command(rich_help_panel=_SERVE)(node.pause)
+app.command(rich_help_panel=_SERVE)(node.resume)
+app.command(rich_help_panel=_SERVE)(node.drain)
+app.command(rich_help_panel=_SERVE)(node.jobs)
+app.command(rich_help_panel=_SERVE)(relay.relay)
+app.command(rich_help_panel=_ASK)(ask.ask)
+app.command("map", rich_help_panel=_ASK)(ask.map_)
+app.command(rich_help_panel=_ASK)(ask.providers)
+
+
+def main() -> None:
+    """The program's entry."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

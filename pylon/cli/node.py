@@ -1,0 +1,285 @@
+"""The node's life: `init`, `start`, `stop`, `status`, `pause`, `resume`, `drain`, `jobs`."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from pylon import __version__, log
+from pylon import config as settings
+from pylon.cli.output import Json, ago, err, fail, out, print_json, run, short, table
+from pylon.config import Config
+from pylon.errors import HomeBusyError, PylonError, UnreachableError
+from pylon.node import identity
+from pylon.node.control import Event, result_of
+from pylon.node.core import Core
+from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.session import open_node, running_node
+from pylon.nostr import nip19
+
+DRAIN_S = 60.0
+
+
+def init(
+    as_json: Json = False,
+) -> None:
+    """Make a home: folders, a config file that shows every setting, and a key."""
+    try:
+        root = settings.home_directory()
+        # Settings may stand in the environment alone before there is a file.
+        network = settings.load(root / "config.toml").network if (root / "config.toml").exists() else "play"
+        home = Home(root, network)
+        home.create()
+        if home.identity_file.exists():
+            secret, new = identity.load(home.identity_file), False
+        else:
+            secret, new = identity.create(home.identity_file), True
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    npub = nip19.npub(secret.public)
+    if as_json:
+        print_json({"home": str(home.root), "network": network, "npub": npub, "new": new})
+        return
+    out.print(f"{'made' if new else 'found'} {npub}\n  home     {home.root}\n  settings {home.config_file}")
+    if new:
+        out.print(
+            '\nNext: `pylon relay` in one terminal and `pylon start` in another, then `pylon ask "…"`.'
+            "\nKeep a backup of the key: `pylon identity backup FILE`."
+        )
+
+
+def start(
+    drain_s: Annotated[
+        float, typer.Option(help="Seconds to finish what is there after Ctrl-C or SIGTERM.")
+    ] = DRAIN_S,
+    as_json: Json = False,
+) -> None:
+    """Serve: take jobs from the relays, run them on the model here, publish the results. Stays in the foreground."""
+    try:
+        home, config = open_home()
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    run(_serve(home, config, drain_s, as_json), as_json=as_json)
+
+
+async def _serve(home: Home, config: Config, drain_s: float, as_json: bool) -> None:
+    log.configure(config.log.level, file=home.logs / "pylon.log", json=config.log.json_lines)
+    core = await _take_over(home, config)
+    stop = _signals(core)
+    async with core:
+        assert core.provider is not None  # noqa: S101 - it was opened to serve
+        hello = {
+            "pid": os.getpid(),
+            "npub": nip19.npub(core.secret.public),
+            "network": config.network,
+            "relays": core.pool.urls,
+            "model": core.engine_spec.model,
+            "version": __version__,
+        }
+        if as_json:
+            print_json(hello)
+        else:
+            out.print(f"serving {hello['model']} as {hello['npub']}\n  over {', '.join(core.pool.urls)}")
+            out.print("  Ctrl-C finishes what is there and stops; a second one stops at once.", style="dim")
+        await stop.wait()
+        if not core.hurry.is_set():
+            draining = asyncio.create_task(core.provider.drain(drain_s))
+            hurry = asyncio.create_task(core.hurry.wait())
+            await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, hurry):
+                task.cancel()
+            await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+async def _take_over(home: Home, config: Config) -> Core:
+    """A serving core that can have the lock. Waits for a command that holds it; never for another server."""
+    told = False
+    while True:
+        lock = HomeLock(home)
+        try:
+            lock.acquire()
+        except HomeBusyError:
+            try:
+                status = await result_of(running_node(home), "ping")
+            except UnreachableError:
+                status = {}
+            if status.get("serving"):
+                raise HomeBusyError(
+                    f"a node serves this home already (process {status['pid']})",
+                    hint="`pylon status` says how it does, `pylon stop` ends it.",
+                ) from None
+            if not told:
+                err.print("another command uses this home; serving begins when it is done …", style="dim")
+                told = True
+            await asyncio.sleep(0.2)
+            continue
+        lock.release()
+        return Core(home, config, serve=True)
+
+
+def _signals(core: Core) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+
+    def caught() -> None:
+        if core.stopping.is_set():
+            core.stop(at_once=True)
+        else:
+            err.print("finishing what is there; once more to stop at once …", style="dim")
+            core.stop(at_once=False)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, caught)
+    return core.stopping
+
+
+def stop(
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not finish what is there; it runs after the next start.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the node to end.")] = DRAIN_S + 10,
+    as_json: Json = False,
+) -> None:
+    """End the node that serves this home; it finishes what it has first."""
+    run(_stop(now, timeout, as_json), as_json=as_json)
+
+
+async def _stop(now: bool, timeout: float, as_json: bool) -> None:
+    home, _ = open_home()
+    await result_of(running_node(home), "stop", {"at_once": now})
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        lock = HomeLock(home)
+        try:
+            lock.acquire()
+        except HomeBusyError:
+            await asyncio.sleep(0.1)
+            continue
+        lock.release()
+        if as_json:
+            print_json({"stopped": True})
+        else:
+            out.print("stopped")
+        return
+    raise UnreachableError(f"the node did not end within {timeout:g} s", hint="`pylon stop --now` cuts it short.")
+
+
+def status(as_json: Json = False) -> None:
+    """Say what the node does: jobs, model, relays."""
+    run(_status(as_json), as_json=as_json)
+
+
+async def _status(as_json: bool) -> None:
+    home, config = open_home()
+    try:
+        data = await result_of(running_node(home), "status")
+    except UnreachableError:
+        data = {"running": False, "network": config.network, "home": str(home.root)}
+    if as_json:
+        print_json(data)
+    elif not data.get("running", True):
+        out.print(f"no node runs in {home.root}\n  `pylon start` starts one")
+    else:
+        _print_status(data)
+
+
+def _print_status(data: dict[str, Any]) -> None:
+    made = table("", "", show_header=False)
+    made.add_row("node", f"{data['npub']} ({data['network']}, process {data['pid']}, up {ago(data['uptime_s'])})")
+    for relay in data["relays"]:
+        note = relay["error"] or relay["notice"]
+        made.add_row("relay", f"{relay['url']} {relay['state']}{f' ({note})' if note else ''}")
+    provider = data.get("provider")
+    if provider is None:
+        made.add_row("serving", "no: a command's own core, which ends with it")
+    else:
+        engine = provider["engine"]
+        state = provider["paused"] or ("draining" if provider["draining"] else "taking jobs")
+        made.add_row("serving", state if state in ("taking jobs", "draining") else f"paused ({state})")
+        restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
+        made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
+        speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
+        made.add_row("speed", speed)
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(provider["jobs"].items())) or "none yet"
+        made.add_row("now", f"{provider['running']} running, {provider['queued']} waiting")
+        made.add_row("jobs", counts)
+    out.print(made)
+
+
+def pause(as_json: Json = False) -> None:
+    """Take no new jobs on, over restarts too, until `pylon resume`. What is there is finished."""
+    run(_simple("pause", as_json), as_json=as_json)
+
+
+def resume(as_json: Json = False) -> None:
+    """Take jobs on again."""
+    run(_simple("resume", as_json), as_json=as_json)
+
+
+async def _simple(method: str, as_json: bool) -> None:
+    home, _ = open_home()
+    data = await result_of(running_node(home), method)
+    if as_json:
+        print_json(data)
+    else:
+        out.print(f"paused ({data['paused']})" if data["paused"] else "taking jobs")
+
+
+def drain(as_json: Json = False) -> None:
+    """Take no new jobs on and wait until what is there is finished. `pylon resume` ends it."""
+    run(_drain(as_json), as_json=as_json)
+
+
+async def _drain(as_json: bool) -> None:
+    home, _ = open_home()
+    node = running_node(home)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
+        task = progress.add_task("draining", total=None)
+        async for answer in node.call("drain"):
+            if isinstance(answer, Event):
+                left = answer.data
+                progress.update(task, description=f"{left['running']} running, {left['queued']} waiting")
+            elif as_json:
+                print_json(answer.data)
+            else:
+                out.print("drained: nothing is left, and nothing new is taken")
+
+
+def jobs(
+    limit: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many, newest first.")] = 20,
+    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the jobs this node has served, newest first."""
+    run(_jobs(limit, state, as_json), as_json=as_json)
+
+
+async def _jobs(limit: int, state: str, as_json: bool) -> None:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        data = await result_of(node, "jobs", {"limit": limit, "state": state})
+    if as_json:
+        print_json(data)
+        return
+    if not data["jobs"]:
+        out.print("no jobs yet")
+        return
+    made = table("job", "customer", "state", ">in", ">out", ">ms", "received")
+    for row in data["jobs"]:
+        state = f"{row['state']} ({row['code']})" if row["code"] else row["state"]
+        received = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["received_at"]))
+        tokens = (str(row["prompt_tokens"]), str(row["completion_tokens"]))
+        made.add_row(row["id"][:12], short(row["customer"]), state, *tokens, str(row["run_ms"]), received)
+    out.print(made)
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        out.print(f"pylon {__version__}")

@@ -1,0 +1,73 @@
+"""`pylon relay`: a relay of one's own, in the foreground."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pylon import config as settings
+from pylon import log
+from pylon.cli.output import Json, out, print_json, run
+from pylon.config import Config
+from pylon.errors import UsageError, WireError
+from pylon.node.home import private_folder
+from pylon.nostr import nip19
+from pylon.relay.server import RelayServer
+
+
+def relay(
+    host: Annotated[str | None, typer.Option(help="The address to listen on (default: this machine only).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
+    database: Annotated[
+        Path | None, typer.Option("--database", help="Where events are kept (default: relay.db in PYLON_HOME).")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A key that may publish, repeatable (default: all).")
+    ] = None,
+    require_auth: Annotated[bool, typer.Option("--require-auth", help="Ask everyone who they are (NIP-42).")] = False,
+    public_url: Annotated[str | None, typer.Option(help="The address clients know, behind a proxy.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a relay. It needs no home and no key."""
+    run(_relay(host, port, database, allow, require_auth, public_url, as_json), as_json=as_json)
+
+
+async def _relay(
+    host: str | None,
+    port: int | None,
+    database: Path | None,
+    allow: list[str] | None,
+    require_auth: bool,
+    public_url: str | None,
+    as_json: bool,
+) -> None:
+    home = settings.home_directory()
+    file = home / "config.toml"
+    config = settings.load(file) if file.exists() else Config()
+    log.configure(config.log.level, json=config.log.json_lines)
+    if database is None:
+        private_folder(home)
+        database = home / "relay.db"
+    try:
+        writers = None if allow is None else frozenset(nip19.parse_public_key(key) for key in allow)
+    except WireError as error:
+        raise UsageError(f"--allow takes public keys: {error}") from error
+    server = RelayServer(
+        database,
+        host=host or config.relay.host,
+        port=config.relay.port if port is None else port,
+        require_auth=require_auth,
+        allow_writers=writers,
+        public_url=public_url,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with server:
+        if as_json:
+            print_json({"url": server.url, "database": str(database)})
+        else:
+            out.print(f"relay at {server.url}, events in {database}; Ctrl-C ends it")
+        await stop.wait()

@@ -1,0 +1,115 @@
+"""What a core can be asked, by name: the calls behind the commands.
+
+Every method takes a JSON object and yields events and one result, all JSON, so that a call means the same in
+this process and over the control socket. The table in `docs/control.md` lists them.
+"""
+
+import asyncio
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pylon import __version__
+from pylon.errors import UsageError
+from pylon.node import asking
+from pylon.node.control import Answers, Event, Method, Result
+from pylon.nostr import nip19
+from pylon.provider.journal import JobState, Journal
+from pylon.provider.service import Provider
+
+if TYPE_CHECKING:
+    from pylon.node.core import Core
+
+DRAIN_REPORT_S = 0.25
+
+
+class Methods:
+    """The methods of one core."""
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+
+    def table(self) -> dict[str, Method]:
+        """Every method by its name."""
+        return {
+            "ping": self._ping,
+            "status": self._status,
+            "stop": self._stop,
+            "pause": self._pause,
+            "resume": self._resume,
+            "drain": self._drain,
+            "jobs": self._jobs,
+            "providers": self._providers,
+            "map": self._map,
+        }
+
+    async def _ping(self, _: dict[str, Any]) -> Answers:
+        yield Result({"pid": os.getpid(), "serving": self._core.provider is not None, "version": __version__})
+
+    async def _status(self, _: dict[str, Any]) -> Answers:
+        core = self._core
+        data: dict[str, Any] = {
+            "running": True,
+            "pid": os.getpid(),
+            "version": __version__,
+            "network": core.home.network,
+            "home": str(core.home.root),
+            "npub": nip19.npub(core.secret.public),
+            "uptime_s": round(core.clock.wall() - core.started_at, 1),
+            "relays": [asdict(relay) for relay in core.pool.statuses],
+            "provider": None,
+        }
+        if core.provider is not None:
+            data["model"] = core.engine_spec.model
+            data["provider"] = asdict(await core.provider.status())
+        yield Result(data)
+
+    async def _stop(self, params: dict[str, Any]) -> Answers:
+        self._core.stop(at_once=params.get("at_once") is True)
+        yield Result({"stopping": True})
+
+    async def _pause(self, _: dict[str, Any]) -> Answers:
+        await self._provider().pause()
+        yield Result({"paused": "owner"})
+
+    async def _resume(self, _: dict[str, Any]) -> Answers:
+        await self._provider().resume()
+        yield Result({"paused": ""})
+
+    async def _drain(self, _: dict[str, Any]) -> Answers:
+        provider = self._provider()
+        draining = asyncio.create_task(provider.drain(timeout=float("inf")))
+        try:
+            while not draining.done():
+                status = await provider.status()
+                left = {"running": status.running, "queued": status.queued, "unpublished": status.unpublished}
+                yield Event(left)
+                await asyncio.wait({draining}, timeout=DRAIN_REPORT_S)
+        finally:
+            draining.cancel()
+        yield Result({"drained": True})
+
+    async def _jobs(self, params: dict[str, Any]) -> Answers:
+        state = str(params.get("state") or "")
+        if state and state not in JobState:
+            raise UsageError(f"there is no state {state!r}", hint=f"States are {', '.join(JobState)}.")
+        rows = await self._journal().rows(
+            limit=int(params.get("limit", 20)), state=JobState(state) if state else None
+        )
+        yield Result({"jobs": [asdict(row) for row in rows]})
+
+    async def _providers(self, params: dict[str, Any]) -> Answers:
+        yield Result(await asking.providers(await self._core.customer(), params))
+
+    async def _map(self, params: dict[str, Any]) -> Answers:
+        async for answer in asking.ask_all(await self._core.customer(), self._core.config.customer, params):
+            yield answer
+
+    def _provider(self) -> Provider:
+        provider = self._core.provider
+        if provider is None:
+            raise UsageError("this node does not serve", hint="Start one that does with `pylon start`.")
+        return provider
+
+    def _journal(self) -> Journal:
+        return self._core.journal

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Writes the reference pages that are made from the code: docs/commands.md, docs/settings.md and
+config/pylon.example.toml. A test fails while they differ from what this writes.
+
+    .venv/bin/python scripts/make_docs.py
+"""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pylon.cli.main import app  # noqa: E402
+from pylon.config import Config  # noqa: E402
+from pylon.node.example import example_toml  # noqa: E402
+
+
+def commands_page() -> str:
+    """docs/commands.md."""
+    lines = [
+        "# Commands",
+        "",
+        "Made from the code by `scripts/make_docs.py`. Every command takes `--json` and `--help`; exit codes are in",
+        "[exit-codes.md](exit-codes.md).",
+        "",
+    ]
+    root: Any = typer.main.get_command(app)
+    for path, command in _walk(root, "pylon"):
+        lines += [f"## `{path}`", "", inspect.cleandoc(command.help or ""), ""]
+        rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
+        if rows:
+            lines += ["| argument or option | default | |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _walk(group: Any, path: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, command in sorted(group.commands.items()):
+        inner = f"{path} {name}"
+        found += _walk(command, inner) if hasattr(command, "commands") else [(inner, command)]
+    return found
+
+
+def _row(parameter: Any) -> str:
+    option = parameter.param_type_name == "option"
+    name = ", ".join(parameter.opts) if option else str(parameter.metavar or parameter.name).upper()
+    default = parameter.default
+    shown = "" if default in (None, False, ()) or not isinstance(default, str | int | float) else f"`{default}`"
+    return f"| `{name}` | {shown} | {getattr(parameter, 'help', None) or ''} |"
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from the code by `scripts/make_docs.py`. They stand in `config.toml` in PYLON_HOME (`~/.pylon`), and",
+        "the environment overrides them. `config/pylon.example.toml` shows the same in a file's form.",
+        "",
+        "| setting | in the environment | default | |",
+        "|---|---|---|---|",
+    ]
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            for inner, setting in field.annotation.model_fields.items():
+                variable = f"PYLON_{name}__{inner}".upper()
+                lines.append(f"| `{name}.{inner}` | `{variable}` | `{setting.default!r}` | {setting.description} |")
+        else:
+            lines.append(f"| `{name}` | `PYLON_{name.upper()}` | `{field.default!r}` | {field.description} |")
+    lines += [
+        "",
+        "Two more are read from the environment alone: `PYLON_HOME`, where everything lies, and `PYLON_PASSPHRASE`,",
+        "which opens a key that is kept under a passphrase.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+PAGES = {
+    "docs/commands.md": commands_page,
+    "docs/settings.md": settings_page,
+    "config/pylon.example.toml": example_toml,
+}
+
+if __name__ == "__main__":
+    for name, make in PAGES.items():
+        (ROOT / name).write_text(make(), encoding="utf-8")
+        print(f"wrote {name}")

@@ -1,0 +1,69 @@
+"""Pylon's commands as processes, as a person starts them."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
+    """A home of its own, the stand-in engine, and one relay."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYLON_")}
+    return {
+        **kept,
+        "PYLON_HOME": str(home),
+        "PYLON_RELAYS": orjson.dumps([relay]).decode(),
+        "PYLON_INFERENCE__ENGINE": "instant",
+        **settings,
+    }
+
+
+async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pylon.cli.main", *arguments, env=env, stdout=asyncio.subprocess.PIPE, **options
+    )
+
+
+async def run(*arguments: str, env: dict[str, str], stdin: bytes | None = None) -> tuple[int, Any, str]:
+    """Runs a command with `--json`: its status, the object it printed, and what it told people."""
+    process = await spawn(
+        *arguments, "--json", env=env, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin), 100)
+    assert process.returncode is not None
+    return process.returncode, orjson.loads(out) if out.strip() else None, err.decode()
+
+
+class Served:
+    """`pylon start`, until it is stopped or killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, hello: dict[str, Any]) -> None:
+        self.process = process
+        self.hello = hello
+
+    async def kill(self) -> None:
+        """kill -9."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), 60)
+
+
+async def start(env: dict[str, str], stack: AsyncExitStack) -> Served:
+    """Starts serving; ends with the stack if it has not ended before."""
+    process = await spawn("start", "--json", env=env, stderr=asyncio.subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    assert line, (await process.stderr.read()).decode()
+    served = Served(process, orjson.loads(line))
+    stack.push_async_callback(served.kill)
+    return served

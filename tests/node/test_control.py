@@ -1,0 +1,115 @@
+import asyncio
+import stat
+
+import pytest
+
+from pylon.errors import JobsFailedError, PylonError, UnreachableError, UsageError
+from pylon.node.control import ControlServer, Event, RemoteNode, Result, result_of
+
+
+class Methods:
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+
+    async def count(self, params):
+        for number in range(params["to"]):
+            yield Event({"number": number})
+        yield Result({"counted": params["to"]})
+
+    async def fail(self, params):
+        raise JobsFailedError("two failed", hint="look again")
+        yield
+
+    async def crash(self, params):
+        raise ZeroDivisionError("a detail of ours")
+        yield
+
+    async def forever(self, params):
+        try:
+            yield Event({"started": True})
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@pytest.fixture
+async def served(tmp_path):
+    methods = Methods()
+    names = ("count", "fail", "crash", "forever")
+    server = ControlServer(tmp_path / "s" / "pylon.sock", {name: getattr(methods, name) for name in names})
+    await server.start()
+    yield RemoteNode(tmp_path / "s" / "pylon.sock"), server, methods
+    await server.close()
+
+
+async def test_events_come_before_the_result(served):
+    node, *_ = served
+    answers = [answer async for answer in node.call("count", {"to": 3})]
+    assert answers == [Event({"number": 0}), Event({"number": 1}), Event({"number": 2}), Result({"counted": 3})]
+
+
+async def test_an_error_arrives_as_the_error_it_was(served):
+    with pytest.raises(JobsFailedError, match="two failed") as caught:
+        await result_of(served[0], "fail")
+    assert caught.value.hint == "look again"
+
+
+async def test_a_fault_of_the_node_tells_no_details(served):
+    with pytest.raises(PylonError) as caught:
+        await result_of(served[0], "crash")
+    assert "detail" not in str(caught.value)
+
+
+async def test_an_unknown_call_is_an_error(served):
+    with pytest.raises(UsageError, match="does not know"):
+        await result_of(served[0], "nonsense")
+
+
+async def test_hanging_up_cancels_the_call(served):
+    node, server, methods = served
+    call = node.call("forever")
+    assert await anext(call) == Event({"started": True})
+    assert server.busy == 1
+    await call.aclose()
+    await asyncio.wait_for(methods.cancelled.wait(), 10)
+    await asyncio.wait_for(server.idle.wait(), 10)
+
+
+async def test_closing_cuts_calls_off(served):
+    node, server, _ = served
+    call = node.call("forever")
+    await anext(call)
+    await server.close()
+    with pytest.raises(UnreachableError):
+        await anext(call)
+
+
+async def test_nobody_listening_is_a_plain_error(tmp_path):
+    with pytest.raises(UnreachableError) as caught:
+        await result_of(RemoteNode(tmp_path / "none.sock"), "ping")
+    assert "pylon start" in caught.value.hint
+
+
+async def test_only_the_owner_may_open_the_socket(served, tmp_path):
+    assert stat.S_IMODE((tmp_path / "s" / "pylon.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("line", [b"\n", b"{\n", b"[]\n", b'{"call": 1}\n', b'{"call": "count", "params": 3}\n'])
+async def test_garbage_on_the_socket_is_answered_with_an_error(served, tmp_path, line):
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "s" / "pylon.sock")
+    writer.write(line)
+    assert b'"error"' in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_result_larger_than_a_pipe_arrives_whole(tmp_path):
+    async def large(params):
+        yield Result({"text": "x" * 5_000_000})
+
+    server = ControlServer(tmp_path / "pylon.sock", {"large": large})
+    await server.start()
+    assert len((await result_of(RemoteNode(tmp_path / "pylon.sock"), "large"))["text"]) == 5_000_000
+    await server.close()

@@ -1,0 +1,148 @@
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from pylon import config
+from pylon.config import Config
+from pylon.errors import HomeBusyError, SetupError
+from pylon.node import identity
+from pylon.node.example import example_toml
+from pylon.node.home import Home, HomeLock, open_home
+from pylon.nostr import nip19
+from pylon.nostr.keys import SecretKey
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path / "home")
+    home.create()
+    return home
+
+
+def test_only_the_owner_may_enter_a_home(home):
+    for folder in (home.root, home.models, home.logs, home.folder):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_new_homes_config_file_changes_nothing(home):
+    assert config.load(home.config_file) == Config()
+
+
+def test_making_a_home_again_keeps_its_settings(home):
+    home.config_file.write_text('network = "regtest"\n')
+    home.create()
+    assert config.load(home.config_file).network == "regtest"
+
+
+def test_the_example_in_the_repository_is_the_one_a_new_home_gets(request):
+    assert (request.config.rootpath / "config" / "pylon.example.toml").read_text(encoding="utf-8") == example_toml()
+
+
+def test_every_setting_of_the_example_is_read_when_its_mark_is_taken_away(tmp_path):
+    text = "".join(
+        line.removeprefix("# ") if " = " in line and line[2:3].islower() else line
+        for line in example_toml().splitlines(keepends=True)
+    )
+    (tmp_path / "config.toml").write_text(text)
+    assert config.load(tmp_path / "config.toml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("relayz = []", "relayz"),
+        ("[provider]\nprice = 1", "provider.price"),
+        ('relays = ["http://example.org"]', "relays.0"),
+        ("relays = []", "relays"),
+        ("[inference]\nslots = 0", "inference.slots"),
+        ('network = "lightning"', "network"),
+        ("network =", "TOML"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(tmp_path, text, named):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(SetupError, match=named):
+        config.load(tmp_path / "config.toml")
+
+
+def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
+    (tmp_path / "config.toml").write_text("[inference]\nslots = 3\nmodel = 'kept'\n")
+    monkeypatch.setenv("PYLON_INFERENCE__SLOTS", "5")
+    section = config.load(tmp_path / "config.toml").inference
+    assert (section.slots, section.model) == (5, "kept")
+
+
+def test_without_a_home_the_next_step_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(SetupError) as caught:
+        open_home()
+    assert "pylon init" in caught.value.hint
+
+
+def test_a_key_is_written_for_its_owner_alone_and_read_back(home):
+    secret = identity.create(home.identity_file)
+    assert stat.S_IMODE(home.identity_file.stat().st_mode) == 0o600
+    assert identity.load(home.identity_file) == secret
+
+
+def test_a_key_is_never_written_over(home):
+    identity.create(home.identity_file)
+    with pytest.raises(SetupError, match="already"):
+        identity.create(home.identity_file)
+
+
+def test_a_key_that_others_may_read_is_refused(home):
+    identity.create(home.identity_file)
+    home.identity_file.chmod(0o644)
+    with pytest.raises(SetupError, match="0644"):
+        identity.load(home.identity_file)
+
+
+def test_a_protected_key_needs_its_passphrase_and_never_shows_itself(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYLON_PASSPHRASE", raising=False)
+    secret = SecretKey.generate()
+    identity.write(tmp_path / "backup", secret, passphrase="correct horse")
+    text = (tmp_path / "backup").read_text()
+    assert nip19.nsec(secret) not in text and secret.secret_bytes.hex() not in text
+    with pytest.raises(SetupError, match="passphrase"):
+        identity.load(tmp_path / "backup")
+    with pytest.raises(SetupError) as caught:
+        identity.load(tmp_path / "backup", "wrong horse")
+    assert text.strip() not in str(caught.value)
+    assert identity.load(tmp_path / "backup", "correct horse") == secret
+
+
+@pytest.mark.parametrize("text", ["", "nsec1qqqq", "npub1" + "q" * 58, "00" * 32, "not a key at all"])
+def test_what_is_no_key_is_refused_without_being_repeated(text):
+    with pytest.raises(SetupError) as caught:
+        identity.parse(text)
+    assert len(text) < 10 or text not in str(caught.value)
+
+
+def test_one_process_holds_the_lock_and_its_end_frees_it(home):
+    program = (
+        "import sys, pathlib\n"
+        "from pylon.node.home import Home, HomeLock\n"
+        "HomeLock(Home(pathlib.Path(sys.argv[1]))).acquire()\n"
+        "print('held', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(home.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(HomeBusyError):
+        HomeLock(home).acquire()
+    holder.kill()
+    holder.wait()
+    lock = HomeLock(home)
+    lock.acquire()
+    lock.release()
+
+
+def test_a_home_whose_path_is_too_long_for_a_socket_gets_a_short_one(tmp_path):
+    home = Home(tmp_path / ("long" * 40))
+    assert len(os.fsencode(home.socket)) <= 103
+    assert home.socket != Home(tmp_path / ("longer" * 40)).socket
