@@ -66,9 +66,10 @@ class Dispatcher:
         """When the next `Tick` can matter at the earliest."""
         return self._timers[0][0] if self._timers else None
 
-    def is_waiting_for(self, attempt: int) -> bool:
-        """Whether an answer to this attempt would still be delivered."""
-        return attempt in self._attempts
+    def is_live(self, attempt: int) -> bool:
+        """Whether this attempt is still to be made or waited for."""
+        found = self._attempts.get(attempt)
+        return found is not None and found.live
 
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
         """What follows from the event. Events about slots and attempts that are over change nothing."""

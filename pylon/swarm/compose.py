@@ -1,0 +1,63 @@
+"""From a caller's question to the event that asks it."""
+
+import math
+import random
+
+from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
+from pylon.jobs.request import JobRequest, open_draft, private_draft
+from pylon.money.msat import ZERO
+from pylon.nostr.event import EventDraft
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
+from pylon.swarm.listing import Listing, Need, least_context
+from pylon.swarm.moves import Job
+from pylon.swarm.settings import SwarmSettings
+
+# Most of prose has about this many; it only weighs providers against each other.
+_CHARS_PER_TOKEN = 4
+
+
+def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float) -> Job:
+    """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
+    characters = len(spec.prompt) + len(spec.system or "") + sum(len(text) for _, text in spec.messages or ())
+    prompt_tokens = 1 << (characters // _CHARS_PER_TOKEN).bit_length()
+    max_tokens = spec.max_tokens or DEFAULT_MAX_TOKENS
+    priced = settings.bid > ZERO
+    need = Need(
+        model=spec.model,
+        context=least_context(characters, spec.max_tokens or 0),
+        bid=settings.bid,
+        prompt_tokens=prompt_tokens if priced else 0,
+        max_tokens=max_tokens if priced else 0,
+        network=settings.network,
+        allow=settings.allow,
+        block=settings.block,
+        plain=settings.plain,
+    )
+    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens)
+
+
+def request_draft(
+    spec: JobSpec,
+    listing: Listing,
+    settings: SwarmSettings,
+    keys: ConversationKeys,
+    rng: random.Random,
+    *,
+    created_at: int,
+    expires_at: float,
+) -> EventDraft:
+    """The request for this provider: sealed, or in the open form when it knows no other.
+
+    Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve.
+    """
+    job = JobRequest(
+        spec.text,
+        spec.parameters,
+        kind=TEXT_REQUEST if listing.plain else RLM_REQUEST,
+        bid=settings.bid if settings.bid > ZERO else None,
+        expiration=math.ceil(expires_at),
+    )
+    if listing.plain:
+        return open_draft(job, listing.provider, salt=f"{rng.getrandbits(64):016x}", created_at=created_at)
+    return private_draft(job, listing.provider, keys, created_at=created_at)

@@ -1,0 +1,121 @@
+"""Requests that are out: found by event id when an answer comes, and asked after when none does.
+
+Relays lose live events, so a silent request is looked up in what they have stored: one second after it went out,
+then at growing intervals. The second look falls before the acknowledgement deadline, so that an answer that only
+the push lost is not asked for twice.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pylon.errors import DecryptionError, MalformedError, TooLargeError
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Status, parse_feedback
+from pylon.jobs.kinds import FEEDBACK, result_kind
+from pylon.jobs.result import JobResult, parse_result
+from pylon.nostr.event import Event
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.moves import Acknowledged, Answered, Refused
+
+FIRST_LOOK_S = 1.0
+MOST_S = 10.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """One request: what was asked of whom. `sent_at` is monotonic, `created_at` Unix seconds."""
+
+    request: str
+    kind: int
+    slot: int
+    attempt: int
+    provider: str
+    created_at: int
+    sent_at: float
+    result: JobResult | None = None
+    result_id: str = ""
+    landed: bool = False
+
+
+class Flights:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._by_request: dict[str, Flight] = {}
+        self._by_attempt: dict[int, Flight] = {}
+        self._by_slot: dict[int, list[Flight]] = {}
+        self._looks: list[tuple[float, int, float]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_request)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(self._by_request.values())
+
+    def add(self, flight: Flight) -> None:
+        """A request that is about to go out."""
+        self._by_request[flight.request] = flight
+        self._by_attempt[flight.attempt] = flight
+        self._by_slot.setdefault(flight.slot, []).append(flight)
+
+    def went_out(self, attempt: int, now: float) -> None:
+        """A relay has it: its time begins."""
+        flight = self._by_attempt.get(attempt)
+        if flight is not None:
+            flight.sent_at = now
+            heapq.heappush(self._looks, (now + FIRST_LOOK_S, attempt, FIRST_LOOK_S))
+
+    def of_attempt(self, attempt: int) -> Flight | None:
+        return self._by_attempt.get(attempt)
+
+    def of_slot(self, slot: int) -> list[Flight]:
+        return self._by_slot.get(slot, [])
+
+    def end(self, slot: int) -> None:
+        """The slot has its outcome."""
+        for flight in self._by_slot.pop(slot, ()):
+            flight.landed = True
+            del self._by_request[flight.request]
+            del self._by_attempt[flight.attempt]
+
+    def silent(self, now: float) -> list[Flight]:
+        """Those that are to be asked after now."""
+        found: list[Flight] = []
+        while self._looks and self._looks[0][0] <= now:
+            _, attempt, waited = heapq.heappop(self._looks)
+            flight = self._by_attempt.get(attempt)
+            if flight is not None:
+                found.append(flight)
+                wait = min(2 * waited, MOST_S)
+                heapq.heappush(self._looks, (now + wait, attempt, wait))
+        return found
+
+    def asked(self, event: Event, customer: str) -> Flight | None:
+        """The request that this event answers: ours, and written by the provider that was asked."""
+        flight = self._by_request.get(event.tag("e") or "")
+        if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
+            return None
+        return flight
+
+
+def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Acknowledged | Answered | Refused | None:
+    """What a provider's event means for its attempt. A result is kept in `flight.result`.
+
+    Something that cannot be read counts as a failure of its provider: it knew the request and wrote this.
+    """
+    try:
+        if event.kind == FEEDBACK:
+            feedback = parse_feedback(event, keys)
+            if feedback.status is Status.ERROR:
+                return Refused(flight.attempt, feedback.code)
+            if feedback.status is Status.PAYMENT_REQUIRED:
+                # Only what is free, or covered by a bid, was asked for.
+                return Refused(flight.attempt, ErrorCode.BID_TOO_LOW)
+            return Acknowledged(flight.attempt)
+        if event.kind == result_kind(flight.kind):
+            flight.result, flight.result_id = parse_result(event, keys), event.id
+            return Answered(flight.attempt)
+    except (MalformedError, DecryptionError, TooLargeError):
+        return Refused(flight.attempt, None)
+    return None

@@ -1,0 +1,143 @@
+"""What a caller asks of the swarm, and what comes back for it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from pylon.errors import JobsFailedError
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.result import Finish, Usage
+from pylon.money.msat import ZERO, Msat
+from pylon.swarm.moves import Failure
+
+TIMEOUT_S = 120.0
+# Providers' own default when a job does not say.
+DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One question.
+
+        JobSpec("How many legs has a spider?", max_tokens=16)
+        JobSpec(messages=(("user", "Hello"), ("assistant", "Hi"), ("user", "And again?")))
+
+    `model` is an id or `sha256:…` of the weights. `messages`, (role, content) pairs, stands in place of `prompt`.
+    `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
+    sent; it is also the deadline that the provider is given. What is None the provider chooses.
+    """
+
+    prompt: str = ""
+    system: str | None = None
+    messages: tuple[tuple[str, str], ...] | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
+    timeout: float = TIMEOUT_S
+
+    @property
+    def text(self) -> str:
+        """The text of the request: the prompt, or the chat as a JSON array."""
+        if self.messages is None:
+            return self.prompt
+        return orjson.dumps([{"role": role, "content": content} for role, content in self.messages]).decode()
+
+    @property
+    def parameters(self) -> JobParameters:
+        """The parameters as NIP-90 carries them."""
+        form: Literal["text", "json_schema"] = "text" if self.schema is None else "json_schema"
+        return JobParameters(
+            model=self.model,
+            system=self.system,
+            messages=self.messages is not None,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            frequency_penalty=self.frequency_penalty,
+            seed=self.seed,
+            stop=self.stop,
+            format=form,
+            schema=None if self.schema is None else orjson.dumps(self.schema).decode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A filled slot. Milliseconds; `model`, `sha256` and `usage` are what the provider signed, not what was proven.
+
+    `queue_ms` and `run_ms` are the provider's own account, `latency_ms` is what passed here between sending the
+    request that was answered and its answer. `verified` names the checks that the answer passed.
+    """
+
+    text: str
+    provider: str
+    model: str
+    sha256: str
+    usage: Usage | None
+    finish: Finish | None
+    queue_ms: int
+    run_ms: int
+    latency_ms: int
+    attempts: int
+    request_id: str
+    result_id: str
+    paid: Msat = ZERO
+    verified: tuple[str, ...] = ("signature",)
+
+
+class JobFailed(JobsFailedError):  # noqa: N818 - first of all an outcome, which only `complete` raises
+    """An empty slot: why, the last code that a provider gave, and how often the job was sent."""
+
+    def __init__(
+        self, message: str, *, reason: Failure, code: ErrorCode | None = None, attempts: int = 0, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.code = code
+        self.attempts = attempts
+
+
+type Outcome = Answer | JobFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. `in_flight` counts all of this customer's jobs, other runs included."""
+
+    total: int
+    answered: int
+    failed: int
+    in_flight: int
+
+
+def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "") -> JobFailed:
+    """The typed error of a slot that was given up, in words."""
+    text = {
+        Failure.NO_PROVIDER: "no provider is alive that can take this job",
+        Failure.DEADLINE: "no answer came in time",
+        Failure.EXHAUSTED: "every provider asked failed this job",
+        Failure.REFUSED: "providers refuse this job",
+        Failure.NOT_SENT: "no relay took the request",
+        Failure.TOO_LARGE: "this job does not fit one event",
+        Failure.MALFORMED: "this job cannot be asked",
+        Failure.CANCELLED: "the job was cancelled",
+    }[reason]
+    hint = {
+        Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
+        Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
+        Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
+    }.get(reason, "")
+    if detail:
+        text = f"{text}: {detail}"
+    elif code is not None:
+        text = f"{text} (the last said {code.value})"
+    return JobFailed(text, reason=reason, code=code, attempts=attempts, hint=hint)

@@ -1,0 +1,41 @@
+"""What the customer needs of relays. `pylon.nostr.pool.RelayPool` is it; tests and simulations bring their own."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from pylon.nostr.connection import Filters
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.pool import Received
+
+
+class Subscription(Protocol):
+    """Verified events, each once. `caught_up` is set when what was stored has come."""
+
+    caught_up: asyncio.Event
+
+    async def next_batch(self, most: int) -> list[Received]:
+        """At least one event, and what else is there already."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+
+class Transport(Protocol):
+    """Relays, as one."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Their addresses."""
+
+    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
+        """Returns when a relay has the event. Raises `RelayError`."""
+
+    def subscribe(self, filters: Filters, *, name: str = "") -> Subscription:
+        """Opens one subscription on all relays."""
+
+    async def query(
+        self, filters: tuple[Filter, ...], *, relays: Sequence[str] | None = None, timeout: float = 10.0
+    ) -> list[Event]:
+        """Stored events. Raises `UnreachableError`."""

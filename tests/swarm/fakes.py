@@ -1,0 +1,203 @@
+"""Stand-ins for tests: relays in memory that pass events on, and providers that answer without a model.
+
+Both are fakes behind the seam that `RelayPool` fills. Events, keys and encryption are the real ones.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from pylon.errors import RelayError
+from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
+from pylon.jobs.answer import Address
+from pylon.jobs.cancel import parse_cancel
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.jobs.heartbeat import Heartbeat, heartbeat_draft
+from pylon.jobs.kinds import REQUEST_KINDS, result_kind
+from pylon.jobs.request import ReceivedRequest, parse_request
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.nostr.connection import Filters
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import Received
+
+MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
+
+
+class FakeSubscription:
+    """What the fake relays push to one reader."""
+
+    def __init__(self, filters: Filters) -> None:
+        self.filters = filters()
+        self.caught_up = asyncio.Event()
+        self.queue: asyncio.Queue[Received] = asyncio.Queue()
+        self.closed = False
+
+    async def next_batch(self, most: int) -> list[Received]:
+        batch = [await self.queue.get()]
+        while len(batch) < most and not self.queue.empty():
+            batch.append(self.queue.get_nowait())
+        return batch
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeRelays:
+    """Keeps everything, pushes at once. `loses` says which live pushes go missing, `refuses` which publications."""
+
+    loses: Callable[[Event], bool] = lambda event: False
+    refuses: Callable[[Event], bool] = lambda event: False
+    stored: dict[str, Event] = field(default_factory=dict)
+    subscriptions: list[FakeSubscription] = field(default_factory=list)
+    providers: dict[str, "FakeProvider"] = field(default_factory=dict)
+    queries: list[tuple[Filter, ...]] = field(default_factory=list)
+    publishing: int = 0
+    most_publishing: int = 0
+
+    @property
+    def urls(self) -> list[str]:
+        return ["ws://fake.invalid"]
+
+    async def publish(
+        self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0
+    ) -> list[str]:
+        self.publishing += 1
+        self.most_publishing = max(self.most_publishing, self.publishing)
+        try:
+            await asyncio.sleep(0)
+            if self.refuses(event):
+                raise RelayError("the fake relay refused an event")
+            self.give(event)
+            return self.urls
+        finally:
+            self.publishing -= 1
+
+    def give(self, event: Event) -> None:
+        """Stores the event and passes it on."""
+        if event.id in self.stored:
+            return
+        self.stored[event.id] = event
+        for key in event.tag_values("p"):
+            if key in self.providers and event.pubkey != key:
+                self.providers[key].take(event)
+        if not self.loses(event):
+            for subscription in self.subscriptions:
+                if not subscription.closed and any(f.matches(event) for f in subscription.filters):
+                    subscription.queue.put_nowait(Received(event, self.urls[0]))
+
+    def subscribe(self, filters: Filters, *, name: str = "") -> FakeSubscription:
+        subscription = FakeSubscription(filters)
+        self.subscriptions.append(subscription)
+        for event in self.stored.values():
+            if any(f.matches(event) for f in subscription.filters):
+                subscription.queue.put_nowait(Received(event, self.urls[0]))
+        subscription.caught_up.set()
+        return subscription
+
+    async def query(
+        self, filters: tuple[Filter, ...], *, relays: Sequence[str] | None = None, timeout: float = 10.0
+    ) -> list[Event]:
+        self.queries.append(filters)
+        await asyncio.sleep(0)
+        return [event for event in self.stored.values() if any(f.matches(event) for f in filters)]
+
+    def requests(self) -> list[Event]:
+        return [event for event in self.stored.values() if event.kind in REQUEST_KINDS]
+
+
+class FakeProvider:
+    """Answers `echo: <prompt>` after `delay_s`, one job a slot at a time; `refuse` names a code instead."""
+
+    def __init__(
+        self,
+        relays: FakeRelays,
+        *,
+        now: float,
+        slots: int = 1,
+        delay_s: float = 0.0,
+        refuse: ErrorCode | None = None,
+        silent: bool = False,
+        acknowledge: bool = False,
+        model: OfferedModel = MODEL,
+        seen: bool = True,
+        **announced: object,
+    ) -> None:
+        self.secret = SecretKey.generate()
+        self.public = self.secret.public
+        self.delay_s, self.refuse, self.silent, self.acknowledge = delay_s, refuse, silent, acknowledge
+        self.received: list[ReceivedRequest] = []
+        self.cancelled: list[str] = []
+        self._relays = relays
+        self._now = int(now)
+        self._keys = ConversationKeys(self.secret)
+        self._slots = asyncio.Semaphore(slots)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.announcement = replace(
+            Announcement("pylon", kinds=REQUEST_KINDS, models=(model,), relays=("ws://fake.invalid",)),
+            **announced,  # type: ignore[arg-type]
+        )
+        self.heartbeat = Heartbeat("pylon", slots, slots, models=((model.id, model.sha256),))
+        relays.providers[self.public] = self
+        if seen:
+            self.announce()
+            self.beat()
+
+    def announce(self) -> None:
+        draft = announcement_draft(self.announcement, created_at=self._now)
+        self._relays.give(self.secret.sign(draft))
+
+    def beat(self, *, after: int = 0, **changes: object) -> None:
+        now = self._now + after
+        beat = replace(self.heartbeat, expires_at=now + 120, **changes)  # type: ignore[arg-type]
+        self._relays.give(self.secret.sign(heartbeat_draft(beat, created_at=now)))
+
+    def withdraw(self) -> None:
+        draft = withdrawal_draft(self.public, self.announcement.d, created_at=self._now + 1)
+        self._relays.give(self.secret.sign(draft))
+
+    def take(self, event: Event) -> None:
+        if event.kind not in REQUEST_KINDS:
+            self.cancelled += parse_cancel(event).requests
+            return
+        request = parse_request(event, self._keys)
+        self.received.append(request)
+        if not self.silent:
+            task = asyncio.get_running_loop().create_task(self._answer(event, request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, event: Event, request: ReceivedRequest) -> None:
+        address = Address(request.id, request.customer, request.private)
+        if self.refuse is not None:
+            self._say(Feedback(address, Status.ERROR, self.refuse))
+            return
+        if self.acknowledge:
+            self._say(Feedback(address, Status.PROCESSING))
+        async with self._slots:
+            await asyncio.sleep(self.delay_s)
+        self.result(event, request, f"echo: {request.job.text}")
+
+    def _say(self, feedback: Feedback) -> None:
+        self._relays.give(self.secret.sign(feedback_draft(feedback, self._keys, created_at=self._now)))
+
+    def result(self, event: Event, request: ReceivedRequest, text: str, *, as_: SecretKey | None = None) -> Event:
+        """Publishes a result; `as_` another key, as an impostor would."""
+        signer = as_ or self.secret
+        result = JobResult(
+            Address(request.id, request.customer, request.private),
+            result_kind(request.job.kind),
+            text,
+            ModelUsed(MODEL.id, MODEL.sha256, MODEL.quantization),
+            Usage(3, 5),
+            Timing(0, 50),
+            Finish.STOP,
+        )
+        draft = result_draft(result, ConversationKeys(signer), request=event, created_at=self._now)
+        signed = signer.sign(draft)
+        self._relays.give(signed)
+        return signed
