@@ -1,0 +1,194 @@
+"""The till: asks for payment, and lets a customer's jobs run when the money is there.
+
+At most one invoice a customer is open; its other jobs wait behind it. What was paid is learned by looking it up:
+when the wallet gives a hint, and every few seconds while anything is waited for.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.jobs.codes import ErrorCode
+from pylon.money import invoice_store
+from pylon.money.account import AskTopUp, Decision, Run, TooMuch
+from pylon.money.receiver import EXPIRY_S, Credited, ReceiveCode, ReceiveError, Receiver
+from pylon.money.wallet import Wallet, WalletError
+from pylon.provider.journal import JobState
+from pylon.provider.queue import Job
+from pylon.provider.replies import Replies
+from pylon.provider.settlement import Settlement
+from pylon.store.database import Database
+
+logger = log.get("provider")
+
+# While somebody waits, and while nobody does.
+CHECK_S, IDLE_CHECK_S = 2.0, 30.0
+TICK_S = 0.5
+
+
+class Till:
+    """`run` puts a job that may run into the queue."""
+
+    def __init__(
+        self,
+        database: Database,
+        receiver: Receiver,
+        wallet: Wallet,
+        settlement: Settlement,
+        replies: Replies,
+        clock: Clock,
+        run: Callable[[Job], None],
+    ) -> None:
+        # Whether the wallet failed to answer last time: paid work is refused meanwhile, never done for free.
+        self.down = False
+        self._database = database
+        self._receiver = receiver
+        self._wallet = wallet
+        self._settlement = settlement
+        self._replies = replies
+        self._clock = clock
+        self._run = run
+        self._waiting: dict[str, dict[str, Job]] = {}
+        self._turn = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a payment."""
+        return sum(len(jobs) for jobs in self._waiting.values())
+
+    def of_customer(self, customer: str) -> int:
+        """How many of them are this customer's."""
+        return len(self._waiting.get(customer, ()))
+
+    async def start(self) -> None:
+        """Looks up what was paid while nobody was here, then listens."""
+        await self._check(at_start=True)
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="till hints"),
+            asyncio.create_task(self._watch(), name="till"),
+        ]
+
+    async def close(self) -> None:
+        """Stops. What waits stays in the journal."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def restore(self, job: Job) -> None:
+        """A job that waited when the last process ended."""
+        await self.handle(job, await self._settlement.take(job))
+
+    async def handle(self, job: Job, decision: Decision) -> None:
+        """Does what was decided about a job that the journal has."""
+        match decision:
+            case Run():
+                self._forget(job)
+                self._run(job)
+            case TooMuch():
+                await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "this costs more than is kept here")
+            case AskTopUp():
+                self._waiting.setdefault(job.request.customer, {})[job.id] = job
+                await self._ask(job, decision)
+            case _:
+                self._waiting.setdefault(job.request.customer, {})[job.id] = job
+                # Its customer waits for a payment that it knows of: it hears that the job is not lost.
+                self._replies.processing(job.request, job.relay)
+
+    async def cancel(self, job_id: str, customer: str) -> None:
+        """Lets a waiting job go, if it is this customer's. An invoice that was paid meanwhile becomes credit."""
+        job = self._waiting.get(customer, {}).get(job_id)
+        if job is not None:
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+
+    async def _ask(self, job: Job, decision: AskTopUp) -> None:
+        seconds = int(job.terms.expires_at - self._clock.wall())
+        try:
+            issued = await self._receiver.prepare(
+                job.request.customer,
+                job.id,
+                decision.amount,
+                description="work on a job",
+                expiry_s=max(60, min(EXPIRY_S, seconds)),
+            )
+            async with self._database.transaction() as tx:
+                await self._receiver.record(tx, issued)
+        except ReceiveError as error:
+            await self._not_asked(job, error)
+            return
+        self.down = False
+        self._replies.payment_required(job.request, job.relay, issued.amount, issued.invoice)
+
+    async def _not_asked(self, job: Job, error: ReceiveError) -> None:
+        if error.code is ReceiveCode.TOPUP_OPEN:
+            return
+        logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
+        if error.code is ReceiveCode.TOO_MANY:
+            await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, "too many invoices here are unpaid")
+            return
+        self.down = True
+        await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
+
+    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        self._forget(job)
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        if state is not JobState.CANCELLED:
+            request = job.request
+            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+
+    def _forget(self, job: Job) -> None:
+        jobs = self._waiting.get(job.request.customer)
+        if jobs is not None:
+            jobs.pop(job.id, None)
+            if not jobs:
+                del self._waiting[job.request.customer]
+
+    async def _listen(self) -> None:
+        async for hint in self._wallet.events():
+            try:
+                credited = await self._receiver.look_up(hint.payment_hash)
+            except (WalletError, ReceiveError) as error:
+                logger.warning("a payment could not be looked up", payment=hint.payment_hash, error=str(error))
+                continue
+            if credited is not None:
+                await self._credited(credited)
+
+    async def _watch(self) -> None:
+        checked = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock.wall()
+            late = [job for jobs in self._waiting.values() for job in jobs.values() if job.terms.expires_at <= now]
+            for job in late:
+                await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, "the payment did not come in time")
+            due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
+            if self._clock.monotonic() - checked >= due:
+                await self._check()
+                checked = self._clock.monotonic()
+
+    async def _check(self, *, at_start: bool = False) -> None:
+        try:
+            credited = await self._receiver.check(at_start=at_start)
+            self.down = False
+        except WalletError as error:
+            logger.warning("the wallet does not answer; paid work is paused", error=str(error))
+            self.down = True
+            return
+        for item in credited:
+            await self._credited(item)
+        for customer in list(self._waiting):
+            # Its invoice ran out unpaid: the next job in line asks anew.
+            if await invoice_store.open_of(self._database, customer) is None:
+                await self._take_again(customer)
+
+    async def _credited(self, credited: Credited) -> None:
+        logger.info("paid", customer=credited.customer, msat=int(credited.amount), late=credited.late)
+        await self._take_again(credited.customer)
+
+    async def _take_again(self, customer: str) -> None:
+        # One at a time: two that decide at once would each ask for a payment.
+        async with self._turn:
+            for job in list(self._waiting.get(customer, {}).values()):
+                if job.id in self._waiting.get(customer, {}):
+                    await self.handle(job, await self._settlement.take(job))
