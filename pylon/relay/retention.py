@@ -76,14 +76,15 @@ def plan(batch: Sequence[Event], known: Known) -> Plan:
 
 
 def _place(event: Event, known: Known, result: Plan) -> Outcome:
-    if event.id in known.ids:
-        return Outcome.DUPLICATE
     where = address(event)
     # A deletion request cannot itself be deleted (NIP-09 "Deletion request against a deletion request").
     if event.kind != DELETION_KIND:
         for target in (event.id, where):
             if target is not None and event.created_at <= known.deleted.get((target, event.pubkey), -1):
                 return Outcome.DELETED
+    # After the deletions: what this same batch deleted is no duplicate.
+    if event.id in known.ids:
+        return Outcome.DUPLICATE
     if where is not None:
         head = known.heads.get(where)
         if head is not None:
@@ -91,6 +92,7 @@ def _place(event: Event, known: Known, result: Plan) -> Outcome:
                 return Outcome.SUPERSEDED
             if result.keep.pop(head[1], None) is None:
                 result.replaced.append(head[1])
+            known.ids.discard(head[1])
         known.heads[where] = (event.created_at, event.id)
     for target, until in deletions(event):
         key = (target, event.pubkey)

@@ -83,6 +83,11 @@ class RelayServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"ws://{host}:{self._port}"
 
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._sessions)
+
     async def start(self) -> None:
         """Opens the database and listens. Raises `SetupError` when the file or the port cannot be had."""
         path = self._path

@@ -1,7 +1,8 @@
 """Peers that break every rule: the relay stays, and says why."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 
 import orjson
 import pytest
@@ -9,7 +10,7 @@ from relay_peer import ALICE, note, peer
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from pylon.relay import server
+from pylon.relay import server, session
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.relay.session import LAGGING
@@ -224,3 +225,68 @@ async def test_a_publisher_that_never_reads_its_answers_stops_being_read_from():
             assert (await other.publish(note()))[0]
         pushing.cancel()
         rude.websocket.transport.abort()
+
+
+async def test_live_events_wait_behind_a_long_stored_answer_and_come_after_it():
+    async with RelayServer(limits=RelayLimits(queue_bytes=2_000_000)) as relay:
+        async with peer(relay) as writer, peer(relay, max_queue=1) as slow:
+            stored = [note(content=f"{n}" + "x" * 60_000) for n in range(200)]
+            live = [note(content=f"live {n}", kind=2 if n % 2 else 20_001) for n in range(20)]
+            for event in stored:
+                await writer.publish(event)
+            await slow.say("REQ", "s", {"kinds": [1, 2, 20_001]})
+            first = await slow.hear()
+            for event in live:
+                await writer.publish(event)
+            heard = [first] + [await slow.hear() for _ in range(220)]
+        assert [message[0] for message in heard].index("EOSE") == 200
+        assert {message[2]["id"] for message in heard[:200]} == {event.id for event in stored}
+        assert [message[2]["id"] for message in heard[201:]] == [event.id for event in live]
+
+
+async def test_a_reader_that_lags_while_stored_events_are_sent_is_closed_with_a_reason_too():
+    async with RelayServer(limits=RelayLimits(queue_bytes=300_000)) as relay:
+        async with peer(relay) as writer, peer(relay, max_queue=1) as slow:
+            for n in range(200):
+                await writer.publish(note(content=f"{n}" + "x" * 60_000))
+            await slow.say("REQ", "s", {"kinds": [1]})
+            await slow.hear()
+            for n in range(10):
+                await writer.publish(note(content=f"live {n}" + "x" * 60_000))
+            with pytest.raises(ConnectionClosed) as caught:
+                while True:
+                    await slow.hear()
+            assert caught.value.rcvd.code == 1013
+
+
+async def test_a_deaf_peer_that_lags_is_cut_off(monkeypatch):
+    monkeypatch.setattr(session, "_CLOSE_S", 0.1)
+    async with peer_that_reads_nothing() as relay, peer(relay) as writer:
+        assert relay.connections == 2
+        for n in range(250):
+            await writer.publish(note(content=str(n) + "x" * 60_000))
+        async with asyncio.timeout(10):
+            while relay.connections > 1:
+                await asyncio.sleep(0.01)
+        await relay.stop()
+
+
+async def test_a_relay_whose_file_fails_says_so_and_goes_on(tmp_path):
+    async with RelayServer(tmp_path / "relay.db") as relay, peer(relay) as client:
+        with closing(sqlite3.connect(tmp_path / "relay.db")) as other:
+            other.execute("DROP TABLE tag")
+            other.commit()
+        accepted, text = await client.publish(note(tags=[("t", "a")]))
+        assert (accepted, text[:6]) == (False, "error:")
+        assert (await client.fetch({"#t": ["a"]}))[:6] == "error:"
+        assert (await client.count({"#t": ["a"]}))[0] == "CLOSED"
+        assert (await client.publish(note(kind=20_001)))[0]
+
+
+async def test_when_much_waits_to_be_stored_publishers_wait_and_all_is_stored():
+    async with RelayServer(limits=RelayLimits(waiting_bytes=1, in_flight=2)) as relay, peer(relay) as client:
+        for n in range(50):
+            await client.say("EVENT", note(content=str(n)).to_dict())
+        for _ in range(50):
+            assert (await client.hear())[2]
+        assert await client.count({}) == ["COUNT", "count", {"count": 50}]

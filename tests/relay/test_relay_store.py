@@ -1,6 +1,7 @@
 """The file: what is kept, what is purged, and that indexes are used."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from relay_peer import ALICE, BOB, note
@@ -32,14 +33,14 @@ async def test_expired_events_are_purged_with_their_tags_and_others_stay(store, 
     assert await store.purge(1_999) == 0
     assert await store.purge(2_000) == 1
     assert await store.count([Filter()], NOBODY) == 2
-    with sqlite3.connect(tmp_path / "relay.db") as raw:
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as raw:
         assert raw.execute("SELECT count(*) FROM tag WHERE name = 't'").fetchone() == (2,)
 
 
 async def test_replaced_events_leave_no_tags_behind(store, tmp_path):
     for at in range(5):
         await store.insert(publications(note(kind=11_998, tags=[("d", "x"), ("t", str(at))], created_at=at)))
-    with sqlite3.connect(tmp_path / "relay.db") as raw:
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as raw:
         assert raw.execute("SELECT count(*) FROM tag").fetchone() == (2,)
         assert raw.execute("SELECT count(*) FROM event").fetchone() == (1,)
 
