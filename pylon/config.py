@@ -65,7 +65,10 @@ class InferenceSection(_Section):
 class CustomerSection(_Section):
     """`[customer]`: asking others."""
 
-    width: int = Field(1_000, ge=1, description="Jobs in flight at once.")
+    width: int = Field(2_000, ge=1, description="Jobs in flight at once.")
+    plain: bool = Field(
+        False, description="Ask providers that know plain NIP-90 only, too: relays can read what they are asked."
+    )
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
 

@@ -2,7 +2,6 @@
 
 import csv
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -144,12 +143,11 @@ async def _providers(wait: float, model: str | None, as_json: bool) -> None:
     if not data["providers"]:
         out.print("no provider is alive on " + ", ".join(config.relays) + "\n  `pylon start` makes this machine one")
         return
-    made = table("provider", "name", "model", ">free", ">slots", ">tokens/s", ">queue", "state", "seen")
+    made = table("provider", "name", "model", ">free", ">slots", ">tokens/s", ">queue", "state")
     for row in data["providers"]:
-        seen = f"{max(0.0, time.time() - row['seen_at']):.0f} s ago"
         speed = f"{row['tokens_out_per_s']:.0f}"
         slots = (str(row["slots_free"]), str(row["slots"]), speed, f"{row['queue_s']:.0f} s")
-        made.add_row(row["npub"][:20] + "…", row["name"], ", ".join(row["models"]), *slots, row["state"], seen)
+        made.add_row(row["npub"][:20] + "…", row["name"], ", ".join(row["models"]), *slots, row["state"])
     out.print(made)
 
 

@@ -30,6 +30,7 @@ from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
 logger = log.get("node")
 
@@ -125,7 +126,9 @@ class Core:
         """The customer's side, started when it is first needed."""
         async with self._customer_starts:
             if self._customer is None:
-                client = SwarmClient(self.pool, self.secret, clock=self.clock)
+                client = SwarmClient(
+                    self.pool, self.secret, settings=swarm_settings(self.config), keys=self._keys, clock=self.clock
+                )
                 await client.start()
                 self._customer = client
         return self._customer
@@ -153,6 +156,13 @@ def engine_spec(home: Home, config: Config) -> EngineSpec:
         hash_cache=home.models / "weights.json",
         options={"delay_s": config.inference.instant_delay_s} if config.inference.engine == "instant" else {},
     )
+
+
+def swarm_settings(config: Config) -> SwarmSettings:
+    """The customer's rules."""
+    section = config.customer
+    dispatch = DispatchSettings(width=section.width, patience_s=section.patience_s)
+    return SwarmSettings(dispatch=dispatch, plain=section.plain, network=config.network)
 
 
 def provider_settings(config: Config, own: str) -> ProviderSettings:

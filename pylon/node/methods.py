@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
 from pylon.errors import UsageError
-from pylon.node import asking
+from pylon.node.asking import ask_all, providers
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
@@ -99,10 +99,10 @@ class Methods:
         yield Result({"jobs": [asdict(row) for row in rows]})
 
     async def _providers(self, params: dict[str, Any]) -> Answers:
-        yield Result(await asking.providers(await self._core.customer(), params))
+        yield Result(await providers(await self._core.customer(), params))
 
     async def _map(self, params: dict[str, Any]) -> Answers:
-        async for answer in asking.ask_all(await self._core.customer(), self._core.config.customer, params):
+        async for answer in ask_all(await self._core.customer(), self._core.config.customer, params):
             yield answer
 
     def _provider(self) -> Provider:

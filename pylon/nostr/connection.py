@@ -48,8 +48,8 @@ class Backoff:
 
     def delay(self, attempt: int, rng: random.Random) -> float:
         """The wait after `attempt` failures in a row (1, 2, …)."""
-        full = min(self.most, self.first * 2 ** min(attempt - 1, 30))
-        return full * rng.uniform(0.5, 1.0)
+        full = min(self.most, self.first * 2.0 ** min(attempt - 1, 30))
+        return full * float(rng.uniform(0.5, 1.0))
 
 
 @dataclass(slots=True)

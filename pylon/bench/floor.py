@@ -1,0 +1,110 @@
+"""What an exchange of one job cannot avoid, timed alone by calling the libraries underneath directly.
+
+Per job: two signatures (request, result), four verifications (each once by the relay and once by its reader), one
+key agreement a side for a pair that is new, NIP-44 both ways for both events, and six websocket messages: request
+and result to the relay, each passed on, each acknowledged.
+"""
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import coincurve
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+ROUNDS = 300
+ECHO_IN_FLIGHT = 64
+OK_BYTES = 85
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of one job: what is sealed, and the websocket messages that carry it."""
+
+    request_plain: int
+    result_plain: int
+    request_message: int
+    result_message: int
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Seconds of one core for one job."""
+
+    sign_s: float
+    verify_s: float
+    agree_s: float
+    seal_s: float
+    websocket_s: float
+
+    def per_job(self, *, warm: bool) -> float:
+        """Seconds of one core; `warm` leaves out the agreement of keys, as between a pair that has met before."""
+        agreement = 0.0 if warm else 2 * self.agree_s
+        return 2 * self.sign_s + 4 * self.verify_s + agreement + self.seal_s + self.websocket_s
+
+
+async def measure(sizes: Sizes) -> Floor:
+    """Times each part alone."""
+    key = coincurve.PrivateKey()
+    digest = os.urandom(32)
+    signature = key.sign_schnorr(digest, os.urandom(32))
+    public = key.public_key_xonly
+    curve = ec.SECP256K1()
+    mine, theirs = ec.generate_private_key(curve), ec.generate_private_key(curve).public_key()
+    request, result = os.urandom(sizes.request_plain), os.urandom(sizes.result_plain)
+    return Floor(
+        sign_s=_time(lambda: key.sign_schnorr(digest, digest)),
+        verify_s=_time(lambda: public.verify(signature, digest)),
+        agree_s=_time(lambda: mine.exchange(ec.ECDH(), theirs)),
+        seal_s=2 * _time(lambda: _seal(request)) + 2 * _time(lambda: _seal(result)),
+        websocket_s=2 * await _message(sizes.request_message)
+        + 2 * await _message(sizes.result_message)
+        + 2 * await _message(OK_BYTES),
+    )
+
+
+def _time(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    for _ in range(ROUNDS):
+        work()
+    return (time.perf_counter() - started) / ROUNDS
+
+
+def _seal(plain: bytes) -> bytes:
+    # NIP-44's symmetric part: keys by HKDF, ChaCha20, HMAC. Opening costs the same.
+    key = bytes(32)
+    for _ in range(3):
+        key = hmac.digest(key, plain[:32], "sha256")
+    sealed = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(plain)
+    return hmac.digest(key, sealed, "sha256")
+
+
+async def _message(size: int) -> float:
+    """Seconds of one core for one message of this size, sent and received: half of an echo, many in flight."""
+    text = "x" * size
+
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
+            started = time.perf_counter()
+            for _ in range(ECHO_IN_FLIGHT):
+                await socket.send(text)
+            for _ in range(ROUNDS * 4):
+                await socket.recv()
+                await socket.send(text)
+            for _ in range(ECHO_IN_FLIGHT):
+                await socket.recv()
+            elapsed = time.perf_counter() - started
+    await asyncio.sleep(0)
+    return elapsed / (2 * (ROUNDS * 4 + ECHO_IN_FLIGHT))
