@@ -40,6 +40,7 @@ class ReceiveCode(StrEnum):
     HASH_REUSED = "wallet_reused_hash"
     TOO_MANY = "too_many_stranger_invoices"
     TOPUP_OPEN = "topup_open"  # this customer has an unpaid invoice already
+    JOB_HAD_INVOICE = "job_had_invoice"  # this job's invoice was paid, or given up: a customer pays a job once
     NOT_PROVEN = "wallet_settled_without_proof"
 
 
@@ -77,12 +78,19 @@ class Receiver:
     async def prepare(
         self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
     ) -> Issued:
-        """An invoice from the wallet, checked; `record` it before it is published. The one of a job that has one
-        already is given again. Raises `ReceiveError`.
+        """An invoice from the wallet, checked; `record` it before it is published.
+
+        A job's open invoice is given again. Raises `ReceiveError`.
         """
         if self._network.is_live and not self._live:
             raise ReceiveError(ReceiveCode.NOT_LIVE, "live money was not allowed with `pylon wallet go-live`")
         before = await invoice_store.of_job(self._database, job)
+        if before is not None and before.state != "pending":
+            raise ReceiveError(
+                ReceiveCode.JOB_HAD_INVOICE,
+                f"the invoice of this job was {before.state}",
+                hint="Its customer asks again with a new request; what it paid is credit.",
+            )
         if before is not None:
             return before
         await self._check_allowance(customer)

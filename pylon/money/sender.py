@@ -70,6 +70,19 @@ class Sender:
         payment = await self._reserve(ask, order)
         return await self._go_on(self._send(payment))
 
+    async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
+        """Pays an invoice that the owner named, of at most `most`; all conditions and limits hold.
+
+        Each payee has an account of its own in the ledger. Raises `PaymentRefusedError`.
+        """
+        try:
+            invoice = invoices.decode(text)
+        except invoices.InvoiceError as error:
+            raise PaymentRefusedError(error.code, str(error)) from error
+        owner, payee, job = "owner", f"payee:{invoice.payee}", f"invoice:{invoice.payment_hash}"
+        ask = Ask(payee, job, owner, invoice.amount, text, verified=True)
+        return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner))
+
     async def recover(self) -> list[Payment]:
         """At start, before anything is paid: what a dead process left open."""
         async with self._database.transaction() as tx:

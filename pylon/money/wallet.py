@@ -16,7 +16,7 @@ from pylon.nostr.event import is_hex64
 
 
 class WalletCode(StrEnum):
-    """What a wallet says went wrong: NIP-47's error codes in lower case, and three of our own."""
+    """What a wallet says went wrong: NIP-47's error codes in lower case, and four of our own."""
 
     RATE_LIMITED = "rate_limited"
     NOT_IMPLEMENTED = "not_implemented"
@@ -32,6 +32,7 @@ class WalletCode(StrEnum):
     UNREACHABLE = "wallet_unreachable"
     TIMEOUT = "wallet_timeout"
     MALFORMED = "wallet_malformed_reply"
+    WRONG_NETWORK = "wallet_wrong_network"
 
 
 # The wallet refused before it did anything. `payment_failed`, `internal` and `other` are not here: NIP-47 lets
@@ -45,6 +46,7 @@ REFUSED_OUTRIGHT = frozenset(
         WalletCode.RESTRICTED,
         WalletCode.UNAUTHORIZED,
         WalletCode.UNSUPPORTED_ENCRYPTION,
+        WalletCode.WRONG_NETWORK,
     }
 )
 
@@ -136,12 +138,3 @@ class Wallet(Protocol):
 def proves(preimage: str | None, payment_hash: str) -> bool:
     """Whether this preimage is the proof that the invoice of this hash was paid."""
     return is_hex64(preimage) and hashlib.sha256(bytes.fromhex(preimage or "")).hexdigest() == payment_hash
-
-
-def check_network(info: WalletInfo, accepts: bool, network: str) -> None:
-    """Raises `MoneyError` for a wallet of another network; `accepts` is `Network.accepts_wallet`, or an override."""
-    if not accepts:
-        raise MoneyError(
-            f"this wallet says that it is on {info.network or 'no network'!r}, not on {network}",
-            hint="Connect a wallet of this network; for wallets that always say mainnet there is an override.",
-        )

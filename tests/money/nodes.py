@@ -21,7 +21,7 @@ from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
 from pylon.money.receipt import AccountReceipt
-from pylon.money.receiver import Receiver
+from pylon.money.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
 from pylon.store.database import Database, Schema, Transaction
@@ -192,9 +192,11 @@ class ProviderNode(Node):
                 )
                 await self.note(tx, job, "queued" if isinstance(decision, Run) else "waiting")
             if isinstance(decision, AskTopUp):
-                issued = await self.receiver.prepare(CUSTOMER, job, decision.amount, description="work")
-                if issued.state != "pending":
-                    # Its invoice was given up or used: a customer asks again with a new request.
+                try:
+                    issued = await self.receiver.prepare(CUSTOMER, job, decision.amount, description="work")
+                except ReceiveError as error:
+                    if error.code is not ReceiveCode.JOB_HAD_INVOICE:
+                        raise
                     async with self.database.transaction() as tx:
                         await self.note(tx, job, "expired")
                     continue

@@ -92,6 +92,16 @@ async def test_a_job_gets_one_invoice_however_often_it_asks(side):
     assert side.wallet.calls.count("create_invoice") == 1
 
 
+@pytest.mark.parametrize("paid", [True, False])
+async def test_a_job_whose_invoice_is_used_gets_no_second_one(side, paid):
+    issued = await side.issue()
+    if paid:
+        await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    side.clock.advance(700)
+    await side.receiver.check()
+    assert await side.refused() is ReceiveCode.JOB_HAD_INVOICE
+
+
 async def test_a_customer_has_one_open_top_up(side):
     await side.issue()
     assert await side.refused(job="j2") is ReceiveCode.TOPUP_OPEN

@@ -234,6 +234,26 @@ async def test_caps_hold_under_fifty_payments_at_once(side):
     assert audit.examine(await audit.collect(side.database)) == []
 
 
+async def test_an_invoice_named_by_the_owner_is_paid_within_all_limits(side):
+    ask = await side.ask(15)
+    with pytest.raises(PaymentRefusedError) as caught:
+        await side.sender.pay_by_hand(ask.invoice, most=sats(14))
+    assert caught.value.code is Refusal.ABOVE_QUOTE
+    payment = await side.sender.pay_by_hand(ask.invoice, most=sats(15))
+    assert payment.state is PaymentState.SETTLED
+    with pytest.raises(PaymentRefusedError) as caught:
+        await side.sender.pay_by_hand(ask.invoice, most=sats(15))
+    assert caught.value.code is Refusal.HASH_SEEN
+    with pytest.raises(PaymentRefusedError) as caught:
+        await side.sender.pay_by_hand("junk", most=sats(15))
+    assert caught.value.code is InvoiceCode.MALFORMED
+    with pytest.raises(PaymentRefusedError) as caught:
+        await side.sender.pay_by_hand((await side.ask(2_000)).invoice, most=sats(2_000))
+    assert caught.value.code is Limit.PAYMENT
+    await side.sender.pay_by_hand((await side.ask(5)).invoice, most=sats(5))
+    assert audit.examine(await audit.collect(side.database)) == []
+
+
 # --- mainnet --------------------------------------------------------------------------------------------------------
 
 

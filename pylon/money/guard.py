@@ -1,0 +1,73 @@
+"""A wallet behind a guard: whatever calls it, no invoice of another network passes, and none of live money without
+permission. Every wallet of a node is wrapped in one when it is connected."""
+
+from collections.abc import AsyncIterator
+
+from pylon.money import invoice as invoices
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, WalletCode, WalletError, WalletInfo
+
+
+class GuardedWallet:
+    """`live` is what `go-live` set. `trust_name` uses a wallet whatever it calls its network: some always say
+    mainnet; their invoices are checked all the same."""
+
+    def __init__(self, wallet: Wallet, network: Network, *, live: bool = False, trust_name: bool = False) -> None:
+        self._wallet = wallet
+        self._network = network
+        self._live = live
+        self._trust_name = trust_name
+        self._name_checked = False
+
+    async def info(self) -> WalletInfo:
+        info = await self._wallet.info()
+        if not self._trust_name and not self._network.accepts_wallet(info.network):
+            raise WalletError(
+                WalletCode.WRONG_NETWORK,
+                f"this wallet says that it is on {info.network or 'no network'!r}, not on {self._network.value}",
+                hint="Connect a wallet of this network; for wallets that always say mainnet there is an override.",
+            )
+        self._name_checked = True
+        return info
+
+    async def balance(self) -> Msat:
+        return await self._wallet.balance()
+
+    async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
+        await self._check()
+        text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
+        self._check_invoice(text)
+        return text
+
+    async def lookup(self, payment_hash: str) -> Lookup:
+        return await self._wallet.lookup(payment_hash)
+
+    async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
+        try:
+            await self._check()
+            self._check_invoice(invoice)
+        except WalletError as error:
+            # Nothing was sent, so it failed whatever the code says elsewhere.
+            refused = error.code is WalletCode.WRONG_NETWORK
+            return PayResult(PayState.FAILED, code=error.code if refused else WalletCode.UNREACHABLE)
+        return await self._wallet.pay(invoice, fee_limit=fee_limit)
+
+    def events(self) -> AsyncIterator[Hint]:
+        return self._wallet.events()
+
+    async def _check(self) -> None:
+        if self._network.is_live and not self._live:
+            raise WalletError(WalletCode.WRONG_NETWORK, "live money was not allowed with `pylon wallet go-live`")
+        if not self._name_checked:
+            await self.info()
+
+    def _check_invoice(self, text: str) -> None:
+        try:
+            currency = invoices.decode(text).currency
+        except invoices.InvoiceError as error:
+            raise WalletError(WalletCode.WRONG_NETWORK, f"an invoice cannot be read: {error}") from error
+        if currency != self._network.currency:
+            raise WalletError(
+                WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not one of {self._network.value}"
+            )

@@ -1,0 +1,63 @@
+"""What docs/money.md says is what there is: every code, network, limit and account."""
+
+from pathlib import Path
+
+import pytest
+
+from pylon.money import account, audit, deposit, invoice, ledger, playbank, receiver
+from pylon.money.invoice import InvoiceCode
+from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
+from pylon.money.mirror import Fault
+from pylon.money.network import Network
+from pylon.money.payment import PaymentState, Refusal
+from pylon.money.receiver import ReceiveCode
+from pylon.money.usage import UsageFault
+from pylon.money.wallet import WalletCode
+
+TEXT = (Path(__file__).parents[2] / "docs" / "money.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for codes in (Fault, UsageFault, Refusal, InvoiceCode, Limit, ReceiveCode, WalletCode, Network, PaymentState)
+        for code in codes
+    ],
+)
+def test_every_code_is_explained(code):
+    assert f"`{code.value}`" in TEXT
+
+
+def test_codes_differ_so_that_each_says_one_thing():
+    seen: dict[str, object] = {}
+    for codes in (Fault, UsageFault, Refusal, InvoiceCode, Limit):
+        for code in codes:
+            assert code.value not in seen, code
+            seen[code.value] = code
+
+
+def test_the_table_of_limits_holds_the_caps():
+    for limit in Limit:
+        row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{limit.value}`"))
+        name = limit.value.removeprefix("limit_")
+        for caps in (PLAY_CAPS, FIRST_LIVE_CAPS):
+            value = getattr(caps, name)
+            assert (f"{value.whole_sats():,} sat" if name != "in_flight" else str(value)) in row
+
+
+def test_the_figures_in_the_text_are_those_of_the_code():
+    assert f"at most {account.TRIAL_JOB.whole_sats()} sat on credit" in TEXT
+    assert f"below {account.TRIAL_DAY.whole_sats()} sat that day" in TEXT
+    assert f"more than {account.MOST_DEPOSIT.whole_sats():,} sat" in TEXT
+    assert f"{playbank.FAUCET_PER_DAY.whole_sats():,} play sat" in TEXT
+    assert f"at most {invoice.MAX_LENGTH:,} characters" in TEXT
+    assert f"less than {invoice.MIN_LEFT_S} seconds" in TEXT.lower()
+    assert f"{receiver.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
+    assert (deposit.FIRST_JOBS, deposit.GROWTH) == (3, 4)
+
+
+def test_every_account_of_the_ledger_is_named():
+    for name in (ledger.WALLET, ledger.EARNED, ledger.FOUND, ledger.SPENT, ledger.FEES):
+        assert f"`{name}`" in TEXT
+    assert audit.__doc__
