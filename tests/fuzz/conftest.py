@@ -1,4 +1,4 @@
-"""Prints what fuzzed inputs cost. Times hold the cost of tracing memory, some three times the bare one."""
+"""Prints what fuzzed inputs cost: the time of those whose memory was not traced, the memory of those where it was."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if not rows:
         return
-    terminalreporter.section("fuzz: cost of an input, memory traced")
+    terminalreporter.section("fuzz: cost of an input")
     heads = ("inputs", "accepted", "median µs", "p99 µs", "slowest ms", "peak KiB")
     terminalreporter.line(f"{'target':30}" + "".join(f"{head:>11}" for head in heads))
     for row in rows:
