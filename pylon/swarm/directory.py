@@ -12,7 +12,7 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pylon.jobs.announcement import Announcement, OfferedModel, parse_announcement
 from pylon.jobs.heartbeat import EXPIRY_S, Heartbeat, parse_heartbeat
@@ -166,7 +166,9 @@ class Directory:
         entry = self._entry(event.pubkey)
         if entry is None or (entry.beat_version is not None and not entry.beat_version.older_than(event)):
             return False
-        entry.beat_version, entry.beat = _Version(event.created_at, event.id), value
+        entry.beat_version = _Version(event.created_at, event.id)
+        # Whoever claims to live long is believed for as long as anyone else.
+        entry.beat = replace(value, expires_at=min(value.expires_at, int(now) + 2 * EXPIRY_S))
         return True
 
     def _withdraw(self, event: Event) -> bool:
@@ -271,8 +273,7 @@ def _listing(provider: str, entry: _Entry, now: float) -> Listing | None:
         beat.paused,
         beat.loading,
         announced.plain,
-        # Whoever claims to live for a year is believed for as long as anyone else.
-        min(beat.expires_at, now + 2 * EXPIRY_S),
+        beat.expires_at,
     )
 
 

@@ -35,7 +35,6 @@ class Flight:
     sent_at: float
     result: JobResult | None = None
     result_id: str = ""
-    landed: bool = False
 
 
 class Flights:
@@ -75,7 +74,6 @@ class Flights:
     def end(self, slot: int) -> None:
         """The slot has its outcome."""
         for flight in self._by_slot.pop(slot, ()):
-            flight.landed = True
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
 

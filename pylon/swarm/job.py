@@ -10,6 +10,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import ZERO, Msat
+from pylon.swarm.flights import Flight
 from pylon.swarm.moves import Failure
 
 TIMEOUT_S = 120.0
@@ -117,6 +118,28 @@ class Progress:
     answered: int
     failed: int
     in_flight: int
+
+
+def answered(flight: Flight, attempts: int, now: float) -> Answer:
+    """What a request that was answered brought."""
+    result = flight.result
+    if result is None:
+        raise ValueError("this request has no result")
+    model, timing = result.model, result.timing
+    return Answer(
+        result.text,
+        flight.provider,
+        "" if model is None else model.id,
+        "" if model is None else model.sha256,
+        result.usage,
+        result.finish,
+        0 if timing is None else timing.queue_ms,
+        0 if timing is None else timing.run_ms,
+        round(1_000 * (now - flight.sent_at)),
+        attempts,
+        flight.request,
+        flight.result_id,
+    )
 
 
 def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "") -> JobFailed:

@@ -63,9 +63,7 @@ class FakeRelays:
     def urls(self) -> list[str]:
         return ["ws://fake.invalid"]
 
-    async def publish(
-        self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0
-    ) -> list[str]:
+    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
         self.publishing += 1
         self.most_publishing = max(self.most_publishing, self.publishing)
         try:
@@ -197,7 +195,8 @@ class FakeProvider:
             Timing(0, 50),
             Finish.STOP,
         )
-        draft = result_draft(result, ConversationKeys(signer), request=event, created_at=self._now)
+        keys = self._keys if as_ is None else ConversationKeys(signer)
+        draft = result_draft(result, keys, request=event, created_at=self._now)
         signed = signer.sign(draft)
         self._relays.give(signed)
         return signed

@@ -1,0 +1,72 @@
+"""Choosing: the best step first, near-equals at random, at a cost that does not grow."""
+
+import math
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.swarm.candidates import Candidates, step
+from pylon.swarm.pace import Recent
+
+
+def test_near_equals_share_a_step_and_twice_as_slow_does_not() -> None:
+    assert step(1.0) == step(1.02)
+    assert step(2.0) > step(1.0)
+    assert step(0.0) == 0
+    assert step(math.inf) == step(1e9) == 63
+
+
+def test_the_quickest_step_is_chosen_and_its_members_evenly() -> None:
+    candidates = Candidates()
+    for n in range(4):
+        candidates.put(f"quick{n}", 3)
+    candidates.put("slow", 9)
+    drawn = Counter(candidates.choose(random.Random(seed)) for seed in range(400))
+    assert set(drawn) == {f"quick{n}" for n in range(4)}
+    assert min(drawn.values()) > 60
+
+
+def test_one_that_is_left_out_is_not_chosen_even_when_it_is_alone() -> None:
+    candidates = Candidates()
+    candidates.put("a", 3)
+    assert candidates.choose(random.Random(), {"a"}) is None
+    candidates.put("b", 9)
+    assert candidates.choose(random.Random(), {"a"}) == "b"
+    assert candidates.choose(random.Random(), {"a"}, worst=8) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-1, 63))), st.sets(st.sampled_from("abcdef")))
+def test_whatever_was_put_and_removed_the_choice_is_the_one_a_scan_would_make(
+    moves: list[tuple[str, int]], without: set[str]
+) -> None:
+    candidates = Candidates()
+    places: dict[str, int] = {}
+    for key, at in moves:
+        if at < 0:
+            candidates.remove(key)
+            places.pop(key, None)
+        else:
+            candidates.put(key, at)
+            places[key] = at
+    assert len(candidates) == len(places)
+    allowed = {key: at for key, at in places.items() if key not in without}
+    chosen = candidates.choose(random.Random(1), without)
+    if chosen is None:
+        assert not allowed
+    else:
+        assert allowed[chosen] == min(allowed.values())
+
+
+@given(st.lists(st.floats(0, 100), max_size=60), st.sampled_from([0.5, 0.9]))
+def test_recent_times_forget_the_oldest_and_know_their_quantiles(times: list[float], q: float) -> None:
+    recent = Recent(size=20)
+    for seconds in times:
+        recent.add(seconds)
+    kept = sorted(times[-20:])
+    assert len(recent) == len(kept)
+    if kept:
+        assert recent.quantile(q) == kept[min(len(kept) - 1, int(q * len(kept)))]
+    else:
+        assert recent.quantile(q) == math.inf
