@@ -49,29 +49,30 @@ async def observe(
     `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it.
     `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
     """
-    known = await tx.fetch_one(
-        "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
-        (provider, receipt.epoch, receipt.seq),
+    # What was accepted under this number, and what was charged for this job: one or two rows.
+    rows = await tx.fetch_all(
+        "SELECT * FROM money_claim WHERE provider = ?1 AND ((epoch = ?2 AND seq = ?3) OR job = ?4)",
+        (provider, receipt.epoch, receipt.seq, job),
     )
-    charged = await tx.fetch_one(
-        "SELECT coalesce(sum(charge), 0) FROM money_claim WHERE provider = ? AND job = ?", (provider, job)
-    )
+    known = next((row for row in rows if (row["epoch"], row["seq"]) == (receipt.epoch, receipt.seq)), None)
+    mirror = await load(tx, provider)
     step = decider.observe(
-        await load(tx, provider),
+        mirror,
         Claim(receipt, job, quote, min(signed_at, now), now),
         await paid(tx, provider),
         known=None if known is None else (_claim(known).receipt, known["job"]),
-        job_charged=charged[0] if charged else 0,
+        job_charged=sum(row["charge"] for row in rows if row["job"] == job),
     )
     if step.outcome not in (Outcome.DUPLICATE, Outcome.STALE):
-        await _save(tx, provider, step, now)
+        await _save(tx, provider, mirror, step, now)
     return step
 
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
     """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
-    step = decider.tick(await load(tx, provider), await paid(tx, provider), now)
-    await _save(tx, provider, step, now)
+    mirror = await load(tx, provider)
+    step = decider.tick(mirror, await paid(tx, provider), now)
+    await _save(tx, provider, mirror, step, now)
     return step
 
 
@@ -89,7 +90,7 @@ async def resume(tx: Transaction, now: float) -> None:
     await tx.execute("UPDATE money_waiting SET at = ?", (now,))
 
 
-async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
+async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now: float) -> None:
     mirror = step.mirror
     for number, claim in enumerate(step.booked):
         receipt = claim.receipt
@@ -98,11 +99,12 @@ async def _save(tx: Transaction, provider: str, step: Step, now: float) -> None:
         if number == 0 and step.found:
             await book(tx, [ledger.credit_found(now, provider, reference, step.found)])
         await book(tx, ledger.work_received(now, provider, reference, receipt.charge_msat))
-    await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
-    await tx.execute_many(
-        "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(provider, *_row(claim)) for claim in mirror.waiting],
-    )
+    if mirror.waiting != before.waiting:
+        await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
+        await tx.execute_many(
+            "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(provider, *_row(claim)) for claim in mirror.waiting],
+        )
     await tx.execute(
         "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
         " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"

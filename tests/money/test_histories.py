@@ -180,7 +180,7 @@ class History(RuleBasedStateMachine):
             assert await audit.compare_with_wallet(node.fake, books) == []
 
 
-TestHistory = History.TestCase
+TestHistory = pytest.mark.timeout(600)(History.TestCase)
 TestHistory.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
 
 
