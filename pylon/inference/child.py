@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, PromptError, WireError
-from pylon.inference.blas import prefer_openblas
+from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
 from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import (
@@ -34,6 +34,7 @@ from pylon.inference.messages import (
     Unloadable,
     to_child,
 )
+from pylon.inference.weights import weight_files
 
 BEAT_S = 0.5
 # The wire lets at most two partial answers a second through; twice that keeps them fresh and the pipe quiet.
@@ -52,8 +53,8 @@ def open_engine(spec: EngineSpec) -> Engine:
     if spec.engine not in ENGINES:
         raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"Engines are: {', '.join(ENGINES)}.")
     module, name = ENGINES[spec.engine]
-    if spec.engine == "mlx":
-        prefer_openblas()
+    if spec.engine == "mlx" and spec.model_dir is not None:
+        prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))
     engine: Engine = getattr(importlib.import_module(module), name)(spec)
     return engine
 

@@ -15,7 +15,7 @@ from pylon.inference.service import ChildLimits, InferenceService
 from pylon.inference.weights import PACKAGED
 
 # As in the child, before any test imports mlx.
-prefer_openblas()
+prefer_openblas(threads=1)
 os.environ |= child_environment({}, platform.system())
 
 Ask = Callable[..., GenerationRequest]

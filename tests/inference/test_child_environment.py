@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pylon.inference.blas import openblas_places, prefer_openblas
+from pylon.inference.blas import openblas_places, prefer_openblas, threads_for
 from pylon.inference.environment import child_environment
 
 
@@ -27,4 +27,9 @@ def test_openblas_is_for_linux_alone() -> None:
 def test_a_library_that_does_not_load_is_passed_over(tmp_path: Path) -> None:
     broken = tmp_path / "libopenblas.so.0"
     broken.write_bytes(b"not a library")
-    assert prefer_openblas([tmp_path / "absent.so", broken]) is None
+    assert prefer_openblas(places=[tmp_path / "absent.so", broken]) is None
+
+
+def test_a_small_model_gets_one_thread_and_a_large_one_all() -> None:
+    assert threads_for(6_000_000) == 1
+    assert threads_for(4_000_000_000) is None

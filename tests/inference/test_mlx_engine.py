@@ -49,6 +49,14 @@ def run(mlx: MlxEngine, *requests: GenerationRequest) -> list[Generation]:
     return [done[request.id] for request in requests]
 
 
+def answered_tokens(mlx: MlxEngine, request: GenerationRequest) -> list[int]:
+    """The tokens themselves: encoding the text again may cut it otherwise."""
+    mlx.add(request)
+    sequence = mlx._waiting[-1]
+    run(mlx)
+    return sequence.answer._detokenizer.tokens
+
+
 def texts(generations: list[Generation]) -> list[str]:
     return [generation.text for generation in generations]
 
@@ -132,10 +140,7 @@ def test_stop_string_split_over_two_tokens_ends_the_answer(mlx: MlxEngine, ask) 
 def test_the_models_stop_token_ends_the_answer_and_is_no_part_of_it(babble: EngineSpec, tmp_path: Path, ask) -> None:
     plain = MlxEngine(babble)
     plain.load()
-    plain.add(ask(TEXT, max_tokens=24))
-    sequence = plain._waiting[0]
-    run(plain)
-    tokens = sequence.answer._detokenizer.tokens
+    tokens = answered_tokens(plain, ask(TEXT, max_tokens=24))
     ending = next(place for place, token in enumerate(tokens) if place > 2 and token not in tokens[:place])
     shutil.copytree(babble.model_dir, tmp_path / "model")
     for name in ("config.json", "generation_config.json"):
@@ -146,7 +151,8 @@ def test_the_models_stop_token_ends_the_answer_and_is_no_part_of_it(babble: Engi
     stopped = run(mlx, ask(TEXT, max_tokens=24))[0]
     assert stopped.finish == "stop"
     assert stopped.completion_tokens == ending
-    assert stopped.text == plain._model.tokenizer.decode(tokens[:ending])
+    # mlx_lm's detokenizer leaves a leading space out.
+    assert stopped.text == plain._model.tokenizer.decode(tokens[:ending]).removeprefix(" ")
 
 
 def test_max_tokens_ends_the_answer(mlx: MlxEngine, ask) -> None:
@@ -191,11 +197,8 @@ def test_top_k_of_one_is_greedy_and_of_too_many_cuts_nothing(mlx: MlxEngine, ask
 
 
 def test_a_frequency_penalty_keeps_tokens_from_coming_again(mlx: MlxEngine, ask) -> None:
-    penalised = run(mlx, ask(TEXT, max_tokens=12, frequency_penalty=1000.0))[0]
-    tokens = mlx._model.tokenizer.encode(penalised.text, add_special_tokens=False)
-    plain = run(mlx, ask(TEXT, max_tokens=12))[0]
-    assert len(set(tokens)) == len(tokens)
-    assert penalised.prompt_tokens == plain.prompt_tokens
+    tokens = answered_tokens(mlx, ask(TEXT, max_tokens=40, frequency_penalty=1000.0))
+    assert len(set(tokens)) == len(tokens) == 40
 
 
 def test_a_frequency_penalty_counts_the_same_behind_a_shared_head(mlx: MlxEngine, ask) -> None:
@@ -206,7 +209,7 @@ def test_a_frequency_penalty_counts_the_same_behind_a_shared_head(mlx: MlxEngine
     shared = run(mlx, *repeating("a"))
     assert len(mlx._prefixes) == 1
     assert texts(shared) == [run(mlx, request)[0].text for request in repeating("")]
-    assert all(len(set(mlx._model.tokenizer.encode(text[:40]))) < 8 for text in texts(shared))
+    assert len(set(answered_tokens(mlx, repeating("a")[0]))) == 1
 
 
 def test_a_prompt_over_the_context_is_refused_with_what_fits(mlx: MlxEngine, ask) -> None:
