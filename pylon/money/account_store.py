@@ -15,35 +15,29 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
 from pylon.store.database import Row, Transaction
 
+# What an account's value is made of; `a` is its row.
+_ACCOUNT = """
+    a.epoch,
+    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq,
+    coalesce((SELECT charged_total FROM money_receipt WHERE customer = a.customer ORDER BY id DESC LIMIT 1), 0)
+        AS charged,
+    (SELECT coalesce(sum(msat), 0) FROM money_ledger
+        WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid,
+    (SELECT coalesce(sum(quote), 0) FROM money_hold
+        WHERE customer = a.customer AND state = 'held' AND basis <> 'metered') AS held,
+    EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
+    EXISTS (SELECT 1 FROM money_hold
+        WHERE customer = a.customer AND basis = 'trial' AND state <> 'released') AS tried
+"""
+
 
 async def load(reader: Reader, customer: str) -> Account:
     """The account of a customer; a new one (its epoch empty) when there was none."""
     row = await reader.fetch_one(
-        """
-        SELECT a.epoch,
-            coalesce((SELECT max(seq) FROM money_receipt WHERE customer = ?1 AND epoch = a.epoch), 0) AS seq,
-            coalesce((SELECT charged_total FROM money_receipt WHERE customer = ?1 ORDER BY id DESC LIMIT 1), 0)
-                AS charged,
-            (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE credit = ?2 AND kind = 'topup_received') AS paid,
-            (SELECT coalesce(sum(quote), 0) FROM money_hold
-                WHERE customer = ?1 AND state = 'held' AND basis <> 'metered') AS held,
-            EXISTS (SELECT 1 FROM money_invoice WHERE customer = ?1 AND state = 'pending') AS open,
-            EXISTS (SELECT 1 FROM money_hold WHERE customer = ?1 AND basis = 'trial' AND state <> 'released') AS tried
-        FROM money_account a WHERE a.customer = ?1
-        """,
-        (customer, ledger.customer(customer)),
+        f"SELECT {_ACCOUNT} FROM money_account a WHERE a.customer = ?",  # noqa: S608 - a constant
+        (customer,),
     )
-    if row is None:
-        return Account(epoch="")
-    return Account(
-        epoch=row["epoch"],
-        seq=row["seq"],
-        charged_total=Msat(row["charged"]),
-        paid_total=Msat(row["paid"]),
-        held=Msat(row["held"]),
-        topup_open=bool(row["open"]),
-        trial_used=bool(row["tried"]),
-    )
+    return Account(epoch="") if row is None else _account(row)
 
 
 async def open_account(tx: Transaction, customer: str, now: float) -> None:
@@ -68,14 +62,22 @@ async def admit(
 
     A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
     """
-    before = await tx.fetch_one("SELECT customer, basis, state FROM money_hold WHERE job = ?", (job,))
-    if before is not None:
-        if before["customer"] != customer or before["state"] != "held":
+    # One statement for what is asked of every job: the account, and whether the job was here before.
+    query = (
+        f"SELECT {_ACCOUNT}, h.customer AS holder, h.basis, h.state FROM money_account a"  # noqa: S608 - a constant
+        " LEFT JOIN money_hold h ON h.job = ? WHERE a.customer = ?"
+    )
+    row = await tx.fetch_one(query, (job, customer))
+    if row is None:
+        await open_account(tx, customer, now)
+        row = await tx.fetch_one(query, (job, customer))
+    assert row is not None  # noqa: S101 - opened a line above
+    if row["holder"] is not None:
+        if row["holder"] != customer or row["state"] != "held":
             raise MoneyError("this job was admitted before and has ended")
-        return Run(Basis(before["basis"]))
-    await open_account(tx, customer, now)
+        return Run(Basis(row["basis"]))
     decision = decider.admit(
-        await load(tx, customer),
+        _account(row),
         terms,
         quote,
         wish=wish,
@@ -101,12 +103,12 @@ async def trial_left(reader: Reader, trial: Trial, now: float) -> Msat:
 
 async def charge(tx: Transaction, job: str, amount: Msat, now: float) -> AccountReceipt:
     """The hold of a finished job becomes a charge. Charged before: the same receipt again. Raises `MoneyError`."""
-    hold = await _hold(tx, job)
+    hold, account = await _hold(tx, job)
     if hold.state == "charged":
         return (await receipts(tx, job))[-1]
     if hold.state != "held":
         raise MoneyError(f"a job that was {hold.state} is not charged")
-    _, receipt = decider.charge(await load(tx, hold.customer), hold.quote, hold.basis, amount)
+    _, receipt = decider.charge(account, hold.quote, hold.basis, amount)
     await _write(tx, hold, job, receipt, "charged", now)
     if receipt.charge_msat:
         await book(tx, [ledger.charged(now, hold.customer, job, Msat(receipt.charge_msat))])
@@ -120,12 +122,12 @@ async def release(tx: Transaction, job: str) -> None:
 
 async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]:
     """Takes a charge back; all receipts of the job, for its `error` feedback. A job not charged is released."""
-    hold = await _hold(tx, job)
+    hold, account = await _hold(tx, job)
     if hold.state == "held":
         await release(tx, job)
     if hold.state == "charged":
         amount = Msat((await receipts(tx, job))[-1].charge_msat)
-        _, receipt = decider.reverse(await load(tx, hold.customer), amount)
+        _, receipt = decider.reverse(account, amount)
         await _write(tx, hold, job, receipt, "reversed", now)
         if amount:
             await book(tx, [ledger.charge_reversed(now, hold.customer, job, amount)])
@@ -163,11 +165,15 @@ class _Hold:
     state: str
 
 
-async def _hold(tx: Transaction, job: str) -> _Hold:
-    row = await tx.fetch_one("SELECT customer, basis, quote, state FROM money_hold WHERE job = ?", (job,))
+async def _hold(tx: Transaction, job: str) -> tuple[_Hold, Account]:
+    row = await tx.fetch_one(
+        f"SELECT {_ACCOUNT}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h"  # noqa: S608
+        " JOIN money_account a ON a.customer = h.customer WHERE h.job = ?",
+        (job,),
+    )
     if row is None:
         raise MoneyError("this job was never admitted to an account")
-    return _Hold(row["customer"], Basis(row["basis"]), Msat(row["quote"]), row["state"])
+    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), row["state"]), _account(row)
 
 
 async def _write(tx: Transaction, hold: _Hold, job: str, receipt: AccountReceipt, state: str, now: float) -> None:
@@ -191,4 +197,16 @@ async def _write(tx: Transaction, hold: _Hold, job: str, receipt: AccountReceipt
 def _receipt(row: Row) -> AccountReceipt:
     return AccountReceipt(
         row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
+    )
+
+
+def _account(row: Row) -> Account:
+    return Account(
+        epoch=row["epoch"],
+        seq=row["seq"],
+        charged_total=Msat(row["charged"]),
+        paid_total=Msat(row["paid"]),
+        held=Msat(row["held"]),
+        topup_open=bool(row["topup_open"]),
+        trial_used=bool(row["tried"]),
     )

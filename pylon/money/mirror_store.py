@@ -11,12 +11,19 @@ from pylon.store.database import Row, Transaction
 
 async def load(reader: Reader, provider: str) -> Mirror:
     """Where we stand with a provider; a new mirror when there was none."""
-    row = await reader.fetch_one("SELECT * FROM money_mirror WHERE provider = ?", (provider,))
-    waiting = await reader.fetch_all(
-        "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
+    row = await reader.fetch_one(
+        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = ?1) AS waits"
+        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = ?1",
+        (provider,),
     )
-    claims = tuple(_claim(item) for item in waiting)
-    if row is None:
+    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+    claims: tuple[Claim, ...] = ()
+    if row["waits"]:
+        waiting = await reader.fetch_all(
+            "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
+        )
+        claims = tuple(_claim(item) for item in waiting)
+    if row["provider"] is None:
         return Mirror(waiting=claims)
     return Mirror(
         epoch=row["epoch"],
