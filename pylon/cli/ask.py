@@ -10,7 +10,7 @@ import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pylon.cli.output import Json, err, out, print_json, run, short, table
+from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
 from pylon.errors import JobsFailedError
 from pylon.node.control import Event, result_of
 from pylon.node.home import open_home
@@ -48,7 +48,8 @@ async def _ask(job: dict[str, Any], timeout: float | None, as_json: bool) -> Non
         sys.stdout.write(outcome["text"] + "\n")
         err.print(f"{short(outcome['provider'])} {outcome['model']}, {outcome['latency_ms']} ms", style="dim")
     if outcome["error"] is not None:
-        raise JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"])
+        # The object with the error is printed already.
+        fail(JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"]))
 
 
 def map_(
@@ -96,8 +97,11 @@ async def _map(jobs: list[dict[str, Any]], output: Path | None, timeout: float |
     failed = result["jobs"] - result["answered"]
     err.print(_summary(result), style="dim")
     if failed:
-        raise JobsFailedError(
-            f"{failed} of {result['jobs']} jobs got no answer", hint="Their lines say why; the others are printed."
+        fail(
+            JobsFailedError(
+                f"{failed} of {result['jobs']} jobs got no answer",
+                hint="Their lines say why; the others are printed.",
+            )
         )
 
 

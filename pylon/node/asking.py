@@ -11,6 +11,7 @@ from pylon.config import CustomerSection
 from pylon.errors import UsageError
 from pylon.node.control import Answers, Event, Result
 from pylon.nostr import nip19
+from pylon.nostr.pool import RelayPool
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.listing import Listing
@@ -21,14 +22,16 @@ REPORT_S = 0.1
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
 
-async def ask_all(client: SwarmClient, settings: CustomerSection, params: dict[str, Any]) -> Answers:
+async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`, and perhaps `timeout_s`.
 
     Events tell `done`, `in_flight` and `providers`; the result holds every outcome in order and their summary.
-    Raises `UsageError` for a job that is not one, `UnreachableError` when nobody could take any.
+    Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
+    take any.
     """
     timeout = float(params.get("timeout_s") or settings.timeout_s)
     specs = [_spec(job, timeout) for job in params.get("jobs") or ()]
+    await pool.wait_open(settings.patience_s)
     latest = Progress(len(specs), 0, 0, 0)
 
     def progress(now: Progress) -> None:

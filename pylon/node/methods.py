@@ -102,7 +102,7 @@ class Methods:
         yield Result(await providers(await self._core.customer(), params))
 
     async def _map(self, params: dict[str, Any]) -> Answers:
-        async for answer in ask_all(await self._core.customer(), self._core.config.customer, params):
+        async for answer in ask_all(await self._core.customer(), self._core.pool, self._core.config.customer, params):
             yield answer
 
     def _provider(self) -> Provider:

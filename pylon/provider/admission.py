@@ -54,7 +54,7 @@ type Verdict = Accept | Refuse | Ignore
 
 def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, provider: str, now: float) -> Verdict:
     """The verdict on a request, at `now` in Unix seconds. `provider` is our public key."""
-    if request.customer in settings.blocked or request.provider not in (None, provider):
+    if request.customer in settings.blocked or not request.is_for(provider):
         return Ignore()
     if not _form_is_served(request, settings):
         return Ignore()

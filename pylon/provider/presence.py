@@ -45,7 +45,11 @@ class Presence:
         self._last_created_at = 0
 
     def start(self) -> None:
-        """Begins to be seen: before the model is there too, as `loading`."""
+        """Begins to be seen: before the model is there too, as `loading`.
+
+        Raises `MalformedError` for settings that cannot be announced.
+        """
+        announcement_draft(self._announcement(), created_at=0)
         self._task = asyncio.create_task(self._run(), name="presence")
 
     def changed(self) -> None:

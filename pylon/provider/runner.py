@@ -14,6 +14,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
 from pylon.jobs.request import parse_messages
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.jobs.text import clean_text
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
@@ -174,10 +175,12 @@ class Runner:
         def progress(step: Progress) -> None:
             nonlocal sent, at
             now = self._clock.monotonic()
-            if len(step.text) > sent and now - at >= PARTIAL_EVERY_S:
-                self._replies.partial(job.request, job.relay, step.text[sent:], sent)
+            # Offsets count the characters that arrive, so the text is cleaned before it is cut.
+            text = clean_text(step.text)
+            if len(text) > sent and now - at >= PARTIAL_EVERY_S:
+                self._replies.partial(job.request, job.relay, text[sent:], sent)
                 self._silent.pop(job.id, None)
-                sent, at = len(step.text), now
+                sent, at = len(text), now
 
         return progress
 

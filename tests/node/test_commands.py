@@ -1,0 +1,157 @@
+"""The commands as people use them: processes, one home, a real relay."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import orjson
+import pytest
+
+from pylon.relay.server import RelayServer
+from tests.node import programs
+
+NOBODY = "ws://127.0.0.1:9"
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url)
+    code, made, _ = await programs.run("init", env=env)
+    assert (code, made["new"]) == (0, True)
+    serving = await programs.start(env, stack)
+    assert serving.hello["npub"] == made["npub"]
+    assert serving.hello["model"] == "stand-in-instant"
+
+    code, answer, _ = await programs.run("ask", "How many legs has a spider?", env=env)
+    assert code == 0
+    assert answer["text"] and answer["model"] == "stand-in-instant" and answer["attempts"] == 1
+
+    prompts = b"".join(orjson.dumps({"prompt": f"line {n}"}) + b"\n" for n in range(30))
+    code, mapped, _ = await programs.run("map", "-", env=env, stdin=prompts)
+    assert (code, mapped["jobs"], mapped["answered"]) == (0, 30, 30)
+    assert [outcome["index"] for outcome in mapped["outcomes"]] == list(range(30))
+
+    code, seen, _ = await programs.run("providers", env=env)
+    assert [row["state"] for row in seen["providers"]] == ["ready"]
+    code, listed, _ = await programs.run("jobs", "-n", "5", env=env)
+    assert len(listed["jobs"]) == 5
+
+    assert (await programs.run("pause", env=env))[0] == 0
+    code, status, _ = await programs.run("status", env=env)
+    assert status["provider"]["paused"] == "owner"
+    code, _, _ = await programs.run("ask", "anyone?", env={**env, "PYLON_CUSTOMER__PATIENCE_S": "1"})
+    assert code in (4, 5)
+    assert (await programs.run("resume", env=env))[1] == {"paused": ""}
+    assert (await programs.run("drain", env=env))[1] == {"drained": True}
+    assert (await programs.run("stop", env=env))[1] == {"stopped": True}
+    assert await serving.stop() == 0
+    code, status, _ = await programs.run("status", env=env)
+    assert (code, status["running"]) == (0, False)
+
+
+async def test_three_commands_at_once_make_one_core_and_right_answers(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    other = programs.environment(tmp_path / "other", relay.url)
+    await programs.run("init", env=other)
+    await programs.start(other, stack)
+    env = programs.environment(tmp_path / "home", relay.url)
+    await programs.run("init", env=env)
+    prompts = b"".join(b"line %d\n" % n for n in range(40))
+    start, mapped, asked = await asyncio.gather(
+        programs.start(env, stack),
+        programs.run("map", "-", env=env, stdin=prompts),
+        programs.run("ask", "How many legs has a spider?", env=env),
+    )
+    assert mapped[0] == 0 and mapped[1]["answered"] == 40
+    assert asked[0] == 0 and asked[1]["text"]
+    _, status, _ = await programs.run("status", env=env)
+    assert status["pid"] == start.process.pid
+    assert status["provider"] is not None
+
+
+async def test_a_second_server_of_one_home_is_told_who_serves_it(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url)
+    await programs.run("init", env=env)
+    first = await programs.start(env, stack)
+    code, error, text = await programs.run("start", env=env)
+    assert code == 3
+    assert str(first.process.pid) in error["error"]["message"]
+    assert "pylon stop" in text
+
+
+@pytest.mark.parametrize("command", [("start",), ("ask", "x"), ("status",), ("jobs",), ("identity", "show")])
+async def test_without_a_home_every_command_names_the_next_step(tmp_path, command):
+    env = programs.environment(tmp_path / "nowhere", NOBODY)
+    code, error, text = await programs.run(*command, env=env)
+    assert code == 3
+    assert error["error"]["type"] == "SetupError"
+    assert "pylon init" in text
+
+
+async def test_without_a_key_the_next_step_is_named(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    await programs.run("init", env=env)
+    (tmp_path / "home" / "play" / "identity").unlink()
+    code, error, _ = await programs.run("ask", "x", env=env)
+    assert code == 3
+    assert "identity restore" in error["error"]["hint"]
+
+
+async def test_without_a_relay_or_a_provider_the_customer_is_told_which(tmp_path, stack):
+    env = programs.environment(tmp_path / "home", NOBODY, PYLON_CUSTOMER__PATIENCE_S="1")
+    await programs.run("init", env=env)
+    code, error, _ = await programs.run("ask", "x", env=env)
+    assert code == 4
+    assert "relay" in error["error"]["message"] and NOBODY in error["error"]["message"]
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url, PYLON_CUSTOMER__PATIENCE_S="1")
+    code, error, _ = await programs.run("ask", "x", env=env)
+    assert code == 4
+    assert "provider" in error["error"]["message"] and "pylon start" in error["error"]["hint"]
+
+
+async def test_a_model_that_is_not_here_is_named_before_anything_starts(tmp_path):
+    env = programs.environment(
+        tmp_path / "home", NOBODY, PYLON_INFERENCE__ENGINE="mlx", PYLON_INFERENCE__MODEL="no-such-model"
+    )
+    await programs.run("init", env=env)
+    code, error, _ = await programs.run("start", env=env)
+    assert code == 1
+    assert error["error"]["type"] == "ModelError" and "no-such-model" in error["error"]["message"]
+
+
+async def test_a_key_survives_backup_and_restore(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY, PYLON_PASSPHRASE="correct horse battery")
+    _, made, _ = await programs.run("init", env=env)
+    backup = tmp_path / "backup"
+    code, saved, _ = await programs.run("identity", "backup", str(backup), env=env)
+    assert (code, saved["encrypted"]) == (0, True)
+    assert backup.read_text().startswith("ncryptsec1")
+    elsewhere = {**env, "PYLON_HOME": str(tmp_path / "elsewhere")}
+    code, restored, _ = await programs.run("identity", "restore", str(backup), env=elsewhere)
+    assert (code, restored["npub"]) == (0, made["npub"])
+    code, shown, _ = await programs.run("identity", "show", env=elsewhere)
+    assert shown["npub"] == made["npub"]
+
+
+async def test_a_prompt_that_fits_no_event_fails_alone(tmp_path, stack):
+    import random
+
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url)
+    await programs.run("init", env=env)
+    await programs.start(env, stack)
+    noise = random.Random(1).randbytes(60_000).hex()
+    prompts = b"".join(orjson.dumps({"prompt": text}) + b"\n" for text in ("first", noise, "third"))
+    code, mapped, _ = await programs.run("map", "-", env=env, stdin=prompts)
+    assert code == 5
+    errors = [outcome["error"] for outcome in mapped["outcomes"]]
+    assert errors[0] is None and errors[2] is None
+    assert errors[1]["reason"] == "too_large"
+    assert "65,536" in errors[1]["message"]
