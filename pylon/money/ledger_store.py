@@ -52,6 +52,15 @@ async def balance(reader: Reader, account: str) -> int:
     return raised if is_debit_account(account) else -raised
 
 
+async def balances(reader: Reader) -> dict[str, int]:
+    """The balance of every account, in msat, each on its own side."""
+    rows = await reader.fetch_all(
+        "SELECT account, sum(msat) FROM (SELECT debit AS account, msat FROM money_ledger"
+        " UNION ALL SELECT credit, -msat FROM money_ledger) GROUP BY account ORDER BY account"
+    )
+    return {row[0]: int(row[1]) if is_debit_account(row[0]) else -int(row[1]) for row in rows}
+
+
 async def entries(reader: Reader, *, since: float = 0.0, kinds: Sequence[Kind] = tuple(Kind)) -> list[Entry]:
     """Entries in the order in which they were booked. `since` is Unix seconds."""
     marks = ",".join("?" * len(kinds))

@@ -1,12 +1,13 @@
 """Spend limits: how much may leave the wallet, by payment, job, provider, hour, day, run and in all.
 
 A payment counts from the moment it is reserved, with the most that its fee may be; it stops counting only when
-it is known to have failed. A payment of unknown outcome therefore goes on counting.
+it is known to have failed. A payment of unknown outcome therefore goes on counting. With a provider only that
+counts which it has not worked off yet: what it could run away with.
 
 Values in, decisions out. `ledger_store` sums up what was used in the same transaction that reserves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,7 +34,10 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most of each, in msat, fees included but for `payment`. Hour and day are the last 3,600 and 86,400 s."""
+    """The most of each, in msat, fees included but for `payment` and what is left with a `provider`.
+
+    Hour and day are the last 3,600 and 86,400 s.
+    """
 
     payment: Msat
     fee: Msat
@@ -132,16 +136,23 @@ class Record:
     open: bool
 
 
-def used(records: Iterable[Record], spend: Spend, now: float) -> Used:
-    """What counts against a payment. An open payment counts in every window, however old it is."""
+def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int] | None = None) -> Used:
+    """What counts against a payment. An open payment counts in every window, however old it is.
+
+    `worked_off` is what each provider has charged so far, in msat.
+    """
     job = provider = hour = day = run = total = in_flight = 0
+    left = -(worked_off or {}).get(spend.provider, 0)
     for record in records:
         counted = int(record.counted)
         job += counted * (record.spend.job == spend.job)
-        provider += counted * (record.spend.provider == spend.provider)
+        if record.spend.provider == spend.provider:
+            provider += counted * record.open
+            left += int(record.spend.amount) * (not record.open)
         run += counted * (record.spend.run == spend.run)
         hour += counted * (record.open or record.at > now - HOUR_S)
         day += counted * (record.open or record.at > now - DAY_S)
         total += counted
         in_flight += record.open
+    provider += max(0, left)
     return Used(Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight)

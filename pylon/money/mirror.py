@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen
+from pylon.money.usage import UsageFault
 
 PATIENCE_S = 60.0
 MAX_WAITING = 1_000
@@ -29,6 +30,9 @@ class Fault(StrEnum):
     OVER_QUOTE = "receipt_over_quote"
     WRONG_PAID = "receipt_wrong_paid_total"
     NOT_CREDITED = "payment_not_credited"
+
+
+type End = Fault | UsageFault
 
 
 class Outcome(StrEnum):
@@ -88,7 +92,7 @@ class Mirror:
     paid_seen: Msat = ZERO
     paid_base: int = 0
     waiting: tuple[Claim, ...] = ()
-    ended: Fault | None = None
+    ended: End | None = None
 
     @property
     def seen(self) -> AccountSeen | None:
@@ -239,6 +243,11 @@ def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | 
         paid_base=int(receipt.paid_total) + lacking - (above - int(found)) - int(paid.settled),
     )
     return None, after, found
+
+
+def end(mirror: Mirror, why: End) -> Mirror:
+    """The mirror of a relation that ends for a reason found elsewhere. The first reason stays."""
+    return mirror if mirror.ended is not None else replace(mirror, ended=why)
 
 
 def _end(mirror: Mirror, fault: Fault) -> Step:

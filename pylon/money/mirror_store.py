@@ -1,12 +1,18 @@
 """Our accounts with providers in SQLite: loads the values that `mirror` decides on, and books what was accepted."""
 
+from collections.abc import Sequence
+
 from pylon.money import ledger
 from pylon.money import mirror as decider
 from pylon.money.ledger_store import Reader, book
-from pylon.money.mirror import Claim, Fault, Mirror, Outcome, Paid, Step
+from pylon.money.mirror import Claim, End, Fault, Mirror, Outcome, Paid, Step
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt
+from pylon.money.usage import UsageFault
 from pylon.store.database import Row, Transaction
+
+# Below the number of values that SQLite takes in one statement anywhere.
+_CHUNK = 500
 
 
 async def load(reader: Reader, provider: str) -> Mirror:
@@ -33,7 +39,7 @@ async def load(reader: Reader, provider: str) -> Mirror:
         paid_seen=Msat(row["paid_seen"]),
         paid_base=row["paid_base"],
         waiting=claims,
-        ended=None if row["ended"] is None else Fault(row["ended"]),
+        ended=_end(row["ended"]),
     )
 
 
@@ -83,6 +89,32 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
     return step
 
 
+async def end(tx: Transaction, provider: str, why: End, now: float) -> None:
+    """Ends a relation for what a result itself showed: inflated usage."""
+    mirror = await load(tx, provider)
+    await _save(tx, provider, mirror, Step(decider.end(mirror, why), Outcome.REFUSED), now)
+
+
+async def ended(reader: Reader) -> dict[str, End]:
+    """Providers whose relation has ended, and why."""
+    rows = await reader.fetch_all("SELECT provider, ended FROM money_mirror WHERE ended IS NOT NULL")
+    return {row["provider"]: why for row in rows if (why := _end(row["ended"])) is not None}
+
+
+async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
+    """What accepted receipts charge for each of these jobs, in msat; jobs without one are left out."""
+    found: dict[str, int] = {}
+    for start in range(0, len(jobs), _CHUNK):
+        chunk = jobs[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        rows = await reader.fetch_all(
+            f"SELECT job, sum(charge) FROM money_claim WHERE job IN ({marks}) GROUP BY job",  # noqa: S608 - marks
+            chunk,
+        )
+        found.update((row[0], int(row[1])) for row in rows)
+    return found
+
+
 async def waiting_providers(reader: Reader) -> list[str]:
     """Providers for which `tick` has something to do."""
     rows = await reader.fetch_all(
@@ -128,6 +160,12 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             None if mirror.ended is None else mirror.ended.value,
         ),
     )
+
+
+def _end(code: str | None) -> End | None:
+    if code is None:
+        return None
+    return UsageFault(code) if code in tuple(UsageFault) else Fault(code)
 
 
 def _row(claim: Claim) -> tuple[object, ...]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from pylon.errors import MoneyError
-from pylon.money import mirror_store
+from pylon.money import ledger, mirror_store
 from pylon.money.invoice import Invoice
-from pylon.money.ledger_store import Reader
+from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import Msat
 from pylon.money.payment import Known, Order, PaymentState
@@ -66,9 +66,9 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
     )
 
 
-async def used(tx: Transaction, spend: Spend, now: float) -> Used:
+async def used(reader: Reader, spend: Spend, now: float) -> Used:
     """What counts against the limits of this payment (`limits.used` says the same of values)."""
-    row = await tx.fetch_one(
+    row = await reader.fetch_one(
         """
         WITH counted AS (
             SELECT job, provider, run, reserved_at, state <> 'settled' AS open,
@@ -76,7 +76,7 @@ async def used(tx: Transaction, spend: Spend, now: float) -> Used:
             FROM money_payment WHERE state <> 'failed'
         )
         SELECT coalesce(sum(msat) FILTER (WHERE job = ?1), 0),
-            coalesce(sum(msat) FILTER (WHERE provider = ?2), 0),
+            coalesce(sum(msat) FILTER (WHERE open AND provider = ?2), 0),
             coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?4), 0),
             coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?5), 0),
             coalesce(sum(msat) FILTER (WHERE run = ?3), 0),
@@ -89,7 +89,8 @@ async def used(tx: Transaction, spend: Spend, now: float) -> Used:
     assert row is not None  # noqa: S101 - an aggregate has one row
     *sums, in_flight = row
     job, provider, hour, day, run, total = map(Msat, sums)
-    return Used(job, provider, hour, day, run, total, in_flight)
+    left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
+    return Used(job, provider + left, hour, day, run, total, in_flight)
 
 
 async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:

@@ -70,6 +70,7 @@ async def test_balances_in_the_database_are_those_of_the_entries(database):
     assert await ledger_store.entries(database) == entries
     for account, balance in ledger.balances(entries).items():
         assert await ledger_store.balance(database, account) == balance
+    assert await ledger_store.balances(database) == dict(sorted(ledger.balances(entries).items()))
     assert await ledger_store.entries(database, kinds=[Kind.CHARGED]) == [entries[1]]
 
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pylon.money import payment_store
+from pylon.money import ledger, ledger_store, payment_store
 from pylon.money.invoice import Invoice
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps, Limit, Record, Spend, Used, allow, used
 from pylon.money.msat import Msat
@@ -101,6 +101,7 @@ class SpendHistory(RuleBasedStateMachine):
         self.database = self.loop.run_until_complete(open_database(Path(self.folder)))
         self.now = float(NOW)
         self.sent: dict[int, Sent] = {}
+        self.worked_off: dict[str, int] = {}
         self.count = 0
 
     def teardown(self) -> None:
@@ -123,7 +124,7 @@ class SpendHistory(RuleBasedStateMachine):
         if any(s.record.spend.job == f"j{job}" and s.state != "failed" for s in self.sent.values()):
             job = 10 + self.count
         spend = Spend(sats(amount), sats(fee), f"j{job}", provider, run)
-        expected = allow(CAPS, used(self.counting(), spend, self.now), spend)
+        expected = allow(CAPS, used(self.counting(), spend, self.now, self.worked_off), spend)
         self.count += 1
         found = self.loop.run_until_complete(reserve(self.database, spend, self.count, self.now))
         assert found is expected
@@ -144,6 +145,9 @@ class SpendHistory(RuleBasedStateMachine):
                 await payment_store.move(tx, payment_hash, PaymentState.SENDING, "", self.now)
                 if outcome == "settled":
                     await payment_store.settle(tx, payment_hash, "00", sats(fee), self.now)
+                    spend = sent.record.spend
+                    entries = ledger.topup_paid(self.now, spend.provider, payment_hash, spend.amount, sats(fee))
+                    await ledger_store.book(tx, entries)
                 elif outcome == "failed":
                     await payment_store.fail(tx, payment_hash, "no", self.now)
                 else:
@@ -153,6 +157,18 @@ class SpendHistory(RuleBasedStateMachine):
         sent.state = outcome
         if outcome == "settled":
             sent.record = replace(sent.record, open=False, counted=sent.record.spend.amount + sats(fee))
+
+    @rule(provider=st.sampled_from("abc"), amount=st.integers(1, 30))
+    def work(self, provider: str, amount: int) -> None:
+        self.count += 1
+        self.worked_off[provider] = self.worked_off.get(provider, 0) + amount * 1_000
+
+        async def act() -> None:
+            async with self.database.transaction() as tx:
+                reference = f"{provider}/e/{self.count}"
+                await ledger_store.book(tx, ledger.work_received(self.now, provider, reference, amount * 1_000))
+
+        self.loop.run_until_complete(act())
 
     @rule(seconds=st.sampled_from([60, 3_600, 90_000]))
     def wait(self, seconds: int) -> None:

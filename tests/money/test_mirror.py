@@ -8,6 +8,7 @@ from pylon.money import audit, ledger, ledger_store, mirror_store
 from pylon.money.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, balance, observe, resume, tick
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt
+from pylon.money.usage import UsageFault
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -243,6 +244,21 @@ async def test_one_receipt_for_two_jobs_is_seen_after_a_restart(database):
 async def test_a_job_is_not_charged_twice_across_receipts(database):
     await see(database, claim(1, 1_500, 1_500, job="j"))
     assert (await see(database, claim(2, 1_000, 2_500, job="j"))).mirror.ended is Fault.OVER_QUOTE
+
+
+async def test_inflated_usage_ends_the_relation_too_and_is_remembered(database):
+    await see(database, claim(1))
+    async with database.transaction() as tx:
+        await mirror_store.end(tx, "pp", UsageFault.PROMPT_TOKENS, NOW)
+        await mirror_store.end(tx, "pp", UsageFault.CHARGE, NOW)
+    assert await mirror_store.ended(database) == {"pp": UsageFault.PROMPT_TOKENS}
+    assert (await see(database, claim(2))).outcome is Outcome.REFUSED
+
+
+async def test_what_jobs_cost_is_the_sum_of_their_receipts(database):
+    for one in (claim(1, job="a"), claim(2, job="b"), claim(3, -1_000, 1_000, job="a")):
+        await see(database, one)
+    assert await mirror_store.charged(database, [*"abc", *map(str, range(600))]) == {"a": 0, "b": 1_000}
 
 
 async def test_time_ends_what_waits(database):

@@ -26,6 +26,7 @@ from pylon.money.wallet import Hint, LookupState, PayState, WalletCode, WalletEr
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.relay.server import RelayServer
 from pylon.store.database import Database
 from tests.money.craft import KEY
 from tests.money.fakes import LoopRelay, open_database
@@ -207,27 +208,31 @@ async def test_a_bank_that_is_away_is_a_time_out(house):
 # --- over a real relay, with another implementation --------------------------------------------------------------
 
 
-@pytest.fixture
-async def local_relay():
-    relay = nostr_sdk.LocalRelayBuilder().build()
-    await relay.run()
-    yield str(await relay.url())
-    relay.shutdown()
+@pytest.fixture(params=["ours", "nostr-sdk"])
+async def relay_url(request):
+    if request.param == "ours":
+        async with RelayServer() as relay:
+            yield relay.url
+        return
+    local = nostr_sdk.LocalRelayBuilder().build()
+    await local.run()
+    yield str(await local.url())
+    local.shutdown()
 
 
-async def test_nostr_sdk_pays_an_invoice_of_ours_over_a_real_relay(tmp_path, local_relay):
+async def test_nostr_sdk_pays_an_invoice_of_ours_over_a_real_relay(tmp_path, relay_url):
     clock = SystemClock()
     database = await Database.open(tmp_path / "bank.db", [PLAYBANK], label="play", durability="NORMAL")
     bank = PlayBank(database, KEY, clock)
-    pool = RelayPool([local_relay])
+    pool = RelayPool([relay_url], secret=KEY)
     pool.start()
     await pool.wait_open()
     service = PlayBankService(bank, KEY, pool, clock)
     await service.start()
-    alice = await service.open_link("alice", (local_relay,), can_pay=True)
-    bob = await service.open_link("bob", (local_relay,), can_pay=False)
+    alice = await service.open_link("alice", (relay_url,), can_pay=True)
+    bob = await service.open_link("bob", (relay_url,), can_pay=False)
     await bank.faucet("alice", sats(100))
-    ours_pool = RelayPool([local_relay], secret=bob.secret)
+    ours_pool = RelayPool([relay_url], secret=bob.secret)
     ours_pool.start()
     ours = NwcWallet(bob, ours_pool, clock, read_timeout_s=5)
     await ours.start()
