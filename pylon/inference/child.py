@@ -142,12 +142,10 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source, sink = _private_pipes()
     commands: queue.Queue[ToChild] = queue.Queue()
-    reader = _Reader(source, commands)
-    reader.start()
+    _Reader(source, commands).start()
     load = commands.get()
     if not isinstance(load, Load):
         raise WireError("The first message must be load.")
-    reader.scratch = load.scratch
     # MLX compiles kernels into a predictable folder under TMPDIR and runs what it finds there.
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")
@@ -173,7 +171,7 @@ class _Reader(threading.Thread):
 
     def __init__(self, source: int, commands: "queue.Queue[ToChild]") -> None:
         super().__init__(daemon=True, name="pipe")
-        self.scratch: Path | None = None
+        self._scratch: Path | None = None
         self._source = source
         self._commands = commands
 
@@ -182,12 +180,15 @@ class _Reader(threading.Thread):
         try:
             while data := os.read(self._source, _READ_BYTES):
                 for message in decoder.feed(data):
-                    self._commands.put(to_child(message))
+                    command = to_child(message)
+                    if isinstance(command, Load):
+                        self._scratch = command.scratch
+                    self._commands.put(command)
         except WireError as error:
             print(f"the node sent something unreadable: {error}", file=sys.stderr)  # noqa: T201
         # The node is gone, and the other thread may be deep in a computation that nobody waits for.
-        if self.scratch is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(1)
 
 
