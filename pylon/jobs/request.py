@@ -54,12 +54,10 @@ class ReceivedRequest:
     created_at: int
     job: JobRequest
     private: bool
-    # None: a broadcast, which anyone may serve.
-    provider: str | None
+    # NIP-90 lets a customer name several providers; none makes it a broadcast, which anyone may serve.
+    providers: tuple[str, ...]
     # Whether the customer speaks `pylon/1`.
     schema: bool
-    # NIP-90 lets a customer name several providers it is interested in; `provider` is the first of them.
-    providers: tuple[str, ...] = ()
 
     def is_for(self, provider: str) -> bool:
         """Whether this provider is asked: by name, or because nobody is named."""
@@ -117,8 +115,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
         inner, text = event.tags, _open_text(event)
     job = _job(event.kind, text, inner, _deadline(event))
     providers = tuple(event.tag_values("p"))
-    provider = providers[0] if providers else None
-    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, provider, schema, providers)
+    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, providers, schema)
 
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:

@@ -92,8 +92,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
 
 def _form_is_served(request: ReceivedRequest, settings: ProviderSettings) -> bool:
     if request.private:
-        return request.provider is not None
-    return settings.serve_open if request.provider is not None else settings.serve_broadcast
+        return bool(request.providers)
+    return settings.serve_open if request.providers else settings.serve_broadcast
 
 
 def _match_model(wanted: str | None, models: Iterable[tuple[str, str]]) -> str | None:

@@ -74,10 +74,10 @@ def test_a_plain_customers_request_is_read(make):
     verify(event)
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == ASKED
-    assert (received.customer, received.private, received.provider, received.schema) == (
+    assert (received.customer, received.private, received.providers, received.schema) == (
         ex.CUSTOMER.public,
         False,
-        None,
+        (),
         False,
     )
 
@@ -86,7 +86,7 @@ def test_a_plain_customers_request_is_read(make):
 def test_the_registrys_own_spelling_of_an_input_is_read(make):
     event = make(5050, "", (("i", "what is the capital of France? ", "prompt"), ("p", ex.PROVIDER.public)))
     received = parse_request(event, ex.PROVIDER_KEYS)
-    assert (received.job.text, received.provider) == ("what is the capital of France? ", ex.PROVIDER.public)
+    assert (received.job.text, received.providers) == ("what is the capital of France? ", (ex.PROVIDER.public,))
 
 
 @MAKERS

@@ -40,7 +40,7 @@ def test_a_private_request_survives_the_wire(job):
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == job
     assert (received.id, received.customer, received.created_at) == (event.id, ex.CUSTOMER.public, ex.NOW)
-    assert (received.private, received.provider, received.schema) == (True, ex.PROVIDER.public, True)
+    assert (received.private, received.providers, received.schema) == (True, (ex.PROVIDER.public,), True)
 
 
 @given(ex.requests(ex.clean), st.sampled_from([None, ex.PROVIDER.public]))
@@ -48,7 +48,8 @@ def test_an_open_request_survives_the_wire(job, provider):
     event = sent(ex.CUSTOMER, open_draft(job, provider, salt="5a", created_at=ex.NOW))
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == job
-    assert (received.private, received.provider, received.schema) == (False, provider, True)
+    named = () if provider is None else (provider,)
+    assert (received.private, received.providers, received.schema) == (False, named, True)
 
 
 def test_the_maximal_request_survives_both_forms():

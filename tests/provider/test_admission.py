@@ -16,7 +16,7 @@ US, CUSTOMER = "a" * 64, "c" * 64
 NOW = 1_700_000_000
 SETTINGS = ProviderSettings()
 LOAD = Load((("needle-1", "f" * 64),))
-REQUEST = ReceivedRequest("1" * 64, CUSTOMER, NOW, JobRequest("prompt", expiration=NOW + 60), True, US, True)
+REQUEST = ReceivedRequest("1" * 64, CUSTOMER, NOW, JobRequest("prompt", expiration=NOW + 60), True, (US,), True)
 
 
 def judge(request=REQUEST, settings=SETTINGS, load=LOAD, now=NOW):
@@ -87,14 +87,18 @@ def test_an_unknown_weights_hash_matches_no_empty_one():
     ("request_", "settings"),
     [
         (REQUEST, replace(SETTINGS, blocked=frozenset({CUSTOMER}))),
-        (replace(REQUEST, provider="b" * 64), SETTINGS),
-        (replace(REQUEST, provider=None, private=False), SETTINGS),
+        (replace(REQUEST, providers=("b" * 64,)), SETTINGS),
+        (replace(REQUEST, providers=(), private=False), SETTINGS),
         (replace(REQUEST, private=False), replace(SETTINGS, serve_open=False)),
-        (replace(REQUEST, provider=None), replace(SETTINGS, serve_broadcast=True)),
+        (replace(REQUEST, providers=()), replace(SETTINGS, serve_broadcast=True)),
     ],
 )
 def test_what_is_not_for_us_is_met_with_silence(request_, settings):
     assert isinstance(judge(request_, settings), Ignore)
+
+
+def test_a_request_that_names_us_among_others_is_for_us():
+    assert isinstance(judge(replace(REQUEST, providers=("b" * 64, US))), Accept)
 
 
 def test_trusted_keys_are_not_charged_and_not_limited():
