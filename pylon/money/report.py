@@ -1,0 +1,59 @@
+"""What was earned and what was spent, summed up from ledger entries for people to read. Values in, values out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pylon.money.ledger import Entry, Kind
+
+
+class By(StrEnum):
+    """How sums are grouped. A model is known for each job by whoever ran it (`model_of`)."""
+
+    CUSTOMER = "customer"
+    PROVIDER = "provider"
+    DAY = "day"
+    MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One group: how many charges, and their sum in msat, less what was taken back."""
+
+    group: str
+    count: int
+    msat: int
+
+
+def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | None = None) -> list[Line]:
+    """What customers were charged, largest sum first; days in order (UTC). Jobs of no known model are ``?``."""
+    return _sum(entries, by, Kind.CHARGED, Kind.CHARGE_REVERSED, "customer:", model_of or {})
+
+
+def spending(entries: Iterable[Entry], by: By) -> list[Line]:
+    """What providers charged us, fees not included."""
+    return _sum(entries, by, Kind.WORK_RECEIVED, Kind.WORK_RETURNED, "provider:", {})
+
+
+def _sum(
+    entries: Iterable[Entry], by: By, plus: Kind, minus: Kind, party: str, model_of: Mapping[str, str]
+) -> list[Line]:
+    counts: dict[str, int] = {}
+    sums: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind not in (plus, minus):
+            continue
+        match by:
+            case By.DAY:
+                group = datetime.fromtimestamp(entry.at, UTC).date().isoformat()
+            case By.MODEL:
+                group = model_of.get(entry.reference, "?")
+            case _:
+                account = entry.debit if entry.debit.startswith(party) else entry.credit
+                group = account.removeprefix(party)
+        sign = 1 if entry.kind is plus else -1
+        counts[group] = counts.get(group, 0) + sign
+        sums[group] = sums.get(group, 0) + sign * int(entry.amount)
+    lines = [Line(group, counts[group], sums[group]) for group in sums]
+    return sorted(lines, key=lambda line: (line.group,) if by is By.DAY else (-line.msat, line.group))
