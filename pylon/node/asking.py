@@ -32,6 +32,8 @@ async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSectio
     timeout = float(params.get("timeout_s") or settings.timeout_s)
     specs = [_spec(job, timeout) for job in params.get("jobs") or ()]
     await pool.wait_open(settings.patience_s)
+    # Whoever asks the first provider it hears of gives all its jobs to that one.
+    await client.caught_up(settings.patience_s)
     latest = Progress(len(specs), 0, 0, 0)
 
     def progress(now: Progress) -> None:
