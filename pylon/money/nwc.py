@@ -14,7 +14,8 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError, WireError
 from pylon.money import nip47
-from pylon.money.msat import MAX_MSAT, Msat
+from pylon.money import nwc_answers as answers
+from pylon.money.msat import Msat
 from pylon.money.nip47 import Info, Response, Scheme
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.transport import Subscription, Transport
@@ -28,7 +29,6 @@ from pylon.money.wallet import (
     WalletCode,
     WalletError,
     WalletInfo,
-    proves,
 )
 from pylon.nostr.event import Event, is_hex64
 from pylon.nostr.filter import Filter
@@ -41,6 +41,7 @@ PAY_TIMEOUT_S = 60.0
 ATTEMPTS = 3
 # An answer may still be on its way when its request expires.
 ANSWER_GRACE_S = 2.0
+CLOCK_SLACK_S = 900
 LIST_PAGE = 20
 QUEUE_HINTS = 1_000
 
@@ -105,7 +106,7 @@ class NwcWallet:
 
     async def balance(self) -> Msat:
         result = await self._read_call("get_balance", {})
-        balance = _msat(result.get("balance"))
+        balance = answers.msat(result.get("balance"))
         if balance is None:
             raise WalletError(WalletCode.MALFORMED, "the wallet's balance is not an amount")
         return balance
@@ -132,7 +133,7 @@ class NwcWallet:
             result = found
         if result.get("payment_hash", payment_hash) != payment_hash:
             raise WalletError(WalletCode.MALFORMED, "the wallet answered about another payment")
-        return _lookup(result, payment_hash)
+        return answers.lookup(result, payment_hash)
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - NIP-47 has no such field
         try:
@@ -147,7 +148,7 @@ class NwcWallet:
         preimage = response.result.get("preimage")
         if not is_hex64(preimage):
             return PayResult(PayState.UNKNOWN, code=WalletCode.MALFORMED)
-        return PayResult(PayState.SETTLED, preimage, _msat(response.result.get("fees_paid")))
+        return PayResult(PayState.SETTLED, preimage, answers.msat(response.result.get("fees_paid")))
 
     async def events(self) -> AsyncIterator[Hint]:
         while True:
@@ -192,7 +193,7 @@ class NwcWallet:
             self._only_nip04 = True
             response = await self._exchange(Scheme.NIP04, method, params, timeout)
         if response.error:
-            raise WalletError(_code(response.error), f"the wallet says {response.error}: {response.message}")
+            raise WalletError(answers.code(response.error), f"the wallet says {response.error}: {response.message}")
         return response
 
     async def _exchange(self, scheme: Scheme, method: str, params: dict[str, Any], timeout: float) -> Response:
@@ -237,7 +238,8 @@ class NwcWallet:
         kinds = frozenset({nip47.RESPONSE, nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04})
         wallet = frozenset({self._uri.wallet})
         us = {"p": frozenset({self._uri.secret.public})}
-        since = int(self._clock.wall()) - int(self._pay_timeout)
+        # Wallets' clocks may be behind, and relays hold live events against `since` too.
+        since = int(self._clock.wall()) - CLOCK_SLACK_S
         return (
             Filter(authors=wallet, kinds=kinds, tags=us, since=since),
             Filter(authors=wallet, kinds=frozenset({nip47.INFO})),
@@ -274,37 +276,3 @@ class NwcWallet:
     def _take_info(self, event: Event) -> None:
         if event.pubkey == self._uri.wallet and event.kind == nip47.INFO:
             self._announced = nip47.parse_info(event)
-
-
-def _code(text: str) -> WalletCode:
-    try:
-        return WalletCode(text.lower())
-    except ValueError:
-        return WalletCode.OTHER
-
-
-def _msat(value: object) -> Msat | None:
-    return Msat(value) if type(value) is int and 0 <= value <= MAX_MSAT else None
-
-
-_STATES = {
-    "pending": LookupState.PENDING,
-    "accepted": LookupState.PENDING,
-    "settled": LookupState.SETTLED,
-    "expired": LookupState.EXPIRED,
-    "failed": LookupState.FAILED,
-}
-
-
-def _lookup(result: dict[str, Any], payment_hash: str) -> Lookup:
-    preimage = result.get("preimage")
-    preimage = preimage if is_hex64(preimage) else None
-    settled_at = result.get("settled_at")
-    state = _STATES.get(str(result.get("state") or "").lower())
-    if state is None:
-        # `state` came late to NIP-47. An invoice's own wallet always knows its preimage, so for those only the
-        # time of settlement counts; for a payment of ours the preimage is the proof.
-        outgoing = result.get("type") == "outgoing" and proves(preimage, payment_hash)
-        paid = outgoing or (type(settled_at) is int and settled_at > 0)
-        state = LookupState.SETTLED if paid else LookupState.PENDING
-    return Lookup(state, _msat(result.get("amount")), _msat(result.get("fees_paid")), preimage)

@@ -35,6 +35,7 @@ PAGE = 20
 REQUESTS_PER_S = 200
 STRANGER_ANSWERS_PER_S = 5
 IN_PARALLEL = 32
+CLOCK_SLACK_S = 900
 CIPHERS = 10_000
 
 
@@ -91,7 +92,7 @@ class PlayBankService:
 
     def _filters(self) -> tuple[Filter, ...]:
         # Requests are ephemeral: what was sent while we were away is gone, and its sender looks it up.
-        since = int(self._clock.wall()) - 60
+        since = int(self._clock.wall()) - CLOCK_SLACK_S
         return (Filter(kinds=frozenset({nip47.REQUEST}), tags={"p": frozenset({self._key.public})}, since=since),)
 
     async def _serve(self, subscription: Subscription) -> None:

@@ -4,6 +4,7 @@ Notifications only make us look sooner. What is credited is our own stored amoun
 customer for whom the invoice was made; that its job has expired meanwhile changes nothing.
 """
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,9 @@ GRACE_S = 60.0
 # Given-up invoices are looked up again at start for this long.
 MEMORY_S = 86_400.0
 MAX_STRANGER_INVOICES = 200
+LOOKUPS_AT_ONCE = 8
+# An invoice is asked about after a tenth of its age, and at least this often.
+LOOKUP_EVERY_S = 30.0
 
 
 class ReceiveCode(StrEnum):
@@ -74,6 +78,7 @@ class Receiver:
         self._clock = clock
         self._network = network
         self._live = live
+        self._asked: dict[str, float] = {}
 
     async def prepare(
         self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
@@ -160,21 +165,34 @@ class Receiver:
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
-        """Looks up every open invoice; at start also those given up within the last day. What was credited.
+        """Looks up open invoices, each the more seldom the older it is; what was credited.
 
-        Raises `WalletError` when the wallet does not answer: paid work is paused then.
+        At start all of them, and those given up within the last day. Raises `WalletError` when the wallet does not
+        answer: paid work is paused then.
         """
-        credited: list[Credited] = []
-        since = self._clock.wall() - MEMORY_S if at_start else None
-        for issued in await invoice_store.to_check(self._database, given_up_since=since):
-            try:
-                found = await self.look_up(issued.payment_hash)
-            except ReceiveError as error:
+        now = self._clock.wall()
+        issued = await invoice_store.to_check(self._database, given_up_since=now - MEMORY_S if at_start else None)
+        # Forgets what is no longer open.
+        self._asked = {one.payment_hash: self._asked.get(one.payment_hash, 0.0) for one in issued}
+        due = [one for one in issued if at_start or now >= self._asked[one.payment_hash] + _patience(one, now)]
+        slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+
+        async def ask(one: Issued) -> Credited | None:
+            async with slots:
+                self._asked[one.payment_hash] = now
+                return await self.look_up(one.payment_hash)
+
+        answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
+        for one, answer in zip(due, answers, strict=True):
+            if isinstance(answer, ReceiveError):
                 # One bad answer is no reason to leave the other invoices unasked.
-                logger.error("an invoice cannot be credited", payment=issued.payment_hash, code=error.code.value)
-                continue
-            if found is not None:
-                credited.append(found)
+                logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
+        credited = [answer for answer in answers if isinstance(answer, Credited)]
+        silent = [
+            answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, ReceiveError)
+        ]
+        if silent and not credited:
+            raise silent[0]
         return credited
 
     async def _check_allowance(self, customer: str) -> None:
@@ -186,6 +204,10 @@ class Receiver:
             raise ReceiveError(
                 ReceiveCode.TOO_MANY, f"{issued} invoices to unknown keys in the last hour went unpaid: no more now"
             )
+
+
+def _patience(issued: Issued, now: float) -> float:
+    return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))
 
 
 def _check_settled(issued: Issued, lookup: Lookup) -> None:

@@ -10,7 +10,8 @@ from pylon.money.invoice import check, decode
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nip47 import ErrorCode
-from pylon.money.playbank import FAUCET_PER_DAY, PLAYBANK, BankError, PlayBank
+from pylon.money.playbank import FAUCET_PER_DAY, BankError, PlayBank
+from pylon.money.playbank_schema import PLAYBANK
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from tests.money.craft import KEY, honest

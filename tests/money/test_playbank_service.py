@@ -18,7 +18,8 @@ from pylon.money.network import Network
 from pylon.money.nip47 import Cipher, Response, Scheme
 from pylon.money.nwc import NwcWallet
 from pylon.money.payment import Ask, Order, PaymentState
-from pylon.money.playbank import PLAYBANK, PlayBank
+from pylon.money.playbank import PlayBank
+from pylon.money.playbank_schema import PLAYBANK
 from pylon.money.playbank_service import PlayBankService
 from pylon.money.receiver import Receiver
 from pylon.money.sender import Sender, SendPolicy
@@ -270,7 +271,8 @@ import asyncio, sys
 from pathlib import Path
 from pylon.clock import SystemClock
 from pylon.money.msat import Msat
-from pylon.money.playbank import PLAYBANK, PlayBank
+from pylon.money.playbank import PlayBank
+from pylon.money.playbank_schema import PLAYBANK
 from pylon.store.database import Database
 from tests.money.craft import KEY
 

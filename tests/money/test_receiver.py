@@ -146,6 +146,29 @@ async def test_pending_invoices_are_looked_up_at_start(side):
     assert [c.amount for c in await side.receiver.check(at_start=True)] == [sats(5)]
 
 
+async def test_an_invoice_is_asked_about_the_more_seldom_the_older_it_is(side):
+    await side.issue(expiry_s=600)
+    for _ in range(600):
+        side.clock.advance(1)
+        await side.receiver.check()
+    asked = side.wallet.calls.count("lookup")
+    assert 600 / receiver.LOOKUP_EVERY_S < asked < 60
+
+
+async def test_one_bad_answer_does_not_hide_another_payment(side):
+    bad, good = await side.issue(), await side.issue(customer="bb" * 32, job="j2")
+    await side.payer.pay(good.invoice, fee_limit=sats(1))
+    original = side.wallet.lookup
+
+    async def lookup(payment_hash):
+        if payment_hash == bad.payment_hash:
+            return Lookup(LookupState.SETTLED, preimage="ab" * 32)
+        return await original(payment_hash)
+
+    side.wallet.lookup = lookup
+    assert [c.job for c in await side.receiver.check()] == ["j2"]
+
+
 async def test_a_wallet_that_is_down_is_said_so_and_nothing_is_free(side):
     side.wallet.down = True
     assert await side.refused() is ReceiveCode.WALLET_DOWN

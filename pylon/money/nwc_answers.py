@@ -1,0 +1,44 @@
+"""What the answers of NIP-47 wallets mean: believed only as far as a wallet can know."""
+
+from typing import Any
+
+from pylon.money.msat import MAX_MSAT, Msat
+from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
+from pylon.nostr.event import is_hex64
+
+
+def code(text: str) -> WalletCode:
+    """What an error code of NIP-47 means; an unknown one is `other`."""
+    try:
+        return WalletCode(text.lower())
+    except ValueError:
+        return WalletCode.OTHER
+
+
+def msat(value: object) -> Msat | None:
+    """An amount, or None for anything else."""
+    return Msat(value) if type(value) is int and 0 <= value <= MAX_MSAT else None
+
+
+_STATES = {
+    "pending": LookupState.PENDING,
+    "accepted": LookupState.PENDING,
+    "settled": LookupState.SETTLED,
+    "expired": LookupState.EXPIRED,
+    "failed": LookupState.FAILED,
+}
+
+
+def lookup(result: dict[str, Any], payment_hash: str) -> Lookup:
+    """A transaction object, of which most fields are optional and some wallets leave out more."""
+    preimage = result.get("preimage")
+    preimage = preimage if is_hex64(preimage) else None
+    settled_at = result.get("settled_at")
+    state = _STATES.get(str(result.get("state") or "").lower())
+    if state is None:
+        # `state` came late to NIP-47. An invoice's own wallet always knows its preimage, so for those only the
+        # time of settlement counts; for a payment of ours the preimage is the proof.
+        outgoing = result.get("type") == "outgoing" and proves(preimage, payment_hash)
+        paid = outgoing or (type(settled_at) is int and settled_at > 0)
+        state = LookupState.SETTLED if paid else LookupState.PENDING
+    return Lookup(state, msat(result.get("amount")), msat(result.get("fees_paid")), preimage)
