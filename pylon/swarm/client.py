@@ -29,7 +29,7 @@ from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.inbox import Inbox
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress, answered, failed
-from pylon.swarm.listing import reasons
+from pylon.swarm.listing import Need, reasons
 from pylon.swarm.outbox import Outbox, Work
 from pylon.swarm.presence import Presence
 from pylon.swarm.runs import Run
@@ -144,21 +144,22 @@ class SwarmClient:
             if not run.done.is_set():
                 self._handle(m.Drop(run.open_slots))
         if specs and all(failure.reason is m.Failure.NO_PROVIDER for failure in run.failures()) and not run.answered:
-            raise self._unreachable(added[0])
+            raise UnreachableError(
+                f"no provider can take this: {self._seen(added[0].need)}",
+                hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
+            )
         return run.results()
 
-    def _unreachable(self, job: m.Job) -> UnreachableError:
-        seen = f"{self.directory.known} providers heard of, {len(self.directory)} alive"
-        why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(job.need, self.directory).items()))
-        return UnreachableError(
-            f"no provider can take this: {seen}{why}",
-            hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
-        )
+    def _seen(self, need: Need) -> str:
+        """Who is there, and why nobody does."""
+        why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self.directory).items()))
+        return f"{self.directory.known} providers heard of, {len(self.directory)} alive{why}"
 
     # --- the decider's commands -------------------------------------------------------------------------------
 
     def _handle(self, event: m.SwarmEvent) -> None:
         unwanted: dict[tuple[str, int], list[str]] = {}
+        nobody: dict[Need, str] = {}
         for command in self._dispatcher.handle(event, self._clock.monotonic()):
             match command:
                 case m.Send():
@@ -171,6 +172,11 @@ class SwarmClient:
                     flight = self._flights.of_attempt(attempt)
                     if flight is not None:
                         self._settle(slot, answered(flight, attempts, self._clock.monotonic()))
+                case m.GiveUp(slot, m.Failure.NO_PROVIDER as failure, code, attempts):
+                    need = job_of(slot, self._runs[slot].spec(slot), self.settings, deadline=0.0).need
+                    if need not in nobody:
+                        nobody[need] = self._seen(need)
+                    self._settle(slot, failed(failure, code, attempts, nobody[need]))
                 case m.GiveUp(slot, failure, code, attempts):
                     self._settle(slot, failed(failure, code, attempts, self._details.pop(slot, "")))
         for (provider, kind), requests in unwanted.items():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import moves as m
 from pylon.swarm.directory import ProviderDown, ProviderUp
-from pylon.swarm.lane import SAMPLES, Attempt, Lane, Slot
+from pylon.swarm.lane import Attempt, Lane, Slot
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.standing import Standing
@@ -180,7 +180,7 @@ class Dispatcher:
             if unused is not None:
                 del self._lanes[unused.need]
                 self._turns.remove(unused)
-        lane = self._lanes[need] = Lane(need, job.prompt_tokens, job.max_tokens)
+        lane = self._lanes[need] = Lane(need, job.prompt_tokens, job.max_tokens, self._settings.samples)
         lane.empty_since = now
         self._turns.append(lane)
         for standing in self._standings.values():
@@ -369,7 +369,7 @@ class Dispatcher:
         lane = slot.lane
         if len(slot.live) > 1:
             return
-        usual = lane.recent.quantile(HEDGE_QUANTILE) if len(lane.recent) >= SAMPLES else None
+        usual = lane.usual(HEDGE_QUANTILE)
         if usual is not None:
             late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
             if now < late_at:

@@ -14,8 +14,6 @@ from pylon.swarm.standing import Standing
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
-# Fewer answers than this say nothing of what is usual.
-SAMPLES = 20
 
 
 @dataclass(slots=True)
@@ -59,11 +57,12 @@ class Slot:
 class Lane:
     """`members` do for the need and are alive, `awake` are those that do not rest, `candidates` have room too."""
 
-    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int) -> None:
+    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int) -> None:
         self.need = need
         # The size of its first job stands for all: those of one run are alike, and only the order matters.
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
+        self._samples = samples
         self.members: set[str] = set()
         self.awake: set[str] = set()
         self.candidates = Candidates()
@@ -116,9 +115,13 @@ class Lane:
             return slot, provider
         return None
 
+    def usual(self, quantile: float) -> float | None:
+        """Seconds that this share of answers came within, or None when too few have come."""
+        return self.recent.quantile(quantile) if len(self.recent) >= self._samples else None
+
     def others_for(self, slot: Slot) -> bool:
         """Whether somebody who has not had this slot yet could take it, now or when there is room."""
-        known = slot.tried | slot.barred
+        known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
         return len(self.awake) > sum(key in self.awake for key in known)
 
     def is_refused_by_all(self, slot: Slot) -> bool:
@@ -131,9 +134,9 @@ class Lane:
         While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
         a run to the slowest machine; as long as the queue is long, that machine's help is welcome.
         """
-        if not self.in_flight or len(self.recent) < SAMPLES:
+        usual = self.usual(0.5)
+        if not self.in_flight or usual is None:
             return step(math.inf)
-        usual = self.recent.quantile(0.5)
         queue = (len(self.fresh) + len(self.again)) * usual / self.in_flight
         return step(3 * usual + queue)
 

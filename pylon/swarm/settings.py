@@ -24,6 +24,8 @@ class DispatchSettings:
     overcommit: float = 1.5
     # Of the jobs sent, the share that may go to a second provider; 0 turns hedging off.
     hedge_share: float = 0.1
+    # So many answers must be known before anything is called slow.
+    samples: int = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,311 @@
+"""The customer on fake relays with fake providers: real keys, real encryption, no network, no model."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from pylon.errors import UnreachableError
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
+from pylon.swarm.moves import Failure
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+
+type Customer = Callable[..., Awaitable[SwarmClient]]
+
+NOW = time.time()
+
+
+@pytest.fixture
+def relays() -> FakeRelays:
+    return FakeRelays()
+
+
+@pytest.fixture
+async def customer(relays: FakeRelays) -> AsyncIterator[Customer]:
+    async with AsyncExitStack() as stack:
+
+        async def start(dispatch: DispatchSettings | None = None, **settings: Any) -> SwarmClient:
+            rules = SwarmSettings(dispatch=dispatch or DispatchSettings(), **settings)
+            client = SwarmClient(relays, SecretKey.generate(), settings=rules)
+            await stack.enter_async_context(client)
+            assert await client.caught_up()
+            return client
+
+        yield start
+
+
+def provider(relays: FakeRelays, **behaviour: Any) -> FakeProvider:
+    return FakeProvider(relays, now=NOW, **behaviour)
+
+
+async def test_an_answer_says_who_gave_it_with_which_weights_and_at_what_cost(relays, customer) -> None:
+    one = provider(relays)
+    swarm = await customer()
+    answer = await swarm.complete("How many legs has a spider?", max_tokens=16, temperature=0.0)
+    assert answer.text == "echo: How many legs has a spider?"
+    assert (answer.provider, answer.model, answer.sha256) == (one.public, MODEL.id, MODEL.sha256)
+    assert (answer.attempts, answer.paid, answer.run_ms, answer.verified) == (1, 0, 50, ("signature",))
+    assert relays.stored[answer.request_id].kind == RLM_REQUEST
+    assert relays.stored[answer.result_id].pubkey == one.public
+    [received] = one.received
+    assert received.private and received.job.parameters.max_tokens == 16
+    assert received.job.expiration is not None and 100 < received.job.expiration - time.time() < 125
+
+
+async def test_a_private_request_shows_nothing_of_the_prompt(relays, customer) -> None:
+    provider(relays)
+    swarm = await customer()
+    await swarm.complete("a very private question", system="a very private rule", model=MODEL.id)
+    for event in relays.stored.values():
+        if event.kind != ANNOUNCEMENT:
+            assert b"private" not in event.to_json() or event.pubkey in relays.providers
+    [request] = relays.requests()
+    assert b"private" not in request.to_json() and MODEL.id.encode() not in request.to_json()
+
+
+async def test_answers_come_in_order_over_one_subscription_each_way(relays, customer) -> None:
+    providers = [provider(relays, slots=2, delay_s=0.01) for _ in range(5)]
+    swarm = await customer(publishing=8)
+    seen: list[Progress] = []
+    outcomes = await swarm.map([f"question {n}" for n in range(60)], on_progress=seen.append)
+    assert [o.text if isinstance(o, Answer) else o for o in outcomes] == [f"echo: question {n}" for n in range(60)]
+    assert all(p.received for p in providers)
+    assert len(relays.requests()) == 60
+    assert len(relays.subscriptions) == 2
+    assert relays.most_publishing <= 8
+    assert [p.answered for p in seen] == list(range(1, 61)) and seen[-1].total == 60
+    assert await swarm.map([]) == []
+
+
+async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothing_runs_twice(
+    relays, customer
+) -> None:
+    provider(relays, slots=100)
+    relays.loses = lambda event: event.kind in RESULT_KINDS
+    swarm = await customer()
+    outcomes = await swarm.map([f"question {n}" for n in range(30)])
+    assert all(isinstance(o, Answer) and o.attempts == 1 for o in outcomes)
+    assert len(relays.requests()) == 30
+    assert len(relays.queries) <= 4
+
+
+async def test_an_answer_from_anybody_else_is_no_answer(relays, customer) -> None:
+    honest = provider(relays, delay_s=0.5)
+    impostor = SecretKey.generate()
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.complete("Who are you?"))
+    while not honest.received:
+        await asyncio.sleep(0.01)
+    [request] = relays.requests()
+    honest.result(request, honest.received[0], "I am not who you asked", as_=impostor)
+    answer = await asking
+    assert (answer.text, answer.provider) == ("echo: Who are you?", honest.public)
+
+
+async def test_an_answer_that_cannot_be_read_sends_the_job_elsewhere(relays, customer) -> None:
+    broken, good = provider(relays, silent=True), provider(relays)
+    swarm = await customer(allow=frozenset({broken.public}))
+    swarm.settings = SwarmSettings()
+    asking = asyncio.create_task(swarm.map(["first"] + ["more"] * 3))
+    while not broken.received:
+        await asyncio.sleep(0.01)
+    for received in broken.received:
+        tags = (("e", received.id), ("p", received.customer), ("encrypted",))
+        relays.give(broken.secret.sign(EventDraft(6940, "nonsense", tags, int(NOW))))
+    outcomes = await asking
+    assert {o.provider for o in outcomes if isinstance(o, Answer)} == {good.public}
+    assert len(outcomes) == 4
+
+
+async def test_a_silent_provider_loses_its_job_to_another_and_hears_of_it(relays, customer) -> None:
+    dead = provider(relays, silent=True)
+    swarm = await customer(DispatchSettings(ack_s=0.3))
+    asking = asyncio.create_task(swarm.complete("Anybody?"))
+    while not dead.received:
+        await asyncio.sleep(0.01)
+    alive = provider(relays)
+    answer = await asking
+    assert (answer.provider, answer.attempts) == (alive.public, 2)
+    await asyncio.sleep(0.05)
+    assert dead.cancelled == [dead.received[0].id]
+
+
+async def test_an_acknowledged_job_is_not_given_to_anybody_else(relays, customer) -> None:
+    for _ in range(3):
+        provider(relays, delay_s=0.8, acknowledge=True)
+    swarm = await customer(DispatchSettings(ack_s=0.3, hedge_share=0.0))
+    answer = await swarm.complete("Slowly, please")
+    assert answer.attempts == 1 and len(relays.requests()) == 1
+
+
+async def test_a_refused_job_goes_elsewhere_and_each_slot_has_its_own_error(relays, customer) -> None:
+    provider(relays, refuse=ErrorCode.TOO_LARGE, slots=50)
+    good = provider(relays, slots=50)
+    swarm = await customer()
+    rng = random.Random(1)
+    bulky = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(20_000))
+    outcomes = await swarm.map(["fine", bulky, "fine too", JobSpec(top_p=7.0)])
+    assert [type(o) for o in outcomes] == [Answer, JobFailed, Answer, JobFailed]
+    assert {o.provider for o in outcomes if isinstance(o, Answer)} == {good.public}
+    large, malformed = outcomes[1], outcomes[3]
+    assert isinstance(large, JobFailed) and large.reason is Failure.TOO_LARGE
+    assert "relays take at most 65,536" in str(large)
+    assert isinstance(malformed, JobFailed) and malformed.reason is Failure.MALFORMED
+
+
+async def test_a_slot_that_no_provider_can_hold_says_so_and_the_others_stand(relays, customer) -> None:
+    provider(relays, slots=4)
+    swarm = await customer(DispatchSettings(patience_s=0.2))
+    [short, long] = await swarm.map(["short", "x" * 100_000])
+    assert isinstance(short, Answer)
+    assert isinstance(long, JobFailed) and long.reason is Failure.NO_PROVIDER
+    assert "1 its context is too short" in str(long)
+
+
+async def test_a_job_that_fails_raises_its_typed_error(relays, customer) -> None:
+    provider(relays, refuse=ErrorCode.UNSUPPORTED_PARAM)
+    swarm = await customer()
+    with pytest.raises(JobFailed) as caught:
+        await swarm.complete("No?")
+    assert (caught.value.reason, caught.value.code, caught.value.exit_code) == (
+        Failure.REFUSED,
+        ErrorCode.UNSUPPORTED_PARAM,
+        5,
+    )
+
+
+async def test_nobody_alive_says_who_was_seen_and_why_they_do_not_do(relays, customer) -> None:
+    provider(relays, model=OfferedModel("another"))
+    paused = provider(relays, seen=False)
+    paused.announce()
+    paused.beat(paused="battery")
+    provider(relays, seen=False).announce()
+    swarm = await customer(DispatchSettings(patience_s=0.2))
+    with pytest.raises(UnreachableError) as caught:
+        await swarm.complete("Anybody?", model=MODEL.id)
+    assert "3 providers heard of, 2 alive; 1 has another model; 1 paused" in str(caught.value)
+    assert caught.value.hint
+
+
+async def test_a_provider_that_comes_while_a_job_waits_gets_it(relays, customer) -> None:
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.complete("Anybody?"))
+    await asyncio.sleep(0.2)
+    late = provider(relays)
+    assert (await asking).provider == late.public
+
+
+async def test_a_withdrawn_provider_is_asked_no_more(relays, customer) -> None:
+    leaving, staying = provider(relays, slots=9), provider(relays, slots=9)
+    swarm = await customer()
+    leaving.withdraw()
+    await asyncio.sleep(0.05)
+    outcomes = await swarm.map(["a", "b", "c"])
+    assert {o.provider for o in outcomes if isinstance(o, Answer)} == {staying.public}
+
+
+async def test_announcements_that_a_relay_left_out_are_asked_for_by_author(relays, customer) -> None:
+    hidden = provider(relays, seen=False)
+    hidden.beat()
+    relays.loses = lambda event: event.kind == ANNOUNCEMENT
+    swarm = await customer()
+    assert len(swarm.directory) == 0
+    hidden.announce()
+    swarm._presence._asked_for.clear()
+    assert (await swarm.complete("Found?")).provider == hidden.public
+
+
+async def test_a_plain_provider_is_asked_in_the_open_only_when_that_is_allowed(relays, customer) -> None:
+    dvm = FakeProvider(relays, now=NOW, seen=False)
+    tags = (("d", "dvm"), ("k", str(TEXT_REQUEST)))
+    relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(NOW))))
+    careful = await customer(DispatchSettings(patience_s=0.2))
+    with pytest.raises(UnreachableError, match="1 reads the open form only"):
+        await careful.complete("a question")
+    assert relays.requests() == []
+    swarm = await customer(plain=True)
+    answer = await swarm.complete("a question")
+    assert answer.text == "echo: a question"
+    [request] = relays.requests()
+    assert request.kind == TEXT_REQUEST and request.tag("i") == "a question"
+    assert relays.stored[answer.result_id].kind == 6050
+
+
+async def test_a_chat_and_a_schema_reach_the_provider_as_they_were(relays, customer) -> None:
+    one = provider(relays)
+    swarm = await customer()
+    chat = (("user", "Hello"), ("assistant", "Hi"), ("user", "And again?"))
+    await swarm.complete(JobSpec(messages=chat, schema={"type": "object"}, stop=("\n",), seed=7))
+    [received] = one.received
+    asked = received.job.parameters
+    assert asked.messages and asked.format == "json_schema" and asked.schema == '{"type":"object"}'
+    assert (asked.stop, asked.seed) == (("\n",), 7)
+
+
+async def test_a_cancelled_map_cancels_its_jobs_at_the_providers(relays, customer) -> None:
+    one = provider(relays, slots=4, delay_s=30)
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.map(["a", "b", "c"]))
+    while len(one.received) < 3:
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0.05)
+    assert sorted(one.cancelled) == sorted(received.id for received in one.received)
+    cancellations = [event for event in relays.stored.values() if event.kind == 5]
+    assert len(cancellations) == 1
+
+
+async def test_closing_ends_what_still_waits(relays, customer) -> None:
+    one = provider(relays, delay_s=30)
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.map(["a"]))
+    while not one.received:
+        await asyncio.sleep(0.01)
+    await swarm.close()
+    [outcome] = await asking
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.CANCELLED
+    assert one.cancelled
+    with pytest.raises(UnreachableError):
+        await swarm.map(["b"])
+
+
+async def test_relays_that_take_nothing_make_a_typed_error(relays, customer) -> None:
+    provider(relays)
+    relays.refuses = lambda event: event.kind == RLM_REQUEST
+    swarm = await customer()
+    [outcome] = await swarm.map(["a"])
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
+
+
+async def test_two_runs_at_once_do_not_mix(relays, customer) -> None:
+    provider(relays, slots=4, delay_s=0.01)
+    swarm = await customer()
+    runs = await asyncio.gather(*(swarm.map([f"{name}{n}" for n in range(10)]) for name in "abc"))
+    for name, outcomes in zip("abc", runs, strict=True):
+        assert [o.text if isinstance(o, Answer) else o for o in outcomes] == [f"echo: {name}{n}" for n in range(10)]
+
+
+async def test_payment_asked_by_someone_who_said_to_be_free_sends_the_job_elsewhere(relays, customer) -> None:
+    greedy = provider(relays, silent=True)
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.complete("Free?"))
+    while not greedy.received:
+        await asyncio.sleep(0.01)
+    honest = provider(relays)
+    received = greedy.received[0]
+    tags = (("e", received.id), ("p", received.customer), ("status", "payment-required"), ("amount", "1000"))
+    relays.give(greedy.secret.sign(EventDraft(FEEDBACK, "", tags, int(NOW))))
+    assert (await asking).provider == honest.public

@@ -1,0 +1,436 @@
+"""The dispatcher as a script: what it is told, what it wants done."""
+
+import random
+from typing import Any
+
+import pytest
+
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.codes import ErrorCode
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.swarm.directory import ProviderDown, ProviderUp
+from pylon.swarm.dispatch import LANES, Dispatcher
+from pylon.swarm.listing import Listing, Need
+from pylon.swarm.moves import (
+    Acknowledged,
+    Add,
+    Answered,
+    CancelAttempt,
+    Command,
+    Deliver,
+    Drop,
+    Failure,
+    GiveUp,
+    Job,
+    Published,
+    Refused,
+    Send,
+    SendFailed,
+    SwarmEvent,
+    Tick,
+)
+from pylon.swarm.settings import DispatchSettings
+
+NEED = Need()
+
+
+class Play:
+    """A dispatcher, its clock, and all that it wanted so far."""
+
+    def __init__(self, *listings: Listing, **settings: Any) -> None:
+        self.now = 0.0
+        self.dispatcher = Dispatcher(DispatchSettings(**settings), random.Random(7))
+        self.commands: list[Command] = []
+        self.slots = 0
+        for listing in listings:
+            self.tell(ProviderUp(listing))
+
+    def tell(self, event: SwarmEvent) -> list[Command]:
+        commands = self.dispatcher.handle(event, self.now)
+        self.commands += commands
+        return commands
+
+    def wait(self, seconds: float) -> list[Command]:
+        """Time passes, with a tick each tenth of a second."""
+        commands: list[Command] = []
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            commands += self.tell(Tick())
+        return commands
+
+    def add(
+        self, count: int = 1, *, need: Need = NEED, timeout: float = 120.0, deadline: float = 1e4
+    ) -> list[Command]:
+        first, self.slots = self.slots, self.slots + count
+        return self.tell(Add(tuple(Job(first + n, need, timeout, deadline) for n in range(count))))
+
+    def send(self, count: int = 1, **job: Any) -> Send:
+        """Adds jobs, and publishes what is sent; the first sending."""
+        sends = [command for command in self.add(count, **job) if isinstance(command, Send)]
+        for send in sends:
+            self.tell(Published(send.attempt))
+        return sends[0]
+
+
+def provider(name: str, **known: Any) -> Listing:
+    return Listing(name, **known)
+
+
+def sends(commands: list[Command]) -> list[Send]:
+    return [command for command in commands if isinstance(command, Send)]
+
+
+def test_a_job_goes_to_a_provider_and_its_answer_is_delivered() -> None:
+    play = Play(provider("a"))
+    send = play.send()
+    assert (send.slot, send.provider, send.expires_at, send.hedge) == (0, "a", 120.0, False)
+    assert play.tell(Answered(send.attempt)) == [Deliver(0, send.attempt, 1)]
+    assert play.dispatcher.open == play.dispatcher.in_flight == 0
+
+
+def test_a_late_duplicate_of_an_answer_changes_nothing() -> None:
+    play = Play(provider("a"))
+    send = play.send()
+    play.tell(Answered(send.attempt))
+    for late in (Answered(send.attempt), Refused(send.attempt, ErrorCode.BUSY), Acknowledged(send.attempt)):
+        assert play.tell(late) == []
+    assert play.dispatcher.in_flight == 0
+
+
+def test_what_is_not_acknowledged_in_time_goes_elsewhere() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    assert play.wait(4.9) == []
+    cancel, again = play.wait(0.2)
+    assert cancel == CancelAttempt(0, first.attempt, first.provider)
+    assert isinstance(again, Send) and {first.provider, again.provider} == {"a", "b"}
+
+
+def test_the_time_to_acknowledge_begins_when_a_relay_has_the_request() -> None:
+    play = Play(provider("a"), provider("b"))
+    [send] = sends(play.add())
+    assert play.wait(20) == []
+    play.tell(Published(send.attempt))
+    assert play.wait(4.9) == []
+    assert len(play.wait(0.2)) == 2
+
+
+def test_an_acknowledged_job_waits_for_its_answer_and_then_goes_elsewhere() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    play.tell(Acknowledged(first.attempt))
+    assert play.wait(59.9) == []
+    assert [type(command) for command in play.wait(0.2)] == [CancelAttempt, Send]
+
+
+def test_an_acknowledged_job_stays_when_nobody_else_could_do_it() -> None:
+    play = Play(provider("a"))
+    first = play.send()
+    play.tell(Acknowledged(first.attempt))
+    assert play.wait(119.8) == []
+    assert play.wait(0.4) == [CancelAttempt(0, first.attempt, "a"), GiveUp(0, Failure.DEADLINE, None, 1)]
+
+
+def test_an_answer_that_comes_after_the_reissue_is_as_good_as_any() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    [_, second] = play.wait(5.1)
+    assert isinstance(second, Send)
+    assert play.tell(Answered(first.attempt)) == [
+        CancelAttempt(0, second.attempt, second.provider),
+        Deliver(0, first.attempt, 2),
+    ]
+
+
+def test_a_job_whose_time_is_over_is_given_up_and_cancelled() -> None:
+    play = Play(provider("a"), attempts=99)
+    send = play.send(timeout=3.0)
+    assert play.wait(3.1) == [CancelAttempt(0, send.attempt, "a"), GiveUp(0, Failure.DEADLINE, None, 1)]
+
+
+def test_a_job_that_was_never_sent_ends_with_its_run() -> None:
+    play = Play(provider("a"))
+    play.send(3, deadline=30.0)
+    play.tell(Acknowledged(1))
+    play.tell(Acknowledged(2))
+    assert {command.slot for command in play.wait(30.1) if isinstance(command, GiveUp)} == {0, 1, 2}
+
+
+def test_nobody_at_all_is_waited_for_ten_seconds() -> None:
+    play = Play(provider("a", paused="battery"))
+    assert play.add(2) == []
+    assert play.wait(9.8) == []
+    assert play.wait(0.4) == [GiveUp(n, Failure.NO_PROVIDER, None, 0) for n in (0, 1)]
+
+
+def test_a_provider_that_comes_in_time_gets_what_waited() -> None:
+    play = Play()
+    play.add()
+    play.wait(9.0)
+    assert [send.provider for send in sends(play.tell(ProviderUp(provider("a"))))] == ["a"]
+
+
+def test_when_the_last_provider_goes_waiting_jobs_are_given_up_after_a_while() -> None:
+    play = Play(provider("a"))
+    play.send(3)
+    play.tell(ProviderDown("a"))
+    given_up = [command for command in play.wait(30) if isinstance(command, GiveUp)]
+    assert {command.slot for command in given_up} == {0, 1, 2}
+    assert {command.failure for command in given_up} == {Failure.NO_PROVIDER}
+
+
+def test_no_provider_holds_more_than_its_slots_and_a_half_and_the_swarm_no_more_than_the_width() -> None:
+    play = Play(provider("a", slots=4), provider("b", slots=1), width=7)
+    sent = sends(play.add(20))
+    assert len(sent) == 7
+    assert sum(send.provider == "a" for send in sent) <= 6
+    assert sum(send.provider == "b" for send in sent) <= 2
+    assert len(sends(play.tell(Answered(sent[0].attempt)))) == 1
+
+
+def test_idle_providers_come_before_a_second_job_for_anyone() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(20)))
+    assert len({send.provider for send in sends(play.add(20))}) == 20
+
+
+def test_the_quicker_provider_gets_the_job() -> None:
+    slow, quick = provider("slow", tokens_out_per_s=5.0), provider("quick", tokens_out_per_s=100.0)
+    for seed in range(10):
+        play = Play(slow, quick)
+        play.dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
+        play.tell(ProviderUp(slow))
+        play.tell(ProviderUp(quick))
+        [send] = sends(play.tell(Add((Job(0, NEED, 120, 1e4, 10, 500),))))
+        assert send.provider == "quick"
+
+
+def test_what_was_seen_of_a_provider_counts_for_more_than_what_it_claims() -> None:
+    play = Play(provider("boaster", tokens_out_per_s=1e6), provider("honest", tokens_out_per_s=1e6))
+    play.tell(ProviderDown("honest"))
+    send = play.send()
+    play.tell(Acknowledged(send.attempt))
+    play.wait(8)
+    play.tell(Answered(send.attempt))
+    play.tell(ProviderUp(provider("honest", tokens_out_per_s=1e6)))
+    assert play.send().provider == "honest"
+
+
+def test_slots_that_others_use_are_not_free() -> None:
+    play = Play(provider("used", slots=2, slots_free=0), provider("free", slots=2, slots_free=2))
+    assert play.send().provider == "free"
+
+
+def test_a_busy_provider_is_left_alone_for_a_while_and_asked_again() -> None:
+    play = Play(provider("a"))
+    send = play.send()
+    assert play.tell(Refused(send.attempt, ErrorCode.BUSY)) == []
+    assert play.wait(0.8) == []
+    assert [again.provider for again in sends(play.wait(0.4))] == ["a"]
+
+
+def test_each_busy_answer_doubles_the_wait_and_there_is_an_end_to_asking() -> None:
+    play = Play(provider("a"), refusals=4)
+    send = play.send(timeout=1_000)
+    times = []
+    for _ in range(3):
+        play.tell(Refused(send.attempt, ErrorCode.PAUSED))
+        while not (sent := sends(play.wait(0.1))):
+            pass
+        times.append(round(play.now))
+        [send] = sent
+    assert times == [1, 3, 7]
+    assert play.tell(Refused(send.attempt, ErrorCode.PAUSED)) == [GiveUp(0, Failure.EXHAUSTED, ErrorCode.PAUSED, 4)]
+
+
+def test_a_provider_without_the_model_is_never_asked_for_it_again() -> None:
+    model = (OfferedModel("m"), OfferedModel("n"))
+    play = Play(provider("a", models=model))
+    send = play.send(need=Need(model="m"))
+    play.tell(Refused(send.attempt, ErrorCode.UNSUPPORTED_MODEL))
+    play.tell(ProviderUp(provider("a", models=model, slots_free=0)))
+    assert [type(command) for command in play.wait(11)] == [GiveUp]
+    assert play.add(need=Need(model="m")) == []
+    assert [send.provider for send in sends(play.add(need=Need(model="n")))] == ["a"]
+
+
+def test_one_provider_alone_cannot_end_a_job_by_calling_it_malformed() -> None:
+    play = Play(provider("a"), provider("b"), provider("c"))
+    first = play.send()
+    [second] = play.tell(Refused(first.attempt, ErrorCode.MALFORMED))
+    assert isinstance(second, Send) and second.provider != first.provider
+    assert play.tell(Refused(second.attempt, ErrorCode.MALFORMED)) == [
+        GiveUp(0, Failure.REFUSED, ErrorCode.MALFORMED, 2)
+    ]
+
+
+@pytest.mark.parametrize("code", [ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_PARAM, ErrorCode.MALFORMED])
+def test_a_job_that_everybody_refuses_is_given_up_at_once(code: ErrorCode) -> None:
+    play = Play(provider("a"))
+    send = play.send()
+    assert play.tell(Refused(send.attempt, code)) == [GiveUp(0, Failure.REFUSED, code, 1)]
+
+
+def test_a_failing_engine_is_tried_again_only_when_nobody_else_is_there() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    [second] = play.tell(Refused(first.attempt, ErrorCode.ENGINE_FAILED))
+    assert isinstance(second, Send) and second.provider != first.provider
+    [third] = play.tell(Refused(second.attempt, ErrorCode.ENGINE_FAILED))
+    assert isinstance(third, Send)
+
+
+def test_a_job_that_four_providers_failed_is_given_up() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(9)))
+    send = play.send()
+    for _ in range(3):
+        [send] = sends(play.tell(Refused(send.attempt, None)))
+    assert play.tell(Refused(send.attempt, None)) == [GiveUp(0, Failure.EXHAUSTED, None, 4)]
+
+
+def test_a_provider_that_missed_two_deadlines_in_a_row_rests_and_longer_each_time() -> None:
+    play = Play(provider("dead"), attempts=99)
+    play.send(timeout=1_000)
+    sent_at = []
+    while play.now < 200:
+        for send in sends(play.wait(0.1)):
+            sent_at.append(round(play.now))
+            play.tell(Published(send.attempt))
+    assert sent_at == [5, 40, 105]
+
+
+def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:
+    play = Play(provider("dead"), attempts=99)
+    send = play.send(timeout=1_000)
+    [_, again] = play.wait(5.1)
+    assert isinstance(again, Send) and send.provider == again.provider
+    play.tell(Published(again.attempt))
+    play.wait(5.1)
+    play.tell(ProviderDown("dead"))
+    assert play.tell(ProviderUp(provider("dead"))) == []
+
+
+def test_one_that_refuses_everything_is_left_alone() -> None:
+    play = Play(provider("sour", tokens_out_per_s=1e6), provider("sweet", slots=50, tokens_out_per_s=1.0))
+    asked = 0
+    for _ in range(20):
+        for send in sends(play.add()):
+            while send.provider == "sour":
+                asked += 1
+                [send] = sends(play.tell(Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM)))
+            play.tell(Answered(send.attempt))
+    assert asked == 5
+
+
+def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed() -> None:
+    play = Play(provider("a"))
+    play.add()
+    [first] = sends(play.commands)
+    [second] = sends(play.tell(SendFailed(first.attempt)))
+    [third] = sends(play.tell(SendFailed(second.attempt)))
+    assert play.tell(SendFailed(third.attempt)) == [GiveUp(0, Failure.NOT_SENT, None, 3)]
+    assert play.send().provider == "a"
+
+
+def test_a_dropped_slot_is_cancelled_and_ends_with_what_was_said() -> None:
+    play = Play(provider("a"))
+    send = play.send()
+    assert play.tell(Drop((0, 99), Failure.TOO_LARGE)) == [
+        CancelAttempt(0, send.attempt, "a"),
+        GiveUp(0, Failure.TOO_LARGE, None, 1),
+    ]
+    assert play.tell(Drop((0,))) == []
+
+
+def slow_tail(need: Need = NEED, **known: Any) -> tuple[Play, Send]:
+    """Thirty jobs of a second each on thirty providers, of which one stays silent, and one provider idle."""
+    play = Play(*(provider(f"p{n}", **known) for n in range(31)))
+    out = sends(play.add(30, need=need))
+    for send in out:
+        play.tell(Published(send.attempt))
+    play.wait(1.0)
+    for send in out[1:]:
+        play.tell(Answered(send.attempt))
+    return play, out[0]
+
+
+def test_the_slow_tail_goes_to_a_second_provider_and_the_first_answer_wins() -> None:
+    play, straggler = slow_tail()
+    [hedge] = play.wait(1.0)
+    assert isinstance(hedge, Send) and hedge.hedge and hedge.slot == straggler.slot
+    assert hedge.provider != straggler.provider
+    assert play.wait(1.0) == []
+    assert play.tell(Answered(hedge.attempt)) == [
+        CancelAttempt(straggler.slot, straggler.attempt, straggler.provider),
+        Deliver(straggler.slot, hedge.attempt, 2),
+    ]
+
+
+def test_when_one_of_two_fails_the_other_goes_on_alone() -> None:
+    play, straggler = slow_tail()
+    [hedge] = sends(play.wait(1.0))
+    assert play.tell(Refused(straggler.attempt, ErrorCode.ENGINE_FAILED)) == []
+    assert play.tell(Answered(hedge.attempt)) == [Deliver(straggler.slot, hedge.attempt, 2)]
+
+
+def test_nothing_is_hedged_to_whoever_wants_money() -> None:
+    priced = Need(bid=Msat(1), network="play")
+    play, _ = slow_tail(priced, price=Price(Msat(1)), network="play")
+    assert sends(play.wait(3.0)) == []
+    free, _ = slow_tail(priced)
+    assert len(sends(free.wait(3.0))) == 1
+
+
+def test_the_last_jobs_of_a_run_do_not_go_to_the_slowest_machine() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(4)), provider("snail", tokens_out_per_s=1.0))
+    job = 0
+    last: dict[str, int] = {}
+    running = sends(play.tell(Add(tuple(Job(n, NEED, 120, 1e4, 0, 50) for n in range(60)))))
+    while play.dispatcher.open:
+        for send in running:
+            play.tell(Published(send.attempt))
+            last[send.provider] = max(last.get(send.provider, 0), send.slot)
+        before = len(play.commands)
+        play.wait(1.0)
+        for send in running:
+            if send.provider != "snail":
+                play.tell(Answered(send.attempt))
+        job += 1
+        running = sends(play.commands[before:])
+        if job > 60:
+            break
+    assert last.get("snail", 0) < 50
+
+
+def test_a_free_slot_is_shared_between_needs_in_turn() -> None:
+    play = Play(provider("a", slots=100, models=(OfferedModel("m"), OfferedModel("n"))), width=2)
+    play.add(50, need=Need(model="m"))
+    play.add(50, need=Need(model="n"))
+    served = {0: 0, 1: 0}
+    for _ in range(20):
+        live = [send for send in sends(play.commands) if play.dispatcher.is_live(send.attempt)]
+        served[live[0].slot // 50] += 1
+        play.tell(Answered(live[0].attempt))
+    assert min(served.values()) >= 8
+
+
+def test_a_thousand_different_needs_leave_a_bounded_number_of_lanes() -> None:
+    play = Play(provider("a", models=tuple(OfferedModel(f"m{n}") for n in range(100))))
+    for n in range(100):
+        play.tell(Answered(play.send(need=Need(model=f"m{n}")).attempt))
+    assert len(play.dispatcher._lanes) == len(play.dispatcher._turns) == LANES
+
+
+def test_timers_of_finished_jobs_do_not_pile_up() -> None:
+    play = Play(provider("a"))
+    for _ in range(3_000):
+        play.tell(Answered(play.send().attempt))
+    assert len(play.dispatcher._timers) <= 2_048
+    assert not play.dispatcher._attempts and not play.dispatcher._slots
+
+
+def test_the_next_due_time_is_when_a_tick_can_matter() -> None:
+    play = Play(provider("a"), hedge_share=0.0)
+    assert play.dispatcher.next_due() is None
+    play.send()
+    assert play.dispatcher.next_due() == 5.0

@@ -1,0 +1,174 @@
+"""Any history at all: providers come, go, lie and stay silent, events come late, twice or never."""
+
+import random
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm.directory import ProviderDown, ProviderUp
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.listing import Listing, Need
+from pylon.swarm.moves import (
+    Acknowledged,
+    Add,
+    Answered,
+    CancelAttempt,
+    Deliver,
+    Drop,
+    GiveUp,
+    Job,
+    Published,
+    Refused,
+    Send,
+    SendFailed,
+    SwarmEvent,
+    Tick,
+)
+from pylon.swarm.settings import DispatchSettings
+
+PROVIDERS = [f"p{n}" for n in range(6)]
+BLOCKED = frozenset({"p5"})
+NEEDS = [Need(block=BLOCKED), Need(model="m", block=BLOCKED), Need(model="n", block=BLOCKED)]
+WIDTH = 5
+OVERCOMMIT = 1.5
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize(seed=st.integers(0, 1_000))
+    def begin(self, seed: int) -> None:
+        self.now = 0.0
+        rules = DispatchSettings(width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1)
+        self.dispatcher = Dispatcher(rules, random.Random(seed))
+        self.alive: dict[str, Listing] = {}
+        self.jobs: dict[int, Job] = {}
+        self.outcomes: dict[int, Deliver | GiveUp] = {}
+        self.live: dict[int, Send] = {}
+        self.attempts = 0
+
+    def tell(self, event: SwarmEvent) -> None:
+        if isinstance(event, (SendFailed, Refused)):
+            self.live.pop(event.attempt, None)
+        for command in self.dispatcher.handle(event, self.now):
+            match command:
+                case Send(slot, attempt, provider, expires_at, hedge):
+                    assert attempt == self.attempts + 1, "attempts are numbered without gaps"
+                    self.attempts = attempt
+                    assert slot not in self.outcomes, "nothing is sent for a slot that is over"
+                    assert provider in self.alive, "nothing is sent to the dead"
+                    assert provider not in BLOCKED
+                    need = self.jobs[slot].need
+                    assert need.why_not(self.alive[provider]) == "", "only to those who can do it"
+                    room = -(-self.alive[provider].slots * OVERCOMMIT // 1)
+                    there = sum(send.provider == provider for send in self.live.values())
+                    assert there < max(1, room), "nothing is sent to the full"
+                    mine = [send for send in self.live.values() if send.slot == slot]
+                    assert len(mine) == (1 if hedge else 0), "one attempt at a time, hedges aside"
+                    assert self.now < expires_at <= self.jobs[slot].deadline
+                    self.live[attempt] = command
+                case CancelAttempt(_, attempt, _):
+                    assert attempt in self.live, "what is over is not cancelled"
+                    del self.live[attempt]
+                case Deliver(slot, attempt, _) | GiveUp(slot, _, _, attempt):
+                    assert slot in self.jobs
+                    assert slot not in self.outcomes, "one outcome for each slot"
+                    self.outcomes[slot] = command
+                    if isinstance(command, Deliver):
+                        self.live.pop(attempt, None)
+                    assert all(send.slot != slot for send in self.live.values()), "nothing is left running"
+
+    @rule(
+        name=st.sampled_from(PROVIDERS),
+        slots=st.integers(1, 3),
+        models=st.sampled_from([(), ("m",), ("m", "n")]),
+        paused=st.sampled_from(["", "", "battery"]),
+        speed=st.sampled_from([0.0, 1.0, 100.0]),
+        free=st.integers(0, 3),
+    )
+    def comes(self, name: str, slots: int, models: tuple[str, ...], paused: str, speed: float, free: int) -> None:
+        offered = tuple(OfferedModel(model) for model in models)
+        listing = Listing(name, models=offered, slots=slots, slots_free=free, paused=paused, tokens_out_per_s=speed)
+        # What is in flight beyond the new number of slots may stay; nothing is added to it.
+        self.alive[name] = listing
+        self.tell(ProviderUp(listing))
+
+    @rule(name=st.sampled_from(PROVIDERS))
+    def goes(self, name: str) -> None:
+        self.alive.pop(name, None)
+        self.tell(ProviderDown(name))
+
+    @rule(
+        count=st.integers(1, 8),
+        need=st.sampled_from(NEEDS),
+        timeout=st.sampled_from([2.0, 20.0, 120.0]),
+        deadline=st.sampled_from([5.0, 100.0, 600.0]),
+    )
+    def adds(self, count: int, need: Need, timeout: float, deadline: float) -> None:
+        first = len(self.jobs)
+        jobs = [Job(first + n, need, timeout, self.now + deadline) for n in range(count)]
+        self.jobs.update((job.slot, job) for job in jobs)
+        self.tell(Add(tuple(jobs)))
+
+    @rule()
+    def published(self) -> None:
+        for attempt in list(self.live):
+            self.tell(Published(attempt))
+
+    @rule(back=st.integers(0, 6))
+    def acknowledged(self, back: int) -> None:
+        self.tell(Acknowledged(self.attempts - back))
+
+    @rule(back=st.integers(0, 6))
+    def answered(self, back: int) -> None:
+        self.tell(Answered(self.attempts - back))
+
+    @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]))
+    def refused(self, back: int, code: ErrorCode | None) -> None:
+        self.tell(Refused(self.attempts - back, code))
+
+    @rule(back=st.integers(0, 3))
+    def not_sent(self, back: int) -> None:
+        attempt = self.attempts - back
+        found = self.dispatcher._attempts.get(attempt)
+        if found is not None and not found.published:
+            self.tell(SendFailed(attempt))
+
+    @rule(slots=st.sets(st.integers(0, 30), max_size=5))
+    def drops(self, slots: set[int]) -> None:
+        self.tell(Drop(tuple(slots)))
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 6.0, 40.0]))
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.tell(Tick())
+
+    @invariant()
+    def books_agree(self) -> None:
+        if not hasattr(self, "dispatcher"):
+            return
+        assert self.dispatcher.open + len(self.outcomes) == len(self.jobs)
+        assert self.dispatcher.in_flight == len(self.live) <= WIDTH
+        for attempt in self.live:
+            assert self.dispatcher.is_live(attempt)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "dispatcher"):
+            return
+        # Whatever happened: when time goes on, every slot is over at its deadline at the latest.
+        last = max((job.deadline for job in self.jobs.values()), default=0.0)
+        while self.now < last:
+            self.now += 5.0
+            self.tell(Tick())
+        assert set(self.outcomes) == set(self.jobs)
+        assert self.dispatcher.open == self.dispatcher.in_flight == 0
+        assert not self.dispatcher._attempts
+        assert all(standing.in_flight == 0 for standing in self.dispatcher._standings.values())
+        assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._lanes.values())
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
