@@ -69,7 +69,7 @@ def test_bip340_signatures_hold_or_fail_as_published(bip340_vectors: list[dict[s
 
 
 @given(drafts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nostr_sdk_and_pynostr_accept_our_events(draft: EventDraft) -> None:
     event = SECRET.sign(draft)
     assert nostr_sdk.Event.from_json(event.to_json().decode()).verify()
@@ -80,7 +80,7 @@ def test_nostr_sdk_and_pynostr_accept_our_events(draft: EventDraft) -> None:
 
 
 @given(drafts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_we_accept_events_of_nostr_sdk(draft: EventDraft) -> None:
     keys = nostr_sdk.Keys.parse(SECRET.secret_bytes.hex())
     tags = [nostr_sdk.Tag.parse(list(tag)) for tag in draft.tags]
@@ -91,7 +91,7 @@ def test_we_accept_events_of_nostr_sdk(draft: EventDraft) -> None:
 
 
 @given(texts)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_we_accept_events_of_pynostr(content: str) -> None:
     theirs = pynostr.event.Event(content=content, tags=[["t", content]], kind=1)
     theirs.sign(SECRET.secret_bytes.hex())
@@ -104,7 +104,6 @@ def test_we_accept_events_of_pynostr(content: str) -> None:
 
 
 @given(drafts)
-@settings(deadline=None)
 def test_a_signed_event_survives_the_wire_and_verifies(draft: EventDraft) -> None:
     event = SECRET.sign(draft)
     again = ev.loads_event(event.to_json())

@@ -22,7 +22,7 @@ def test_public_keys_are_those_of_bip340(bip340_vectors: list[dict[str, str]]) -
 
 
 @given(st.integers(1, ORDER - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_public_keys_are_those_of_nostr_sdk(number: int) -> None:
     secret = number.to_bytes(32)
     assert SecretKey(secret).public == nostr_sdk.Keys.parse(secret.hex()).public_key().to_hex()

@@ -3,7 +3,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, WireError
@@ -56,13 +56,11 @@ types = ["EVENT", "REQ", "COUNT", "CLOSE", "AUTH", "OK", "EOSE", "CLOSED", "NOTI
 
 
 @given(client_messages)
-@settings(deadline=None)
 def test_every_client_message_parses_back(message: m.ClientMessage) -> None:
     assert m.parse_client_message(m.encode(message)) == message
 
 
 @given(relay_messages)
-@settings(deadline=None)
 def test_every_relay_message_parses_back(message: m.RelayMessage) -> None:
     assert m.parse_relay_message(m.encode(message)) == message
 

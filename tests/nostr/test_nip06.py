@@ -37,7 +37,7 @@ decomposed = st.text(max_size=9).map(lambda text: unicodedata.normalize("NFKD", 
 
 
 @given(st.sampled_from([16, 20, 24, 28, 32]), st.integers(0), decomposed, st.integers(0, 2**31 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nostr_sdk_makes_the_same_key(size: int, seed: int, passphrase: str, account: int) -> None:
     words = phrase(random.Random(seed).randbytes(size))
     theirs = nostr_sdk.Keys.from_mnemonic(words, passphrase, account)

@@ -59,7 +59,7 @@ def test_profiles_are_as_published(nips_text_vectors: Any) -> None:
 
 
 @given(entities)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nostr_sdk_reads_ours_the_same(entity: nip19.Entity) -> None:
     text = nip19.encode(entity)
     match entity:
@@ -107,7 +107,6 @@ def test_we_read_those_of_nostr_sdk_the_same() -> None:
 
 
 @given(entities)
-@settings(deadline=None)
 def test_every_value_decodes_back(entity: nip19.Entity) -> None:
     assert nip19.decode(nip19.encode(entity)) == entity
 

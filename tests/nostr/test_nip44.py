@@ -101,7 +101,7 @@ def test_lengths_out_of_range_are_refused(nip44_vectors: Any) -> None:
 
 
 @given(st.text(min_size=1, max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nostr_sdk_decrypts_ours(plaintext: str) -> None:
     payload = ConversationKeys(ALICE).encrypt(BOB.public, plaintext.encode())
     secret = nostr_sdk.SecretKey.parse(BOB.secret_bytes.hex())
@@ -109,7 +109,7 @@ def test_nostr_sdk_decrypts_ours(plaintext: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_we_decrypt_those_of_nostr_sdk(plaintext: str) -> None:
     secret = nostr_sdk.SecretKey.parse(BOB.secret_bytes.hex())
     peer = nostr_sdk.PublicKey.parse(ALICE.public)
@@ -121,7 +121,6 @@ def test_we_decrypt_those_of_nostr_sdk(plaintext: str) -> None:
 
 
 @given(st.binary(min_size=1, max_size=2_000))
-@settings(deadline=None)
 def test_every_message_decrypts_back_on_both_sides(plaintext: bytes) -> None:
     payload = ConversationKeys(ALICE).encrypt(BOB.public, plaintext)
     assert len(payload) == nip44.payload_length(len(plaintext))

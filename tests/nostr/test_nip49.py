@@ -48,7 +48,7 @@ def test_xchacha20_poly1305_is_as_published() -> None:
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nostr_sdk_decrypts_ours(password: str) -> None:
     text = nip49.encrypt(SECRET, password, log_n=QUICK, security=KeySecurity.NOT_HANDLED_INSECURELY)
     theirs = nostr_sdk.EncryptedSecretKey.from_bech32(text)
@@ -57,7 +57,7 @@ def test_nostr_sdk_decrypts_ours(password: str) -> None:
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_we_decrypt_those_of_nostr_sdk(password: str) -> None:
     secret = nostr_sdk.SecretKey.parse(SECRET.secret_bytes.hex())
     theirs = nostr_sdk.EncryptedSecretKey(secret, password, QUICK, nostr_sdk.KeySecurity.UNKNOWN)
@@ -65,7 +65,7 @@ def test_we_decrypt_those_of_nostr_sdk(password: str) -> None:
 
 
 @given(st.binary(min_size=32, max_size=32).filter(any), st.text(max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_key_decrypts_back(secret: bytes, password: str) -> None:
     with suppress(MalformedError):
         key = SecretKey(secret)
@@ -92,7 +92,7 @@ def test_the_default_cost_is_64_mib() -> None:
 
 
 @given(st.integers(0, 90), st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_key_changed_in_any_byte_is_refused(place: int, change: int) -> None:
     _, data = bech32.decode(ENCRYPTED)
     changed = bytearray(data)
