@@ -74,13 +74,15 @@ class FakeWallet:
         self.down = False
         self.calls: list[str] = []
         # What the next payments do: "ok", "lost" (paid, answer lost), "unsent" (answer lost, nothing paid),
-        # "failed", "internal", "lie" (says paid and is not), "stuck" (pending), or a WalletCode.
+        # "late" (the same, but the request arrives in the end), "failed", "internal", "lie" (says paid and is
+        # not), "stuck" (pending), or a WalletCode.
         self.next_pay: list[str | WalletCode] = []
         self.invoice_text: Callable[[str], str] = lambda text: text
         self.lookup_as: Callable[[Lookup], Lookup] = lambda lookup: lookup
         self.knows_outgoing = True
         self.fee = 0
         self.stuck: set[str] = set()
+        self.under_way: list[str] = []
         self.hints: asyncio.Queue[Hint] = asyncio.Queue()
 
     def _check(self, call: str) -> None:
@@ -133,6 +135,9 @@ class FakeWallet:
         if isinstance(way, WalletCode):
             return PayResult(PayState.FAILED, code=way)
         match way:
+            case "late":
+                self.under_way.append(payment_hash)
+                return PayResult(PayState.UNKNOWN, code=WalletCode.TIMEOUT)
             case "unsent":
                 return PayResult(PayState.UNKNOWN, code=WalletCode.TIMEOUT)
             case "failed":
@@ -147,6 +152,11 @@ class FakeWallet:
         if way in ("lost", "stuck"):
             return PayResult(PayState.UNKNOWN, code=WalletCode.TIMEOUT)
         return PayResult(PayState.SETTLED, slip.preimage.hex(), Msat(self.fee))
+
+    def arrive(self) -> None:
+        """Requests to pay that were held up arrive now."""
+        while self.under_way:
+            self.move(self.under_way.pop())
 
     def move(self, payment_hash: str) -> None:
         """Money moves: what no code of ours may cause twice."""
