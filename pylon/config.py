@@ -39,7 +39,12 @@ class ProviderSection(_Section):
 
     name: str = Field("", max_length=100, description="Shown in announcements; public.")
     about: str = Field("", max_length=1_000, description="A sentence about this node; public.")
-    pricing: Literal["free"] = Field("free", description="`free`: nobody is charged, everything is metered.")
+    pricing: Literal["free", "paid"] = Field(
+        "free", description="`free`: nobody is charged, everything is metered. `paid` needs a wallet and a price."
+    )
+    base_msat: int = Field(1_000, ge=0, description="Price of every job, in msat, when `pricing` is `paid`.")
+    in_msat_per_1k: int = Field(0, ge=0, description="Price of 1,000 prompt tokens, in msat.")
+    out_msat_per_1k: int = Field(0, ge=0, description="Price of 1,000 completion tokens, in msat.")
     serve_open: bool = Field(True, description="Serve requests in NIP-90's open form that are addressed to us.")
     serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
     trusted: list[str] = Field([], description="Public keys (npub or hex) that are served without limits.")
@@ -69,6 +74,7 @@ class CustomerSection(_Section):
     plain: bool = Field(
         False, description="Ask providers that know plain NIP-90 only, too: relays can read what they are asked."
     )
+    bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, identity, node, relay
+from pylon.cli import ask, bench, identity, node, relay, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -12,7 +12,7 @@ app = typer.Typer(
     help="Turn this computer into a paid node of a swarm of language models, or ask that swarm.",
 )
 
-_HOME, _SERVE, _ASK = "Home", "Serve", "Ask"
+_HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
 
 app.command(rich_help_panel=_HOME)(node.init)
 app.add_typer(identity.app, name="identity", rich_help_panel=_HOME)
@@ -28,6 +28,9 @@ app.command(rich_help_panel=_SERVE)(relay.relay)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(ask.map_)
 app.command(rich_help_panel=_ASK)(ask.providers)
+app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
+app.command(rich_help_panel=_MONEY)(wallet.earnings)
+app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 
 
 def main() -> None:

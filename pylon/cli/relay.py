@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pylon import log
 from pylon.cli.output import Json, out, print_json, run
 from pylon.config import Config
 from pylon.errors import UsageError, WireError
+from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
 from pylon.nostr import nip19
 from pylon.relay.server import RelayServer
@@ -28,10 +30,11 @@ def relay(
     ] = None,
     require_auth: Annotated[bool, typer.Option("--require-auth", help="Ask everyone who they are (NIP-42).")] = False,
     public_url: Annotated[str | None, typer.Option(help="The address clients know, behind a proxy.")] = None,
+    bank: Annotated[bool, typer.Option(help="Run the playbank beside it, where the network is play.")] = True,
     as_json: Json = False,
 ) -> None:
     """Run a relay. It needs no home and no key."""
-    run(_relay(host, port, database, allow, require_auth, public_url, as_json), as_json=as_json)
+    run(_relay(host, port, database, allow, require_auth, public_url, bank, as_json), as_json=as_json)
 
 
 async def _relay(
@@ -41,14 +44,15 @@ async def _relay(
     allow: list[str] | None,
     require_auth: bool,
     public_url: str | None,
+    bank: bool,
     as_json: bool,
 ) -> None:
     home = settings.home_directory()
     file = home / "config.toml"
     config = settings.load(file) if file.exists() else Config()
     log.configure(config.log.level, json=config.log.json_lines)
+    private_folder(home)
     if database is None:
-        private_folder(home)
         database = home / "relay.db"
     try:
         writers = None if allow is None else frozenset(nip19.parse_public_key(key) for key in allow)
@@ -65,9 +69,16 @@ async def _relay(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with server:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(server)
+        # Where only some may publish, the bank's customers may not: it would be a bank without a door.
+        bank = bank and config.network == "play" and writers is None
+        if bank:
+            await stack.enter_async_context(BankHost(home, public_url or server.url))
         if as_json:
-            print_json({"url": server.url, "database": str(database)})
+            print_json({"url": server.url, "database": str(database), "playbank": bank})
         else:
             out.print(f"relay at {server.url}, events in {database}; Ctrl-C ends it")
+            if bank:
+                out.print("  with a playbank: `pylon wallet connect`, then `pylon wallet faucet 1000`", style="dim")
         await stop.wait()

@@ -16,16 +16,27 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.weights import model_directory
+from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.nwc_uri import NwcUri
+from pylon.money.price import FREE, Price
+from pylon.money.receiver import Receiver
+from pylon.money.schema import MONEY
+from pylon.money.sender import Sender, SendPolicy
+from pylon.money.wallet import Wallet
 from pylon.node import identity
+from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.methods import Methods
+from pylon.node.purse import load_link, open_wallet
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import SCHEMA, Journal
-from pylon.provider.service import Provider
+from pylon.provider.service import Provider, Takings
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
@@ -34,7 +45,9 @@ from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
 logger = log.get("node")
 
-SCHEMAS = (SCHEMA,)
+SCHEMAS = (SCHEMA, MONEY)
+# A file of this name in PYLON_HOME halts all spending at once.
+STOP_FILE = "STOP"
 
 
 class Core:
@@ -58,6 +71,10 @@ class Core:
         self.pool: RelayPool
         self.engine_spec: EngineSpec
         self.journal: Journal
+        self.database: Database
+        self.network = Network(config.network)
+        self.wallet: Wallet | None = None
+        self.sender: Sender | None = None
         self.started_at = self.clock.wall()
         self._serve = serve
         self._customer: SwarmClient | None = None
@@ -83,8 +100,11 @@ class Core:
         self._exit.callback(self._lock.release)
         self.secret = identity.load(self.home.identity_file)
         self._keys = ConversationKeys(self.secret)
-        database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
+        database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
+        link = load_link(self.home)
+        if link is not None:
+            await self._open_money(link)
         group = GroupCommit(database)
         group.start()
         self._exit.push_async_callback(group.close)
@@ -97,6 +117,13 @@ class Core:
         self._exit.push_async_callback(self._close_customer)
         await self.control.start()
         self._exit.push_async_callback(self.control.close)
+
+    async def _open_money(self, link: NwcUri) -> None:
+        self.wallet = await open_wallet(link, self.network, self.clock, self._exit)
+        stop = self.home.root / STOP_FILE
+        policy = SendPolicy(self.network, PLAY_CAPS if not self.network.is_live else FIRST_LIVE_CAPS, stop.exists)
+        self.sender = Sender(self.database, self.wallet, policy, self.clock)
+        self._exit.push_async_callback(self.sender.close)
 
     async def _open_provider(self) -> None:
         self.engine_spec = engine_spec(self.home, self.config)
@@ -112,9 +139,18 @@ class Core:
             provider_settings(self.config, self.secret.public),
             model_id(self.config),
             self.clock,
+            self._takings(),
         )
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
+
+    def _takings(self) -> Takings | None:
+        """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
+        if self.config.provider.pricing == "free":
+            return None
+        wallet = need_wallet(self.wallet)
+        receiver = Receiver(self.database, wallet, self.clock, network=self.network)
+        return Takings(self.database, wallet, receiver)
 
     def stop(self, *, at_once: bool) -> None:
         """Asks whoever runs this core to end it."""
@@ -168,9 +204,13 @@ def swarm_settings(config: Config) -> SwarmSettings:
 def provider_settings(config: Config, own: str) -> ProviderSettings:
     """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
     section = config.provider
+    price = FREE
+    if section.pricing == "paid":
+        price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
     return ProviderSettings(
         name=section.name,
         about=section.about,
+        price=price,
         network=config.network,
         serve_open=section.serve_open,
         serve_broadcast=section.serve_broadcast,

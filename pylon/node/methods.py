@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
 from pylon.errors import UsageError
+from pylon.node import accounting
+from pylon.node.accounting import need_wallet
 from pylon.node.asking import ask_all, providers
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.nostr import nip19
@@ -41,6 +43,12 @@ class Methods:
             "jobs": self._jobs,
             "providers": self._providers,
             "map": self._map,
+            "wallet-balance": self._wallet_balance,
+            "wallet-history": self._wallet_history,
+            "wallet-invoice": self._wallet_invoice,
+            "wallet-pay": self._wallet_pay,
+            "wallet-audit": self._wallet_audit,
+            "earnings": self._earnings,
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:
@@ -104,6 +112,28 @@ class Methods:
     async def _map(self, params: dict[str, Any]) -> Answers:
         async for answer in ask_all(await self._core.customer(), self._core.pool, self._core.config.customer, params):
             yield answer
+
+    async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
+        core = self._core
+        yield Result(await accounting.balance(need_wallet(core.wallet), core.database, core.network))
+
+    async def _wallet_history(self, params: dict[str, Any]) -> Answers:
+        yield Result(await accounting.history(self._core.database, self._core.network, params))
+
+    async def _wallet_invoice(self, params: dict[str, Any]) -> Answers:
+        yield Result(await accounting.invoice(need_wallet(self._core.wallet), self._core.network, params))
+
+    async def _wallet_pay(self, params: dict[str, Any]) -> Answers:
+        core = self._core
+        need_wallet(core.wallet)
+        yield Result(await accounting.pay(core.sender, core.network, params))
+
+    async def _wallet_audit(self, _: dict[str, Any]) -> Answers:
+        core = self._core
+        yield Result(await accounting.examine(core.wallet, core.database, core.network))
+
+    async def _earnings(self, params: dict[str, Any]) -> Answers:
+        yield Result(await accounting.earnings(self._core.database, self._core.network, params))
 
     def _provider(self) -> Provider:
         provider = self._core.provider

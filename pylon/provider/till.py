@@ -52,6 +52,8 @@ class Till:
         self._waiting: dict[str, dict[str, Job]] = {}
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        # One invoice a customer at a time is being made, before there is a row that says so.
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     @property
     def waiting(self) -> int:
@@ -72,9 +74,10 @@ class Till:
 
     async def close(self) -> None:
         """Stops. What waits stays in the journal."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._asking.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def restore(self, job: Job) -> None:
         """A job that waited when the last process ended."""
@@ -88,13 +91,17 @@ class Till:
                 self._run(job)
             case TooMuch():
                 await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "this costs more than is kept here")
-            case AskTopUp():
+            case AskTopUp() if not self._is_asking(job):
                 self._waiting.setdefault(job.request.customer, {})[job.id] = job
-                await self._ask(job, decision)
+                # The wallet may take its time; who comes next must not wait for it.
+                self._asking[job.request.customer] = asyncio.create_task(self._ask(job, decision))
             case _:
                 self._waiting.setdefault(job.request.customer, {})[job.id] = job
                 # Its customer waits for a payment that it knows of: it hears that the job is not lost.
                 self._replies.processing(job.request, job.relay)
+
+    def _is_asking(self, job: Job) -> bool:
+        return job.request.customer in self._asking
 
     async def cancel(self, job_id: str, customer: str) -> None:
         """Lets a waiting job go, if it is this customer's. An invoice that was paid meanwhile becomes credit."""
@@ -103,6 +110,12 @@ class Till:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
 
     async def _ask(self, job: Job, decision: AskTopUp) -> None:
+        try:
+            await self._issue(job, decision)
+        finally:
+            del self._asking[job.request.customer]
+
+    async def _issue(self, job: Job, decision: AskTopUp) -> None:
         seconds = int(job.terms.expires_at - self._clock.wall())
         try:
             issued = await self._receiver.prepare(

@@ -11,11 +11,12 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.money.schema import MONEY
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import SCHEMA, Journal
-from pylon.provider.service import Provider
+from pylon.provider.service import Provider, Takings
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
 from pylon.store.database import Database
@@ -32,6 +33,7 @@ class Serving:
     provider: Provider
     inference: InferenceService
     journal: Journal
+    database: Database
     secret: SecretKey
     stack: AsyncExitStack
 
@@ -58,13 +60,19 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
     stack = AsyncExitStack()
 
     async def start(
-        *, delay_s: float = 0.0, slots: int = 4, secret: SecretKey | None = None, name: str = "a", **changes: Any
+        *,
+        delay_s: float = 0.0,
+        slots: int = 4,
+        secret: SecretKey | None = None,
+        name: str = "a",
+        takings: Callable[[Database], Takings] | None = None,
+        **changes: Any,
     ) -> Serving:
         mine = AsyncExitStack()
         stack.push_async_callback(mine.aclose)
         secret = secret or SecretKey.generate()
         clock = SystemClock()
-        database = await Database.open(tmp_path / f"{name}.db", [SCHEMA], label="play")
+        database = await Database.open(tmp_path / f"{name}.db", [SCHEMA, MONEY], label="play")
         mine.push_async_callback(database.close)
         group = GroupCommit(database)
         group.start()
@@ -77,10 +85,19 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         mine.push_async_callback(inference.close)
         settings = replace(ProviderSettings(), **changes)
         journal = Journal(database, group)
-        provider = Provider(secret, ConversationKeys(secret), pool, inference, journal, settings, MODEL)
+        provider = Provider(
+            secret,
+            ConversationKeys(secret),
+            pool,
+            inference,
+            journal,
+            settings,
+            MODEL,
+            takings=None if takings is None else takings(database),
+        )
         await provider.start()
         mine.push_async_callback(provider.close)
-        return Serving(provider, inference, journal, secret, mine)
+        return Serving(provider, inference, journal, database, secret, mine)
 
     yield start
     await stack.aclose()

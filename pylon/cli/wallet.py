@@ -1,0 +1,242 @@
+"""`pylon wallet` and `pylon earnings`: the node's money. What is not live money says so on every line."""
+
+import csv
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
+from pylon.errors import PylonError, UsageError
+from pylon.money.msat import sats_text
+from pylon.money.nwc_uri import parse_uri
+from pylon.node.bank import bank_socket
+from pylon.node.control import RemoteNode, result_of
+from pylon.node.home import Home, open_home
+from pylon.node.identity import load
+from pylon.node.purse import save_link
+from pylon.node.session import open_node
+from pylon.nostr import nip19
+
+app = typer.Typer(no_args_is_help=True, help="The wallet: connect one, see what it holds, check the books.")
+
+Sats = Annotated[int, typer.Argument(min=1, help="Whole sats.")]
+
+
+@app.command()
+def connect(
+    link: Annotated[
+        str | None, typer.Argument(help="A Nostr Wallet Connect link; - reads it from standard input.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Connect a wallet. Without a link: the playbank of the relay that runs in this home.
+
+    Better give the link on standard input: arguments stay in the shell's history.
+    """
+    run(_connect(link, as_json), as_json=as_json)
+
+
+async def _connect(link: str | None, as_json: bool) -> None:
+    home, config = open_home()
+    if link is None:
+        if config.network != "play":
+            raise UsageError(
+                f"on {config.network} a wallet is connected by its own link", hint="Give it after connect."
+            )
+        link = (await result_of(RemoteNode(bank_socket(home.root)), "bank-link", {"account": _own(home)}))["link"]
+    uri = parse_uri(sys.stdin.read() if link == "-" else str(link))
+    save_link(home, uri)
+    if as_json:
+        print_json({"wallet": uri.wallet, "relays": list(uri.relays), "network": config.network})
+    else:
+        out.print(f"connected to the wallet {short(uri.wallet)} over {', '.join(uri.relays)}")
+        out.print("A node that runs already uses it after its next start.", style="dim")
+
+
+@app.command()
+def link(
+    account: Annotated[str, typer.Argument(help="The account's name; it need not exist yet.")],
+    receive_only: Annotated[bool, typer.Option("--receive-only", help="A link that cannot pay.")] = False,
+    budget: Annotated[int | None, typer.Option(min=1, help="Play sats that it may pay a day.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a link to an account at the playbank of this home's relay, for another machine. It is shown once."""
+    run(_link(account, receive_only, budget, as_json), as_json=as_json)
+
+
+async def _link(account: str, receive_only: bool, budget: int | None, as_json: bool) -> None:
+    home, _ = open_home()
+    params = {"account": account, "receive_only": receive_only, "budget_sat": budget}
+    made = await result_of(RemoteNode(bank_socket(home.root)), "bank-link", params)
+    if as_json:
+        print_json(made)
+    else:
+        sys.stdout.write(made["link"] + "\n")
+        err.print("Whoever has this link can use the account. `pylon wallet connect -` takes it.", style="dim")
+
+
+@app.command()
+def faucet(
+    sats: Sats,
+    account: Annotated[str | None, typer.Option(help="The account (default: this node's own).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take play money from the playbank of this home's relay."""
+    run(_faucet(sats, account, as_json), as_json=as_json)
+
+
+async def _faucet(sats: int, account: str | None, as_json: bool) -> None:
+    home, _ = open_home()
+    params = {"account": account or _own(home), "sats": sats}
+    given = await result_of(RemoteNode(bank_socket(home.root)), "bank-faucet", params)
+    if as_json:
+        print_json(given)
+    else:
+        out.print(f"{given['account'][:24]} now has {sats_text(given['balance_msat'], 'play sat')}")
+
+
+@app.command()
+def balance(as_json: Json = False) -> None:
+    """Show what the wallet holds, and what the books say."""
+    run(_balance(as_json), as_json=as_json)
+
+
+async def _balance(as_json: bool) -> None:
+    data = await _call("wallet-balance")
+    if as_json:
+        print_json(data)
+        return
+    unit = data["unit"]
+    out.print(f"{sats_text(data['balance_msat'], unit)} in the wallet ({data['network']})")
+    made = table("account", ">balance")
+    for name, msat in data["accounts"].items():
+        made.add_row(_party(name), sats_text(msat, unit))
+    if data["accounts"]:
+        out.print(made)
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option("-n", min=1, help="How many entries, newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the ledger's entries, newest first."""
+    run(_history(limit, as_json), as_json=as_json)
+
+
+async def _history(limit: int, as_json: bool) -> None:
+    data = await _call("wallet-history", {"limit": limit})
+    if as_json:
+        print_json(data)
+        return
+    if not data["entries"]:
+        out.print("nothing was booked yet")
+        return
+    made = table("when", "what", "from", "to", ">amount")
+    for row in data["entries"]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
+        amount = sats_text(row["amount"], data["unit"])
+        made.add_row(when, row["kind"].replace("_", " "), _party(row["credit"]), _party(row["debit"]), amount)
+    out.print(made)
+
+
+@app.command()
+def invoice(
+    sats: Sats,
+    description: Annotated[str, typer.Option(help="What the payer reads.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an invoice, to put money into the wallet by hand."""
+    run(_invoice(sats, description, as_json), as_json=as_json)
+
+
+async def _invoice(sats: int, description: str, as_json: bool) -> None:
+    data = await _call("wallet-invoice", {"sats": sats, "description": description})
+    if as_json:
+        print_json(data)
+    else:
+        sys.stdout.write(data["invoice"] + "\n")
+        err.print(f"for {sats_text(data['amount_msat'], data['unit'])}", style="dim")
+
+
+@app.command()
+def pay(
+    text: Annotated[str, typer.Argument(metavar="INVOICE", help="The invoice to pay.")],
+    most: Annotated[int, typer.Option(min=1, help="The most it may ask for, in sats.")],
+    as_json: Json = False,
+) -> None:
+    """Pay an invoice by hand, within the node's limits."""
+    run(_pay(text, most, as_json), as_json=as_json)
+
+
+async def _pay(text: str, most: int, as_json: bool) -> None:
+    data = await _call("wallet-pay", {"invoice": text, "most_sat": most})
+    if as_json:
+        print_json(data)
+    else:
+        words = {"settled": "paid", "unknown": "payment unknown (checking)"}.get(data["state"], data["state"])
+        out.print(f"{words}: {sats_text(data['amount_msat'], data['unit'])}")
+
+
+@app.command()
+def audit(as_json: Json = False) -> None:
+    """Prove that entries balance, that each paid invoice was credited once, and that wallet and ledger agree."""
+    run(_audit(as_json), as_json=as_json)
+
+
+async def _audit(as_json: bool) -> None:
+    data = await _call("wallet-audit")
+    if as_json:
+        print_json(data)
+    else:
+        out.print(f"{data['audit']}: {data['entries']} entries, {data['payments']} payments made,"
+                  f" {data['invoices_paid']} invoices paid to us")  # fmt: skip
+        for finding in data["findings"]:
+            out.print(f"  {finding['code']}: {finding['text']}")
+    if data["findings"]:
+        fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
+
+
+def earnings(
+    by: Annotated[str, typer.Option(help="customer, day or model.")] = "day",
+    days: Annotated[float | None, typer.Option("--since", min=0, help="Only the last so many days.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what this node has earned."""
+    run(_earnings(by, days, as_csv, as_json), as_json=as_json)
+
+
+async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) -> None:
+    since = 0.0 if days is None else time.time() - days * 86_400
+    data = await _call("earnings", {"by": by, "since": since})
+    if as_json:
+        print_json(data)
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow((by, "jobs", "msat", "network"))
+        writer.writerows((line["group"], line["count"], line["msat"], data["network"]) for line in data["lines"])
+    else:
+        made = table(by, ">jobs", ">earned")
+        for line in data["lines"]:
+            group = short(line["group"]) if by == "customer" else line["group"]
+            made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]))
+        made.add_row("all", "", sats_text(data["total_msat"], data["unit"]))
+        out.print(made)
+
+
+async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        return await result_of(node, method, params)
+
+
+def _own(home: Home) -> str:
+    return nip19.npub(load(home.identity_file).public)
+
+
+def _party(account: str) -> str:
+    kind, _, key = account.partition(":")
+    return f"{kind} {short(key)}" if key else kind

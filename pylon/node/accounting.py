@@ -1,0 +1,103 @@
+"""The calls about money: what the wallet holds, what the books say, and whether they agree."""
+
+from dataclasses import asdict
+from typing import Any
+
+from pylon.errors import SetupError, UsageError
+from pylon.money import audit, ledger, ledger_store, report
+from pylon.money.ledger import Kind
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.report import By
+from pylon.money.sender import Sender
+from pylon.money.wallet import Wallet
+from pylon.store.database import Database
+
+INVOICE_S = 3_600
+
+
+def need_wallet(wallet: Wallet | None) -> Wallet:
+    """The wallet. Raises `SetupError` when none is connected."""
+    if wallet is None:
+        raise SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
+    return wallet
+
+
+async def balance(wallet: Wallet, database: Database, network: Network) -> dict[str, Any]:
+    """What the wallet holds, and what the books say of it. The wallet may hold other money too."""
+    info = await wallet.info()
+    return {
+        "network": network.value,
+        "unit": network.unit,
+        "wallet": info.alias,
+        "balance_msat": int(await wallet.balance()),
+        "accounts": await ledger_store.balances(database),
+    }
+
+
+async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """An invoice for putting money into the wallet by hand."""
+    amount = Msat.from_sats(_sats(params))
+    text = await wallet.create_invoice(amount, description=str(params.get("description", "")), expiry_s=INVOICE_S)
+    return {"invoice": text, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
+
+
+async def pay(sender: Sender | None, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
+    if sender is None:
+        raise SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
+    most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
+    payment = await sender.pay_by_hand(str(params.get("invoice", "")), most=most)
+    amount = int(payment.amount)
+    return {"state": payment.state.value, "amount_msat": amount, "network": network.value, "unit": network.unit}
+
+
+async def history(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """Entries of the ledger, newest first."""
+    entries = await ledger_store.entries(database, since=float(params.get("since") or 0.0))
+    newest = entries[::-1][: int(params.get("limit", 50))]
+    rows = [{**asdict(entry), "kind": entry.kind.value, "amount": int(entry.amount)} for entry in newest]
+    return {"network": network.value, "unit": network.unit, "entries": rows}
+
+
+async def earnings(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """What customers were charged, grouped."""
+    name = str(params.get("by") or By.DAY.value)
+    if name not in By:
+        raise UsageError(f"earnings are not grouped by {name!r}", hint=f"One of: {', '.join(By)}.")
+    since = float(params.get("since") or 0.0)
+    entries = await ledger_store.entries(database, since=since, kinds=(Kind.CHARGED, Kind.CHARGE_REVERSED))
+    jobs = await database.fetch_all("SELECT id, model FROM job")
+    lines = report.earnings(entries, By(name), model_of={row["id"]: row["model"] for row in jobs})
+    total = sum(line.msat for line in lines)
+    rows = [asdict(line) for line in lines]
+    return {"network": network.value, "unit": network.unit, "by": name, "total_msat": total, "lines": rows}
+
+
+async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:
+    """Whether the books hold, and whether the wallet agrees with them."""
+    async with database.transaction() as tx:
+        books = await audit.collect(tx)
+    findings = audit.examine(books)
+    if wallet is not None:
+        findings += await audit.compare_with_wallet(wallet, books)
+    balances = ledger.balances(books.entries)
+    return {
+        "network": network.value,
+        "audit": "clean" if not findings else "not clean",
+        "findings": [asdict(finding) for finding in findings],
+        "entries": len(books.entries),
+        "payments": sum(row["state"] == "settled" for row in books.payments),
+        "invoices_paid": sum(row["state"] == "settled" for row in books.invoices),
+        "paid_msat": sum(row["msat"] for row in books.payments if row["state"] == "settled"),
+        "received_msat": sum(row["msat"] for row in books.invoices if row["state"] == "settled"),
+        "accounts": balances,
+        "wallet_asked": wallet is not None,
+    }
+
+
+def _sats(params: dict[str, Any]) -> int:
+    sats = params.get("sats")
+    if type(sats) is not int or sats <= 0:
+        raise UsageError("an amount is a whole number of sats, one at least")
+    return sats

@@ -1,0 +1,99 @@
+"""The playbank beside `pylon relay`: play money for whoever works on this machine.
+
+Its control socket (`relay.sock` in PYLON_HOME) opens accounts and hands out play money. It is a socket of this
+user's on purpose: nobody who only reaches the relay can make money.
+"""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import SetupError, UsageError
+from pylon.money.msat import Msat
+from pylon.money.playbank import PlayBank
+from pylon.money.playbank_schema import PLAYBANK
+from pylon.money.playbank_service import PlayBankService
+from pylon.node import identity
+from pylon.node.control import Answers, ControlServer, Result
+from pylon.node.home import private_folder
+from pylon.nostr.pool import RelayPool
+from pylon.store.database import Database
+
+KEY_FILE = "bank-identity"
+SOCKET = "relay.sock"
+MAX_ACCOUNT = 100
+
+
+class BankHost:
+    """An async context manager: entered, the bank serves over the relay at `url`."""
+
+    def __init__(self, folder: Path, url: str, *, clock: Clock | None = None) -> None:
+        self._folder = folder
+        self._url = url
+        self._clock = clock or SystemClock()
+        self._exit = AsyncExitStack()
+        self._bank: PlayBank
+        self._service: PlayBankService
+
+    async def __aenter__(self) -> "BankHost":
+        try:
+            await self._open()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+    async def _open(self) -> None:
+        private_folder(self._folder)
+        file = self._folder / KEY_FILE
+        key = identity.load(file) if file.exists() else identity.create(file)
+        database = await Database.open(self._folder / "bank.db", [PLAYBANK], label="playbank")
+        self._exit.push_async_callback(database.close)
+        pool = RelayPool([self._url], secret=key, clock=self._clock)
+        pool.start()
+        self._exit.push_async_callback(pool.close)
+        self._bank = PlayBank(database, key, self._clock)
+        self._service = PlayBankService(self._bank, key, pool, self._clock)
+        await self._service.start()
+        self._exit.push_async_callback(self._service.close)
+        methods = {"bank-link": self._link, "bank-faucet": self._faucet}
+        control = ControlServer(self._folder / SOCKET, methods)
+        await control.start()
+        self._exit.push_async_callback(control.close)
+
+    async def _link(self, params: dict[str, Any]) -> Answers:
+        account = _account(params)
+        budget = params.get("budget_sat")
+        link = await self._service.open_link(
+            account,
+            (self._url,),
+            can_pay=params.get("receive_only") is not True,
+            budget=None if budget is None else Msat.from_sats(int(budget)),
+        )
+        yield Result({"account": account, "link": link.reveal()})
+
+    async def _faucet(self, params: dict[str, Any]) -> Answers:
+        account = _account(params)
+        balance = await self._bank.faucet(account, Msat.from_sats(int(params.get("sats", 0))))
+        yield Result({"account": account, "balance_msat": int(balance)})
+
+
+def bank_socket(home: Path) -> Path:
+    """Where the bank of this home's relay is asked. Raises `SetupError` when none runs here."""
+    path = home / SOCKET
+    if not path.exists():
+        raise SetupError(
+            f"no playbank runs in {home}", hint="`pylon relay` runs one; or connect a wallet by its own link."
+        )
+    return path
+
+
+def _account(params: dict[str, Any]) -> str:
+    account = str(params.get("account", ""))
+    if not account or len(account) > MAX_ACCOUNT:
+        raise UsageError(f"an account's name is 1 to {MAX_ACCOUNT} characters")
+    return account

@@ -1,0 +1,57 @@
+"""The node's wallet: the link it was connected by, and the connection itself.
+
+The link is a secret like the key: a file of its own (0600) in the network's folder.
+"""
+
+import os
+from contextlib import AsyncExitStack
+
+from pylon.clock import Clock
+from pylon.errors import SetupError
+from pylon.money.guard import GuardedWallet
+from pylon.money.network import Network
+from pylon.money.nwc import NwcWallet
+from pylon.money.nwc_uri import NwcUri, parse_uri
+from pylon.node.home import Home
+from pylon.nostr.pool import RelayPool
+
+LINK_FILE = "wallet"
+
+
+def save_link(home: Home, link: NwcUri) -> None:
+    """Writes the link, over an older one."""
+    path = home.folder / LINK_FILE
+    fresh = path.with_suffix(".new")
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "w", encoding="ascii") as stream:
+        stream.write(link.reveal() + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+
+
+def load_link(home: Home) -> NwcUri | None:
+    """The link of this home and network, or None. Raises `SetupError`, `MoneyError`."""
+    path = home.folder / LINK_FILE
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    if mode & 0o077:
+        raise SetupError(
+            f"others may read the wallet link in {path} (mode {mode:04o})",
+            hint="Take that link back in the wallet, and connect a new one.",
+        )
+    return parse_uri(text)
+
+
+async def open_wallet(link: NwcUri, network: Network, clock: Clock, stack: AsyncExitStack) -> GuardedWallet:
+    """The wallet behind a link, guarded; it is closed with the stack. The wallet itself need not be there yet."""
+    pool = RelayPool(link.relays, secret=link.secret, clock=clock)
+    pool.start()
+    stack.push_async_callback(pool.close)
+    wallet = NwcWallet(link, pool, clock)
+    await wallet.start()
+    stack.push_async_callback(wallet.close)
+    return GuardedWallet(wallet, network)

@@ -1,0 +1,200 @@
+"""Paid work over a real relay and the playbank: what a customer is asked, and what it gets for it."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.jobs.cancel import cancel_draft
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Status
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest
+from pylon.money import audit
+from pylon.money.account import Terms
+from pylon.money.guard import GuardedWallet
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.nwc import NwcWallet
+from pylon.money.playbank import PlayBank
+from pylon.money.playbank_schema import PLAYBANK
+from pylon.money.playbank_service import PlayBankService
+from pylon.money.price import Price
+from pylon.money.receiver import Receiver
+from pylon.money.wallet import PayState
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
+from pylon.provider.service import Takings
+from pylon.provider.settlement import CreditPolicy
+from pylon.store.database import Database
+
+PRICE = Price(Msat(1_000), Msat(0), Msat(0))
+NO_TRIAL = CreditPolicy(stranger=Terms(), trial=None)
+FEES = Msat(0)
+
+
+class Bank:
+    """A playbank on the relay, and wallets at it."""
+
+    def __init__(self, relay, stack, bank, service) -> None:
+        self.relay, self.stack, self.bank, self.service = relay, stack, bank, service
+
+    async def wallet(self, account: str, sats: int = 0, read_timeout_s: float = 10.0) -> GuardedWallet:
+        if sats:
+            await self.bank.faucet(account, Msat.from_sats(sats))
+        link = await self.service.open_link(account, (self.relay.url,), can_pay=True)
+        pool = RelayPool(link.relays, secret=link.secret)
+        pool.start()
+        self.stack.push_async_callback(pool.close)
+        wallet = NwcWallet(link, pool, SystemClock(), read_timeout_s=read_timeout_s)
+        await wallet.start()
+        self.stack.push_async_callback(wallet.close)
+        return GuardedWallet(wallet, Network.PLAY)
+
+
+@pytest.fixture
+async def bank(relay, tmp_path):
+    async with AsyncExitStack() as stack:
+        key, clock = SecretKey.generate(), SystemClock()
+        database = await Database.open(tmp_path / "bank.db", [PLAYBANK], label="playbank")
+        stack.push_async_callback(database.close)
+        pool = RelayPool([relay.url], secret=key)
+        pool.start()
+        stack.push_async_callback(pool.close)
+        play = PlayBank(database, key, clock)
+        service = PlayBankService(play, key, pool, clock)
+        await service.start()
+        stack.push_async_callback(service.close)
+        yield Bank(relay, stack, play, service)
+
+
+@pytest.fixture
+async def paid(serve, bank, tmp_path):
+    """Starts a provider that charges 1 sat a job: `paid(credit=…)`; again with `secret` to restart it."""
+
+    async def start(*, credit=NO_TRIAL, name="a", read_timeout_s=10.0, **options):
+        wallet = await bank.wallet(f"provider {name}", read_timeout_s=read_timeout_s)
+
+        def takings(database: Database) -> Takings:
+            receiver = Receiver(database, wallet, SystemClock(), network=Network.PLAY)
+            return Takings(database, wallet, receiver, credit)
+
+        return await serve(takings=takings, price=PRICE, name=name, **options)
+
+    return start
+
+
+def paying(text: str = "How many legs has a spider?", **changes) -> JobRequest:
+    now = int(SystemClock().wall())
+    return JobRequest(text, JobParameters(max_tokens=20), expiration=now + 60, bid=Msat(2_000), **changes)
+
+
+async def asked(customer, request):
+    """The payment that is asked for a job."""
+
+    def found():
+        return [f for f in customer.feedback(request) if f.status is Status.PAYMENT_REQUIRED]
+
+    return (await customer.until(found))[0].amount
+
+
+async def clean(serving) -> None:
+    async with serving.database.transaction() as tx:
+        assert audit.examine(await audit.collect(tx)) == []
+
+
+async def test_a_stranger_without_trial_pays_first_and_then_gets_its_result_and_receipt(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    request = await customer.ask(serving.public, paying())
+    amount = await asked(customer, request)
+    assert amount.msat == 1_000
+    assert customer.results(request) == []
+    assert (await wallet.pay(amount.bolt11, fee_limit=FEES)).state is PayState.SETTLED
+    receipt = (await customer.result(request)).account
+    assert (receipt.seq, receipt.charge_msat, receipt.charged_total, receipt.paid_total) == (1, 1_000, 1_000, 1_000)
+    await clean(serving)
+
+
+async def test_a_strangers_first_small_job_runs_on_trial_and_its_second_does_not(paid, customer):
+    serving = await paid(credit=CreditPolicy())
+    first = await customer.result(await customer.ask(serving.public, paying("first")))
+    assert (first.account.charged_total, first.account.paid_total) == (1_000, 0)
+    second = await customer.ask(serving.public, paying("second"))
+    assert (await asked(customer, second)).msat == 2_000
+    assert customer.results(second) == []
+
+
+async def test_many_jobs_at_once_ask_for_one_payment_as_large_as_was_offered(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    requests = [await customer.ask(serving.public, paying(f"job {n}", topup=Msat(10_000))) for n in range(10)]
+    await customer.until(lambda: any(f.amount for request in requests for f in customer.feedback(request)))
+    await asyncio.sleep(0.3)
+    invoices = {f.amount.bolt11 for request in requests for f in customer.feedback(request) if f.amount}
+    assert len(invoices) == 1
+    await wallet.pay(invoices.pop(), fee_limit=FEES)
+    results = [await customer.result(request) for request in requests]
+    assert sorted(result.account.seq for result in results) == list(range(1, 11))
+    assert max(result.account.charged_total for result in results) == 10_000
+    await clean(serving)
+
+
+async def test_a_trusted_key_is_never_charged(paid, customer):
+    serving = await paid(trusted=frozenset({customer.secret.public}))
+    result = await customer.result(await customer.ask(serving.public, paying()))
+    assert (result.account.charge_msat, result.account.charged_total) == (0, 0)
+
+
+async def test_a_bid_below_the_quote_is_refused_before_any_invoice_is_made(paid, customer):
+    serving = await paid()
+    request = await customer.ask(serving.public, JobRequest("cheap", bid=Msat(999)))
+    assert (await customer.refusal(request)).code is ErrorCode.BID_TOO_LOW
+    assert await serving.database.fetch_all("SELECT * FROM money_invoice") == []
+
+
+async def test_a_job_that_is_not_paid_in_time_expires_and_a_late_payment_is_credit_for_the_next(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    now = int(SystemClock().wall())
+    request = await customer.ask(serving.public, JobRequest("late", bid=Msat(2_000), expiration=now + 2))
+    amount = await asked(customer, request)
+    assert (await customer.refusal(request)).code is ErrorCode.PAYMENT_TIMEOUT
+    await wallet.pay(amount.bolt11, fee_limit=FEES)
+    while not await serving.database.fetch_all("SELECT * FROM money_ledger"):
+        await asyncio.sleep(0.05)
+    result = await customer.result(await customer.ask(serving.public, paying("in time")))
+    assert (result.account.charged_total, result.account.paid_total) == (1_000, 1_000)
+    await clean(serving)
+
+
+async def test_a_payment_made_while_the_provider_was_down_runs_its_job_after_the_restart(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    request = await customer.ask(serving.public, paying())
+    amount = await asked(customer, request)
+    await serving.stop()
+    await wallet.pay(amount.bolt11, fee_limit=FEES)
+    again = await paid(secret=serving.secret)
+    assert (await customer.result(request)).account.paid_total == 1_000
+    await clean(again)
+
+
+async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing(paid, customer):
+    serving = await paid()
+    request = await customer.ask(serving.public, paying())
+    await asked(customer, request)
+    await customer.send(cancel_draft((request.id,), request.kind, serving.public, created_at=request.created_at))
+    while (await serving.provider.status()).jobs != {"cancelled": 1}:
+        await asyncio.sleep(0.02)
+    assert (await serving.provider.status()).awaiting_funds == 0
+
+
+async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank):
+    serving = await paid(read_timeout_s=0.5)
+    await bank.service.close()
+    request = await customer.ask(serving.public, paying())
+    refusal = await customer.refusal(request)
+    assert (refusal.code, refusal.text) == (ErrorCode.PAUSED, "wallet")
+    assert customer.results(request) == []
