@@ -17,6 +17,8 @@ from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.usage import UsageFault
 
 PATIENCE_S = 60.0
+# A provider whose wallet is down goes on signing receipts without our payment. That is no fraud yet.
+CREDIT_PATIENCE_S = 3_600.0
 MAX_WAITING = 1_000
 
 
@@ -91,6 +93,8 @@ class Mirror:
     charged_total: Msat = ZERO
     paid_seen: Msat = ZERO
     paid_base: int = 0
+    # The last receipt lacks a payment that was settled more than a minute before it was signed.
+    short: bool = False
     waiting: tuple[Claim, ...] = ()
     ended: End | None = None
 
@@ -101,8 +105,8 @@ class Mirror:
 
     @property
     def may_pay(self) -> bool:
-        """Whether a top-up may be paid: nothing is at fault and nothing is unexplained."""
-        return self.ended is None and not self.waiting
+        """Whether a top-up may be paid: nothing is at fault, unexplained or missing."""
+        return self.ended is None and not self.waiting and not self.short
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +220,20 @@ def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mir
     ceiling = int(paid.settled) + int(paid.maybe) + mirror.paid_base
     if not mirror.paid_seen <= receipt.paid_total <= ceiling:
         return Fault.WRONG_PAID, mirror
-    # A receipt may be signed before our payment is in; a minute after it was settled there is no excuse.
-    if receipt.paid_total < int(paid.settled_by(claim.signed_at - PATIENCE_S)) + mirror.paid_base:
+    # A receipt may be signed before our payment is in, so what counts is when it was signed.
+    if _lacks(mirror, claim, paid, CREDIT_PATIENCE_S):
         return Fault.NOT_CREDITED, mirror
-    return None, replace(mirror, seq=receipt.seq, charged_total=receipt.charged_total, paid_seen=receipt.paid_total)
+    return None, replace(
+        mirror,
+        seq=receipt.seq,
+        charged_total=receipt.charged_total,
+        paid_seen=receipt.paid_total,
+        short=_lacks(mirror, claim, paid, PATIENCE_S),
+    )
+
+
+def _lacks(mirror: Mirror, claim: Claim, paid: Paid, seconds: float) -> bool:
+    return claim.receipt.paid_total < int(paid.settled_by(claim.signed_at - seconds)) + mirror.paid_base
 
 
 def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | None, Mirror, Msat]:
@@ -240,6 +254,7 @@ def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | 
         seq=receipt.seq,
         charged_total=receipt.charged_total,
         paid_seen=receipt.paid_total,
+        short=False,
         paid_base=int(receipt.paid_total) + lacking - (above - int(found)) - int(paid.settled),
     )
     return None, after, found

@@ -38,6 +38,7 @@ async def load(reader: Reader, provider: str) -> Mirror:
         charged_total=Msat(row["charged_total"]),
         paid_seen=Msat(row["paid_seen"]),
         paid_base=row["paid_base"],
+        short=bool(row["short"]),
         waiting=claims,
         ended=_end(row["ended"]),
     )
@@ -145,10 +146,10 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             [(provider, *_row(claim)) for claim in mirror.waiting],
         )
     await tx.execute(
-        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
+        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
         " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"
         " charged_total = excluded.charged_total, paid_seen = excluded.paid_seen, paid_base = excluded.paid_base,"
-        " ended = excluded.ended",
+        " short = excluded.short, ended = excluded.ended",
         (
             provider,
             mirror.epoch,
@@ -157,6 +158,7 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             int(mirror.charged_total),
             int(mirror.paid_seen),
             mirror.paid_base,
+            int(mirror.short),
             None if mirror.ended is None else mirror.ended.value,
         ),
     )

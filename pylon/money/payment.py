@@ -43,6 +43,7 @@ class Refusal(StrEnum):
     PAYEE_CHANGED = "payee_changed"
     RELATION_ENDED = "relation_ended"  # a receipt was at fault
     RECEIPTS_PENDING = "receipts_pending"  # receipts are missing; a minute decides
+    CREDIT_MISSING = "credit_missing"  # a payment of ours, more than a minute old, is not in the last receipt
     FEES = "fees_too_high"  # the last payment to this provider cost more than the fee limit
 
 
@@ -96,6 +97,7 @@ class Known:
     pinned_payee: str | None = None
     relation_ended: bool = False
     receipts_pending: bool = False
+    credit_missing: bool = False
     fees_too_high: bool = False
 
 
@@ -148,6 +150,8 @@ def judge_known(invoice: Invoice, order: Order, known: Known, *, follow_payee: b
         return Refusal.TOPUP_IN_FLIGHT
     if known.receipts_pending:
         return Refusal.RECEIPTS_PENDING
+    if known.credit_missing:
+        return Refusal.CREDIT_MISSING
     if known.pinned_payee is not None and known.pinned_payee != invoice.payee and not follow_payee:
         return Refusal.PAYEE_CHANGED
     if known.fees_too_high:

@@ -61,7 +61,8 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
         provider_payment_open=bool(row["provider_open"]),
         pinned_payee=row["payee"],
         relation_ended=mirror.ended is not None,
-        receipts_pending=not mirror.may_pay,
+        receipts_pending=bool(mirror.waiting),
+        credit_missing=mirror.short,
         fees_too_high=bool(row["fees"]),
     )
 

@@ -117,6 +117,7 @@ CREATE TABLE money_mirror (
     charged_total INTEGER NOT NULL,
     paid_seen INTEGER NOT NULL,
     paid_base INTEGER NOT NULL,
+    short INTEGER NOT NULL,
     ended TEXT
 ) STRICT;
 CREATE TABLE money_claim (

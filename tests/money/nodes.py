@@ -44,6 +44,7 @@ TEMPORARY = {
     Refusal.JOB_IN_FLIGHT,
     Refusal.TOPUP_IN_FLIGHT,
     Refusal.RECEIPTS_PENDING,
+    Refusal.CREDIT_MISSING,
     InvoiceCode.EXPIRED,
     InvoiceCode.EXPIRES_SOON,
 }

@@ -144,6 +144,8 @@ class History(RuleBasedStateMachine):
         self.customer.fake.stuck.clear()
         # An outage: what waits has its minute from when the relay is back.
         self.mortal(self.customer, self.customer.recover())
+        # A provider looks up what is open every few seconds.
+        self.mortal(self.provider, self.provider.check())
 
     # --- what must hold -----------------------------------------------------------------------------------------
 
@@ -203,20 +205,20 @@ class History(RuleBasedStateMachine):
 
 
 TestHistory = pytest.mark.timeout(600)(History.TestCase)
-TestHistory.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestHistory.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 
 
 def seeded_history(seed: int, steps: int) -> int:
     """One dense history; how many payments it took."""
     rng, history = random.Random(seed), History()
-    history.begin(rng.choice([0, 0, 3_000, 12_500]), rng.random() < 0.5, rng.random() < 0.5, seed)
+    history.begin(rng.choice([0, 0, 0, 3_000]), rng.random() < 0.5, rng.random() < 0.5, seed)
     ways = ["ok", "ok", "lost", "late", "stuck", "failed", "internal", "unsent"]
     moves = [
         lambda: history.exchange(
             rng.randint(500, 9_000), rng.randint(1, 3), rng.choice(ways), rng.choice(["", "provider", "customer"]),
             rng.randint(0, 30),
         ),
-        lambda: history.exchange(rng.randint(500, 9_000), 1, "ok", "", 0),
+        lambda: history.exchange(rng.randint(5_000, 9_000), 2, "ok", "", 0),
         lambda: history.request(rng.randint(1, 9_000), rng.randint(0, 30), 2),
         history.deliver,
         history.look_up,
@@ -238,9 +240,9 @@ def seeded_history(seed: int, steps: int) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("start", range(0, 100, 20))
 def test_seeded_histories(start: int) -> None:
-    paid = [seeded_history(seed, 10) for seed in range(start, start + 20)]
+    paid = [seeded_history(seed, 8) for seed in range(start, start + 20)]
     # Histories in which nobody pays would prove nothing.
-    assert sum(map(bool, paid)) >= 10, paid
+    assert sum(map(bool, paid)) >= 8, paid
 
 
 @pytest.mark.slow

@@ -5,7 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.money import audit, ledger, ledger_store, mirror_store
-from pylon.money.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, balance, observe, resume, tick
+from pylon.money.mirror import (
+    CREDIT_PATIENCE_S,
+    PATIENCE_S,
+    Claim,
+    Fault,
+    Mirror,
+    Outcome,
+    Paid,
+    balance,
+    observe,
+    resume,
+    tick,
+)
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt
 from pylon.money.usage import UsageFault
@@ -138,12 +150,20 @@ def test_a_debt_that_we_never_made_is_not_taken_up():
     assert refused(Mirror(), claim(1, 1_000, 5_000, 0), Paid()) is Fault.WRONG_SUM
 
 
-def test_a_receipt_may_be_signed_before_our_payment_is_in_and_not_a_minute_later():
+def test_a_receipt_may_be_signed_before_our_payment_is_in():
     mirror = after(claim(1, paid=0), paid=Paid())
     mirror = after(claim(2, paid=0, at=NOW + PATIENCE_S - 2), mirror=mirror)
-    assert tick(mirror, PAID, NOW + 10 * PATIENCE_S).mirror.ended is None
+    assert mirror.may_pay
+    assert tick(mirror, PAID, NOW + 10 * PATIENCE_S).mirror.may_pay
     assert after(claim(3, at=NOW + 9_999), mirror=mirror).paid_seen == 10_000
-    assert refused(mirror, claim(3, paid=0, at=NOW + PATIENCE_S)) is Fault.NOT_CREDITED
+
+
+def test_nothing_more_is_paid_while_a_payment_is_missing_in_receipts_and_after_an_hour_the_relation_ends():
+    mirror = after(claim(1, paid=0), paid=Paid())
+    short = after(claim(2, paid=0, at=NOW + PATIENCE_S), mirror=mirror)
+    assert not short.may_pay
+    assert after(claim(3, at=NOW + 100), mirror=short).may_pay
+    assert refused(short, claim(3, paid=0, at=NOW + CREDIT_PATIENCE_S)) is Fault.NOT_CREDITED
 
 
 def test_what_we_could_not_ask_for_has_its_minute_when_we_are_back():

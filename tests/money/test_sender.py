@@ -199,6 +199,24 @@ async def test_a_provider_whose_receipts_were_wrong_is_not_paid(side):
     assert await side.refused(await side.ask()) is Refusal.RELATION_ENDED
 
 
+async def test_a_provider_that_does_not_show_our_payment_gets_no_second_one(side):
+    await side.sender.pay(await side.ask(), ORDER)
+
+    async def see(seq, paid):
+        async with side.database.transaction() as tx:
+            receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(seq * 1_000), Msat(paid))
+            at = NOW + 60 + seq
+            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=at, now=at)
+
+    # The account is opened by the first; from then on what is missing shows.
+    await see(1, 1_000)
+    await see(2, 1_000)
+    second = replace(ORDER, job="j2")
+    assert await side.refused(await side.ask(job="j2"), second) is Refusal.CREDIT_MISSING
+    await see(3, 15_000)
+    assert (await side.sender.pay(await side.ask(job="j2"), second)).state is PaymentState.SETTLED
+
+
 async def test_a_fee_above_the_limit_is_booked_and_ends_payments_to_that_provider_for_a_day(side):
     side.wallet.fee = int(PLAY_CAPS.fee) + 1
     payment = await side.sender.pay(await side.ask(), ORDER)
