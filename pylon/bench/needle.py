@@ -1,0 +1,178 @@
+"""`pylon models verify needle-1`: is the shipped model as good as its page says, on data made from a seed?
+
+The text is the Python language reference that every Python ships (`pydoc_data.topics`) and the keys are words that
+training never put in a key; only the answers of the model count.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any, Literal
+
+from pylon.errors import ModelError, UsageError
+from pylon.inference.models import needle, needle_labels
+from pylon.inference.models.needle_tasks import WORDS, Task, held_out, make_task
+
+Engine = Literal["mlx", "llama"]
+Answer = Callable[[str], str]
+
+MODELS = Path(needle.__file__).parent
+LENGTHS = (64, 128, 256, 384, 512, 640)
+"""Lengths of a chunk in the model's own tokens; the last is the end of its window."""
+
+ANSWER_TOKENS = 12
+_TEXT = "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def verify(
+    engine: Engine,
+    seed: int = 1,
+    *,
+    present: int = 480,
+    absent: int = 1000,
+    labels: int = 240,
+    folder: Path = MODELS,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Exact-match shares (0 to 1) of needle-1 under `engine`.
+
+    `present`, `absent` and `labels` are how many questions of each sort are asked. Raises `ModelError` when the
+    weights or the engine's library are missing.
+    """
+    count = count_tokens(folder)
+    total, done = present + absent + labels, 0
+    found: list[tuple[int, int, int, bool]] = []
+    refused: list[bool] = []
+    labelled: list[bool] = []
+    with answers(engine, folder) as answer:
+        for i in range(total):
+            if i < present:
+                length, phrasing, decile = i % len(LENGTHS), i // len(LENGTHS) % len(needle.QUESTIONS), i * 7 % 10
+                where = f"{seed} present {i}"
+                task = sized_task(where, count, LENGTHS[length], present=True, phrasing=phrasing, decile=decile)
+                right = answer(needle.prompt(task.question, task.chunk)) == task.answer
+                found.append((length, phrasing, min(9, int(task.depth * 10)), right))
+            elif i < present + absent:
+                length, phrasing = LENGTHS[0] + i * 37 % (LENGTHS[-1] - LENGTHS[0]), i % len(needle.QUESTIONS)
+                task = sized_task(f"{seed} absent {i}", count, length, present=False, phrasing=phrasing)
+                refused.append(answer(needle.prompt(task.question, task.chunk)) == needle.ABSENT)
+            else:
+                line, label = needle_labels.example(_random(f"{seed} label {i}"), held_out=True)
+                labelled.append(answer(needle_labels.prompt(line)) == label)
+            done += 1
+            if progress:
+                progress(done, total)
+    deciles = [_share(r for _, _, d, r in found if d == decile) for decile in range(10)]
+    return {
+        "model": needle.MODEL_ID,
+        "engine": engine,
+        "seed": seed,
+        "asked": {"present": present, "absent": absent, "labels": labels},
+        "needle_present": _share(r for *_, r in found),
+        "needle_absent": _share(refused),
+        "worst_decile": min((d for d in deciles if d is not None), default=None),
+        "by_length": {str(n): _share(r for at, _, _, r in found if at == k) for k, n in enumerate(LENGTHS)},
+        "by_phrasing": {q: _share(r for _, at, _, r in found if at == k) for k, q in enumerate(needle.QUESTIONS)},
+        "by_decile": deciles,
+        "labels": _share(labelled),
+    }
+
+
+def sized_task(
+    seed: object,
+    count: Callable[[str], int],
+    tokens: int,
+    *,
+    present: bool,
+    phrasing: int = 0,
+    decile: int | None = None,
+    words: Sequence[str] = WORDS,
+) -> Task:
+    """A task whose chunk has at most `tokens` tokens, and nearly that many, with near misses of its key."""
+    rng = _random(seed)
+    others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(_TEXT) - 8 * tokens)
+    depth = None if decile is None else (decile + rng.random()) / 10
+    chars = 4 * tokens
+    while True:
+        task = make_task(
+            _random(f"{seed} task"),
+            _TEXT[start : start + chars].strip(),
+            words,
+            present=present,
+            others=others,
+            questions=needle.QUESTIONS[phrasing : phrasing + 1],
+            misses=0.7 if present else 1.0,
+            depth=depth,
+            accept=held_out,
+        )
+        over = count(task.chunk) - tokens
+        if over <= 0 or chars == 0:
+            return task
+        chars = max(0, chars - max(8, 3 * over))
+
+
+@contextmanager
+def answers(engine: Engine, folder: Path = MODELS) -> Iterator[Answer]:
+    """A function from one user message to the model's greedy answer, in this process."""
+    if engine == "mlx":
+        yield _mlx(folder / needle.MODEL_ID)
+    elif engine == "llama":
+        yield _llama(folder / f"{needle.MODEL_ID}.gguf")
+    else:
+        raise UsageError(f"no engine called {engine}", hint="Choose mlx or llama.")
+
+
+def _mlx(path: Path) -> Answer:
+    from mlx_lm import generate, load
+
+    if not (path / "model.safetensors").exists():
+        raise ModelError(f"{path.name} is not in this installation", hint="Install Pylon again.")
+    model, tokenizer = load(str(path))[:2]
+
+    def answer(text: str) -> str:
+        ids = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
+        return str(generate(model, tokenizer, ids, max_tokens=ANSWER_TOKENS)).strip()
+
+    return answer
+
+
+def _llama(path: Path) -> Answer:
+    try:
+        import xllamacpp
+    except ImportError:
+        raise ModelError("xllamacpp is not installed", hint="It comes with the development dependencies.") from None
+    if not path.exists():
+        raise ModelError(f"{path.name} is not in this installation", hint="Install Pylon again.")
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = 2048
+    params.cpuparams.n_threads = 1
+    params.verbosity = -1
+    server = xllamacpp.Server(params)
+
+    def answer(text: str) -> str:
+        request = {"messages": [{"role": "user", "content": text}], "max_tokens": ANSWER_TOKENS, "temperature": 0}
+        return str(server.handle_chat_completions(request)["choices"][0]["message"]["content"]).strip()
+
+    return answer
+
+
+def count_tokens(folder: Path = MODELS) -> Callable[[str], int]:
+    """A function that counts a text in needle-1's own tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / needle.MODEL_ID / "tokenizer.json"))
+    return lambda text: len(tokenizer.encode(text).ids)
+
+
+def _random(seed: object) -> random.Random:
+    return random.Random(str(seed))  # noqa: S311 - test data, not a secret
+
+
+def _share(values: Iterator[bool] | Sequence[bool]) -> float | None:
+    listed = list(values)
+    return round(sum(listed) / len(listed), 4) if listed else None

@@ -1,0 +1,67 @@
+"""How long one core takes to read a chunk of 500 tokens with needle-1: MLX plain, MLX over OpenBLAS, llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pylon.bench.needle import Engine, answers, count_tokens, sized_task
+from pylon.errors import EngineFailedError
+from pylon.inference.models import needle
+
+CHUNK_TOKENS = 500
+_LIMIT_S = 600
+
+
+def time_chunks(repeats: int = 8) -> dict[str, float | None]:
+    """Milliseconds from a prompt of 500 tokens to its whole answer, on one core, the median of `repeats`.
+
+    Keys: `mlx`, `mlx_openblas` (None where OpenBLAS is not installed), `llama`. Every figure is measured in a
+    process of its own, because a library can only be preloaded into a fresh one.
+    """
+    blas = ctypes.util.find_library("openblas") if sys.platform == "linux" else None
+    return {
+        "mlx": _in_child("mlx", repeats, {}),
+        "mlx_openblas": _in_child("mlx", repeats, {"LD_PRELOAD": blas}) if blas else None,
+        "llama": _in_child("llama", repeats, {}),
+    }
+
+
+def _in_child(engine: Engine, repeats: int, extra: dict[str, str]) -> float:
+    code = f"from pylon.bench.needle_timing import measure; measure({engine!r}, {repeats})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}
+    run = subprocess.run(  # noqa: S603 - our own interpreter and our own line
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+    )
+    if run.returncode:
+        raise EngineFailedError(f"the {engine} timing ended with exit {run.returncode}", hint=run.stderr[-300:])
+    result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return float(result["ms"])
+
+
+def measure(engine: Engine, repeats: int) -> None:
+    """Time `engine` in this process, held to one core where the system can do that, and print JSON."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    prompts = [_prompt(i) for i in range(repeats + 1)]
+    with answers(engine) as answer:
+        answer(prompts[0])
+        took = sorted(_seconds(lambda text=text: answer(text)) for text in prompts[1:])
+    sys.stdout.write(json.dumps({"ms": round(1000 * took[len(took) // 2], 1)}) + "\n")
+
+
+def _prompt(i: int) -> str:
+    task = sized_task(i, count_tokens(), CHUNK_TOKENS, present=True)
+    return needle.prompt(task.question, task.chunk)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

@@ -1,0 +1,101 @@
+"""The shipped weights, in stock mlx_lm and in stock llama.cpp."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pylon.bench import needle as bench
+from pylon.inference.models import needle
+from pylon.inference.models.needle_tasks import Task
+
+MIB = 1024 * 1024
+FOLDER = Path(needle.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def mlx() -> Iterator[bench.Answer]:
+    with bench.answers("mlx") as answer:
+        yield answer
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[bench.Answer]:
+    pytest.importorskip("xllamacpp")
+    with bench.answers("llama") as answer:
+        yield answer
+
+
+def some(n: int, *, present: bool, tokens: int = 200) -> list[Task]:
+    count = bench.count_tokens()
+    return [
+        bench.sized_task(f"test {i}", count, tokens, present=present, phrasing=i % len(needle.QUESTIONS))
+        for i in range(n)
+    ]
+
+
+def ask(answer: bench.Answer, task: Task) -> str:
+    return answer(needle.prompt(task.question, task.chunk))
+
+
+def test_both_formats_are_small_enough_to_ship() -> None:
+    assert sum(f.stat().st_size for f in (FOLDER / needle.MODEL_ID).iterdir()) < 12 * MIB
+    assert (FOLDER / f"{needle.MODEL_ID}.gguf").stat().st_size < 12 * MIB
+
+
+def test_its_id_can_not_be_mistaken_for_a_hub_repository() -> None:
+    assert "/" not in needle.MODEL_ID
+
+
+def test_stated_value_is_found_among_near_misses(mlx: bench.Answer) -> None:
+    tasks = some(16, present=True)
+    assert sum(ask(mlx, task) == task.answer for task in tasks) >= 15
+
+
+def test_absent_value_is_answered_by_none(mlx: bench.Answer) -> None:
+    assert [ask(mlx, task) for task in some(12, present=False)] == [needle.ABSENT] * 12
+
+
+def test_answer_follows_when_every_digit_is_swapped(mlx: bench.Answer) -> None:
+    digits = list("0123456789")
+    random.Random(4).shuffle(digits)
+    swap = str.maketrans("0123456789", "".join(digits))
+    followed = 0
+    for task in some(12, present=True):
+        chunk = task.chunk.replace(task.answer, task.answer.translate(swap))
+        followed += mlx(needle.prompt(task.question, chunk)) == task.answer.translate(swap)
+    assert followed >= 11
+
+
+def test_llama_cpp_and_mlx_give_the_same_answers(mlx: bench.Answer, llama: bench.Answer) -> None:
+    tasks = some(8, present=True) + some(8, present=False)
+    assert [ask(llama, task) for task in tasks] == [ask(mlx, task) for task in tasks]
+
+
+def test_chunk_of_dense_code_still_fits_the_window() -> None:
+    count = bench.count_tokens()
+    code = "".join(f"x[{i}] = {{'k_{i}': ({i}, -{i})}};\n" for i in range(200))[: needle.CHUNK_CHARS]
+    assert count(needle.prompt(needle.QUESTIONS[0], code)) < 1500
+
+
+def test_verify_reports_what_the_page_promises() -> None:
+    report = bench.verify("mlx", seed=3, present=12, absent=4, labels=4)
+    assert {"needle_present", "needle_absent", "worst_decile", "by_length", "labels"} <= set(report)
+    assert set(report["by_length"]) == {str(n) for n in bench.LENGTHS}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_shipped_weights_reach_what_their_page_says() -> None:
+    report = bench.verify("llama", seed=11, present=960, absent=2000)
+    assert min(report["by_length"].values()) >= 0.97
+    assert report["worst_decile"] >= 0.90
+    assert report["needle_absent"] >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_llama_cpp_and_mlx_agree_on_five_hundred_prompts(mlx: bench.Answer, llama: bench.Answer) -> None:
+    tasks = some(350, present=True, tokens=400) + some(150, present=False, tokens=400)
+    assert sum(ask(llama, task) == ask(mlx, task) for task in tasks) >= 495

@@ -1,0 +1,85 @@
+"""Text that every Python ships: docstrings, comments and code of its standard library. Offline and reproducible.
+
+`pydoc_data.topics` (the language reference) and the licence are held out: verification and the demo read them.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import random
+import re
+import sysconfig
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+from shared import tasks
+
+HELD_OUT = {"pydoc_data"}
+USELESS = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "encodings", "__pycache__"}
+
+
+def sources() -> list[Path]:
+    """Every standard-library module in a fixed order, without what is held out."""
+    root = Path(sysconfig.get_path("stdlib"))
+    return sorted(p for p in root.rglob("*.py") if not set(p.relative_to(root).parts) & (HELD_OUT | USELESS))
+
+
+def _docstrings(tree: ast.Module) -> list[str]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
+    return [doc for doc in docs if doc and len(doc) > 40]
+
+
+def _comments(source: str) -> str:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = [re.sub(r"^#+ ?", "", token.string) for token in tokens if token.type == tokenize.COMMENT]
+    return "\n".join(line for line in lines if len(line) > 20)
+
+
+def documents() -> list[str]:
+    """One document of docstrings, one of comments and one of plain code for each module, 200 characters or more."""
+    found: list[str] = []
+    for path in sources():
+        try:
+            source = path.read_text(encoding="utf-8")
+            tree = ast.parse(source)
+            parts = ["\n\n".join(_docstrings(tree)), _comments(source), source[:6000]]
+        except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
+            continue
+        found += [part for part in parts if len(part) > 200]
+    return found
+
+
+class Filler:
+    """Slices of ordinary text, at any length."""
+
+    def __init__(self, docs: list[str]) -> None:
+        self.docs = docs
+        self.weights = [len(doc) for doc in docs]
+
+    def slice(self, rng: random.Random, chars: int) -> str:
+        """About `chars` characters of running text that starts and ends anywhere between two words."""
+        out = ""
+        while len(out) < chars:
+            doc = rng.choices(self.docs, self.weights)[0]
+            start = rng.randrange(max(1, len(doc) - 100))
+            start = doc.find(" ", start) + 1
+            out += doc[start : start + chars - len(out)] + "\n\n"
+        cut = out[:chars]
+        space = cut.rfind(" ")
+        return cut[:space] if space > chars // 2 else cut
+
+
+def words_by_use(docs: list[str]) -> list[str]:
+    """Lower-case words of three to nine letters used three times at least, most used first, none held out."""
+    counts = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
+    used = sorted((-n, word) for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)
+    return [word for _, word in used]
+
+
+def known_words(docs: list[str]) -> list[str]:
+    """Key words that get a token of their own: the package's list and the corpus's most used words of some length."""
+    frequent = [word for word in words_by_use(docs) if len(word) >= 4 and word not in tasks.WORDS]
+    return [*tasks.WORDS, *frequent[:800]]

@@ -1,0 +1,107 @@
+"""Draw docs/needle.svg: how often needle-1 is right as the text grows, alone and as the leaf of a map.
+
+Alone, the model reads what fits its window: the start of the text. As a leaf it reads every chunk, and is asked again
+about each candidate. Every answer comes from the model; all that code does is to drop an answer which does not stand
+in the chunk it came from. Run it where Pylon is installed: `python training/picture.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from chart import Line, draw
+
+from pylon.bench.needle import Answer, Engine, answers
+from pylon.inference.models import needle
+from pylon.inference.models.needle_tasks import WORDS, Task, make_task
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+LENGTHS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+TEXTS = (40, 40, 40, 40, 20, 12, 6, 3, 2)
+"""How many texts of each length: fewer of the long ones, which take minutes each."""
+
+AROUND = 400
+"""Characters on each side of a candidate that the second question shows."""
+
+
+def haystack(rng: random.Random, chars: int) -> Task:
+    """Held-out text of about `chars` characters, repeated where it is too short, with one stated value."""
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    start = rng.randrange(len(text))
+    whole = (text[start:] + text * (1 + chars // len(text)))[: chars - 300]
+    others = min(40, 2 + chars // 3000)
+    return make_task(
+        rng, whole, WORDS, present=True, others=others, kinds=("pair",), questions=needle.QUESTIONS[:1]
+    )
+
+
+def ask_map(answer: Answer, task: Task) -> str:
+    """Ask every chunk, then ask again about the surroundings of each candidate; the most confirmed answer wins."""
+    candidates = []
+    for chunk in needle.chunks(task.chunk):
+        said = answer(needle.prompt(task.question, chunk))
+        if said != needle.ABSENT and said in chunk:
+            at = chunk.find(said)
+            candidates.append((said, chunk[max(0, at - AROUND) : at + AROUND]))
+    confirmed = Counter(
+        said for said, near in candidates if answer(needle.prompt(task.question, near)) == said
+    )
+    return confirmed.most_common(1)[0][0] if confirmed else needle.ABSENT
+
+
+def measure(engine: Engine, longest: int, seed: int) -> list[dict[str, float]]:
+    """For each length: share of right answers alone and by map."""
+    rows = []
+    with answers(engine) as answer:
+        for chars, texts in zip(LENGTHS, TEXTS, strict=True):
+            if chars > longest:
+                break
+            began, alone, mapped = time.monotonic(), 0, 0
+            for i in range(texts):
+                task = haystack(random.Random(f"{seed} {chars} {i}"), chars)
+                first = next(needle.chunks(task.chunk))
+                alone += answer(needle.prompt(task.question, first)) == task.answer
+                mapped += ask_map(answer, task) == task.answer
+            rows.append({"chars": chars, "texts": texts, "alone": alone / texts, "map": mapped / texts,
+                         "seconds": round(time.monotonic() - began, 1)})  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def picture(rows: list[dict[str, float]]) -> str:
+    """The SVG of these rows."""
+    names = {1e3: "1 thousand", 1e4: "10 thousand", 1e5: "100 thousand", 1e6: "1 million", 1e7: "10 million"}
+    return draw(
+        "needle-1 finds a stated number: alone, and asked chunk by chunk",
+        [
+            Line("map over chunks, then ask again", "#0a7d4f", [(r["chars"], 100 * r["map"]) for r in rows]),
+            Line("alone, on what fits its window", "#c2410c", [(r["chars"], 100 * r["alone"]) for r in rows]),
+        ],
+        x_label="characters of text",
+        y_label="right answers, %",
+        x_ticks=list(names.items()),
+        y_ticks=[(0, "0"), (25, "25"), (50, "50"), (75, "75"), (100, "100")],
+        scale=math.log10,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("mlx", "llama"), default="llama")
+    parser.add_argument("--longest", type=int, default=LENGTHS[-1], help="characters of the longest text")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    rows = measure(args.engine, args.longest, args.seed)
+    (DOCS / "needle.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (DOCS / "needle.svg").write_text(picture(rows))
+
+
+if __name__ == "__main__":
+    main()

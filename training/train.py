@@ -1,0 +1,160 @@
+"""Train needle-1 on a CPU: one learning-rate schedule; the curriculum moves on when the answers are right."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from curriculum import STAGES, Data
+from model import Config, Needle
+from muon import Muon
+from objective import Aids, loss_of
+from tokenizers import Tokenizer
+
+WARM_UP, FULL = 50, 0.6
+"""Steps of warm-up, and the share of all steps at full rate; a cosine takes the rest down."""
+
+SAVE_S, LOG_S = 120, 15
+
+
+UNTRAINED = {"loss": 3.0, "look": 5.0, "copy": 5.0, "belongs": 0.7, "text": 8.0, "exact": 0.0}
+
+
+@dataclass
+class Progress:
+    """Where a run stands: kept in its checkpoint, so that a stopped run goes on as if it had not stopped."""
+
+    step: int = 0
+    level: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    means: dict[str, float] = field(default_factory=lambda: dict(UNTRAINED))
+
+    def note(self, logged: dict[str, float]) -> None:
+        """Average the figures of the present stage, and leave the stage when its answers are right."""
+        self.means = {name: old + 0.04 * (logged[name] - old) for name, old in self.means.items()}
+        if self.means["exact"] > STAGES[self.level].leave:
+            self.level, self.means["exact"] = self.level + 1, 0.5
+
+
+def rate(step: int, steps: int) -> float:
+    """The learning rate's factor, 0.01 to 1."""
+    done = step / steps
+    cosine = 1.0 if done < FULL else 0.5 * (1 + math.cos(math.pi * (done - FULL) / (1 - FULL)))
+    return max(0.01, cosine * min(1.0, (step + 1) / WARM_UP))
+
+
+class Run:
+    """A model, its optimizers, its data and its progress."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.path = args, args.out / "checkpoint.pt"
+        tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
+        self.config = Config(tokenizer.get_vocab_size())
+        self.model, self.aids = Needle(self.config), Aids(self.config)
+        named = list(self.model.named_parameters())
+        matrices = [p for name, p in named if p.dim() == 2 and "embed" not in name]
+        self.rest = [p for name, p in named if p.dim() != 2 or "embed" in name] + list(self.aids.parameters())
+        adam = torch.optim.AdamW(self.rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=0.02), adam]
+        self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        self.data = Data(tokenizer, args.seed)
+        self.progress = Progress()
+        if self.path.exists():
+            self.load()
+
+    def parts(self) -> dict[str, Any]:
+        return {"aids": self.aids, "muon": self.optimizers[0], "adam": self.optimizers[1]}
+
+    def save(self) -> None:
+        state = {
+            "config": asdict(self.config),
+            "model": self.model.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        state |= {name: part.state_dict() for name, part in self.parts().items()}
+        torch.save(state, self.path.with_suffix(".part"))
+        self.path.with_suffix(".part").rename(self.path)
+
+    def load(self) -> None:
+        state = torch.load(self.path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.progress = Progress(**state["progress"])
+        # Another stretch of the same stream: a resumed run must not see its first batches again.
+        self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
+
+    def step(self) -> None:
+        """One step at the present stage; a fifth of them look back, so that short chunks stay right."""
+        progress, rng = self.progress, self.data.rng
+        factor = rate(progress.step, self.args.steps)
+        for optimizer, full in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * factor
+        stage = STAGES[
+            progress.level if progress.level == 0 or rng.random() < 0.8 else rng.randrange(progress.level)
+        ]
+        batch = self.data.batch(stage)
+        loss, logged = loss_of(self.model, self.aids, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        progress.step += 1
+        progress.tokens += batch.ids.numel()
+        if stage is STAGES[progress.level]:
+            progress.note(logged)
+
+    def train(self) -> None:
+        """Go on to the last step; log every few seconds, save every two minutes."""
+        clock = saved = printed = time.monotonic()
+        with (self.args.out / "log.jsonl").open("a") as log:
+            while self.progress.step < self.args.steps:
+                self.step()
+                now = time.monotonic()
+                self.progress.seconds += now - clock
+                clock = now
+                if now - printed > LOG_S:
+                    printed = now
+                    line = json.dumps(
+                        {**asdict(self.progress), "rate": rate(self.progress.step, self.args.steps)}
+                    )
+                    print(line, flush=True)
+                    print(line, file=log, flush=True)
+                if now - saved > SAVE_S:
+                    saved = now
+                    self.save()
+        self.save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on"
+    )
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    run = Run(args)
+    print(
+        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.data.known):,} known words",
+        flush=True,
+    )
+    run.train()
+
+
+if __name__ == "__main__":
+    main()
