@@ -47,7 +47,9 @@ async def load(reader: Reader, provider: str) -> Mirror:
 async def paid(reader: Reader, provider: str) -> Paid:
     """What we have paid this provider, and what may yet turn out to be paid."""
     rows = await reader.fetch_all(
-        "SELECT state, msat, changed_at FROM money_payment WHERE provider = ? AND state <> 'failed'", (provider,)
+        "SELECT state, msat, changed_at FROM money_payment"
+        " WHERE provider = ? AND (state <> 'failed' OR reason IN ('never_arrived', 'never_settled'))",
+        (provider,),
     )
     return Paid(
         tuple((row["changed_at"], Msat(row["msat"])) for row in rows if row["state"] == "settled"),

@@ -161,12 +161,14 @@ def parse_response(event: Event, cipher: Cipher) -> Response:
     """An answer. Raises `WireError`."""
     _, value = cipher.decrypt(event.content)
     method, result, error = value.get("result_type"), value.get("result"), value.get("error")
-    if not isinstance(method, str):
-        raise MalformedError("a wallet response has a result_type")
     if error is not None:
         if not isinstance(error, dict):
             raise MalformedError("a wallet's error is an object")
-        return Response(method, error=str(error.get("code") or "OTHER")[:60], message=str(error.get("message"))[:300])
+        # Some wallets leave `result_type` out of errors.
+        kind = method[:60] if isinstance(method, str) else ""
+        return Response(kind, error=str(error.get("code") or "OTHER")[:60], message=str(error.get("message"))[:300])
+    if not isinstance(method, str):
+        raise MalformedError("a wallet response has a result_type")
     if not isinstance(result, dict):
         raise MalformedError("a wallet response has a result or an error")
     return Response(method, result)

@@ -264,7 +264,11 @@ class NwcWallet:
         if event.kind == nip47.RESPONSE:
             future = self._pending.get(event.tag("e") or "")
             if future is not None and not future.done():
-                future.set_result(nip47.parse_response(event, self._cipher))
+                try:
+                    future.set_result(nip47.parse_response(event, self._cipher))
+                except WireError as error:
+                    # The wallet did answer: waiting longer brings nothing.
+                    future.set_exception(WalletError(WalletCode.MALFORMED, f"the wallet's answer is wrong: {error}"))
         elif event.kind in (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04):
             kind, notification = nip47.parse_notification(event, self._cipher)
             payment_hash = notification.get("payment_hash")

@@ -40,5 +40,5 @@ def lookup(result: dict[str, Any], payment_hash: str) -> Lookup:
         # time of settlement counts; for a payment of ours the preimage is the proof.
         outgoing = result.get("type") == "outgoing" and proves(preimage, payment_hash)
         paid = outgoing or (type(settled_at) is int and settled_at > 0)
-        state = LookupState.SETTLED if paid else LookupState.PENDING
+        state = LookupState.SETTLED if paid else LookupState.UNSETTLED
     return Lookup(state, msat(result.get("amount")), msat(result.get("fees_paid")), preimage)

@@ -19,6 +19,10 @@ from pylon.money.wallet import Lookup, LookupState, proves
 
 # A request to pay that is still under way when its invoice expires may arrive this much later.
 GRACE_S = 600.0
+# A wallet that does not tell "under way" from "failed" is asked this much longer.
+UNSETTLED_GRACE_S = 3_600.0
+# Failed because nothing was heard of it for long: should it turn out paid after all, it is no fault of anybody's.
+PRESUMED_FAILED = ("never_arrived", "never_settled")
 
 
 class Refusal(StrEnum):
@@ -190,9 +194,11 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float,
             return Verdict(PaymentState.UNKNOWN, "settled_without_proof")
         case LookupState.FAILED:
             return Verdict(PaymentState.FAILED, "lookup_failed")
-        case LookupState.NOT_FOUND | LookupState.EXPIRED if refused:
+        case LookupState.NOT_FOUND | LookupState.EXPIRED | LookupState.UNSETTLED if refused:
             return Verdict(PaymentState.FAILED, "payment_failed")
         case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + GRACE_S:
             return Verdict(PaymentState.FAILED, "never_arrived")
+        case LookupState.UNSETTLED if now > expires_at + UNSETTLED_GRACE_S:
+            return Verdict(PaymentState.FAILED, "never_settled")
         case _:
             return Verdict(PaymentState.UNKNOWN, f"lookup_{lookup.state.value}")

@@ -144,7 +144,8 @@ class Sender:
                 await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
             result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
             if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
-                return await self._settle(payment, result.preimage or "", result.fee)
+                fee = result.fee if result.fee is not None else await self._ask_fee(payment)
+                return await self._settle(payment, result.preimage or "", fee)
             if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
                 return await self._fail(payment, result.code.value if result.code else "failed")
             reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
@@ -171,6 +172,13 @@ class Sender:
                 return await self._leave_open(payment, verdict.reason)
             case _:
                 return payment
+
+    async def _ask_fee(self, payment: Payment) -> Msat | None:
+        # Some wallets leave the fee out of the answer to a payment and tell it in a lookup.
+        try:
+            return (await self._wallet.lookup(payment.payment_hash)).fee
+        except WalletError:
+            return None
 
     async def _settle(self, payment: Payment, preimage: str, fee: Msat | None) -> Payment:
         now = self._clock.wall()

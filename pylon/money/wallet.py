@@ -72,6 +72,8 @@ class LookupState(StrEnum):
     """What a wallet knows of a payment hash."""
 
     PENDING = "pending"
+    # Not settled, from a wallet that does not tell "under way" from "failed".
+    UNSETTLED = "unsettled"
     SETTLED = "settled"
     EXPIRED = "expired"
     FAILED = "failed"

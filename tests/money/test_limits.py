@@ -77,6 +77,18 @@ async def test_caps_hold_under_fifty_payments_at_once(tmp_path):
     await database.close()
 
 
+async def test_a_payment_of_unknown_outcome_goes_on_counting(tmp_path):
+    database = await open_database(tmp_path)
+    await reserve(database, SPEND, 1, float(NOW))
+    async with database.transaction() as tx:
+        await payment_store.move(tx, f"{1:064x}", PaymentState.SENDING, "", NOW)
+        await payment_store.move(tx, f"{1:064x}", PaymentState.UNKNOWN, "?", NOW)
+    week = NOW + 7 * 86_400.0
+    eleven = Msat(11_000)
+    assert await payment_store.used(database, SPEND, week) == Used(*[eleven] * 6, in_flight=1)
+    await database.close()
+
+
 async def test_no_more_than_twenty_payments_are_in_flight(tmp_path):
     database = await open_database(tmp_path)
     wanted = [Spend(sats(1), sats(1), f"j{n}", f"p{n}", "r") for n in range(50)]

@@ -185,18 +185,39 @@ async def test_an_invoice_is_asked_for_once(pair):
         ({"state": "failed"}, Lookup(LookupState.FAILED)),
         ({"state": "expired"}, Lookup(LookupState.EXPIRED)),
         ({"settled_at": 1_700_000_000}, Lookup(LookupState.SETTLED)),
-        ({"settled_at": None, "preimage": PREIMAGE.hex()}, Lookup(LookupState.PENDING, preimage=PREIMAGE.hex())),
-        ({"settled_at": 0}, Lookup(LookupState.PENDING)),
+        ({"settled_at": None, "preimage": PREIMAGE.hex()}, Lookup(LookupState.UNSETTLED, preimage=PREIMAGE.hex())),
+        ({"settled_at": 0}, Lookup(LookupState.UNSETTLED)),
         ({"type": "outgoing", "preimage": PREIMAGE.hex()}, Lookup(LookupState.SETTLED, preimage=PREIMAGE.hex())),
-        ({"type": "outgoing", "preimage": "00" * 32}, Lookup(LookupState.PENDING, preimage="00" * 32)),
+        ({"type": "outgoing", "preimage": "00" * 32}, Lookup(LookupState.UNSETTLED, preimage="00" * 32)),
         ({"state": "settled", "amount": -1, "fees_paid": "x", "preimage": "short"}, Lookup(LookupState.SETTLED)),
-        ({}, Lookup(LookupState.PENDING)),
+        ({}, Lookup(LookupState.UNSETTLED)),
     ],
 )  # fmt: skip
 async def test_a_lookup_means_what_the_wallet_can_vouch_for(pair, result, found):
     wallet, service = pair
     service.answers = {"lookup_invoice": [{"payment_hash": HASH, **result}]}
     assert await wallet.lookup(HASH) == found
+
+
+async def test_an_error_without_a_result_type_is_an_error_and_a_malformed_answer_is_not_waited_out(pair):
+    wallet, service = pair
+
+    async def answer(method: str, value: dict[str, object]) -> None:
+        while not service.events or service.requests[-1].method != method:
+            await asyncio.sleep(0)
+        content = service.cipher.encrypt(Scheme.NIP04, value)
+        tags = (("p", CLIENT.public), ("e", service.events[-1].id))
+        await service.relay.publish(WALLET.sign(EventDraft(nip47.RESPONSE, content, tags)))
+
+    task = asyncio.create_task(answer("lookup_invoice", {"error": {"code": "NOT_FOUND", "message": "no"}}))
+    service.answers = {"list_transactions": [{"transactions": []}]}
+    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+    await task
+    task = asyncio.create_task(answer("get_balance", {"result": {"balance": 5}}))
+    with pytest.raises(WalletError) as caught:
+        await wallet.balance()
+    assert caught.value.code is WalletCode.MALFORMED
+    await task
 
 
 async def test_an_answer_about_another_hash_is_not_taken(pair):

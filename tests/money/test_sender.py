@@ -11,7 +11,17 @@ from pylon.money.invoice import InvoiceCode, decode
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.payment import GRACE_S, Ask, Order, PaymentRefusedError, PaymentState, Refusal, resolve
+from pylon.money.payment import (
+    GRACE_S,
+    PRESUMED_FAILED,
+    UNSETTLED_GRACE_S,
+    Ask,
+    Order,
+    PaymentRefusedError,
+    PaymentState,
+    Refusal,
+    resolve,
+)
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.wallet import Lookup, LookupState, WalletCode
@@ -83,6 +93,20 @@ async def test_an_agreed_invoice_is_paid_once_and_booked(side):
     books = await audit.collect(side.database)
     assert audit.examine(books) == []
     assert await audit.compare_with_wallet(side.wallet, books) == []
+
+
+async def test_a_fee_that_the_answer_leaves_out_is_looked_up(side):
+    side.wallet.fee = 1_000
+    original = side.wallet.pay
+
+    async def pay(invoice, *, fee_limit):
+        return replace(await original(invoice, fee_limit=fee_limit), fee=None)
+
+    side.wallet.pay = pay
+    assert (await side.sender.pay(await side.ask(), ORDER)).fee == sats(1)
+    side.wallet.fee = 0
+    side.wallet.lookup_as = lambda lookup: Lookup(LookupState.PENDING)
+    assert (await side.sender.pay(await side.ask(job="j2"), replace(ORDER, job="j2"))).fee == 0
 
 
 async def test_the_row_says_sending_before_the_wallet_is_asked(side):
@@ -435,9 +459,30 @@ async def test_what_has_ended_cannot_change_in_the_database(side):
         (Lookup(LookupState.NOT_FOUND), False, False, PaymentState.UNKNOWN),
         (Lookup(LookupState.EXPIRED), False, False, PaymentState.UNKNOWN),
         (Lookup(LookupState.EXPIRED), True, False, PaymentState.FAILED),
+        (Lookup(LookupState.UNSETTLED), False, True, PaymentState.FAILED),
+        (Lookup(LookupState.UNSETTLED), True, False, PaymentState.UNKNOWN),
         (Lookup(LookupState.SETTLED, preimage="zz"), True, True, PaymentState.UNKNOWN),
     ],
 )
 def test_what_a_lookup_makes_of_a_payment(lookup, late, refused, state):
     now = NOW + (GRACE_S + 1 if late else 0)
     assert resolve(lookup, "00" * 32, expires_at=NOW, now=now, refused=refused).state is state
+
+
+def test_a_wallet_that_cannot_tell_failed_from_under_way_is_asked_for_an_hour():
+    lookup = Lookup(LookupState.UNSETTLED)
+    for seconds, state in ((UNSETTLED_GRACE_S, PaymentState.UNKNOWN), (UNSETTLED_GRACE_S + 1, PaymentState.FAILED)):
+        assert resolve(lookup, "00" * 32, expires_at=NOW, now=NOW + seconds).state is state
+
+
+async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_the_providers(side):
+    side.wallet.next_pay = ["late"]
+    await side.sender.pay(await side.ask(), ORDER)
+    side.clock.advance(2_000)
+    [payment] = await side.sender.check()
+    assert payment.reason in PRESUMED_FAILED
+    async with side.database.transaction() as tx:
+        receipt = AccountReceipt("11" * 8, 1, 1_000, Msat(1_000), Msat(15_000))
+        now = side.clock.wall()
+        step = await mirror_store.observe(tx, PROVIDER, "k1", receipt, quote=sats(2), signed_at=now, now=now)
+    assert step.mirror.ended is None
