@@ -5,6 +5,7 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 """
 
 import asyncio
+import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.weights import model_directory
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS
+from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
@@ -41,6 +42,7 @@ from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.purse import AccountPurse
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
 logger = log.get("node")
@@ -78,6 +80,7 @@ class Core:
         self.started_at = self.clock.wall()
         self._serve = serve
         self._customer: SwarmClient | None = None
+        self._purse: AccountPurse | None = None
         self._customer_starts = asyncio.Lock()
         self._lock = HomeLock(home)
         self._exit = AsyncExitStack()
@@ -121,7 +124,7 @@ class Core:
     async def _open_money(self, link: NwcUri) -> None:
         self.wallet = await open_wallet(link, self.network, self.clock, self._exit)
         stop = self.home.root / STOP_FILE
-        policy = SendPolicy(self.network, PLAY_CAPS if not self.network.is_live else FIRST_LIVE_CAPS, stop.exists)
+        policy = SendPolicy(self.network, caps(self.network), stop.exists)
         self.sender = Sender(self.database, self.wallet, policy, self.clock)
         self._exit.push_async_callback(self.sender.close)
 
@@ -162,16 +165,44 @@ class Core:
         """The customer's side, started when it is first needed."""
         async with self._customer_starts:
             if self._customer is None:
-                client = SwarmClient(
-                    self.pool, self.secret, settings=swarm_settings(self.config), keys=self._keys, clock=self.clock
-                )
-                await client.start()
-                self._customer = client
+                self._customer = await self._open_customer()
         return self._customer
+
+    async def _open_customer(self) -> SwarmClient:
+        purse: AccountPurse | None = None
+        if self.sender is not None and self.config.customer.bid_msat:
+            purse = self._purse = AccountPurse(
+                self.database,
+                self.sender,
+                self.clock,
+                self.secret.public,
+                caps(self.network).payment,
+                run=uuid.uuid4().hex,
+            )
+        client = SwarmClient(
+            self.pool,
+            self.secret,
+            settings=swarm_settings(self.config),
+            keys=self._keys,
+            clock=self.clock,
+            purse=purse,
+        )
+        if purse is not None:
+            purse.changed = client.reconsider
+            await purse.start()
+        await client.start()
+        return client
 
     async def _close_customer(self) -> None:
         if self._customer is not None:
             await self._customer.close()
+        if self._purse is not None:
+            await self._purse.close()
+
+
+def caps(network: Network) -> Caps:
+    """The most that may be spent on a network."""
+    return FIRST_LIVE_CAPS if network.is_live else PLAY_CAPS
 
 
 def model_id(config: Config) -> str:
@@ -198,7 +229,8 @@ def swarm_settings(config: Config) -> SwarmSettings:
     """The customer's rules."""
     section = config.customer
     dispatch = DispatchSettings(width=section.width, patience_s=section.patience_s)
-    return SwarmSettings(dispatch=dispatch, plain=section.plain, network=config.network)
+    bid = Msat(section.bid_msat)
+    return SwarmSettings(dispatch=dispatch, plain=section.plain, network=config.network, bid=bid)
 
 
 def provider_settings(config: Config, own: str) -> ProviderSettings:

@@ -12,26 +12,29 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.errors import MalformedError, RelayError, TooLargeError, UnreachableError
+from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError, UnreachableError
+from pylon.jobs.answer import Amount
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.compose import job_of, request_draft
-from pylon.swarm.directory import Directory
+from pylon.swarm.compose import bounds_of, job_of, request_draft
+from pylon.swarm.directory import Change, Directory, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Flight, Flights, Meaning, PaymentAsked
 from pylon.swarm.inbox import Inbox
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress, answered, failed
-from pylon.swarm.listing import Need, reasons
+from pylon.swarm.listing import Listing, Need, reasons
 from pylon.swarm.outbox import Outbox, Work
 from pylon.swarm.presence import Presence
+from pylon.swarm.purse import Bill, Offer, Purse
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
@@ -57,9 +60,12 @@ class SwarmClient:
         keys: ConversationKeys | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        purse: Purse | None = None,
     ) -> None:
         self.settings = settings or SwarmSettings()
         self.directory = Directory(keep=self.settings.allow or frozenset())
+        self._purse = purse
+        self._money: set[asyncio.Task[None]] = set()
         self._pool = pool
         self._secret = secret
         self._keys = keys or ConversationKeys(secret)
@@ -68,8 +74,8 @@ class SwarmClient:
         self._dispatcher = Dispatcher(self.settings.dispatch, self._rng)
         self._flights = Flights()
         self._outbox = Outbox(self.settings.publishing)
-        self._presence = Presence(pool, self.directory, self._keys, self._clock, self._handle)
-        self._inbox = Inbox(pool, self._flights, self._keys, secret.public, self._clock, self._handle)
+        self._presence = Presence(pool, self.directory, self._keys, self._clock, self._changed)
+        self._inbox = Inbox(pool, self._flights, self._keys, secret.public, self._clock, self._heard)
         self._runs: dict[int, Run] = {}
         # What a person should read about a slot that is being dropped.
         self._details: dict[int, str] = {}
@@ -87,6 +93,8 @@ class SwarmClient:
         self._closed = True
         self._handle(m.Drop(tuple(self._runs)))
         await self._outbox.close(within=CLOSE_S)
+        # A receipt that came is booked, and a payment that began is known of, before the database goes.
+        await asyncio.gather(*self._money, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -201,8 +209,9 @@ class SwarmClient:
         spec = self._runs[send.slot].spec(send.slot)
         expires_at = wall + send.expires_at - now
         try:
+            offer = self._offer(spec, listing)
             draft = request_draft(
-                spec, listing, self.settings, self._keys, self._rng, created_at=int(wall), expires_at=expires_at
+                spec, listing, offer, self._keys, self._rng, created_at=int(wall), expires_at=expires_at
             )
         except (TooLargeError, RequestError, MalformedError) as error:
             if listing.plain:
@@ -215,7 +224,8 @@ class SwarmClient:
             return None
         event = self._secret.sign(draft)
         first = not self._flights.of_slot(send.slot)
-        self._flights.add(Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now))
+        flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
+        self._flights.add(flight)
         return self._send(send, event, self._shared_relay(listing.relays) if first else None)
 
     async def _send(self, send: m.Send, event: Event, relays: list[str] | None) -> None:
@@ -241,6 +251,66 @@ class SwarmClient:
         except RelayError as error:
             logger.info("cancellation not taken", error=str(error))
 
+    # --- money ------------------------------------------------------------------------------------------------
+
+    def _offer(self, spec: JobSpec, listing: Listing) -> Offer | None:
+        if self._purse is None or listing.plain:
+            return None
+        bid, jobs_left = self.settings.bid, self._dispatcher.open
+        return self._purse.offer(listing, bounds_of(spec), bid=bid, jobs_left=jobs_left)
+
+    def _heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
+        """An answer. Where money is at stake it is settled before the dispatcher hears of it."""
+        purse = self._purse
+        match meaning:
+            case PaymentAsked(attempt, amount):
+                if purse is None or flight.offer is None or not self._dispatcher.is_live(attempt):
+                    # Only what is free was asked for.
+                    self._handle(m.Refused(attempt, ErrorCode.BID_TOO_LOW))
+                    return
+                self._handle(m.Acknowledged(attempt))
+                self._settle_money(self._pay(purse, flight, flight.offer, _bill(event, flight), amount))
+            case m.Answered() if purse is not None and flight.offer is not None:
+                self._settle_money(self._accept(purse, flight, flight.offer, _bill(event, flight)))
+            case _:
+                self._handle(meaning)
+
+    async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
+        try:
+            await purse.pay(bill, offer, amount)
+        except MoneyError as error:
+            logger.warning("nothing was paid", provider=flight.provider, reason=str(error))
+            self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+
+    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill) -> None:
+        if flight.result is None or flight.settled:
+            return
+        flight.settled = True
+        charged = await purse.accept(bill, offer, flight.result)
+        if charged is None:
+            self._handle(m.Refused(flight.attempt, None))
+            return
+        flight.paid = charged
+        self._handle(m.Answered(flight.attempt))
+
+    def _settle_money(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._money.add(task)
+        task.add_done_callback(self._money.discard)
+        task.add_done_callback(_report)
+
+    def _changed(self, change: Change) -> None:
+        """Something about a provider. What may go to it is for the purse to say."""
+        if self._purse is not None and isinstance(change, ProviderUp):
+            change = ProviderUp(replace(change.listing, width=self._purse.width(change.listing)))
+        self._handle(change)
+
+    def reconsider(self, provider: str) -> None:
+        """The purse changed its mind about a provider."""
+        listing = self.directory.get(provider)
+        if listing is not None:
+            self._changed(ProviderUp(listing))
+
     # --- time -------------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
@@ -261,6 +331,10 @@ class SwarmClient:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         task.add_done_callback(_report)
+
+
+def _bill(event: Event, flight: Flight) -> Bill:
+    return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
 
 
 def _report(task: asyncio.Task[None]) -> None:

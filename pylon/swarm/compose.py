@@ -6,11 +6,13 @@ import random
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.money.msat import ZERO
+from pylon.money.usage import TEMPLATE_TOKENS, Bounds
 from pylon.nostr.event import EventDraft
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
 from pylon.swarm.listing import Listing, Need, least_context
 from pylon.swarm.moves import Job
+from pylon.swarm.purse import Offer
 from pylon.swarm.settings import SwarmSettings
 
 # Most of prose has about this many; it only weighs providers against each other.
@@ -23,6 +25,9 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
     prompt_tokens = 1 << (characters // _CHARS_PER_TOKEN).bit_length()
     max_tokens = spec.max_tokens or DEFAULT_MAX_TOKENS
     priced = settings.bid > ZERO
+    if priced:
+        # Providers quote by the prompt's bytes, before anything has counted its tokens.
+        prompt_tokens = 1 << (len(spec.text.encode("utf-8", "replace")) + TEMPLATE_TOKENS).bit_length()
     need = Need(
         model=spec.model,
         context=least_context(characters, spec.max_tokens or 0),
@@ -37,10 +42,16 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
     return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens)
 
 
+def bounds_of(spec: JobSpec) -> Bounds:
+    """What bounds the price of a question, before anybody has counted its tokens."""
+    size = len(spec.text.encode("utf-8", "replace")) + len((spec.system or "").encode("utf-8", "replace"))
+    return Bounds(size, spec.max_tokens or DEFAULT_MAX_TOKENS)
+
+
 def request_draft(
     spec: JobSpec,
     listing: Listing,
-    settings: SwarmSettings,
+    offer: Offer | None,
     keys: ConversationKeys,
     rng: random.Random,
     *,
@@ -55,7 +66,9 @@ def request_draft(
         spec.text,
         spec.parameters,
         kind=TEXT_REQUEST if listing.plain else RLM_REQUEST,
-        bid=settings.bid if settings.bid > ZERO else None,
+        bid=offer.bid if offer is not None and offer.bid > ZERO else None,
+        topup=None if offer is None else offer.topup,
+        account_seen=None if offer is None else offer.seen,
         expiration=math.ceil(expires_at),
     )
     if listing.plain:

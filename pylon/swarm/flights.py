@@ -6,20 +6,24 @@ the push lost is not asked for twice.
 """
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
-from pylon.jobs.codes import ErrorCode
+from pylon.jobs.answer import Amount
 from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.kinds import FEEDBACK, result_kind
 from pylon.jobs.result import JobResult, parse_result
+from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.moves import Acknowledged, Answered, Refused
+from pylon.swarm.purse import Offer
 
 FIRST_LOOK_S = 1.0
 MOST_S = 10.0
+LATE = 10_000
 
 
 @dataclass(slots=True)
@@ -33,8 +37,12 @@ class Flight:
     provider: str
     created_at: int
     sent_at: float
+    offer: Offer | None = None
     result: JobResult | None = None
     result_id: str = ""
+    paid: Msat = ZERO
+    # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing.
+    settled: bool = False
 
 
 class Flights:
@@ -45,6 +53,8 @@ class Flights:
         self._by_attempt: dict[int, Flight] = {}
         self._by_slot: dict[int, list[Flight]] = {}
         self._looks: list[tuple[float, int, float]] = []
+        # Nobody waits for these any more, but they may have been charged: their receipts belong to the account.
+        self._late: OrderedDict[str, Flight] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_request)
@@ -76,6 +86,10 @@ class Flights:
         for flight in self._by_slot.pop(slot, ()):
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
+            if flight.offer is not None and flight.offer.quote and not flight.settled:
+                self._late[flight.request] = flight
+                if len(self._late) > LATE:
+                    self._late.popitem(last=False)
 
     def silent(self, now: float) -> list[Flight]:
         """Those that are to be asked after now."""
@@ -91,13 +105,25 @@ class Flights:
 
     def asked(self, event: Event, customer: str) -> Flight | None:
         """The request that this event answers: ours, and written by the provider that was asked."""
-        flight = self._by_request.get(event.tag("e") or "")
+        request = event.tag("e") or ""
+        flight = self._by_request.get(request) or self._late.get(request)
         if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
             return None
         return flight
 
 
-def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Acknowledged | Answered | Refused | None:
+@dataclass(frozen=True, slots=True)
+class PaymentAsked:
+    """The provider waits for a payment before it does the job."""
+
+    attempt: int
+    amount: Amount | None
+
+
+type Meaning = Acknowledged | Answered | Refused | PaymentAsked
+
+
+def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning | None:
     """What a provider's event means for its attempt. A result is kept in `flight.result`.
 
     Something that cannot be read counts as a failure of its provider: it knew the request and wrote this.
@@ -108,8 +134,7 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Acknowl
             if feedback.status is Status.ERROR:
                 return Refused(flight.attempt, feedback.code)
             if feedback.status is Status.PAYMENT_REQUIRED:
-                # Only what is free, or covered by a bid, was asked for.
-                return Refused(flight.attempt, ErrorCode.BID_TOO_LOW)
+                return PaymentAsked(flight.attempt, feedback.amount)
             return Acknowledged(flight.attempt)
         if event.kind == result_kind(flight.kind):
             flight.result, flight.result_id = parse_result(event, keys), event.id

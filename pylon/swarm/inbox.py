@@ -10,8 +10,7 @@ from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm.flights import Flight, Flights, read_answer
-from pylon.swarm.moves import Acknowledged, Answered, Refused
+from pylon.swarm.flights import Flight, Flights, Meaning, read_answer
 from pylon.swarm.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport
 
@@ -19,7 +18,7 @@ ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
 
 class Inbox:
-    """`heard` is called with what an answer means. `public` is the customer's key."""
+    """`heard` is called with an answer and what it means. `public` is the customer's key."""
 
     def __init__(
         self,
@@ -28,7 +27,7 @@ class Inbox:
         keys: ConversationKeys,
         public: str,
         clock: Clock,
-        heard: Callable[[Acknowledged | Answered | Refused], None],
+        heard: Callable[[Event, Flight, Meaning], None],
     ) -> None:
         self._pool = pool
         self._flights = flights
@@ -72,6 +71,8 @@ class Inbox:
 
     def _receive(self, event: Event) -> None:
         flight = self._flights.asked(event, self._public)
-        meaning = None if flight is None else read_answer(event, flight, self._keys)
+        if flight is None:
+            return
+        meaning = read_answer(event, flight, self._keys)
         if meaning is not None:
-            self._heard(meaning)
+            self._heard(event, flight, meaning)

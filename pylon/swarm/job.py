@@ -139,6 +139,8 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
         attempts,
         flight.request,
         flight.result_id,
+        flight.paid,
+        ("signature",) if flight.offer is None else ("signature", "receipt"),
     )
 
 

@@ -38,6 +38,8 @@ class Listing:
     loading: bool = False
     plain: bool = False
     expires_at: float = field(default=0.0, compare=False)
+    # The most jobs in flight that this customer's purse allows; None: what the slots allow.
+    width: int | None = field(default=None, compare=False)
 
     def model(self, wanted: str | None) -> OfferedModel | None:
         """Its model of that id or `sha256:…`; the first one when any will do."""

@@ -50,7 +50,8 @@ class Standing:
 
     @property
     def has_room(self) -> bool:
-        return self.in_flight < self.limit
+        allowed = None if self.listing is None else self.listing.width
+        return self.in_flight < (self.limit if allowed is None else min(self.limit, allowed))
 
     @property
     def is_idle(self) -> bool:

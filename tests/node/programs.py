@@ -40,7 +40,7 @@ async def run(*arguments: str, env: dict[str, str], stdin: bytes | None = None) 
 
 
 class Served:
-    """`pylon start`, until it is stopped or killed."""
+    """A command that stays, until it is stopped or killed."""
 
     def __init__(self, process: asyncio.subprocess.Process, hello: dict[str, Any]) -> None:
         self.process = process
@@ -58,12 +58,17 @@ class Served:
         return await asyncio.wait_for(self.process.wait(), 60)
 
 
-async def start(env: dict[str, str], stack: AsyncExitStack) -> Served:
-    """Starts serving; ends with the stack if it has not ended before."""
-    process = await spawn("start", "--json", env=env, stderr=asyncio.subprocess.PIPE)
+async def serve(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> Served:
+    """Starts a command that stays; ends with the stack if it has not ended before."""
+    process = await spawn(*arguments, "--json", env=env, stderr=asyncio.subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     line = await asyncio.wait_for(process.stdout.readline(), 60)
     assert line, (await process.stderr.read()).decode()
     served = Served(process, orjson.loads(line))
     stack.push_async_callback(served.kill)
     return served
+
+
+async def start(env: dict[str, str], stack: AsyncExitStack) -> Served:
+    """`pylon start`."""
+    return await serve("start", env=env, stack=stack)

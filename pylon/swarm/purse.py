@@ -1,0 +1,206 @@
+"""The customer's money, as the client needs it: what to offer for a job, whether to pay, whether receipts hold.
+
+`AccountPurse` keeps an account with every provider (see `docs/money.md`). Without a purse only free providers are
+asked, and an invoice is answered by asking somebody else.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.jobs.answer import Amount
+from pylon.jobs.result import JobResult
+from pylon.money import mirror_store
+from pylon.money.deposit import wish
+from pylon.money.mirror import End, balance
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import Ask, Order, PaymentState
+from pylon.money.receipt import AccountSeen
+from pylon.money.sender import Sender
+from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
+from pylon.store.database import Database
+from pylon.swarm.listing import Listing
+
+logger = log.get("swarm")
+
+CHECK_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a request offers. `quote` is the most that the job can cost by the price list, `bid` the most it may."""
+
+    listing: Listing
+    bounds: Bounds
+    quote: Msat
+    bid: Msat
+    topup: Msat | None = None
+    seen: AccountSeen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds)."""
+
+    author: str
+    customer: str
+    request: str
+    signed_at: int
+
+
+class Purse(Protocol):
+    """What the client asks about money."""
+
+    def width(self, listing: Listing) -> int | None:
+        """How many jobs may be in flight to this provider; None is no limit of the purse's."""
+
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+        """What to offer for a job."""
+
+    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
+        """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        """Books a result's receipt: what was charged, or None when the relation with its provider has ended."""
+
+
+@dataclass(slots=True)
+class _Relation:
+    """`balance` is what we have left there, in msat; `quote` what the last job could cost."""
+
+    seen: AccountSeen | None = None
+    verified: int = 0
+    ended: End | None = None
+    balance: int = 0
+    quote: Msat = ZERO
+
+
+@dataclass(slots=True)
+class AccountPurse:
+    """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
+
+    database: Database
+    sender: Sender
+    clock: Clock
+    customer: str
+    most: Msat
+    run: str
+    changed: Callable[[str], None] = field(default=lambda _: None)
+    _relations: dict[str, _Relation] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Takes up what the last process left: open payments are looked up, nothing is sent again."""
+        await self.sender.recover()
+        async with self.database.transaction() as tx:
+            await mirror_store.resume(tx, self.clock.wall())
+        rows = await self.database.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
+        for row in rows:
+            self._relation(row["provider"]).verified = row["n"]
+        for row in await self.database.fetch_all("SELECT provider FROM money_mirror"):
+            mirror = await mirror_store.load(self.database, row["provider"])
+            relation = self._relation(row["provider"])
+            relation.ended = mirror.ended
+            relation.balance = balance(mirror, await mirror_store.paid(self.database, row["provider"]))
+            if mirror.epoch:
+                relation.seen = AccountSeen(mirror.epoch, mirror.seq, mirror.charged_total)
+        self._task = asyncio.create_task(self._watch(), name="purse")
+
+    async def close(self) -> None:
+        """Stops; payments under way are finished by their sender."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def width(self, listing: Listing) -> int | None:
+        """As many as our money there covers, and one at least.
+
+        That one asks for the next deposit, which grows with the work that was done well by then. Sending more
+        at once would have each of them ask for a small one.
+        """
+        relation = self._relation(listing.provider)
+        if relation.ended is not None:
+            return 0
+        if listing.price.is_free:
+            return None
+        return max(1, relation.balance // relation.quote) if relation.quote else 1
+
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+        """See `Purse`."""
+        relation = self._relation(listing.provider)
+        quote = quote_bound(listing.price, bounds)
+        if not quote:
+            return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
+        relation.quote = max(quote, relation.quote)
+        topup = wish(quote, verified_jobs=relation.verified, jobs_left=jobs_left, most=self.most)
+        return Offer(listing, bounds, quote, bid, topup, relation.seen)
+
+    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
+        """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
+        asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
+        # The pool hands over verified events only.
+        ask = Ask(bill.author, bill.request, bill.customer, asked, invoice, verified=True)
+        order = Order(
+            bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
+        )
+        payment = await self.sender.pay(ask, order)
+        if payment.state is PaymentState.SETTLED:
+            self._relation(bill.author).balance += int(payment.amount)
+            self.changed(bill.author)
+        if payment.state is PaymentState.FAILED:
+            logger.warning("a payment failed", provider=bill.author, payment=payment.payment_hash)
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        """See `Purse`."""
+        receipt = result.account
+        if receipt is None:
+            return ZERO
+        relation = self._relation(bill.author)
+        now = self.clock.wall()
+        async with self.database.transaction() as tx:
+            step = await mirror_store.observe(
+                tx,
+                bill.author,
+                bill.request,
+                receipt,
+                quote=offer.quote,
+                signed_at=bill.signed_at,
+                now=now,
+            )
+            fault = _usage_fault(offer, result)
+            if fault is not None and step.mirror.ended is None:
+                await mirror_store.end(tx, bill.author, fault, now)
+        relation.ended = step.mirror.ended or fault
+        if relation.ended is not None:
+            logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)
+            self.changed(bill.author)
+            return None
+        relation.seen = AccountSeen(step.mirror.epoch, step.mirror.seq, step.mirror.charged_total)
+        relation.verified += 1
+        relation.balance -= receipt.charge_msat
+        self.changed(bill.author)
+        return Msat(max(0, receipt.charge_msat))
+
+    def _relation(self, provider: str) -> _Relation:
+        return self._relations.setdefault(provider, _Relation())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await self.sender.check()
+            for provider in await mirror_store.waiting_providers(self.database):
+                async with self.database.transaction() as tx:
+                    step = await mirror_store.tick(tx, provider, self.clock.wall())
+                if step.mirror.ended is not None:
+                    self._relation(provider).ended = step.mirror.ended
+                    self.changed(provider)
+
+
+def _usage_fault(offer: Offer, result: JobResult) -> End | None:
+    if result.usage is None or result.account is None:
+        return None
+    usage = Usage(result.usage.prompt_tokens, result.usage.completion_tokens)
+    return check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)

@@ -1,0 +1,53 @@
+"""A paid run through the commands alone: playbank, two providers that charge, a customer with a budget."""
+
+from contextlib import AsyncExitStack
+
+import orjson
+
+from tests.node import programs
+
+JOBS = 200
+
+
+async def test_two_hundred_paid_jobs_take_few_payments_and_both_sides_agree_to_the_msat(tmp_path):
+    async with AsyncExitStack() as stack:
+        keeper = programs.environment(tmp_path / "relay", "ws://127.0.0.1:9")
+        await programs.run("init", env=keeper)
+        relay = await programs.serve("relay", "--port", "0", env=keeper, stack=stack)
+        assert relay.hello["playbank"] is True
+
+        async def home(name: str, **settings: str) -> dict[str, str]:
+            env = programs.environment(tmp_path / name, relay.hello["url"], **settings)
+            await programs.run("init", env=env)
+            _, made, _ = await programs.run("wallet", "link", name, env=keeper)
+            code, _, _ = await programs.run("wallet", "connect", "-", env=env, stdin=made["link"].encode())
+            assert code == 0
+            return env
+
+        prices = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "500"}
+        tokens = {"PYLON_PROVIDER__OUT_MSAT_PER_1K": "10000", "PYLON_INFERENCE__INSTANT_DELAY_S": "0.05"}
+        providers = [await home(f"provider-{n}", **prices, **tokens) for n in (1, 2)]
+        for env in providers:
+            await programs.start(env, stack)
+        customer = await home("customer", PYLON_CUSTOMER__BID_MSAT="5000")
+        assert (await programs.run("wallet", "faucet", "2000", "--account", "customer", env=keeper))[0] == 0
+
+        prompts = b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 16}) + b"\n" for n in range(JOBS))
+        code, mapped, text = await programs.run("map", "-", env=customer, stdin=prompts)
+        assert (code, mapped["answered"]) == (0, JOBS), text
+        assert len(mapped["providers"]) == 2
+
+        _, spent, _ = await programs.run("wallet", "audit", env=customer)
+        assert spent["audit"] == "clean", spent
+        assert 1 <= spent["payments"] <= 6
+        earned = {}
+        for env in providers:
+            _, books, _ = await programs.run("wallet", "audit", env=env)
+            assert books["audit"] == "clean", books
+            _, lines, _ = await programs.run("earnings", "--by", "customer", env=env)
+            _, shown, _ = await programs.run("identity", "show", env=env)
+            earned[shown["public_key"]] = lines["total_msat"]
+        assert {key: row["paid_msat"] for key, row in mapped["providers"].items()} == earned
+        assert sum(earned.values()) == sum(row["paid_msat"] for row in mapped["outcomes"]) > 0
+        _, wallet, _ = await programs.run("wallet", "balance", env=customer)
+        assert wallet["balance_msat"] == 2_000_000 - spent["paid_msat"]
