@@ -32,13 +32,13 @@ from pylon.swarm.settings import DispatchSettings
 PROVIDERS = [f"p{n}" for n in range(6)]
 BLOCKED = frozenset({"p5"})
 NEEDS = [Need(block=BLOCKED), Need(model="m", block=BLOCKED), Need(model="n", block=BLOCKED)]
-WIDTH = 5
+WIDTH = 6
 OVERCOMMIT = 1.5
 
 
 class Histories(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 1_000))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 1_000), crowd=st.booleans())
+    def begin(self, seed: int, crowd: bool) -> None:
         self.now = 0.0
         rules = DispatchSettings(width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1)
         self.dispatcher = Dispatcher(rules, random.Random(seed))
@@ -47,6 +47,8 @@ class Histories(RuleBasedStateMachine):
         self.outcomes: dict[int, Deliver | GiveUp] = {}
         self.live: dict[int, Send] = {}
         self.attempts = 0
+        for name in PROVIDERS if crowd else ():
+            self.comes(name, 1, ("m", "n"), "", 0.0, 1)
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
@@ -100,7 +102,7 @@ class Histories(RuleBasedStateMachine):
         self.tell(ProviderDown(name))
 
     @rule(
-        count=st.integers(1, 8),
+        count=st.integers(1, 4),
         need=st.sampled_from(NEEDS),
         timeout=st.sampled_from([2.0, 20.0, 120.0]),
         deadline=st.sampled_from([5.0, 100.0, 600.0]),
@@ -115,6 +117,23 @@ class Histories(RuleBasedStateMachine):
     def published(self) -> None:
         for attempt in list(self.live):
             self.tell(Published(attempt))
+
+    @rule(fails=st.sampled_from([0, -1, None]))
+    def all_but_one_answer_and_it_is_slow(self, fails: int | None) -> None:
+        for _ in range(8):
+            for attempt in list(self.live):
+                self.tell(Published(attempt))
+                self.tell(Acknowledged(attempt))
+            self.now += 0.3
+            for attempt in list(self.live)[1:]:
+                self.tell(Answered(attempt))
+        for _ in range(6):
+            self.now += 0.5
+            self.tell(Tick())
+        hedged = {send.slot for send in self.live.values() if send.hedge}
+        for slot in hedged if fails is not None else ():
+            pair = [send.attempt for send in self.live.values() if send.slot == slot]
+            self.tell(Refused(pair[fails], ErrorCode.ENGINE_FAILED))
 
     @rule(back=st.integers(0, 6))
     def acknowledged(self, back: int) -> None:
@@ -170,5 +189,5 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
