@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, identity, node, relay, wallet
+from pylon.cli import ask, bench, conformance, identity, node, relay, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -28,6 +28,7 @@ app.command(rich_help_panel=_SERVE)(relay.relay)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(ask.map_)
 app.command(rich_help_panel=_ASK)(ask.providers)
+app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)

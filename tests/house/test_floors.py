@@ -13,7 +13,7 @@ FLOORS = {
     1: {"nostr", "store"},
     2: {"money", "host"},
     3: {"jobs", "inference", "relay"},
-    4: {"provider", "swarm"},
+    4: {"provider", "swarm", "conformance"},
     5: {"rlm"},
     6: {"gateway"},
     7: {"node"},

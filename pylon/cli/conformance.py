@@ -1,0 +1,58 @@
+"""`pylon conformance`: a provider held against the schema `pylon/1`."""
+
+from typing import Annotated
+
+import typer
+
+from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.conformance.clauses import Outcome, Verdict
+from pylon.conformance.run import Report, examine
+from pylon.errors import PylonError
+from pylon.node.home import open_home
+from pylon.nostr import nip19
+
+NOT_CONFORMING = 1
+_STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIPPED: "yellow"}
+
+
+def conformance(
+    npub: Annotated[str, typer.Argument(help="The provider's public key: npub, or hex.")],
+    relay: Annotated[
+        list[str] | None, typer.Option(help="Where it reads requests; may be repeated. Else those of the home here.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that an answer may take.")] = 60.0,
+    silence: Annotated[float, typer.Option(min=0.1, help="Seconds after which silence counts as one.")] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Hold a provider against the schema `pylon/1`, clause by clause; see docs/conformance.md.
+
+    Sends some seventy small jobs under keys made for it. The status is 0 when every clause passes, 1 otherwise.
+    """
+    try:
+        provider = nip19.parse_public_key(npub)
+        relays = relay or list(open_home()[1].relays)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+
+    def told(verdict: Verdict) -> None:
+        if not as_json:
+            err.print(f"{verdict.outcome.value:8}{verdict.clause.value}", style="dim")
+
+    report = run(examine(provider, relays, answer_s=timeout, silence_s=silence, told=told), as_json=as_json)
+    if as_json:
+        print_json({"provider": nip19.npub(provider), "relays": relays, **report.to_dict()})
+    else:
+        _print(report)
+    if not report.passed:
+        raise typer.Exit(NOT_CONFORMING)
+
+
+def _print(report: Report) -> None:
+    made = table("clause", "", "what it says, or what was wrong", "docs/protocol.md")
+    for verdict in report.verdicts:
+        clause = verdict.clause
+        outcome = f"[{_STYLES[verdict.outcome]}]{verdict.outcome.value}[/]"
+        made.add_row(clause.value, outcome, verdict.why or clause.says, clause.place)
+    out.print(made)
+    counts = report.to_dict()
+    out.print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")

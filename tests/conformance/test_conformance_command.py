@@ -1,0 +1,61 @@
+"""`pylon conformance` as people use it, against a node that serves and against a wrong provider."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from pylon.conformance.clauses import Clause
+from pylon.nostr import nip19
+from pylon.relay.server import RelayServer
+from tests.conformance.bare import BareProvider
+from tests.node import programs
+
+PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
+
+
+async def test_a_node_that_serves_conforms(tmp_path):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        # An answer must take a moment, or no cancellation would ever come in time.
+        env = programs.environment(tmp_path / "home", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="0.3")
+        _, made, _ = await programs.run("init", env=env)
+        await programs.start(env, stack)
+        code, report, _ = await programs.run("conformance", made["npub"], "--silence", "2", env=env)
+        assert [clause for clause in report["clauses"] if clause["outcome"] != "pass"] == []
+        assert (code, report["conforms"], report["passed"]) == (0, True, len(Clause))
+        assert report["relays"] == [relay.url]
+
+
+async def test_the_command_fails_for_a_wrong_provider_and_needs_no_home(tmp_path):
+    async with RelayServer() as relay, BareProvider(relay.url, "is silent") as provider:
+        env = programs.environment(tmp_path / "nowhere", "ws://127.0.0.1:9")
+        npub = nip19.npub(provider.public)
+        arguments = ("conformance", npub, "--relay", relay.url, "--timeout", "1", "--silence", "0.5")
+        code, report, _ = await programs.run(*arguments, env=env)
+        failed = [clause for clause in report["clauses"] if clause["outcome"] == "fail"]
+        assert (code, [clause["clause"] for clause in failed]) == (1, ["answered"])
+        assert failed[0]["place"] == "The exchange" and failed[0]["why"] == "no answer came"
+
+
+async def test_without_a_relay_the_command_says_which_it_tried(tmp_path):
+    env = programs.environment(tmp_path / "nowhere", "ws://127.0.0.1:9")
+    code, error, _ = await programs.run(
+        "conformance",
+        "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
+        "--relay",
+        "ws://127.0.0.1:9",
+        env=env,
+    )
+    assert (code, error["error"]["type"]) == (4, "UnreachableError")
+    assert "ws://127.0.0.1:9" in error["error"]["message"]
+
+
+def test_every_clause_names_a_heading_of_the_protocol_page():
+    lines = PROTOCOL.read_text(encoding="utf-8").splitlines()
+    headings = {line.lstrip("# ") for line in lines if line.startswith("##")}
+    assert {clause.place for clause in Clause} <= headings
+
+
+def test_every_clause_is_documented():
+    page = (PROTOCOL.parent / "conformance.md").read_text(encoding="utf-8")
+    for clause in Clause:
+        assert f"| `{clause.value}` | {clause.says} | {clause.place} |" in page
