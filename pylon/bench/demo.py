@@ -44,7 +44,15 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 PROVIDERS = 2
-READY_S = 60.0
+READY_S = 120.0
+# Half a play sat a job and a little for each token of the answer.
+PRICES = {
+    "PYLON_PROVIDER__PRICING": "paid",
+    "PYLON_PROVIDER__BASE_MSAT": "500",
+    "PYLON_PROVIDER__OUT_MSAT_PER_1K": "10000",
+}
+BID_MSAT = 5_000
+FAUCET_SAT = 5_000
 ADJECTIVES = ("amber", "quiet", "silver", "brave", "hollow", "crimson", "gentle", "frozen")
 NOUNS = ("falcon", "harbor", "lantern", "meadow", "anchor", "comet", "willow", "river")
 
@@ -105,12 +113,13 @@ class Stage:
         hello: dict[str, Any] = orjson.loads(line)
         return hello
 
-    async def run(self, *arguments: str, env: dict[str, str]) -> dict[str, Any]:
-        """Runs a command to its end; the object it prints."""
+    async def run(self, *arguments: str, env: dict[str, str], given: str = "") -> dict[str, Any]:
+        """Runs a command to its end, with `given` on its standard input; the object it prints."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pylon.cli.main", *arguments, "--json", env=env, stdout=asyncio.subprocess.PIPE
-        )
-        printed, _ = await process.communicate()
+            sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
+            env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, _ = await process.communicate(given.encode())
         if process.returncode:
             raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
         value: dict[str, Any] = orjson.loads(printed)
@@ -137,26 +146,38 @@ def step(what: str) -> Iterator[None]:
     err.print(f"demo: {what}: {time.monotonic() - started:.1f} s", style="dim")
 
 
-async def set_up(stage: Stage, slots: int) -> None:
-    """A relay, and providers that are ready."""
-    with step("a relay and two providers, each with its own process, key and home"):
-        database = str(stage.folder / "relay.db")
-        hello = await stage.serve(
-            "relay", "--port", "0", "--database", database, env=stage.environment("relay"), log="relay.log"
-        )
+def provider_names() -> list[str]:
+    """The homes of the providers."""
+    return [f"provider-{number}" for number in range(1, PROVIDERS + 1)]
+
+
+async def move_in(stage: Stage, name: str, **settings: str) -> dict[str, str]:
+    """A home with a key and a wallet at the playbank; the environment of its commands."""
+    env = stage.environment(name, **settings)
+    await stage.run("init", env=env)
+    link = await stage.run("wallet", "link", name, env=stage.environment("relay"))
+    await stage.run("wallet", "connect", "-", env=env, given=link["link"])
+    return env
+
+
+async def set_up(stage: Stage, slots: int) -> dict[str, str]:
+    """A relay with its playbank, providers that are ready, and a customer with play money: its environment."""
+    with step("a relay, two providers and a customer, each with its own process, key, home and wallet"):
+        keeper = stage.environment("relay")
+        await stage.run("init", env=keeper)
+        hello = await stage.serve("relay", "--port", "0", env=keeper, log="relay.log")
         stage.relay = hello["url"]
-        for number in range(1, PROVIDERS + 1):
-            name = f"provider-{number}"
-            env = stage.environment(name, PYLON_PROVIDER__NAME=name, PYLON_INFERENCE__SLOTS=str(slots))
-            await stage.run("init", env=env)
+        settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES}
+        for name in provider_names():
+            env = await move_in(stage, name, PYLON_PROVIDER__NAME=name, **settings)
             await stage.serve("start", env=env, log=f"{name}.log")
-        customer = stage.environment("customer")
-        await stage.run("init", env=customer)
+        customer = await move_in(stage, "customer", PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT))
+        await stage.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             seen = await stage.run("providers", "--wait", "0.5", env=customer)
             if sum(row["state"] == "ready" for row in seen["providers"]) == PROVIDERS:
-                return
+                return customer
     raise UnreachableError("the providers did not get ready", hint=f"See the logs in {stage.folder}.")
 
 
@@ -184,10 +205,31 @@ async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str) -> in
                     and result.model is not None
                     and result.model.sha256 == sha256
                     and result.usage is not None
+                    and result.account is not None
+                    and result.account.charge_msat == outcome["paid_msat"]
                 )
     finally:
         await pool.close()
     return good
+
+
+async def settle_up(stage: Stage, customer: dict[str, str], result: dict[str, Any]) -> dict[str, Any]:
+    """What the run cost, by the customer's books and by the providers', and whether all of them are clean."""
+    books = await stage.run("wallet", "audit", env=customer)
+    earned = [
+        (await stage.run("earnings", env=stage.environment(name, **PRICES)))["total_msat"]
+        for name in provider_names()
+    ]
+    theirs = [await stage.run("wallet", "audit", env=stage.environment(name, **PRICES)) for name in provider_names()]
+    charged = sum(row["paid_msat"] for row in result["providers"].values())
+    agreed = charged == sum(earned) and all(one["audit"] == "clean" for one in (books, *theirs))
+    return {
+        "network": "play",
+        "sats": charged / 1_000,
+        "deposited_sats": books["paid_msat"] / 1_000,
+        "lightning_payments": books["payments"],
+        "audit": "clean" if agreed else "not clean",
+    }
 
 
 async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -195,17 +237,19 @@ async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stage = Stage(folder)
     kept = False
     try:
-        await set_up(stage, arguments.slots)
+        customer = await set_up(stage, arguments.slots)
         task = make_task(arguments.chars, arguments.seed)
         prompts = task.prompts()
         file = folder / "prompts.jsonl"
         file.write_bytes(b"".join(orjson.dumps({"prompt": p, "max_tokens": 16}) + b"\n" for p in prompts))
         err.print(f"demo: {len(task.text):,} characters in {len(prompts)} chunks: {task.question}", style="dim")
         with step("the map"):
-            result = await stage.run("map", str(file), "--timeout", "300", env=stage.environment("customer"))
+            result = await stage.run("map", str(file), "--timeout", "300", env=customer)
         with step("reading the results from the relay again, to check them"):
             sha256 = weights_sha256(model_directory(needle.MODEL_ID, folder))
             verified = await check(stage, result["outcomes"], sha256)
+        with step("the books of all three"):
+            money = await settle_up(stage, customer, result)
         found = Counter(o["text"].strip() for o in result["outcomes"] if o["error"] is None)
         found.pop(needle.ABSENT, None)
         report = {
@@ -222,6 +266,7 @@ async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "found": dict(found.most_common(5)),
             "context_chars": len(task.text),
             "by_provider": result["providers"],
+            **money,
         }
         if arguments.keep:
             kept = True
@@ -244,7 +289,7 @@ def _tell_how_to_connect(stage: Stage, folder: Path) -> None:
 def show(report: dict[str, Any]) -> None:
     """The figures as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("provider", ">jobs", ">tokens in", ">tokens out", ">tokens/s", ">p50 ms", ">p99 ms")
+    columns = ("provider", ">jobs", ">tokens in", ">tokens out", ">tokens/s", ">p50 ms", ">p99 ms", ">play sats")
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     for public, row in report["by_provider"].items():
@@ -253,11 +298,16 @@ def show(report: dict[str, Any]) -> None:
             nip19.npub(public)[:20] + "…", str(row["jobs"]), f"{row['prompt_tokens']:,}",
             str(row["completion_tokens"]), f"{tokens / report['wall_s']:,.0f}",
             str(row["p50_ms"]), str(row["p99_ms"]),
+            f"{row['paid_msat'] / 1_000:,.3f}",
         )  # fmt: skip
     out.print(table)
     out.print(
         f"\n{report['answered']} of {report['jobs']} chunks answered by {report['providers']} providers running"
         f" {report['model']} in {report['wall_s']:.1f} s; {report['verified']} results verified"
+    )
+    out.print(
+        f"{report['sats']:,.3f} play sats for the work, out of {report['deposited_sats']:,.0f} deposited in"
+        f" {report['lightning_payments']} payments; the books of all three are {report['audit']}"
     )
     answers = ", ".join(f"{text!r} ({count} chunks)" for text, count in report["found"].items()) or "nothing"
     out.print(f"{report['question']}\n  planted {report['expected']}, found {answers}")
@@ -289,6 +339,7 @@ def main() -> int:
     else:
         show(report)
     whole = report["answered"] == report["verified"] == report["jobs"] and report["providers"] == PROVIDERS
+    whole = whole and report["audit"] == "clean"
     return 0 if whole else 1
 
 

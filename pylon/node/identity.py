@@ -64,7 +64,7 @@ def parse(text: str, passphrase: str | None = None) -> SecretKey:
                     "this key is protected by a passphrase", hint=f"Set {PASSPHRASE_VARIABLE} to it and try again."
                 )
             return nip49.decrypt(text, passphrase)
-        if " " in text:
+        if len(text.split()) > 1:
             return nip06.secret_key_from_words(text, passphrase=passphrase or "")
         return nip19.parse_secret_key(text)
     except WireError as error:

@@ -269,6 +269,9 @@ class SwarmClient:
                     self._handle(m.Refused(attempt, ErrorCode.BID_TOO_LOW))
                     return
                 self._handle(m.Acknowledged(attempt))
+                if flight.billed:
+                    return
+                flight.billed = True
                 self._settle_money(self._pay(purse, flight, flight.offer, _bill(event, flight), amount))
             case m.Answered() if purse is not None and flight.offer is not None:
                 self._settle_money(self._accept(purse, flight, flight.offer, _bill(event, flight)))

@@ -41,6 +41,8 @@ class Flight:
     result: JobResult | None = None
     result_id: str = ""
     paid: Msat = ZERO
+    # A payment was asked for: the same feedback, found again in a relay's store, asks for nothing new.
+    billed: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing.
     settled: bool = False
 
