@@ -385,7 +385,8 @@ class Dispatcher:
     def _hedge(self, slot: Slot, now: float) -> bool:
         lane = slot.lane
         # Jobs that were never sent come first, and a swarm that is slow as a whole is not helped by asking twice.
-        if lane.waiting or self.in_flight >= self._settings.width:
+        # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
+        if lane.waiting or self.in_flight >= self._settings.width or slot.ends_at <= now:
             return False
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
             return False

@@ -366,6 +366,13 @@ def test_the_slow_tail_goes_to_a_second_provider_and_the_first_answer_wins() -> 
     ]
 
 
+def test_after_a_pause_of_the_program_nothing_is_sent_for_a_slot_that_is_over() -> None:
+    play, straggler = slow_tail()
+    play.now += 500.0
+    assert [type(command) for command in play.tell(Tick())] == [CancelAttempt, GiveUp]
+    assert not play.dispatcher.is_live(straggler.attempt)
+
+
 def test_when_one_of_two_fails_the_other_goes_on_alone() -> None:
     play, straggler = slow_tail()
     [hedge] = sends(play.wait(1.0))
