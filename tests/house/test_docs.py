@@ -68,3 +68,11 @@ def test_scripts_and_files_that_are_named_exist(path):
         r"`\.?/?((?:scripts|config|tests|training)/[\w./-]+)`", path.read_text(encoding="utf-8")
     ):
         assert (ROOT / target).exists(), f"{path.name} names {target}"
+
+
+def test_every_control_call_is_documented():
+    from pylon.node.methods import Methods
+
+    text = (ROOT / "docs" / "control.md").read_text(encoding="utf-8")
+    for call in Methods.table(object.__new__(Methods)):
+        assert f"`{call}`" in text, call

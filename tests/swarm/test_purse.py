@@ -1,0 +1,127 @@
+"""What a customer offers, pays and accepts, against a real database and a wallet that is a fake and says so."""
+
+from dataclasses import replace
+
+import pytest
+
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Address, Amount
+from pylon.jobs.result import JobResult, Usage
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.msat import ZERO, Msat
+from pylon.money.network import Network
+from pylon.money.price import Price
+from pylon.money.receipt import AccountReceipt
+from pylon.money.sender import Sender, SendPolicy
+from pylon.money.usage import Bounds
+from pylon.nostr.keys import SecretKey
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import AccountPurse, Bill
+from tests.money.fakes import FakeLightning, clock, open_database
+
+US, THEM = "a" * 64, "b" * 64
+EPOCH = "0" * 16
+PRICED = Listing(THEM, price=Price(Msat(1_000), ZERO, ZERO), network="play")
+FREE = Listing(THEM)
+BOUNDS = Bounds(100, 16)
+BID = Msat(2_000)
+
+
+@pytest.fixture
+def lightning():
+    return FakeLightning(clock())
+
+
+@pytest.fixture
+async def purse(tmp_path, lightning):
+    database = await open_database(tmp_path)
+    policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
+    sender = Sender(database, lightning.wallet(), policy, lightning.clock)
+    purse = AccountPurse(database, sender, lightning.clock, US, Msat.from_sats(1_000), "run")
+    yield purse
+    await purse.close()
+    await database.close()
+
+
+def bill(purse, request: str = "1" * 64) -> Bill:
+    return Bill(THEM, US, request, int(purse.clock.wall()))
+
+
+def result(receipt: AccountReceipt | None, prompt_tokens: int = 50) -> JobResult:
+    usage = Usage(prompt_tokens, 10)
+    return JobResult(Address("1" * 64, US), 6940, "text", usage=usage, account=receipt)
+
+
+def receipt(seq: int, charge: int, charged: int, paid: int = 0) -> AccountReceipt:
+    return AccountReceipt(EPOCH, seq, charge, Msat(charged), Msat(paid))
+
+
+async def test_free_providers_are_offered_nothing_and_not_held_back(purse):
+    await purse.start()
+    assert purse.width(FREE) is None
+    offer = purse.offer(FREE, BOUNDS, bid=BID, jobs_left=10)
+    assert (offer.bid, offer.topup) == (ZERO, None)
+
+
+async def test_a_stranger_gets_one_job_until_money_is_there(purse):
+    await purse.start()
+    assert purse.width(PRICED) == 1
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert (offer.quote, offer.bid, offer.topup) == (1_000, BID, 3_000)
+    assert purse.width(PRICED) == 1
+
+
+async def test_deposits_grow_with_accepted_work_and_end_with_the_run(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert await purse.accept(bill(purse), offer, result(receipt(1, 1_000, 1_000))) == 1_000
+    assert purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100).topup == 4_000
+    assert purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=2).topup == 2_000
+    seen = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=2).seen
+    assert (seen.epoch, seen.seq, seen.charged_total) == (EPOCH, 1, 1_000)
+
+
+async def test_a_charge_above_the_quote_ends_the_relation_and_says_so(purse):
+    told = []
+    purse.changed = told.append
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert await purse.accept(bill(purse), offer, result(receipt(1, 1_001, 1_001))) is None
+    assert purse.width(PRICED) == 0
+    assert told == [THEM]
+
+
+async def test_inflated_usage_ends_the_relation_over_a_restart_too(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    inflated = result(receipt(1, 1_000, 1_000), prompt_tokens=100_000)
+    assert await purse.accept(bill(purse), offer, inflated) is None
+    again = replace(purse, _relations={}, _task=None)
+    await again.start()
+    assert again.width(PRICED) == 0
+    await again.close()
+
+
+async def test_a_result_without_a_receipt_costs_nothing(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert await purse.accept(bill(purse), offer, result(None)) == ZERO
+
+
+async def test_what_was_paid_widens_what_may_be_sent(purse, lightning):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    theirs = lightning.wallet(SecretKey(bytes(31) + b"\x09"))
+    invoice = await theirs.create_invoice(Msat(3_000), description="work", expiry_s=600)
+    await purse.pay(bill(purse), offer, Amount(Msat(3_000), invoice))
+    assert len(lightning.moved) == 1
+    assert purse.width(PRICED) == 3
+
+
+async def test_an_invoice_that_is_not_what_was_agreed_raises(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, None)
+    with pytest.raises(MoneyError):
+        await purse.pay(Bill("c" * 64, US, "1" * 64, 0), offer, Amount(Msat(1_000), "lnbcrt1"))
