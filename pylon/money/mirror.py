@@ -195,7 +195,7 @@ def _drain(mirror: Mirror, paid: Paid, *, take_up: bool = False) -> Step:
         if claim.receipt.epoch == mirror.epoch:
             fault, after = _follow(replace(mirror, waiting=rest), claim, paid)
         else:
-            fault, after, more = _open(replace(mirror, waiting=rest), claim.receipt, paid)
+            fault, after, more = _open(replace(mirror, waiting=rest), claim, paid)
             found += more
         if fault is not None:
             # What was in order before it stays booked.
@@ -236,7 +236,8 @@ def _lacks(mirror: Mirror, claim: Claim, paid: Paid, seconds: float) -> bool:
     return claim.receipt.paid_total < int(paid.settled_by(claim.signed_at - seconds)) + mirror.paid_base
 
 
-def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | None, Mirror, Msat]:
+def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirror, Msat]:
+    receipt = claim.receipt
     opening = int(receipt.paid_total) - int(receipt.charged_total) + receipt.charge_msat
     ours = balance(mirror, paid)
     if opening < int(mirror.paid_seen) - int(mirror.charged_total):
@@ -254,10 +255,11 @@ def _open(mirror: Mirror, receipt: AccountReceipt, paid: Paid) -> tuple[Fault | 
         seq=receipt.seq,
         charged_total=receipt.charged_total,
         paid_seen=receipt.paid_total,
-        short=False,
         paid_base=int(receipt.paid_total) + lacking - (above - int(found)) - int(paid.settled),
     )
-    return None, after, found
+    if _lacks(after, claim, paid, CREDIT_PATIENCE_S):
+        return Fault.NOT_CREDITED, mirror, ZERO
+    return None, replace(after, short=_lacks(after, claim, paid, PATIENCE_S)), found
 
 
 def end(mirror: Mirror, why: End) -> Mirror:

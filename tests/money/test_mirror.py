@@ -166,6 +166,19 @@ def test_nothing_more_is_paid_while_a_payment_is_missing_in_receipts_and_after_a
     assert refused(short, claim(3, paid=0, at=NOW + CREDIT_PATIENCE_S)) is Fault.NOT_CREDITED
 
 
+def test_an_account_that_opens_without_our_payment_is_not_paid_again():
+    assert after(claim(1, paid=0)).may_pay
+    assert not after(claim(1, paid=0, at=NOW + PATIENCE_S)).may_pay
+    assert refused(Mirror(), claim(1, paid=0, at=NOW + CREDIT_PATIENCE_S)) is Fault.NOT_CREDITED
+
+
+def test_charges_hidden_before_an_account_is_taken_up_show_as_credit_that_is_missing():
+    mirror = after(claim(2, 1_000, 6_000, 10_000))
+    mirror = tick(mirror, PAID, NOW + PATIENCE_S).mirror
+    assert (mirror.ended, balance(mirror, PAID)) == (None, 9_000)
+    assert not after(claim(3, 1_000, 7_000, 10_000, at=NOW + PATIENCE_S), mirror=mirror).may_pay
+
+
 def test_what_we_could_not_ask_for_has_its_minute_when_we_are_back():
     mirror = resume(after(claim(1), claim(3)), NOW + 900)
     assert tick(mirror, PAID, NOW + 900 + PATIENCE_S - 1).mirror.ended is None
