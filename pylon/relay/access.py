@@ -12,9 +12,10 @@ import orjson
 
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.filter import Filter
+from pylon.nostr.nip42 import AUTH_KIND
 from pylon.relay.limits import RelayLimits
 
-AUTH_KIND = 22_242
+
 AUTH_WINDOW_S = 600
 _REPOSTS = frozenset((6, 16))
 
