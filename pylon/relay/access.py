@@ -15,7 +15,6 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.nip42 import AUTH_KIND
 from pylon.relay.limits import RelayLimits
 
-
 AUTH_WINDOW_S = 600
 _REPOSTS = frozenset((6, 16))
 
