@@ -228,3 +228,70 @@ def test_the_wait_doubles_up_to_its_limit_with_up_to_half_taken_away(attempt):
     delay = Backoff(first=1.0, most=60.0).delay(attempt, random.Random(attempt))
     full = min(60.0, 2.0 ** (attempt - 1))
     assert full / 2 <= delay <= full
+
+
+async def test_an_event_published_twice_at_once_is_sent_once():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        event = note()
+        await asyncio.gather(connection.publish(event), connection.publish(event))
+        assert len(relay.of("EVENT")) == 1
+
+
+async def test_what_a_relay_says_of_things_that_are_over_changes_nothing():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await relay.until(lambda: relay.sockets)
+        for message in (
+            ["OK", "0" * 64, True, ""],
+            ["EVENT", "gone", note().to_dict()],
+            ["EOSE", "gone"],
+            ["CLOSED", "gone", "error: whatever"],
+            ["COUNT", "gone", {"count": 3}],
+            ["NEWS", "unheard of"],
+        ):
+            await relay.say(message)
+        connection.unsubscribe("gone")
+        assert (await connection.publish(note())).accepted
+
+
+async def test_a_key_that_the_relay_refuses_is_named_in_the_status():
+    def refuse(relay, socket, message):
+        return [["OK", message[1]["id"], False, "restricted: not you"]] if message[0] == "AUTH" else []
+
+    async with ScriptedRelay(refuse, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
+        async with asyncio.timeout(10):
+            while "restricted" not in connection.status.error:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended():
+    def close(relay, socket, message):
+        return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
+
+    async with ScriptedRelay(close) as relay, connected(relay) as connection:
+        name, _ = connection.subscribe(lambda: NOTES)
+        await relay.until(lambda: relay.of("REQ"))
+        await connection.publish(note())
+        connection.unsubscribe(name)
+        await asyncio.sleep(0.8)
+        assert len(relay.of("REQ")) == 1
+
+
+async def test_closing_ends_subscriptions_that_wait_to_be_asked_for_again():
+    def close(relay, socket, message):
+        return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
+
+    async with ScriptedRelay(close) as relay, connected(relay) as connection:
+        connection.subscribe(lambda: NOTES)
+        await connection.publish(note())
+
+
+async def test_subscribing_before_the_relay_is_there_asks_once_it_is():
+    async with ScriptedRelay() as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK)
+        _, queue = connection.subscribe(lambda: NOTES)
+        waiting = asyncio.create_task(connection.publish(note(), timeout=10))
+        connection.start()
+        assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
+        assert (await waiting).accepted
+        assert len(relay.of("REQ")) == 1
+        await connection.close()
