@@ -1,8 +1,8 @@
 """What an exchange of one job cannot avoid, timed alone by calling the libraries underneath directly.
 
-Per job: two signatures (request, result), four verifications (each once by the relay and once by its reader), one
-key agreement a side for a pair that is new, NIP-44 both ways for both events, and six websocket messages: request
-and result to the relay, each passed on, each acknowledged.
+Per job: two signatures (request, result), four verifications (each once by the relay and once by its reader),
+NIP-44 both ways for both events, and six websocket messages: request and result to the relay, each passed on, each
+acknowledged. Besides, one key agreement a side for every pair that is new.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ class Floor:
     seal_s: float
     websocket_s: float
 
-    def per_job(self, *, warm: bool) -> float:
-        """Seconds of one core; `warm` leaves out the agreement of keys, as between a pair that has met before."""
-        agreement = 0.0 if warm else 2 * self.agree_s
-        return 2 * self.sign_s + 4 * self.verify_s + agreement + self.seal_s + self.websocket_s
+    def of(self, jobs: int, agreements: int) -> float:
+        """Seconds of one core for so many jobs, and for so many agreements of keys."""
+        per_job = 2 * self.sign_s + 4 * self.verify_s + self.seal_s + self.websocket_s
+        return jobs * per_job + agreements * self.agree_s
 
 
-async def measure(sizes: Sizes) -> Floor:
-    """Times each part alone."""
+async def measure(sizes: Sizes, seconds: Callable[[], float] = time.perf_counter) -> Floor:
+    """Times each part alone. `seconds` is the clock: of the wall, or of the processor time that this process had."""
     key = coincurve.PrivateKey()
     digest = os.urandom(32)
     signature = key.sign_schnorr(digest, os.urandom(32))
@@ -60,21 +60,21 @@ async def measure(sizes: Sizes) -> Floor:
     mine, theirs = ec.generate_private_key(curve), ec.generate_private_key(curve).public_key()
     request, result = os.urandom(sizes.request_plain), os.urandom(sizes.result_plain)
     return Floor(
-        sign_s=_time(lambda: key.sign_schnorr(digest, digest)),
-        verify_s=_time(lambda: public.verify(signature, digest)),
-        agree_s=_time(lambda: mine.exchange(ec.ECDH(), theirs)),
-        seal_s=2 * _time(lambda: _seal(request)) + 2 * _time(lambda: _seal(result)),
-        websocket_s=2 * await _message(sizes.request_message)
-        + 2 * await _message(sizes.result_message)
-        + 2 * await _message(OK_BYTES),
+        sign_s=_time(lambda: key.sign_schnorr(digest, digest), seconds),
+        verify_s=_time(lambda: public.verify(signature, digest), seconds),
+        agree_s=_time(lambda: mine.exchange(ec.ECDH(), theirs), seconds),
+        seal_s=2 * _time(lambda: _seal(request), seconds) + 2 * _time(lambda: _seal(result), seconds),
+        websocket_s=2 * await _message(sizes.request_message, seconds)
+        + 2 * await _message(sizes.result_message, seconds)
+        + 2 * await _message(OK_BYTES, seconds),
     )
 
 
-def _time(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _time(work: Callable[[], object], seconds: Callable[[], float]) -> float:
+    started = seconds()
     for _ in range(ROUNDS):
         work()
-    return (time.perf_counter() - started) / ROUNDS
+    return (seconds() - started) / ROUNDS
 
 
 def _seal(plain: bytes) -> bytes:
@@ -86,7 +86,7 @@ def _seal(plain: bytes) -> bytes:
     return hmac.digest(key, sealed, "sha256")
 
 
-async def _message(size: int) -> float:
+async def _message(size: int, seconds: Callable[[], float]) -> float:
     """Seconds of one core for one message of this size, sent and received: half of an echo, many in flight."""
     text = "x" * size
 
@@ -97,7 +97,7 @@ async def _message(size: int) -> float:
     async with serve(echo, "127.0.0.1", 0, compression=None, max_size=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
-            started = time.perf_counter()
+            started = seconds()
             for _ in range(ECHO_IN_FLIGHT):
                 await socket.send(text)
             for _ in range(ROUNDS * 4):
@@ -105,6 +105,6 @@ async def _message(size: int) -> float:
                 await socket.send(text)
             for _ in range(ECHO_IN_FLIGHT):
                 await socket.recv()
-            elapsed = time.perf_counter() - started
+            elapsed = seconds() - started
     await asyncio.sleep(0)
     return elapsed / (2 * (ROUNDS * 4 + ECHO_IN_FLIGHT))

@@ -53,6 +53,9 @@ class ConversationKeys:
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def get(self, peer: str) -> bytes:
         """The key for this public key. Raises `MalformedError`."""
         key = self._keys.get(peer)

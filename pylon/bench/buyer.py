@@ -1,0 +1,130 @@
+"""A benchmark's customer: the shipped `SwarmClient` in a process of its own."""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+
+import psutil
+
+from pylon.bench.floor import Sizes
+from pylon.bench.part import Calls, Settings, serve
+from pylon.errors import UnreachableError
+from pylon.jobs.kinds import RESULT_KINDS, RLM_REQUEST
+from pylon.nostr import messages
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobSpec, Outcome
+
+TIMEOUT_S = 300.0
+MAX_TOKENS = 32
+SAMPLE = 200
+
+
+@dataclass
+class Buyer:
+    """One customer, its connections, and whom it has met."""
+
+    secret: SecretKey
+    keys: ConversationKeys
+    pool: RelayPool
+    client: SwarmClient
+    met: set[str] = field(default_factory=set)
+
+    async def find(self, providers: int, within_s: float) -> dict[str, int]:
+        """Waits until so many providers are listed and ready."""
+        deadline = time.monotonic() + within_s
+        while (found := sum(not listing.loading for listing in self.client.directory)) < providers:
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"only {found} of {providers} providers were seen within {within_s:g} s")
+            await asyncio.sleep(0.05)
+        return {"providers": found}
+
+    async def map(self, jobs: int, size: int, seed: int) -> dict[str, object]:
+        """Maps distinct prompts of `size` bytes; what came of it, and how long it took."""
+        rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
+        prompts = [prose(rng, size) for _ in range(jobs)]
+        specs = [JobSpec(prompt, max_tokens=MAX_TOKENS, timeout=TIMEOUT_S) for prompt in prompts]
+        known = len(self.keys)
+        started = time.perf_counter()
+        outcomes = await self.client.map(specs, deadline_s=TIMEOUT_S)
+        wall_s = time.perf_counter() - started
+        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        providers = {answer.provider for answer in answers}
+        new = providers - self.met
+        self.met |= providers
+        return {
+            "completed": sum(map(_is_good, prompts, outcomes)),
+            "wall_s": wall_s,
+            # One a side and new pair; those that the customer made ahead, while nothing was asked, do not count.
+            "agreements": len(new) + len(self.keys) - known,
+            "providers": len(providers),
+            "sent": sum(outcome.attempts for outcome in outcomes),
+            "rss_mb": psutil.Process().memory_info().rss / 1e6,
+        }
+
+    async def sizes(self) -> dict[str, object]:
+        """What one job of the last map weighed on the wire, on average."""
+        me = frozenset({self.secret.public})
+        asked = Filter(kinds=frozenset({RLM_REQUEST}), authors=me, limit=SAMPLE)
+        answered = Filter(kinds=RESULT_KINDS, tags={"p": me}, limit=SAMPLE)
+        requests = await self.pool.query((asked,))
+        results = await self.pool.query((answered,))
+        if not requests or not results:
+            raise UnreachableError("the relay has forgotten the jobs that it carried")
+        return asdict(
+            Sizes(
+                round(sum(len(self.keys.decrypt(e.tag("p") or "", e.content)) for e in requests) / len(requests)),
+                round(sum(len(self.keys.decrypt(e.pubkey, e.content)) for e in results) / len(results)),
+                _message_bytes(requests),
+                _message_bytes(results),
+            )
+        )
+
+
+def prose(rng: random.Random, size: int) -> str:
+    """Words of random letters: a text that compresses worse than any that people write."""
+    words: list[str] = []
+    length = 0
+    while length < size:
+        word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
+        words.append(word)
+        length += len(word) + 1
+    return " ".join(words)[:size]
+
+
+def _is_good(prompt: str, outcome: Outcome) -> bool:
+    # The stand-in's answer names the whole prompt that it saw: one in another's place would show.
+    digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
+    return isinstance(outcome, Answer) and outcome.text.startswith(f"stand-in answer {digest}: ")
+
+
+def _message_bytes(events: list[Event]) -> int:
+    return round(sum(len(messages.encode(messages.EventMessage(event, "jobs1"))) for event in events) / len(events))
+
+
+@asynccontextmanager
+async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
+    """`relays` are the addresses of all."""
+    secret = SecretKey.generate()
+    keys = ConversationKeys(secret)
+    pool = RelayPool(settings["relays"], secret=secret)
+    pool.start()
+    try:
+        await pool.wait_open(30.0)
+        async with SwarmClient(pool, secret, keys=keys) as client:
+            made = Buyer(secret, keys, pool, client)
+            yield {}, {"find": made.find, "map": made.map, "sizes": made.sizes}
+    finally:
+        await pool.close()
+
+
+if __name__ == "__main__":
+    serve(buyer)

@@ -1,0 +1,96 @@
+"""A benchmark's providers: many in one process, each with a key, connections and a serving side of its own.
+
+They share what a machine has once: a journal, and one engine that answers at once. Nothing is shared between two
+such processes, nor with the customer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pylon.bench.part import Calls, Settings, serve
+from pylon.clock import SystemClock
+from pylon.errors import UnreachableError
+from pylon.inference.engine import EngineSpec
+from pylon.inference.instant import MODEL_ID
+from pylon.inference.service import InferenceService
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.service import Provider
+from pylon.provider.settings import ProviderSettings
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+
+# A relay takes connections one after another: with all at once the last would give up waiting.
+START_TOGETHER = 25
+READY_S = 60.0
+
+
+@dataclass(slots=True)
+class Crowd:
+    """What the providers of this process share."""
+
+    journal: Journal
+    inference: InferenceService
+    stack: AsyncExitStack
+
+    async def start(self, url: str) -> None:
+        """Adds one provider, on one relay."""
+        secret = SecretKey.generate()
+        pool = RelayPool([url], secret=secret)
+        pool.start()
+        await pool.wait_open(READY_S)
+        keys = ConversationKeys(secret)
+        provider = Provider(secret, keys, pool, self.inference, self.journal, ProviderSettings(), MODEL_ID)
+        await provider.start()
+
+    async def start_all(self, urls: list[str], providers: int) -> None:
+        """Adds providers, in turn on each relay."""
+        room = asyncio.Semaphore(START_TOGETHER)
+
+        async def one(number: int) -> None:
+            async with room:
+                await self.start(urls[number % len(urls)])
+
+        await asyncio.gather(*map(one, range(providers)))
+
+
+@asynccontextmanager
+async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
+    """`folder` is for the journal, `slots` what each provider runs at once."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await Database.open(Path(settings["folder"]) / "pylon.db", [SCHEMA], label="play")
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        inference = InferenceService(EngineSpec("instant", MODEL_ID, slots=settings["slots"]), clock)
+        await inference.start()
+        stack.push_async_callback(inference.close)
+        await _ready(inference)
+        made = Crowd(Journal(database, group), inference, stack)
+
+        async def start(relays: list[str], providers: int) -> dict[str, int]:
+            await made.start_all(relays, providers)
+            return {"providers": providers}
+
+        # Providers are not closed one by one: each would withdraw its announcement, and nobody is left to read it.
+        yield {}, {"start": start}
+
+
+async def _ready(inference: InferenceService) -> None:
+    try:
+        async with asyncio.timeout(READY_S):
+            while inference.status().state != "ready":  # noqa: ASYNC110 - it tells nobody when it is
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise UnreachableError(f"the stand-in engine was not ready within {READY_S:g} s") from None
+
+
+if __name__ == "__main__":
+    serve(crowd)

@@ -1,0 +1,215 @@
+"""`pylon bench fanout`: one customer's jobs out to many providers and back, against what that cannot avoid.
+
+Relays, customer and at least two groups of providers are processes of their own on this machine; engines answer at
+once. What is measured is therefore everything but the model: signing, sealing, relays, journal, dispatch.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pylon.bench.floor import Floor, Sizes, measure
+from pylon.bench.part import Part
+from pylon.errors import SetupError, UsageError
+from pylon.inference.instant import MODEL_ID
+
+MIN_PROCESSES = 2
+START_S = 120.0
+FIND_S = 120.0
+MAP_S = 330.0
+# What a process has open besides its connections.
+SPARE_FILES = 256
+
+type Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fanout:
+    """What to run: `size` is bytes a prompt, `processes` how many hold the providers."""
+
+    providers: int
+    jobs: int
+    relays: int = 1
+    size: int = 300
+    processes: int = MIN_PROCESSES
+
+    def __post_init__(self) -> None:
+        if self.processes < MIN_PROCESSES or self.providers < self.processes:
+            raise UsageError(
+                f"{self.providers} providers in {self.processes} processes is no swarm",
+                hint=f"Take {MIN_PROCESSES} processes or more, and a provider for each at least.",
+            )
+
+    @property
+    def slots(self) -> int:
+        """What a provider runs at once, so that all jobs find room: the engine is not what is measured."""
+        return -(-self.jobs // self.providers)
+
+
+@dataclass
+class Stage:
+    """The processes of one run, and the folder of all that they write."""
+
+    folder: Path
+    relays: list[Part] = field(default_factory=list)
+    crowds: list[Part] = field(default_factory=list)
+    customer: list[Part] = field(default_factory=list)
+
+    async def start(self, what: str, number: int = 0, **settings: Any) -> Part:
+        folder = self.folder / f"{what}-{number}"
+        folder.mkdir()
+        return await Part.start(
+            f"pylon.bench.{what}", {"folder": str(folder), **settings}, folder / "log", timeout=START_S
+        )
+
+    async def close(self) -> None:
+        """Ends all, readers before what they read from."""
+        for parts in (self.customer, self.crowds, self.relays):
+            await asyncio.gather(*(part.close() for part in parts))
+
+    def cpu_s(self) -> tuple[float, float, float]:
+        """Processor seconds so far: of the relays, the customer, the providers with their engines."""
+        relays, customer, crowds = (
+            sum(part.cpu_s() for part in parts) for parts in (self.relays, self.customer, self.crowds)
+        )
+        return relays, customer, crowds
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One map: what the customer says of it, and the processor seconds that it took, side by side as above."""
+
+    customer: dict[str, Any]
+    cpu_s: tuple[float, ...]
+
+    @property
+    def wall_s(self) -> float:
+        return float(self.customer["wall_s"])
+
+
+async def fanout(plan: Fanout, say: Say) -> dict[str, Any]:
+    """Runs it; the report. However it ends, it leaves no process and no file.
+
+    Raises `SetupError`, `UnreachableError`.
+    """
+    _allow_files(max(plan.providers, plan.relays) + SPARE_FILES)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    # SIGINT cancels it already (`asyncio.run`).
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-fanout-")))
+    try:
+        await _set_up(stage, plan, say)
+        return await _measure(stage, plan, say)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        await asyncio.shield(stage.close())
+        shutil.rmtree(stage.folder, ignore_errors=True)
+
+
+async def _set_up(stage: Stage, plan: Fanout, say: Say) -> None:
+    started = time.monotonic()
+    say(f"{plan.relays} relay(s), {plan.providers} providers in {plan.processes} processes, one customer")
+    for number in range(plan.relays):
+        database = str(stage.folder / f"relay-{number}.db")
+        stage.relays.append(
+            await stage.start("hub", number, database=database, connections=plan.providers + SPARE_FILES)
+        )
+    urls = [part.hello["url"] for part in stage.relays]
+    # First the customer: a relay answers with 500 stored announcements at most, and passes all new ones on.
+    stage.customer.append(await stage.start("buyer", relays=urls))
+    for number in range(plan.processes):
+        stage.crowds.append(await stage.start("crowd", number, slots=plan.slots))
+    shares = [len(range(number, plan.providers, plan.processes)) for number in range(plan.processes)]
+    await asyncio.gather(
+        *(
+            crowd.call("start", relays=urls, providers=share, timeout=START_S)
+            for crowd, share in zip(stage.crowds, shares, strict=True)
+        )
+    )
+    await stage.customer[0].call("find", providers=plan.providers, within_s=FIND_S, timeout=2 * FIND_S)
+    say(f"all are listed after {time.monotonic() - started:.1f} s")
+
+
+async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
+    # The machine's own speed changes from one second to the next: floor and maps take turns.
+    first = await _map(stage, plan, 1, say)
+    sizes = Sizes(**await stage.customer[0].call("sizes"))
+    floors = [await _floor(sizes)]
+    second = await _map(stage, plan, 2, say)
+    floors.append(await _floor(sizes))
+    cores = _cores()
+    cold_s, cold_cpu_s = _work(plan, first, floors)
+    warm_s, warm_cpu_s = _work(plan, second, floors)
+    return {
+        "completed": min(first.customer["completed"], second.customer["completed"]),
+        "jobs": plan.jobs,
+        "providers": plan.providers,
+        "relays": plan.relays,
+        "processes": plan.processes,
+        "bytes": plan.size,
+        "engine": MODEL_ID,
+        "cores": cores,
+        "wall_s": round(first.wall_s, 3),
+        "floor_s": round(cold_s / cores, 3),
+        "ratio": round(first.wall_s / (cold_s / cores), 2),
+        "warm_wall_s": round(second.wall_s, 3),
+        "warm_floor_s": round(warm_s / cores, 3),
+        "warm_ratio": round(second.wall_s / (warm_s / cores), 2),
+        "cpu_ratio": round(sum(first.cpu_s) / cold_cpu_s, 2),
+        "warm_cpu_ratio": round(sum(second.cpu_s) / warm_cpu_s, 2),
+        "floor_cpu_s": round(cold_cpu_s, 2),
+        "relay_cpu_s": round(first.cpu_s[0], 2),
+        "customer_cpu_s": round(first.cpu_s[1], 2),
+        "providers_cpu_s": round(first.cpu_s[2], 2),
+        "customer_rss_mb": round(second.customer["rss_mb"], 1),
+        "sent": [first.customer["sent"], second.customer["sent"]],
+        "agreements": [first.customer["agreements"], second.customer["agreements"]],
+        "message_bytes": [sizes.request_message, sizes.result_message],
+    }
+
+
+async def _map(stage: Stage, plan: Fanout, seed: int, say: Say) -> Measured:
+    before = stage.cpu_s()
+    said = await stage.customer[0].call("map", jobs=plan.jobs, size=plan.size, seed=seed, timeout=MAP_S)
+    say(f"map {seed}: {said['completed']} of {plan.jobs} in {said['wall_s']:.2f} s")
+    spent = tuple(after - first for first, after in zip(before, stage.cpu_s(), strict=True))
+    return Measured(said, spent)
+
+
+async def _floor(sizes: Sizes) -> tuple[Floor, Floor]:
+    return await measure(sizes), await measure(sizes, time.process_time)
+
+
+def _work(plan: Fanout, measured: Measured, floors: list[tuple[Floor, Floor]]) -> tuple[float, float]:
+    """Seconds of one core that the map could not avoid: by the wall's clock, and by the processor's."""
+    agreements = measured.customer["agreements"]
+    wall, cpu = (statistics.mean(pair[n].of(plan.jobs, agreements) for pair in floors) for n in (0, 1))
+    return wall, cpu
+
+
+def _cores() -> int:
+    # Those that this process may use, where the system tells; a container often gets fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _allow_files(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise SetupError(
+            f"this takes {wanted} open files a process, and {hard} is the most that is allowed here",
+            hint="Take fewer providers, or raise the limit (ulimit -Hn).",
+        )
+    # Parts inherit it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
