@@ -1,8 +1,9 @@
 """How much to leave with a provider at a time: little at first, more with work that was verified.
 
-At most three jobs' worth before anything is known. Later as many jobs' worth as four times what this provider
-has already done well: whoever runs away keeps a bounded multiple of honest work, and a hundred jobs take three
-payments.
+At most three jobs' worth before anything is known. Later as many jobs' worth as twelve times what this provider
+has already done well: whoever runs away keeps a bounded multiple of honest work, and never more than the spend
+limit for one provider. Twelve, because with eight jobs in flight a hundred jobs then take three payments; with two
+times they take six, with four times five.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pylon.money.msat import Msat
 
 FIRST_JOBS = 3
-GROWTH = 4
+GROWTH = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 import pytest
 
+from pylon.money import deposit
+from pylon.money.account import Account, AskTopUp, Basis, Terms, admit, charge, credit, hold
 from pylon.money.deposit import DepositPolicy, wish
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -49,7 +51,7 @@ def test_a_first_deposit_is_worth_at_most_three_jobs():
 
 
 def test_deposits_grow_with_verified_work_and_never_past_the_work_that_is_left():
-    assert wish(sats(5), verified_jobs=4, jobs_left=100, most=sats(1_000)) == sats(80)
+    assert wish(sats(5), verified_jobs=4, jobs_left=100, most=sats(1_000)) == sats(240)
     assert wish(sats(5), verified_jobs=40, jobs_left=10, most=sats(1_000)) == sats(50)
     assert wish(sats(5), verified_jobs=40, jobs_left=0, most=sats(1_000)) == sats(5)
 
@@ -59,12 +61,21 @@ def test_a_deposit_is_whole_sats_and_stays_below_what_is_allowed():
     assert wish(sats(5), verified_jobs=2, jobs_left=100, most=sats(99), policy=DepositPolicy(1, 1)) == sats(10)
 
 
-def test_a_hundred_jobs_at_one_provider_take_three_payments():
-    balance = verified = payments = 0
+def test_a_hundred_jobs_at_one_provider_take_three_payments_with_eight_in_flight():
+    quote, account, terms = sats(5), Account("00" * 8), Terms()
+    to_send, waiting, running, verified, payments = 100, [], 0, 0, 0
     while verified < 100:
-        if balance < 5:
-            balance += wish(sats(5), verified_jobs=verified, jobs_left=100 - verified, most=sats(10_000)).whole_sats()
-            payments += 1
-        balance -= 5
-        verified += 1
-    assert payments <= 4
+        # As many at once as the work that was done well allows, as deposits grow.
+        while to_send and running + len(waiting) < min(8, max(1, deposit.GROWTH * verified)):
+            waiting.append(wish(quote, verified_jobs=verified, jobs_left=to_send, most=sats(5_000)))
+            to_send -= 1
+        while waiting:
+            decision = admit(account, terms, quote, wish=waiting[0])
+            if isinstance(decision, AskTopUp):
+                account, payments = credit(account, decision.amount), payments + 1
+                continue
+            account, running = hold(account, quote, Basis.PREPAID), running + 1
+            waiting.pop(0)
+        account, _ = charge(account, quote, Basis.PREPAID, quote)
+        running, verified = running - 1, verified + 1
+    assert (payments, account.balance) == (3, 0)
