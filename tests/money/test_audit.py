@@ -1,0 +1,92 @@
+"""An audit that finds nothing must be able to find something: each book is bent once."""
+
+from dataclasses import replace
+
+import pytest
+
+from pylon.errors import MoneyError
+from pylon.money import audit, ledger
+from pylon.money.audit import Books
+from pylon.money.msat import Msat
+from pylon.money.network import Network, parse_network
+from pylon.money.wallet import Lookup, LookupState
+from tests.money.fakes import FakeLightning, clock
+
+
+def invoice(**changes: object) -> dict[str, object]:
+    return {"payment_hash": "h1", "customer": "aa", "msat": 9_000, "state": "settled", **changes}
+
+
+def payment(**changes: object) -> dict[str, object]:
+    return {"payment_hash": "h2", "msat": 5_000, "fee": 20, "state": "settled", **changes}
+
+
+def receipt(seq: int, charge: int, total: int, job: str) -> dict[str, object]:
+    return {"customer": "aa", "epoch": "e", "seq": seq, "charge": charge, "charged_total": total, "job": job}
+
+
+CLEAN = Books(
+    entries=[
+        ledger.topup_received(0, "aa", "h1", Msat(9_000)),
+        ledger.charged(1, "aa", "j1", Msat(1_500)),
+        ledger.charged(2, "aa", "j2", Msat(500)),
+        ledger.charge_reversed(3, "aa", "j2", Msat(500)),
+        *ledger.topup_paid(4, "pp", "h2", Msat(5_000), Msat(20)),
+        *ledger.work_received(5, "pp", "pp/e/1", 700),
+    ],
+    invoices=[invoice(), invoice(payment_hash="h9", state="expired")],
+    payments=[payment(), payment(payment_hash="h8", state="failed", fee=None)],
+    receipts=[receipt(1, 1_500, 1_500, "j1"), receipt(2, 500, 2_000, "j2"), receipt(3, -500, 1_500, "j2")],
+    mirrors={"pp": 4_300},
+)
+
+
+def test_clean_books_are_clean():
+    assert audit.examine(CLEAN) == []
+
+
+@pytest.mark.parametrize(
+    ("books", "code"),
+    [
+        (replace(CLEAN, invoices=[]), "invoice"),
+        (replace(CLEAN, invoices=[invoice(msat=8_000)]), "invoice"),
+        (replace(CLEAN, entries=CLEAN.entries[1:]), "invoice"),
+        (replace(CLEAN, payments=[]), "payment"),
+        (replace(CLEAN, payments=[payment(state="unknown")]), "payment"),
+        (replace(CLEAN, payments=[payment(fee=0)]), "fee"),
+        (replace(CLEAN, receipts=CLEAN.receipts[:-1]), "reversal"),
+        (replace(CLEAN, receipts=CLEAN.receipts[1:]), "charge"),
+        (replace(CLEAN, receipts=[receipt(2, 1_500, 1_500, "j1"), *CLEAN.receipts[1:]]), "receipt"),
+        (replace(CLEAN, receipts=[receipt(1, 1_500, 1_400, "j1"), *CLEAN.receipts[1:]]), "receipt"),
+        (replace(CLEAN, entries=[*CLEAN.entries[:2], *CLEAN.entries[4:]]), "charge"),
+        (replace(CLEAN, invoices=[invoice(customer="bb")]), "account"),
+        (replace(CLEAN, mirrors={"pp": 4_301}), "mirror"),
+        (replace(CLEAN, entries=CLEAN.entries[:-1]), "mirror"),
+    ],
+)
+def test_bent_books_are_found(books, code):
+    assert code in {finding.code for finding in audit.examine(books)}
+
+
+async def test_a_wallet_that_differs_or_says_nothing_is_found():
+    wallet = FakeLightning(clock()).wallet()
+    assert {f.code for f in await audit.compare_with_wallet(wallet, CLEAN)} == {"wallet_differs"}
+    wallet.lookup_as = lambda _: Lookup(LookupState.SETTLED)
+    assert await audit.compare_with_wallet(wallet, CLEAN) == []
+    wallet.down = True
+    findings = await audit.compare_with_wallet(wallet, CLEAN)
+    assert [f.code for f in findings] == ["wallet_silent"] * 2
+    assert all(f.text for f in findings)
+
+
+def test_networks_are_read_by_name_and_nothing_else():
+    assert [parse_network(n.value) for n in Network] == list(Network)
+    for text in ("", "Mainnet", "bitcoin", "play "):
+        with pytest.raises(MoneyError) as caught:
+            parse_network(text)
+        assert "mainnet" in caught.value.hint
+
+
+def test_money_that_is_not_live_says_so():
+    assert Network.MAINNET.unit == "sat"
+    assert {n.unit for n in Network if not n.is_live} == {f"{n.value} sat" for n in Network if not n.is_live}
