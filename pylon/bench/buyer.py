@@ -47,12 +47,18 @@ class Buyer:
             await asyncio.sleep(0.05)
         return {"providers": found}
 
-    async def map(self, jobs: int, size: int, seed: int) -> dict[str, object]:
-        """Maps distinct prompts of `size` bytes; what came of it, and how long it took."""
+    async def map(self, jobs: int, size: int, seed: int, fresh: bool) -> dict[str, object]:
+        """Maps distinct prompts of `size` bytes; what came of it, and how long it took.
+
+        `fresh` forgets the keys that the client agreed on while it was idle, as it always does: what would not be
+        in the time must not be in what the time is compared with.
+        """
         rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
         prompts = [prose(rng, size) for _ in range(jobs)]
         specs = [JobSpec(prompt, max_tokens=MAX_TOKENS, timeout=TIMEOUT_S) for prompt in prompts]
-        known = len(self.keys)
+        if fresh:
+            self.keys.clear()
+        known = self.keys.kept
         started = time.perf_counter()
         outcomes = await self.client.map(specs, deadline_s=TIMEOUT_S)
         wall_s = time.perf_counter() - started
@@ -63,8 +69,8 @@ class Buyer:
         return {
             "completed": sum(map(_is_good, prompts, outcomes)),
             "wall_s": wall_s,
-            # One a side and new pair; those that the customer made ahead, while nothing was asked, do not count.
-            "agreements": len(new) + len(self.keys) - known,
+            # One a side and new pair.
+            "agreements": len(new) + self.keys.kept - known,
             "providers": len(providers),
             "sent": sum(outcome.attempts for outcome in outcomes),
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
@@ -93,7 +99,7 @@ def prose(rng: random.Random, size: int) -> str:
     """Words of random letters: a text that compresses worse than any that people write."""
     words: list[str] = []
     length = 0
-    while length < size:
+    while length <= size:
         word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
         words.append(word)
         length += len(word) + 1

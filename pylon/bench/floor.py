@@ -16,11 +16,11 @@ import coincurve
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
 ROUNDS = 300
-ECHO_IN_FLIGHT = 64
+MESSAGES = 1_200
 OK_BYTES = 85
 
 
@@ -98,13 +98,16 @@ async def _message(size: int, seconds: Callable[[], float]) -> float:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
             started = seconds()
-            for _ in range(ECHO_IN_FLIGHT):
-                await socket.send(text)
-            for _ in range(ROUNDS * 4):
-                await socket.recv()
-                await socket.send(text)
-            for _ in range(ECHO_IN_FLIGHT):
-                await socket.recv()
+            # Side by side: one that sends first and reads later stops, as soon as large messages fill the buffers.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_send(socket, text))
+                for _ in range(MESSAGES):
+                    await socket.recv()
             elapsed = seconds() - started
     await asyncio.sleep(0)
-    return elapsed / (2 * (ROUNDS * 4 + ECHO_IN_FLIGHT))
+    return elapsed / (2 * MESSAGES)
+
+
+async def _send(socket: ClientConnection, text: str) -> None:
+    for _ in range(MESSAGES):
+        await socket.send(text)

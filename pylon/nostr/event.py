@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import coincurve
@@ -162,12 +163,17 @@ def verify(event: Event) -> None:
 def verify_signature(pubkey: str, message: bytes, signature: str) -> None:
     """Checks a BIP-340 signature, key and signature in hexadecimal. Raises `SignatureError`."""
     try:
-        key = coincurve.PublicKeyXOnly(bytes.fromhex(pubkey))
-        valid = key.verify(bytes.fromhex(signature), message)
+        valid = _point(pubkey).verify(bytes.fromhex(signature), message)
     except ValueError as error:
         raise SignatureError("event pubkey is not a point of the curve") from error
     if not valid:
         raise SignatureError("event signature does not hold")
+
+
+@lru_cache(maxsize=4_096)
+def _point(pubkey: str) -> coincurve.PublicKeyXOnly:
+    # Finding the point of a key is a quarter of the work, and most events come from keys seen just before.
+    return coincurve.PublicKeyXOnly(bytes.fromhex(pubkey))
 
 
 def is_replaceable(kind: int) -> bool:

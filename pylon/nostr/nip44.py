@@ -53,8 +53,14 @@ class ConversationKeys:
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
-    def __len__(self) -> int:
+    @property
+    def kept(self) -> int:
+        """How many there are."""
         return len(self._keys)
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._keys.clear()
 
     def get(self, peer: str) -> bytes:
         """The key for this public key. Raises `MalformedError`."""

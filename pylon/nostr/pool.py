@@ -175,6 +175,10 @@ class RelayPool:
         refused it or stayed silent for `timeout` seconds.
         """
         connections = self._chosen(relays)
+        if len(connections) == 1:
+            # The usual case, and the costly part of a publication is its tasks.
+            await connections[0].publish(event, timeout=timeout)
+            return [connections[0].url]
         sends = {self._spawn(c.publish(event, timeout=timeout)): c.url for c in connections}
         errors: list[str] = []
         pending = set(sends)

@@ -137,7 +137,7 @@ class Runner:
         while True:
             # Nothing is due while nothing is here: an idle node sleeps.
             await self._busy.wait()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._next_tick())
             now = self._clock.wall()
             for job in self.queue.take_expired(now):
                 await self._expire(job)
@@ -146,6 +146,13 @@ class Runner:
                     break
                 del self._silent[job.id]
                 self._replies.processing(job.request, job.relay)
+
+    def _next_tick(self) -> float:
+        # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
+        if self.queue or not self._silent:
+            return TICK_S
+        oldest = next(iter(self._silent.values()))
+        return max(TICK_S, oldest.received_at + self._processing_after_s - self._clock.wall())
 
     async def _work(self, job: Job) -> None:
         try:

@@ -1,6 +1,7 @@
 """Answers as relays bring them: one subscription, and a look at what they have stored for what stays silent."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,10 @@ from pylon.swarm.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport
 
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
+# A look waits while an answer came within the first time, but no longer than the second after the last look: well
+# before the deadline of an acknowledgement.
+LULL_S = 0.5
+LOOK_LATEST_S = 2.5
 
 
 class Inbox:
@@ -35,6 +40,7 @@ class Inbox:
         self._public = public
         self._clock = clock
         self._heard = heard
+        self._last_answer_at = self._looked_at = -math.inf
 
     async def run(self) -> None:
         """Listens until cancelled."""
@@ -49,8 +55,16 @@ class Inbox:
             await subscription.close()
 
     async def look(self) -> None:
-        """Asks relays for stored answers to requests that were silent for a while."""
-        silent = self._flights.silent(self._clock.monotonic())
+        """Asks relays for stored answers to requests that were silent for a while.
+
+        While answers stream in, the next ones are more likely on their way than lost, and a look costs the relay
+        as much as a hundred of them: it waits for a lull, but not for long.
+        """
+        now = self._clock.monotonic()
+        if now - self._last_answer_at < LULL_S and now - self._looked_at < LOOK_LATEST_S:
+            return
+        self._looked_at = now
+        silent = self._flights.silent(now)
         chunks = [silent[at : at + CHUNK] for at in range(0, len(silent), CHUNK)]
         await asyncio.gather(*map(self._look_for, chunks))
 
@@ -73,6 +87,7 @@ class Inbox:
         flight = self._flights.asked(event, self._public)
         if flight is None:
             return
+        self._last_answer_at = self._clock.monotonic()
         meaning = read_answer(event, flight, self._keys)
         if meaning is not None:
             self._heard(event, flight, meaning)
