@@ -10,7 +10,7 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` is what `go-live` set. `trust_name` uses a wallet whatever it calls its network: some always say
+    """`live` allows live money; nothing sets it yet. `trust_name` uses a wallet whatever it calls its network: some always say
     mainnet; their invoices are checked all the same."""
 
     def __init__(self, wallet: Wallet, network: Network, *, live: bool = False, trust_name: bool = False) -> None:
@@ -58,7 +58,7 @@ class GuardedWallet:
 
     async def _check(self) -> None:
         if self._network.is_live and not self._live:
-            raise WalletError(WalletCode.WRONG_NETWORK, "live money was not allowed with `pylon wallet go-live`")
+            raise WalletError(WalletCode.WRONG_NETWORK, "live money is not allowed here")
         if not self._name_checked:
             await self.info()
 

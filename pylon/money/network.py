@@ -1,7 +1,7 @@
 """Which money: the six networks, what their invoices start with, and which of them is live.
 
 Every network has a folder, a key and a database of its own. The default is `play`: nothing here turns play
-money into real money by a setting alone (see `pylon wallet go-live`).
+money into real money by a setting alone.
 """
 
 from enum import StrEnum

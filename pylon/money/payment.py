@@ -29,7 +29,7 @@ class Refusal(StrEnum):
     """Why nothing is paid. What is wrong with the invoice itself has an `InvoiceCode`, a full limit a `Limit`."""
 
     STOPPED = "stopped"  # the STOP file is there
-    NOT_LIVE = "not_live"  # mainnet, and nobody said go-live
+    NOT_LIVE = "not_live"  # mainnet, and nobody allowed live money
     UNVERIFIED = "event_unverified"  # its signature was not checked, or does not hold
     WRONG_AUTHOR = "wrong_author"  # not the provider that has this job
     WRONG_JOB = "wrong_job"

@@ -88,7 +88,7 @@ class Receiver:
         A job's open invoice is given again. Raises `ReceiveError`.
         """
         if self._network.is_live and not self._live:
-            raise ReceiveError(ReceiveCode.NOT_LIVE, "live money was not allowed with `pylon wallet go-live`")
+            raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
         before = await invoice_store.of_job(self._database, job)
         if before is not None and before.state != "pending":
             raise ReceiveError(

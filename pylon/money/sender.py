@@ -41,7 +41,7 @@ logger = log.get("money")
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """What is allowed here. `live` is set by `pylon wallet go-live` alone; `stopped` says whether STOP is there."""
+    """What is allowed here. `live` allows live money; nothing sets it yet; `stopped` says whether STOP is there."""
 
     network: Network
     caps: Caps
@@ -112,7 +112,7 @@ class Sender:
         if policy.stopped():
             raise PaymentRefusedError(Refusal.STOPPED, "the STOP file halts all spending")
         if policy.network.is_live and not policy.live:
-            raise PaymentRefusedError(Refusal.NOT_LIVE, "live money was not allowed with `pylon wallet go-live`")
+            raise PaymentRefusedError(Refusal.NOT_LIVE, "live money is not allowed here")
         refusal = judge_ask(ask, order)
         if refusal is not None:
             raise PaymentRefusedError(refusal)

@@ -140,6 +140,10 @@ class Till:
         if error.code is ReceiveCode.TOO_MANY:
             await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, "too many invoices here are unpaid")
             return
+        if error.code is ReceiveCode.JOB_HAD_INVOICE:
+            # What was paid is credit; its customer asks again with a new request.
+            await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "ask again with a new request")
+            return
         self.down = True
         await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
 

@@ -105,8 +105,7 @@ class AccountPurse:
             relation = self._relation(row["provider"])
             relation.ended = mirror.ended
             relation.balance = balance(mirror, await mirror_store.paid(self.database, row["provider"]))
-            if mirror.epoch:
-                relation.seen = AccountSeen(mirror.epoch, mirror.seq, mirror.charged_total)
+            relation.seen = mirror.seen
         self._task = asyncio.create_task(self._watch(), name="purse")
 
     async def close(self) -> None:
@@ -178,7 +177,7 @@ class AccountPurse:
             logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)
             self.changed(bill.author)
             return None
-        relation.seen = AccountSeen(step.mirror.epoch, step.mirror.seq, step.mirror.charged_total)
+        relation.seen = step.mirror.seen
         relation.verified += 1
         relation.balance -= receipt.charge_msat
         self.changed(bill.author)

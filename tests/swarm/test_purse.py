@@ -7,6 +7,7 @@ import pytest
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import JobResult, Usage
+from pylon.money.deposit import GROWTH
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
@@ -75,7 +76,7 @@ async def test_deposits_grow_with_accepted_work_and_end_with_the_run(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     assert await purse.accept(bill(purse), offer, result(receipt(1, 1_000, 1_000))) == 1_000
-    assert purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100).topup == 4_000
+    assert purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100).topup == 1_000 * GROWTH
     assert purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=2).topup == 2_000
     seen = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=2).seen
     assert (seen.epoch, seen.seq, seen.charged_total) == (EPOCH, 1, 1_000)
