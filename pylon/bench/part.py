@@ -16,6 +16,7 @@ import orjson
 import psutil
 
 from pylon import log
+from pylon.collect import collect_rarely
 from pylon.errors import PylonError, UnreachableError
 
 # A folder called `pylon` where the command happens to be called must not be imported.
@@ -112,6 +113,8 @@ def serve(opened: Callable[[Settings], AbstractAsyncContextManager[tuple[object,
     """A part's main: `opened` makes it ready for the settings in the first line, and gives its hello and calls."""
     # What the machine is short of shows as figures here, not as lines of a log.
     log.configure("error")
+    # As every command does.
+    collect_rarely()
     asyncio.run(_serve(opened))
 
 

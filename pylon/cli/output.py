@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pylon import log
+from pylon.collect import collect_rarely
 from pylon.errors import PylonError
 
 INTERRUPTED = 130
@@ -48,6 +49,7 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
     """Runs a command's work. Errors end the program with their message; Ctrl-C with status 130."""
     log.configure(logs)
+    collect_rarely()
     try:
         return asyncio.run(work)
     except PylonError as error:
