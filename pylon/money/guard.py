@@ -10,8 +10,8 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` allows live money; nothing sets it yet. `trust_name` uses a wallet whatever it calls its network: some always say
-    mainnet; their invoices are checked all the same."""
+    """`live` allows live money; nothing sets it yet. `trust_name` uses a wallet whatever it calls its network:
+    some always say mainnet; their invoices are checked all the same."""
 
     def __init__(self, wallet: Wallet, network: Network, *, live: bool = False, trust_name: bool = False) -> None:
         self._wallet = wallet
