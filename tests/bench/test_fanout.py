@@ -1,0 +1,130 @@
+"""`pylon bench fanout`: what it says holds, and nothing of it is left behind."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pylon.bench.buyer import prose
+from pylon.bench.fanout import Fanout, fanout
+from pylon.bench.floor import Sizes, measure
+from pylon.errors import UsageError
+
+COMMAND = [sys.executable, "-m", "pylon.cli.main", "bench", "fanout"]
+PROMISED = {
+    "completed", "wall_s", "floor_s", "ratio", "warm_ratio", "relay_cpu_s", "customer_rss_mb",
+    "warm_wall_s", "warm_floor_s",
+}  # fmt: skip
+
+
+def parts_of(folder: Path) -> list[psutil.Process]:
+    """Processes of a benchmark whose temporary folder lies here."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if "pylon.bench." in command and (process.info["environ"] or {}).get("TMPDIR") == str(folder):
+            found.append(process)
+    return found
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def test_a_small_fanout_completes_and_leaves_nothing_behind(tmp_path):
+    ended = subprocess.run(
+        [*COMMAND, "--providers", "20", "--jobs", "20", "--relays", "2", "--json"],
+        capture_output=True,
+        env=environment(tmp_path),
+        timeout=100,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    report = json.loads(ended.stdout)
+    assert set(report) >= PROMISED
+    assert report["completed"] == report["jobs"] == 20
+    assert report["engine"] == "stand-in-instant"
+    assert report["ratio"] == pytest.approx(report["wall_s"] / report["floor_s"], rel=0.1)
+    # One a side and pair that had not met; a pair that a hedge brought together may come on top.
+    assert report["agreements"][0] >= 20
+    assert all(report[name] > 0 for name in PROMISED)
+    assert parts_of(tmp_path) == []
+    assert list(tmp_path.glob("pylon-fanout-*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_fanout_leaves_nothing_behind(tmp_path, number):
+    process = subprocess.Popen(
+        [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while not parts_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert parts_of(tmp_path)
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    assert parts_of(tmp_path) == []
+    assert list(tmp_path.glob("pylon-fanout-*")) == []
+
+
+def test_parts_end_with_a_caller_that_was_killed(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while not parts_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while parts_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert parts_of(tmp_path) == []
+
+
+async def test_every_part_of_the_floor_takes_time():
+    floor = await measure(Sizes(400, 300, 1_100, 1_000))
+    assert all(getattr(floor, field.name) > 0 for field in fields(floor))
+    assert floor.of(10, 0) > 0
+    assert floor.of(10, 20) == pytest.approx(floor.of(10, 0) + 20 * floor.agree_s)
+
+
+async def test_larger_messages_raise_the_floor():
+    small, large = await measure(Sizes(400, 300, 1_100, 1_000)), await measure(Sizes(20_000, 300, 27_000, 1_000))
+    assert large.seal_s > small.seal_s
+    assert large.websocket_s > small.websocket_s
+
+
+def test_prompts_are_distinct_and_of_the_size_that_was_asked_for():
+    rng = random.Random(1)
+    prompts = [prose(rng, 300) for _ in range(100)]
+    assert {len(prompt.encode()) for prompt in prompts} == {300}
+    assert len(set(prompts)) == 100
+
+
+def test_one_process_of_providers_is_refused():
+    with pytest.raises(UsageError):
+        Fanout(10, 10, processes=1)
+
+
+async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("pylon.bench.part._PYTHON", (sys.executable, "-c", "raise SystemExit('no such relay')"))
+    with pytest.raises(Exception, match="ended"):
+        await asyncio.wait_for(fanout(Fanout(2, 2), lambda _: None), 30)
+    assert list(tmp_path.iterdir()) == []
