@@ -12,9 +12,9 @@ Source: NIP-01 "Communication between clients and relays", NIP-42.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,7 +27,9 @@ from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.nip42 import auth_draft
+from pylon.nostr.pacing import Pacer
 
 logger = log.get("nostr")
 
@@ -35,6 +37,8 @@ MAX_FRAME_BYTES = 2 * 1024 * 1024
 QUEUE_EVENTS = 4_096
 # An endless stream of "try again" from a relay must not become an endless stream of requests.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
+LEARN_SECONDS = 1.0
 
 type Filters = Callable[[], tuple[Filter, ...]]
 
@@ -62,13 +66,13 @@ class RelayStatus:
     reconnects: int = 0
     error: str = ""
     notice: str = ""
+    information: RelayInformation = field(default_factory=RelayInformation)
 
 
 @dataclass(slots=True)
 class _Publication:
     frame: str
     done: asyncio.Future[m.Ok]
-    refusals: int = 0
 
 
 @dataclass(slots=True)
@@ -91,8 +95,14 @@ class RelayConnection:
         clock: Clock | None = None,
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
+        learn: Callable[[str], Awaitable[RelayInformation]] = fetch_relay_information,
     ) -> None:
         self.status = RelayStatus(url)
+        self._learn_from = learn
+        self._known = False
+        self._queries = 0
+        self._query_ended = asyncio.Event()
+        self._pacer = Pacer(self._send_again)
         self._secret = secret
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff()
@@ -119,6 +129,7 @@ class RelayConnection:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        await self._pacer.close()
         self._set_state("closed")
         for publication in self._publications.values():
             if not publication.done.done():
@@ -143,7 +154,10 @@ class RelayConnection:
             publication = _Publication(m.encode(m.EventMessage(event)), asyncio.get_running_loop().create_future())
             self._publications[event.id] = publication
             publication.done.add_done_callback(lambda _: self._publications.pop(event.id, None))
-            await self._send(publication.frame)
+            if self._pacer.busy:
+                self._pacer.hold(event.id)
+            else:
+                await self._send(publication.frame)
         try:
             ok = await asyncio.wait_for(asyncio.shield(publication.done), timeout)
         except TimeoutError as error:
@@ -183,16 +197,40 @@ class RelayConnection:
 
         Raises `RelayError` when the relay did not finish its answer within `timeout` seconds.
         """
+        found: dict[str, Event] = {}
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    page = await self._page(filters)
+                    known = len(found)
+                    found.update((event.id, event) for event in page)
+                    # A relay leaves out what is over its limit without a word: the rest is older.
+                    most = self.status.information.max_limit
+                    full = most is not None and len(page) >= most and len(found) > known
+                    if not full or any(f.limit is not None for f in filters):
+                        break
+                    oldest = min(event.created_at for event in page)
+                    filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
+        except TimeoutError as error:
+            raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
+        return list(found.values())
+
+    async def _page(self, filters: tuple[Filter, ...]) -> list[Event]:
+        # Subscriptions that last have their place; queries take turns at what the relay allows besides.
+        most = self.status.information.max_subscriptions
+        while self._queries and most is not None and len(self._subscriptions) >= most:
+            self._query_ended.clear()
+            await self._query_ended.wait()
+        self._queries += 1
         name, queue = self.subscribe(lambda: filters)
         found: list[Event] = []
         try:
-            async with asyncio.timeout(timeout):
-                while not isinstance(item := await queue.get(), m.Eose):
-                    found.append(item)
-        except TimeoutError as error:
-            raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
+            while not isinstance(item := await queue.get(), m.Eose):
+                found.append(item)
         finally:
             self.unsubscribe(name)
+            self._queries -= 1
+            self._query_ended.set()
         return found
 
     # --- the connection -------------------------------------------------------------------------------------
@@ -200,6 +238,7 @@ class RelayConnection:
     async def _run(self) -> None:
         attempt = 0
         while True:
+            learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
             try:
                 # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its
                 # window costs 60 KiB a connection.
@@ -207,6 +246,8 @@ class RelayConnection:
                     self.url, compression=None, max_size=MAX_FRAME_BYTES, ping_timeout=60, close_timeout=2
                 ) as socket:
                     attempt = 0
+                    if not self._known:
+                        await asyncio.wait({learning}, timeout=LEARN_SECONDS)
                     await self._serve(socket)
                 reason = f"the relay closed the connection ({socket.close_code} {socket.close_reason})"
             except (OSError, WebSocketException, TimeoutError) as error:
@@ -214,6 +255,7 @@ class RelayConnection:
             finally:
                 self._socket = None
                 self._opened.clear()
+                learning.cancel()
             attempt += 1
             self._set_state("connecting", reason)
             delay = self._backoff.delay(attempt, self._rng)
@@ -221,14 +263,23 @@ class RelayConnection:
             await asyncio.sleep(delay)
             self.status.reconnects += 1
 
+    async def _learn(self) -> None:
+        # NIP-11. What was learnt before stays in force when the relay is asked again and says nothing.
+        try:
+            self.status.information = await self._learn_from(self.url)
+        except (RelayError, MalformedError) as error:
+            logger.debug("relay says nothing of its limits", relay=self.url, error=str(error))
+        self._known = True
+
     async def _serve(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._auth_event = None
         self._set_state("open")
         for name in list(self._subscriptions):
             self._request(name)
-        for publication in list(self._publications.values()):
-            await socket.send(publication.frame)
+        for event_id, publication in list(self._publications.items()):
+            if event_id not in self._pacer:
+                await socket.send(publication.frame)
         self._opened.set()
         async for frame in socket:
             try:
@@ -269,15 +320,15 @@ class RelayConnection:
         if publication is None or publication.done.done():
             return
         reason = ok.message.partition(":")[0]
+        refused = not ok.accepted and reason == "rate-limited"
+        self._pacer.answered(ok.event_id, refused=refused)
+        if refused:
+            return
         if ok.accepted or reason == "duplicate":
             publication.done.set_result(m.Ok(ok.event_id, True, ok.message))
         elif reason == "auth-required" and self._secret is not None:
             # It is sent again when the relay accepted who we are; the publisher's own time-out ends the wait.
             return
-        elif reason == "rate-limited":
-            delay = RETRY_SECONDS[min(publication.refusals, len(RETRY_SECONDS) - 1)]
-            publication.refusals += 1
-            asyncio.get_running_loop().call_later(delay, self._send_again, ok.event_id)
         else:
             publication.done.set_result(ok)
 
@@ -321,12 +372,15 @@ class RelayConnection:
     def _request(self, name: str) -> None:
         subscription = self._subscriptions.get(name)
         if subscription is not None and self._socket is not None:
-            self._send_later(m.encode(m.Req(name, subscription.filters())))
+            filters = self.status.information.lowered(subscription.filters())
+            self._send_later(m.encode(m.Req(name, filters)))
 
-    def _send_again(self, event_id: str) -> None:
+    async def _send_again(self, event_id: str) -> bool:
         publication = self._publications.get(event_id)
-        if publication is not None:
-            self._send_later(publication.frame)
+        if publication is None:
+            return False
+        await self._send(publication.frame)
+        return True
 
     def _send_later(self, frame: str) -> None:
         if self._socket is not None:

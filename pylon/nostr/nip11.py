@@ -5,7 +5,7 @@ Source: https://github.com/nostr-protocol/nips/blob/master/11.md
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -15,10 +15,12 @@ from websockets.streams import StreamReader
 
 from pylon.errors import RelayError
 from pylon.nostr.event import MAX_TIMESTAMP
+from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import normalize_relay_url
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 5.0
+_EVENT_FRAME_BYTES = len('["EVENT",]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,24 @@ class RelayInformation:
     auth_required: bool | None = None
     payment_required: bool | None = None
     restricted_writes: bool | None = None
+
+    @property
+    def event_bytes(self) -> int | None:
+        """The bytes of an event, as JSON, that this relay surely takes. None: it does not say."""
+        bounds = []
+        if self.max_message_length is not None:
+            bounds.append(self.max_message_length - _EVENT_FRAME_BYTES)
+        if self.max_content_length is not None:
+            # In characters of the content alone: an event of as many bytes is within it.
+            bounds.append(self.max_content_length)
+        return max(0, min(bounds)) if bounds else None
+
+    def lowered(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+        """The filters with no `limit` beyond this relay's, which some relays answer with CLOSED."""
+        most = self.max_limit
+        if most is None:
+            return filters
+        return tuple(replace(f, limit=most) if f.limit is not None and f.limit > most else f for f in filters)
 
 
 def parse_relay_information(raw: object) -> RelayInformation:

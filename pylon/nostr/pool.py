@@ -141,6 +141,12 @@ class RelayPool:
     def statuses(self) -> list[RelayStatus]:
         return [connection.status for connection in self._connections.values()]
 
+    def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
+        """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""
+        known = [c for c in self._connections.values() if relays is None or c.url in relays]
+        bounds = [c.status.information.event_bytes for c in known]
+        return max((most if bound is None else min(most, bound) for bound in bounds), default=most)
+
     def start(self) -> None:
         """Begins to connect everywhere."""
         for connection in self._connections.values():

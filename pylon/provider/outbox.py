@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pylon import log
 from pylon.errors import RelayError
+from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.nostr.event import Event
 from pylon.nostr.pool import RelayPool
 
@@ -50,6 +51,10 @@ class Outbox:
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
+
+    def event_bytes(self, relay: str) -> int:
+        """The largest event that the relay takes."""
+        return self._pool.event_bytes([relay], most=MAX_EVENT_BYTES)
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""

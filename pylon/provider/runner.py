@@ -208,7 +208,10 @@ class Runner:
 
         def sign(receipt: AccountReceipt | None) -> Event:
             whole = replace(result, account=receipt)
-            return self._secret.sign(result_draft(whole, self._keys, request=job.event, created_at=int(now)))
+            limit = self._outbox.event_bytes(job.relay)
+            return self._secret.sign(
+                result_draft(whole, self._keys, request=job.event, created_at=int(now), limit=limit)
+            )
 
         work = Work(generation.prompt_tokens, generation.completion_tokens, generation.run_ms, now)
         try:

@@ -21,6 +21,7 @@ from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError, 
 from pylon.jobs.answer import Amount
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
+from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -208,10 +209,20 @@ class SwarmClient:
         now, wall = self._clock.monotonic(), self._clock.wall()
         spec = self._runs[send.slot].spec(send.slot)
         expires_at = wall + send.expires_at - now
+        # The second try of a job goes to all relays.
+        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing.relays)
+        limit = self._pool.event_bytes(relays, most=MAX_EVENT_BYTES)
         try:
             offer = self._offer(spec, listing)
             draft = request_draft(
-                spec, listing, offer, self._keys, self._rng, created_at=int(wall), expires_at=expires_at
+                spec,
+                listing,
+                offer,
+                self._keys,
+                self._rng,
+                created_at=int(wall),
+                expires_at=expires_at,
+                limit=limit,
             )
         except (TooLargeError, RequestError, MalformedError) as error:
             if listing.plain:
@@ -223,10 +234,9 @@ class SwarmClient:
                 self._handle(m.Drop((send.slot,), m.Failure.TOO_LARGE if large else m.Failure.MALFORMED))
             return None
         event = self._secret.sign(draft)
-        first = not self._flights.of_slot(send.slot)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
         self._flights.add(flight)
-        return self._send(send, event, self._shared_relay(listing.relays) if first else None)
+        return self._send(send, event, relays)
 
     async def _send(self, send: m.Send, event: Event, relays: list[str] | None) -> None:
         try:
@@ -239,7 +249,7 @@ class SwarmClient:
         self._handle(m.Published(send.attempt))
 
     def _shared_relay(self, relays: tuple[str, ...]) -> list[str] | None:
-        """One relay that both sides use; the second try of a job goes to all."""
+        """One relay that both sides use."""
         theirs = {url.rstrip("/") for url in relays}
         shared = [url for url in self._pool.urls if url.rstrip("/") in theirs]
         return [self._rng.choice(shared)] if shared else None

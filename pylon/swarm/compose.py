@@ -5,6 +5,7 @@ import random
 
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
+from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.money.msat import ZERO
 from pylon.money.usage import TEMPLATE_TOKENS, Bounds
 from pylon.nostr.event import EventDraft
@@ -57,8 +58,9 @@ def request_draft(
     *,
     created_at: int,
     expires_at: float,
+    limit: int = MAX_EVENT_BYTES,
 ) -> EventDraft:
-    """The request for this provider: sealed, or in the open form when it knows no other.
+    """The request for this provider: sealed, or in the open form when it knows no other; of `limit` bytes at most.
 
     Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve.
     """
@@ -72,5 +74,6 @@ def request_draft(
         expiration=math.ceil(expires_at),
     )
     if listing.plain:
-        return open_draft(job, listing.provider, salt=f"{rng.getrandbits(64):016x}", created_at=created_at)
-    return private_draft(job, listing.provider, keys, created_at=created_at)
+        salt = f"{rng.getrandbits(64):016x}"
+        return open_draft(job, listing.provider, salt=salt, created_at=created_at, limit=limit)
+    return private_draft(job, listing.provider, keys, created_at=created_at, limit=limit)

@@ -29,6 +29,9 @@ class Transport(Protocol):
     def urls(self) -> list[str]:
         """Their addresses."""
 
+    def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
+        """The largest event, up to `most` bytes, that one of these relays takes."""
+
     async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
         """Returns when a relay has the event. Raises `RelayError`."""
 

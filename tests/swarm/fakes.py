@@ -57,11 +57,15 @@ class FakeRelays:
     providers: dict[str, "FakeProvider"] = field(default_factory=dict)
     queries: list[tuple[Filter, ...]] = field(default_factory=list)
     publishing: int = 0
+    takes: int = 65_536
     most_publishing: int = 0
 
     @property
     def urls(self) -> list[str]:
         return ["ws://fake.invalid"]
+
+    def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
+        return min(most, self.takes)
 
     async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
         self.publishing += 1

@@ -1,0 +1,88 @@
+"""Publications that a relay turned away for coming too fast (`rate-limited:`, NIP-01), sent again in rounds.
+
+A round is as many as the last one had accepted, doubled while none is refused. After a refusal there is a pause,
+longer each time that nothing at all was taken. So the rate settles near what the relay allows, whatever that is,
+without knowing it: relays do not say it in their information document.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
+
+PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+MAX_ROUND = 64
+# A relay that lost the connection never answers; what it had is sent again by the connection.
+ANSWER_S = 5.0
+
+
+class Pacer:
+    """`send` publishes the event of an id; False when nobody waits for it any more."""
+
+    def __init__(self, send: Callable[[str], Awaitable[bool]]) -> None:
+        self._send = send
+        self._held: OrderedDict[str, None] = OrderedDict()
+        self._round: set[str] = set()
+        self._refusals = 0
+        self._settled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self._held
+
+    @property
+    def busy(self) -> bool:
+        """Whether events wait here: further ones then wait behind them."""
+        return self._task is not None and not self._task.done()
+
+    def hold(self, event_id: str) -> None:
+        """Sends the event when its turn comes."""
+        self._held[event_id] = None
+        if not self.busy:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="paced publications")
+
+    def answered(self, event_id: str, *, refused: bool) -> None:
+        """The relay took the event, or turned it away as too fast."""
+        if event_id in self._round:
+            self._refusals += refused
+            self._round.discard(event_id)
+            self._settled.set()
+        if refused:
+            self.hold(event_id)
+            self._held.move_to_end(event_id, last=False)
+
+    async def close(self) -> None:
+        """Stops."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        size, pause = 1, 0
+        await asyncio.sleep(PAUSES_S[0])
+        while self._held:
+            ids = list(islice(self._held, size))
+            self._refusals = 0
+            await self._send_round(ids)
+            if not self._refusals:
+                size, pause = min(2 * size, MAX_ROUND), 0
+                continue
+            taken = len(ids) - self._refusals
+            pause = 0 if taken else min(pause + 1, len(PAUSES_S) - 1)
+            size = max(1, taken)
+            await asyncio.sleep(PAUSES_S[pause])
+
+    async def _send_round(self, ids: list[str]) -> None:
+        for event_id in ids:
+            del self._held[event_id]
+            self._round.add(event_id)
+            if not await self._send(event_id):
+                self._round.discard(event_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                while self._round:
+                    self._settled.clear()
+                    await self._settled.wait()
+        self._round.clear()
