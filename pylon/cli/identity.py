@@ -46,7 +46,7 @@ def backup(
     try:
         home, _ = open_home()
         secret = keyfile.load(home.identity_file)
-        passphrase = "" if plain else _new_passphrase()
+        passphrase = "" if plain else new_passphrase()
         keyfile.write(file, secret, passphrase=passphrase)
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -61,20 +61,29 @@ def restore(
     file: Annotated[
         Path, typer.Argument(help="A backup, or any file with an nsec, ncryptsec, hex key or seed phrase.")
     ],
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Keep the key of this home under a passphrase too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a home with the key of a backup. An existing key is never written over."""
+    """Make a home with the key of a backup. An existing key is never written over.
+
+    With --passphrase the home's key is protected (NIP-49), by the backup's own passphrase where it has one; else one
+    is asked for. PYLON_PASSPHRASE is taken in place of an answer, and opens the key at every start.
+    """
     try:
         home = _home_to_restore_into()
         text = _read(file)
-        secret = keyfile.parse(text, _passphrase() if text.startswith("ncryptsec1") else None)
+        given = _passphrase() if text.startswith("ncryptsec1") else ""
+        secret = keyfile.parse(text, given or None)
+        protection = (given or new_passphrase()) if passphrase else ""
         home.create()
-        keyfile.write(home.identity_file, secret)
+        keyfile.write(home.identity_file, secret, passphrase=protection)
     except PylonError as error:
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)
     if as_json:
-        print_json({"npub": npub, "home": str(home.root)})
+        print_json({"npub": npub, "home": str(home.root), "encrypted": passphrase})
     else:
         out.print(f"restored {npub} into {home.identity_file}")
 
@@ -98,7 +107,8 @@ def _passphrase() -> str:
     return given if given else str(typer.prompt("Passphrase", hide_input=True, err=True))
 
 
-def _new_passphrase() -> str:
+def new_passphrase() -> str:
+    """From PYLON_PASSPHRASE, or asked for twice. Raises `UsageError` for one that is too short."""
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
     if not given:
         given = str(typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))

@@ -11,33 +11,42 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from pylon import __version__, log
 from pylon import config as settings
+from pylon.cli.identity import new_passphrase
 from pylon.cli.output import Json, ago, err, fail, out, print_json, run, short, table
 from pylon.config import Config
-from pylon.errors import HomeBusyError, PylonError, UnreachableError
+from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.control import Event, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
+from pylon.nostr.keys import SecretKey
 
 DRAIN_S = 60.0
 
 
 def init(
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Keep the key under a passphrase, which every start then needs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a home: folders, a config file that shows every setting, and a key."""
+    """Make a home: folders, a config file that shows every setting, and a key.
+
+    With --passphrase a new key is protected by one (NIP-49, `ncryptsec1…`). It is asked for, or taken from
+    PYLON_PASSPHRASE; set that wherever the node starts.
+    """
     try:
         root = settings.home_directory()
         # Settings may stand in the environment alone before there is a file.
         network = settings.load(root / "config.toml").network if (root / "config.toml").exists() else "play"
         home = Home(root, network)
+        new = not home.identity_file.exists()
+        # Asked for before anything is made.
+        protection = new_passphrase() if new and passphrase else ""
         home.create()
-        if home.identity_file.exists():
-            secret, new = identity.load(home.identity_file), False
-        else:
-            secret, new = identity.create(home.identity_file), True
+        secret = identity.create(home.identity_file, passphrase=protection) if new else _found(home, passphrase)
     except PylonError as error:
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)
@@ -50,6 +59,15 @@ def init(
             '\nNext: `pylon relay` in one terminal and `pylon start` in another, then `pylon ask "…"`.'
             "\nKeep a backup of the key: `pylon identity backup FILE`."
         )
+
+
+def _found(home: Home, passphrase: bool) -> SecretKey:
+    if passphrase and not identity.is_protected(home.identity_file):
+        raise UsageError(
+            f"the key in {home.identity_file} exists already, without a passphrase",
+            hint="Back it up, move that file away, and run `pylon identity restore FILE --passphrase`.",
+        )
+    return identity.load(home.identity_file)
 
 
 def start(

@@ -9,11 +9,13 @@ from pylon.nostr.keys import SecretKey
 
 PASSPHRASE_VARIABLE = "PYLON_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
 
+_PROTECTED = b"ncryptsec1"
 
-def create(path: Path) -> SecretKey:
+
+def create(path: Path, *, passphrase: str = "") -> SecretKey:
     """A new key, written to `path`. Raises `SetupError` when there is one already."""
     secret = SecretKey.generate()
-    write(path, secret)
+    write(path, secret, passphrase=passphrase)
     return secret
 
 
@@ -30,6 +32,12 @@ def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
         stream.write(line + "\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def is_protected(path: Path) -> bool:
+    """Whether the file that is there holds its key under a passphrase."""
+    with path.open("rb") as stream:
+        return stream.read(len(_PROTECTED)) == _PROTECTED
 
 
 def load(path: Path, passphrase: str | None = None) -> SecretKey:

@@ -1,0 +1,101 @@
+"""A key that is kept under a passphrase, from its making to its return."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from pylon.cli.main import app
+from pylon.relay.server import RelayServer
+from tests.node import programs
+
+NOBODY = "ws://127.0.0.1:9"
+PASSPHRASE = "correct horse battery"
+
+
+@pytest.fixture
+def bare(tmp_path):
+    return programs.environment(tmp_path / "home", NOBODY)
+
+
+@pytest.fixture
+def knowing(bare):
+    return {**bare, "PYLON_PASSPHRASE": PASSPHRASE}
+
+
+def run(*arguments: str, env: dict[str, str]) -> tuple[int, Any, str]:
+    """A command in this process: what it does is over before any loop or child would be needed."""
+    done = CliRunner().invoke(app, [*arguments, "--json"], env=env)
+    return done.exit_code, orjson.loads(done.stdout), done.stderr
+
+
+def key_of(env) -> str:
+    return (Path(env["PYLON_HOME"]) / "play" / "identity").read_text()
+
+
+def test_init_keeps_a_new_key_under_a_passphrase(bare, knowing):
+    code, made, _ = run("init", "--passphrase", env=knowing)
+    assert (code, made["new"]) == (0, True)
+    assert key_of(bare).startswith("ncryptsec1")
+    code, shown, _ = run("identity", "show", env=knowing)
+    assert (code, shown["npub"]) == (0, made["npub"])
+
+
+def test_without_its_passphrase_the_key_is_of_no_use_and_the_next_step_is_named(bare, knowing):
+    run("init", "--passphrase", env=knowing)
+    for command in (("identity", "show"), ("init",)):
+        code, error, text = run(*command, env=bare)
+        assert (code, error["error"]["type"]) == (3, "SetupError")
+        assert "PYLON_PASSPHRASE" in text
+    wrong = {**bare, "PYLON_PASSPHRASE": "another horse"}
+    code, error, _ = run("identity", "show", env=wrong)
+    assert (code, error["error"]["type"]) == (3, "SetupError")
+
+
+async def test_a_node_with_a_protected_key_serves(tmp_path):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        env = programs.environment(tmp_path / "home", relay.url, PYLON_PASSPHRASE=PASSPHRASE)
+        _, made, _ = await programs.run("init", "--passphrase", env=env)
+        serving = await programs.start(env, stack)
+        assert serving.hello["npub"] == made["npub"]
+
+
+def test_a_short_passphrase_is_refused_before_anything_is_made(bare, tmp_path):
+    code, error, _ = run("init", "--passphrase", env={**bare, "PYLON_PASSPHRASE": "short"})
+    assert (code, error["error"]["type"]) == (2, "UsageError")
+    assert not (tmp_path / "home").exists()
+
+
+def test_init_says_that_a_bare_key_stays_bare(bare, knowing):
+    run("init", env=bare)
+    code, error, _ = run("init", "--passphrase", env=knowing)
+    assert (code, error["error"]["type"]) == (2, "UsageError")
+    assert "identity restore" in error["error"]["hint"]
+    assert key_of(bare).startswith("nsec1")
+    assert (run("init", env=bare))[0] == 0
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_restored_key_is_protected_when_asked(knowing, tmp_path, plain):
+    _, made, _ = run("init", env=knowing)
+    backup = tmp_path / "backup"
+    run("identity", "backup", str(backup), *(["--plain"] if plain else []), env=knowing)
+    protected = {**knowing, "PYLON_HOME": str(tmp_path / "protected")}
+    code, restored, _ = run("identity", "restore", str(backup), "--passphrase", env=protected)
+    assert (code, restored["npub"], restored["encrypted"]) == (0, made["npub"], True)
+    assert key_of(protected).startswith("ncryptsec1")
+    assert (run("identity", "show", env=protected))[1]["npub"] == made["npub"]
+
+
+def test_a_restored_key_is_bare_unless_asked(knowing, tmp_path):
+    run("init", env=knowing)
+    backup = tmp_path / "backup"
+    run("identity", "backup", str(backup), env=knowing)
+    plain = {**knowing, "PYLON_HOME": str(tmp_path / "plain")}
+    code, restored, _ = run("identity", "restore", str(backup), env=plain)
+    assert (code, restored["encrypted"]) == (0, False)
+    assert key_of(plain).startswith("nsec1")
