@@ -49,7 +49,7 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     assert (await programs.run("resume", env=env))[1] == {"paused": ""}
     assert (await programs.run("drain", env=env))[1] == {"drained": True}
     assert (await programs.run("stop", env=env))[1] == {"stopped": True}
-    assert await serving.stop() == 0
+    assert await asyncio.wait_for(serving.process.wait(), 30) == 0
     code, status, _ = await programs.run("status", env=env)
     assert (code, status["running"]) == (0, False)
 
