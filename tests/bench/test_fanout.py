@@ -61,7 +61,7 @@ def test_a_small_fanout_completes_and_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.glob("pylon-fanout-*")) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_fanout_leaves_nothing_behind(tmp_path, number):
     process = subprocess.Popen(
         [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
@@ -79,6 +79,7 @@ def test_an_interrupted_fanout_leaves_nothing_behind(tmp_path, number):
     assert list(tmp_path.glob("pylon-fanout-*")) == []
 
 
+@pytest.mark.slow
 def test_parts_end_with_a_caller_that_was_killed(tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
