@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, identity, node, relay, wallet
+from pylon.cli import ask, bench, conformance, identity, models, node, relay, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -25,6 +25,7 @@ app.command(rich_help_panel=_SERVE)(node.resume)
 app.command(rich_help_panel=_SERVE)(node.drain)
 app.command(rich_help_panel=_SERVE)(node.jobs)
 app.command(rich_help_panel=_SERVE)(relay.relay)
+app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(ask.map_)
 app.command(rich_help_panel=_ASK)(ask.providers)
