@@ -65,7 +65,5 @@ def draw(
     middle = (LEFT + WIDTH - RIGHT) / 2
     out.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>')
     centre = (TOP + HEIGHT - BOTTOM) / 2
-    out.append(
-        f'<text transform="translate(18 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
+    out.append(f'<text transform="translate(18 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"

@@ -72,14 +72,11 @@ class Filler:
         return cut[:space] if space > chars // 2 else cut
 
 
-def words_by_use(docs: list[str]) -> list[str]:
-    """Lower-case words of three to nine letters used three times at least, most used first, none held out."""
+def key_words(docs: list[str]) -> list[str]:
+    """Words to make keys of: the corpus's own of three to nine letters, and the package's list eight times over.
+
+    None of them is a word that measuring keeps for itself.
+    """
     counts = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
-    used = sorted((-n, word) for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)
-    return [word for _, word in used]
-
-
-def known_words(docs: list[str]) -> list[str]:
-    """Key words that get a token of their own: the package's list and the corpus's most used words of some length."""
-    frequent = [word for word in words_by_use(docs) if len(word) >= 4 and word not in tasks.WORDS]
-    return [*tasks.WORDS, *frequent[:800]]
+    used = sorted(word for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)
+    return used + list(tasks.WORDS) * 8

@@ -23,7 +23,7 @@ def main(log: Path) -> None:
         [
             Line("answers right in every token (share)", "#0a7d4f", points("exact")),
             Line("answer loss (nats, cut at 1)", "#c2410c", points("loss")),
-            Line("matching: is this the asked key? (nats)", "#1d4ed8", points("belongs")),
+            Line("probes: is this the asked key? (nats)", "#1d4ed8", points("probe")),
         ],
         x_label="million tokens seen",
         y_label="training batches, running mean",

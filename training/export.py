@@ -100,9 +100,7 @@ def write_gguf(model: Needle, tokenizer: Path, out: Path) -> None:
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     _add_tokenizer(writer, json.loads((tokenizer / "tokenizer.json").read_text()))
     for name, p in model.state_dict().items():
-        writer.add_tensor(
-            _gguf_name(name), np.ascontiguousarray(p.squeeze(1).numpy() if p.dim() == 3 else p.numpy())
-        )
+        writer.add_tensor(_gguf_name(name), np.ascontiguousarray(p.squeeze(1).numpy() if p.dim() == 3 else p.numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -138,9 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="without one, random weights of the default sizes")
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder that gets needle-1/ and needle-1.gguf"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets needle-1/ and needle-1.gguf")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = load(args.checkpoint) if args.checkpoint else Needle(Config()).eval()

@@ -37,9 +37,7 @@ def haystack(rng: random.Random, chars: int) -> Task:
     start = rng.randrange(len(text))
     whole = (text[start:] + text * (1 + chars // len(text)))[: chars - 300]
     others = min(40, 2 + chars // 3000)
-    return make_task(
-        rng, whole, WORDS, present=True, others=others, kinds=("pair",), questions=needle.QUESTIONS[:1]
-    )
+    return make_task(rng, whole, WORDS, present=True, others=others, kinds=("pair",), questions=needle.QUESTIONS[:1])
 
 
 def ask_map(answer: Answer, task: Task) -> str:
@@ -50,9 +48,7 @@ def ask_map(answer: Answer, task: Task) -> str:
         if said != needle.ABSENT and said in chunk:
             at = chunk.find(said)
             candidates.append((said, chunk[max(0, at - AROUND) : at + AROUND]))
-    confirmed = Counter(
-        said for said, near in candidates if answer(needle.prompt(task.question, near)) == said
-    )
+    confirmed = Counter(said for said, near in candidates if answer(needle.prompt(task.question, near)) == said)
     return confirmed.most_common(1)[0][0] if confirmed else needle.ABSENT
 
 

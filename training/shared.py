@@ -1,7 +1,7 @@
-"""The prompt format and task generators, loaded from the package's own files so that training cannot drift from use.
+"""The prompt format and task generator, loaded from the package's own files so that training cannot drift from use.
 
 They are loaded by path, not by `import pylon`: PyTorch's CPU builds may lag behind the Python that Pylon needs,
-and these files need nothing but the standard library.
+and these two files need nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -29,4 +29,3 @@ _package.__path__ = [str(MODELS)]
 sys.modules["needle_package"] = _package
 needle = _load("needle")
 tasks = _load("needle_tasks")
-labels = _load("needle_labels")

@@ -1,4 +1,4 @@
-"""Train the tokenizer: byte-level BPE of 6,144 entries on the corpus, every digit a token of its own."""
+"""Train the tokenizer: byte-level BPE of 4,096 entries on the corpus, every digit a token of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from pathlib import Path
 import corpus
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-VOCAB = 6144
-REPEAT = 300
-"""How often a key word is added to the corpus, so that it becomes one token, alone and after a hyphen."""
-
+VOCAB = 4096
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # The split that llama.cpp calls "qwen2": words with the sign before them, single digits, runs of other signs.
 SPLIT = (
@@ -41,8 +38,7 @@ def train(docs: list[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    known = [f" {word} x-{word}" * REPEAT for word in corpus.known_words(docs)]
-    tokenizer.train_from_iterator(docs + known, trainer)
+    tokenizer.train_from_iterator(docs, trainer)
     return tokenizer
 
 

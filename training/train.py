@@ -14,16 +14,16 @@ import torch
 from curriculum import STAGES, Data
 from model import Config, Needle
 from muon import Muon
-from objective import Aids, loss_of
+from objective import Probes, loss_of
 from tokenizers import Tokenizer
 
-WARM_UP, FULL = 50, 0.6
-"""Steps of warm-up, and the share of all steps at full rate; a cosine takes the rest down."""
+WARM_UP, FULL, DROP = 50, 0.6, 0.5
+"""Steps of warm-up; the share of all steps at full rate; the factor that the closing cosine starts from."""
 
 SAVE_S, LOG_S = 120, 15
 
 
-UNTRAINED = {"loss": 3.0, "look": 5.0, "copy": 5.0, "belongs": 0.7, "text": 8.0, "exact": 0.0}
+UNTRAINED = {"loss": 3.0, "probe": 1.4, "text": 8.0, "exact": 0.0}
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Progress:
 def rate(step: int, steps: int) -> float:
     """The learning rate's factor, 0.01 to 1."""
     done = step / steps
-    cosine = 1.0 if done < FULL else 0.5 * (1 + math.cos(math.pi * (done - FULL) / (1 - FULL)))
-    return max(0.01, cosine * min(1.0, (step + 1) / WARM_UP))
+    cosine = 1.0 if done < FULL else DROP * 0.5 * (1 + math.cos(math.pi * (done - FULL) / (1 - FULL)))
+    return max(0.005, cosine * min(1.0, (step + 1) / WARM_UP))
 
 
 class Run:
@@ -57,10 +57,10 @@ class Run:
         self.args, self.path = args, args.out / "checkpoint.pt"
         tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
         self.config = Config(tokenizer.get_vocab_size())
-        self.model, self.aids = Needle(self.config), Aids(self.config)
+        self.model, self.probes = Needle(self.config), Probes(self.config)
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.dim() == 2 and "embed" not in name]
-        self.rest = [p for name, p in named if p.dim() != 2 or "embed" in name] + list(self.aids.parameters())
+        self.rest = [p for name, p in named if p.dim() != 2 or "embed" in name] + list(self.probes.parameters())
         adam = torch.optim.AdamW(self.rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0)
         self.optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=0.02), adam]
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
@@ -70,7 +70,7 @@ class Run:
             self.load()
 
     def parts(self) -> dict[str, Any]:
-        return {"aids": self.aids, "muon": self.optimizers[0], "adam": self.optimizers[1]}
+        return {"probes": self.probes, "muon": self.optimizers[0], "adam": self.optimizers[1]}
 
     def save(self) -> None:
         state = {
@@ -98,11 +98,9 @@ class Run:
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        stage = STAGES[
-            progress.level if progress.level == 0 or rng.random() < 0.8 else rng.randrange(progress.level)
-        ]
+        stage = STAGES[progress.level if progress.level == 0 or rng.random() < 0.8 else rng.randrange(progress.level)]
         batch = self.data.batch(stage)
-        loss, logged = loss_of(self.model, self.aids, batch)
+        loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
         for optimizer in self.optimizers:
@@ -124,9 +122,7 @@ class Run:
                 clock = now
                 if now - printed > LOG_S:
                     printed = now
-                    line = json.dumps(
-                        {**asdict(self.progress), "rate": rate(self.progress.step, self.args.steps)}
-                    )
+                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress.step, self.args.steps)})
                     print(line, flush=True)
                     print(line, file=log, flush=True)
                 if now - saved > SAVE_S:
@@ -138,9 +134,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -150,7 +144,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(args)
     print(
-        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.data.known):,} known words",
+        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.data.words):,} words",
         flush=True,
     )
     run.train()

@@ -14,7 +14,7 @@ from pydoc_data.topics import topics
 from typing import Any, Literal
 
 from pylon.errors import ModelError, UsageError
-from pylon.inference.models import needle, needle_labels
+from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import WORDS, Task, held_out, make_task
 
 Engine = Literal["mlx", "llama"]
@@ -34,51 +34,48 @@ def verify(
     *,
     present: int = 480,
     absent: int = 1000,
-    labels: int = 240,
     folder: Path = MODELS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Exact-match shares (0 to 1) of needle-1 under `engine`.
 
-    `present`, `absent` and `labels` are how many questions of each sort are asked. Raises `ModelError` when the
+    `present` and `absent` are how many questions of each sort are asked. Raises `ModelError` when the
     weights or the engine's library are missing.
     """
     count = count_tokens(folder)
-    total, done = present + absent + labels, 0
+    total = present + absent
     found: list[tuple[int, int, int, bool]] = []
     refused: list[bool] = []
-    labelled: list[bool] = []
     with answers(engine, folder) as answer:
         for i in range(total):
             if i < present:
-                length, phrasing, decile = i % len(LENGTHS), i // len(LENGTHS) % len(needle.QUESTIONS), i * 7 % 10
+                length, phrasing, decile = (
+                    i % len(LENGTHS),
+                    i // len(LENGTHS) % len(needle.QUESTIONS),
+                    (7 * i + i // 6) % 10,
+                )
                 where = f"{seed} present {i}"
                 task = sized_task(where, count, LENGTHS[length], present=True, phrasing=phrasing, decile=decile)
                 right = answer(needle.prompt(task.question, task.chunk)) == task.answer
                 found.append((length, phrasing, min(9, int(task.depth * 10)), right))
-            elif i < present + absent:
+            else:
                 length, phrasing = LENGTHS[0] + i * 37 % (LENGTHS[-1] - LENGTHS[0]), i % len(needle.QUESTIONS)
                 task = sized_task(f"{seed} absent {i}", count, length, present=False, phrasing=phrasing)
                 refused.append(answer(needle.prompt(task.question, task.chunk)) == needle.ABSENT)
-            else:
-                line, label = needle_labels.example(_random(f"{seed} label {i}"), held_out=True)
-                labelled.append(answer(needle_labels.prompt(line)) == label)
-            done += 1
             if progress:
-                progress(done, total)
+                progress(i + 1, total)
     deciles = [_share(r for _, _, d, r in found if d == decile) for decile in range(10)]
     return {
         "model": needle.MODEL_ID,
         "engine": engine,
         "seed": seed,
-        "asked": {"present": present, "absent": absent, "labels": labels},
+        "asked": {"present": present, "absent": absent},
         "needle_present": _share(r for *_, r in found),
         "needle_absent": _share(refused),
         "worst_decile": min((d for d in deciles if d is not None), default=None),
         "by_length": {str(n): _share(r for at, _, _, r in found if at == k) for k, n in enumerate(LENGTHS)},
         "by_phrasing": {q: _share(r for _, at, _, r in found if at == k) for k, q in enumerate(needle.QUESTIONS)},
         "by_decile": deciles,
-        "labels": _share(labelled),
     }
 
 

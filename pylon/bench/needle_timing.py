@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pylon.bench.needle import Engine, answers, count_tokens, sized_task
@@ -52,7 +53,7 @@ def measure(engine: Engine, repeats: int) -> None:
     prompts = [_prompt(i) for i in range(repeats + 1)]
     with answers(engine) as answer:
         answer(prompts[0])
-        took = sorted(_seconds(lambda text=text: answer(text)) for text in prompts[1:])
+        took = sorted(_seconds(partial(answer, text)) for text in prompts[1:])
     sys.stdout.write(json.dumps({"ms": round(1000 * took[len(took) // 2], 1)}) + "\n")
 
 

@@ -11,7 +11,7 @@ import zstandard
 
 from pylon.errors import WireError
 from pylon.jobs import announcement, cancel, feedback, heartbeat, payload, request, result
-from pylon.nostr import bech32, event, filter, messages, nip06, nip11, nip19, nip42, nip44, nip65  # noqa: A004
+from pylon.nostr import bech32, event, filter, messages, nip06, nip11, nip19, nip44, nip65  # noqa: A004
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -174,10 +174,6 @@ def _relay_list(data: bytes) -> None:
     assert nip65.relay_list_draft(relays)
 
 
-def _auth(data: bytes) -> None:
-    nip42.check_auth(event.loads_event(data), "challenge", "wss://a.example", NOW)
-
-
 RELAY_LIST = nip65.RelayList(("wss://a.example", "wss://b.example"), ("wss://a.example", "ws://[::1]:7777"))
 INFORMATION = {
     "name": "relay", "supported_nips": [1, 11],
@@ -257,7 +253,6 @@ TARGETS = (
     Target("nip19 fields", _bech32_data, _bech32_seeds(), limit=1_000),
     Target("nip06 words", _words, (b"abandon " * 11 + b"about", b"zoo " * 11 + b"wrong|passphrase")),
     Target("nip11 document", lambda data: nip11.parse_relay_information(_json(data)), (orjson.dumps(INFORMATION),)),
-    Target("nip42 proof", _auth, _drafts(nip42.auth_draft("wss://a.example", "challenge", NOW))),
     Target("nip65 address", _url, (b"wss://relay.example:7777/path?a=b#c", b"ws://[::1]:80", b" WSS://A.example/ ")),
     Target("nip65 list", _relay_list, _drafts(nip65.relay_list_draft(RELAY_LIST, NOW))),
     Target(

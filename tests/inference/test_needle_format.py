@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.models import needle, needle_labels
+from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import KEY_KINDS, WORDS, make_task, near_miss, new_key
 
 TEXT = "The harbour was quiet. Boats came and went.\nNobody counted them in 1904, or so it is said. " * 12
@@ -48,24 +48,15 @@ def test_present_task_states_its_answer_once_and_absent_task_does_not(seed: int)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KEY_KINDS)))
-def test_near_miss_differs_from_its_key_but_shares_a_part_when_it_has_more_than_one(kind: str) -> None:
+def test_near_miss_differs_from_its_key_but_shares_a_part(kind: str) -> None:
     rng = random.Random(5)
     for _ in range(50):
         key = new_key(rng, WORDS, kind)
         other = near_miss(rng, key, WORDS)
         assert other != key
-        assert len(key) == 1 or set(other) & set(key)
+        assert set(other) & set(key)
 
 
 def test_same_seed_makes_the_same_task() -> None:
     one, two = (make_task(random.Random(3), TEXT, WORDS, present=True) for _ in range(2))
     assert one == two
-
-
-def test_held_out_label_templates_are_never_in_training() -> None:
-    for templates in needle_labels.TEMPLATES.values():
-        assert len(set(templates)) == len(templates) > 2 * needle_labels.HELD_OUT
-    rng = random.Random(1)
-    trained = {needle_labels.example(rng, held_out=False)[0] for _ in range(4000)}
-    held = {needle_labels.example(rng, held_out=True)[0] for _ in range(4000)}
-    assert not trained & held

@@ -56,7 +56,8 @@ def test_nostr_sdk_decrypts_ours(password: str) -> None:
     assert theirs.key_security() == nostr_sdk.KeySecurity.MEDIUM
 
 
-@given(st.text(max_size=30))
+# Assigned characters only: of others, two versions of Unicode's tables may make different normal forms.
+@given(st.text(st.characters(exclude_categories=("Cs", "Cn")), max_size=30))
 @settings(max_examples=20)
 def test_we_decrypt_those_of_nostr_sdk(password: str) -> None:
     secret = nostr_sdk.SecretKey.parse(SECRET.secret_bytes.hex())

@@ -58,7 +58,7 @@ MENTIONS: tuple[str, ...] = (
 )
 """A key without a value: a chunk with only these must be answered by `none`."""
 
-KEY_KINDS: tuple[str, ...] = ("pair", "pair", "pair", "pair", "pair", "pair", "number", "number", "single", "triple")
+KEY_KINDS: tuple[str, ...] = ("pair", "pair", "pair", "pair", "number")
 
 
 @dataclass(frozen=True)
@@ -91,24 +91,20 @@ def digits(rng: random.Random, low: int = 4, high: int = 8) -> str:
 
 def new_key(rng: random.Random, words: Sequence[str], kind: str = "pair") -> tuple[str, ...]:
     """The parts of a key; `"-".join(parts)` is the key as text."""
-    if kind == "single":
-        return (rng.choice(words),)
-    if kind == "triple":
-        return (rng.choice(words), rng.choice(words), rng.choice(words))
     if kind == "number":
         return (rng.choice(words), str(rng.randint(2, 999)))
     return (rng.choice(words), rng.choice(words))
 
 
 def near_miss(rng: random.Random, key: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
-    """A key that differs from `key` in one part, in the order of its parts, or by a part more or less."""
+    """A key that differs from `key` in one part, in the order of its parts, or by a part more."""
     while True:
         at = rng.randrange(len(key))
         roll = rng.random()
-        if roll < 0.1 and len(key) > 1:
+        if roll < 0.1:
             other = tuple(rng.sample(key, len(key)))
-        elif roll < 0.18:
-            other = (*key, rng.choice(words)) if len(key) < 3 else key[:-1]
+        elif roll < 0.13:
+            other = (*key, rng.choice(words))
         else:
             part = str(rng.randint(2, 999)) if key[at].isdigit() else rng.choice(words)
             other = (*key[:at], part, *key[at + 1 :])
