@@ -23,8 +23,6 @@ from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 type Customer = Callable[..., Awaitable[SwarmClient]]
 
-NOW = time.time()
-
 
 @pytest.fixture
 def relays() -> FakeRelays:
@@ -46,7 +44,7 @@ async def customer(relays: FakeRelays) -> AsyncIterator[Customer]:
 
 
 def provider(relays: FakeRelays, **behaviour: Any) -> FakeProvider:
-    return FakeProvider(relays, now=NOW, **behaviour)
+    return FakeProvider(relays, now=time.time(), **behaviour)
 
 
 async def test_an_answer_says_who_gave_it_with_which_weights_and_at_what_cost(relays, customer) -> None:
@@ -122,7 +120,7 @@ async def test_an_answer_that_cannot_be_read_sends_the_job_elsewhere(relays, cus
         await asyncio.sleep(0.01)
     for received in broken.received:
         tags = (("e", received.id), ("p", received.customer), ("encrypted",))
-        relays.give(broken.secret.sign(EventDraft(6940, "nonsense", tags, int(NOW))))
+        relays.give(broken.secret.sign(EventDraft(6940, "nonsense", tags, int(time.time()))))
     outcomes = await asking
     assert {o.provider for o in outcomes if isinstance(o, Answer)} == {good.public}
     assert len(outcomes) == 4
@@ -227,9 +225,9 @@ async def test_announcements_that_a_relay_left_out_are_asked_for_by_author(relay
 
 
 async def test_a_plain_provider_is_asked_in_the_open_only_when_that_is_allowed(relays, customer) -> None:
-    dvm = FakeProvider(relays, now=NOW, seen=False)
+    dvm = FakeProvider(relays, now=time.time(), seen=False)
     tags = (("d", "dvm"), ("k", str(TEXT_REQUEST)))
-    relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(NOW))))
+    relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(time.time()))))
     careful = await customer(DispatchSettings(patience_s=0.2))
     with pytest.raises(UnreachableError, match="1 reads the open form only"):
         await careful.complete("a question")
@@ -307,5 +305,5 @@ async def test_payment_asked_by_someone_who_said_to_be_free_sends_the_job_elsewh
     honest = provider(relays)
     received = greedy.received[0]
     tags = (("e", received.id), ("p", received.customer), ("status", "payment-required"), ("amount", "1000"))
-    relays.give(greedy.secret.sign(EventDraft(FEEDBACK, "", tags, int(NOW))))
+    relays.give(greedy.secret.sign(EventDraft(FEEDBACK, "", tags, int(time.time()))))
     assert (await asking).provider == honest.public
