@@ -273,9 +273,15 @@ async def test_a_deaf_peer_that_lags_is_cut_off(monkeypatch):
 
 async def test_a_relay_whose_file_fails_says_so_and_goes_on(tmp_path):
     async with RelayServer(tmp_path / "relay.db") as relay, peer(relay) as client:
-        with closing(sqlite3.connect(tmp_path / "relay.db")) as other:
-            other.execute("DROP TABLE tag")
-            other.commit()
+
+        def damage() -> None:
+            with closing(sqlite3.connect(tmp_path / "relay.db")) as other:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("DROP TABLE tag")
+                other.commit()
+
+        # In a thread: a relay that is in the middle of a transaction needs this loop to end it.
+        await asyncio.to_thread(damage)
         accepted, text = await client.publish(note(tags=[("t", "a")]))
         assert (accepted, text[:6]) == (False, "error:")
         assert (await client.fetch({"#t": ["a"]}))[:6] == "error:"
