@@ -37,7 +37,8 @@ app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 
 def main() -> None:
     """The program's entry."""
-    app()
+    # Named, because an installed script may start it as `python -c`.
+    app(prog_name="pylon")
 
 
 if __name__ == "__main__":
