@@ -43,6 +43,7 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.purse import AccountPurse
+from pylon.swarm.reach import Reach
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
 logger = log.get("node")
@@ -80,6 +81,7 @@ class Core:
         self.started_at = self.clock.wall()
         self._serve = serve
         self._customer: SwarmClient | None = None
+        self._customer_pool: RelayPool | None = None
         self._purse: AccountPurse | None = None
         self._customer_starts = asyncio.Lock()
         self._lock = HomeLock(home)
@@ -179,13 +181,16 @@ class Core:
                 caps(self.network).payment,
                 run=uuid.uuid4().hex,
             )
+        # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
+        relays = self._customer_pool = self.pool.extended()
         client = SwarmClient(
-            self.pool,
+            relays,
             self.secret,
             settings=swarm_settings(self.config),
             keys=self._keys,
             clock=self.clock,
             purse=purse,
+            reach=Reach(relays, most=self.config.customer.further_relays),
         )
         if purse is not None:
             purse.changed = client.reconsider
@@ -196,6 +201,8 @@ class Core:
     async def _close_customer(self) -> None:
         if self._customer is not None:
             await self._customer.close()
+        if self._customer_pool is not None:
+            await self._customer_pool.close()
         if self._purse is not None:
             await self._purse.close()
 

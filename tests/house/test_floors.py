@@ -22,7 +22,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # What reads sockets, clocks or disks: no file that decides may import it.
-EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "aiosqlite", "websockets", "subprocess"}
+EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
     "provider/admission.py",
     "provider/queue.py",
