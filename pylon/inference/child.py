@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import ModelError, PromptError, WireError
+from pylon.errors import ModelError, ParameterError, PromptError, WireError
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
 from pylon.inference.frames import FrameDecoder, encode
@@ -108,6 +108,8 @@ class EngineLoop:
             self._engine.add(request)
         except PromptError as error:
             self._send(Failed(request.id, "prompt", str(error), error.hint))
+        except ParameterError as error:
+            self._send(Failed(request.id, "parameter", str(error), error.hint))
         except Exception as error:  # one request's fault must not take its neighbours down
             # The error's own text may quote the prompt, so only its kind is told.
             self._send(Failed(request.id, "engine", f"The engine could not take the prompt ({_kind(error)})."))
