@@ -44,6 +44,7 @@ _READ_BYTES = 65_536
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
 ENGINES = {
     "mlx": ("pylon.inference.mlx", "MlxEngine"),
+    "openai": ("pylon.inference.openai", "OpenAIEngine"),
     "instant": ("pylon.inference.instant", "InstantEngine"),
 }
 

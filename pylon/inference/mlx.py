@@ -75,14 +75,20 @@ class _Sequence:
         return self.sampling.seed is not None and self.sampling.temperature > 0
 
 
+def _in_use() -> int:
+    # On Metal the process's own size does not count all that its buffers hold.
+    return max(used_bytes(), mx.get_active_memory())
+
+
 class MlxEngine:
     """`used` measures the memory that this process takes, in bytes."""
 
-    def __init__(self, spec: EngineSpec, clock: Clock | None = None, used: Callable[[], int] = used_bytes) -> None:
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None, used: Callable[[], int] = _in_use) -> None:
         self._spec = spec
         self._clock = clock or SystemClock()
         self._used = used
         self._measured_at = float("-inf")
+        self._full = False  # over the hard limit when it was last measured
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[int, _Sequence] = {}
         self._reading: set[int] = set()  # uids whose prompt is not read to its end
@@ -195,7 +201,8 @@ class MlxEngine:
         if now - self._measured_at < _MEMORY_EVERY_S:
             return []
         self._measured_at = now
-        if not self._over():
+        self._full = self._over()
+        if not self._full:
             return []
         self._heads.clear()
         mx.clear_cache()
@@ -213,8 +220,7 @@ class MlxEngine:
         return []
 
     def _over(self) -> bool:
-        # On Metal the process's own size does not count all that its buffers hold.
-        return self._model.memory.must_shed(max(self._used(), mx.get_active_memory()))
+        return self._model.memory.must_shed(self._used())
 
     def _admit(self) -> None:
         """Starts the request that has waited longest with those that go well beside it, or builds their prefix."""
@@ -239,7 +245,7 @@ class MlxEngine:
     def _room(self, first: _Sequence) -> bool:
         """Whether memory lets it start; alone it always does, since it was taken on."""
         rows = [each.length for each in self._running.values()]
-        if self._model.memory.admits(rows, first.length, self._heads.size):
+        if not self._full and self._model.memory.admits(rows, first.length, self._heads.size):
             return True
         if self._running:
             return False
