@@ -134,7 +134,7 @@ class EngineLoop:
         if now - self._beat_at >= BEAT_S:
             self._beat_at = now
             count = self._engine.tokens
-            self._send(Beat(count.prompt, count.completion, self._busy_s))
+            self._send(Beat(count.prompt, count.completion, self._busy_s, count.read))
 
 
 def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:

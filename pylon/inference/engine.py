@@ -72,10 +72,14 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens since the engine was loaded: prompts taken in, answers given out."""
+    """Tokens since the engine was loaded: of prompts answered, of answers given out.
+
+    `read` is how many prompt tokens were computed for it: fewer than `prompt` where heads are shared.
+    """
 
     prompt: int = 0
     completion: int = 0
+    read: int = 0
 
 
 # The events of a step travel over the child's pipe as they are; `type` tells them apart there.

@@ -35,6 +35,7 @@ class Heads:
         self._store: PrefixStore[list[Any]] = PrefixStore(model.memory.prefix_bytes)
         self._recent: OrderedDict[str, deque[list[int]]] = OrderedDict()
         self._build: _Build | None = None
+        self.read = 0  # tokens, since the model was loaded
         self._read_template()
 
     def __len__(self) -> int:
@@ -76,6 +77,7 @@ class Heads:
             return False
         end = min(build.done + self._chunk, len(build.tokens))
         self._model.read(build.tokens[build.done : end], build.state)
+        self.read += end - build.done
         build.done = end
         if end == len(build.tokens):
             size = sum(layer.nbytes for layer in build.state)

@@ -95,7 +95,7 @@ class MlxEngine:
         self._answers = AnswerStore()
         self._twins: Twins[_Sequence] = Twins()
         self._known: list[Event] = []  # said by the next step without computing
-        self._tokens = TokenCount()
+        self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
 
     def load(self) -> ModelInfo:
         self._model = MlxModel.load(self._spec)
@@ -140,7 +140,8 @@ class MlxEngine:
 
     @property
     def tokens(self) -> TokenCount:
-        return self._tokens
+        read = self._read_tokens + self._heads.read
+        return TokenCount(self._prompt_tokens, self._completion_tokens, read)
 
     def step(self) -> list[Event]:
         events, self._known = self._known, []
@@ -279,6 +280,7 @@ class MlxEngine:
             self._waiting.remove(sequence)
             sequence.uid = uid
             sequence.started = now
+            self._read_tokens += len(sequence.tokens) - read
             self._running[uid] = sequence
             self._reading.add(uid)
             self._heads.remember(sequence.request.customer, sequence.tokens)
@@ -345,4 +347,5 @@ class MlxEngine:
             mx.random.seed(int.from_bytes(os.urandom(8), "big"))
 
     def _count(self, prompt: int, completion: int) -> None:
-        self._tokens = TokenCount(self._tokens.prompt + prompt, self._tokens.completion + completion)
+        self._prompt_tokens += prompt
+        self._completion_tokens += completion

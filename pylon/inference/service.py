@@ -83,7 +83,10 @@ class _Job:
 
 
 class InferenceService:
-    """`command` is how a child is started: the seam for tests of children that misbehave."""
+    """`command` is how a child is started: the seam for tests of children that misbehave.
+
+    `expected` are speeds (prompt and completion tokens per second) to name until there are observed ones.
+    """
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class InferenceService:
         *,
         limits: ChildLimits | None = None,
         command: Sequence[str] = COMMAND,
+        expected: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -103,7 +107,7 @@ class InferenceService:
         self._child: ChildProcess | None = None
         self._scratch: Path | None = None
         self._model: ModelInfo | None = None
-        self._speed = Speed()
+        self._speed = Speed(expected)
         self._state: Literal["loading", "ready", "failed", "stopped"] = "stopped"
         self._failure: EngineError = EngineFailedError("The engine has not been started.")
         self._restarts = 0
@@ -151,6 +155,11 @@ class InferenceService:
     def follows_schemas(self) -> bool:
         """Whether answers can be made to follow a JSON schema."""
         return self._spec.engine in SCHEMA_ENGINES
+
+    @property
+    def counted(self) -> Beat:
+        """What the child has computed since it started, as of its last beat."""
+        return self._speed.counted
 
     def status(self) -> EngineStatus:
         return EngineStatus(
