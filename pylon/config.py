@@ -59,11 +59,23 @@ class ProviderSection(_Section):
 class InferenceSection(_Section):
     """`[inference]`: the model on this machine."""
 
-    engine: Literal["mlx", "instant"] = Field(
-        "mlx", description="`mlx` runs a real model; `instant` is a stand-in that answers by rule, for tests."
+    engine: Literal["mlx", "openai", "instant"] = Field(
+        "mlx",
+        description="`mlx` runs a model here, `openai` asks a server; `instant` is a stand-in that answers by rule.",
     )
-    model: str = Field("needle-1", description="A model's id: packaged with Pylon, or a folder in PYLON_HOME/models.")
+    model: str = Field(
+        "needle-1",
+        description="A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name.",
+    )
     slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
+    memory_gb: float = Field(
+        0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
+    )
+    openai_url: str = Field(
+        "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
+    )
+    openai_key_file: str = Field("", description="A file (0600) that holds the key of that server; empty sends none.")
+    openai_context: int = Field(8_192, ge=1, description="Tokens of prompt and answer that its model takes.")
     instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
 
 

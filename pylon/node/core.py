@@ -12,7 +12,7 @@ from types import TracebackType
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.config import Config
+from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
@@ -220,7 +220,8 @@ def model_id(config: Config) -> str:
 def engine_spec(home: Home, config: Config) -> EngineSpec:
     """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
     directory: Path | None = None
-    if config.inference.engine != "instant":
+    section = config.inference
+    if section.engine == "mlx":
         directory = model_directory(config.inference.model, home.models)
     return EngineSpec(
         engine=config.inference.engine,
@@ -228,8 +229,23 @@ def engine_spec(home: Home, config: Config) -> EngineSpec:
         model_dir=directory,
         slots=config.inference.slots,
         hash_cache=home.models / "weights.json",
-        options={"delay_s": config.inference.instant_delay_s} if config.inference.engine == "instant" else {},
+        memory=int(section.memory_gb * 1e9),
+        options=_engine_options(section),
     )
+
+
+def _engine_options(section: InferenceSection) -> dict[str, object]:
+    match section.engine:
+        case "instant":
+            return {"delay_s": section.instant_delay_s}
+        case "openai":
+            return {
+                "base_url": section.openai_url,
+                "key_file": section.openai_key_file,
+                "context": section.openai_context,
+            }
+        case _:
+            return {}
 
 
 def swarm_settings(config: Config) -> SwarmSettings:

@@ -156,7 +156,8 @@ class Intake:
         except RequestError:
             return None
         load = self._load(request.customer)
-        verdict = admit(request, self._settings, Load(load.models), provider=self._provider, now=self._clock.wall())
+        room = Load(load.models, schemas=load.schemas)
+        verdict = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(verdict, Accept):
             return None
         return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)

@@ -29,6 +29,10 @@ DECIDERS = [
     "provider/refusals.py",
     "swarm/dispatch.py",
     "swarm/directory.py",
+    "inference/memory.py",
+    "inference/prefixes.py",
+    "inference/batching.py",
+    "inference/reuse.py",
     "money/ledger.py",
     "money/account.py",
     "money/limits.py",
@@ -37,7 +41,7 @@ DECIDERS = [
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/batching.py", "inference/prefixes.py"}
+CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/schema.py"}
 
 
 def files() -> list[Path]:
