@@ -80,9 +80,9 @@ class Network:
             self.agenda.at(first + self.hop(), lambda: taken(True))
         self.agenda.at(first + self.hop(), lambda: delivered(came))
 
-    def query(self, what: str, answers: int, size: int, then: Callable[[], None]) -> None:
-        """Asks all live relays for stored events; `then` is called when they have answered."""
-        done = [self._pass_on(n, what, OK_BYTES, answers, size) for n, relay in enumerate(self.relays) if relay.alive]
+    def query(self, what: str, asks: int, answers: int, size: int, then: Callable[[], None]) -> None:
+        """Asks all live relays for stored events of `size` bytes, in `asks` bytes; `then` hears of the end."""
+        done = [self._pass_on(n, what, asks, answers, size) for n, relay in enumerate(self.relays) if relay.alive]
         if done:
             self.agenda.at(max(done) + self.hop(), then)
 

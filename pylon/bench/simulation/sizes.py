@@ -1,10 +1,11 @@
-"""How many bytes each message has on the wire, measured on real events: built, sealed and signed as the program does."""
+"""How many bytes each message has on the wire, measured on events that are built, sealed and signed for it."""
 
 import random
 from dataclasses import dataclass
 
 import orjson
 
+from pylon.bench.simulation.agenda import EPOCH
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.cancel import cancel_draft
@@ -20,8 +21,6 @@ from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-
-from pylon.bench.simulation.agenda import EPOCH
 
 MODEL = OfferedModel("simulated-model", "ab" * 32, "f16", 8_192)
 PROMPT_BYTES = 300
