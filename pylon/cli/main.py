@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, identity, models, node, relay, wallet
+from pylon.cli import ask, bench, conformance, identity, models, node, relay, simulate, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -33,6 +33,7 @@ app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
+app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
 
 
 def main() -> None:

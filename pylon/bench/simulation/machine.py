@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
+from functools import lru_cache
 
 from pylon.bench.simulation.sizes import MAX_TOKENS, MODEL
 from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
@@ -37,6 +38,12 @@ class Nature(StrEnum):
 
 
 LIARS = (Nature.SILENT, Nature.UNREADABLE, Nature.WRONG)
+
+
+@lru_cache(maxsize=64)
+def _announcement_draft(announcement: Announcement) -> EventDraft:
+    # Machines differ in key, and those that cost nothing in nothing else.
+    return replace(announcement_draft(announcement, created_at=0), created_at=None)
 
 
 class Machine:
@@ -80,7 +87,7 @@ class Machine:
         made = Announcement(
             settings.d, "", "", settings.kinds, (MODEL,), settings.price, settings.network, relays, "simulated"
         )
-        return self._event(announcement_draft(made, created_at=int(self._world.agenda.wall)))
+        return self._event(_announcement_draft(made))
 
     def heartbeat(self) -> Event:
         """Its heartbeat (11998) at this moment."""
@@ -121,7 +128,7 @@ class Machine:
         self._world.network.publish(self.relays, what, size, readers=readers, delivered=delivered)
 
     def _event(self, draft: EventDraft) -> Event:
-        created_at = draft.created_at or 0
+        created_at = draft.created_at if draft.created_at is not None else int(self._world.agenda.wall)
         return Event(self._world.new_id(), self.key, created_at, draft.kind, draft.tags, draft.content, "")
 
     # --- jobs -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pylon.bench.simulation.agenda import Agenda
 # One way between a peer and a relay: the mean; a message takes half as long to half as long again.
 HOP_S = 0.04
 # A relay's own time for an event it is sent, and for each copy of it that it sends on.
-EVENT_S = 0.000_3
+EVENT_S = 0.000_5
 PUSH_S = 0.000_03
 # The default of `Transport.publish`: when a publication nobody acknowledged has failed.
 PUBLISH_S = 15.0

@@ -26,8 +26,8 @@ from pylon.swarm.job import JobSpec
 from pylon.swarm.presence import CHUNK
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
-# A customer's own processor, for each message it seals or opens: a figure of the model.
-SEAL_S = 0.001
+# A customer's own processor for each message it seals or opens: a figure of the model, near what a fan-out shows.
+SEAL_S = 0.000_7
 
 
 class Person:

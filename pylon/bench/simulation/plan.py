@@ -24,7 +24,7 @@ class Plan:
     width: int = DispatchSettings().width
     slots: int = 1
     # A job's median time, and the spread of its logarithm: between machines, and between jobs on one machine.
-    job_s: float = 1.0
+    job_s: float = 2.0
     unlike: float = 0.3
     uneven: float = 0.1
     # Machines that take ten times what they advertise.
