@@ -102,6 +102,18 @@ class RelaySection(_Section):
 
     host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
     port: int = Field(7447, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    writers: list[str] = Field([], description="Public keys (npub or hex) that may publish; none: everybody may.")
+    readers: list[str] = Field(
+        [], description="Public keys that may read, which they prove (NIP-42); none: everybody may."
+    )
+
+
+class HouseholdSection(_Section):
+    """`[household]`: one's own machines, once `pylon invite` and `pylon join` have made them one."""
+
+    strangers: bool = Field(
+        False, description="Serve and ask others, too; by default a household keeps to its members."
+    )
 
 
 class LogSection(_Section):
@@ -128,6 +140,7 @@ class Config(BaseSettings):
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
     relay: RelaySection = RelaySection()
+    household: HouseholdSection = HouseholdSection()
     log: LogSection = LogSection()
 
     @classmethod

@@ -61,6 +61,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     if not _form_is_served(request, settings):
         return Ignore()
     trusted = request.customer in settings.trusted
+    if settings.only_trusted and not trusted:
+        return Ignore()
     expires_at = request.job.expiration or request.created_at + settings.max_age_s
     if request.created_at > now + settings.max_ahead_s:
         return Refuse(ErrorCode.MALFORMED, "created_at lies in the future")

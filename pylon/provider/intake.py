@@ -168,7 +168,7 @@ class Intake:
         # Silence for what is malformed and from a stranger, and for what is not addressed to us.
         if event.pubkey in self._settings.blocked or event.tag("p") != self._provider:
             return
-        if stranger and error.code is ErrorCode.MALFORMED:
+        if stranger and (self._settings.only_trusted or error.code is ErrorCode.MALFORMED):
             logger.debug("malformed request", id=event.id, reason=str(error))
             return
         private = any(tag[0] == "encrypted" for tag in event.tags)
