@@ -16,6 +16,7 @@
     │   ├── ModelError        no such model, or its files do not load
     │   ├── PromptError       a prompt that this model cannot take
     │   └── EngineFailedError the inference child died, stalled or sent garbage
+    ├── SandboxError          the RLM's REPL cannot start or cannot go on               exit 1
     └── MoneyError            an amount, an invoice or a wallet                         exit 1
 
 The message says what happened and what it means; `hint` says what to do next. No message holds a secret, a
@@ -90,6 +91,10 @@ class PromptError(EngineError):
 
 
 class EngineFailedError(EngineError):
+    pass
+
+
+class SandboxError(PylonError):
     pass
 
 
