@@ -91,6 +91,7 @@ class Reservation:
     """What was let through and has not ended yet. It is settled or released once."""
 
     cost: Cost
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +105,37 @@ class Left:
 
 
 class Budget:
-    """One node of the tree. `spent` and `reserved` include those of its children."""
+    """One node of the tree. `spent`, `reserved` and `kept` include those of its children."""
 
     def __init__(self, limits: Limits, *, now: float, parent: "Budget | None" = None) -> None:
         self.limits = limits
         self.spent = NOTHING
         self.reserved = NOTHING
+        # Reserved as well, but for the end: nobody may wait for it to be released.
+        self.kept = NOTHING
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._parent = parent
         self._ends_at = math.inf if limits.wall_s is None else now + limits.wall_s
         self._open: set[Reservation] = set()
 
-    def reserve(self, cost: Cost, *, now: float, prompt_chars: int = 0) -> Reservation | Refusal:
-        """Sets aside what something may cost at most, here and in every budget above, or says why not."""
+    def reserve(self, cost: Cost, *, now: float, prompt_chars: int = 0, keep: bool = False) -> Reservation | Refusal:
+        """Sets aside what something may cost at most, here and in every budget above, or says why not.
+
+        With `keep` it is for something at the end, which others cannot wait for.
+        """
         for budget in self._line():
-            refusal = budget._refusal(cost, now, prompt_chars)  # noqa: SLF001 - its own class
+            refusal = budget._refusal(cost, now, prompt_chars)
             if refusal is not None:
                 return refusal
-        reservation = Reservation(cost)
+        reservation = Reservation(cost, keep)
         self._open.add(reservation)
-        self._book(reserved=cost)
+        self._book(reservation)
         return reservation
 
     def settle(self, reservation: Reservation, spent: Cost) -> None:
         """Books what it did cost, even where that is more than was set aside. Raises `KeyError` the second time."""
         self._open.remove(reservation)
-        self._book(reserved=NOTHING - reservation.cost, spent=spent)
+        self._book(Reservation(NOTHING - reservation.cost, reservation.kept), spent)
 
     def release(self, reservation: Reservation) -> None:
         """It did not happen. Raises `KeyError` the second time."""
@@ -147,10 +153,10 @@ class Budget:
         """What may still be reserved here, with regard to every budget above."""
 
         def least(name: str) -> int | None:
-            rooms = [budget._room(name) for budget in self._line()]  # noqa: SLF001 - its own class
+            rooms = [budget._room(name) for budget in self._line()]
             return min((room for room in rooms if room is not None), default=None)
 
-        ends_at = min(budget._ends_at for budget in self._line())  # noqa: SLF001 - its own class
+        ends_at = min(budget._ends_at for budget in self._line())
         wall = None if ends_at == math.inf else max(0.0, ends_at - now)
         return Left(least("msat"), least("calls"), least("tokens"), wall)
 
@@ -177,18 +183,21 @@ class Budget:
         limit: int | None = getattr(self.limits, name)
         if limit is None:
             return None
-        taken: int = getattr(self.spent, name) + getattr(self.reserved, name)
+        taken: int = getattr(self.spent + self.reserved + self.kept, name)
         return limit - taken
 
-    def _book(self, *, reserved: Cost = NOTHING, spent: Cost = NOTHING) -> None:
+    def _book(self, reservation: Reservation, spent: Cost = NOTHING) -> None:
         for budget in self._line():
-            budget.reserved += reserved
+            if reservation.kept:
+                budget.kept += reservation.cost
+            else:
+                budget.reserved += reservation.cost
             budget.spent += spent
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Before a run: how many sub-calls, and what they cost at most, in msat. `within` is whether the limits hold it."""
+    """Before a run: how many sub-calls, their cost at most in msat, and whether the limits hold it."""
 
     calls: int
     msat: int

@@ -91,10 +91,8 @@ class ScriptedRoot:
         """See `Root`."""
         turn = sum(message.role == "assistant" for message in messages)
         self.chats.append(tuple(messages))
-        if callable(self._turns):
-            text = self._turns(messages)
-        else:
-            text = self._turns[min(turn, len(self._turns) - 1)]
+        turns = self._turns
+        text = turns(messages) if callable(turns) else turns[min(turn, len(turns) - 1)]
         return Reply(text, estimate_tokens(messages), len(text) // _CHARS_PER_TOKEN, self.name)
 
     async def close(self) -> None:
