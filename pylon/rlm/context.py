@@ -96,7 +96,7 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
     if kind != "files" and len(found) != 1:
         raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
-    facts = tuple(_look(name, path.absolute()) for name, path in _distinct(found))
+    facts = tuple(file_facts(name, path.absolute()) for name, path in _distinct(found))
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
 
@@ -115,7 +115,7 @@ def from_value(value: object, spool: Path) -> Context:
                 f"this cannot be a context: {error}", hint="Give text, or what JSON can hold."
             ) from error
     _write(spool, [data])
-    facts = (_look("context", spool),)
+    facts = (file_facts("context", spool),)
     return Context(ContextSource(kind, (ContextFile("context", spool),)), facts)
 
 
@@ -174,7 +174,8 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
             file.write(piece)
 
 
-def _look(name: str, path: Path) -> FileFacts:
+def file_facts(name: str, path: Path) -> FileFacts:
+    """Looks at a file once. Blocking. Raises `UsageError`."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     digest = hashlib.sha256()
     size = chars = 0

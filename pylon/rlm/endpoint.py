@@ -54,7 +54,7 @@ class OpenAIRoot:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout_s)
 
-    async def reply(self, messages: Sequence[Message]) -> Reply:
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
         body: dict[str, Any] = {
             "model": self.name,

@@ -161,7 +161,7 @@ class Loop:
         spent = Cost()
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._root.reply(messages)
+                reply = await self._root.reply(messages, loop=self._task.name)
             spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         finally:
             self._gate.settle(self._task.budget, reservation, spent)
@@ -177,7 +177,7 @@ class Loop:
         """The extraction turn; where there can be none, what the REPL's `answer` holds so far."""
         answer: str | None = self._answer or None
         kept, self._kept = self._kept, None
-        if kept is not None and reason in (Reason.ROOT_FAILED, Reason.ROOT_SILENT):
+        if kept is not None and reason is Reason.ROOT_SILENT:
             self._gate.settle(self._task.budget, kept, Cost())
         elif kept is not None:
             room = kept.cost.tokens - self._root.max_tokens

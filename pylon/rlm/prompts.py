@@ -148,11 +148,19 @@ def no_variable(name: str, why: str) -> str:
     return f"FINAL_VAR({name}) was not understood: {why} SHOW_VARS() lists the variables that there are."
 
 
+_LAST = "This was your last turn; no more code will be run."
+
+
+def is_extraction(text: str) -> bool:
+    """Whether a message asks for the last turn."""
+    return text.startswith(_LAST)
+
+
 def extraction(question: str | None) -> str:
     """The last turn, when turns or budget are used up."""
     asked = "" if question is None else f" The question was: {question}"
     return (
-        f"This was your last turn; no more code will be run.{asked} Give the best answer that can be drawn from what"
+        f"{_LAST}{asked} Give the best answer that can be drawn from what"
         " you were shown, in plain words and without code. Say so if it is incomplete."
     )
 

@@ -1,6 +1,6 @@
 """The root LM: a chat in, one reply out. What it is stands behind one small protocol.
 
-`endpoint.py` asks an OpenAI-shaped server, `local_root.py` a model of this machine or a provider of the swarm.
+`endpoint.py` asks an OpenAI-shaped server, `roots.py` a model of this machine or a provider of the swarm.
 `ScriptedRoot` is no model: it says what it was given, for tests and offline benchmarks.
 """
 
@@ -50,8 +50,8 @@ class Root(Protocol):
     max_tokens: int
     most_msat: int
 
-    async def reply(self, messages: Sequence[Message]) -> Reply:
-        """The next turn. Raises `RootError`. Cancelling it lets the request go."""
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:
+        """The next turn of the loop of that name. Raises `RootError`. Cancelling it lets the request go."""
 
     async def close(self) -> None:
         """Lets go of what it holds."""
@@ -87,7 +87,7 @@ class ScriptedRoot:
         self._turns = turns
         self.chats: list[tuple[Message, ...]] = []
 
-    async def reply(self, messages: Sequence[Message]) -> Reply:
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
         turn = sum(message.role == "assistant" for message in messages)
         self.chats.append(tuple(messages))

@@ -76,6 +76,13 @@ class Run:
         except OSError:
             return str(ref["preview"])
 
+    def whole(self, event: Event) -> Event:
+        """An event with the texts that it names, in full, in place of their hashes."""
+        return {
+            name: self.text(value) if isinstance(value, dict) and "sha256" in value and "preview" in value else value
+            for name, value in event.items()
+        }
+
     @property
     def live(self) -> bool:
         """Whether a process is writing it now."""

@@ -55,7 +55,7 @@ async def test_children_run_side_by_side(tmp_path):
 
 async def test_a_child_that_finds_nothing_is_a_typed_failure_and_its_siblings_stand(tmp_path):
     class Root(ScriptedRoot):
-        async def reply(self, messages):
+        async def reply(self, messages, **loop):
             if "1 characters" in messages[1].content:
                 from pylon.rlm.root import RootError
 

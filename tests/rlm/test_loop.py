@@ -86,7 +86,7 @@ async def test_a_megabyte_of_code_is_not_run_and_does_not_fill_the_window(tmp_pa
 
 async def test_a_root_that_never_answers_ends_with_what_the_repl_has(tmp_path):
     class Silent(ScriptedRoot):
-        async def reply(self, messages):
+        async def reply(self, messages, **loop):
             if len(messages) > 2:
                 await asyncio.sleep(60)
             return await super().reply(messages)
@@ -99,7 +99,7 @@ async def test_a_root_that_never_answers_ends_with_what_the_repl_has(tmp_path):
 
 async def test_a_root_that_fails_ends_the_run_with_its_reason(tmp_path):
     class Broken(ScriptedRoot):
-        async def reply(self, messages):
+        async def reply(self, messages, **loop):
             raise RootError("the endpoint says 401")
 
     outcome = await Stage(tmp_path, Broken([""])).run()
@@ -177,7 +177,7 @@ async def test_a_reply_with_usage_calibrates_what_fits(tmp_path):
     class Dense(ScriptedRoot):
         """Every character is a token."""
 
-        async def reply(self, messages):
+        async def reply(self, messages, **loop):
             reply = await super().reply(messages)
             size = sum(len(message.content) for message in messages)
             return Reply(reply.text, size, reply.completion_tokens, self.name)
