@@ -16,8 +16,8 @@ from typing import Literal
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, EngineFailedError, ModelError, PromptError, WireError
+from pylon.frames import encode
 from pylon.inference.engine import EngineSpec, Failed, Finished, Generation, GenerationRequest, ModelInfo, Progress
-from pylon.inference.frames import encode
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed
