@@ -116,6 +116,45 @@ class HouseholdSection(_Section):
     )
 
 
+class RlmSection(_Section):
+    """`[rlm]`: the Recursive Language Model."""
+
+    root: Literal["none", "endpoint", "local", "swarm"] = Field(
+        "none",
+        description="The root model: `endpoint` is an OpenAI-shaped server, `local` a model on this machine, `swarm`"
+        " a provider. With `none` only the strategies without a root model run.",
+    )
+    root_model: str = Field("", description="The root model's id.")
+    root_url: str = Field("", description="Of an endpoint: the address before `/chat/completions`.")
+    root_key_file: str = Field("", description="Of an endpoint: a file that holds its key.")
+    root_context: int = Field(128_000, ge=2_048, description="The root model's window, in tokens.")
+    root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root model, in tokens.")
+    root_temperature: float = Field(-1.0, ge=-1, le=2, description="-1 leaves it to the root model's server.")
+    root_timeout_s: float = Field(300.0, gt=0, description="Seconds that the root model has for a turn.")
+    prompt: Literal["auto", "large", "small"] = Field(
+        "auto", description="What the root model is told: all, or one pattern; `auto` goes by its window."
+    )
+    sub_model: str = Field("", description="The model that sub-calls ask for; empty lets any answer.")
+    sub_max_tokens: int = Field(256, ge=1, description="The longest answer of a sub-call, in tokens.")
+    sub_temperature: float = Field(0.0, ge=0, le=2, description="At 0 equal prompts are asked once.")
+    sandbox: Literal["auto", "wasm", "process"] = Field(
+        "auto", description="What holds the REPL's code; `auto` takes the first that passes its self-test."
+    )
+    max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
+    turns: int = Field(20, ge=1, description="Turns of a loop.")
+    max_calls: int = Field(5_000, ge=0, description="Sub-calls of a run.")
+    max_sats: int = Field(1_000, ge=0, description="What a run may cost, in sats.")
+    max_tokens: int = Field(0, ge=0, description="Tokens of a run, of root and sub-calls together; 0 is no limit.")
+    max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
+    max_prompt_chars: int = Field(100_000, ge=1, description="The longest prompt of a sub-call, in characters.")
+    cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
+    cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
+    keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")
+    keep_context_mb: int = Field(
+        32, ge=0, description="Contexts up to this size, in MiB, are kept with the trajectory for its replay."
+    )
+
+
 class LogSection(_Section):
     """`[log]`: what is written down."""
 
@@ -141,6 +180,7 @@ class Config(BaseSettings):
     customer: CustomerSection = CustomerSection()
     relay: RelaySection = RelaySection()
     household: HouseholdSection = HouseholdSection()
+    rlm: RlmSection = RlmSection()
     log: LogSection = LogSection()
 
     @classmethod

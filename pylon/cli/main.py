@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, household, identity, models, node, relay, simulate, wallet
+from pylon.cli import ask, bench, conformance, household, identity, models, node, relay, rlm, simulate, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -32,6 +32,7 @@ app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(ask.map_)
 app.command(rich_help_panel=_ASK)(ask.providers)
+app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)

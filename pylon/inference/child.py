@@ -19,9 +19,9 @@ from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, ParameterError, PromptError, WireError
+from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
-from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import (
     Beat,
     Cancel,

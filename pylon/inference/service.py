@@ -16,6 +16,7 @@ from typing import Literal
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, EngineFailedError, ModelError, ParameterError, PromptError, WireError
+from pylon.frames import encode
 from pylon.inference.engine import (
     SCHEMA_ENGINES,
     EngineSpec,
@@ -26,7 +27,6 @@ from pylon.inference.engine import (
     ModelInfo,
     Progress,
 )
-from pylon.inference.frames import encode
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed

@@ -42,6 +42,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def runs(self) -> Path:
+        """Trajectories of the RLM."""
+        return self.root / "runs"
+
+    @property
     def folder(self) -> Path:
         return self.root / self.network
 

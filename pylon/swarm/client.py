@@ -26,7 +26,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.compose import bounds_of, job_of, request_draft
+from pylon.swarm.compose import bid_of, bounds_of, job_of, request_draft
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, PaymentAsked
@@ -139,17 +139,19 @@ class SwarmClient:
         jobs: Sequence[JobSpec | str],
         *,
         on_progress: Callable[[Progress], None] | None = None,
+        on_outcome: Callable[[int, Outcome], None] | None = None,
         deadline_s: float | None = None,
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order: an `Answer` or a `JobFailed` each.
 
-        `on_progress` is called after each outcome. The run ends after `deadline_s` seconds, by default those of
-        the settings. Raises `UnreachableError` when nobody could take a single one. Cancelling it cancels the jobs.
+        `on_outcome` is called with each place and its outcome as they come, `on_progress` after that. The run ends
+        after `deadline_s` seconds, by default those of the settings. Raises `UnreachableError` when nobody could take
+        a single one. Cancelling it cancels the jobs.
         """
         if self._closed:
             raise UnreachableError("this client was closed")
         specs = [JobSpec(job) if isinstance(job, str) else job for job in jobs]
-        run = Run(specs, self._next_slot, on_progress)
+        run = Run(specs, self._next_slot, on_progress, on_outcome)
         self._next_slot += len(specs)
         deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
         added = [job_of(run.first + n, spec, self.settings, deadline=deadline) for n, spec in enumerate(specs)]
@@ -276,7 +278,7 @@ class SwarmClient:
     def _offer(self, spec: JobSpec, listing: Listing) -> Offer | None:
         if self._purse is None or listing.plain:
             return None
-        bid, jobs_left = self.settings.bid, self._dispatcher.open
+        bid, jobs_left = bid_of(spec, self.settings), self._dispatcher.open
         return self._purse.offer(listing, bounds_of(spec), bid=bid, jobs_left=jobs_left)
 
     def _heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:

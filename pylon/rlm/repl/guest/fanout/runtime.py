@@ -1,0 +1,5 @@
+"""What rewritten code calls."""
+
+
+class Fan:
+    NAME = "__pylon__"
