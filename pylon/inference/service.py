@@ -161,6 +161,15 @@ class InferenceService:
         """What the child has computed since it started, as of its last beat."""
         return self._speed.counted
 
+    def slots(self) -> int:
+        """How many requests run at once."""
+        return self._spec.slots
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model, once it is known."""
+        return self._model
+
     def status(self) -> EngineStatus:
         return EngineStatus(
             state=self._state,
