@@ -65,7 +65,7 @@ class GuestLoop(asyncio.base_events.BaseEventLoop):
     def _write_to_self(self) -> None:
         self._woken.set()
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if isinstance(func, Query):
             return self.later(func, *args)
         if self.threads:

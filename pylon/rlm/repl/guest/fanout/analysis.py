@@ -90,10 +90,10 @@ class Body:
                 self.expression(node.value)
             case ast.Assign(targets=[target]):
                 self._assign(target, node.value)
-            case ast.AnnAssign(target=ast.Name(), value=ast.expr()):
-                self._assign(node.target, node.value)
-            case ast.AugAssign(target=ast.Name()):
-                self._augment(node.target.id, node.op, node.value)
+            case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
+                self._assign(target, value)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                self._augment(name, node.op, node.value)
             case ast.If(test=test, body=[ast.Continue()], orelse=[]) if not self.plan.calls:
                 self.condition(ast.UnaryOp(ast.Not(), test))
             case ast.If():
@@ -180,7 +180,7 @@ class Body:
         self._maybe(node.orelse)
 
     def _maybe(self, body: list[ast.stmt], line: str = "") -> None:
-        """Statements that run or do not: nothing that they assign is known afterwards. `line` names a part of a text."""
+        """Statements that run or do not: what they assign is not known afterwards. `line` names a part of a text."""
         before = dict(self._kinds)
         self._conditional += 1
         if line:

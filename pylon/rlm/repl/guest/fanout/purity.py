@@ -6,11 +6,82 @@ from collections.abc import Iterator
 QUERIES = ("llm_query", "rlm_query")
 # Called with plain data these do nothing but give a value. What they raise, they raise in the loop's own turn too.
 FUNCTIONS = frozenset(
-    ["abs", "all", "any", "bool", "chr", "dict", "divmod", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min", "ord", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"]
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "chr",
+        "dict",
+        "divmod",
+        "enumerate",
+        "float",
+        "frozenset",
+        "int",
+        "len",
+        "list",
+        "max",
+        "min",
+        "ord",
+        "range",
+        "repr",
+        "reversed",
+        "round",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "zip",
+    ]
 )
 # Methods of str, list, dict, tuple and set that change nothing.
 METHODS = frozenset(
-    ["capitalize", "casefold", "center", "copy", "count", "endswith", "expandtabs", "find", "format", "get", "index", "isalnum", "isalpha", "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "items", "join", "keys", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "values", "zfill"]
+    [
+        "capitalize",
+        "casefold",
+        "center",
+        "copy",
+        "count",
+        "endswith",
+        "expandtabs",
+        "find",
+        "format",
+        "get",
+        "index",
+        "isalnum",
+        "isalpha",
+        "isdigit",
+        "islower",
+        "isnumeric",
+        "isspace",
+        "istitle",
+        "isupper",
+        "items",
+        "join",
+        "keys",
+        "ljust",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rjust",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "swapcase",
+        "title",
+        "upper",
+        "values",
+        "zfill",
+    ]
 )
 
 # Functions of modules that do the same: what the name of the module means is looked at when the loop begins.
@@ -70,7 +141,7 @@ class Reads:
 
 
 def pure(node: ast.expr, unknown: set[str], given: set[str], reads: Reads) -> bool:
-    """Whether it can be foreseen. `given` are names that the plan itself binds, `unknown` those that change under way.
+    """Whether it can be foreseen. `given` are names that the plan binds, `unknown` those that change under way.
 
     What it rests on goes into `reads`, whatever the verdict.
     """

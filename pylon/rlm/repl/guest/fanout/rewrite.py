@@ -36,7 +36,8 @@ _LEAVING = (
 
 def rewrite(tree: ast.Module) -> ast.Module:
     """The same program; where loops may ask together they do. Raises RecursionError on absurdly deep code."""
-    return ast.fix_missing_locations(_Rewriter().visit(tree))
+    _Rewriter().visit(tree)
+    return ast.fix_missing_locations(tree)
 
 
 class _Rewriter(ast.NodeTransformer):
