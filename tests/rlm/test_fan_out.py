@@ -30,7 +30,7 @@ def compare(code):
     return len(with_fan_out[3].batches), len(plain[3].batches)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs())
 def test_a_program_gives_the_same_and_asks_the_same(code):
     fanned, plain = compare(code)
