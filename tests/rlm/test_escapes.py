@@ -20,6 +20,7 @@ def place(tmp_path, monkeypatch):
     folder.mkdir()
     secret = folder / "identity"
     secret.write_text(SECRET)
+    secret.chmod(0o600)
     monkeypatch.setenv("PYLON_PASSPHRASE", SECRET)
     with socket.socket() as listener, socket.socket(socket.AF_UNIX) as unix:
         listener.bind(("127.0.0.1", 0))
@@ -33,6 +34,7 @@ def place(tmp_path, monkeypatch):
 def unharmed(place):
     """Whether everything around is as it was."""
     assert place.secret_file.read_text() == SECRET
+    assert place.secret_file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in place.secret_file.parent.iterdir()) == ["identity", "sock"]
     with pytest.raises(BlockingIOError):
         place.listener.accept()
