@@ -38,6 +38,7 @@ DECIDERS = [
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
+    "rlm/repl/stopwatch.py",
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
