@@ -30,7 +30,9 @@ def member(home) -> dict[str, str]:
 
 async def invited(env, relay, count):
     """`pylon invite`, and the lines that it prints."""
-    process = await spawn("invite", "-n", str(count), "--relay", relay, "--json", env=env, stderr=asyncio.subprocess.PIPE)
+    process = await spawn(
+        "invite", "-n", str(count), "--relay", relay, "--json", env=env, stderr=asyncio.subprocess.PIPE
+    )
     codes = [orjson.loads(await asyncio.wait_for(process.stdout.readline(), 60))["code"] for _ in range(count)]
     return process, codes
 
@@ -71,7 +73,9 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
             assert await mapped(env, tmp_path / folder) <= keys
         jobs = (await run("jobs", env=others[0]))[1]["jobs"]
         assert jobs, "nothing went to the second machine"
-        assert all(row["completion_tokens"] > 0 for row in jobs if row["state"] == "settled" or row["state"] == "published")
+        assert all(
+            row["completion_tokens"] > 0 for row in jobs if row["state"] == "settled" or row["state"] == "published"
+        )
 
         await run("init", env=stranger)
         assert (await run("ask", "hello", env=stranger))[0] == 4
