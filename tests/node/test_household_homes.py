@@ -1,7 +1,6 @@
 """Three homes and a relay of their own, as processes: joined by invite, free to each other, closed to others."""
 
 import asyncio
-import os
 import socket
 from contextlib import AsyncExitStack
 
@@ -73,9 +72,7 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
             assert await mapped(env, tmp_path / folder) <= keys
         jobs = (await run("jobs", env=others[0]))[1]["jobs"]
         assert jobs, "nothing went to the second machine"
-        assert all(
-            row["completion_tokens"] > 0 for row in jobs if row["state"] == "settled" or row["state"] == "published"
-        )
+        assert all(row["completion_tokens"] > 0 for row in jobs), "work is metered"
 
         await run("init", env=stranger)
         assert (await run("ask", "hello", env=stranger))[0] == 4
@@ -86,5 +83,5 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
         assert (status, data) == (0, {"removed": gone}), told
         status, data, _ = await run("status", "--all", env=head)
         assert gone not in {row["npub"] for row in data["members"]}
-    assert os.stat(tmp_path / "a" / "play" / "household.json").st_mode & 0o077 == 0
+    assert (tmp_path / "a" / "play" / "household.json").stat().st_mode & 0o077 == 0
     assert made["new"]
