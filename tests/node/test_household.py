@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -232,3 +233,14 @@ async def test_a_member_cannot_invite_and_the_head_cannot_be_removed(house):
 async def test_an_invite_whose_time_is_over_is_refused_before_anything_is_sent():
     with pytest.raises(UsageError):
         await join(invitation(expires_at=int(time.time()) - 1), MEMBER, "late", SystemClock())
+
+
+def test_the_protocol_page_names_both_messages_and_their_tags():
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=NOW)
+    told = list_event(found(HEAD.public, (), ""), MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
+    inside = orjson.loads(ConversationKeys(HEAD).decrypt(GUEST.public, asked.content))
+    for event in (asked, told):
+        assert f"| {event.kind} |" in page
+    for name in {tag[0] for tag in (*asked.tags, *told.tags, *inside["tags"])}:
+        assert f'["{name}"' in page
