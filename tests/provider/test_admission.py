@@ -125,3 +125,9 @@ def test_nothing_is_accepted_whose_quote_is_above_its_bid(bid, base, rate_in, ra
         assert verdict.max_tokens <= settings.max_tokens
     else:
         assert verdict.code is ErrorCode.BID_TOO_LOW
+
+
+def test_where_only_trusted_keys_are_served_others_hear_nothing():
+    settings = replace(SETTINGS, only_trusted=True, trusted=frozenset({"d" * 64}))
+    assert judge(settings=settings) == Ignore()
+    assert isinstance(judge(settings=replace(settings, trusted=frozenset({CUSTOMER}))), Accept)
