@@ -1,12 +1,24 @@
 """`pylon bench`: what is measured, and how."""
 
+import tempfile
+import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pylon import config as settings
+from pylon.bench import engine as engine_bench
+from pylon.bench import wild_model
+from pylon.bench.engine_picture import draw_sweep
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
-from pylon.errors import JobsFailedError
+from pylon.errors import JobsFailedError, PylonError, UsageError
+from pylon.inference.capacity import Capacity, save_capacity
+from pylon.inference.engine import EngineSpec
+from pylon.inference.models import needle
+from pylon.inference.weights import model_directory
+from pylon.node.home import Home, open_home
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
 
@@ -45,4 +57,87 @@ def fanout_(
 
 
 async def _fanout(plan: Fanout) -> dict[str, Any]:
-    return await fanout(plan, lambda text: err.print(f"bench: {text}", style="dim"))
+    return await fanout(plan, _say)
+
+
+@app.command("engine")
+def engine_(
+    model: Annotated[str, typer.Option(help="The model (default: the one of the settings).")] = "",
+    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server.")] = "",
+    requests: Annotated[int, typer.Option(min=1, help="Prompts of each shape, in each round.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often each side is measured, in turn.")] = 3,
+    shape: Annotated[list[str] | None, typer.Option(help="Only this shape; may be repeated.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Without --vs: draw throughput into this SVG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure answers per second and latency with 1 to 32 in flight, and remember them as this machine's capacity.
+
+    With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
+    figure of the two counts. docs/benchmarks.md says what each figure means.
+    """
+    try:
+        report = _measure(model, vs, requests, rounds, shape or [], plot)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json(report)
+    elif vs:
+        _print_versus(report)
+    else:
+        made = table("shape", ">in flight", ">answers/s", ">tokens in/s", ">tokens out/s", ">p50 s", ">p95 s")
+        for row in report["rows"]:
+            made.add_row(*(str(row[name]) for name in row if name != "requests"))
+        out.print(made)
+
+
+def _measure(model: str, vs: str, requests: int, rounds: int, shapes: list[str], plot: Path | None) -> dict[str, Any]:
+    if vs not in ("", "mlx-lm-server"):
+        raise UsageError(f"there is no peer {vs!r}", hint="--vs mlx-lm-server")
+    chosen = engine_bench.chosen_shapes(shapes)
+    home, model = _home_and_model(model)
+    models = settings.home_directory() / "models"
+    spec = EngineSpec("mlx", model, model_directory(model, models), slots=engine_bench.IN_FLIGHT)
+    if vs:
+        return run(_versus(spec, requests, rounds, chosen))
+    report = run(engine_bench.sweep(spec, requests, chosen, _say))
+    if home is not None and chosen == engine_bench.SHAPES:
+        capacity = Capacity(
+            tokens_in_per_s=report["tokens_in_per_s"],
+            tokens_out_per_s=report["tokens_out_per_s"],
+            slots=engine_bench.IN_FLIGHT,
+            measured_at=time.time(),
+        )
+        save_capacity(home.capacity_file, model, capacity)
+    if plot is not None:
+        plot.write_text(draw_sweep(model, report["rows"]), encoding="utf-8")
+    return report
+
+
+def _home_and_model(model: str) -> tuple[Home | None, str]:
+    """Without a home there is nowhere to remember what was measured, and the packaged model is measured."""
+    try:
+        home, config = open_home()
+    except PylonError:
+        return None, model or needle.MODEL_ID
+    return home, model or (config.inference.model if config.inference.engine == "mlx" else needle.MODEL_ID)
+
+
+async def _versus(spec: EngineSpec, requests: int, rounds: int, shapes: engine_bench.Shapes) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        wild = Path(folder) / wild_model.MODEL_ID
+        # In a process of its own: this one drives both sides and shall hold no model.
+        await engine_bench.run_module("pylon.bench.wild_model", str(wild))
+        specs = [spec, EngineSpec("mlx", wild_model.MODEL_ID, wild, slots=spec.slots)]
+        reports = [await engine_bench.versus(each, requests, rounds, shapes, _say) for each in specs]
+    return engine_bench.lower(reports)
+
+
+def _print_versus(report: dict[str, Any]) -> None:
+    made = table("figure", *(f">{each['model']}" for each in report["models"]), ">counts")
+    for name in [name for name in report if name != "models"]:
+        made.add_row(name, *(str(each[name]) for each in report["models"]), str(report[name]))
+    out.print(made)
+
+
+def _say(text: str) -> None:
+    err.print(f"bench: {text}", style="dim")

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import disable_progress_bars
 
 from pylon.errors import ModelError, UnreachableError
 
@@ -21,8 +22,8 @@ _GIT_BLOB_CHUNK = 1024 * 1024
 # Left free on the disk, whatever is fetched.
 SPARE_BYTES = 2 * 10**9
 
-# How far it is: the file, how many bytes are there of how many.
-type Report = Callable[[str, int, int], None]
+# What it is at: the file, and how many bytes the whole model has.
+type Report = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,10 @@ def pull(model: str, directory: Path, report: Report, revision: str | None = Non
     partial.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = sum(file.size for file in files)
     check_space(partial, size - sum(_there(partial / file.name) for file in files), model)
-    done = 0
+    disable_progress_bars()  # the caller shows its own
     for file in files:
-        report(file.name, done, size)
+        report(file.name, size)
         _fetch(model, commit, file, partial)
-        done += file.size
-    report("", size, size)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     if directory.exists():
         shutil.rmtree(directory)
