@@ -17,7 +17,7 @@ from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
-from pylon.inference.service import InferenceService
+from pylon.inference.service import ChildLimits, InferenceService
 from pylon.inference.weights import model_directory
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.msat import Msat
@@ -140,7 +140,12 @@ class Core:
 
     async def _open_provider(self) -> None:
         self.engine_spec = engine_spec(self.home, self.config)
-        inference = InferenceService(self.engine_spec, self.clock, expected=self._expected_speed())
+        inference = InferenceService(
+            self.engine_spec,
+            self.clock,
+            limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
+            expected=self._expected_speed(),
+        )
         await inference.start()
         self._exit.push_async_callback(inference.close)
         self.provider = Provider(
