@@ -36,6 +36,11 @@ def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -
     return [f"{head} {_text(rng, rng.randint(*shape.own), count)}".strip() for _ in range(number)]
 
 
+def random_words(rng: random.Random, number: int) -> str:
+    """So many words of prose, in no order."""
+    return " ".join(rng.choices(_WORDS, k=number))
+
+
 def _text(rng: random.Random, tokens: int, count: Callable[[str], int]) -> str:
     """Words drawn at random, at most so many tokens of them and nearly as many."""
     words: list[str] = []

@@ -1,24 +1,13 @@
 """`pylon bench`: what is measured, and how."""
 
-import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pylon import config as settings
-from pylon.bench import engine as engine_bench
-from pylon.bench import wild_model
-from pylon.bench.engine_picture import draw_sweep
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
-from pylon.errors import JobsFailedError, PylonError, UsageError
-from pylon.inference.capacity import Capacity, save_capacity
-from pylon.inference.engine import EngineSpec
-from pylon.inference.models import needle
-from pylon.inference.weights import model_directory
-from pylon.node.home import Home, open_home
+from pylon.errors import JobsFailedError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
 
@@ -75,10 +64,11 @@ def engine_(
     With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
     figure of the two counts. docs/benchmarks.md says what each figure means.
     """
-    try:
-        report = _measure(model, vs, requests, rounds, shape or [], plot)
-    except PylonError as error:
-        fail(error, as_json=as_json)
+    # Imported late, as is the next one: what they need is large, and no other command needs it.
+    from pylon.bench import engine_report
+
+    plan = engine_report.Plan(model, vs, requests, rounds, tuple(shape or ()), plot)
+    report = run(engine_report.measure(plan, _say), as_json=as_json)
     if as_json:
         print_json(report)
     elif vs:
@@ -90,46 +80,22 @@ def engine_(
         out.print(made)
 
 
-def _measure(model: str, vs: str, requests: int, rounds: int, shapes: list[str], plot: Path | None) -> dict[str, Any]:
-    if vs not in ("", "mlx-lm-server"):
-        raise UsageError(f"there is no peer {vs!r}", hint="--vs mlx-lm-server")
-    chosen = engine_bench.chosen_shapes(shapes)
-    home, model = _home_and_model(model)
-    models = settings.home_directory() / "models"
-    spec = EngineSpec("mlx", model, model_directory(model, models), slots=engine_bench.IN_FLIGHT)
-    if vs:
-        return run(_versus(spec, requests, rounds, chosen))
-    report = run(engine_bench.sweep(spec, requests, chosen, _say))
-    if home is not None and chosen == engine_bench.SHAPES:
-        capacity = Capacity(
-            tokens_in_per_s=report["tokens_in_per_s"],
-            tokens_out_per_s=report["tokens_out_per_s"],
-            slots=engine_bench.IN_FLIGHT,
-            measured_at=time.time(),
-        )
-        save_capacity(home.capacity_file, model, capacity)
-    if plot is not None:
-        plot.write_text(draw_sweep(model, report["rows"]), encoding="utf-8")
-    return report
+@app.command("endurance")
+def endurance_(
+    requests: Annotated[int, typer.Option(min=1, help="How many requests one inference child answers.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Measure whether a model's process keeps its size over many requests, and how large an idle node is."""
+    from pylon.bench import endurance
 
-
-def _home_and_model(model: str) -> tuple[Home | None, str]:
-    """Without a home there is nowhere to remember what was measured, and the packaged model is measured."""
-    try:
-        home, config = open_home()
-    except PylonError:
-        return None, model or needle.MODEL_ID
-    return home, model or (config.inference.model if config.inference.engine == "mlx" else needle.MODEL_ID)
-
-
-async def _versus(spec: EngineSpec, requests: int, rounds: int, shapes: engine_bench.Shapes) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        wild = Path(folder) / wild_model.MODEL_ID
-        # In a process of its own: this one drives both sides and shall hold no model.
-        await engine_bench.run_module("pylon.bench.wild_model", str(wild))
-        specs = [spec, EngineSpec("mlx", wild_model.MODEL_ID, wild, slots=spec.slots)]
-        reports = [await engine_bench.versus(each, requests, rounds, shapes, _say) for each in specs]
-    return engine_bench.lower(reports)
+    report = run(endurance.endurance(requests, _say), as_json=as_json)
+    if as_json:
+        print_json(report)
+        return
+    made = table("figure", ">")
+    for name, value in report.items():
+        made.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(made)
 
 
 def _print_versus(report: dict[str, Any]) -> None:
