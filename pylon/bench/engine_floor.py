@@ -18,9 +18,10 @@ from pylon.inference.environment import child_environment
 from pylon.inference.weights import weight_files
 
 REPEATS = 3
-DECODE_STEPS = 12
+DECODE_STEPS = 8
 # Rows that are read together: the best of these counts.
 TOGETHER = (1, 4, 8, 16, 32)
+MOST_TOKENS = 4_096
 
 
 def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, float]:
@@ -57,15 +58,12 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, floa
     shapes = [
         (width * own, _best(lambda cache, width=width: read(width, own, cache), lambda width=width: behind(width)))
         for width in TOGETHER
-        if width <= rows
+        if width == 1 or width * own <= MOST_TOKENS
     ]
 
-    def grown() -> list[Any]:
-        cache = behind(rows)
-        read(rows, own, cache)
-        return cache
-
-    decoding = _best(lambda cache: decode(cache, rows), grown)
+    grown = behind(rows)
+    read(rows, own, grown)
+    decoding = _best(lambda cache: decode(cache, rows), lambda: grown)
     return {
         "token_s": min(wall_s / tokens for tokens, (wall_s, _) in shapes),
         "token_cpu_s": min(cpu_s / tokens for tokens, (_, cpu_s) in shapes),

@@ -90,7 +90,7 @@ def pull(
         _check_id(model)
         private_folder(_models())
         with _DownloadBar(directory, quiet=as_json) as report:
-            size = fetching.pull(model, directory, report, revision)
+            size = fetching.pull(model, directory, report, revision=revision)
         sha256 = weights_sha256(directory, _models() / "weights.json")
     except PylonError as error:
         fail(error, as_json=as_json)

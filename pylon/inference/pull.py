@@ -36,10 +36,10 @@ class RemoteFile:
     blob: str | None
 
 
-def remote_files(model: str, revision: str | None = None) -> tuple[str, list[RemoteFile]]:
+def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str, list[RemoteFile]]:
     """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no MLX model."""
     try:
-        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+        info = HfApi(endpoint=hub).model_info(model, revision=revision, files_metadata=True)
     except OfflineModeIsEnabled:
         raise _offline() from None
     except (HFValidationError, HfHubHTTPError) as error:
@@ -56,12 +56,12 @@ def remote_files(model: str, revision: str | None = None) -> tuple[str, list[Rem
     return str(info.sha or "main"), files
 
 
-def pull(model: str, directory: Path, report: Report, revision: str | None = None) -> int:
+def pull(model: str, directory: Path, report: Report, *, revision: str | None = None, hub: str | None = None) -> int:
     """Fetches a model into `directory`, which appears only when it is whole; says how many bytes it has.
 
-    Raises UnreachableError, ModelError.
+    `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. Raises UnreachableError, ModelError.
     """
-    commit, files = remote_files(model, revision)
+    commit, files = remote_files(model, revision, hub)
     partial = directory.with_name(directory.name + ".partial")
     partial.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = sum(file.size for file in files)
@@ -69,7 +69,7 @@ def pull(model: str, directory: Path, report: Report, revision: str | None = Non
     disable_progress_bars()  # the caller shows its own
     for file in files:
         report(file.name, size)
-        _fetch(model, commit, file, partial)
+        _fetch(model, commit, file, partial, hub)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     if directory.exists():
         shutil.rmtree(directory)
@@ -87,10 +87,10 @@ def check_space(folder: Path, missing: int, model: str) -> None:
         )
 
 
-def _fetch(model: str, commit: str, file: RemoteFile, folder: Path) -> None:
+def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | None) -> None:
     try:
         # Continues a file that broke off, and leaves one that is there alone.
-        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder))
+        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder, endpoint=hub))
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise _offline() from None
     except HfHubHTTPError as error:

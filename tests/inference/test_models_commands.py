@@ -1,15 +1,18 @@
-"""`pylon models`, as its own process, before a hub on loopback that serves the packaged model under another name."""
+"""`pylon models`: what is here, what suits, which is used; and, slow, a whole fetch as a process of its own."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pylon.cli.main import app
 from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.node.example import example_toml
 from tests.inference.hub import Hub
 
 TINY = "mlx-community/Tiny-4bit"
@@ -17,103 +20,67 @@ NEEDLE = PACKAGED / "needle-1"
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    files = {path.name: path.read_bytes() for path in NEEDLE.iterdir()}
-    made = Hub(TINY, files | {"modeling.py": b"print('never fetched')", "original/model.safetensors": b"other"})
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-Models = Callable[..., tuple[int, dict, str]]
-
-
-@pytest.fixture
-def models(hub: Hub, tmp_path: Path) -> Models:
-    """Runs `pylon models …`: its exit code, its JSON, its standard error."""
+def home(tmp_path: Path, monkeypatch) -> Path:
     home = tmp_path / "home"
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    plain = {"PYLON_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-
-    def run(*arguments: str, command: str = "models", **environment: str) -> tuple[int, dict, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "pylon.cli.main", command, *arguments, "--json"],
-            env=kept | plain | environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
-
-    return run
+    home.mkdir()
+    (home / "config.toml").write_text(example_toml())
+    monkeypatch.setenv("PYLON_HOME", str(home))
+    return home
 
 
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "models" / TINY
+def models(*arguments: str) -> tuple[int, dict]:
+    done = CliRunner().invoke(app, ["models", *arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout)
 
 
-def test_a_model_is_fetched_used_listed_and_removed(models: Models, hub: Hub, tmp_path: Path) -> None:
-    assert models("init", command="init")[0] in (0, 2)
-    code, pulled, errors = models("pull", TINY)
-    assert code == 0, errors
-    assert pulled["sha256"] == weights_sha256(NEEDLE)
-    there = {path.name for path in folder(tmp_path).iterdir()}
-    assert there == {path.name for path in NEEDLE.iterdir()}, "no code, nothing of other folders"
-    known = json.loads((tmp_path / "home" / "models" / "weights.json").read_text())
-    assert next(iter(known.values()))["sha256"] == pulled["sha256"]
-    assert models("use", TINY)[0] == 0
-    assert f'model = "{TINY}"' in (tmp_path / "home" / "config.toml").read_text()
+def test_a_model_is_listed_used_and_removed(home: Path) -> None:
+    shutil.copytree(NEEDLE, home / "models" / TINY)
+    assert models("use", TINY) == (0, {"model": TINY})
     here = {entry["id"]: entry for entry in models("list")[1]["here"]}
-    assert here[TINY]["used"] and here["needle-1"]["packaged"]
+    assert here[TINY]["used"] and not here["needle-1"]["used"]
     assert models("remove", TINY)[0] == 2, "it is in use"
     assert models("use", "needle-1")[0] == 0
-    assert models("remove", TINY)[0] == 0
-    assert not folder(tmp_path).parent.exists()
+    assert models("remove", TINY) == (0, {"removed": TINY, "bytes": here[TINY]["bytes"]})
+    assert [entry["id"] for entry in models("list")[1]["here"]] == ["needle-1"]
+    assert not (home / "models" / "mlx-community").exists()
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(models: Models, hub: Hub, tmp_path: Path) -> None:
-    hub.break_after = 3_000_000
-    code, said, _ = models("pull", TINY)
-    assert code == 4, said
-    assert "broke off" in said["error"]["message"]
-    assert not folder(tmp_path).exists(), "a model appears when it is whole"
-    hub.break_after = None
-    hub.asked.clear()
-    assert models("pull", TINY)[0] == 0
-    assert any(wanted for name, wanted in hub.asked if name == "model.safetensors")
-    assert weights_sha256(folder(tmp_path)) == weights_sha256(NEEDLE)
+def test_what_came_with_pylon_is_not_removed(home: Path) -> None:
+    assert models("use", "needle-1")[0] == 0
+    (home / "config.toml").write_text('[inference]\nengine = "instant"\n')
+    assert models("remove", "needle-1")[0] == 2
+    assert (NEEDLE / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_file_that_arrives_damaged_is_not_kept(models: Models, hub: Hub, tmp_path: Path, name: str) -> None:
-    hub.damaged = {name}
-    code, said, _ = models("pull", TINY)
-    assert code == 1
-    assert "damaged" in said["error"]["message"]
-    assert not folder(tmp_path).exists()
-    hub.damaged = set()
-    assert models("pull", TINY)[0] == 0
+@pytest.mark.parametrize("model", ["../../etc", "mlx-community/Not-Here", "/etc"])
+@pytest.mark.parametrize("command", ["use", "remove"])
+def test_what_is_not_here_is_neither_used_nor_removed(home: Path, command: str, model: str) -> None:
+    code, said = models(command, model)
+    assert code in (1, 2) and said["error"]["hint"]
 
 
-def test_what_does_not_fit_on_the_disk_is_not_begun(models: Models, hub: Hub) -> None:
-    hub.sizes["model.safetensors"] = 10**18
-    code, said, _ = models("pull", TINY)
-    assert code == 1
-    assert "are free on this disk" in said["error"]["message"]
-    assert not hub.asked
+def test_a_recommendation_shows_its_arithmetic(home: Path) -> None:
+    code, said = models("recommend", "--memory-gb", "16")
+    assert code == 0
+    best = said["choices"][0]
+    assert best["fits"] and best["id"] == "mlx-community/Qwen3-8B-4bit"
+    assert "8.2 G weights × 4.5 bits" in best["arithmetic"]
+    assert not models("recommend", "--memory-gb", "0.5")[1]["choices"][0]["fits"]
 
 
-def test_offline_is_said_plainly(models: Models) -> None:
-    for environment in ({"HF_ENDPOINT": "http://127.0.0.1:1"}, {"HF_HUB_OFFLINE": "1"}):
-        code, said, _ = models("pull", TINY, **environment)
-        assert code == 4
-        assert "offline" in said["error"]["message"]
-
-
-def test_what_is_no_model_is_refused(models: Models, hub: Hub) -> None:
-    assert models("pull", "mlx-community/Nothing")[0] == 1
-    assert models("pull", "../../etc")[0] == 2
-    assert models("use", TINY)[0] in (1, 3)
-    del hub.files["model.safetensors"]
-    code, said, _ = models("pull", TINY)
-    assert (code, "no MLX model" in said["error"]["message"]) == (1, True)
+@pytest.mark.slow
+def test_a_model_is_fetched_by_the_command_and_its_hash_is_remembered(home: Path, tmp_path: Path) -> None:
+    hub = Hub(TINY, {path.name: path.read_bytes() for path in NEEDLE.iterdir()})
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pylon.cli.main", "models", "pull", TINY, "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    hub.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sha256"] == weights_sha256(NEEDLE)
+    known = json.loads((home / "models" / "weights.json").read_text())
+    assert next(iter(known.values()))["sha256"] == weights_sha256(NEEDLE)
