@@ -5,11 +5,13 @@ import random
 
 import pytest
 
-from pylon.bench.engine import chosen_shapes, lower
+from pylon.bench.engine import IN_FLIGHT, chosen_shapes, lower, versus
 from pylon.bench.engine_load import Tokens, load
 from pylon.bench.engine_picture import draw_sweep
 from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.errors import UsageError
+from pylon.inference.engine import EngineSpec
+from pylon.inference.weights import PACKAGED
 
 
 def count(text: str) -> int:
@@ -70,3 +72,16 @@ def test_the_picture_has_a_line_for_each_shape() -> None:
     ]
     svg = draw_sweep("needle-1", rows)
     assert svg.count("<polyline") == 2 and ">lines<" in svg and ">chunks<" in svg
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_small_comparison_with_the_real_peer_has_every_figure() -> None:
+    spec = EngineSpec("mlx", "needle-1", PACKAGED / "needle-1", slots=IN_FLIGHT)
+    report = await versus(spec, 32, 1, chosen_shapes(["lines"]), lambda _: None)
+    assert report["ratio_lines"] > 0 and report["cpu_ratio_lines"] > 0
+    assert report["efficiency"] > 0 and report["cpu_efficiency"] > 0
+    lines = report["lines"]
+    assert lines["read_tokens"] < 100, "the shared head is read once"
+    assert lines["their_read_tokens"] > 500, "this model's state cannot be cut, so the peer reads all of it"
+    assert lines["best"] in lines["theirs"]
