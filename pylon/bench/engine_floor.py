@@ -55,12 +55,10 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, floa
         mx.eval([layer.state for layer in merged if not layer.empty()])
         return merged
 
-    shapes = [
-        (width * own, _best(lambda cache, width=width: read(width, own, cache), lambda width=width: behind(width)))
-        for width in TOGETHER
-        if width == 1 or width * own <= MOST_TOKENS
-    ]
+    def reading(width: int) -> tuple[int, tuple[float, float]]:
+        return width * own, _best(lambda cache: read(width, own, cache), lambda: behind(width))
 
+    shapes = [reading(width) for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
     grown = behind(rows)
     read(rows, own, grown)
     decoding = _best(lambda cache: decode(cache, rows), lambda: grown)

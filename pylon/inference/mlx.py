@@ -176,7 +176,7 @@ class MlxEngine:
         if not self._waiting or self._rows.reading or free <= 0:
             return
         first = self._waiting[0]
-        if first.alone and not self._running:
+        if first.alone and not self._running and self._room(first):
             self._start([first])
         if first.alone or any(sequence.alone for sequence in self._running.values()) or not self._room(first):
             return

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pylon.errors import ModelError, UnreachableError
 
@@ -48,7 +47,7 @@ def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str
             f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
         ) from None
-    except (httpx.HTTPError, OSError):
+    except Exception:  # a lost connection is an error of whatever library the hub's client speaks HTTP with
         raise _offline() from None
     files = [_remote(entry) for entry in info.siblings or [] if _wanted(entry.rfilename)]
     if not any(file.name.endswith(".safetensors") for file in files):
@@ -95,7 +94,7 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
         raise _offline() from None
     except HfHubHTTPError as error:
         raise ModelError(f"{file.name} of {model} cannot be fetched ({type(error).__name__}).") from None
-    except (httpx.HTTPError, OSError):
+    except Exception:  # as above
         raise UnreachableError(
             f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
         ) from None

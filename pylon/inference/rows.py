@@ -101,6 +101,7 @@ class Rows:
         self._steps += 1
         if self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
+        # Its public `next` takes each ended row out at once; mlx-lm is pinned to the version that has this.
         tokens, _ = self._decoding._step()
         heard = [
             self._next(uid, token)
