@@ -15,8 +15,9 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
+from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
-from pylon.inference.service import InferenceService
+from pylon.inference.service import ChildLimits, InferenceService
 from pylon.inference.weights import model_directory
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.msat import Msat
@@ -139,7 +140,12 @@ class Core:
 
     async def _open_provider(self) -> None:
         self.engine_spec = engine_spec(self.home, self.config)
-        inference = InferenceService(self.engine_spec, self.clock)
+        inference = InferenceService(
+            self.engine_spec,
+            self.clock,
+            limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
+            expected=self._expected_speed(),
+        )
         await inference.start()
         self._exit.push_async_callback(inference.close)
         self.provider = Provider(
@@ -155,6 +161,11 @@ class Core:
         )
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
+
+    def _expected_speed(self) -> tuple[float, float]:
+        """What `pylon bench engine` measured here: told to customers until the engine has shown its own speed."""
+        known = load_capacity(self.home.capacity_file, self.engine_spec.model)
+        return (known.tokens_in_per_s, known.tokens_out_per_s) if known is not None else (0.0, 0.0)
 
     def _takings(self) -> Takings | None:
         """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""

@@ -35,6 +35,7 @@ class GroupCommit:
         self._database = database
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,6 +44,8 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Commits what waits, then stops."""
+        # Once in any case: a group that is being written is waited for.
+        await self._flush()
         while self._waiting:
             await self._flush()
         if self._task is not None:
@@ -75,22 +78,13 @@ class GroupCommit:
                 await self._flush()
 
     async def _flush(self) -> None:
-        group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-        results: list[Any] = []
-        try:
-            if all(waiting.step is None for waiting in group):
-                # Most groups: begun, written and committed in one hop to the database's thread.
-                results = await self._database.write(partial(_execute_each, group=group))
-            else:
-                async with self._database.transaction() as tx:
-                    for is_step, members in groupby(group, key=lambda waiting: waiting.step is not None):
-                        run = list(members)
-                        results += (
-                            await _take_each(tx, run) if is_step else await tx.run(partial(_execute_each, group=run))
-                        )
-        except Exception as error:
-            # Whatever broke the commit broke it for everyone who waits for it.
-            results = [error] * len(group)
+        async with self._turn:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            try:
+                results = await self._commit(group) if group else []
+            except Exception as error:
+                # Whatever broke the commit broke it for everyone who waits for it.
+                results = [error] * len(group)
         for waiting, result in zip(group, results, strict=True):
             if waiting.done.done():
                 continue
@@ -98,6 +92,17 @@ class GroupCommit:
                 waiting.done.set_exception(result)
             else:
                 waiting.done.set_result(result)
+
+    async def _commit(self, group: list[_Waiting]) -> list[Any]:
+        if all(waiting.step is None for waiting in group):
+            # Most groups: begun, written and committed in one trip to the database's thread.
+            return await self._database.write(partial(_execute_each, group=group))
+        results: list[Any] = []
+        async with self._database.transaction() as tx:
+            for is_step, members in groupby(group, key=lambda waiting: waiting.step is not None):
+                run = list(members)
+                results += await _take_each(tx, run) if is_step else await tx.run(partial(_execute_each, group=run))
+        return results
 
 
 def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:

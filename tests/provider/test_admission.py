@@ -37,6 +37,12 @@ def test_a_plain_request_is_accepted_for_the_model_that_runs_here():
     assert (verdict.model, verdict.expires_at, verdict.quote) == ("needle-1", NOW + 60, 0)
 
 
+def test_a_schema_is_taken_on_where_the_engine_can_follow_it():
+    request = with_parameters(format="json_schema", schema="{}")
+    assert isinstance(judge(request, load=replace(LOAD, schemas=True)), Accept)
+    assert isinstance(judge(request), Refuse)
+
+
 def test_a_request_without_a_deadline_is_worth_ten_minutes():
     verdict = judge(with_job(expiration=None))
     assert isinstance(verdict, Accept)

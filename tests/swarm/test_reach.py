@@ -235,15 +235,3 @@ async def test_a_relay_is_let_go_when_nobody_is_reached_there_any_more(stack, ou
     assert theirs.url in pool.urls
     reach.gone(second.public)
     await until(lambda: pool.urls == [ours.url])
-
-
-async def test_what_the_customer_connects_to_is_none_of_the_serving_sides_business(stack, ours, theirs) -> None:
-    own = await open_pool(stack, ours.url, SecretKey.generate())
-    pool = own.extended()
-    assert await pool.add(theirs.url, timeout=5)
-    assert own.urls == [ours.url]
-    assert pool.urls == [ours.url, theirs.url]
-    await pool.close()
-    # Only what was added is hung up on.
-    await own.wait_open()
-    assert [status.state for status in own.statuses] == ["open"]

@@ -19,9 +19,10 @@ class Reply(str):
 
 
 class SubCallError(Reply):
-    """A sub-call that failed: its text says what happened, `code` is for programs. It stands in the answer's place."""
+    """A sub-call that failed, in its answer's place: the text says what happened, `code` is for programs."""
 
     __slots__ = ("code",)
+    code: str
 
     def __new__(cls, text: str, code: str = "failed") -> "SubCallError":
         self = super().__new__(cls, text)
@@ -53,7 +54,7 @@ class Calls:
         texts = [_text(prompt) for prompt in prompts]
         replies: list[Reply | None] = [None] * len(texts)
         sent: list[list[int]] = []  # which slots each request carries
-        size = PART_BYTES
+        size = 0
         for slot, text in enumerate(texts):
             length = 4 * len(text) if not text.isascii() else len(text)
             if self.made >= self.limit:
@@ -66,7 +67,7 @@ class Calls:
                 )
                 continue
             self.made += 1
-            if size + length > PART_BYTES:
+            if not sent or size + length > PART_BYTES:
                 sent.append([])
                 size = 0
             sent[-1].append(slot)
