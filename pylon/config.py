@@ -79,6 +79,15 @@ class CustomerSection(_Section):
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
 
 
+class WalletSection(_Section):
+    """`[wallet]`: the connected wallet."""
+
+    also_called: list[str] = Field(
+        [],
+        description="Names that the wallet may give its network besides the right one: some always say mainnet.",
+    )
+
+
 class RelaySection(_Section):
     """`[relay]`: what `pylon relay` listens on."""
 
@@ -109,6 +118,7 @@ class Config(BaseSettings):
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
+    wallet: WalletSection = WalletSection()
     relay: RelaySection = RelaySection()
     log: LogSection = LogSection()
 

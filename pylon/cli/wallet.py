@@ -1,5 +1,6 @@
 """`pylon wallet` and `pylon earnings`: the node's money. What is not live money says so on every line."""
 
+import asyncio
 import csv
 import sys
 import time
@@ -11,6 +12,7 @@ from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
 from pylon.errors import PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri
+from pylon.node import live
 from pylon.node.bank import bank_socket
 from pylon.node.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
@@ -197,6 +199,43 @@ async def _audit(as_json: bool) -> None:
             out.print(f"  {finding['code']}: {finding['text']}")
     if data["findings"]:
         fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
+
+
+@app.command("go-live")
+def go_live(
+    off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Allow live money: states the caps, and asks for them to be typed.
+
+    Needs `network = "mainnet"` in config.toml. A file named STOP in PYLON_HOME halts all spending at once.
+    """
+    run(_go_live(off, as_json), as_json=as_json)
+
+
+async def _go_live(off: bool, as_json: bool) -> None:
+    home, _ = open_home()
+    live.need_mainnet(home)
+    public = load(home.identity_file).public
+    if off:
+        live.withdraw(home)
+    elif not live.is_allowed(home, public):
+        _state_caps()
+        live.allow(home, public, await asyncio.to_thread(sys.stdin.readline))
+    allowed = live.is_allowed(home, public)
+    if as_json:
+        print_json({"live": allowed, "network": home.network, "caps_sat": live.terms()})
+        return
+    out.print(f"live money is {'allowed' if allowed else 'not allowed'} for {nip19.npub(public)}")
+    out.print(f"A node that runs already notices at its next start; `touch {home.root / live.STOP_FILE}`"
+              " halts all spending at once.", style="dim")  # fmt: skip
+
+
+def _state_caps() -> None:
+    agreed = live.terms()
+    err.print("With this, the node spends and takes real sats from its next start on:")
+    err.print(f"  at most {agreed['payment']:,} sat a payment, {agreed['day']:,} a day, {agreed['all']:,} in all.")
+    err.print(f"To allow it, type these three numbers: {' '.join(map(str, agreed.values()))}")
 
 
 def earnings(

@@ -7,6 +7,7 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +18,6 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.weights import model_directory
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
@@ -30,6 +30,7 @@ from pylon.node import identity
 from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
+from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
 from pylon.nostr import nip19
@@ -48,8 +49,6 @@ from pylon.swarm.settings import DispatchSettings, SwarmSettings
 logger = log.get("node")
 
 SCHEMAS = (SCHEMA, MONEY)
-# A file of this name in PYLON_HOME halts all spending at once.
-STOP_FILE = "STOP"
 
 
 class Core:
@@ -75,6 +74,8 @@ class Core:
         self.journal: Journal
         self.database: Database
         self.network = Network(config.network)
+        # Whether a person allowed live money for this key.
+        self.live = False
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
         self.started_at = self.clock.wall()
@@ -103,6 +104,7 @@ class Core:
         self._exit.callback(self._lock.release)
         self.secret = identity.load(self.home.identity_file)
         self._keys = ConversationKeys(self.secret)
+        self.live = is_allowed(self.home, self.secret.public)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
         link = load_link(self.home)
@@ -122,9 +124,10 @@ class Core:
         self._exit.push_async_callback(self.control.close)
 
     async def _open_money(self, link: NwcUri) -> None:
-        self.wallet = await open_wallet(link, self.network, self.clock, self._exit)
-        stop = self.home.root / STOP_FILE
-        policy = SendPolicy(self.network, caps(self.network), stop.exists)
+        also = self.config.wallet.also_called
+        self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
+        stopped = partial(is_stopped, self.home.root)
+        policy = SendPolicy(self.network, caps(self.network), stopped, self.live)
         self.sender = Sender(self.database, self.wallet, policy, self.clock)
         self._exit.push_async_callback(self.sender.close)
 
@@ -151,9 +154,14 @@ class Core:
         """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
         if self.config.provider.pricing == "free":
             return None
+        self._need_permission('Or serve for free: `provider.pricing = "free"`.')
         wallet = need_wallet(self.wallet)
-        receiver = Receiver(self.database, wallet, self.clock, network=self.network)
+        receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self.live)
         return Takings(self.database, wallet, receiver)
+
+    def _need_permission(self, instead: str) -> None:
+        if self.network.is_live and not self.live:
+            raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 
     def stop(self, *, at_once: bool) -> None:
         """Asks whoever runs this core to end it."""
@@ -171,6 +179,7 @@ class Core:
     async def _open_customer(self) -> SwarmClient:
         purse: AccountPurse | None = None
         if self.sender is not None and self.config.customer.bid_msat:
+            self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
             purse = self._purse = AccountPurse(
                 self.database,
                 self.sender,
@@ -198,11 +207,6 @@ class Core:
             await self._customer.close()
         if self._purse is not None:
             await self._purse.close()
-
-
-def caps(network: Network) -> Caps:
-    """The most that may be spent on a network."""
-    return FIRST_LIVE_CAPS if network.is_live else PLAY_CAPS
 
 
 def model_id(config: Config) -> str:

@@ -15,6 +15,7 @@ from pylon.node import accounting
 from pylon.node.accounting import need_wallet
 from pylon.node.asking import ask_all, providers
 from pylon.node.control import Answers, Event, Method, Result
+from pylon.node.live import is_stopped
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.service import Provider
@@ -65,6 +66,8 @@ class Methods:
             "npub": nip19.npub(core.secret.public),
             "uptime_s": round(core.clock.wall() - core.started_at, 1),
             "relays": [asdict(relay) for relay in core.pool.statuses],
+            "live_money": core.live,
+            "spending_stopped": is_stopped(core.home.root),
             "provider": None,
         }
         if core.provider is not None:
