@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, identity, models, node, relay, wallet
+from pylon.cli import ask, bench, conformance, identity, models, node, price, relay, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -32,6 +32,7 @@ app.command(rich_help_panel=_ASK)(ask.providers)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
+app.add_typer(price.app, name="price", rich_help_panel=_MONEY)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 
 

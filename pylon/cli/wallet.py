@@ -7,6 +7,7 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
 from pylon.errors import PylonError, UsageError
@@ -244,7 +245,10 @@ def earnings(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what this node has earned."""
+    """Show what this node has earned, and what electricity the work took.
+
+    Electricity needs `earnings.watts`; what it cost, a price per kWh. The last 90 days of work are known.
+    """
     run(_earnings(by, days, as_csv, as_json), as_json=as_json)
 
 
@@ -254,16 +258,25 @@ async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) ->
     if as_json:
         print_json(data)
     elif as_csv:
+        fields = ("count", "msat", "work_s", "kwh", "electricity", "worth")
         writer = csv.writer(sys.stdout)
-        writer.writerow((by, "jobs", "msat", "network"))
-        writer.writerows((line["group"], line["count"], line["msat"], data["network"]) for line in data["lines"])
-    else:
-        made = table(by, ">jobs", ">earned")
+        writer.writerow((by, "jobs", *fields[1:], "currency", "network"))
         for line in data["lines"]:
-            group = short(line["group"]) if by == "customer" else line["group"]
-            made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]))
-        made.add_row("all", "", sats_text(data["total_msat"], data["unit"]))
-        out.print(made)
+            writer.writerow((line["group"], *(line[name] for name in fields), data["currency"], data["network"]))
+    else:
+        out.print(_earnings_table(data, by))
+
+
+def _earnings_table(data: dict[str, Any], by: str) -> Table:
+    # Columns that nobody configured stay away: no currency shows unless one was set.
+    names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
+    shown = [name for name in names if data["total"][name] is not None]
+    made = table(by, ">jobs", ">earned", *(names[name].rstrip() for name in shown))
+    for line in (*data["lines"], {**data["total"], "group": "all"}):
+        group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
+        figures = (f"{line[name]:,.4f}" for name in shown)
+        made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]), *figures)
+    return made
 
 
 async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
 from pylon.errors import UsageError
+from pylon.money.electricity import Tariff
 from pylon.node import accounting
 from pylon.node.accounting import need_wallet
 from pylon.node.asking import ask_all, providers
@@ -136,7 +137,9 @@ class Methods:
         yield Result(await accounting.examine(core.wallet, core.database, core.network))
 
     async def _earnings(self, params: dict[str, Any]) -> Answers:
-        yield Result(await accounting.earnings(self._core.database, self._core.network, params))
+        core = self._core
+        tariff = Tariff(**core.config.earnings.model_dump())
+        yield Result(await accounting.earnings(core.database, core.network, tariff, params))
 
     def _provider(self) -> Provider:
         provider = self._core.provider

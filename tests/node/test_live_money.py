@@ -97,9 +97,7 @@ async def test_without_go_live_no_call_makes_accepts_or_pays_an_lnbc_invoice(
         done = await try_everything(core, wallet.invoice())
         assert {"ping", "wallet-balance"} <= done
         assert not {"wallet-invoice", "wallet-pay"} & done
-        assert (
-            await core.database.fetch_all("SELECT * FROM money_payment") == []
-        )
+        assert await core.database.fetch_all("SELECT * FROM money_payment") == []
         assert await core.database.fetch_all("SELECT * FROM money_invoice") == []
     allowed = set() if network.is_live else {"make_invoice"}
     assert set(wallet.asked) & MOVES <= allowed, (
