@@ -9,17 +9,14 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
-import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
@@ -28,7 +25,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from pylon.errors import PylonError, UnreachableError
+from pylon.bench.stage import Stage
+from pylon.errors import PylonError
 from pylon.inference.models import needle
 from pylon.inference.weights import model_directory, weights_sha256
 from pylon.jobs.kinds import RESULT_KINDS
@@ -44,7 +42,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 PROVIDERS = 2
-READY_S = 120.0
 # Half a play sat a job and a little for each token of the answer.
 PRICES = {
     "PYLON_PROVIDER__PRICING": "paid",
@@ -84,59 +81,6 @@ def make_task(characters: int, seed: int) -> Task:
     return Task(f"{text[:at]} The special magic number for {key} is {value}.{text[at:]}", key, value)
 
 
-@dataclass
-class Stage:
-    """The processes of one demo, and the folder that holds all their homes."""
-
-    folder: Path
-    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
-    relay: str = ""
-
-    def environment(self, name: str, **settings: str) -> dict[str, str]:
-        """The environment in which a command works with the home of that name."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PYLON_")}
-        relays = {"PYLON_RELAYS": json.dumps([self.relay])} if self.relay else {}
-        return {**kept, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
-
-    async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
-        """Starts a command that stays; the object it prints first."""
-        with (self.folder / log).open("wb") as stream:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
-                env=env, stdout=asyncio.subprocess.PIPE, stderr=stream, start_new_session=True,
-            )  # fmt: skip
-        self.processes.append(process)
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
-        if not line:
-            raise UnreachableError(f"`pylon {arguments[0]}` ended at once", hint=f"See {self.folder / log}.")
-        hello: dict[str, Any] = orjson.loads(line)
-        return hello
-
-    async def run(self, *arguments: str, env: dict[str, str], given: str = "") -> dict[str, Any]:
-        """Runs a command to its end, with `given` on its standard input; the object it prints."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
-            env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        printed, _ = await process.communicate(given.encode())
-        if process.returncode:
-            raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
-        value: dict[str, Any] = orjson.loads(printed)
-        return value
-
-    async def close(self) -> None:
-        """Ends everything in the reverse of the order in which it was started."""
-        for process in reversed(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), 20)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """Says what is being done, and how long it took."""
@@ -151,34 +95,18 @@ def provider_names() -> list[str]:
     return [f"provider-{number}" for number in range(1, PROVIDERS + 1)]
 
 
-async def move_in(stage: Stage, name: str, **settings: str) -> dict[str, str]:
-    """A home with a key and a wallet at the playbank; the environment of its commands."""
-    env = stage.environment(name, **settings)
-    await stage.run("init", env=env)
-    link = await stage.run("wallet", "link", name, env=stage.environment("relay"))
-    await stage.run("wallet", "connect", "-", env=env, given=link["link"])
-    return env
-
-
 async def set_up(stage: Stage, slots: int) -> dict[str, str]:
     """A relay with its playbank, providers that are ready, and a customer with play money: its environment."""
     with step("a relay, two providers and a customer, each with its own process, key, home and wallet"):
-        keeper = stage.environment("relay")
-        await stage.run("init", env=keeper)
-        hello = await stage.serve("relay", "--port", "0", env=keeper, log="relay.log")
-        stage.relay = hello["url"]
+        keeper = await stage.open_relay()
         settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES}
         for name in provider_names():
-            env = await move_in(stage, name, PYLON_PROVIDER__NAME=name, **settings)
+            env = await stage.move_in(name, PYLON_PROVIDER__NAME=name, **settings)
             await stage.serve("start", env=env, log=f"{name}.log")
-        customer = await move_in(stage, "customer", PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT))
+        customer = await stage.move_in("customer", PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT))
         await stage.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
-        deadline = time.monotonic() + READY_S
-        while time.monotonic() < deadline:
-            seen = await stage.run("providers", "--wait", "0.5", env=customer)
-            if sum(row["state"] == "ready" for row in seen["providers"]) == PROVIDERS:
-                return customer
-    raise UnreachableError("the providers did not get ready", hint=f"See the logs in {stage.folder}.")
+        await stage.wait_for_providers(PROVIDERS, customer)
+        return customer
 
 
 async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str) -> int:

@@ -113,6 +113,8 @@ async def examine(wallet: Wallet | None, database: Database, network: Network) -
         "audit": "clean" if not findings else "not clean",
         "findings": [asdict(finding) for finding in findings],
         "entries": len(books.entries),
+        "spent_msat": balances.get(ledger.SPENT, 0),
+        "earned_msat": balances.get(ledger.EARNED, 0),
         "payments": sum(row["state"] == "settled" for row in books.payments),
         "invoices_paid": sum(row["state"] == "settled" for row in books.invoices),
         "paid_msat": sum(row["msat"] for row in books.payments if row["state"] == "settled"),

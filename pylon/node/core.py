@@ -110,7 +110,7 @@ class Core:
         link = load_link(self.home)
         if link is not None:
             await self._open_money(link)
-        group = GroupCommit(database)
+        group = self._group = GroupCommit(database)
         group.start()
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
@@ -182,6 +182,7 @@ class Core:
             self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
             purse = self._purse = AccountPurse(
                 self.database,
+                self._group,
                 self.sender,
                 self.clock,
                 self.secret.public,

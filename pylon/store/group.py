@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -24,6 +25,7 @@ class _Waiting:
     done: asyncio.Future[Any]
     sql: str = ""
     values: tuple[Any, ...] = ()
+    together: bool = False
 
 
 class GroupCommit:
@@ -48,12 +50,14 @@ class GroupCommit:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def submit[T](self, step: Step[T]) -> T:
+    async def submit[T](self, step: Step[T], *, together: bool = False) -> T:
         """Runs several statements as one step; its value, once it is committed.
 
-        A caller that is cancelled meanwhile does not undo the step: it may be committed already.
+        With `together` the step runs in one turn of the database's thread (see `Transaction.together`). A caller
+        that is cancelled meanwhile does not undo the step: it may be committed already.
         """
-        result: T = await self._enqueue(_Waiting(step, asyncio.get_running_loop().create_future()))
+        waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
+        result: T = await self._enqueue(waiting)
         return result
 
     async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
@@ -102,7 +106,9 @@ class GroupCommit:
     async def _apart(self, tx: Transaction, run: Iterable[_Waiting]) -> list[Any]:
         results: list[Any] = []
         for waiting in run:
-            if waiting.step is not None:
+            if waiting.step is not None and waiting.together:
+                value, error = await tx.together(partial(self._step, step=waiting.step))
+            elif waiting.step is not None:
                 value, error = await self._step(tx, waiting.step)
             else:
                 value, error = None, await self._statement(tx, waiting)

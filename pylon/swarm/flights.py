@@ -77,6 +77,10 @@ class Flights:
             flight.sent_at = now
             heapq.heappush(self._looks, (now + FIRST_LOOK_S, attempt, FIRST_LOOK_S))
 
+    def awaits(self, request: str) -> bool:
+        """Whether its answer is waited for by a slot."""
+        return request in self._by_request
+
     def of_attempt(self, attempt: int) -> Flight | None:
         return self._by_attempt.get(attempt)
 
