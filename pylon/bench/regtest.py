@@ -51,9 +51,8 @@ class Regtest:
     def up(self) -> dict[str, Any]:
         """Starts all that does not run; the status. Raises `SetupError`, `UnreachableError`."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._say("packages")
         (self.folder / "programs").mkdir(exist_ok=True)
-        self._programs = fetch(self.folder / "programs")
+        self._programs = fetch(self.folder / "programs", self._say)
         if not self._state.get("made"):
             # A chain that was never finished is begun anew.
             self.down()
@@ -81,7 +80,7 @@ class Regtest:
 
     def status(self) -> dict[str, Any]:
         """What runs, and where it is reached."""
-        running = {name: self._process(name) is not None for name in self._state.get("processes", {})}
+        running = {name: self.process(name) is not None for name in self._state.get("processes", {})}
         return {
             "folder": str(self.folder),
             "made": bool(self._state.get("made")),
@@ -109,7 +108,7 @@ class Regtest:
 
     def stop(self, name: str) -> None:
         """Stops one of the processes: a side's wallet, or any other by its name."""
-        process = self._process(name)
+        process = self.process(name)
         if process is None:
             return
         process.terminate()
@@ -121,7 +120,7 @@ class Regtest:
 
     def kill(self, name: str) -> None:
         """kill -9."""
-        process = self._process(name)
+        process = self.process(name)
         if process is not None:
             process.kill()
             process.wait(10)
@@ -226,7 +225,7 @@ class Regtest:
     # --- processes and calls ----------------------------------------------------------------------------------
 
     def _spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
-        if self._process(name) is not None:
+        if self.process(name) is not None:
             return
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYLON_")}
         with (self.chain / f"{name}.log").open("ab") as log:
@@ -239,7 +238,8 @@ class Regtest:
         self._state["processes"][name] = {"pid": process.pid, "started": started}
         self._save()
 
-    def _process(self, name: str) -> psutil.Process | None:
+    def process(self, name: str) -> psutil.Process | None:
+        """The process of that name, when it runs."""
         known = self._state.get("processes", {}).get(name)
         if known is None:
             return None

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,8 @@ ELECTRUM = (
 )  # fmt: skip
 _LIBRARIES = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
               "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}  # fmt: skip
-STAMP = "packages"
+# Says what a part was made from.
+STAMP = "made-from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +73,29 @@ class Programs:
         return [str(self.folder / "electrum" / "bin" / "python"), str(self.root / "usr" / "bin" / "electrum")]
 
 
-def fetch(folder: Path) -> Programs:
+def fetch(folder: Path, say: Callable[[str], None]) -> Programs:
     """Fetches what is not there yet. Raises `SetupError` where that cannot work, before anything is fetched."""
     programs = Programs(folder)
-    stamp = folder / STAMP
-    wanted = "\n".join((*PACKAGES, *ELECTRUMX, *ELECTRUM))
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return programs
-    mirror, python = _mirror(), _python()
-    for part in ("root", "debs", "apt", "electrum", "electrumx"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    _unpack(folder, mirror)
-    _environment(python, folder / "electrumx", ELECTRUMX)
-    _environment(python, folder / "electrum", ELECTRUM, ELECTRUM_ECC_DONT_COMPILE="1")
-    site = next((folder / "electrum" / "lib").glob("python3*/site-packages"))
-    shutil.copy(programs.libraries / "libsecp256k1.so.1", site / "electrum_ecc")
-    shutil.copytree(programs.root / "usr" / "lib" / "python3" / "dist-packages" / "electrum", site / "electrum")
-    shutil.rmtree(folder / "debs")
-    stamp.write_text(wanted, encoding="utf-8")
+
+    def electrum() -> None:
+        _environment(_python(), folder / "electrum", ELECTRUM, ELECTRUM_ECC_DONT_COMPILE="1")
+        site = next((folder / "electrum" / "lib").glob("python3*/site-packages"))
+        shutil.copy(programs.libraries / "libsecp256k1.so.1", site / "electrum_ecc")
+        shutil.copytree(programs.root / "usr" / "lib" / "python3" / "dist-packages" / "electrum", site / "electrum")
+
+    parts: dict[str, tuple[Sequence[str], Callable[[], None]]] = {
+        "root": (PACKAGES, lambda: _unpack(folder, _mirror())),
+        "electrumx": (ELECTRUMX, lambda: _environment(_python(), folder / "electrumx", ELECTRUMX)),
+        "electrum": (ELECTRUM, electrum),
+    }
+    for name, (wanted, make) in parts.items():
+        stamp = folder / name / STAMP
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(wanted):
+            continue
+        say(f"fetching {name}")
+        shutil.rmtree(folder / name, ignore_errors=True)
+        make()
+        stamp.write_text("\n".join(wanted), encoding="utf-8")
     return programs
 
 
@@ -110,11 +116,13 @@ def _unpack(folder: Path, mirror: str) -> None:
     config.write_text(text + f'APT::Sandbox::User "{os.environ.get("USER", "root")}";\n', encoding="utf-8")
     environment = {**os.environ, "APT_CONFIG": str(config)}
     debs = folder / "debs"
+    shutil.rmtree(debs, ignore_errors=True)
     debs.mkdir()
     _run(["apt-get", "update", "-qq"], environment)
     _run(["apt-get", "download", "-qq", *PACKAGES], environment, cwd=debs)
     for package in sorted(debs.glob("*.deb")):
         _run(["dpkg", "-x", str(package), str(folder / "root")], environment)
+    shutil.rmtree(debs)
 
 
 def _environment(python: str, folder: Path, packages: Sequence[str], **variables: str) -> None:

@@ -70,12 +70,13 @@ class Stage:
                 process.kill()
                 await process.wait()
 
-    async def move_in(self, name: str, **settings: str) -> dict[str, str]:
-        """A home with a key and a wallet at the relay's playbank; the environment of its commands."""
+    async def move_in(self, name: str, *, link: str = "", **settings: str) -> dict[str, str]:
+        """A home with a key and a wallet, at the relay's playbank or by a link; the environment of its commands."""
         env = self.environment(name, **settings)
         await self.run("init", env=env)
-        link = await self.run("wallet", "link", name, env=self.environment("relay"))
-        await self.run("wallet", "connect", "-", env=env, given=link["link"])
+        if not link:
+            link = (await self.run("wallet", "link", name, env=self.environment("relay")))["link"]
+        await self.run("wallet", "connect", "-", env=env, given=link)
         return env
 
     async def open_relay(self) -> dict[str, str]:
