@@ -1,7 +1,9 @@
 """Real Lightning for the tests: the stack of `scripts/regtest`, and homes whose wallets are on it."""
 
+import asyncio
 import fcntl
-from contextlib import AsyncExitStack
+import sqlite3
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from pylon.errors import SetupError
 from pylon.money.guard import GuardedWallet
 from pylon.money.network import Network
 from pylon.money.nwc_uri import parse_uri
+from pylon.node.control import Node, result_of
+from pylon.node.home import Home
 from pylon.node.purse import open_wallet
 from tests.node import programs
+from tests.node.homes import agreed, customer_of, move_in
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +43,35 @@ def regtest():
 
 @dataclass
 class House:
-    """Homes on regtest. `env` of a home is what its commands run in."""
+    """Homes on regtest: providers run as processes, customers in the test's own unless they are to be killed."""
 
     regtest: Regtest
     folder: Path
     stack: AsyncExitStack
 
-    async def home(self, name: str, side: str, **settings: str) -> dict[str, str]:
-        env = programs.environment(self.folder / name, self.regtest.relay, PYLON_NETWORK="regtest", **settings)
-        assert (await programs.run("init", env=env))[0] == 0
-        link = self.regtest.link_file(side).read_bytes()
-        code, _, said = await programs.run("wallet", "connect", "-", env=env, stdin=link)
-        assert code == 0, said
-        return env
+    def home(self, name: str, side: str) -> Home:
+        return move_in(self.folder / name, self.regtest.link_file(side).read_text(), "regtest")
 
-    async def provider(self, name: str = "provider", **settings: str) -> dict[str, str]:
-        prices = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "3000"}
-        return await self.home(name, "provider", **{**prices, **settings})
+    def environment(self, home: Home, **settings: str) -> dict[str, str]:
+        return programs.environment(home.root, self.regtest.relay, PYLON_NETWORK="regtest", **settings)
 
-    async def customer(self, name: str = "customer", **settings: str) -> dict[str, str]:
-        return await self.home(name, "buyer", **{"PYLON_CUSTOMER__BID_MSAT": "10000", **settings})
+    async def serve(self, home: Home, **settings: str) -> programs.Served:
+        """`pylon start`, at 3 sat a job: more than a trial."""
+        prices = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "3000", **settings}
+        return await programs.start(self.environment(home, **prices), self.stack)
+
+    async def map(self, home: Home, count: int, timeout_s: float = 120) -> dict[str, Any]:
+        """Asks so many questions, and ends the customer again."""
+        async with self.customer(home) as node:
+            return await result_of(node, "map", {"jobs": prompts(count), "timeout_s": timeout_s})
+
+    def customer(self, home: Home) -> AbstractAsyncContextManager[Node]:
+        return customer_of(home, self.regtest.relay, bid_msat=10_000)
+
+    async def agreed(self, customer: Home, provider: Home) -> dict[str, Any]:
+        """The customer's books, when they and the provider's are clean and say the same."""
+        async with self.customer(customer) as node:
+            return (await agreed(node, provider))[0]
 
     async def wallet(self, side: str, stack: AsyncExitStack) -> GuardedWallet:
         link = parse_uri(self.regtest.link_file(side).read_text())
@@ -74,12 +88,20 @@ async def house(regtest, tmp_path):
         yield House(regtest, tmp_path, stack)
 
 
-async def clean(env: dict[str, str]) -> dict[str, Any]:
-    """The audit of a home, which must find nothing."""
-    _, books, said = await programs.run("wallet", "audit", env=env)
-    assert books["audit"] == "clean", (books, said)
-    return books
+def prompts(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"line {number}", "max_tokens": 16} for number in range(count)]
 
 
-def database(env: dict[str, str]) -> Path:
-    return Path(env["PYLON_HOME"]) / "regtest" / "pylon.db"
+def query(home: Home, sql: str) -> list[tuple]:
+    """Reads what a process has written down so far; nothing while it has no database."""
+    try:
+        with closing(sqlite3.connect(f"file:{home.database}?mode=ro", uri=True, timeout=5)) as connection:
+            return connection.execute(sql).fetchall()
+    except sqlite3.Error:
+        return []
+
+
+async def until(home: Home, sql: str, seconds: float = 120) -> None:
+    async with asyncio.timeout(seconds):
+        while not query(home, sql):
+            await asyncio.sleep(0.01)

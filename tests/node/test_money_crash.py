@@ -6,22 +6,16 @@ import sqlite3
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
-from pylon import config as settings
-from pylon.money.nwc_uri import parse_uri
-from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
 from pylon.node.control import RemoteNode, result_of
-from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.purse import save_link
-from pylon.node.session import LocalNode
 from pylon.relay.server import RelayServer
 from tests.node import programs
+from tests.node.homes import agreed, customer_of, move_in
 
 JOBS = 6
 PROMPTS = [{"prompt": f"line {n}", "max_tokens": 16} for n in range(JOBS)]
@@ -62,10 +56,7 @@ class Town:
     async def home(self, name: str, **settings: str) -> dict[str, str]:
         """A home as `init` and `wallet connect` make it, with 500 play sat; the environment of its commands."""
         env = programs.environment(self.folder / name, self.url, **settings)
-        home = Home(self.folder / name)
-        home.create()
-        identity.create(home.identity_file)
-        save_link(home, parse_uri((await result_of(self.bank, "bank-link", {"account": name}))["link"]))
+        move_in(self.folder / name, (await result_of(self.bank, "bank-link", {"account": name}))["link"])
         await result_of(self.bank, "bank-faucet", {"account": name, "sats": 500})
         return env
 
@@ -123,32 +114,16 @@ async def history(town: Town, seed: int) -> str:
 
 async def come_back(town: Town, customer: dict[str, str], provider: dict[str, str], moment: str) -> None:
     """The customer's next process: it asks again, learns what it missed, and both books agree."""
-    home = Home(Path(customer["PYLON_HOME"]))
-    config = settings.parse({"relays": [town.url], "customer": {"bid_msat": 5_000}})
-    async with Core(home, config, serve=False) as core:
-        node = LocalNode(core)
+    async with customer_of(Home(Path(customer["PYLON_HOME"])), town.url, bid_msat=5_000) as node:
         mapped = await result_of(node, "map", {"jobs": PROMPTS, "timeout_s": 120})
         assert mapped["answered"] == JOBS, (moment, mapped)
-        theirs = RemoteNode(Home(Path(provider["PYLON_HOME"])).socket)
-        async with asyncio.timeout(30):
-            while True:
-                ours, other = await result_of(node, "wallet-audit"), await result_of(theirs, "wallet-audit")
-                if agree(ours, other):
-                    break
-                await asyncio.sleep(0.5)
+        ours, theirs = await agreed(node, Home(Path(provider["PYLON_HOME"])))
     payments = ask(customer, "SELECT job, state FROM money_payment")
     settled = [job for job, state in payments if state == "settled"]
     assert len(settled) == len(set(settled)) == ours["payments"], moment
     # No work beyond the credit: a trial job is the most that a stranger may owe.
-    assert other["earned_msat"] - other["received_msat"] <= 2_000, moment
+    assert theirs["earned_msat"] - theirs["received_msat"] <= 2_000, moment
     assert ask(customer, "SELECT ended FROM money_mirror WHERE ended IS NOT NULL") == [], moment
-
-
-def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Whether both audits are clean, wallets included, and both books say the same."""
-    assert ours["wallet_asked"] and theirs["wallet_asked"]
-    same = (ours["paid_msat"], ours["spent_msat"]) == (theirs["received_msat"], theirs["earned_msat"])
-    return same and (ours["audit"], theirs["audit"]) == ("clean", "clean")
 
 
 @pytest.mark.slow
