@@ -119,12 +119,15 @@ async def test_a_customer_killed_in_the_middle_of_a_payment_has_paid_once(house)
     await until(customer, "SELECT 1 FROM money_payment WHERE state = 'sending'")
     process.kill()
     await process.communicate()
-    assert (await house.map(customer, 10))["answered"] == 10
+    mapped = await house.map(customer, 10, timeout_s=90)
+    # A request to pay that died on its way blocks this provider until its invoice can no longer be paid.
+    unsure = query(customer, "SELECT 1 FROM money_payment WHERE state = 'unknown'")
+    assert mapped["answered"] == 10 or unsure
     await house.agreed(customer, provider)
-    payments = query(customer, "SELECT job, state, msat + fee FROM money_payment")
+    payments = query(customer, "SELECT job, state, msat + coalesce(fee, 0) FROM money_payment")
     settled = {job: cost for job, state, cost in payments if state == "settled"}
     assert len(settled) == sum(state == "settled" for _, state, _ in payments)
-    assert {state for _, state, _ in payments} <= {"settled", "failed"}
+    assert {state for _, state, _ in payments} <= {"settled", "failed", "unknown" if unsure else "failed"}
     assert before - await house.balance("buyer") == sum(settled.values())
 
 
