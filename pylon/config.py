@@ -59,11 +59,26 @@ class ProviderSection(_Section):
 class InferenceSection(_Section):
     """`[inference]`: the model on this machine."""
 
-    engine: Literal["mlx", "instant"] = Field(
-        "mlx", description="`mlx` runs a real model; `instant` is a stand-in that answers by rule, for tests."
+    engine: Literal["mlx", "openai", "instant"] = Field(
+        "mlx",
+        description="`mlx` runs a model here, `openai` asks a server; `instant` is a stand-in that answers by rule.",
     )
-    model: str = Field("needle-1", description="A model's id: packaged with Pylon, or a folder in PYLON_HOME/models.")
+    model: str = Field(
+        "needle-1",
+        description="A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name.",
+    )
     slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
+    memory_gb: float = Field(
+        0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
+    )
+    unload_after_s: float = Field(
+        0.0, ge=0, description="Seconds without a job after which the model leaves memory; 0 keeps it there."
+    )
+    openai_url: str = Field(
+        "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
+    )
+    openai_key_file: str = Field("", description="A file (0600) that holds the key of that server; empty sends none.")
+    openai_context: int = Field(8_192, ge=1, description="Tokens of prompt and answer that its model takes.")
     instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
 
 
@@ -77,6 +92,12 @@ class CustomerSection(_Section):
     bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
+    further_relays: int = Field(
+        4,
+        ge=0,
+        le=32,
+        description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
+    )
 
 
 class WalletSection(_Section):
@@ -108,6 +129,57 @@ class RelaySection(_Section):
 
     host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
     port: int = Field(7447, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    writers: list[str] = Field([], description="Public keys (npub or hex) that may publish; none: everybody may.")
+    readers: list[str] = Field(
+        [], description="Public keys that may read, which they prove (NIP-42); none: everybody may."
+    )
+
+
+class HouseholdSection(_Section):
+    """`[household]`: one's own machines, once `pylon invite` and `pylon join` have made them one."""
+
+    strangers: bool = Field(
+        False, description="Serve and ask others, too; by default a household keeps to its members."
+    )
+
+
+class RlmSection(_Section):
+    """`[rlm]`: the Recursive Language Model."""
+
+    root: Literal["none", "endpoint", "local", "swarm"] = Field(
+        "none",
+        description="The root model: `endpoint` is an OpenAI-shaped server, `local` a model on this machine, `swarm`"
+        " a provider. With `none` only the strategies without a root model run.",
+    )
+    root_model: str = Field("", description="The root model's id.")
+    root_url: str = Field("", description="Of an endpoint: the address before `/chat/completions`.")
+    root_key_file: str = Field("", description="Of an endpoint: a file that holds its key.")
+    root_context: int = Field(128_000, ge=2_048, description="The root model's window, in tokens.")
+    root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root model, in tokens.")
+    root_temperature: float = Field(-1.0, ge=-1, le=2, description="-1 leaves it to the root model's server.")
+    root_timeout_s: float = Field(300.0, gt=0, description="Seconds that the root model has for a turn.")
+    prompt: Literal["auto", "large", "small"] = Field(
+        "auto", description="What the root model is told: all, or one pattern; `auto` goes by its window."
+    )
+    sub_model: str = Field("", description="The model that sub-calls ask for; empty lets any answer.")
+    sub_max_tokens: int = Field(256, ge=1, description="The longest answer of a sub-call, in tokens.")
+    sub_temperature: float = Field(0.0, ge=0, le=2, description="At 0 equal prompts are asked once.")
+    sandbox: Literal["auto", "wasm", "process"] = Field(
+        "auto", description="What holds the REPL's code; `auto` takes the first that passes its self-test."
+    )
+    max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
+    turns: int = Field(20, ge=1, description="Turns of a loop.")
+    max_calls: int = Field(5_000, ge=0, description="Sub-calls of a run.")
+    max_sats: int = Field(1_000, ge=0, description="What a run may cost, in sats.")
+    max_tokens: int = Field(0, ge=0, description="Tokens of a run, of root and sub-calls together; 0 is no limit.")
+    max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
+    max_prompt_chars: int = Field(100_000, ge=1, description="The longest prompt of a sub-call, in characters.")
+    cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
+    cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
+    keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")
+    keep_context_mb: int = Field(
+        32, ge=0, description="Contexts up to this size, in MiB, are kept with the trajectory for its replay."
+    )
 
 
 class LogSection(_Section):
@@ -136,6 +208,8 @@ class Config(BaseSettings):
     wallet: WalletSection = WalletSection()
     earnings: EarningsSection = EarningsSection()
     relay: RelaySection = RelaySection()
+    household: HouseholdSection = HouseholdSection()
+    rlm: RlmSection = RlmSection()
     log: LogSection = LogSection()
 
     @classmethod

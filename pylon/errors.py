@@ -15,7 +15,9 @@
     ├── EngineError           a model did not answer                                    exit 1
     │   ├── ModelError        no such model, or its files do not load
     │   ├── PromptError       a prompt that this model cannot take
+    │   ├── ParameterError    a wish that this engine cannot meet, such as a schema it cannot follow
     │   └── EngineFailedError the inference child died, stalled or sent garbage
+    ├── SandboxError          the RLM's REPL cannot start or cannot go on               exit 1
     └── MoneyError            an amount, an invoice or a wallet                         exit 1
 
 The message says what happened and what it means; `hint` says what to do next. No message holds a secret, a
@@ -89,7 +91,15 @@ class PromptError(EngineError):
     pass
 
 
+class ParameterError(EngineError):
+    pass
+
+
 class EngineFailedError(EngineError):
+    pass
+
+
+class SandboxError(PylonError):
     pass
 
 

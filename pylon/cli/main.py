@@ -2,7 +2,20 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, identity, models, node, price, relay, wallet
+from pylon.cli import (
+    ask,
+    bench,
+    conformance,
+    household,
+    identity,
+    models,
+    node,
+    price,
+    relay,
+    rlm,
+    simulate,
+    wallet,
+)
 
 app = typer.Typer(
     name="pylon",
@@ -17,6 +30,9 @@ _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measur
 app.command(rich_help_panel=_HOME)(node.init)
 app.add_typer(identity.app, name="identity", rich_help_panel=_HOME)
 app.command(rich_help_panel=_HOME)(node.version)
+app.command(rich_help_panel=_HOME)(household.invite)
+app.command(rich_help_panel=_HOME)(household.join)
+app.command(rich_help_panel=_HOME)(household.expel)
 app.command(rich_help_panel=_SERVE)(node.start)
 app.command(rich_help_panel=_SERVE)(node.stop)
 app.command(rich_help_panel=_SERVE)(node.status)
@@ -29,16 +45,19 @@ app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(ask.map_)
 app.command(rich_help_panel=_ASK)(ask.providers)
+app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
 app.add_typer(price.app, name="price", rich_help_panel=_MONEY)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
+app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
 
 
 def main() -> None:
     """The program's entry."""
-    app()
+    # Named, because an installed script may start it as `python -c`.
+    app(prog_name="pylon")
 
 
 if __name__ == "__main__":

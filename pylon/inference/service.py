@@ -15,9 +15,18 @@ from typing import Literal
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import EngineError, EngineFailedError, ModelError, PromptError, WireError
-from pylon.inference.engine import EngineSpec, Failed, Finished, Generation, GenerationRequest, ModelInfo, Progress
-from pylon.inference.frames import encode
+from pylon.errors import EngineError, EngineFailedError, ModelError, ParameterError, PromptError, WireError
+from pylon.frames import encode
+from pylon.inference.engine import (
+    SCHEMA_ENGINES,
+    EngineSpec,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+)
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed
@@ -27,6 +36,11 @@ _log = log.get("inference")
 # Silence is counted in ticks of this part of the stall limit, not by the clock: a node that was itself stopped for
 # a minute must not blame the child for it.
 _TICKS = 10
+_FAILURES: dict[str, type[EngineError]] = {
+    "prompt": PromptError,
+    "parameter": ParameterError,
+    "engine": EngineFailedError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +55,17 @@ class ChildLimits:
     settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
     loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
+    unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended."""
+    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended.
 
-    state: Literal["loading", "ready", "failed", "stopped"]
+    `unloaded` is a model that nobody asked for lately: the next request loads it again.
+    """
+
+    state: Literal["loading", "ready", "unloaded", "failed", "stopped"]
     model: ModelInfo | None
     active: int
     slots: int
@@ -69,7 +87,10 @@ class _Job:
 
 
 class InferenceService:
-    """`command` is how a child is started: the seam for tests of children that misbehave."""
+    """`command` is how a child is started: the seam for tests of children that misbehave.
+
+    `expected` are speeds (prompt and completion tokens per second) to name until there are observed ones.
+    """
 
     def __init__(
         self,
@@ -78,6 +99,7 @@ class InferenceService:
         *,
         limits: ChildLimits | None = None,
         command: Sequence[str] = COMMAND,
+        expected: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -89,12 +111,14 @@ class InferenceService:
         self._child: ChildProcess | None = None
         self._scratch: Path | None = None
         self._model: ModelInfo | None = None
-        self._speed = Speed()
-        self._state: Literal["loading", "ready", "failed", "stopped"] = "stopped"
+        self._speed = Speed(expected)
+        self._state: Literal["loading", "ready", "unloaded", "failed", "stopped"] = "stopped"
         self._failure: EngineError = EngineFailedError("The engine has not been started.")
         self._restarts = 0
         self._reason = ""
         self._heard = False
+        self._wanted = asyncio.Event()
+        self._asked_at = 0.0
 
     async def start(self) -> None:
         """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
@@ -110,7 +134,8 @@ class InferenceService:
         """Waits until the model is there, and for a slot. Cancelling the caller cancels the request.
 
         `on_progress` is called a few times a second at the most. Raises PromptError when this model can never
-        answer this, ModelError when it cannot be loaded, EngineFailedError when the engine failed for good.
+        answer this, ParameterError when it cannot do so as wished, ModelError when it cannot be loaded,
+        EngineFailedError when the engine failed for good.
         """
         if request.model != self._spec.model:
             raise ModelError(f"This engine runs {self._spec.model}, not {request.model}.")
@@ -125,12 +150,33 @@ class InferenceService:
         self._jobs[key] = job
         if self._state == "ready":
             self._send(job)
+        self._wanted.set()
         try:
             return await job.answer
         finally:
+            self._asked_at = self._clock.monotonic()
             # Still listed: the caller went away, and the child does not know it yet.
             if self._jobs.pop(key, None) is not None and job.sent and self._child is not None:
                 self._child.send(Cancel(key))
+
+    @property
+    def follows_schemas(self) -> bool:
+        """Whether answers can be made to follow a JSON schema."""
+        return self._spec.engine in SCHEMA_ENGINES
+
+    @property
+    def counted(self) -> Beat:
+        """What the child has computed since it started, as of its last beat."""
+        return self._speed.counted
+
+    def slots(self) -> int:
+        """How many requests run at once."""
+        return self._spec.slots
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model, once it is known."""
+        return self._model
 
     def status(self) -> EngineStatus:
         return EngineStatus(
@@ -173,6 +219,10 @@ class InferenceService:
             ready_at = await self._one_life(load)
             if self._over:
                 return
+            if self._state == "unloaded":
+                in_a_row = 0
+                await self._rest()
+                continue
             settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
             in_a_row = 1 if settled else in_a_row + 1
             self._restarts += 1
@@ -185,6 +235,14 @@ class InferenceService:
                 )
                 self._fail_all(self._failure)
             await asyncio.sleep(min(self._limits.backoff_s * 2 ** (in_a_row - 1), self._limits.backoff_most_s))
+
+    async def _rest(self) -> None:
+        """Until there is a request."""
+        _log.info("the model left memory", idle_s=self._limits.unload_s)
+        self._wanted.clear()
+        if not self._jobs:
+            await self._wanted.wait()
+        self._state = "loading"
 
     def _supervisor_ended(self, supervisor: asyncio.Task[None]) -> None:
         """A fault of our own must not leave callers waiting for ever."""
@@ -219,7 +277,7 @@ class InferenceService:
             if self._state == "ready":
                 self._state = "loading"
             self._reason = await child.end()
-        if not self._over:
+        if not self._over and self._state != "unloaded":
             _log.warning("the inference child ended", reason=self._reason, last_lines=child.last_lines[-5:])
         return ready_at
 
@@ -228,12 +286,19 @@ class InferenceService:
         silent_s = 0.0
         while True:
             await asyncio.sleep(tick_s)
+            self._unload_when_idle(child)
             silent_s = 0.0 if self._heard else silent_s + tick_s
             self._heard = False
             limit_s = self._limits.stall_s if self._state == "ready" else self._limits.loading_s
             if silent_s >= limit_s:
                 child.kill(f"gave no sign of life for {limit_s:g} s")
                 return
+
+    def _unload_when_idle(self, child: ChildProcess) -> None:
+        idle_s = self._clock.monotonic() - self._asked_at
+        if self._limits.unload_s and self._state == "ready" and not self._jobs and idle_s >= self._limits.unload_s:
+            self._state = "unloaded"
+            child.send(Close())
 
     def _take(self, message: FromChild) -> None:
         match message:
@@ -242,6 +307,7 @@ class InferenceService:
             case Ready():
                 self._model = message.model
                 self._state = "ready"
+                self._asked_at = self._clock.monotonic()
                 _log.info("model ready", model=message.model.id, weights=message.model.sha256)
                 for job in self._jobs.values():
                     self._send(job)
@@ -257,8 +323,7 @@ class InferenceService:
                     finished.answer.set_result(message.generation)
             case Failed():
                 if (failed := self._let_go(message.id)) is not None:
-                    kind = PromptError if message.error == "prompt" else EngineFailedError
-                    failed.answer.set_exception(kind(message.message, hint=message.hint))
+                    failed.answer.set_exception(_FAILURES[message.error](message.message, hint=message.hint))
 
     def _progress(self, progress: Progress) -> None:
         job = self._jobs.get(progress.id)

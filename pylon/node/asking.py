@@ -25,8 +25,8 @@ _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`, and perhaps `timeout_s`.
 
-    Events tell `done`, `in_flight` and `providers`; the result holds every outcome in order and their summary.
-    Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
+    Events tell `done`, `in_flight` and `providers`; the result holds every outcome in order and their summary. With
+    `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
     take any.
     """
     timeout = float(params.get("timeout_s") or settings.timeout_s)
@@ -35,22 +35,40 @@ async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSectio
     # Whoever asks the first provider it hears of gives all its jobs to that one.
     await client.caught_up(settings.patience_s)
     latest = Progress(len(specs), 0, 0, 0)
+    fresh: list[dict[str, Any]] = []
+    came = asyncio.Event()
+
+    def outcome_came(index: int, outcome: Outcome) -> None:
+        fresh.append(_outcome(index, outcome))
+        came.set()
 
     def progress(now: Progress) -> None:
         nonlocal latest
         latest = now
 
     started = time.monotonic()
-    run = asyncio.create_task(client.map(specs, on_progress=progress))
+    stream = params.get("stream") is True
+    run = asyncio.create_task(client.map(specs, on_progress=progress, on_outcome=outcome_came if stream else None))
+    run.add_done_callback(lambda _: came.set())
     try:
-        while not run.done():
-            await asyncio.wait({run}, timeout=REPORT_S)
+        while not run.done() or fresh:
+            if stream:
+                await came.wait()
+                came.clear()
+            else:
+                await asyncio.wait({run}, timeout=REPORT_S)
             done = latest.answered + latest.failed
-            yield Event({"done": done, "in_flight": latest.in_flight, "providers": len(client.directory)})
+            event: dict[str, Any] = {"done": done, "in_flight": latest.in_flight, "providers": len(client.directory)}
+            if fresh:
+                event["outcomes"], fresh = fresh, []
+            yield Event(event)
         outcomes = await run
     finally:
         run.cancel()
-    yield Result(_summary(outcomes, time.monotonic() - started))
+    summary = _summary(outcomes, time.monotonic() - started)
+    if stream:
+        del summary["outcomes"]
+    yield Result(summary)
 
 
 async def providers(client: SwarmClient, params: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +79,7 @@ async def providers(client: SwarmClient, params: dict[str, Any]) -> dict[str, An
     if not len(client.directory):
         await asyncio.sleep(wait_s)
     rows = [_listing(listing) for listing in client.directory if wanted is None or listing.model(wanted)]
-    return {"providers": rows, "heard_of": client.directory.known}
+    return {"providers": rows, "heard_of": client.directory.known, "bid_msat": int(client.settings.bid)}
 
 
 def _spec(job: object, timeout: float) -> JobSpec:
@@ -141,6 +159,7 @@ def _listing(listing: Listing) -> dict[str, Any]:
         "name": listing.name,
         "models": [model.id for model in listing.models],
         "weights": [model.sha256 for model in listing.models],
+        "contexts": [model.context for model in listing.models],
         "kinds": sorted(listing.kinds),
         "slots": listing.slots,
         "slots_free": listing.slots_free,

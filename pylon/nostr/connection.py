@@ -134,6 +134,8 @@ class RelayConnection:
         for publication in self._publications.values():
             if not publication.done.done():
                 publication.done.set_exception(RelayError(f"{self.url} was closed before it answered"))
+                # Read here, since whoever waited may have gone; asyncio would call that a fault.
+                publication.done.exception()
         for subscription in self._subscriptions.values():
             if subscription.retry is not None:
                 subscription.retry.cancel()
@@ -158,11 +160,13 @@ class RelayConnection:
                 self._pacer.hold(event.id)
             else:
                 await self._send(publication.frame)
-        try:
-            ok = await asyncio.wait_for(asyncio.shield(publication.done), timeout)
-        except TimeoutError as error:
+        # Not `wait_for`: several may wait for one publication, and one that goes must not end it for the others.
+        await asyncio.wait((publication.done,), timeout=timeout)
+        if not publication.done.done():
             publication.done.cancel()
-            raise RelayError(f"{self.url} did not acknowledge an event within {timeout:g} s") from error
+        if publication.done.cancelled():
+            raise RelayError(f"{self.url} did not acknowledge an event within {timeout:g} s")
+        ok = publication.done.result()
         if not ok.accepted:
             raise RelayError(f"{self.url} refused an event: {ok.message}")
         return ok

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
-from pylon.store.database import Database, Schema, Transaction
-from pylon.store.group import GroupCommit, Step
+from pylon.store.database import Database, Schema, Step, Transaction
+from pylon.store.group import GroupCommit
 
 SCHEMA = Schema(
     "provider",

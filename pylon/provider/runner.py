@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import EngineError, PromptError, WireError
+from pylon.errors import EngineError, ParameterError, PromptError, WireError
 from pylon.inference.engine import Generation, GenerationRequest, Message, Progress, Sampling
 from pylon.inference.service import InferenceService
 from pylon.jobs.answer import Address
@@ -122,7 +122,7 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while len(self.running) < self._inference.status().slots:
+            while len(self.running) < self._inference.slots:
                 job = self.queue.pop()
                 if job is None:
                     break
@@ -162,7 +162,9 @@ class Runner:
                 raise
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
         except PromptError as error:
-            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
+        except ParameterError as error:
+            await self._end(job, JobState.FAILED, ErrorCode.UNSUPPORTED_PARAM, str(error))
         except EngineError as error:
             logger.warning("a job failed", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
@@ -195,7 +197,7 @@ class Runner:
         now = self._clock.wall()
         run_s = generation.run_ms / 1_000
         self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
-        model = self._inference.status().model
+        model = self._inference.model
         result = JobResult(
             Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
             result_kind(job.request.job.kind),
@@ -268,5 +270,6 @@ def _generation_request(job: Job) -> GenerationRequest:
         seed=parameters.seed,
         stop=parameters.stop,
         frequency_penalty=parameters.frequency_penalty or 0.0,
+        schema=parameters.schema,
     )
     return GenerationRequest(job.id, messages, sampling, job.terms.model, job.request.customer)

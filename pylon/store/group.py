@@ -5,18 +5,17 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-from pylon.store.database import Database, Transaction
+from pylon.store.database import Database, Step, Transaction
 
 MAX_GROUP = 512
-
-type Step[T] = Callable[[Transaction], Awaitable[T]]
 
 
 @dataclass(slots=True)
@@ -35,6 +34,7 @@ class GroupCommit:
         self._database = database
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,6 +43,8 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Commits what waits, then stops."""
+        # Once in any case: a group that is being written is waited for.
+        await self._flush()
         while self._waiting:
             await self._flush()
         if self._task is not None:
@@ -53,15 +55,15 @@ class GroupCommit:
     async def submit[T](self, step: Step[T], *, together: bool = False) -> T:
         """Runs several statements as one step; its value, once it is committed.
 
-        With `together` the step runs in one turn of the database's thread (see `Transaction.together`). A caller
-        that is cancelled meanwhile does not undo the step: it may be committed already.
+        With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
+        `Transaction.together`. A caller that is cancelled meanwhile does not undo the step: it may be committed.
         """
         waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
         result: T = await self._enqueue(waiting)
         return result
 
     async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
-        """Runs one statement and returns once it is committed. Neighbours with the same SQL run as one."""
+        """Runs one statement and returns once it is committed."""
         await self._enqueue(_Waiting(None, asyncio.get_running_loop().create_future(), sql, values))
 
     async def _enqueue(self, waiting: _Waiting) -> Any:
@@ -77,16 +79,13 @@ class GroupCommit:
                 await self._flush()
 
     async def _flush(self) -> None:
-        group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-        results: list[Any] = []
-        try:
-            async with self._database.transaction() as tx:
-                for sql, members in groupby(group, key=lambda waiting: waiting.sql):
-                    run = list(members)
-                    results += await self._together(tx, sql, run) if sql else await self._apart(tx, run)
-        except Exception as error:
-            # Whatever broke the commit broke it for everyone who waits for it.
-            results = [error] * len(group)
+        async with self._turn:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            try:
+                results = await self._commit(group) if group else []
+            except Exception as error:
+                # Whatever broke the commit broke it for everyone who waits for it.
+                results = [error] * len(group)
         for waiting, result in zip(group, results, strict=True):
             if waiting.done.done():
                 continue
@@ -95,42 +94,49 @@ class GroupCommit:
             else:
                 waiting.done.set_result(result)
 
-    async def _together(self, tx: Transaction, sql: str, run: list[_Waiting]) -> list[Any]:
-        if len(run) > 1:
-            _, error = await self._step(tx, lambda tx: tx.execute_many(sql, (w.values for w in run)))
-            if error is None:
-                return [None] * len(run)
-        # One of them is at fault: each by itself, to see which.
-        return await self._apart(tx, run)
-
-    async def _apart(self, tx: Transaction, run: Iterable[_Waiting]) -> list[Any]:
+    async def _commit(self, group: list[_Waiting]) -> list[Any]:
+        if all(waiting.step is None for waiting in group):
+            # Most groups: begun, written and committed in one trip to the database's thread.
+            return await self._database.write(partial(_execute_each, group=group))
         results: list[Any] = []
-        for waiting in run:
-            if waiting.step is not None and waiting.together:
-                value, error = await tx.together(partial(self._step, step=waiting.step))
-            elif waiting.step is not None:
-                value, error = await self._step(tx, waiting.step)
-            else:
-                value, error = None, await self._statement(tx, waiting)
-            results.append(value if error is None else error)
+        async with self._database.transaction() as tx:
+            for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
+                run = list(members)
+                if together:
+                    results += await tx.together(partial(_take_each, group=run))
+                elif is_step:
+                    results += await _take_each(tx, run)
+                else:
+                    results += await tx.run(partial(_execute_each, group=run))
         return results
 
-    @staticmethod
-    async def _statement(tx: Transaction, waiting: _Waiting) -> Exception | None:
+
+def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:
+    results: list[Exception | None] = []
+    for waiting in group:
         # A single statement that fails leaves nothing behind: it needs no savepoint.
         try:
-            await tx.execute(waiting.sql, waiting.values)
+            connection.execute(waiting.sql, waiting.values)
         except Exception as error:
-            return error
-        return None
+            # A full disk ends the whole transaction, and what came after would be committed by itself.
+            if not connection.in_transaction:
+                raise
+            results.append(error)
+        else:
+            results.append(None)
+    return results
 
-    @staticmethod
-    async def _step(tx: Transaction, step: Step[Any]) -> tuple[Any, Exception | None]:
+
+async def _take_each(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:
+    results: list[Any] = []
+    for waiting in group:
+        assert waiting.step is not None  # noqa: S101 - the caller looked
         await tx.execute("SAVEPOINT step")
         try:
-            value, error = await step(tx), None
+            result = await waiting.step(tx)
         except Exception as failure:
             await tx.execute("ROLLBACK TO step")
-            value, error = None, failure
+            result = failure
         await tx.execute("RELEASE step")
-        return value, error
+        results.append(result)
+    return results

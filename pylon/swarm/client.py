@@ -26,8 +26,8 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.compose import bounds_of, job_of, request_draft
-from pylon.swarm.directory import Change, Directory, ProviderUp
+from pylon.swarm.compose import bid_of, bounds_of, job_of, request_draft
+from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, PaymentAsked
 from pylon.swarm.inbox import Inbox
@@ -36,6 +36,7 @@ from pylon.swarm.listing import Listing, Need, reasons
 from pylon.swarm.outbox import Outbox, Work
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Bill, Offer, Purse
+from pylon.swarm.reach import Reach
 from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
@@ -63,10 +64,15 @@ class SwarmClient:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         purse: Purse | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
         self.settings = settings or SwarmSettings()
         self.directory = Directory(keep=self.settings.allow or frozenset())
         self._purse = purse
+        self._reach = reach
+        if reach is not None:
+            reach.reached = self.reconsider
         self._money: set[asyncio.Task[None]] = set()
         self._pool = pool
         self._secret = secret
@@ -92,6 +98,8 @@ class SwarmClient:
         if self._purse is not None:
             late = LateReceipts(self._pool, self._purse, self._keys, self._secret.public, self._flights.awaits)
             self._spawn(late.run())
+        if self._reach is not None:
+            self._spawn(self._reach.run())
 
     async def close(self) -> None:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` slots."""
@@ -135,17 +143,19 @@ class SwarmClient:
         jobs: Sequence[JobSpec | str],
         *,
         on_progress: Callable[[Progress], None] | None = None,
+        on_outcome: Callable[[int, Outcome], None] | None = None,
         deadline_s: float | None = None,
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order: an `Answer` or a `JobFailed` each.
 
-        `on_progress` is called after each outcome. The run ends after `deadline_s` seconds, by default those of
-        the settings. Raises `UnreachableError` when nobody could take a single one. Cancelling it cancels the jobs.
+        `on_outcome` is called with each place and its outcome as they come, `on_progress` after that. The run ends
+        after `deadline_s` seconds, by default those of the settings. Raises `UnreachableError` when nobody could take
+        a single one. Cancelling it cancels the jobs.
         """
         if self._closed:
             raise UnreachableError("this client was closed")
         specs = [JobSpec(job) if isinstance(job, str) else job for job in jobs]
-        run = Run(specs, self._next_slot, on_progress)
+        run = Run(specs, self._next_slot, on_progress, on_outcome)
         self._next_slot += len(specs)
         deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
         added = [job_of(run.first + n, spec, self.settings, deadline=deadline) for n, spec in enumerate(specs)]
@@ -214,7 +224,7 @@ class SwarmClient:
         spec = self._runs[send.slot].spec(send.slot)
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
-        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing.relays)
+        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing)
         limit = self._pool.event_bytes(relays, most=MAX_EVENT_BYTES)
         try:
             offer = self._offer(spec, listing)
@@ -256,10 +266,12 @@ class SwarmClient:
         self._flights.went_out(send.attempt, self._clock.monotonic())
         self._handle(m.Published(send.attempt))
 
-    def _shared_relay(self, relays: tuple[str, ...]) -> list[str] | None:
+    def _shared_relay(self, listing: Listing) -> list[str] | None:
         """One relay that both sides use."""
-        theirs = {url.rstrip("/") for url in relays}
+        theirs = {url.rstrip("/") for url in listing.relays}
         shared = [url for url in self._pool.urls if url.rstrip("/") in theirs]
+        if self._reach is not None and not shared:
+            shared = self._reach.relays_of(listing)
         return [self._rng.choice(shared)] if shared else None
 
     async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
@@ -274,7 +286,7 @@ class SwarmClient:
     def _offer(self, spec: JobSpec, listing: Listing) -> Offer | None:
         if self._purse is None or listing.plain:
             return None
-        bid, jobs_left = self.settings.bid, self._dispatcher.open
+        bid, jobs_left = bid_of(spec, self.settings), self._dispatcher.open
         return self._purse.offer(listing, bounds_of(spec), bid=bid, jobs_left=jobs_left)
 
     def _heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
@@ -322,12 +334,17 @@ class SwarmClient:
 
     def _changed(self, change: Change) -> None:
         """Something about a provider. What may go to it is for the purse to say."""
+        if self._reach is not None:
+            if isinstance(change, ProviderDown):
+                self._reach.gone(change.provider)
+            elif self._reach.holds(change.listing):
+                return
         if self._purse is not None and isinstance(change, ProviderUp):
             change = ProviderUp(replace(change.listing, width=self._purse.width(change.listing)))
         self._handle(change)
 
     def reconsider(self, provider: str) -> None:
-        """The purse changed its mind about a provider."""
+        """The purse changed its mind about a provider, or it is known now where it is reached."""
         listing = self.directory.get(provider)
         if listing is not None:
             self._changed(ProviderUp(listing))

@@ -81,6 +81,10 @@ class Flights:
         """Whether its answer is waited for by a slot."""
         return request in self._by_request
 
+    def of_request(self, request: str) -> Flight | None:
+        """The flight of a request, also of one that nobody waits for any more but that may have been charged."""
+        return self._by_request.get(request) or self._late.get(request)
+
     def of_attempt(self, attempt: int) -> Flight | None:
         return self._by_attempt.get(attempt)
 
@@ -111,8 +115,7 @@ class Flights:
 
     def asked(self, event: Event, customer: str) -> Flight | None:
         """The request that this event answers: ours, and written by the provider that was asked."""
-        request = event.tag("e") or ""
-        flight = self._by_request.get(request) or self._late.get(request)
+        flight = self.of_request(event.tag("e") or "")
         if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
             return None
         return flight

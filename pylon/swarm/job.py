@@ -27,7 +27,8 @@ class JobSpec:
 
     `model` is an id or `sha256:…` of the weights. `messages`, (role, content) pairs, stands in place of `prompt`.
     `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
-    sent; it is also the deadline that the provider is given. What is None the provider chooses.
+    sent; it is also the deadline that the provider is given. `bid_msat` is the most that it may cost, below what the
+    customer's settings say anyway. What is None the provider chooses.
     """
 
     prompt: str = ""
@@ -43,6 +44,7 @@ class JobSpec:
     stop: tuple[str, ...] = ()
     schema: dict[str, Any] | None = None
     timeout: float = TIMEOUT_S
+    bid_msat: int | None = None
 
     @property
     def text(self) -> str:

@@ -14,6 +14,7 @@ class Run:
     specs: Sequence[JobSpec]
     first: int
     report: Callable[[Progress], None] | None
+    on_outcome: Callable[[int, Outcome], None] | None = None
     outcomes: list[Outcome | None] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answered: int = 0
@@ -34,6 +35,8 @@ class Run:
     def settle(self, slot: int, outcome: Outcome, in_flight: int) -> None:
         """A slot has its outcome."""
         self.outcomes[slot - self.first] = outcome
+        if self.on_outcome is not None:
+            self.on_outcome(slot - self.first, outcome)
         if isinstance(outcome, Answer):
             self.answered += 1
         else:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -59,6 +60,15 @@ async def test_a_silent_relay_is_given_up_after_the_timeout():
     async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
         with pytest.raises(RelayError, match="did not acknowledge"):
             await connection.publish(note(), timeout=0.1)
+
+
+async def test_of_two_who_wait_for_one_event_each_hears_that_nothing_came():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        event = note()
+        ends = await asyncio.gather(
+            connection.publish(event, timeout=0.1), connection.publish(event, timeout=10), return_exceptions=True
+        )
+        assert [type(end) for end in ends] == [RelayError, RelayError]
 
 
 async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
@@ -203,6 +213,22 @@ async def test_closing_tells_publishers_that_wait():
         await connection.close()
         with pytest.raises(RelayError, match="was closed"):
             await waiting
+
+
+async def test_a_publication_that_nobody_waits_for_any_more_ends_in_silence(caplog):
+    async with ScriptedRelay(lambda *_: []) as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK)
+        connection.start()
+        await connection.wait_open(10)
+        waiting = asyncio.create_task(connection.publish(note()))
+        await relay.until(lambda: relay.of("EVENT"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await connection.close()
+        del connection, waiting
+        await asyncio.sleep(0)
+        gc.collect()
+        assert "never retrieved" not in caplog.text
 
 
 async def test_unsubscribing_frees_a_reader_that_waits_for_room(monkeypatch):

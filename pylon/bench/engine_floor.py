@@ -1,0 +1,93 @@
+"""What an engine cannot avoid, measured alone: reading each distinct token once, and decoding in the best batch.
+
+Runs as a process of its own, `python -m pylon.bench.engine_floor MODEL_DIR SHARED OWN ROWS`, under the same BLAS as
+the inference child.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pylon.inference.blas import prefer_openblas, threads_for
+from pylon.inference.environment import child_environment
+from pylon.inference.weights import weight_files
+
+REPEATS = 3
+DECODE_STEPS = 8
+# Rows that are read together: the best of these counts.
+TOGETHER = (1, 4, 8, 16, 32)
+MOST_TOKENS = 4_096
+
+
+def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, float]:
+    """Seconds for one token behind the shared head in the best shape, and for one token each of `rows` rows.
+
+    `token_cpu_s` and `step_cpu_s` are the same in processor seconds.
+    """
+    import mlx.core as mx
+    from mlx_lm import load
+    from mlx_lm.generate import _merge_caches
+    from mlx_lm.models.cache import make_prompt_cache
+
+    network = load(str(directory))[0]
+
+    def read(width: int, length: int, cache: list[Any]) -> None:
+        network(mx.zeros((width, length), mx.int32) + mx.arange(length)[None] % 1000, cache=cache)
+        mx.eval([layer.state for layer in cache])
+
+    def decode(cache: list[Any], width: int) -> None:
+        token = mx.zeros((width, 1), mx.int32)
+        for _ in range(DECODE_STEPS):
+            token = mx.argmax(network(token, cache=cache)[:, -1:], axis=-1)
+            mx.eval(token)
+
+    head = make_prompt_cache(network)
+    if shared:
+        read(1, shared, head)
+
+    def behind(width: int) -> list[Any]:
+        merged: list[Any] = _merge_caches([head] * width)
+        mx.eval([layer.state for layer in merged if not layer.empty()])
+        return merged
+
+    def reading(width: int) -> tuple[int, tuple[float, float]]:
+        return width * own, _best(lambda cache: read(width, own, cache), lambda: behind(width))
+
+    shapes = [reading(width) for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
+    grown = behind(rows)
+    read(rows, own, grown)
+    decoding = _best(lambda cache: decode(cache, rows), lambda: grown)
+    return {
+        "token_s": min(wall_s / tokens for tokens, (wall_s, _) in shapes),
+        "token_cpu_s": min(cpu_s / tokens for tokens, (_, cpu_s) in shapes),
+        "step_s": decoding[0] / DECODE_STEPS,
+        "step_cpu_s": decoding[1] / DECODE_STEPS,
+    }
+
+
+def _best(work: Callable[[Any], None], prepare: Callable[[], Any]) -> tuple[float, float]:
+    """The least wall and processor seconds that `work` took."""
+    took = []
+    for _ in range(REPEATS):
+        prepared = prepare()
+        wall, cpu = time.perf_counter(), time.process_time()
+        work(prepared)
+        took.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return min(wall for wall, _ in took), min(cpu for _, cpu in took)
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    os.environ |= child_environment({}, platform.system())
+    prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(directory))))
+    shared, own, rows = map(int, sys.argv[2:])
+    sys.stdout.write(json.dumps(measure(directory, shared, own, rows)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What an engine is measured on: prompts of the shapes that recursive runs make, and two that they do not."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pydoc_data.topics import topics
+
+# So few tokens missing are filled word by word, with so many tries.
+_LAST, _TRIES = 8, 60
+_WORDS = " ".join(topics[name] for name in sorted(topics)).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Lengths in tokens: `shared` in front of every prompt, `own` (least, most) behind, `answer` at the most."""
+
+    name: str
+    shared: int
+    own: tuple[int, int]
+    answer: int
+
+
+SHAPES = (
+    Shape("lines", 512, (64, 64), 8),
+    Shape("chunks", 300, (500, 500), 16),
+    Shape("generation", 0, (64, 64), 128),
+    Shape("unrelated", 0, (50, 800), 16),
+)
+
+
+def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -> list[str]:
+    """`number` prompts of a shape. Those of another `part` have the same shared head, and no prompt comes twice.
+
+    `count` counts a text's tokens.
+    """
+    head = _text(random.Random(shape.name), "", shape.shared, count)  # noqa: S311 - test data
+    rng = random.Random(f"{shape.name} {part}")  # noqa: S311
+    return [_text(rng, head, shape.shared + rng.randint(*shape.own), count) for _ in range(number)]
+
+
+def random_words(rng: random.Random, number: int) -> str:
+    """So many words of prose, in no order."""
+    return " ".join(rng.choices(_WORDS, k=number))
+
+
+def _text(rng: random.Random, head: str, tokens: int, count: Callable[[str], int]) -> str:
+    """`head` and words drawn at random behind it, so many tokens together; or a few less, when no word fits."""
+    words = [head] if head else []
+    while (missing := tokens - count(" ".join(words))) > _LAST:
+        words += rng.choices(_WORDS, k=max(1, missing // 4))
+    while len(words) > 1 and count(" ".join(words)) > tokens:
+        words.pop()
+    for _ in range(_TRIES):
+        if count(" ".join(words)) == tokens:
+            break
+        tried = [*words, rng.choice(_WORDS)]
+        if count(" ".join(tried)) <= tokens:
+            words = tried
+    return " ".join(words)
