@@ -169,6 +169,7 @@ class InferenceService:
         """What the child has computed since it started, as of its last beat."""
         return self._speed.counted
 
+    @property
     def slots(self) -> int:
         """How many requests run at once."""
         return self._spec.slots
