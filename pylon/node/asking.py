@@ -26,8 +26,8 @@ async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSectio
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`, and perhaps `timeout_s`.
 
     Events tell `done`, `in_flight` and `providers`; the result holds every outcome in order and their summary. With
-    `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
-    take any.
+    `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises `UsageError` for a job
+    that is not one, `UnreachableError` when no relay is there, or nobody who could take any.
     """
     timeout = float(params.get("timeout_s") or settings.timeout_s)
     specs = [_spec(job, timeout) for job in params.get("jobs") or ()]

@@ -1,6 +1,5 @@
 """The parts of a run, from the settings in `[rlm]`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ from pylon.rlm.sublm import SubLM, SubModels
 
 # A strategy's program looks through the whole text itself.
 _PROGRAM_S = 600.0
-_LOOK_S = 0.05
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
@@ -105,7 +103,7 @@ def program_root(
 
 async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> Root:
     model = section.root_model
-    window = {"context_tokens": section.root_context, "max_tokens": section.root_max_tokens}
+    context, most = section.root_context, section.root_max_tokens
     temperature = max(0.0, section.root_temperature)
     match section.root:
         case "endpoint":
@@ -114,23 +112,18 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
             wished = None if section.root_temperature < 0 else section.root_temperature
             return OpenAIRoot(
-                section.root_url, model, key=key, temperature=wished, timeout_s=section.root_timeout_s, **window
+                section.root_url, model, context, most, key=key, temperature=wished, timeout_s=section.root_timeout_s
             )
         case "local":
             inference = config.inference.model_copy(update={"model": model or config.inference.model})
             spec = engine_spec(home, config.model_copy(update={"inference": inference}))
             service = InferenceService(spec, clock)
             await service.start()
-            while (status := service.status()).state == "loading" and status.restarts == 0:
-                await asyncio.sleep(_LOOK_S)
-            if status.model is not None:
-                window["context_tokens"] = min(window["context_tokens"], status.model.context)
-                window["max_tokens"] = min(window["max_tokens"], status.model.context // 2)
-            return EngineRoot(service, spec.model, temperature=temperature, **window)
+            return EngineRoot(service, spec.model, context, most, temperature)
         case "swarm":
             await sub.describe(model or None)
             timeout_s = section.root_timeout_s
-            return SwarmRoot(sub, model or None, temperature=temperature, timeout_s=timeout_s, **window)
+            return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s)
         case "none":
             raise SetupError("no root model is configured", hint=_HINT)
 
