@@ -14,6 +14,8 @@ from pylon.node.home import Home
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key
+from pylon.rlm.repl.backends import choose
+from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.protocol import MIB, CellLimits, Repl
 from pylon.rlm.root import Root
 from pylon.rlm.roots import EngineRoot, SwarmRoot
@@ -76,9 +78,6 @@ def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, tim
 
 async def open_repls(section: RlmSection, *, unsafe: bool = False) -> Callable[[], Repl]:
     """What makes REPLs. Raises `SandboxError` when no sandbox works here; `unsafe` wants none."""
-    from pylon.rlm.repl.backends import choose
-    from pylon.rlm.repl.host import ChildRepl
-
     backend = await choose(section.sandbox, unsafe=unsafe)
     return lambda: ChildRepl(backend)
 
