@@ -93,6 +93,7 @@ def ask_(
     run(_ask(asked, as_json), as_json=as_json)
 
 
+_LIST_WIDTH = 150
 _SHAPES = ("auto", "text", "json", "files")
 _STRATEGIES = ("rlm", "map-reduce", "search")
 
@@ -163,7 +164,8 @@ async def _list(limit: int, as_json: bool) -> None:
         state = row["reason"] if row["partial"] else row["state"]
         figures = (str(row["turns"]), f"{row['calls']:,}", f"{row['msat'] / 1000:,.3f}")
         made.add_row(row["id"], state, *figures, row["question"][:50], (row["answer"] or "")[:40])
-    out.print(made)
+    # An id that is cut is of no use.
+    out.print(made, width=_LIST_WIDTH, crop=False)
 
 
 @app.command("show")

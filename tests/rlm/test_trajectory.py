@@ -78,9 +78,7 @@ async def test_the_export_keeps_the_viewers_rules(stage):
     lines = [orjson.loads(orjson.dumps(line)) for line in export_rlm(Run(stage.folder / "run"))]
     assert [line["type"] for line in lines] == ["metadata"] + ["iteration"] * 3
     metadata, *iterations = lines
-    assert {"root_model", "max_depth", "max_iterations", "backend", "backend_kwargs", "environment_type"} <= set(
-        metadata
-    )
+    assert {"root_model", "max_depth", "max_iterations", "backend", "environment_type"} <= set(metadata)
     for number, line in enumerate(iterations, 1):
         assert line["iteration"] == number
         assert all(set(message) == {"role", "content"} for message in line["prompt"])
