@@ -21,4 +21,4 @@ def _text(path: Path) -> str:
             return ""
         # Mapped, not read: only the decoded text is a copy.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return str(data, "utf-8", "replace")  # type: ignore[call-overload, no-any-return]
+            return str(data, "utf-8", "replace")

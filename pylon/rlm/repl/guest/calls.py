@@ -19,9 +19,10 @@ class Reply(str):
 
 
 class SubCallError(Reply):
-    """A sub-call that failed: its text says what happened, `code` is for programs. It stands in the answer's place."""
+    """A sub-call that failed, in its answer's place: the text says what happened, `code` is for programs."""
 
     __slots__ = ("code",)
+    code: str
 
     def __new__(cls, text: str, code: str = "failed") -> "SubCallError":
         self = super().__new__(cls, text)

@@ -65,7 +65,7 @@ class GuestLoop(asyncio.base_events.BaseEventLoop):
     def _write_to_self(self) -> None:
         self._woken.set()
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         if isinstance(func, Query):
             return self.later(func, *args)
         if self.threads:
@@ -97,7 +97,7 @@ class SubCallPool(concurrent.futures.ThreadPoolExecutor):
 class OneByOnePool(concurrent.futures.Executor):
     """A pool where there are no threads: a task runs when it is handed over, a sub-call when its answer is needed."""
 
-    def __init__(self, max_workers: int | None = None, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self._waiting: list[tuple[Query, tuple[Any, ...], dict[str, Any], _Lazy]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
@@ -130,7 +130,7 @@ class OneByOnePool(concurrent.futures.Executor):
             for (_, future), reply in zip(group, query.batch([prompt for prompt, _ in group], model), strict=True):
                 Future.set_result(future, reply)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, *_: Any, **__: Any) -> None:
         self.send()
 
 
@@ -176,10 +176,12 @@ def install(calls: Calls, *, threads: bool) -> None:
     """Puts these in the place of the standard library's, for the whole interpreter."""
     GuestLoop.calls = calls
     GuestLoop.threads = threads
-    asyncio.events.new_event_loop = GuestLoop
-    asyncio.new_event_loop = GuestLoop
-    asyncio.threads.to_thread = to_thread
-    asyncio.to_thread = to_thread
-    pool: Any = SubCallPool if threads else OneByOnePool
-    concurrent.futures.thread.ThreadPoolExecutor = pool
-    concurrent.futures.ThreadPoolExecutor = pool
+    places: tuple[tuple[Any, str, Any], ...] = (
+        (asyncio.events, "new_event_loop", GuestLoop),
+        (asyncio, "new_event_loop", GuestLoop),
+        (asyncio.threads, "to_thread", to_thread),
+        (asyncio, "to_thread", to_thread),
+        (concurrent.futures, "ThreadPoolExecutor", SubCallPool if threads else OneByOnePool),
+    )
+    for module, name, replacement in places:
+        setattr(module, name, replacement)
