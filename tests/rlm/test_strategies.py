@@ -2,6 +2,7 @@
 
 import random
 import re
+from zlib import crc32
 
 import pytest
 
@@ -23,9 +24,8 @@ ANY = SubModels(("some-model",), 2_048, 32)
 def text(characters, seed=1):
     """Words and numbers, with one statement somewhere."""
     rng = random.Random(seed)
-    words = " ".join(
-        rng.choice(["river", "stone", "the", "1984", "magic", "number", "falcon"]) for _ in range(characters // 6)
-    )
+    vocabulary = ["river", "stone", "the", "1984", "magic", "number", "falcon"]
+    words = " ".join(rng.choices(vocabulary, k=characters // 6))
     at = words.index(" ", rng.randrange(len(words) // 10, len(words) * 9 // 10))
     return f"{words[:at]} The special magic number for {KEY} is {VALUE}.{words[at:]}"
 
@@ -113,9 +113,8 @@ async def test_out_of_budget_the_best_so_far_is_given_and_marked_partial(tmp_pat
 async def test_failed_calls_do_not_end_a_map(tmp_path):
     sub = reader()
     whole = sub._answer
-    sub._answer = lambda prompt: (
-        SubFailure("deadline", "late") if hash(prompt) % 7 == 0 and VALUE not in prompt else whole(prompt)
-    )
+    late = SubFailure("deadline", "late")
+    sub._answer = lambda prompt: late if crc32(prompt.encode()) % 7 == 0 and VALUE not in prompt else whole(prompt)
     _, outcome = await run(tmp_path, "map-reduce", sub, text(30_000))
     assert outcome.answer == VALUE
 
@@ -136,9 +135,8 @@ async def test_other_models_write_notes_that_are_put_together(tmp_path):
 
 
 async def test_search_weighs_rare_words_and_ends_well_without_any(tmp_path):
-    _, outcome = await run(
-        tmp_path, "search", FunctionSubLM(lambda _: "?", models=ANY), "a b c", question="Who, what?"
-    )
+    sub = FunctionSubLM(lambda _: "?", models=ANY)
+    _, outcome = await run(tmp_path, "search", sub, "a b c", question="Who, what?")
     assert outcome.answer == needle.ABSENT
 
 
