@@ -59,11 +59,23 @@ class ProviderSection(_Section):
 class InferenceSection(_Section):
     """`[inference]`: the model on this machine."""
 
-    engine: Literal["mlx", "instant"] = Field(
-        "mlx", description="`mlx` runs a real model; `instant` is a stand-in that answers by rule, for tests."
+    engine: Literal["mlx", "openai", "instant"] = Field(
+        "mlx",
+        description="`mlx` runs a model here, `openai` asks a server; `instant` is a stand-in that answers by rule.",
     )
-    model: str = Field("needle-1", description="A model's id: packaged with Pylon, or a folder in PYLON_HOME/models.")
+    model: str = Field(
+        "needle-1",
+        description="A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name.",
+    )
     slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
+    memory_gb: float = Field(
+        0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
+    )
+    openai_url: str = Field(
+        "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
+    )
+    openai_key_file: str = Field("", description="A file (0600) that holds the key of that server; empty sends none.")
+    openai_context: int = Field(8_192, ge=1, description="Tokens of prompt and answer that its model takes.")
     instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
 
 
@@ -77,6 +89,12 @@ class CustomerSection(_Section):
     bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
+    further_relays: int = Field(
+        4,
+        ge=0,
+        le=32,
+        description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
+    )
 
 
 class RelaySection(_Section):
@@ -84,6 +102,18 @@ class RelaySection(_Section):
 
     host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
     port: int = Field(7447, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    writers: list[str] = Field([], description="Public keys (npub or hex) that may publish; none: everybody may.")
+    readers: list[str] = Field(
+        [], description="Public keys that may read, which they prove (NIP-42); none: everybody may."
+    )
+
+
+class HouseholdSection(_Section):
+    """`[household]`: one's own machines, once `pylon invite` and `pylon join` have made them one."""
+
+    strangers: bool = Field(
+        False, description="Serve and ask others, too; by default a household keeps to its members."
+    )
 
 
 class RlmSection(_Section):
@@ -149,6 +179,7 @@ class Config(BaseSettings):
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
     relay: RelaySection = RelaySection()
+    household: HouseholdSection = HouseholdSection()
     rlm: RlmSection = RlmSection()
     log: LogSection = LogSection()
 

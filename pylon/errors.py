@@ -15,6 +15,7 @@
     ├── EngineError           a model did not answer                                    exit 1
     │   ├── ModelError        no such model, or its files do not load
     │   ├── PromptError       a prompt that this model cannot take
+    │   ├── ParameterError    a wish that this engine cannot meet, such as a schema it cannot follow
     │   └── EngineFailedError the inference child died, stalled or sent garbage
     ├── SandboxError          the RLM's REPL cannot start or cannot go on               exit 1
     └── MoneyError            an amount, an invoice or a wallet                         exit 1
@@ -87,6 +88,10 @@ class ModelError(EngineError):
 
 
 class PromptError(EngineError):
+    pass
+
+
+class ParameterError(EngineError):
     pass
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from chart import Line, draw
+from pylon.bench.chart import Line, draw
 
 HERE = Path(__file__).resolve().parent
 

@@ -16,8 +16,7 @@ from collections import Counter
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from chart import Line, draw
-
+from pylon.bench.chart import Line, draw
 from pylon.bench.needle import Answer, Engine, answers
 from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import WORDS, Task, make_task

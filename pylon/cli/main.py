@@ -2,7 +2,7 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, identity, models, node, relay, rlm, wallet
+from pylon.cli import ask, bench, conformance, household, identity, models, node, relay, rlm, simulate, wallet
 
 app = typer.Typer(
     name="pylon",
@@ -17,6 +17,9 @@ _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measur
 app.command(rich_help_panel=_HOME)(node.init)
 app.add_typer(identity.app, name="identity", rich_help_panel=_HOME)
 app.command(rich_help_panel=_HOME)(node.version)
+app.command(rich_help_panel=_HOME)(household.invite)
+app.command(rich_help_panel=_HOME)(household.join)
+app.command(rich_help_panel=_HOME)(household.expel)
 app.command(rich_help_panel=_SERVE)(node.start)
 app.command(rich_help_panel=_SERVE)(node.stop)
 app.command(rich_help_panel=_SERVE)(node.status)
@@ -34,11 +37,13 @@ app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
+app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
 
 
 def main() -> None:
     """The program's entry."""
-    app()
+    # Named, because an installed script may start it as `python -c`.
+    app(prog_name="pylon")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import socket
 import time
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +21,7 @@ from pylon.node import identity
 from pylon.node.control import Event, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.household.hub import household_relay
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
@@ -61,6 +64,17 @@ def init(
         )
 
 
+def found_or_made() -> tuple[Home, Config]:
+    """The home, made with a new key where there is none. Raises `SetupError`."""
+    root = settings.home_directory()
+    config = settings.load(root / "config.toml") if (root / "config.toml").exists() else Config()
+    home = Home(root, config.network)
+    if not home.identity_file.exists():
+        home.create()
+        identity.create(home.identity_file)
+    return home, config
+
+
 def _found(home: Home, passphrase: bool) -> SecretKey:
     if passphrase and not identity.is_protected(home.identity_file):
         raise UsageError(
@@ -74,6 +88,9 @@ def start(
     drain_s: Annotated[
         float, typer.Option(help="Seconds to finish what is there after Ctrl-C or SIGTERM.")
     ] = DRAIN_S,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve: take jobs from the relays, run them on the model here, publish the results. Stays in the foreground."""
@@ -81,12 +98,21 @@ def start(
         home, config = open_home()
     except PylonError as error:
         fail(error, as_json=as_json)
-    run(_serve(home, config, drain_s, as_json), as_json=as_json)
+    run(serve(home, config, drain_s, relay=relay, as_json=as_json), as_json=as_json)
 
 
-async def _serve(home: Home, config: Config, drain_s: float, as_json: bool) -> None:
+async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = False, as_json: bool) -> None:
+    """Serves until it is told to stop. Raises `SetupError`."""
     log.configure(config.log.level, file=home.logs / "pylon.log", json=config.log.json_lines)
-    core = await _take_over(home, config)
+    async with AsyncExitStack() as stack:
+        if relay:
+            hub = household_relay(home, config, socket.gethostname().removesuffix(".local"))
+            await stack.enter_async_context(hub)
+        core = await _take_over(home, config)
+        await _serve(core, config, drain_s, as_json)
+
+
+async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> None:
     stop = _signals(core)
     async with core:
         assert core.provider is not None  # noqa: S101 - it was opened to serve
@@ -185,9 +211,31 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
     raise UnreachableError(f"the node did not end within {timeout:g} s", hint="`pylon stop --now` cuts it short.")
 
 
-def status(as_json: Json = False) -> None:
+def status(
+    everyone: Annotated[bool, typer.Option("--all", help="Say how all machines of the household do.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what the node does: jobs, model, relays."""
-    run(_status(as_json), as_json=as_json)
+    run(_status_of_all(as_json) if everyone else _status(as_json), as_json=as_json)
+
+
+async def _status_of_all(as_json: bool) -> None:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        data = await result_of(node, "household")
+    if as_json:
+        print_json(data)
+        return
+    made = table("machine", "key", "state", "model", ">free", ">queue s", ">tokens/s out")
+    for row in data["members"]:
+        name = f"{row['name']} (here)" if row["here"] else row["name"]
+        if not row["alive"]:
+            made.add_row(name, short(row["npub"]), "away", "", "", "", "")
+            continue
+        state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "taking jobs"
+        figures = (f"{row['slots_free']} of {row['slots']}", f"{row['queue_s']:g}", f"{row['tokens_out_per_s']:.0f}")
+        made.add_row(name, short(row["npub"]), state, row["model"], *figures)
+    out.print(made)
 
 
 async def _status(as_json: bool) -> None:

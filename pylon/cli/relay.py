@@ -14,6 +14,7 @@ from pylon.cli.output import Json, out, print_json, run
 from pylon.config import Config
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
+from pylon.node.core import public_keys
 from pylon.node.home import private_folder
 from pylon.nostr import nip19
 from pylon.relay.server import RelayServer
@@ -55,15 +56,18 @@ async def _relay(
     if database is None:
         database = home / "relay.db"
     try:
-        writers = None if allow is None else frozenset(nip19.parse_public_key(key) for key in allow)
+        allowed = frozenset(nip19.parse_public_key(key) for key in allow or ())
     except WireError as error:
         raise UsageError(f"--allow takes public keys: {error}") from error
+    writers = allowed | public_keys("relay.writers", config.relay.writers) or None
+    readers = public_keys("relay.readers", config.relay.readers) or None
     server = RelayServer(
         database,
         host=host or config.relay.host,
         port=config.relay.port if port is None else port,
         require_auth=require_auth,
         allow_writers=writers,
+        allow_readers=readers,
         public_url=public_url,
     )
     stop = asyncio.Event()
@@ -72,7 +76,7 @@ async def _relay(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(server)
         # Where only some may publish, the bank's customers may not: it would be a bank without a door.
-        bank = bank and config.network == "play" and writers is None
+        bank = bank and config.network == "play" and writers is None and readers is None
         if bank:
             await stack.enter_async_context(BankHost(home, public_url or server.url))
         if as_json:

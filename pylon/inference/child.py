@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import ModelError, PromptError, WireError
+from pylon.errors import ModelError, ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
@@ -44,6 +44,7 @@ _READ_BYTES = 65_536
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
 ENGINES = {
     "mlx": ("pylon.inference.mlx", "MlxEngine"),
+    "openai": ("pylon.inference.openai", "OpenAIEngine"),
     "instant": ("pylon.inference.instant", "InstantEngine"),
 }
 
@@ -108,6 +109,8 @@ class EngineLoop:
             self._engine.add(request)
         except PromptError as error:
             self._send(Failed(request.id, "prompt", str(error), error.hint))
+        except ParameterError as error:
+            self._send(Failed(request.id, "parameter", str(error), error.hint))
         except Exception as error:  # one request's fault must not take its neighbours down
             # The error's own text may quote the prompt, so only its kind is told.
             self._send(Failed(request.id, "engine", f"The engine could not take the prompt ({_kind(error)})."))
@@ -131,7 +134,7 @@ class EngineLoop:
         if now - self._beat_at >= BEAT_S:
             self._beat_at = now
             count = self._engine.tokens
-            self._send(Beat(count.prompt, count.completion, self._busy_s))
+            self._send(Beat(count.prompt, count.completion, self._busy_s, count.read))
 
 
 def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:

@@ -23,7 +23,8 @@ class Sampling:
     """How tokens are drawn.
 
     `temperature` 0 is greedy. `top_p` 1 and `top_k` 0 cut nothing off. `seed` makes a drawn answer reproducible
-    on the same machine. The answer ends before the first of the `stop` strings; they are not part of it.
+    on the same machine. The answer ends before the first of the `stop` strings; they are not part of it. With
+    `schema`, the text of a JSON schema, it is JSON that follows it.
     """
 
     max_tokens: int
@@ -33,6 +34,7 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     frequency_penalty: float = 0.0
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,14 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens since the engine was loaded: prompts taken in, answers given out."""
+    """Tokens since the engine was loaded: of prompts answered, of answers given out.
+
+    `read` is how many prompt tokens were computed for it: fewer than `prompt` where heads are shared.
+    """
 
     prompt: int = 0
     completion: int = 0
+    read: int = 0
 
 
 # The events of a step travel over the child's pipe as they are; `type` tells them apart there.
@@ -98,10 +104,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`error` is `prompt` when the request can never be answered by this model, otherwise `engine`."""
+    """`error` is `prompt` or `parameter` when the request can never be answered here, otherwise `engine`."""
 
     id: str
-    error: Literal["prompt", "engine"]
+    error: Literal["prompt", "parameter", "engine"]
     message: str
     hint: str = ""
     type: Literal["failed"] = "failed"
@@ -115,7 +121,8 @@ class EngineSpec:
     """Which engine runs which model, and how many requests it batches well (`slots`).
 
     `model_dir` is where the model's files lie (`weights.model_directory` finds it); the instant engine needs
-    none. `hash_cache` is a file that remembers weights hashes. `options` are the engine's own settings.
+    none. `hash_cache` is a file that remembers weights hashes. `memory` is the most bytes that it may use, 0 what
+    the machine allows. `options` are the engine's own settings.
     """
 
     engine: str
@@ -123,7 +130,12 @@ class EngineSpec:
     model_dir: Path | None = None
     slots: int = 16
     hash_cache: Path | None = None
+    memory: int = 0
     options: Mapping[str, object] = field(default_factory=dict)
+
+
+# Engines whose answers can be made to follow a JSON schema.
+SCHEMA_ENGINES = frozenset({"mlx", "openai"})
 
 
 class Engine(Protocol):
@@ -133,7 +145,10 @@ class Engine(Protocol):
         """Makes the model ready. Raises ModelError."""
 
     def add(self, request: GenerationRequest) -> None:
-        """Takes a request in; it runs when a slot is free. Raises PromptError, and then holds nothing of it."""
+        """Takes a request in; it runs when a slot is free.
+
+        Raises PromptError or ParameterError, and then holds nothing of it.
+        """
 
     def cancel(self, request_id: str) -> None:
         """Lets a request go at whatever stage it is; no event of it follows. Unknown ids are ignored."""

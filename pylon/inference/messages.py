@@ -64,6 +64,7 @@ class Beat:
     prompt_tokens: int
     completion_tokens: int
     busy_s: float
+    read_tokens: int = 0
     type: Literal["beat"] = "beat"
 
 

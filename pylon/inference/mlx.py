@@ -1,14 +1,13 @@
 """The MLX engine: requests join and leave one running batch of `mlx_lm`'s generator.
 
-Waiting prompts are read in groups of like length, and a head that several of a customer's prompts share is read
-once. A request with a seed that matters runs alone: a batch has one source of randomness, so beside others its
-draws would depend on them.
+Waiting prompts are read in groups of like length, a head that several of a customer's prompts share is read once,
+and so is a prompt that is asked twice. What starts fits into memory (`memory.py`). A request with a seed that matters
+runs alone: a batch has one source of randomness, so beside others its draws would depend on them.
 """
 
-import copy
 import os
-from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from mlx_lm.generate import BatchGenerator
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import PromptError
+from pylon.host.memory import used_bytes
 from pylon.inference.answer import Answer
 from pylon.inference.batching import alike
 from pylon.inference.engine import (
@@ -31,15 +31,18 @@ from pylon.inference.engine import (
     Sampling,
     TokenCount,
 )
-from pylon.inference.mlx_model import MlxModel, logits_processors, sampler
-from pylon.inference.prefixes import Prefix, PrefixStore, worth_sharing
+from pylon.inference.heads import Head, Heads
+from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler
+from pylon.inference.reuse import AnswerKey, AnswerStore, Twins, answer_key
+from pylon.inference.schema import SchemaGuide
 
 # One chunk stalls the running answers for as long as it takes.
 PREFILL_STEP_TOKENS = 512
 PREFILL_TOGETHER = 8
-# Prompts remembered to see that a customer's next one has the same head, when they come one by one.
-_RECENT_PROMPTS = 4
-_RECENT_CUSTOMERS = 64
+# Asking the system how much memory is in use takes longer than a small model's step.
+_MEMORY_EVERY_S = 0.25
+# A request that was put back so often for lack of memory will not fit the next time either.
+_MOST_SHEDS = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +50,20 @@ class _Sequence:
     request: GenerationRequest
     tokens: list[int]
     answer: Answer
+    key: AnswerKey | None
+    guide: SchemaGuide | None
     uid: int = -1
     started: float = 0.0
+    sheds: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.request.id
+
+    @property
+    def length(self) -> int:
+        """Tokens that its row may grow to."""
+        return len(self.tokens) + self.request.sampling.max_tokens
 
     @property
     def sampling(self) -> Sampling:
@@ -60,27 +75,27 @@ class _Sequence:
         return self.sampling.seed is not None and self.sampling.temperature > 0
 
 
-@dataclass(slots=True, eq=False)
-class _Build:
-    """A prefix on its way: `done` of its tokens are in `state`."""
-
-    customer: str
-    tokens: list[int]
-    state: list[Any]
-    done: int
+def _in_use() -> int:
+    # On Metal the process's own size does not count all that its buffers hold.
+    return max(used_bytes(), mx.get_active_memory())
 
 
 class MlxEngine:
-    def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
+    """`used` measures the memory that this process takes, in bytes."""
+
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None, used: Callable[[], int] = _in_use) -> None:
         self._spec = spec
         self._clock = clock or SystemClock()
+        self._used = used
+        self._measured_at = float("-inf")
+        self._full = False  # over the hard limit when it was last measured
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[int, _Sequence] = {}
         self._reading: set[int] = set()  # uids whose prompt is not read to its end
-        self._recent: OrderedDict[str, deque[list[int]]] = OrderedDict()
-        self._prefixes: PrefixStore[list[Any]] = PrefixStore()
-        self._build: _Build | None = None
-        self._tokens = TokenCount()
+        self._answers = AnswerStore()
+        self._twins: Twins[_Sequence] = Twins()
+        self._known: list[Event] = []  # said by the next step without computing
+        self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
 
     def load(self) -> ModelInfo:
         self._model = MlxModel.load(self._spec)
@@ -95,54 +110,118 @@ class MlxEngine:
         # All that close does is to take back the wired limit that the constructor set on Metal: wiring that much
         # memory can bring macOS down (mlx#3186).
         self._generator.close()
+        with mx.stream(self._generator.stream):
+            self._heads = Heads(self._model, PREFILL_STEP_TOKENS)
         return self._model.info
 
     def add(self, request: GenerationRequest) -> None:
-        sampling = request.sampling
-        if sampling.max_tokens < 1 or not sampling.temperature >= 0:
-            raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
-        tokens = self._model.prompt(request.messages)
-        room = self._model.info.context - sampling.max_tokens
-        if not tokens or len(tokens) > room:
-            raise PromptError(
-                f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; the model's context "
-                f"is {self._model.info.context} tokens.",
-                hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
-            )
-        answer = Answer(self._model.detokenizer(), sampling.stop)
-        self._waiting.append(_Sequence(request, tokens, answer))
+        tokens = self._fitting(request)
+        key = answer_key(request.customer, tokens, request.sampling)
+        if key is not None and (known := self._answers.find(key)) is not None:
+            self._known.append(Finished(request.id, known))
+            return
+        sequence = _Sequence(request, tokens, self._answer(request), key, self._guide(request, tokens))
+        if key is None or self._twins.lead(key, sequence):
+            self._waiting.append(sequence)
 
     def cancel(self, request_id: str) -> None:
-        self._waiting = deque(sequence for sequence in self._waiting if sequence.request.id != request_id)
-        for sequence in [each for each in self._running.values() if each.request.id == request_id]:
+        self._known = [event for event in self._known if event.id != request_id]
+        self._twins.cancel(request_id)
+        for sequence in [each for each in self._waiting if each.id == request_id]:
+            self._waiting.remove(sequence)
+            self._promote(sequence)
+        for sequence in [each for each in self._running.values() if each.id == request_id]:
             self._leave(sequence, still_generating=True)
+            self._promote(sequence)
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or self._running or self._known)
 
     @property
     def tokens(self) -> TokenCount:
-        return self._tokens
+        read = self._read_tokens + self._heads.read
+        return TokenCount(self._prompt_tokens, self._completion_tokens, read)
 
     def step(self) -> list[Event]:
+        events, self._known = self._known, []
+        if not self._waiting and not self._running:
+            return events
+        events += self._keep_within_memory()
         with mx.stream(self._generator.stream):
-            if self._build is not None:
-                self._continue_build(self._build)
-            else:
+            if not self._heads.advance():
                 self._admit()
         prompts, answers = self._generator.next()
         for prompt in prompts:
             if prompt.end_of_segment or prompt.end_of_prompt:
                 self._reading.discard(prompt.uid)
-        return [self._heard(answer.uid, answer.token, answer.finish_reason) for answer in answers]
+        for answer in answers:
+            events += self._heard(answer.uid, answer.token, answer.finish_reason)
+        return events
 
     def close(self) -> None:
         self._waiting.clear()
         self._running.clear()
-        self._prefixes.clear()
-        del self._generator, self._model
+        del self._generator, self._model, self._heads
         mx.clear_cache()
+
+    def _fitting(self, request: GenerationRequest) -> list[int]:
+        """The request's prompt in tokens. Raises PromptError when it can never be answered here."""
+        sampling = request.sampling
+        if sampling.max_tokens < 1 or not sampling.temperature >= 0:
+            raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
+        tokens = self._model.prompt(request.messages)
+        context, memory = self._model.info.context, self._model.memory.longest()
+        room = min(context, memory) - sampling.max_tokens
+        if not tokens or len(tokens) > room:
+            limit = f"the model's context is {context}" if context <= memory else f"memory here holds {memory}"
+            raise PromptError(
+                f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens.",
+                hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
+            )
+        return tokens
+
+    def _answer(self, request: GenerationRequest) -> Answer:
+        return Answer(self._model.detokenizer(), request.sampling.stop)
+
+    def _guide(self, request: GenerationRequest, tokens: list[int]) -> SchemaGuide | None:
+        schema = request.sampling.schema
+        return None if schema is None else self._model.schemas.guide(schema, len(tokens))
+
+    def _promote(self, gone: _Sequence) -> None:
+        """One of those that waited for a request's answer takes its place."""
+        if gone.key is None:
+            return
+        for follower in self._twins.end(gone.key):
+            if self._twins.lead(gone.key, follower):
+                self._waiting.append(follower)
+
+    def _keep_within_memory(self) -> list[Event]:
+        """Over the hard limit, lets go what is not needed, and then the request that came last."""
+        now = self._clock.monotonic()
+        if now - self._measured_at < _MEMORY_EVERY_S:
+            return []
+        self._measured_at = now
+        self._full = self._over()
+        if not self._full:
+            return []
+        self._heads.clear()
+        mx.clear_cache()
+        if not self._over() or not self._running:
+            return []
+        newest = max(self._running.values(), key=lambda sequence: sequence.uid)
+        self._leave(newest, still_generating=True)
+        mx.clear_cache()
+        newest.sheds += 1
+        if newest.sheds > _MOST_SHEDS or not self._running:
+            return self._failed(newest, "Memory on this machine ran out.")
+        newest.answer = self._answer(newest.request)
+        newest.guide = self._guide(newest.request, newest.tokens)
+        self._waiting.appendleft(newest)
+        return []
+
+    def _over(self) -> bool:
+        return self._model.memory.must_shed(self._used())
 
     def _admit(self) -> None:
         """Starts the request that has waited longest with those that go well beside it, or builds their prefix."""
@@ -153,89 +232,100 @@ class MlxEngine:
         first = self._waiting[0]
         if first.alone and not self._running:
             self._start([first])
-        if first.alone or any(sequence.alone for sequence in self._running.values()):
+        if first.alone or any(sequence.alone for sequence in self._running.values()) or not self._room(first):
             return
         customer = first.request.customer
-        prefix = self._prefixes.find(customer, first.tokens)
         kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
-        others = [each.tokens for each in kin[1:]] + list(self._recent.get(customer, ()))
-        shared = worth_sharing(first.tokens, others, read=len(prefix.tokens) if prefix else 0)
-        if shared:
-            self._begin_build(customer, first.tokens[:shared], prefix)
+        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]]):
             return
-        fitting = [each for each in kin if each is first or self._prefixes.find(customer, each.tokens) is prefix]
+        head = self._heads.find(customer, first.tokens)
+        fitting = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
         group = alike([len(each.tokens) for each in fitting], min(free, PREFILL_TOGETHER))
-        self._start([fitting[place] for place in group], prefix)
+        self._start(self._affordable([fitting[place] for place in group]), head)
 
-    def _begin_build(self, customer: str, tokens: list[int], base: Prefix[list[Any]] | None) -> None:
-        if base is None:
-            self._build = _Build(customer, tokens, self._model.new_state(), 0)
-        else:
-            self._build = _Build(customer, tokens, copy.deepcopy(base.state), len(base.tokens))
+    def _room(self, first: _Sequence) -> bool:
+        """Whether memory lets it start; alone it always does, since it was taken on."""
+        rows = [each.length for each in self._running.values()]
+        if not self._full and self._model.memory.admits(rows, first.length, self._heads.size):
+            return True
+        if self._running:
+            return False
+        self._heads.clear()
+        return True
 
-    def _continue_build(self, build: _Build) -> None:
-        """One chunk a step, so that running answers go on. The state ends exactly at the prefix's last token: not
-        every model's state can be trimmed."""
-        end = min(build.done + PREFILL_STEP_TOKENS, len(build.tokens))
-        self._model.read(build.tokens[build.done : end], build.state)
-        build.done = end
-        if end == len(build.tokens):
-            size = sum(layer.nbytes for layer in build.state)
-            self._prefixes.put(Prefix(build.customer, build.tokens, build.state, size))
-            self._build = None
+    def _affordable(self, group: Sequence[_Sequence]) -> list[_Sequence]:
+        """As many of a group as memory has room for, the first in any case."""
+        rows = [each.length for each in self._running.values()] + [group[0].length]
+        chosen = [group[0]]
+        for each in group[1:]:
+            if self._model.memory.admits(rows, each.length, self._heads.size):
+                chosen.append(each)
+                rows.append(each.length)
+        return chosen
 
-    def _start(self, group: Sequence[_Sequence], prefix: Prefix[list[Any]] | None = None) -> None:
-        read = len(prefix.tokens) if prefix else 0
+    def _start(self, group: Sequence[_Sequence], head: Head | None = None) -> None:
+        read = len(head.tokens) if head else 0
         if group[0].alone:
             mx.random.seed((group[0].sampling.seed or 0) % 2**64)
         uids = self._generator.insert(
             [each.tokens[read:] for each in group],
             max_tokens=[each.sampling.max_tokens for each in group],
-            caches=[prefix.state if prefix else None] * len(group),
+            caches=[head.state if head else None] * len(group),
             all_tokens=[each.tokens[:read] for each in group],
             samplers=[self._sampler(each.sampling) for each in group],
-            logits_processors=[logits_processors(each.sampling, len(each.tokens)) for each in group],
+            logits_processors=[self._processors(each) for each in group],
         )
         now = self._clock.monotonic()
         for sequence, uid in zip(group, uids, strict=True):
             self._waiting.remove(sequence)
             sequence.uid = uid
             sequence.started = now
+            self._read_tokens += len(sequence.tokens) - read
             self._running[uid] = sequence
             self._reading.add(uid)
-            self._remember(sequence)
+            self._heads.remember(sequence.request.customer, sequence.tokens)
 
     def _sampler(self, sampling: Sampling) -> Any:
         # mlx_lm refuses to cut to as many tokens as there are.
         top_k = sampling.top_k if 0 < sampling.top_k < len(self._model.tokenizer) else 0
         return sampler(sampling.temperature, sampling.top_p, top_k)
 
-    def _remember(self, sequence: _Sequence) -> None:
-        customer = sequence.request.customer
-        self._recent.setdefault(customer, deque(maxlen=_RECENT_PROMPTS)).append(sequence.tokens)
-        self._recent.move_to_end(customer)
-        if len(self._recent) > _RECENT_CUSTOMERS:
-            self._recent.popitem(last=False)
+    def _processors(self, sequence: _Sequence) -> list[LogitsProcessor]:
+        processors = logits_processors(sequence.sampling, len(sequence.tokens))
+        # Last: no penalty can bring back what the schema rules out.
+        return processors if sequence.guide is None else [*processors, sequence.guide]
 
-    def _heard(self, uid: int, token: int, finish: str | None) -> Event:
+    def _heard(self, uid: int, token: int, finish: str | None) -> list[Event]:
         sequence = self._running[uid]
         try:
             return self._said(sequence, token, finish)
         except Exception as error:  # one answer's text must not take the others down
             self._leave(sequence, still_generating=finish is None)
-            return Failed(sequence.request.id, "engine", f"The answer could not be read ({type(error).__name__}).")
+            return self._failed(sequence, f"The answer could not be read ({type(error).__name__}).")
 
-    def _said(self, sequence: _Sequence, token: int, finish: str | None) -> Event:
+    def _said(self, sequence: _Sequence, token: int, finish: str | None) -> list[Event]:
         answer = sequence.answer
         # A stop response carries the stop token, which is no part of the answer.
         stopped = answer.add(token) if finish != "stop" else False
+        followers = self._twins.followers(sequence.key) if sequence.key is not None else ()
         if finish is None and not stopped:
             self._count(0, 1)
-            return Progress(sequence.request.id, answer.shown, answer.tokens)
+            return [Progress(each.id, answer.shown, answer.tokens) for each in (sequence, *followers)]
         stopped = answer.end() or finish == "stop"
         self._leave(sequence, still_generating=finish is None)
         self._count(len(sequence.tokens), 1)
-        return Finished(sequence.request.id, self._generation(sequence, "stop" if stopped else "length"))
+        if sequence.guide is not None and sequence.guide.fault:
+            return self._failed(sequence, f"The JSON schema could not be followed: {sequence.guide.fault[:200]}")
+        generation = self._generation(sequence, "stop" if stopped else "length")
+        if sequence.key is None:
+            return [Finished(sequence.id, generation)]
+        self._answers.put(sequence.key, generation)
+        return [Finished(each.id, generation) for each in (sequence, *self._twins.end(sequence.key))]
+
+    def _failed(self, sequence: _Sequence, message: str) -> list[Event]:
+        """For it and for those that waited for its answer: theirs would fail in the same way."""
+        twins = self._twins.end(sequence.key) if sequence.key is not None else []
+        return [Failed(each.id, "engine", message) for each in (sequence, *twins)]
 
     def _generation(self, sequence: _Sequence, finish: Literal["stop", "length"]) -> Generation:
         return Generation(
@@ -257,4 +347,5 @@ class MlxEngine:
             mx.random.seed(int.from_bytes(os.urandom(8), "big"))
 
     def _count(self, prompt: int, completion: int) -> None:
-        self._tokens = TokenCount(self._tokens.prompt + prompt, self._tokens.completion + completion)
+        self._prompt_tokens += prompt
+        self._completion_tokens += completion

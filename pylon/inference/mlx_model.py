@@ -12,9 +12,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 
 from pylon.errors import ModelError, PromptError
+from pylon.host.memory import free_bytes
 from pylon.inference.answer import Detokenizer
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
-from pylon.inference.weights import weights_sha256
+from pylon.inference.memory import MemoryPlan, memory_limit
+from pylon.inference.prefixes import common_length
+from pylon.inference.schema import SchemaCompiler
+from pylon.inference.weights import weight_files, weights_sha256
 
 # For models whose files do not tell how much they take.
 _CONTEXT_TOKENS = 4096
@@ -28,12 +32,16 @@ class MlxModel:
     info: ModelInfo
     network: Any
     tokenizer: Any
+    memory: MemoryPlan
+    schemas: SchemaCompiler
 
     @classmethod
     def load(cls, spec: EngineSpec) -> "MlxModel":
         """Raises ModelError."""
         if spec.model_dir is None:
             raise ModelError(f"The folder of the model {spec.model} is not set.")
+        limit = memory_limit(free_bytes(), _accelerator_bytes(), spec.memory)
+        check_weights(sum(file.stat().st_size for file in weight_files(spec.model_dir)), limit, spec.model)
         sha256 = weights_sha256(spec.model_dir, spec.hash_cache)
         try:
             network, tokenizer, config = load(str(spec.model_dir), return_config=True)
@@ -43,7 +51,7 @@ class MlxModel:
                 hint="Fetch the model again, or choose one that mlx-lm supports.",
             ) from error
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), engine="mlx")
-        return cls(info, network, tokenizer)
+        return cls(info, network, tokenizer, _plan(network, limit), SchemaCompiler(tokenizer))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The chat as the model was trained to read it. Raises PromptError."""
@@ -57,6 +65,13 @@ class MlxModel:
                 "This model's chat template does not take these messages.",
                 hint="Use at most one system message, first, then user and assistant in turn.",
             ) from error
+
+    def template(self) -> list[int]:
+        """The head that this model's chat template puts in front of every user message: no customer's words."""
+        if not self.tokenizer.has_chat_template:
+            return []
+        one, other = (self.prompt([Message("user", text)]) for text in ("a", "0"))
+        return one[: common_length(one, other)]
 
     def stop_tokens(self) -> list[list[int]]:
         return [[token] for token in sorted(self.tokenizer.eos_token_ids)]
@@ -93,6 +108,40 @@ def logits_processors(sampling: Sampling, prompt_tokens: int) -> list[LogitsProc
         return logits.at[:, answered].subtract(sampling.frequency_penalty) if answered.size else logits
 
     return [frequency_penalty]
+
+
+def check_weights(size: int, limit: int, model: str) -> None:
+    """Raises ModelError when weights of `size` bytes leave nothing of `limit`."""
+    if size >= limit:
+        raise ModelError(
+            f"The weights of {model} take {size / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be used here now.",
+            hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
+        )
+
+
+def _accelerator_bytes() -> int | None:
+    """The most that macOS advises to give to the GPU; None where there is none."""
+    if not mx.metal.is_available():
+        return None
+    size = mx.device_info().get("max_recommended_working_set_size")
+    return int(size) if size else None
+
+
+def _plan(network: Any, limit: int) -> MemoryPlan:
+    """Sizes are read off the state of one token: architectures keep more than keys and values."""
+    state = make_prompt_cache(network)
+    network(mx.array([[0]]), cache=state)
+    layers = [part for layer in state for part in getattr(layer, "caches", (layer,))]
+    mx.eval([layer.state for layer in layers])
+    per_token = per_row = 0
+    for layer in layers:
+        keys = getattr(layer, "keys", None)
+        if keys is None:
+            per_row += layer.nbytes
+        else:
+            per_token += layer.nbytes // keys.shape[2]  # which has room for more than that one token
+    weights = sum(int(weight.nbytes) for _, weight in tree_flatten(network.parameters()))
+    return MemoryPlan(limit, weights, per_token, per_row)
 
 
 def _quantization(network: Any, config: dict[str, Any]) -> str:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 # Shorter heads are not worth a copy of the model's state.
 LEAST_TOKENS = 32
-# Each cached head is a whole key-value state, megabytes for a large model.
+# Each cached head is a whole key-value state, megabytes for a large model; the engine says how many bytes it has.
 MOST_PREFIXES = 16
-MOST_BYTES = 512 * 1024 * 1024
 
 _STRIDE = 64
 
@@ -46,18 +45,21 @@ def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]], read: 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix[State]:
-    """`state` is the model's state after exactly these tokens. It is copied by its users, never changed."""
+    """`state` is the model's state after exactly these tokens. It is copied by its users, never changed.
 
-    customer: str
+    `customer` is whose it is; None is everybody's: the bare chat template, which tells nobody anything.
+    """
+
+    customer: str | None
     tokens: list[int]
     state: State
     size: int
 
 
 class PrefixStore[State]:
-    """The prefixes that were used last, bounded in number and bytes."""
+    """The prefixes that were used last, bounded in number and bytes. Everybody's one stays."""
 
-    def __init__(self, most: int = MOST_PREFIXES, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int, most: int = MOST_PREFIXES) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._prefixes: OrderedDict[int, Prefix[State]] = OrderedDict()
@@ -70,7 +72,7 @@ class PrefixStore[State]:
         fitting = [
             prefix
             for prefix in self._prefixes.values()
-            if prefix.customer == customer
+            if prefix.customer in (customer, None)
             and len(prefix.tokens) < len(tokens)
             and common_length(prefix.tokens, tokens) == len(prefix.tokens)
         ]
@@ -82,11 +84,17 @@ class PrefixStore[State]:
 
     def put(self, prefix: Prefix[State]) -> None:
         self._prefixes[id(prefix)] = prefix
-        while len(self._prefixes) > self._most or self._bytes() > self._most_bytes:
-            self._prefixes.popitem(last=False)
+        while len(self._prefixes) > self._most or self.size > self._most_bytes:
+            oldest = next((key for key, each in self._prefixes.items() if each.customer is not None), None)
+            if oldest is None:
+                return
+            del self._prefixes[oldest]
 
     def clear(self) -> None:
-        self._prefixes.clear()
+        """Lets all customers' prefixes go."""
+        self._prefixes = OrderedDict((key, each) for key, each in self._prefixes.items() if each.customer is None)
 
-    def _bytes(self) -> int:
+    @property
+    def size(self) -> int:
+        """In bytes."""
         return sum(prefix.size for prefix in self._prefixes.values())

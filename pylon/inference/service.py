@@ -15,9 +15,18 @@ from typing import Literal
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import EngineError, EngineFailedError, ModelError, PromptError, WireError
+from pylon.errors import EngineError, EngineFailedError, ModelError, ParameterError, PromptError, WireError
 from pylon.frames import encode
-from pylon.inference.engine import EngineSpec, Failed, Finished, Generation, GenerationRequest, ModelInfo, Progress
+from pylon.inference.engine import (
+    SCHEMA_ENGINES,
+    EngineSpec,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+)
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed
@@ -27,6 +36,11 @@ _log = log.get("inference")
 # Silence is counted in ticks of this part of the stall limit, not by the clock: a node that was itself stopped for
 # a minute must not blame the child for it.
 _TICKS = 10
+_FAILURES: dict[str, type[EngineError]] = {
+    "prompt": PromptError,
+    "parameter": ParameterError,
+    "engine": EngineFailedError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,10 @@ class _Job:
 
 
 class InferenceService:
-    """`command` is how a child is started: the seam for tests of children that misbehave."""
+    """`command` is how a child is started: the seam for tests of children that misbehave.
+
+    `expected` are speeds (prompt and completion tokens per second) to name until there are observed ones.
+    """
 
     def __init__(
         self,
@@ -78,6 +95,7 @@ class InferenceService:
         *,
         limits: ChildLimits | None = None,
         command: Sequence[str] = COMMAND,
+        expected: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -89,7 +107,7 @@ class InferenceService:
         self._child: ChildProcess | None = None
         self._scratch: Path | None = None
         self._model: ModelInfo | None = None
-        self._speed = Speed()
+        self._speed = Speed(expected)
         self._state: Literal["loading", "ready", "failed", "stopped"] = "stopped"
         self._failure: EngineError = EngineFailedError("The engine has not been started.")
         self._restarts = 0
@@ -110,7 +128,8 @@ class InferenceService:
         """Waits until the model is there, and for a slot. Cancelling the caller cancels the request.
 
         `on_progress` is called a few times a second at the most. Raises PromptError when this model can never
-        answer this, ModelError when it cannot be loaded, EngineFailedError when the engine failed for good.
+        answer this, ParameterError when it cannot do so as wished, ModelError when it cannot be loaded,
+        EngineFailedError when the engine failed for good.
         """
         if request.model != self._spec.model:
             raise ModelError(f"This engine runs {self._spec.model}, not {request.model}.")
@@ -131,6 +150,16 @@ class InferenceService:
             # Still listed: the caller went away, and the child does not know it yet.
             if self._jobs.pop(key, None) is not None and job.sent and self._child is not None:
                 self._child.send(Cancel(key))
+
+    @property
+    def follows_schemas(self) -> bool:
+        """Whether answers can be made to follow a JSON schema."""
+        return self._spec.engine in SCHEMA_ENGINES
+
+    @property
+    def counted(self) -> Beat:
+        """What the child has computed since it started, as of its last beat."""
+        return self._speed.counted
 
     def status(self) -> EngineStatus:
         return EngineStatus(
@@ -257,8 +286,7 @@ class InferenceService:
                     finished.answer.set_result(message.generation)
             case Failed():
                 if (failed := self._let_go(message.id)) is not None:
-                    kind = PromptError if message.error == "prompt" else EngineFailedError
-                    failed.answer.set_exception(kind(message.message, hint=message.hint))
+                    failed.answer.set_exception(_FAILURES[message.error](message.message, hint=message.hint))
 
     def _progress(self, progress: Progress) -> None:
         job = self._jobs.get(progress.id)

@@ -7,9 +7,13 @@ _HALF_LIFE_S = 30.0
 
 
 class Speed:
-    """Both speeds are tokens per busy second, so an idle engine keeps the speed that it last showed."""
+    """Both speeds are tokens per busy second, so an idle engine keeps the speed that it last showed.
 
-    def __init__(self) -> None:
+    `expected` are a benchmark's speeds of prompt and completion: they count until the engine has shown its own.
+    """
+
+    def __init__(self, expected: tuple[float, float] = (0.0, 0.0)) -> None:
+        self._expected = expected
         self._last = Beat(0, 0, 0.0)
         self._busy_s = 0.0
         self._prompt = 0.0
@@ -26,9 +30,14 @@ class Speed:
         self._last = beat
 
     @property
+    def counted(self) -> Beat:
+        """The last beat's counts."""
+        return self._last
+
+    @property
     def prompt_per_s(self) -> float:
-        return self._prompt / self._busy_s if self._busy_s else 0.0
+        return self._prompt / self._busy_s if self._busy_s else self._expected[0]
 
     @property
     def completion_per_s(self) -> float:
-        return self._completion / self._busy_s if self._busy_s else 0.0
+        return self._completion / self._busy_s if self._busy_s else self._expected[1]

@@ -7,12 +7,13 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.config import Config
+from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
@@ -30,6 +31,9 @@ from pylon.node import identity
 from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
+from pylon.node.household.inviting import Head
+from pylon.node.household.joining import follow
+from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
 from pylon.nostr import nip19
@@ -43,6 +47,7 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.purse import AccountPurse
+from pylon.swarm.reach import Reach
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
 logger = log.get("node")
@@ -78,8 +83,10 @@ class Core:
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
         self.started_at = self.clock.wall()
+        self.household = HouseholdFile(home.folder)
         self._serve = serve
         self._customer: SwarmClient | None = None
+        self._customer_pool: RelayPool | None = None
         self._purse: AccountPurse | None = None
         self._customer_starts = asyncio.Lock()
         self._lock = HomeLock(home)
@@ -112,12 +119,14 @@ class Core:
         group.start()
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
-        self.pool = RelayPool(self.config.relays, secret=self.secret, clock=self.clock)
+        urls = relay_urls(self.config.relays, self.household.get(), self.secret.public)
+        self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)
         if self._serve:
             await self._open_provider()
         self._exit.push_async_callback(self._close_customer)
+        self._follow_household()
         await self.control.start()
         self._exit.push_async_callback(self.control.close)
 
@@ -139,7 +148,7 @@ class Core:
             self.pool,
             inference,
             self.journal,
-            provider_settings(self.config, self.secret.public),
+            provider_settings(self.config, self.secret.public, self.household),
             model_id(self.config),
             self.clock,
             self._takings(),
@@ -179,13 +188,16 @@ class Core:
                 caps(self.network).payment,
                 run=uuid.uuid4().hex,
             )
+        # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
+        relays = self._customer_pool = self.pool.extended()
         client = SwarmClient(
-            self.pool,
+            relays,
             self.secret,
-            settings=swarm_settings(self.config),
+            settings=swarm_settings(self.config, self.household.get()),
             keys=self._keys,
             clock=self.clock,
             purse=purse,
+            reach=Reach(relays, most=self.config.customer.further_relays),
         )
         if purse is not None:
             purse.changed = client.reconsider
@@ -193,9 +205,31 @@ class Core:
         await client.start()
         return client
 
+    def head(self) -> Head:
+        """This node as the head of its household."""
+        return Head(self.secret, self._keys, self.pool, self.household, self.clock)
+
+    def household_changed(self) -> None:
+        """Members came or went: whom this node asks follows. Whom it serves is looked up for each request."""
+        if self._customer is not None:
+            allow = swarm_settings(self.config, self.household.get()).allow
+            self._customer.settings = replace(self._customer.settings, allow=allow)
+
+    def _follow_household(self) -> None:
+        following = follow(self.pool, self.secret, self._keys, self.household, self.household_changed)
+        task = asyncio.create_task(following, name="household")
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._exit.push_async_callback(end)
+
     async def _close_customer(self) -> None:
         if self._customer is not None:
             await self._customer.close()
+        if self._customer_pool is not None:
+            await self._customer_pool.close()
         if self._purse is not None:
             await self._purse.close()
 
@@ -213,7 +247,8 @@ def model_id(config: Config) -> str:
 def engine_spec(home: Home, config: Config) -> EngineSpec:
     """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
     directory: Path | None = None
-    if config.inference.engine != "instant":
+    section = config.inference
+    if section.engine == "mlx":
         directory = model_directory(config.inference.model, home.models)
     return EngineSpec(
         engine=config.inference.engine,
@@ -221,19 +256,35 @@ def engine_spec(home: Home, config: Config) -> EngineSpec:
         model_dir=directory,
         slots=config.inference.slots,
         hash_cache=home.models / "weights.json",
-        options={"delay_s": config.inference.instant_delay_s} if config.inference.engine == "instant" else {},
+        memory=int(section.memory_gb * 1e9),
+        options=_engine_options(section),
     )
 
 
-def swarm_settings(config: Config) -> SwarmSettings:
-    """The customer's rules."""
+def _engine_options(section: InferenceSection) -> dict[str, object]:
+    match section.engine:
+        case "instant":
+            return {"delay_s": section.instant_delay_s}
+        case "openai":
+            return {
+                "base_url": section.openai_url,
+                "key_file": section.openai_key_file,
+                "context": section.openai_context,
+            }
+        case _:
+            return {}
+
+
+def swarm_settings(config: Config, household: Household | None) -> SwarmSettings:
+    """The customer's rules. A household asks its own members only, unless it is told otherwise."""
     section = config.customer
     dispatch = DispatchSettings(width=section.width, patience_s=section.patience_s)
+    allow = None if household is None or config.household.strangers else frozenset(household.members)
     bid = Msat(section.bid_msat)
-    return SwarmSettings(dispatch=dispatch, plain=section.plain, network=config.network, bid=bid)
+    return SwarmSettings(dispatch=dispatch, allow=allow, plain=section.plain, network=config.network, bid=bid)
 
 
-def provider_settings(config: Config, own: str) -> ProviderSettings:
+def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:
     """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
     section = config.provider
     price = FREE
@@ -246,8 +297,9 @@ def provider_settings(config: Config, own: str) -> ProviderSettings:
         network=config.network,
         serve_open=section.serve_open,
         serve_broadcast=section.serve_broadcast,
-        trusted=frozenset({own, *_public_keys("provider.trusted", section.trusted)}),
-        blocked=_public_keys("provider.blocked", section.blocked),
+        trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
+        only_trusted=household.get() is not None and not config.household.strangers,
+        blocked=public_keys("provider.blocked", section.blocked),
         max_queue=section.max_queue,
         max_per_customer=section.max_per_customer,
         max_prompt_bytes=section.max_prompt_bytes,
@@ -256,7 +308,8 @@ def provider_settings(config: Config, own: str) -> ProviderSettings:
     )
 
 
-def _public_keys(setting: str, texts: list[str]) -> frozenset[str]:
+def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
+    """The keys in a setting. Raises `SetupError`."""
     try:
         return frozenset(nip19.parse_public_key(text) for text in texts)
     except WireError as error:

@@ -15,6 +15,7 @@ from pylon.node import accounting
 from pylon.node.accounting import need_wallet
 from pylon.node.asking import ask_all, providers
 from pylon.node.control import Answers, Event, Method, Result
+from pylon.node.household import calls
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.service import Provider
@@ -49,6 +50,9 @@ class Methods:
             "wallet-pay": self._wallet_pay,
             "wallet-audit": self._wallet_audit,
             "earnings": self._earnings,
+            "invite": lambda params: calls.invite(self._core, params),
+            "household": lambda params: calls.household(self._core, params),
+            "household-remove": lambda params: calls.remove(self._core, params),
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:

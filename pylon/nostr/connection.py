@@ -134,6 +134,8 @@ class RelayConnection:
         for publication in self._publications.values():
             if not publication.done.done():
                 publication.done.set_exception(RelayError(f"{self.url} was closed before it answered"))
+                # Read here, since whoever waited may have gone; asyncio would call that a fault.
+                publication.done.exception()
         for subscription in self._subscriptions.values():
             if subscription.retry is not None:
                 subscription.retry.cancel()

@@ -9,7 +9,9 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pylon import log
@@ -60,8 +62,8 @@ class PoolSubscription:
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
         self._seen = SeenIds()
-        self._names: list[tuple[RelayConnection, str]] = []
-        self._pumps: list[asyncio.Task[None]] = []
+        self._opened: dict[RelayConnection, tuple[str, asyncio.Task[None]]] = {}
+        self.closed = False
 
     def __aiter__(self) -> AsyncIterator[Received]:
         return self
@@ -89,17 +91,23 @@ class PoolSubscription:
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
         """Adds a relay."""
         name, queue = connection.subscribe(filters, name=self.name)
-        self._names.append((connection, name))
         pump = asyncio.create_task(self._pump(queue, connection.url), name=f"subscription {self.name}")
-        self._pumps.append(pump)
+        self._opened[connection] = (name, pump)
+
+    async def close_on(self, connection: RelayConnection) -> None:
+        """Lets a relay go; one that it is not open on is ignored."""
+        opened = self._opened.pop(connection, None)
+        if opened is None:
+            return
+        name, pump = opened
+        connection.unsubscribe(name)
+        pump.cancel()
+        await asyncio.gather(pump, return_exceptions=True)
 
     async def close(self) -> None:
         """Ends it on all relays."""
-        for connection, name in self._names:
-            connection.unsubscribe(name)
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        self.closed = True
+        await asyncio.gather(*map(self.close_on, list(self._opened)))
 
     async def _pump(self, queue: asyncio.Queue[Event | m.Eose], relay: str) -> None:
         while True:
@@ -127,11 +135,38 @@ class RelayPool:
     ) -> None:
         if not urls:
             raise UnreachableError("no relay is configured", hint='Name one: relays = ["ws://…"] in config.toml.')
-        self._connections = {
-            url: RelayConnection(url, secret=secret, clock=clock, backoff=backoff, rng=rng)
-            for url in dict.fromkeys(urls)
-        }
+        self._new = partial(RelayConnection, secret=secret, clock=clock, backoff=backoff, rng=rng)
+        self._connections = {url: self._new(url) for url in dict.fromkeys(urls)}
+        # Another pool's, which it starts and closes.
+        self._lent: frozenset[RelayConnection] = frozenset()
+        self._subscriptions: list[tuple[PoolSubscription, Filters]] = []
         self._background: set[asyncio.Task[Any]] = set()
+
+    def extended(self) -> "RelayPool":
+        """A pool of the same connections, to which others can be added without this one hearing of them."""
+        pool = copy(self)
+        pool._connections = dict(self._connections)
+        pool._lent = frozenset(self._connections.values())
+        pool._subscriptions, pool._background = [], set()
+        return pool
+
+    async def add(self, url: str, *, timeout: float) -> bool:
+        """Connects to one more relay and opens what is subscribed there too; whether it was open in time."""
+        if url in self._connections:
+            return await self._connections[url].wait_open(timeout)
+        connection = self._connections[url] = self._new(url)
+        connection.start()
+        self._subscriptions = [item for item in self._subscriptions if not item[0].closed]
+        for subscription, filters in self._subscriptions:
+            subscription.open_on(connection, filters)
+        return await connection.wait_open(timeout)
+
+    async def remove(self, url: str) -> None:
+        """Hangs up on a relay that was added."""
+        connection = self._connections.pop(url)
+        for subscription, _ in self._subscriptions:
+            await subscription.close_on(connection)
+        await connection.close()
 
     @property
     def urls(self) -> list[str]:
@@ -157,7 +192,8 @@ class RelayPool:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.gather(*(connection.close() for connection in self._connections.values()))
+        ours = [connection for connection in self._connections.values() if connection not in self._lent]
+        await asyncio.gather(*(connection.close() for connection in ours))
 
     async def wait_open(self, timeout: float = 10.0) -> None:
         """Returns when one relay is connected. Raises `UnreachableError` after `timeout` seconds."""
@@ -201,6 +237,8 @@ class RelayPool:
         subscription = PoolSubscription(name)
         for connection in self._connections.values():
             subscription.open_on(connection, filters)
+        self._subscriptions = [item for item in self._subscriptions if not item[0].closed]
+        self._subscriptions.append((subscription, filters))
         return subscription
 
     async def query(

@@ -24,6 +24,8 @@ class Load:
     paused: str = ""
     # The wallet does not answer: what costs something is not taken on, and never done for free instead.
     wallet_down: bool = False
+    # The engine can make answers follow a JSON schema.
+    schemas: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     if not _form_is_served(request, settings):
         return Ignore()
     trusted = request.customer in settings.trusted
+    if settings.only_trusted and not trusted:
+        return Ignore()
     expires_at = request.job.expiration or request.created_at + settings.max_age_s
     if request.created_at > now + settings.max_ahead_s:
         return Refuse(ErrorCode.MALFORMED, "created_at lies in the future")
@@ -69,7 +73,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     model = _match_model(request.job.parameters.model, load.models)
     if model is None:
         return Refuse(ErrorCode.UNSUPPORTED_MODEL, "this model does not run here")
-    if request.job.parameters.format != "text":
+    if request.job.parameters.format != "text" and not load.schemas:
         return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not made here")
     size = len(request.job.text.encode())
     if size > settings.max_prompt_bytes:

@@ -156,7 +156,8 @@ class Intake:
         except RequestError:
             return None
         load = self._load(request.customer)
-        verdict = admit(request, self._settings, Load(load.models), provider=self._provider, now=self._clock.wall())
+        room = Load(load.models, schemas=load.schemas)
+        verdict = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(verdict, Accept):
             return None
         return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)
@@ -167,7 +168,7 @@ class Intake:
         # Silence for what is malformed and from a stranger, and for what is not addressed to us.
         if event.pubkey in self._settings.blocked or event.tag("p") != self._provider:
             return
-        if stranger and error.code is ErrorCode.MALFORMED:
+        if stranger and (self._settings.only_trusted or error.code is ErrorCode.MALFORMED):
             logger.debug("malformed request", id=event.id, reason=str(error))
             return
         private = any(tag[0] == "encrypted" for tag in event.tags)

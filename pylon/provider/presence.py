@@ -62,6 +62,9 @@ class Presence:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        if all(relay.state != "open" for relay in self._pool.statuses):
+            # Nobody to tell; what relays still show of us expires by itself.
+            return
         await self._publish(self._heartbeat(stopping=True))
         await self._publish(
             withdrawal_draft(self._secret.public, self._settings.d, created_at=self._next_created_at())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import EngineError, PromptError, WireError
+from pylon.errors import EngineError, ParameterError, PromptError, WireError
 from pylon.inference.engine import Generation, GenerationRequest, Message, Progress, Sampling
 from pylon.inference.service import InferenceService
 from pylon.jobs.answer import Address
@@ -162,7 +162,9 @@ class Runner:
                 raise
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
         except PromptError as error:
-            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
+        except ParameterError as error:
+            await self._end(job, JobState.FAILED, ErrorCode.UNSUPPORTED_PARAM, str(error))
         except EngineError as error:
             logger.warning("a job failed", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
@@ -268,5 +270,6 @@ def _generation_request(job: Job) -> GenerationRequest:
         seed=parameters.seed,
         stop=parameters.stop,
         frequency_penalty=parameters.frequency_penalty or 0.0,
+        schema=parameters.schema,
     )
     return GenerationRequest(job.id, messages, sampling, job.terms.model, job.request.customer)

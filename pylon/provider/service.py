@@ -233,6 +233,7 @@ class Provider:
             self._runner.queue.of_customer(customer) + running + (till.of_customer(customer) if till else 0),
             paused,
             till is not None and till.down,
+            self._inference.follows_schemas,
         )
 
     def _room(self) -> tuple[int, float, str]:

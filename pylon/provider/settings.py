@@ -1,5 +1,6 @@
 """What the owner decides about serving."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from pylon.jobs.kinds import REQUEST_KINDS
@@ -20,9 +21,10 @@ class ProviderSettings:
     # Open requests are readable by every relay; a broadcast is run by everyone who takes it.
     serve_open: bool = True
     serve_broadcast: bool = False
-    # Public keys: served without charge and without limits; never served.
-    trusted: frozenset[str] = frozenset()
+    # Public keys: served without charge and without limits; never served. Who is trusted may change meanwhile.
+    trusted: Container[str] = frozenset()
     blocked: frozenset[str] = frozenset()
+    only_trusted: bool = False
     max_queue: int = 2_000
     max_per_customer: int = 1_000
     max_prompt_bytes: int = 1_000_000

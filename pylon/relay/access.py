@@ -4,7 +4,7 @@ A refusal is the text that stands in `OK`, `CLOSED` or `NOTICE`; it begins with 
 words. `keys` is always the set of public keys that the connection has proved to hold (NIP-42).
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -54,7 +54,7 @@ def refuse_event(
     limits: RelayLimits,
     keys: frozenset[str],
     require_auth: bool,
-    writers: frozenset[str] | None,
+    writers: Container[str] | None,
 ) -> str | None:
     """Why this event is not taken, or None. Everything that can be said before its signature is checked.
 
@@ -76,6 +76,15 @@ def refuse_event(
     if writers is not None and event.pubkey not in writers:
         return "restricted: this relay takes events only from the keys on its list"
     return _refuse_protected(event, keys)
+
+
+def refuse_reader(keys: frozenset[str], *, require_auth: bool, readers: Container[str] | None) -> str | None:
+    """Why the holder of these keys may not read at all, or None. `readers` are the keys that may (None: all)."""
+    if not keys and (require_auth or readers is not None):
+        return AUTH_TO_READ
+    if readers is not None and not any(key in readers for key in keys):
+        return "restricted: this relay answers only the keys on its list"
+    return None
 
 
 def _longest_tag(event: Event) -> int:

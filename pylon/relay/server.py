@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import socket
 import tempfile
+from collections.abc import Container
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +46,9 @@ class RelayServer:
 
     `database_path` None keeps events in a temporary file for as long as the relay runs. `port` 0 takes a free
     one. With `require_auth` nothing is read or written before NIP-42 authentication; `allow_writers` are the
-    public keys that may publish (None: all). `public_url` is the address that clients know when it is not
-    `host`, as behind a proxy: NIP-42 answers must name it.
+    public keys that may publish (None: all), `allow_readers` those that may read, which they have to prove.
+    `public_url` is the address that clients know when it is not `host`, as behind a proxy: NIP-42 answers must
+    name it. This machine's own name does too.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class RelayServer:
         limits: RelayLimits | None = None,
         clock: Clock | None = None,
         require_auth: bool = False,
-        allow_writers: frozenset[str] | None = None,
+        allow_writers: Container[str] | None = None,
+        allow_readers: Container[str] | None = None,
         public_url: str | None = None,
     ) -> None:
         self._path = database_path
@@ -67,6 +71,7 @@ class RelayServer:
         self._clock = clock or SystemClock()
         self._require_auth = require_auth
         self._writers = allow_writers
+        self._readers = allow_readers
         self._public_host = urlsplit(public_url).hostname if public_url else None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._server: Server | None = None
@@ -74,7 +79,11 @@ class RelayServer:
         self._sessions: set[Session] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._about = orjson.dumps(
-            information(self._limits, require_auth=require_auth, restricted_writes=allow_writers is not None)
+            information(
+                self._limits,
+                require_auth=require_auth or allow_readers is not None,
+                restricted_writes=allow_writers is not None,
+            )
         )
 
     @property
@@ -104,6 +113,7 @@ class RelayServer:
             clock=self._clock,
             require_auth=self._require_auth,
             writers=self._writers,
+            readers=self._readers,
         )
         self._tasks = [asyncio.create_task(intake.run()), asyncio.create_task(self._purge())]
         # What strangers send wrong is not worth a stack trace each.
@@ -179,7 +189,8 @@ class RelayServer:
 
     def _hosts(self, websocket: ServerConnection) -> frozenset[str]:
         # The address that this connection came in on is one of ours, whatever name was bound.
-        names = {self._host.lower(), str(websocket.local_address[0])}
+        name = socket.gethostname().lower().removesuffix(".local")
+        names = {self._host.lower(), str(websocket.local_address[0]), name, f"{name}.local"}
         if self._public_host is not None:
             names.add(self._public_host)
         return frozenset(names)

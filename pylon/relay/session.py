@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -52,7 +52,7 @@ _log = log.get("relay")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all sessions of one relay share. `hosts` are the names it is reached by; `writers` None means all."""
+    """What all sessions of one relay share. `hosts` are the names it is reached by; None for a list means all."""
 
     store: EventStore
     intake: Intake
@@ -60,7 +60,8 @@ class Shared:
     limits: RelayLimits
     clock: Clock
     require_auth: bool
-    writers: frozenset[str] | None
+    writers: Container[str] | None
+    readers: Container[str] | None = None
 
 
 @dataclass(slots=True)
@@ -116,6 +117,10 @@ class Session:
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
         """Sends a live event to one of this connection's subscriptions, if its reader may see it."""
         subscription = self._subscriptions[name]
+        readers = self._shared.readers
+        if readers is not None and access.refuse_reader(self._keys, require_auth=True, readers=readers):
+            # Somebody who was taken off the list while connected.
+            return
         if private and not access.may_read(event, self._keys):
             self._warn(subscription)
         elif subscription.held is not None:
@@ -266,9 +271,9 @@ class Session:
                 await self._send_stored(subscription, reader, Privacy.OWN)
 
     def _refuse(self, filters: Iterable[Filter]) -> str | None:
-        if self._shared.require_auth and not self._keys:
-            return access.AUTH_TO_READ
-        return refuse_filters(filters, self._shared.limits)
+        shared = self._shared
+        refused = access.refuse_reader(self._keys, require_auth=shared.require_auth, readers=shared.readers)
+        return refused or refuse_filters(filters, shared.limits)
 
     def _reader(self) -> Reader:
         return Reader(self._keys, int(self._shared.clock.wall()))

@@ -4,6 +4,7 @@ An event is kept as the JSON that is sent to subscribers, so that serving it enc
 sequence number when it is stored; later ones are larger.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pylon.nostr.filter import Filter
 from pylon.relay.access import is_private
 from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
 from pylon.relay.retention import Known, Outcome, Plan, address, deletions, plan
-from pylon.store.database import Database, Schema, Transaction
+from pylon.store.database import Database, Schema
 
 SCHEMA = Schema(
     "relay",
@@ -97,11 +98,15 @@ class EventStore:
         """Stores a batch in one transaction; what became of each, in order. When it returns, it is committed."""
         events = [publication.event for publication in batch]
         raw = {publication.event.id: publication.raw for publication in batch}
-        async with self._database.transaction() as tx:
-            known = await _look_up(tx, events)
-            todo = plan(events, known)
-            numbers = {id_: self._last_seq + n for n, id_ in enumerate(todo.keep, 1)}
-            await _write(tx, todo, numbers, raw)
+        last_seq = self._last_seq
+
+        def write(connection: sqlite3.Connection) -> tuple[Plan, dict[str, int]]:
+            todo = plan(events, _look_up(connection, events))
+            numbers = {id_: last_seq + n for n, id_ in enumerate(todo.keep, 1)}
+            _write(connection, todo, numbers, raw)
+            return todo, numbers
+
+        todo, numbers = await self._database.write(write)
         self._last_seq += len(numbers)
         return [
             Placed(outcome, numbers.get(event.id, 0)) for event, outcome in zip(events, todo.outcomes, strict=True)
@@ -146,28 +151,26 @@ class EventStore:
 
     async def purge(self, now: int, limit: int = 1_000) -> int:
         """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""
-        async with self._database.transaction() as tx:
-            return await tx.execute(
-                "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)", (now, limit)
-            )
+        sql = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
+        return await self._database.write(lambda connection: connection.execute(sql, (now, limit)).rowcount)
 
 
-async def _look_up(tx: Transaction, events: Sequence[Event]) -> Known:
+def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
     known = Known()
     ids = [event.id for event in events]
     addresses = [where for event in events if (where := address(event)) is not None]
-    for row in await tx.fetch_all(
+    for row in connection.execute(
         "SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", (orjson.dumps(ids).decode(),)
     ):
         known.ids.add(row["id"])
     named = [target for event in events for target, _ in deletions(event)]
-    for row in await tx.fetch_all(
+    for row in connection.execute(
         "SELECT target, pubkey, until FROM deletion WHERE target IN (SELECT value FROM json_each(?))",
         (orjson.dumps([*ids, *addresses, *named]).decode(),),
     ):
         known.deleted[row["target"], row["pubkey"]] = row["until"]
     if addresses:
-        for row in await tx.fetch_all(
+        for row in connection.execute(
             "SELECT address, created_at, id FROM event WHERE address IN (SELECT value FROM json_each(?))",
             (orjson.dumps(addresses).decode(),),
         ):
@@ -175,12 +178,12 @@ async def _look_up(tx: Transaction, events: Sequence[Event]) -> Known:
     return known
 
 
-async def _write(tx: Transaction, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:
+def _write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:
     # Replaced versions go first: two rows never hold one address.
     if todo.replaced:
-        await tx.execute_many("DELETE FROM event WHERE id = ?", [(id_,) for id_ in todo.replaced])
+        connection.executemany("DELETE FROM event WHERE id = ?", [(id_,) for id_ in todo.replaced])
     if todo.keep:
-        await tx.execute_many(
+        connection.executemany(
             "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
@@ -203,14 +206,14 @@ async def _write(tx: Transaction, todo: Plan, numbers: dict[str, int], raw: dict
             for name, value in _indexed(event)
         ]
         if tags:
-            await tx.execute_many("INSERT INTO tag VALUES (?, ?, ?, ?, ?)", tags)
+            connection.executemany("INSERT INTO tag VALUES (?, ?, ?, ?, ?)", tags)
     if todo.deleted:
-        await tx.execute_many(
+        connection.executemany(
             "INSERT INTO deletion VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
             [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
         )
         # Not kind 5: deleting a deletion request has no effect (NIP-09).
-        await tx.execute_many(
+        connection.executemany(
             "DELETE FROM event WHERE (id = ?1 OR address = ?1) AND pubkey = ?2 AND created_at <= ?3 AND kind <> 5",
             [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
         )

@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import aiosqlite
-
 from pylon.errors import SetupError
+from pylon.store.thread import SqliteThread, Work
 
 # "PYLN": lets `file` and us tell this database from any other.
 APPLICATION_ID = 0x50594C4E
@@ -34,32 +34,35 @@ class Schema:
 class Transaction:
     """What may be done inside `Database.transaction`."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
+    def __init__(self, writer: SqliteThread) -> None:
+        self._writer = writer
 
     async def execute(self, sql: str, values: Values = ()) -> int:
         """Runs one statement; the number of rows it changed."""
-        cursor = await self._connection.execute(sql, values)
-        return cursor.rowcount
+        return await self._writer.run(lambda connection: connection.execute(sql, values).rowcount)
 
     async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
         """Runs one statement for each row of values."""
-        await self._connection.executemany(sql, rows)
+        await self._writer.run(lambda connection: connection.executemany(sql, rows))
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows, as this transaction sees them."""
-        return list(await self._connection.execute_fetchall(sql, values))
+        return await self._writer.run(partial(_rows, sql=sql, values=values))
 
     async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
         """The first row, as this transaction sees it."""
         rows = await self.fetch_all(sql, values)
         return rows[0] if rows else None
 
+    async def run[T](self, work: Work[T]) -> T:
+        """Many statements in one go, on the connection itself: what they are must not depend on anything else."""
+        return await self._writer.run(work)
+
 
 class Database:
     """An open database. Reads see the last committed state, never a transaction that is still open."""
 
-    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread) -> None:
         self.path = path
         self._writer = writer
         self._reader = reader
@@ -106,7 +109,7 @@ class Database:
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows of the last committed state."""
-        return list(await self._reader.execute_fetchall(sql, values))
+        return await self._reader.run(partial(_rows, sql=sql, values=values))
 
     async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
         """The first row of the last committed state."""
@@ -117,14 +120,22 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One write transaction: committed when the block ends, undone when it raises. One runs at a time."""
         async with self._turn:
-            await self._writer.execute("BEGIN IMMEDIATE")
             try:
+                await self._writer.run(_begin)
                 yield Transaction(self._writer)
+                await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
             except BaseException:
-                # A cancelled task must not leave the connection inside a transaction.
-                await asyncio.shield(self._writer.rollback())
+                # Neither a cancelled task nor a full disk may leave the connection inside a transaction.
+                await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
                 raise
-            await asyncio.shield(self._writer.commit())
+
+    async def write[T](self, work: Work[T]) -> T:
+        """A whole write transaction in one go: what `work` returns, once it is committed; undone when it raises.
+
+        `work` runs on the connection's thread. A caller that is cancelled meanwhile does not undo it.
+        """
+        async with self._turn:
+            return await self._writer.run(partial(_transact, work=work))
 
     async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:
@@ -165,25 +176,48 @@ class Database:
                 )
 
 
-async def _connect(path: Path, durability: str) -> aiosqlite.Connection:
-    # No isolation level: transactions begin and end where this module says, not where sqlite3 guesses.
-    connection = await aiosqlite.connect(path, isolation_level=None)
+async def _connect(path: Path, durability: str) -> SqliteThread:
+    thread: SqliteThread | None = None
     try:
-        connection.row_factory = sqlite3.Row
-        for pragma in (
-            "journal_mode = WAL",
-            f"synchronous = {durability}",
-            "foreign_keys = ON",
-            "busy_timeout = 10000",
-        ):
-            await connection.execute(f"PRAGMA {pragma}")
+        thread = SqliteThread.open(path)
+        await thread.run(partial(_set_up, durability=durability))
     except sqlite3.DatabaseError as error:
-        await connection.close()
+        if thread is not None:
+            await thread.close()
         raise SetupError(
             f"{path} cannot be opened as a database: {error}",
             hint="Check its owner and the free space; if it is damaged, restore it from a backup.",
         ) from error
-    return connection
+    return thread
+
+
+def _set_up(connection: sqlite3.Connection, durability: str) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        f"synchronous = {durability}",
+        "foreign_keys = ON",
+        "busy_timeout = 10000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
+    _begin(connection)
+    try:
+        value = work(connection)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return value
+
+
+def _rows(connection: sqlite3.Connection, sql: str, values: Values) -> list[Row]:
+    return connection.execute(sql, values).fetchall()
 
 
 def _statements(script: str) -> list[str]:

@@ -5,9 +5,11 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -57,7 +59,7 @@ class GroupCommit:
         return result
 
     async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
-        """Runs one statement and returns once it is committed. Neighbours with the same SQL run as one."""
+        """Runs one statement and returns once it is committed."""
         await self._enqueue(_Waiting(None, asyncio.get_running_loop().create_future(), sql, values))
 
     async def _enqueue(self, waiting: _Waiting) -> Any:
@@ -76,10 +78,16 @@ class GroupCommit:
         group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
         results: list[Any] = []
         try:
-            async with self._database.transaction() as tx:
-                for sql, members in groupby(group, key=lambda waiting: waiting.sql):
-                    run = list(members)
-                    results += await self._together(tx, sql, run) if sql else await self._apart(tx, run)
+            if all(waiting.step is None for waiting in group):
+                # Most groups: begun, written and committed in one hop to the database's thread.
+                results = await self._database.write(partial(_execute_each, group=group))
+            else:
+                async with self._database.transaction() as tx:
+                    for is_step, members in groupby(group, key=lambda waiting: waiting.step is not None):
+                        run = list(members)
+                        results += (
+                            await _take_each(tx, run) if is_step else await tx.run(partial(_execute_each, group=run))
+                        )
         except Exception as error:
             # Whatever broke the commit broke it for everyone who waits for it.
             results = [error] * len(group)
@@ -91,40 +99,33 @@ class GroupCommit:
             else:
                 waiting.done.set_result(result)
 
-    async def _together(self, tx: Transaction, sql: str, run: list[_Waiting]) -> list[Any]:
-        if len(run) > 1:
-            _, error = await self._step(tx, lambda tx: tx.execute_many(sql, (w.values for w in run)))
-            if error is None:
-                return [None] * len(run)
-        # One of them is at fault: each by itself, to see which.
-        return await self._apart(tx, run)
 
-    async def _apart(self, tx: Transaction, run: Iterable[_Waiting]) -> list[Any]:
-        results: list[Any] = []
-        for waiting in run:
-            if waiting.step is not None:
-                value, error = await self._step(tx, waiting.step)
-            else:
-                value, error = None, await self._statement(tx, waiting)
-            results.append(value if error is None else error)
-        return results
-
-    @staticmethod
-    async def _statement(tx: Transaction, waiting: _Waiting) -> Exception | None:
+def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:
+    results: list[Exception | None] = []
+    for waiting in group:
         # A single statement that fails leaves nothing behind: it needs no savepoint.
         try:
-            await tx.execute(waiting.sql, waiting.values)
+            connection.execute(waiting.sql, waiting.values)
         except Exception as error:
-            return error
-        return None
+            # A full disk ends the whole transaction, and what came after would be committed by itself.
+            if not connection.in_transaction:
+                raise
+            results.append(error)
+        else:
+            results.append(None)
+    return results
 
-    @staticmethod
-    async def _step(tx: Transaction, step: Step[Any]) -> tuple[Any, Exception | None]:
+
+async def _take_each(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:
+    results: list[Any] = []
+    for waiting in group:
+        assert waiting.step is not None  # noqa: S101 - the caller looked
         await tx.execute("SAVEPOINT step")
         try:
-            value, error = await step(tx), None
+            result = await waiting.step(tx)
         except Exception as failure:
             await tx.execute("ROLLBACK TO step")
-            value, error = None, failure
+            result = failure
         await tx.execute("RELEASE step")
-        return value, error
+        results.append(result)
+    return results

@@ -27,7 +27,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
 from pylon.swarm.compose import bid_of, bounds_of, job_of, request_draft
-from pylon.swarm.directory import Change, Directory, ProviderUp
+from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, PaymentAsked
 from pylon.swarm.inbox import Inbox
@@ -36,6 +36,7 @@ from pylon.swarm.listing import Listing, Need, reasons
 from pylon.swarm.outbox import Outbox, Work
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Bill, Offer, Purse
+from pylon.swarm.reach import Reach
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
@@ -62,10 +63,15 @@ class SwarmClient:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         purse: Purse | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
         self.settings = settings or SwarmSettings()
         self.directory = Directory(keep=self.settings.allow or frozenset())
         self._purse = purse
+        self._reach = reach
+        if reach is not None:
+            reach.reached = self.reconsider
         self._money: set[asyncio.Task[None]] = set()
         self._pool = pool
         self._secret = secret
@@ -88,6 +94,8 @@ class SwarmClient:
         """Begins to listen for providers and for answers."""
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
+        if self._reach is not None:
+            self._spawn(self._reach.run())
 
     async def close(self) -> None:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` slots."""
@@ -212,7 +220,7 @@ class SwarmClient:
         spec = self._runs[send.slot].spec(send.slot)
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
-        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing.relays)
+        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing)
         limit = self._pool.event_bytes(relays, most=MAX_EVENT_BYTES)
         try:
             offer = self._offer(spec, listing)
@@ -250,10 +258,12 @@ class SwarmClient:
         self._flights.went_out(send.attempt, self._clock.monotonic())
         self._handle(m.Published(send.attempt))
 
-    def _shared_relay(self, relays: tuple[str, ...]) -> list[str] | None:
+    def _shared_relay(self, listing: Listing) -> list[str] | None:
         """One relay that both sides use."""
-        theirs = {url.rstrip("/") for url in relays}
+        theirs = {url.rstrip("/") for url in listing.relays}
         shared = [url for url in self._pool.urls if url.rstrip("/") in theirs]
+        if self._reach is not None and not shared:
+            shared = self._reach.relays_of(listing)
         return [self._rng.choice(shared)] if shared else None
 
     async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
@@ -316,12 +326,17 @@ class SwarmClient:
 
     def _changed(self, change: Change) -> None:
         """Something about a provider. What may go to it is for the purse to say."""
+        if self._reach is not None:
+            if isinstance(change, ProviderDown):
+                self._reach.gone(change.provider)
+            elif self._reach.holds(change.listing):
+                return
         if self._purse is not None and isinstance(change, ProviderUp):
             change = ProviderUp(replace(change.listing, width=self._purse.width(change.listing)))
         self._handle(change)
 
     def reconsider(self, provider: str) -> None:
-        """The purse changed its mind about a provider."""
+        """The purse changed its mind about a provider, or it is known now where it is reached."""
         listing = self.directory.get(provider)
         if listing is not None:
             self._changed(ProviderUp(listing))

@@ -77,6 +77,10 @@ class Flights:
             flight.sent_at = now
             heapq.heappush(self._looks, (now + FIRST_LOOK_S, attempt, FIRST_LOOK_S))
 
+    def of_request(self, request: str) -> Flight | None:
+        """The flight of a request, also of one that nobody waits for any more but that may have been charged."""
+        return self._by_request.get(request) or self._late.get(request)
+
     def of_attempt(self, attempt: int) -> Flight | None:
         return self._by_attempt.get(attempt)
 
@@ -107,8 +111,7 @@ class Flights:
 
     def asked(self, event: Event, customer: str) -> Flight | None:
         """The request that this event answers: ours, and written by the provider that was asked."""
-        request = event.tag("e") or ""
-        flight = self._by_request.get(request) or self._late.get(request)
+        flight = self.of_request(event.tag("e") or "")
         if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
             return None
         return flight

@@ -14,7 +14,6 @@ from pylon.clock import Clock
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store
-from pylon.money.deposit import wish
 from pylon.money.mirror import End, balance
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import Ask, Order, PaymentState
@@ -23,6 +22,7 @@ from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.store.database import Database
 from pylon.swarm.listing import Listing
+from pylon.swarm.relation import Relation
 
 logger = log.get("swarm")
 
@@ -68,17 +68,6 @@ class Purse(Protocol):
 
 
 @dataclass(slots=True)
-class _Relation:
-    """`balance` is what we have left there, in msat; `quote` what the last job could cost."""
-
-    seen: AccountSeen | None = None
-    verified: int = 0
-    ended: End | None = None
-    balance: int = 0
-    quote: Msat = ZERO
-
-
-@dataclass(slots=True)
 class AccountPurse:
     """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
 
@@ -89,7 +78,7 @@ class AccountPurse:
     most: Msat
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
-    _relations: dict[str, _Relation] = field(default_factory=dict)
+    _relations: dict[str, Relation] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -115,17 +104,8 @@ class AccountPurse:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def width(self, listing: Listing) -> int | None:
-        """As many as our money there covers, and one at least.
-
-        That one asks for the next deposit, which grows with the work that was done well by then. Sending more
-        at once would have each of them ask for a small one.
-        """
-        relation = self._relation(listing.provider)
-        if relation.ended is not None:
-            return 0
-        if listing.price.is_free:
-            return None
-        return max(1, relation.balance // relation.quote) if relation.quote else 1
+        """See `Purse`."""
+        return self._relation(listing.provider).width(listing.price)
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """See `Purse`."""
@@ -133,8 +113,7 @@ class AccountPurse:
         quote = quote_bound(listing.price, bounds)
         if not quote:
             return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
-        relation.quote = max(quote, relation.quote)
-        topup = wish(quote, verified_jobs=relation.verified, jobs_left=jobs_left, most=self.most)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
@@ -183,8 +162,8 @@ class AccountPurse:
         self.changed(bill.author)
         return Msat(max(0, receipt.charge_msat))
 
-    def _relation(self, provider: str) -> _Relation:
-        return self._relations.setdefault(provider, _Relation())
+    def _relation(self, provider: str) -> Relation:
+        return self._relations.setdefault(provider, Relation())
 
     async def _watch(self) -> None:
         while True:

@@ -22,13 +22,17 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # What reads sockets, clocks or disks: no file that decides may import it.
-EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "aiosqlite", "websockets", "subprocess"}
+EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
     "provider/admission.py",
     "provider/queue.py",
     "provider/refusals.py",
     "swarm/dispatch.py",
     "swarm/directory.py",
+    "inference/memory.py",
+    "inference/prefixes.py",
+    "inference/batching.py",
+    "inference/reuse.py",
     "money/ledger.py",
     "money/account.py",
     "money/limits.py",
@@ -37,7 +41,7 @@ DECIDERS = [
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/batching.py", "inference/prefixes.py"}
+CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/schema.py"}
 
 
 def files() -> list[Path]:

@@ -19,6 +19,7 @@ from pylon.inference.engine import (
     Sampling,
 )
 from pylon.inference.mlx import MlxEngine
+from pylon.inference.reuse import AnswerStore
 from pylon.inference.weights import weights_sha256
 
 CONTEXT = 2048
@@ -34,6 +35,8 @@ INSTRUCTION = "Read the text and say in one line what it is about. " + TEXT
 def mlx(babble: EngineSpec) -> MlxEngine:
     engine = MlxEngine(babble)
     engine.load()
+    # Every answer is computed: what is given again has a file of its own, test_reuse.py.
+    engine._answers = AnswerStore(most=0)
     return engine
 
 
@@ -77,9 +80,9 @@ def test_greedy_answers_in_a_batch_are_those_given_alone(mlx: MlxEngine, ask) ->
 def test_answers_with_a_shared_head_are_those_without(mlx: MlxEngine, ask) -> None:
     bodies = [f"Piece {number}: {TEXT[number * 7 :]}" for number in range(8)]
     shared = run(mlx, *(ask(INSTRUCTION + body, key=str(n), customer="a") for n, body in enumerate(bodies)))
-    assert len(mlx._prefixes) == 1
+    assert len(mlx._heads) == 1
     apart = run(mlx, *(ask(INSTRUCTION + body, key=str(n), customer=f"c{n}") for n, body in enumerate(bodies)))
-    assert len(mlx._prefixes) == 1
+    assert len(mlx._heads) == 1
     assert texts(shared) == texts(apart)
 
 
@@ -87,7 +90,7 @@ def test_a_head_that_grows_is_built_on_the_one_that_is_there(mlx: MlxEngine, ask
     first = run(mlx, *(ask(INSTRUCTION + body, key=body, customer="a") for body in "xyz"))
     longer = INSTRUCTION + "x" + TEXT
     grown = run(mlx, *(ask(longer + body, key=body, customer="a") for body in "xyz"))
-    assert len(mlx._prefixes) == 2
+    assert len(mlx._heads) == 2
     apart = run(mlx, *(ask(longer + body, key=body, customer=body) for body in "xyz"))
     assert texts(grown) == texts(apart)
     again = run(mlx, *(ask(INSTRUCTION + body, key=body, customer="a") for body in "xyz"))
@@ -97,13 +100,13 @@ def test_a_head_that_grows_is_built_on_the_one_that_is_there(mlx: MlxEngine, ask
 
 def test_a_head_is_not_shared_between_customers(mlx: MlxEngine, ask) -> None:
     run(mlx, *(ask(INSTRUCTION + f"{n}", key=str(n), customer=str(n)) for n in range(4)))
-    assert len(mlx._prefixes) == 0
+    assert len(mlx._heads) == 0
 
 
 def test_prompts_that_come_one_after_the_other_share_their_head_too(mlx: MlxEngine, ask) -> None:
     for number in range(3):
         run(mlx, ask(INSTRUCTION + f"{number}", customer="a"))
-    assert len(mlx._prefixes) == 1
+    assert len(mlx._heads) == 1
 
 
 def test_requests_join_a_running_batch(mlx: MlxEngine, ask) -> None:
@@ -207,7 +210,7 @@ def test_a_frequency_penalty_counts_the_same_behind_a_shared_head(mlx: MlxEngine
         return [ask(INSTRUCTION + body, key=body, customer=customer, frequency_penalty=-1000.0) for body in "xyz"]
 
     shared = run(mlx, *repeating("a"))
-    assert len(mlx._prefixes) == 1
+    assert len(mlx._heads) == 1
     assert texts(shared) == [run(mlx, request)[0].text for request in repeating("")]
     assert len(set(answered_tokens(mlx, repeating("a")[0]))) == 1
 

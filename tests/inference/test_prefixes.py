@@ -42,14 +42,14 @@ def test_only_what_goes_beyond_a_head_that_is_shared_already_counts() -> None:
 
 
 def test_prefixes_of_one_customer_are_never_found_for_another() -> None:
-    store: PrefixStore[str] = PrefixStore()
+    store: PrefixStore[str] = PrefixStore(1_000)
     store.put(prefix("alice", INSTRUCTION))
     assert store.find("alice", [*INSTRUCTION, 1]) is not None
     assert store.find("bob", [*INSTRUCTION, 1]) is None
 
 
 def test_the_longest_fitting_prefix_is_found_and_leaves_a_token_to_compute() -> None:
-    store: PrefixStore[str] = PrefixStore()
+    store: PrefixStore[str] = PrefixStore(1_000)
     store.put(prefix("", INSTRUCTION[:50]))
     longer = prefix("", INSTRUCTION)
     store.put(longer)
@@ -61,7 +61,7 @@ def test_the_longest_fitting_prefix_is_found_and_leaves_a_token_to_compute() -> 
 
 
 def test_the_prefix_used_longest_ago_goes_first() -> None:
-    store: PrefixStore[str] = PrefixStore(most=2)
+    store: PrefixStore[str] = PrefixStore(1_000, most=2)
     store.put(prefix("", [1, 2]))
     store.put(prefix("", [3, 4]))
     store.find("", [1, 2, 9])
@@ -71,7 +71,7 @@ def test_the_prefix_used_longest_ago_goes_first() -> None:
 
 
 def test_prefixes_stay_within_their_bytes() -> None:
-    store: PrefixStore[str] = PrefixStore(most_bytes=100)
+    store: PrefixStore[str] = PrefixStore(100)
     for n in range(5):
         store.put(prefix("", [n], size=40))
     assert len(store) == 2

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -203,6 +204,22 @@ async def test_closing_tells_publishers_that_wait():
         await connection.close()
         with pytest.raises(RelayError, match="was closed"):
             await waiting
+
+
+async def test_a_publication_that_nobody_waits_for_any_more_ends_in_silence(caplog):
+    async with ScriptedRelay(lambda *_: []) as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK)
+        connection.start()
+        await connection.wait_open(10)
+        waiting = asyncio.create_task(connection.publish(note()))
+        await relay.until(lambda: relay.of("EVENT"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await connection.close()
+        del connection, waiting
+        await asyncio.sleep(0)
+        gc.collect()
+        assert "never retrieved" not in caplog.text
 
 
 async def test_unsubscribing_frees_a_reader_that_waits_for_room(monkeypatch):

@@ -54,6 +54,38 @@ async def test_a_cancelled_block_leaves_nothing_and_the_next_one_works(tmp_path)
     await database.close()
 
 
+async def test_a_write_in_one_go_is_committed_when_it_returns_and_undone_when_it_raises(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+
+    def broken(connection):
+        connection.execute("INSERT INTO note (text) VALUES ('lost')")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await database.write(broken)
+    text = "INSERT INTO note (text) VALUES ('kept') RETURNING id"
+    assert await database.write(lambda connection: connection.execute(text).fetchone()["id"]) == 1
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["kept"]
+    await database.close()
+
+
+async def test_a_block_cancelled_while_it_begins_leaves_no_transaction_open(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+
+    async def block() -> None:
+        async with database.transaction():
+            pass
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES ('next')")
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+    await database.close()
+
+
 async def test_readers_do_not_see_an_open_transaction(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
     async with database.transaction() as tx:

@@ -1,4 +1,5 @@
 import asyncio
+import sqlite3
 
 import pytest
 
@@ -46,14 +47,14 @@ async def test_a_step_that_fails_undoes_itself_alone(database, group):
 
 async def test_writes_that_wait_together_share_a_transaction(database, group, monkeypatch):
     transactions = 0
-    original = database.transaction
+    original = database.write
 
-    def counted():
+    async def counted(work):
         nonlocal transactions
         transactions += 1
-        return original()
+        return await original(work)
 
-    monkeypatch.setattr(database, "transaction", counted)
+    monkeypatch.setattr(database, "write", counted)
     await asyncio.gather(*(group.execute("INSERT INTO note (text) VALUES (?)", (str(n),)) for n in range(200)))
     assert len(await database.fetch_all("SELECT * FROM note")) == 200
     assert transactions < 20
@@ -76,3 +77,16 @@ async def test_one_bad_row_among_equal_statements_fails_alone(database, group):
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False]
     rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
     assert [row["text"] for row in rows] == ["a", "b", "c"]
+
+
+async def test_nothing_is_written_when_one_statement_ends_the_whole_transaction(database, group):
+    await group.execute("INSERT INTO note (text) VALUES ('taken')")
+    outcomes = await asyncio.gather(
+        group.execute("INSERT INTO note (text) VALUES ('before')"),
+        group.execute("INSERT OR ROLLBACK INTO note (text) VALUES ('taken')"),
+        group.execute("INSERT INTO note (text) VALUES ('after')"),
+        return_exceptions=True,
+    )
+    assert all(isinstance(outcome, sqlite3.IntegrityError) for outcome in outcomes)
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["taken"]
+    await group.execute("INSERT INTO note (text) VALUES ('next')")

@@ -1,7 +1,5 @@
 """Line charts as plain SVG: one file, no plotting library."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape

@@ -1,0 +1,1 @@
+"""What is measured beyond `pylon bench`: run from a checkout, never installed."""

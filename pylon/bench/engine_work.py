@@ -1,0 +1,46 @@
+"""What an engine is measured on: prompts of the shapes that recursive runs make, and two that they do not."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pydoc_data.topics import topics
+
+_WORDS = " ".join(topics[name] for name in sorted(topics)).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Lengths in tokens: `shared` in front of every prompt, `own` (least, most) behind, `answer` at the most."""
+
+    name: str
+    shared: int
+    own: tuple[int, int]
+    answer: int
+
+
+SHAPES = (
+    Shape("lines", 512, (64, 64), 8),
+    Shape("chunks", 300, (500, 500), 16),
+    Shape("generation", 0, (64, 64), 128),
+    Shape("unrelated", 0, (50, 800), 16),
+)
+
+
+def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -> list[str]:
+    """`number` prompts of a shape. Those of another `part` have the same shared head, and no prompt comes twice.
+
+    `count` counts a text's tokens.
+    """
+    head = _text(random.Random(shape.name), shape.shared, count)  # noqa: S311 - test data
+    rng = random.Random(f"{shape.name} {part}")  # noqa: S311
+    return [f"{head} {_text(rng, rng.randint(*shape.own), count)}".strip() for _ in range(number)]
+
+
+def _text(rng: random.Random, tokens: int, count: Callable[[str], int]) -> str:
+    """Words drawn at random, at most so many tokens of them and nearly as many."""
+    words: list[str] = []
+    while (missing := tokens - count(" ".join(words))) > 8:
+        words += rng.choices(_WORDS, k=max(1, missing // 4))
+    while words and count(" ".join(words)) > tokens:
+        words.pop()
+    return " ".join(words)

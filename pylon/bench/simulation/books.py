@@ -1,0 +1,89 @@
+"""A modelled customer's money: the shipped relation, mirror and usage check, before a wallet that only takes time."""
+
+from dataclasses import dataclass, field
+
+from pylon.bench.simulation.wire import Result
+from pylon.bench.simulation.world import World
+from pylon.money import mirror as ledger
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.mirror import Claim, Mirror, Paid
+from pylon.money.msat import ZERO, Msat
+from pylon.money.usage import Bounds, check_usage, quote_bound
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import Offer
+from pylon.swarm.relation import Relation
+
+# A Lightning payment: the median, and the spread of its logarithm. Figures of the model.
+PAY_S = 0.7
+PAY_SPREAD = 0.5
+# As many payments as the shipped sender has under way at once; the others wait their turn.
+AT_ONCE = 20
+
+
+@dataclass(slots=True)
+class Books:
+    """One customer's accounts with all providers."""
+
+    world: World
+    bid: Msat
+    _relations: dict[str, Relation] = field(default_factory=dict)
+    _mirrors: dict[str, Mirror] = field(default_factory=dict)
+    _paid: dict[str, Paid] = field(default_factory=dict)
+    # When each of the ways to pay is free again.
+    _free_at: list[float] = field(default_factory=lambda: [0.0] * AT_ONCE)
+
+    def relation(self, provider: str) -> Relation:
+        return self._relations.setdefault(provider, Relation())
+
+    def width(self, listing: Listing) -> int | None:
+        """See `swarm.purse.Purse`."""
+        return self.relation(listing.provider).width(listing.price)
+
+    def offer(self, listing: Listing, bounds: Bounds, *, jobs_left: int) -> Offer:
+        """See `swarm.purse.Purse`."""
+        relation = self.relation(listing.provider)
+        quote = quote_bound(listing.price, bounds)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment)
+        return Offer(listing, bounds, quote, self.bid, topup, relation.seen)
+
+    def may_pay(self, offer: Offer, amount: Msat) -> bool:
+        """Whether an invoice is within what was offered, and nothing is at fault there."""
+        mirror = self._mirrors.get(offer.listing.provider, Mirror())
+        return mirror.may_pay and amount <= max(offer.quote + 999, offer.topup or ZERO)
+
+    def payment_s(self) -> float:
+        """When a payment that begins now is settled: seconds from now."""
+        now = self.world.agenda.now
+        way = min(range(AT_ONCE), key=self._free_at.__getitem__)
+        begins = max(now, self._free_at[way])
+        self._free_at[way] = begins + PAY_S * self.world.spread(PAY_SPREAD)
+        return self._free_at[way] - now
+
+    def paid(self, provider: str, amount: Msat) -> None:
+        """A payment is settled."""
+        before = self._paid.get(provider, Paid())
+        self._paid[provider] = Paid((*before.payments, (self.world.agenda.wall, amount)))
+        self.relation(provider).balance += int(amount)
+        self.world.tally.topups += 1
+        self.world.tally.paid_msat += int(amount)
+
+    def accept(self, offer: Offer, request: str, result: Result) -> bool:
+        """Books a receipt; False when the relation has ended with it."""
+        receipt, now = result.receipt, self.world.agenda.wall
+        if receipt is None:
+            return True
+        provider = offer.listing.provider
+        mirror = self._mirrors.get(provider, Mirror())
+        claim = Claim(receipt, request, offer.quote, now, now)
+        step = ledger.observe(mirror, claim, self._paid.get(provider, Paid()))
+        fault = check_usage(result.usage, receipt.charge_msat, offer.listing.price, offer.bounds)
+        after = step.mirror if fault is None else ledger.end(step.mirror, fault)
+        self._mirrors[provider] = after
+        relation = self.relation(provider)
+        relation.ended = after.ended
+        if after.ended is not None:
+            return False
+        relation.seen = after.seen
+        relation.verified += 1
+        relation.balance -= receipt.charge_msat
+        return True

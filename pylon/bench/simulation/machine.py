@@ -1,0 +1,285 @@
+"""A modelled provider: the shipped admission, queue and account, before an engine that only takes time."""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+from functools import lru_cache
+
+from pylon.bench.simulation.sizes import MAX_TOKENS, MODEL
+from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
+from pylon.bench.simulation.world import World
+from pylon.jobs.announcement import Announcement, announcement_draft
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat, heartbeat_draft
+from pylon.money import account as ledger
+from pylon.money.account import Account, AskTopUp, Basis, Run, Terms, TooMuch, Trial
+from pylon.money.msat import Msat
+from pylon.money.usage import Usage
+from pylon.nostr.event import Event, EventDraft
+from pylon.provider.admission import Accept, Load, Refuse, admit
+from pylon.provider.queue import Job, JobQueue
+from pylon.provider.settings import ProviderSettings
+
+STRANGERS = Terms(trial=True)
+PROMPT_TOKENS = 80
+SLOWNESS = 10.0
+
+
+class Nature(StrEnum):
+    """What a machine is like."""
+
+    HONEST = "honest"
+    SLOW = "slow"  # takes ten times what it advertises
+    SILENT = "silent"  # says that it works on it, and nothing more
+    UNREADABLE = "unreadable"  # answers what cannot be read
+    WRONG = "wrong"  # answers at once, and wrongly
+    OVERCHARGES = "overcharges"  # works, and books ten times the price
+
+
+LIARS = (Nature.SILENT, Nature.UNREADABLE, Nature.WRONG)
+
+
+@lru_cache(maxsize=64)
+def _announcement_draft(announcement: Announcement) -> EventDraft:
+    # Machines differ in key, and those that cost nothing in nothing else.
+    return replace(announcement_draft(announcement, created_at=0), created_at=None)
+
+
+class Machine:
+    """See the module. `job_s` is the time of a job that it advertises."""
+
+    def __init__(
+        self, world: World, nature: Nature, settings: ProviderSettings, job_s: float, relays: tuple[int, ...]
+    ) -> None:
+        self.key = world.new_id()
+        self.nature = nature
+        self.alive = True
+        self.served = 0
+        self.earned_msat = 0
+        self.settings = settings
+        self.relays = relays
+        self.job_s = job_s
+        self._world = world
+        self._queue = JobQueue()
+        self._asked: dict[str, Asked] = {}
+        self._running: dict[str, Job] = {}
+        self._of_customer: Counter[str] = Counter()
+        self._accounts: dict[str, Account] = {}
+        self._bases: dict[str, Basis] = {}
+        self._unfunded: dict[str, deque[Job]] = {}
+        self._trial_left = Trial().per_day
+        self._beat_at = 0
+
+    @property
+    def true_s(self) -> float:
+        """What a job takes here."""
+        if self.nature in (Nature.WRONG, Nature.UNREADABLE):
+            return self.job_s / 4
+        return self.job_s * (SLOWNESS if self.nature is Nature.SLOW else 1.0)
+
+    # --- being seen -------------------------------------------------------------------------------------------
+
+    def announcement(self) -> Event:
+        """Its announcement (31990)."""
+        settings = self.settings
+        relays = tuple(map(self._world.network.url, self.relays))
+        made = Announcement(
+            settings.d, "", "", settings.kinds, (MODEL,), settings.price, settings.network, relays, "simulated"
+        )
+        return self._event(_announcement_draft(made))
+
+    def heartbeat(self) -> Event:
+        """Its heartbeat (11998) at this moment."""
+        slots = self._world.plan.slots
+        waiting = len(self._queue)
+        self._beat_at = max(int(self._world.agenda.wall), self._beat_at + 1)
+        beat = Heartbeat(
+            self.settings.d,
+            slots=slots,
+            slots_free=max(0, slots - len(self._running) - waiting),
+            queue_s=round(waiting / slots * self.true_s, 1),
+            tokens_out_per_s=round(MAX_TOKENS / self.job_s, 1),
+            models=((MODEL.id, MODEL.sha256),),
+            expires_at=self._beat_at + EXPIRY_S,
+        )
+        return self._event(heartbeat_draft(beat, created_at=self._beat_at))
+
+    def beat(self, hear: Callable[[Event], None], readers: int) -> None:
+        """Beats now, and every 30 s from then on."""
+        if not self.alive:
+            return
+        event = self.heartbeat()
+        self._publish_presence("heartbeat", event, self._world.sizes.heartbeat, hear, readers)
+        self._world.agenda.after(INTERVAL_S, lambda: self.beat(hear, readers))
+
+    def announce(self, hear: Callable[[Event], None], readers: int) -> None:
+        """A newcomer's announcement, then its first heartbeat."""
+        self._publish_presence("announcement", self.announcement(), self._world.sizes.announcement, hear, readers)
+        self.beat(hear, readers)
+
+    def _publish_presence(
+        self, what: str, event: Event, size: int, hear: Callable[[Event], None], readers: int
+    ) -> None:
+        def delivered(came: bool) -> None:
+            if came:
+                hear(event)
+
+        self._world.network.publish(self.relays, what, size, readers=readers, delivered=delivered)
+
+    def _event(self, draft: EventDraft) -> Event:
+        created_at = draft.created_at if draft.created_at is not None else int(self._world.agenda.wall)
+        return Event(self._world.new_id(), self.key, created_at, draft.kind, draft.tags, draft.content, "")
+
+    # --- jobs -------------------------------------------------------------------------------------------------
+
+    def take(self, asked: Asked) -> None:
+        """A request came."""
+        if not self.alive:
+            return
+        request, now = asked.request, self._world.agenda.wall
+        unfunded = sum(map(len, self._unfunded.values()))
+        load = Load(
+            ((MODEL.id, MODEL.sha256),),
+            len(self._queue) + len(self._running) + unfunded,
+            self._of_customer[request.customer],
+        )
+        verdict = admit(request, self.settings, load, provider=self.key, now=now)
+        if isinstance(verdict, Refuse):
+            self._say(asked, Refusal(verdict.code))
+        if not isinstance(verdict, Accept):
+            return
+        event = Event(request.id, request.customer, request.created_at, request.job.kind, (), "", "")
+        job = Job(request, event, verdict, now, "")
+        self._asked[job.id] = asked
+        self._of_customer[request.customer] += 1
+        self._world.agenda.after(self.settings.processing_after_s, lambda: self._still(job.id))
+        if self.nature is not Nature.SILENT:
+            self._fund(job)
+
+    def cancel(self, job_id: str) -> None:
+        """Its customer does not want it any more."""
+        job = self._queue.remove(job_id)
+        if job is not None:
+            self._let_go(job)
+
+    def die(self) -> None:
+        """Falls silent. What it had is lost."""
+        self.alive = False
+
+    def _fund(self, job: Job) -> None:
+        customer, quote = job.request.customer, job.terms.quote
+        account = self._accounts.get(customer)
+        if account is None:
+            account = self._accounts[customer] = Account(epoch=f"{len(self._accounts):016x}")
+        decision = ledger.admit(
+            account,
+            STRANGERS,
+            quote,
+            wish=job.request.job.topup,
+            trial=Trial(),
+            trial_left_today=self._trial_left,
+        )
+        match decision:
+            case Run(basis):
+                self._accounts[customer] = ledger.hold(account, quote, basis)
+                self._bases[job.id] = basis
+                if basis is Basis.TRIAL:
+                    self._trial_left = self._trial_left - quote
+                self._queue.push(job)
+                self._work()
+            case AskTopUp(amount):
+                self._accounts[customer] = replace(account, topup_open=True)
+                self._unfunded.setdefault(customer, deque()).append(job)
+                self._say(self._asked[job.id], Invoice(amount))
+            case TooMuch():
+                self._say(self._asked.pop(job.id), Refusal(ErrorCode.CREDIT_EXHAUSTED))
+                self._of_customer[customer] -= 1
+            case _:
+                self._unfunded.setdefault(customer, deque()).append(job)
+                self._say(self._asked[job.id], Processing())
+
+    def credit(self, customer: str, amount: Msat) -> None:
+        """A payment is in the wallet: what waited for it is decided anew."""
+        account = self._accounts.get(customer)
+        if account is None or not self.alive:
+            return
+        self._accounts[customer] = replace(ledger.credit(account, amount), topup_open=False)
+        waiting, now = self._unfunded.pop(customer, deque()), self._world.agenda.wall
+        for job in waiting:
+            if job.terms.expires_at > now:
+                self._fund(job)
+            else:
+                self._let_go(job)
+
+    def _work(self) -> None:
+        agenda = self._world.agenda
+        while len(self._running) < self._world.plan.slots:
+            job = self._queue.pop()
+            if job is None:
+                return
+            if job.terms.expires_at <= agenda.wall:
+                self._let_go(job)
+                continue
+            self._running[job.id] = job
+            seconds = self.true_s * self._world.spread(self._world.plan.uneven)
+            agenda.after(seconds, lambda job=job: self._done(job))  # type: ignore[misc]
+
+    def _done(self, job: Job) -> None:
+        if not self.alive:
+            return
+        self._world.tally.ran += 1
+        del self._running[job.id]
+        asked = self._asked.pop(job.id)
+        self._of_customer[job.request.customer] -= 1
+        if self.nature is Nature.UNREADABLE:
+            self._release(job)
+            self._say(asked, Refusal(None))
+        else:
+            self._say(asked, self._result(job))
+        self._work()
+
+    def _result(self, job: Job) -> Result:
+        customer, basis = job.request.customer, self._bases.pop(job.id)
+        used = min(self.settings.price.charge(PROMPT_TOKENS, MAX_TOKENS), job.terms.quote)
+        account, receipt = ledger.charge(self._accounts[customer], job.terms.quote, basis, used)
+        if self.nature is Nature.OVERCHARGES:
+            more = 9 * used + 1
+            account = replace(account, charged_total=account.charged_total + more)
+            receipt = replace(
+                receipt, charge_msat=receipt.charge_msat + more, charged_total=receipt.charged_total + more
+            )
+        self._accounts[customer] = account
+        usage = Usage(PROMPT_TOKENS, MAX_TOKENS)
+        return Result(usage, receipt if self._world.plan.paid else None, right=self.nature is not Nature.WRONG)
+
+    def _let_go(self, job: Job) -> None:
+        self._asked.pop(job.id, None)
+        self._of_customer[job.request.customer] -= 1
+        self._release(job)
+
+    def _release(self, job: Job) -> None:
+        basis = self._bases.pop(job.id, None)
+        if basis is not None:
+            customer = job.request.customer
+            self._accounts[customer] = ledger.release(self._accounts[customer], job.terms.quote, basis)
+
+    def _still(self, job_id: str) -> None:
+        asked = self._asked.get(job_id)
+        if asked is not None and self.alive:
+            self._say(asked, Processing())
+
+    def _say(self, asked: Asked, reply: Reply) -> None:
+        sizes = self._world.sizes
+        match reply:
+            case Result():
+                what, size = "result", sizes.result
+            case Invoice():
+                what, size = "invoice", sizes.invoice
+            case _:
+                what, size = "feedback", sizes.feedback
+
+        def delivered(came: bool) -> None:
+            (asked.reply if came else asked.stored)(asked.request.id, reply)
+
+        self._world.network.publish(asked.relays, what, size, delivered=delivered)

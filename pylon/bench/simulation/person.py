@@ -1,0 +1,261 @@
+"""A modelled customer: the shipped directory, dispatcher and flights, driven as `swarm.client` drives them."""
+
+import math
+import random
+from dataclasses import replace
+
+from pylon.bench.simulation.books import Books
+from pylon.bench.simulation.network import OK_BYTES
+from pylon.bench.simulation.sizes import MAX_TOKENS, PROMPT_BYTES
+from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
+from pylon.bench.simulation.world import Cost, World
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.kinds import RLM_REQUEST
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.msat import Msat
+from pylon.nostr.event import Event
+from pylon.swarm import moves as m
+from pylon.swarm.client import LOOK_S, TICK_S
+from pylon.swarm.compose import bounds_of, job_of
+from pylon.swarm.directory import Change, Directory, ProviderUp
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.inbox import LOOK_LATEST_S, LULL_S
+from pylon.swarm.job import JobSpec
+from pylon.swarm.presence import CHUNK
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
+
+# A customer's own processor for each message it seals or opens: a figure of the model, near what a fan-out shows.
+SEAL_S = 0.000_7
+
+
+class Person:
+    """See the module. `bid` zero asks free providers only, and keeps no accounts."""
+
+    def __init__(self, world: World, bid: Msat) -> None:
+        self.key = world.new_id()
+        self.begun_at = 0.0
+        self._world = world
+        dispatch = DispatchSettings(width=world.plan.width)
+        self._settings = SwarmSettings(dispatch=dispatch, bid=bid)
+        # A table that turns nobody away: how large it may be is not what is asked here.
+        self._directory = Directory(capacity=2 * world.plan.providers + 1_000)
+        self._dispatcher = Dispatcher(dispatch, random.Random(world.rng.getrandbits(64)))  # noqa: S311 - a model
+        self._flights = Flights()
+        self._books = Books(world, bid) if bid else None
+        self._spec = JobSpec("x" * PROMPT_BYTES, max_tokens=MAX_TOKENS)
+        self._bounds = bounds_of(self._spec)
+        self._busy_until = 0.0
+        # Replies that were not pushed: a look finds them.
+        self._missed: dict[str, Reply] = {}
+        self._answered_at = self._looked_at = -math.inf
+
+    @property
+    def open(self) -> int:
+        """Jobs without an outcome."""
+        return self._dispatcher.open
+
+    def begin(self, jobs: int, *, deadline_s: float) -> None:
+        """Maps this many jobs."""
+        deadline = self._world.agenda.now + deadline_s
+        self._handle(m.Add(tuple(job_of(n, self._spec, self._settings, deadline=deadline) for n in range(jobs))))
+        self._tick()
+        self._look()
+
+    def hear(self, event: Event) -> None:
+        """An announcement or a heartbeat came."""
+        cost = self._world.cost
+        started = Cost.clock()
+        out: list[m.Command] = []
+        for change in self._directory.observe(event, self._world.agenda.wall):
+            out += self._dispatcher.handle(self._with_width(change), self._world.agenda.now)
+        cost.beat_ns += Cost.clock() - started
+        cost.beats += 1
+        self._obey(out)
+
+    # --- the decider's commands -------------------------------------------------------------------------------
+
+    def _handle(self, event: m.SwarmEvent) -> None:
+        cost = self._world.cost
+        started = Cost.clock()
+        out = self._dispatcher.handle(event, self._world.agenda.now)
+        cost.decide_ns += Cost.clock() - started
+        cost.commands += len(out)
+        self._obey(out)
+
+    def _obey(self, commands: list[m.Command]) -> None:
+        tally = self._world.tally
+        for command in commands:
+            match command:
+                case m.Send():
+                    self._busy_until = max(self._busy_until, self._world.agenda.now) + SEAL_S
+                    self._world.agenda.at(self._busy_until, lambda send=command: self._send(send))  # type: ignore[misc]
+                case m.CancelAttempt(_, attempt, provider):
+                    self._cancel(attempt, provider)
+                case m.Deliver(slot, _, _):
+                    tally.delivered += 1
+                    self._settle(slot)
+                case m.GiveUp(slot, failure, _, _):
+                    tally.failed[failure.value] += 1
+                    self._settle(slot)
+
+    def _settle(self, slot: int) -> None:
+        tally, now = self._world.tally, self._world.agenda.now
+        tally.finished_at.append(now - self.begun_at)
+        tally.last_at = now
+        for flight in self._flights.of_slot(slot):
+            self._missed.pop(flight.request, None)
+        self._flights.end(slot)
+
+    def _send(self, send: m.Send) -> None:
+        if not self._dispatcher.is_live(send.attempt):
+            return
+        listing = self._directory.get(send.provider)
+        if listing is None:
+            self._handle(m.Refused(send.attempt, ErrorCode.PAUSED))
+            return
+        world, now, wall = self._world, self._world.agenda.now, self._world.agenda.wall
+        offer = None
+        if self._books is not None:
+            offer = self._books.offer(listing, self._bounds, jobs_left=self._dispatcher.open)
+        job = JobRequest(
+            self._spec.prompt,
+            JobParameters(max_tokens=MAX_TOKENS),
+            bid=None if offer is None else offer.bid,
+            topup=None if offer is None else offer.topup,
+            account_seen=None if offer is None else offer.seen,
+            expiration=math.ceil(wall + send.expires_at - now),
+        )
+        machine = world.machines[send.provider]
+        again = bool(self._flights.of_slot(send.slot))
+        # One shared relay for the first try of a job, all of them afterwards.
+        relays = machine.relays if again else (world.rng.choice(machine.relays),)
+        request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,), True)
+        asked = Asked(request, relays, self._heard, self._missed.__setitem__)
+        world.tally.sent += 1
+        world.tally.hedges += send.hedge
+        self._flights.add(
+            Flight(request.id, RLM_REQUEST, send.slot, send.attempt, send.provider, int(wall), now, offer)
+        )
+
+        def taken(accepted: bool) -> None:
+            if accepted:
+                self._flights.went_out(send.attempt, world.agenda.now)
+            self._handle(m.Published(send.attempt) if accepted else m.SendFailed(send.attempt))
+
+        def delivered(came: bool) -> None:
+            if came:
+                machine.take(asked)
+
+        world.network.publish(relays, "request", world.sizes.request, delivered=delivered, taken=taken)
+
+    def _cancel(self, attempt: int, provider: str) -> None:
+        flight = self._flights.of_attempt(attempt)
+        if flight is None:
+            return
+        world, machine = self._world, self._world.machines[provider]
+        world.tally.cancelled += 1
+
+        def delivered(came: bool) -> None:
+            if came:
+                machine.cancel(flight.request)
+
+        world.network.publish(machine.relays, "cancel", world.sizes.cancel, delivered=delivered)
+
+    # --- answers ----------------------------------------------------------------------------------------------
+
+    def _heard(self, request: str, reply: Reply) -> None:
+        self._answered_at = self._world.agenda.now
+        self._busy_until = max(self._busy_until, self._world.agenda.now) + SEAL_S
+        self._world.agenda.at(self._busy_until, lambda: self._read(request, reply))
+
+    def _read(self, request: str, reply: Reply) -> None:
+        flight = self._flights.of_request(request)
+        if flight is None:
+            return
+        match reply:
+            case Processing():
+                self._handle(m.Acknowledged(flight.attempt))
+            case Refusal(code):
+                self._handle(m.Refused(flight.attempt, code))
+            case Invoice(amount):
+                self._bill(flight, amount)
+            case Result():
+                self._result(flight, reply)
+
+    def _result(self, flight: Flight, result: Result) -> None:
+        world = self._world
+        if flight.offer is not None and self._books is not None and not flight.settled:
+            flight.settled = True
+            accepted = self._books.accept(flight.offer, flight.request, result)
+            self._reconsider(flight.provider)
+            if not accepted:
+                self._handle(m.Refused(flight.attempt, None))
+                return
+        delivered = world.tally.delivered
+        self._handle(m.Answered(flight.attempt))
+        if world.tally.delivered > delivered:
+            machine = world.machines[flight.provider]
+            machine.served += 1
+            machine.earned_msat += 0 if result.receipt is None else result.receipt.charge_msat
+            world.tally.wrong += not result.right
+
+    def _bill(self, flight: Flight, amount: Msat) -> None:
+        books, offer = self._books, flight.offer
+        if books is None or offer is None or flight.billed or not self._dispatcher.is_live(flight.attempt):
+            return
+        if not books.may_pay(offer, amount):
+            self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+            return
+        flight.billed = True
+        self._handle(m.Acknowledged(flight.attempt))
+
+        def settled() -> None:
+            books.paid(flight.provider, amount)
+            self._reconsider(flight.provider)
+            self._world.machines[flight.provider].credit(self.key, amount)
+
+        self._world.agenda.after(books.payment_s(), settled)
+
+    def _reconsider(self, provider: str) -> None:
+        listing = self._directory.get(provider)
+        if listing is not None:
+            self._handle(self._with_width(ProviderUp(listing)))
+
+    def _with_width(self, change: Change) -> Change:
+        if self._books is None or not isinstance(change, ProviderUp):
+            return change
+        return ProviderUp(replace(change.listing, width=self._books.width(change.listing)))
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        for change in self._directory.expire(self._world.agenda.wall):
+            self._handle(self._with_width(change))
+        self._handle(m.Tick())
+        if self.open:
+            self._world.agenda.after(TICK_S, self._tick)
+
+    def _look(self) -> None:
+        now = self._world.agenda.now
+        if now - self._answered_at >= LULL_S or now - self._looked_at >= LOOK_LATEST_S:
+            self._looked_at = now
+            silent = self._flights.silent(now)
+            for at in range(0, len(silent), CHUNK):
+                self._look_for([flight.request for flight in silent[at : at + CHUNK]])
+        if self.open:
+            self._world.agenda.after(LOOK_S, self._look)
+
+    def _look_for(self, requests: list[str]) -> None:
+        found = [request for request in requests if request in self._missed]
+
+        def answered() -> None:
+            for request in found:
+                reply = self._missed.pop(request, None)
+                if reply is not None:
+                    self._heard(request, reply)
+
+        # A filter names the ids it looks for.
+        asks = OK_BYTES + 70 * 2 * len(requests)
+        self._world.network.query("look", asks, len(found), self._world.sizes.result, answered)

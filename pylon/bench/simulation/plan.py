@@ -1,0 +1,53 @@
+"""What a simulation is about: sizes, and how the world misbehaves."""
+
+from dataclasses import dataclass
+
+from pylon.errors import UsageError
+from pylon.swarm.settings import DispatchSettings
+
+MOST_PROVIDERS = 100_000
+MOST_JOBS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. Times are seconds, `stragglers` to `lost` are shares from 0 to 1.
+
+    All customers begin at the same moment, which is the hardest one, and `jobs` are theirs together.
+    """
+
+    providers: int = 1_000
+    jobs: int = 10_000
+    customers: int = 1
+    relays: int = 1
+    seed: int = 1
+    width: int = DispatchSettings().width
+    slots: int = 1
+    # A job's median time, and the spread of its logarithm: between machines, and between jobs on one machine.
+    job_s: float = 2.0
+    unlike: float = 0.3
+    uneven: float = 0.1
+    # Machines that take ten times what they advertise.
+    stragglers: float = 0.0
+    # Machines that cheat, each in a way of its own (`machine.Nature`).
+    liars: float = 0.0
+    # Machines that vanish without a word within a minute; as many newcomers take their place.
+    churn: float = 0.0
+    # Relays that die a second after the start.
+    dead_relays: float = 0.0
+    # Live events that never reach their reader.
+    lost: float = 0.0
+    # Work is paid: prices differ between machines, accounts and receipts are kept.
+    paid: bool = False
+
+    def __post_init__(self) -> None:
+        shares = (self.stragglers, self.liars, self.churn, self.dead_relays, self.lost)
+        if not all(0 <= share <= 1 for share in shares) or self.stragglers + self.liars > 1:
+            raise UsageError("shares lie between 0 and 1", hint="0.05 is five per cent.")
+        if not 1 <= self.providers <= MOST_PROVIDERS or not 1 <= self.customers <= self.jobs <= MOST_JOBS:
+            raise UsageError(
+                f"up to {MOST_PROVIDERS:,} providers and {MOST_JOBS:,} jobs, a job a customer at least",
+                hint="Take smaller figures.",
+            )
+        if min(self.relays, self.slots, self.width) < 1 or self.job_s <= 0 or min(self.unlike, self.uneven) < 0:
+            raise UsageError("a swarm needs a relay, a slot and time to work")

@@ -1,0 +1,73 @@
+"""What everything in a simulation shares: the clock, the relays, and what is being counted."""
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pylon.bench.simulation.agenda import Agenda
+from pylon.bench.simulation.network import Network
+from pylon.bench.simulation.plan import Plan
+from pylon.bench.simulation.sizes import Sizes
+
+if TYPE_CHECKING:
+    from pylon.bench.simulation.machine import Machine
+
+
+@dataclass(slots=True)
+class Cost:
+    """Real processor time in the customers' deciders: the one figure here that is not simulated. Nanoseconds."""
+
+    decide_ns: int = 0
+    commands: int = 0
+    beat_ns: int = 0
+    beats: int = 0
+
+    @staticmethod
+    def clock() -> int:
+        """Processor time of this thread, ns."""
+        return time.thread_time_ns()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened."""
+
+    delivered: int = 0
+    wrong: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    hedges: int = 0
+    cancelled: int = 0
+    # Jobs that a machine ran, wanted or not.
+    ran: int = 0
+    topups: int = 0
+    paid_msat: int = 0
+    # Of each outcome: seconds from the start.
+    finished_at: list[float] = field(default_factory=list)
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class World:
+    """One simulation. Every source of chance is drawn from the plan's seed."""
+
+    plan: Plan
+    rng: random.Random
+    agenda: Agenda
+    network: Network
+    sizes: Sizes
+    machines: "dict[str, Machine]" = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    cost: Cost = field(default_factory=Cost)
+    _ids: int = 0
+
+    def new_id(self) -> str:
+        """An event id or a key: 64 hex characters, never twice."""
+        self._ids += 1
+        return f"{self._ids:064x}"
+
+    def spread(self, sigma: float) -> float:
+        """A factor around 1."""
+        return self.rng.lognormvariate(0.0, sigma)

@@ -1,0 +1,46 @@
+"""A model of random weights, about five million, for measuring engines: llama's layout, needle-1's tokenizer.
+
+It never ends an answer by itself, and its cache can be cut anywhere, which needle-1's cannot.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from pylon.inference.models import needle
+from pylon.inference.weights import PACKAGED
+
+MODEL_ID = "random-5m"
+_CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 4096,
+    "hidden_size": 256,
+    "intermediate_size": 688,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+    "eos_token_id": 2,
+}
+
+
+def make(directory: Path) -> int:
+    """Writes the model into `directory`; says how many weights it has."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.llama import Model, ModelArgs
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        shutil.copy(PACKAGED / needle.MODEL_ID / name, directory / name)
+    (directory / "config.json").write_text(json.dumps(_CONFIG))
+    mx.random.seed(1)
+    weights = {
+        name: mx.ones(value.shape) if value.ndim == 1 else mx.random.normal(value.shape) * 0.05
+        for name, value in tree_flatten(Model(ModelArgs.from_dict(_CONFIG)).parameters())
+    }
+    mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return sum(value.size for value in weights.values())

@@ -1,0 +1,98 @@
+"""`pylon simulate`: the swarm at sizes that no machine here has."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pylon.bench.simulation.plan import Plan
+from pylon.bench.simulation.run import simulate
+from pylon.bench.simulation.scale import scale
+from pylon.cli.output import Json, err, fail, out, print_json, table
+from pylon.collect import collect_rarely
+from pylon.errors import PylonError, UsageError
+
+_DEFAULT = Plan()
+_SHARE = "a share from 0 to 1"
+
+
+def simulate_(
+    providers: Annotated[int, typer.Option(help="How many machines, up to 100,000.")] = _DEFAULT.providers,
+    jobs: Annotated[int, typer.Option(help="How many jobs in all, up to 1,000,000.")] = _DEFAULT.jobs,
+    customers: Annotated[int, typer.Option(help="How many customers share these jobs.")] = _DEFAULT.customers,
+    relays: Annotated[int, typer.Option(help="How many relays; a machine is on two of them.")] = _DEFAULT.relays,
+    seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = _DEFAULT.seed,
+    width: Annotated[int, typer.Option(help="Jobs in flight at once, a customer.")] = _DEFAULT.width,
+    slots: Annotated[int, typer.Option(help="Jobs that a machine runs at once.")] = _DEFAULT.slots,
+    job_s: Annotated[float, typer.Option(help="Seconds of a job on the median machine.")] = _DEFAULT.job_s,
+    unlike: Annotated[float, typer.Option(help="Spread of the logarithm of machines' times.")] = _DEFAULT.unlike,
+    uneven: Annotated[float, typer.Option(help="The same, of jobs on one machine.")] = _DEFAULT.uneven,
+    stragglers: Annotated[float, typer.Option(help=f"Machines ten times slower than they say, {_SHARE}.")] = 0.0,
+    liars: Annotated[float, typer.Option(help=f"Machines that cheat, {_SHARE}.")] = 0.0,
+    churn: Annotated[float, typer.Option(help=f"Machines that vanish within a minute, {_SHARE}.")] = 0.0,
+    dead_relays: Annotated[float, typer.Option(help=f"Relays that die after a second, {_SHARE}.")] = 0.0,
+    lost: Annotated[float, typer.Option(help=f"Live events that never arrive, {_SHARE}.")] = 0.0,
+    paid: Annotated[bool, typer.Option("--paid", help="Work costs something, and prices differ.")] = False,
+    pictures: Annotated[
+        Path | None, typer.Option("--scale", help="Run all that docs/scale.md shows, and draw it in this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate a swarm: the deciders of this program among modelled machines, relays and people.
+
+    The clock is simulated and no socket is opened. docs/scale.md says what is modelled, and what came out.
+    """
+    try:
+        plan = Plan(
+            providers, jobs, customers, relays, seed, width, slots, job_s, unlike, uneven,
+            stragglers, liars, churn, dead_relays, lost, paid,
+        )  # fmt: skip
+    except UsageError as error:
+        fail(error, as_json=as_json)
+    collect_rarely()
+    try:
+        if pictures is not None:
+            report: dict[str, Any] = scale(plan, pictures, lambda text: err.print(f"simulate: {text}", style="dim"))
+        else:
+            report = _simulate(plan, as_json)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json(report)
+    elif pictures is not None:
+        out.print(f"drawn in {pictures}")
+    else:
+        _print(report)
+
+
+def _simulate(plan: Plan, as_json: bool) -> dict[str, Any]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+    )
+    with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
+        task = progress.add_task(f"{plan.providers:,} machines", total=plan.jobs)
+
+        def told(done: int, jobs: int, now: float) -> None:
+            progress.update(task, completed=done, total=jobs, description=f"{now:.0f} simulated seconds")
+
+        return simulate(plan, told)
+
+
+def _print(report: dict[str, Any]) -> None:
+    made = table("figure", ">")
+    for name, value in report.items():
+        if not isinstance(value, dict):
+            made.add_row(name, f"{value:,}")
+    for name, count in report["failed"].items():
+        made.add_row(f"failed: {name}", f"{count:,}")
+    for name, value in report["cost"].items():
+        made.add_row(name, f"{value:,}")
+    out.print(made)
+    kinds = table("relays", ">in", ">out", ">MB in", ">MB out")
+    for kind, counted in report["traffic"].items():
+        sizes = (f"{counted['bytes_in'] / 1e6:,.1f}", f"{counted['bytes_out'] / 1e6:,.1f}")
+        kinds.add_row(kind, f"{counted['events_in']:,}", f"{counted['events_out']:,}", *sizes)
+    out.print(kinds)

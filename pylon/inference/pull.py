@@ -1,0 +1,140 @@
+"""Fetching a model by huggingface_hub: room first, progress, resumed where it broke off, each file checked.
+
+Only what a model needs is taken: weights, settings, tokenizer and template. No code of a repository is fetched.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import httpx
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from pylon.errors import ModelError, UnreachableError
+
+_WANTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
+_GIT_BLOB_CHUNK = 1024 * 1024
+# Left free on the disk, whatever is fetched.
+SPARE_BYTES = 2 * 10**9
+
+# How far it is: the file, how many bytes are there of how many.
+type Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """`sha256` is known of large files; of others `blob`, git's SHA-1 of header and content."""
+
+    name: str
+    size: int
+    sha256: str | None
+    blob: str | None
+
+
+def remote_files(model: str, revision: str | None = None) -> tuple[str, list[RemoteFile]]:
+    """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no MLX model."""
+    try:
+        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+    except OfflineModeIsEnabled:
+        raise _offline() from None
+    except (HFValidationError, HfHubHTTPError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        raise ModelError(
+            f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
+            hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
+        ) from None
+    except (httpx.HTTPError, OSError):
+        raise _offline() from None
+    files = [_remote(entry) for entry in info.siblings or [] if _wanted(entry.rfilename)]
+    if not any(file.name.endswith(".safetensors") for file in files):
+        raise ModelError(f"{model} holds no safetensors, so it is no MLX model.", hint="Names often end in -4bit.")
+    return str(info.sha or "main"), files
+
+
+def pull(model: str, directory: Path, report: Report, revision: str | None = None) -> int:
+    """Fetches a model into `directory`, which appears only when it is whole; says how many bytes it has.
+
+    Raises UnreachableError, ModelError.
+    """
+    commit, files = remote_files(model, revision)
+    partial = directory.with_name(directory.name + ".partial")
+    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+    size = sum(file.size for file in files)
+    check_space(partial, size - sum(_there(partial / file.name) for file in files), model)
+    done = 0
+    for file in files:
+        report(file.name, done, size)
+        _fetch(model, commit, file, partial)
+        done += file.size
+    report("", size, size)
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+    return size
+
+
+def check_space(folder: Path, missing: int, model: str) -> None:
+    """Raises ModelError when `missing` bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if missing + SPARE_BYTES > free:
+        raise ModelError(
+            f"{model} needs {missing / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free on this disk.",
+            hint="`pylon models remove` frees space.",
+        )
+
+
+def _fetch(model: str, commit: str, file: RemoteFile, folder: Path) -> None:
+    try:
+        # Continues a file that broke off, and leaves one that is there alone.
+        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder))
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
+        raise _offline() from None
+    except HfHubHTTPError as error:
+        raise ModelError(f"{file.name} of {model} cannot be fetched ({type(error).__name__}).") from None
+    except (httpx.HTTPError, OSError):
+        raise UnreachableError(
+            f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
+        ) from None
+    if not _holds(path, file):
+        path.unlink()
+        raise ModelError(
+            f"{file.name} of {model} arrived damaged: its checksum differs.", hint="Run the command again."
+        )
+
+
+def _holds(path: Path, file: RemoteFile) -> bool:
+    if path.stat().st_size != file.size:
+        return False
+    # git names a blob by its SHA-1; nothing else tells small files apart.
+    digest: Any = hashlib.sha256() if file.sha256 else hashlib.sha1(f"blob {file.size}\0".encode())  # noqa: S324
+    with path.open("rb") as stream:
+        while chunk := stream.read(_GIT_BLOB_CHUNK):
+            digest.update(chunk)
+    wanted = file.sha256 or file.blob
+    return wanted is None or digest.hexdigest() == wanted
+
+
+def _remote(entry: Any) -> RemoteFile:
+    large = getattr(entry, "lfs", None)
+    return RemoteFile(entry.rfilename, int(entry.size or 0), large.sha256 if large else None, entry.blob_id)
+
+
+def _wanted(name: str) -> bool:
+    # Folders hold other formats; a name from the network must not lead out of ours.
+    return len(PurePosixPath(name).parts) == 1 and not name.startswith(".") and name.endswith(_WANTED)
+
+
+def _there(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _offline() -> UnreachableError:
+    return UnreachableError(
+        "The model hub does not answer: this machine is offline, or HF_HUB_OFFLINE is set.",
+        hint="Models may also be copied by hand into PYLON_HOME/models; needle-1 comes with Pylon.",
+    )

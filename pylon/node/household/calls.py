@@ -1,0 +1,104 @@
+"""The calls of a core about its household: `invite`, `household`, `household-remove`."""
+
+import ipaddress
+import socket
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pylon.errors import SetupError, UsageError, WireError
+from pylon.node.control import Answers, Event, Result
+from pylon.node.household.inviting import Joined
+from pylon.node.household.status import members
+from pylon.nostr import nip19
+
+if TYPE_CHECKING:
+    from pylon.node.core import Core
+
+MOST_INVITES = 20
+MOST_MINUTES = 24 * 60
+# An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+async def invite(core: "Core", params: dict[str, Any]) -> Answers:
+    """Events `{"code", "expires_at"}`, then `{"joined", "name"}` each time; the result counts."""
+    count, minutes = int(params.get("count", 1)), int(params.get("minutes", 10))
+    if not 1 <= count <= MOST_INVITES or not 1 <= minutes <= MOST_MINUTES:
+        raise UsageError(f"up to {MOST_INVITES} invites at a time, for up to {MOST_MINUTES} minutes")
+    if core.provider is not None and not core.provider.settings.only_trusted and not core.config.household.strangers:
+        raise UsageError(
+            "this node serves everybody, and a household keeps to its members",
+            hint="Stop it, and start it again with `pylon start --relay`.",
+        )
+    relays = (str(params["relay"]),) if params.get("relay") else tuple(map(reachable, core.config.relays))
+    head = core.head()
+    expires_at = int(core.clock.wall()) + 60 * minutes
+    joined = 0
+    async with aclosing(head.invite(count, 60 * minutes, relays, str(params.get("name") or ""))) as steps:
+        async for step in steps:
+            if isinstance(step, Joined):
+                joined += 1
+                core.household_changed()
+                yield Event({"joined": nip19.npub(step.key), "name": step.name})
+            else:
+                yield Event({"code": step, "expires_at": expires_at})
+    yield Result({"joined": joined, "invites": count})
+
+
+async def household(core: "Core", _: dict[str, Any]) -> Answers:
+    """The members and how they do."""
+    known = core.household.get()
+    if known is None:
+        raise SetupError(
+            "this machine is in no household", hint="`pylon invite` begins one, `pylon join` enters one."
+        )
+    rows = await members(known, core.secret.public, await core.customer())
+    yield Result({"relays": list(known.relays), "members": rows})
+
+
+async def remove(core: "Core", params: dict[str, Any]) -> Answers:
+    """Takes a member out."""
+    try:
+        key = nip19.parse_public_key(str(params.get("key") or ""))
+    except WireError as error:
+        raise UsageError(f"this is no public key: {error}", hint="`pylon status --all` shows them.") from error
+    removed = await core.head().remove(key)
+    core.household_changed()
+    if not removed:
+        raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
+    yield Result({"removed": nip19.npub(key)})
+
+
+def reachable(url: str) -> str:
+    """A relay's address as other machines of this network know it: loopback becomes this machine's own.
+
+    A Mac goes by its name, which stays when its address changes; elsewhere not every network knows names.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None or not _is_loopback(parts.hostname):
+        return url
+    port = f":{parts.port}" if parts.port is not None else ""
+    name = socket.gethostname().lower().removesuffix(".local")
+    host = f"{name}.local" if sys.platform == "darwin" else own_address()
+    return urlunsplit(parts._replace(netloc=f"{host}{port}"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_address() -> str:
+    """This machine's address in its network; loopback when it is in none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,78 @@
+"""An invite: one line that a person carries from one machine to another, `pylon1…`.
+
+It holds a key made for this one invite, the relays to meet on, whom to ask, and when it ends. Whoever has the line
+can join until it is used or ends: it is a secret for a few minutes.
+
+Layout: bech32 (BIP-173) around type, length, value, as in NIP-19: 0 the key (32 bytes), 1 a relay (repeatable),
+2 the head's public key (32 bytes), 3 the end (4 bytes, big-endian, Unix seconds). Other types are skipped.
+"""
+
+from dataclasses import dataclass, field
+
+from pylon.errors import MalformedError, UsageError, WireError
+from pylon.nostr import bech32
+from pylon.nostr.keys import SecretKey, check_public_key
+
+PREFIX = "pylon"
+_KEY, _RELAY, _HEAD, _END = range(4)
+_MAX_RELAYS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """`head` is the public key of who invites, `expires_at` in Unix seconds."""
+
+    secret: SecretKey = field(repr=False)
+    head: str
+    relays: tuple[str, ...]
+    expires_at: int
+
+    @property
+    def key(self) -> str:
+        """The public half of the invite's key: how the relay and the head know it."""
+        return self.secret.public
+
+
+def encode(invite: Invite) -> str:
+    """The line. Raises `UsageError` when a relay's address is too long for it."""
+    fields = [(_KEY, invite.secret.secret_bytes), *((_RELAY, url.encode()) for url in invite.relays)]
+    fields += [(_HEAD, bytes.fromhex(invite.head)), (_END, invite.expires_at.to_bytes(4, "big"))]
+    if any(len(value) > 255 for _, value in fields):
+        raise UsageError("a relay's address is too long for an invite", hint="255 bytes is the most.")
+    return bech32.encode(PREFIX, b"".join(bytes((kind, len(value))) + value for kind, value in fields))
+
+
+def decode(line: str) -> Invite:
+    """The invite in a line. Raises `UsageError`, whose message never holds the line."""
+    try:
+        prefix, data = bech32.decode(line.strip())
+        if prefix != PREFIX:
+            raise MalformedError("it does not begin with pylon1")
+        fields = _fields(data)
+        (secret,), (head,), (end,) = fields[_KEY], fields[_HEAD], fields[_END]
+        relays = tuple(url.decode("ascii") for url in fields.get(_RELAY, ())[:_MAX_RELAYS])
+        if (
+            not relays
+            or not all(url.startswith(("ws://", "wss://")) for url in relays)
+            or len(end) != 4
+            or len(head) != 32
+        ):
+            raise MalformedError("a part of it is not what it should be")
+        check_public_key(head.hex())
+        return Invite(SecretKey(secret), head.hex(), relays, int.from_bytes(end, "big"))
+    except (WireError, KeyError, ValueError) as error:
+        reason = str(error) if isinstance(error, WireError) else "a part is missing"
+        raise UsageError(
+            f"this is no invite: {reason}", hint="Copy the whole line that `pylon invite` printed."
+        ) from None
+
+
+def _fields(data: bytes) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    at = 0
+    while at < len(data):
+        if at + 2 > len(data) or at + 2 + data[at + 1] > len(data):
+            raise MalformedError("it is cut short")
+        found.setdefault(data[at], []).append(data[at + 2 : at + 2 + data[at + 1]])
+        at += 2 + data[at + 1]
+    return found

@@ -1,0 +1,138 @@
+"""The head's side: invites are made, whoever comes with one is entered, and every member gets the new list."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import RelayError, SetupError, UsageError, WireError
+from pylon.node.household.invite import Invite, encode
+from pylon.node.household.members import Guest, Household, HouseholdFile
+from pylon.node.household.wire import JOIN, list_event, read_join
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+
+logger = log.get("household")
+
+# A used invite keeps the relay's door open for so long, so that its member gets the list that it waits for.
+GRACE_S = 60
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Somebody used an invite."""
+
+    key: str
+    name: str
+
+
+@dataclass(slots=True)
+class Head:
+    """The machine that a household began with."""
+
+    secret: SecretKey
+    keys: ConversationKeys
+    pool: RelayPool
+    file: HouseholdFile
+    clock: Clock
+
+    async def invite(
+        self, count: int, seconds: int, relays: tuple[str, ...], name: str
+    ) -> AsyncGenerator[str | Joined]:
+        """Yields `count` lines to carry to other machines, then each that joins, until all have or time is up.
+
+        The lines are worth nothing once this ends. Raises `UsageError` on a machine that is not the head.
+        """
+        household = self._own(relays, name)
+        ends = int(self.clock.wall()) + seconds
+        invites = [Invite(SecretKey.generate(), self.secret.public, household.relays, ends) for _ in range(count)]
+        lines = [encode(invite) for invite in invites]
+        for invite in invites:
+            household = household.with_guest(invite.key, Guest(ends))
+        self.file.save(household)
+        wanted = Filter(kinds=frozenset({JOIN}), tags={"p": frozenset({self.secret.public})})
+        subscription = self.pool.subscribe(lambda: (wanted,), name="household")
+        open_ = {invite.key for invite in invites}
+        try:
+            for line in lines:
+                yield line
+            while open_ and (left := ends - self.clock.wall()) > 0:
+                try:
+                    batch = await asyncio.wait_for(subscription.next_batch(BATCH), left)
+                except TimeoutError:
+                    break
+                for received in batch:
+                    joined = await self._admit(received.event)
+                    if joined is not None and received.event.pubkey in open_:
+                        open_.discard(received.event.pubkey)
+                        yield joined
+        finally:
+            await subscription.close()
+            self.file.save(self._now().without_old_guests(self.clock.wall(), *open_))
+
+    async def remove(self, key: str) -> bool:
+        """Takes a member out and tells the others; whether there was one."""
+        household = self._now()
+        if key == self.secret.public:
+            raise UsageError(
+                "the head of a household cannot be removed", hint="Delete household.json on each machine."
+            )
+        if key not in household.members:
+            return False
+        await self._spread(household.without_member(key))
+        return True
+
+    def _now(self) -> Household:
+        household = self.file.get()
+        if household is None:
+            raise SetupError("this machine is in no household", hint="`pylon invite` begins one.")
+        if household.head != self.secret.public:
+            raise UsageError(
+                "this machine is a member of a household, and its head alone can do that",
+                hint="Run it on the machine that the household began with.",
+            )
+        return household
+
+    def _own(self, relays: tuple[str, ...], name: str) -> Household:
+        if self.file.get() is None:
+            self.file.save(found(self.secret.public, relays, name))
+        household = self._now()
+        return replace(household, relays=relays or household.relays).without_old_guests(self.clock.wall())
+
+    async def _admit(self, event: Event) -> Joined | None:
+        """Enters who asks with a good invite; asked again by the same one, the list is sent again."""
+        household, now = self._now(), self.clock.wall()
+        guest = household.guests.get(event.pubkey)
+        if guest is None or guest.expires_at <= now:
+            return None
+        try:
+            key, name = read_join(event, self.keys, self.secret.public)
+        except WireError as error:
+            logger.info("a request to join was not understood", error=str(error))
+            return None
+        if guest.member not in ("", key):
+            return None
+        used = Guest(min(guest.expires_at, int(now) + GRACE_S) if not guest.member else guest.expires_at, key)
+        await self._spread(household.with_guest(event.pubkey, used).with_member(key, name))
+        return Joined(key, name)
+
+    async def _spread(self, household: Household) -> None:
+        # A list of the same second could lose against the one before it.
+        created_at = max(int(self.clock.wall()), household.updated_at + 1)
+        household = replace(household, updated_at=created_at)
+        self.file.save(household)
+        others = [key for key in household.members if key != household.head]
+        events = [list_event(household, key, self.secret, self.keys, created_at=created_at) for key in others]
+        for result in await asyncio.gather(*map(self.pool.publish, events), return_exceptions=True):
+            if isinstance(result, RelayError):
+                logger.warning("a member was not told of the new list", error=str(result))
+
+
+def found(head: str, relays: tuple[str, ...], name: str) -> Household:
+    """A household of one."""
+    return Household(head, relays, {head: name})

@@ -1,0 +1,103 @@
+"""A member's side: joining with an invite, and keeping the head's list."""
+
+import asyncio
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import RelayError, UnreachableError, UsageError, WireError
+from pylon.node.household.invite import Invite
+from pylon.node.household.members import Household, HouseholdFile
+from pylon.node.household.wire import LIST, join_event, read_list
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import PoolSubscription, RelayPool
+
+logger = log.get("household")
+
+OPEN_S = 10.0
+ANSWER_S = 30.0
+# The request is ephemeral: it is asked again until the list is there.
+AGAIN_S = 2.0
+BATCH = 16
+
+
+def _lists(head: str, member: str) -> Callable[[], tuple[Filter, ...]]:
+    wanted = Filter(kinds=frozenset({LIST}), authors=frozenset({head}), tags={"p": frozenset({member})})
+    return lambda: (wanted,)
+
+
+async def join(invite: Invite, secret: SecretKey, name: str, clock: Clock) -> Household:
+    """Asks the head to be entered; the household once it has answered.
+
+    Raises `UsageError` for an invite that has ended, `UnreachableError` when relay or head do not answer.
+    """
+    if invite.expires_at <= clock.wall():
+        raise UsageError("this invite has ended", hint="Make another one with `pylon invite`.")
+    # The relay's door knows the invite's key until it knows the member's.
+    pool = RelayPool(invite.relays, secret=invite.secret, clock=clock)
+    pool.start()
+    subscription: PoolSubscription | None = None
+    try:
+        await pool.wait_open(OPEN_S)
+        subscription = pool.subscribe(_lists(invite.head, secret.public), name="household")
+        async with asyncio.timeout(ANSWER_S):
+            return await _ask(pool, subscription, invite, secret, name, clock)
+    except (RelayError, TimeoutError) as error:
+        reason = f": {error}" if isinstance(error, RelayError) else ""
+        raise UnreachableError(
+            f"nobody let this machine in{reason}",
+            hint="`pylon invite` has to be waiting on the other machine, and an invite lets one machine in.",
+        ) from error
+    finally:
+        if subscription is not None:
+            await subscription.close()
+        await pool.close()
+
+
+async def _ask(
+    pool: RelayPool, subscription: PoolSubscription, invite: Invite, secret: SecretKey, name: str, clock: Clock
+) -> Household:
+    keys = ConversationKeys(secret)
+    while True:
+        await pool.publish(
+            join_event(invite.secret, invite.head, secret, name, created_at=int(clock.wall())), timeout=OPEN_S
+        )
+        try:
+            batch = await asyncio.wait_for(subscription.next_batch(BATCH), AGAIN_S)
+        except TimeoutError:
+            continue
+        for received in batch:
+            try:
+                household = read_list(received.event, keys, invite.head)
+            except WireError as error:
+                logger.warning("a list was not understood", error=str(error))
+                continue
+            if secret.public in household.members:
+                return household
+
+
+async def follow(
+    pool: RelayPool, secret: SecretKey, keys: ConversationKeys, file: HouseholdFile, changed: Callable[[], None]
+) -> None:
+    """Keeps a member's copy of the list as the head has it, until cancelled."""
+    household = file.get()
+    if household is None or household.head == secret.public:
+        return
+    subscription = pool.subscribe(_lists(household.head, secret.public), name="household")
+    try:
+        while True:
+            for received in await subscription.next_batch(BATCH):
+                try:
+                    newer = read_list(received.event, keys, household.head)
+                except WireError as error:
+                    logger.warning("a list was not understood", error=str(error))
+                    continue
+                if newer.updated_at > household.updated_at:
+                    household = newer
+                    file.save(household)
+                    changed()
+                    logger.info("the household has changed", members=len(household.members))
+    finally:
+        await subscription.close()

@@ -1,0 +1,48 @@
+"""How the members of a household do: their list, and what each says of itself in its heartbeats."""
+
+import asyncio
+from typing import Any
+
+from pylon.node.household.members import Household
+from pylon.nostr import nip19
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.listing import Listing
+
+# A member that beats is heard within a moment of listening; one that does not is away.
+HEARD_WITHIN_S = 3.0
+_LOOK_S = 0.1
+
+
+async def members(household: Household, own: str, swarm: SwarmClient) -> list[dict[str, Any]]:
+    """A row a member, in order of name."""
+    await swarm.caught_up()
+    for _ in range(round(HEARD_WITHIN_S / _LOOK_S)):
+        if all(swarm.directory.get(key) is not None for key in household.members):
+            break
+        await asyncio.sleep(_LOOK_S)
+    rows = [_row(key, name, household, own, swarm.directory.get(key)) for key, name in household.members.items()]
+    return sorted(rows, key=lambda row: (str(row["name"]), str(row["npub"])))
+
+
+def _row(key: str, name: str, household: Household, own: str, listing: Listing | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": name,
+        "npub": nip19.npub(key),
+        "head": key == household.head,
+        "here": key == own,
+        "alive": listing is not None,
+    }
+    return row | (_said(listing) if listing is not None else {})
+
+
+def _said(listing: Listing) -> dict[str, Any]:
+    return {
+        "model": listing.models[0].id if listing.models else "",
+        "slots": listing.slots,
+        "slots_free": listing.slots_free,
+        "queue_s": listing.queue_s,
+        "tokens_in_per_s": listing.tokens_in_per_s,
+        "tokens_out_per_s": listing.tokens_out_per_s,
+        "paused": listing.paused,
+        "loading": listing.loading,
+    }

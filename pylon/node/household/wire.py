@@ -1,0 +1,79 @@
+"""The two messages of a household, as `docs/protocol.md` has them: a request to join, and the list of members."""
+
+import orjson
+
+from pylon.errors import MalformedError
+from pylon.jobs.kinds import SCHEMA
+from pylon.jobs.text import clean_text
+from pylon.node.household.members import MAX_NAME, MOST_MEMBERS, Household
+from pylon.nostr.event import Event, EventDraft, parse_event, verify
+from pylon.nostr.keys import SecretKey, check_public_key
+from pylon.nostr.nip44 import ConversationKeys
+
+# Ephemeral (NIP-01): whoever invites is there to hear it.
+JOIN = 25_940
+# NIP-78, application data: addressable, so that a member that was away finds the newest list.
+LIST = 30_078
+_D = "pylon/household/"
+_MAX_URL = 255
+_MAX_RELAYS = 8
+
+
+def join_event(invite: SecretKey, head: str, member: SecretKey, name: str, *, created_at: int) -> Event:
+    """The request of `member`, signed by the invite's key, sealed for the head.
+
+    Sealed in it is an event that the member itself has signed: nobody can enter another's key.
+    """
+    tags = (("p", head), ("invite", invite.public), ("name", clean_text(name)[:MAX_NAME]))
+    own = member.sign(EventDraft(JOIN, "", tags, created_at))
+    sealed = ConversationKeys(invite).encrypt(head, orjson.dumps(own.to_dict()))
+    outside = (("p", head), ("encrypted",), ("v", SCHEMA))
+    return invite.sign(EventDraft(JOIN, sealed, outside, created_at))
+
+
+def read_join(event: Event, keys: ConversationKeys, head: str) -> tuple[str, str]:
+    """Key and name of who asks to join with this verified event. Raises `WireError`."""
+    if event.kind != JOIN or event.tag("p") != head:
+        raise MalformedError("this is no request to join here")
+    own = parse_event(_opened(keys, event.pubkey, event.content))
+    verify(own)
+    if own.kind != JOIN or own.tag("p") != head or own.tag("invite") != event.pubkey:
+        raise MalformedError("a member's own signature stands for this household and this invite")
+    return own.pubkey, clean_text(own.tag("name") or "")[:MAX_NAME]
+
+
+def list_event(
+    household: Household, member: str, head: SecretKey, keys: ConversationKeys, *, created_at: int
+) -> Event:
+    """The list, sealed for one member."""
+    body = {"relays": list(household.relays), "members": household.members}
+    tags = (("d", _D + member), ("p", member), ("encrypted",), ("v", SCHEMA))
+    return head.sign(EventDraft(LIST, keys.encrypt(member, orjson.dumps(body)), tags, created_at))
+
+
+def read_list(event: Event, keys: ConversationKeys, head: str) -> Household:
+    """The household in a verified event of its head. Raises `WireError`."""
+    if event.kind != LIST or event.pubkey != head:
+        raise MalformedError("this is no list of the household's head")
+    raw = _opened(keys, head, event.content)
+    members = raw.get("members") if isinstance(raw, dict) else None
+    relays = raw.get("relays") if isinstance(raw, dict) else None
+    if not isinstance(members, dict) or not isinstance(relays, list) or len(members) > MOST_MEMBERS:
+        raise MalformedError("a household's list holds members and relays")
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in members.values()):
+        raise MalformedError("a member's name is text")
+    if len(relays) > _MAX_RELAYS or not all(_is_url(url) for url in relays):
+        raise MalformedError("a household's relays are websocket addresses")
+    named = {check_public_key(key): clean_text(name) for key, name in members.items()}
+    return Household(head, tuple(relays), named, updated_at=event.created_at)
+
+
+def _is_url(url: object) -> bool:
+    return isinstance(url, str) and len(url) <= _MAX_URL and url.startswith(("ws://", "wss://"))
+
+
+def _opened(keys: ConversationKeys, peer: str, content: str) -> object:
+    try:
+        return orjson.loads(keys.decrypt(peer, content))
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("what is sealed in it is not JSON") from error

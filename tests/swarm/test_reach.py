@@ -1,0 +1,249 @@
+"""Providers that read none of our relays: over two real relays, with the shipped provider on the other one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.inference.engine import EngineSpec
+from pylon.inference.service import InferenceService
+from pylon.jobs.announcement import announcement_draft, parse_announcement
+from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.nip65 import RelayList, relay_list_draft
+from pylon.nostr.pool import RelayPool
+from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.service import Provider
+from pylon.provider.settings import ProviderSettings
+from pylon.relay.server import RelayServer
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobFailed
+from pylon.swarm.listing import Listing
+from pylon.swarm.reach import Reach, may_follow
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
+
+OWN = ("wss://relay.example.com", "ws://192.168.1.5:7447")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://other.example.com",
+        "wss://other.example.com/nostr?a=b",
+        "wss://1.1.1.1",
+        "wss://[2606:4700:4700::1111]",
+        "ws://192.168.1.5:7448",
+        "ws://relay.example.com",
+    ],
+)
+def test_public_addresses_under_tls_and_hosts_of_our_own_are_followed(url: str) -> None:
+    assert may_follow(url, OWN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://other.example.com",
+        "wss://192.168.1.6",
+        "wss://10.0.0.1",
+        "wss://127.0.0.1",
+        "wss://[::1]",
+        "wss://[::ffff:10.0.0.1]",
+        "wss://169.254.169.254",
+        "wss://localhost",
+        "wss://printer",
+        "wss://printer.local",
+        "ws://192.168.1.5:80/admin?delete=1",
+    ],
+)
+def test_a_stranger_cannot_make_us_knock_at_private_addresses(url: str) -> None:
+    assert not may_follow(url, OWN)
+
+
+@pytest.fixture
+async def ours() -> AsyncIterator[RelayServer]:
+    async with RelayServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def theirs() -> AsyncIterator[RelayServer]:
+    async with RelayServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def stack(ours: RelayServer, theirs: RelayServer) -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def open_pool(stack: AsyncExitStack, url: str, secret: SecretKey) -> RelayPool:
+    pool = RelayPool([url], secret=secret)
+    pool.start()
+    stack.push_async_callback(pool.close)
+    return pool
+
+
+async def serve(stack: AsyncExitStack, relay: RelayServer, path: Path) -> SecretKey:
+    """Starts a provider that reads this relay alone; its key."""
+    secret = SecretKey.generate()
+    database = await Database.open(path, [SCHEMA], label="play")
+    stack.push_async_callback(database.close)
+    group = GroupCommit(database)
+    group.start()
+    stack.push_async_callback(group.close)
+    pool = await open_pool(stack, relay.url, secret)
+    inference = InferenceService(EngineSpec("instant", "stand-in-instant", slots=4), SystemClock())
+    await inference.start()
+    stack.push_async_callback(inference.close)
+    keys = ConversationKeys(secret)
+    provider = Provider(
+        secret, keys, pool, inference, Journal(database, group), ProviderSettings(), "stand-in-instant"
+    )
+    await provider.start()
+    stack.push_async_callback(provider.close)
+    return secret
+
+
+async def carry_over(
+    stack: AsyncExitStack, provider: SecretKey, source: RelayServer, target: RelayServer, *, named: bool, listed: str
+) -> None:
+    """What somebody carries from relay to relay: heartbeat, announcement (naming its relays or not), NIP-65 list."""
+    pool = await open_pool(stack, source.url, provider)
+    to = await open_pool(stack, target.url, provider)
+    wanted = Filter(kinds=frozenset({ANNOUNCEMENT, HEARTBEAT}), authors=frozenset({provider.public}))
+    async with asyncio.timeout(20):
+        while True:
+            found = {event.kind: event for event in await pool.query((wanted,))}
+            if len(found) == 2 and parse_announcement(found[ANNOUNCEMENT]).models:
+                break
+            await asyncio.sleep(0.05)
+    announced = parse_announcement(found[ANNOUNCEMENT])
+    if not named:
+        announced = replace(announced, relays=())
+    draft = announcement_draft(announced, created_at=found[ANNOUNCEMENT].created_at)
+    await to.publish(provider.sign(draft))
+    if listed:
+        await to.publish(provider.sign(relay_list_draft(RelayList(read=(listed,)))))
+    await to.publish(found[HEARTBEAT])
+
+
+async def customer(stack: AsyncExitStack, relay: RelayServer, *, most: int = 4) -> tuple[SwarmClient, RelayPool]:
+    secret = SecretKey.generate()
+    own = await open_pool(stack, relay.url, secret)
+    pool = own.extended()
+    stack.push_async_callback(pool.close)
+    settings = SwarmSettings(dispatch=DispatchSettings(ack_s=0.5, attempts=2))
+    client = SwarmClient(pool, secret, settings=settings, reach=Reach(pool, most=most))
+    return await stack.enter_async_context(client), pool
+
+
+@pytest.mark.parametrize(("named", "listed"), [(False, True), (True, True), (True, False)])
+async def test_a_provider_on_another_relay_is_reached_where_it_says(
+    stack, ours, theirs, tmp_path, named, listed
+) -> None:
+    provider = await serve(stack, theirs, tmp_path / "a.db")
+    await carry_over(stack, provider, theirs, ours, named=named, listed=theirs.url if listed else "")
+    client, pool = await customer(stack, ours)
+    if not named:
+        # It is asked at once, where it does not read, unless its list was seen before.
+        async with asyncio.timeout(10):
+            while theirs.url not in pool.urls:
+                await asyncio.sleep(0.02)
+    answer = await client.complete("How many legs has a spider?", timeout=10)
+    assert isinstance(answer, Answer)
+    assert answer.provider == provider.public
+    assert answer.attempts == 1
+    assert pool.urls == [ours.url, theirs.url]
+    wanted = Filter(kinds=frozenset({RLM_REQUEST}), authors=frozenset({client._secret.public}))
+    assert not await pool.query((wanted,), relays=[ours.url])
+
+
+async def test_no_list_is_followed_when_the_owner_allows_none(stack, ours, theirs, tmp_path) -> None:
+    provider = await serve(stack, theirs, tmp_path / "a.db")
+    await carry_over(stack, provider, theirs, ours, named=True, listed=theirs.url)
+    client, pool = await customer(stack, ours, most=0)
+    with pytest.raises(JobFailed):
+        await client.complete("How many legs has a spider?", timeout=3)
+    assert pool.urls == [ours.url]
+
+
+def listing(secret: SecretKey, *relays: str) -> Listing:
+    return Listing(secret.public, relays=relays)
+
+
+async def lost(stack: AsyncExitStack, ours: RelayServer, **options) -> tuple[Reach, RelayPool, list[str]]:
+    """A `Reach` that runs, its pool, and whom it reached."""
+    own = await open_pool(stack, ours.url, SecretKey.generate())
+    await own.wait_open()
+    pool = own.extended()
+    stack.push_async_callback(pool.close)
+    reach, reached = Reach(pool, **options), []
+    reach.reached = reached.append
+    running = asyncio.create_task(reach.run())
+    stack.callback(running.cancel)
+    return reach, pool, reached
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_public_name_that_stands_for_a_private_address_is_not_connected_to(stack, ours) -> None:
+    async def lies(host: str) -> Iterable[str]:
+        return ["1.1.1.1", "127.0.0.1"]
+
+    reach, pool, reached = await lost(stack, ours, most=4, resolve=lies)
+    provider = SecretKey.generate()
+    assert reach.holds(listing(provider, "wss://rebound.example.com"))
+    await until(lambda: reached == [provider.public])
+    assert pool.urls == [ours.url]
+    assert reach.relays_of(listing(provider)) == []
+
+
+async def test_relays_are_bounded_and_those_where_most_are_reached_come_first(stack, ours, theirs) -> None:
+    reach, pool, reached = await lost(stack, ours, most=1)
+    async with RelayServer() as third:
+        few, many = SecretKey.generate(), [SecretKey.generate() for _ in range(2)]
+        assert reach.holds(listing(few, third.url))
+        assert all(reach.holds(listing(key, theirs.url)) for key in many)
+        await until(lambda: len(reached) == 3)
+        assert pool.urls == [ours.url, theirs.url]
+        assert reach.relays_of(listing(many[0])) == [theirs.url]
+        assert reach.relays_of(listing(few)) == []
+
+
+async def test_a_relay_is_let_go_when_nobody_is_reached_there_any_more(stack, ours, theirs) -> None:
+    reach, pool, reached = await lost(stack, ours, most=4)
+    first, second = SecretKey.generate(), SecretKey.generate()
+    for key in (first, second):
+        reach.holds(listing(key, theirs.url))
+    await until(lambda: len(reached) == 2)
+    reach.gone(first.public)
+    await asyncio.sleep(0.3)
+    assert theirs.url in pool.urls
+    reach.gone(second.public)
+    await until(lambda: pool.urls == [ours.url])
+
+
+async def test_what_the_customer_connects_to_is_none_of_the_serving_sides_business(stack, ours, theirs) -> None:
+    own = await open_pool(stack, ours.url, SecretKey.generate())
+    pool = own.extended()
+    assert await pool.add(theirs.url, timeout=5)
+    assert own.urls == [ours.url]
+    assert pool.urls == [ours.url, theirs.url]
+    await pool.close()
+    # Only what was added is hung up on.
+    await own.wait_open()
+    assert [status.state for status in own.statuses] == ["open"]
