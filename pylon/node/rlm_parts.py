@@ -25,6 +25,8 @@ from pylon.rlm.sublm import SubLM, SubModels
 
 # A strategy's program looks through the whole text itself.
 _PROGRAM_S = 600.0
+# A whole chat travels in one event, and relays take 64 KiB.
+_SWARM_TOKENS = 12_000
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
@@ -60,7 +62,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
         calls=section.max_calls,
     )
     return LoopSettings(
-        turns=1 if program else section.turns,
+        # A program that is asked for a second turn says that it has none.
+        turns=2 if program else section.turns,
         root_timeout_s=section.root_timeout_s,
         last_s=min(section.root_timeout_s, section.max_wall_s / 10),
         tier=section.prompt,
@@ -120,7 +123,9 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             await service.start()
             return EngineRoot(service, spec.model, context, most, temperature)
         case "swarm":
-            await sub.describe(model or None)
+            there = (await sub.describe(model or None)).context_tokens
+            context = min(context, there or context, _SWARM_TOKENS)
+            most = min(most, context // 2)
             timeout_s = section.root_timeout_s
             return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s)
         case "none":

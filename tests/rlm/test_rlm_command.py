@@ -10,6 +10,8 @@ from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.rlm.completions import completion, served
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
 
 def scripted(request):
     """Looks, asks, goes one deeper, answers."""
