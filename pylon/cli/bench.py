@@ -5,16 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.errors import JobsFailedError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
-
-
-@app.callback()
-def group() -> None:
-    """Keeps the name of a command that is alone in its group."""
 
 
 @app.command("fanout")
@@ -34,13 +30,7 @@ def fanout_(
     docs/benchmarks.md says what each figure means.
     """
     report = run(_fanout(Fanout(providers, jobs, relays, size, processes)), as_json=as_json)
-    if as_json:
-        print_json(report)
-    else:
-        made = table("figure", ">")
-        for name, value in report.items():
-            made.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        out.print(made)
+    _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
 
@@ -89,6 +79,27 @@ def endurance_(
     from pylon.bench import endurance
 
     report = run(endurance.endurance(requests, _say), as_json=as_json)
+    _print(report, as_json)
+
+
+@app.command("money")
+def money_(
+    jobs: Annotated[int, typer.Option(min=1, help="How many paid jobs one customer maps.")] = 1_000,
+    providers: Annotated[int, typer.Option(min=1, max=20, help="Over how many providers.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Pay for many jobs with play money: payments made, entries booked, whether all books agree, what it costs.
+
+    A stand-in answers in place of a model. docs/benchmarks.md says what each figure means.
+    """
+    plan = money.Plan(jobs, providers)
+    report = run(money.bench(plan, _say), as_json=as_json)
+    _print(report, as_json)
+    if report["answered"] != jobs or report["audit"] != "clean":
+        fail(JobsFailedError(f"{report['answered']} of {jobs} jobs were answered; the books are {report['audit']}"))
+
+
+def _print(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)
         return

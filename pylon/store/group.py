@@ -6,18 +6,16 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-from pylon.store.database import Database, Transaction
+from pylon.store.database import Database, Step, Transaction
 
 MAX_GROUP = 512
-
-type Step[T] = Callable[[Transaction], Awaitable[T]]
 
 
 @dataclass(slots=True)
@@ -26,6 +24,7 @@ class _Waiting:
     done: asyncio.Future[Any]
     sql: str = ""
     values: tuple[Any, ...] = ()
+    together: bool = False
 
 
 class GroupCommit:
@@ -53,12 +52,14 @@ class GroupCommit:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def submit[T](self, step: Step[T]) -> T:
+    async def submit[T](self, step: Step[T], *, together: bool = False) -> T:
         """Runs several statements as one step; its value, once it is committed.
 
-        A caller that is cancelled meanwhile does not undo the step: it may be committed already.
+        With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
+        `Transaction.together`. A caller that is cancelled meanwhile does not undo the step: it may be committed.
         """
-        result: T = await self._enqueue(_Waiting(step, asyncio.get_running_loop().create_future()))
+        waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
+        result: T = await self._enqueue(waiting)
         return result
 
     async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
@@ -99,9 +100,14 @@ class GroupCommit:
             return await self._database.write(partial(_execute_each, group=group))
         results: list[Any] = []
         async with self._database.transaction() as tx:
-            for is_step, members in groupby(group, key=lambda waiting: waiting.step is not None):
+            for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
                 run = list(members)
-                results += await _take_each(tx, run) if is_step else await tx.run(partial(_execute_each, group=run))
+                if together:
+                    results += await tx.together(partial(_take_each, group=run))
+                elif is_step:
+                    results += await _take_each(tx, run)
+                else:
+                    results += await tx.run(partial(_execute_each, group=run))
         return results
 
 
