@@ -21,6 +21,7 @@ _GIT_BLOB_CHUNK = 1024 * 1024
 # Left free on the disk, whatever is fetched.
 SPARE_BYTES = 2 * 10**9
 
+_REFUSED = frozenset({401, 403, 404})
 # What it is at: the file, and how many bytes the whole model has.
 type Report = Callable[[str, int], None]
 
@@ -42,7 +43,7 @@ def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str
     except OfflineModeIsEnabled:
         raise _offline() from None
     except (HFValidationError, HfHubHTTPError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = _status(error)
         raise ModelError(
             f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
@@ -92,9 +93,10 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
         path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder, endpoint=hub))
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise _offline() from None
-    except HfHubHTTPError as error:
-        raise ModelError(f"{file.name} of {model} cannot be fetched ({type(error).__name__}).") from None
-    except Exception:  # as above
+    except Exception as error:
+        if _status(error) in _REFUSED:
+            raise ModelError(f"{file.name} of {model} may not be fetched (status {_status(error)}).") from None
+        # The library itself goes on a few times before it gives up.
         raise UnreachableError(
             f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
         ) from None
@@ -125,6 +127,11 @@ def _remote(entry: Any) -> RemoteFile:
 def _wanted(name: str) -> bool:
     # Folders hold other formats; a name from the network must not lead out of ours.
     return len(PurePosixPath(name).parts) == 1 and not name.startswith(".") and name.endswith(_WANTED)
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _there(path: Path) -> int:

@@ -10,7 +10,10 @@ COMMIT = "c" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """`files` are served under `repository`. Bytes of `damaged` files arrive changed; `break_after` ends bodies."""
+    """`files` are served under `repository`. Bytes of `damaged` files arrive changed.
+
+    With `break_after`, the first body that is longer ends there, and from then on the hub is `gone`.
+    """
 
     daemon_threads = True
 
@@ -20,6 +23,7 @@ class Hub(ThreadingHTTPServer):
         self.files = dict(files)
         self.damaged: set[str] = set()
         self.break_after: int | None = None
+        self.gone = False
         self.sizes: dict[str, int] = {}
         self.asked: list[tuple[str, str | None]] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -55,6 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub = self.server
+        if hub.gone:
+            self.reply(410, b"", {})
+            return
         path = self.path.split("?")[0]
         if path.startswith(f"/api/models/{hub.repository}"):
             self.reply(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
@@ -93,5 +100,6 @@ class _Handler(BaseHTTPRequestHandler):
         if limit is not None and len(body) > limit:
             self.wfile.write(body[:limit])
             self.close_connection = True
+            self.server.gone = True
             return
         self.wfile.write(body)
