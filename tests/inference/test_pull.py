@@ -9,7 +9,7 @@ import pytest
 from pylon.errors import ModelError, UnreachableError
 from pylon.inference.pull import pull
 from pylon.inference.weights import PACKAGED, weights_sha256
-from tests.inference.hub import Hub
+from tests.inference.hub import LATER, Hub
 
 TINY = "mlx-community/Tiny-4bit"
 NEEDLE = PACKAGED / "needle-1"
@@ -53,6 +53,18 @@ def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, directory: Pat
     fetch(hub, directory)
     assert any(wanted for name, wanted in hub.asked if name == "model.safetensors")
     assert weights_sha256(directory) == weights_sha256(NEEDLE)
+
+
+def test_what_is_there_of_another_commit_is_not_mixed_in(hub: Hub, directory: Path) -> None:
+    hub.break_after = 3_000_000
+    with pytest.raises(UnreachableError):
+        fetch(hub, directory)
+    hub.break_after, hub.gone, hub.commit = None, False, LATER
+    hub.files = {name: data[:-1] + b" " if name.endswith(".json") else data for name, data in hub.files.items()}
+    hub.asked.clear()
+    fetch(hub, directory)
+    assert all(wanted is None for _, wanted in hub.asked)
+    assert (directory / "config.json").read_bytes() == hub.files["config.json"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
