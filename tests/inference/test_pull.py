@@ -19,6 +19,8 @@ NEEDLE = PACKAGED / "needle-1"
 def hub(monkeypatch) -> Iterator[Hub]:
     # The other tests of this folder run as the inference child does, which may not fetch.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    # It writes ten megabytes at a time, more than the packaged model has.
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 65_536)
     files = {path.name: path.read_bytes() for path in NEEDLE.iterdir()}
     made = Hub(TINY, files | {"modeling.py": b"print('never fetched')", "original/model.safetensors": b"other"})
     yield made
