@@ -109,14 +109,19 @@ async def _ask(question: Question, as_json: bool) -> None:
 
         async with open_node(home, config) as node:
             report = await node_rlm.ask(
-                home, config, node, question, listener=heard, tell=lambda text: err.print(text, style="dim")
+                home,
+                config,
+                node,
+                question,
+                listener=heard,
+                tell=lambda text: err.print(text, style="dim", markup=False),
             )
     if as_json:
         print_json(report)
     elif report["answer"] is not None:
         sys.stdout.write(report["answer"] + "\n")
         sys.stdout.flush()
-    err.print(_summary(report), style="dim")
+    err.print(_summary(report), style="dim", markup=False)
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         hint = f"`pylon rlm show {report['id']}` tells what was done."
@@ -200,8 +205,9 @@ def _line(found: runs.Run, event: Event) -> str:
         case "turn":
             return f"{where}: {event['model']} said {event['reply']['chars']:,} characters in {event['ms']:,} ms"
         case "cell":
-            error = f"; {event['error']['kind']}" if event["error"] else ""
-            return f"{where}: a cell ran {event['wall_s']:.1f} s{error}\n{_indented(found.text(event['stdout']))}"
+            error = f"\n{event['error']['kind']}: {event['error']['text']}" if event["error"] else ""
+            printed = _indented(found.text(event["stdout"]) + error)
+            return f"{where}: a cell ran {event['wall_s']:.1f} s{printed and chr(10)}{printed}"
         case "submitted":
             return f"  → {event['call']} {event['kind']}: {_short(event['prompt']['preview'])}"
         case "repeated":
