@@ -108,24 +108,21 @@ async def _ask(question: Question, as_json: bool) -> None:
             status.update(tally.line)
 
         async with open_node(home, config) as node:
-            report = await node_rlm.ask(
-                home,
-                config,
-                node,
-                question,
-                listener=heard,
-                tell=lambda text: err.print(text, style="dim", markup=False),
-            )
+            report = await node_rlm.ask(home, config, node, question, listener=heard, tell=_tell)
     if as_json:
         print_json(report)
     elif report["answer"] is not None:
         sys.stdout.write(report["answer"] + "\n")
         sys.stdout.flush()
-    err.print(_summary(report), style="dim", markup=False)
+    _tell(_summary(report))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         hint = f"`pylon rlm show {report['id']}` tells what was done."
         fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
+
+
+def _tell(text: str) -> None:
+    err.print(text, style="dim", markup=False)
 
 
 class _Quiet:
