@@ -71,6 +71,9 @@ class InferenceSection(_Section):
     memory_gb: float = Field(
         0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
     )
+    unload_after_s: float = Field(
+        0.0, ge=0, description="Seconds without a job after which the model leaves memory; 0 keeps it there."
+    )
     openai_url: str = Field(
         "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
     )
@@ -94,6 +97,30 @@ class CustomerSection(_Section):
         ge=0,
         le=32,
         description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
+    )
+
+
+class WalletSection(_Section):
+    """`[wallet]`: the connected wallet."""
+
+    also_called: list[str] = Field(
+        [],
+        description="Names that the wallet may give its network besides the right one: some always say mainnet.",
+    )
+
+
+class EarningsSection(_Section):
+    """`[earnings]`: what `pylon earnings` sets earnings against. Nothing of it is looked up anywhere."""
+
+    watts: float = Field(
+        0.0, ge=0, description="What this machine draws more while it works than while it is idle; 0: not known."
+    )
+    price_per_kwh: float = Field(0.0, ge=0, description="What a kilowatt-hour costs, in `currency`; 0: not known.")
+    currency: str = Field("", max_length=10, description="The currency of both prices, such as EUR.")
+    per_bitcoin: float = Field(
+        0.0,
+        ge=0,
+        description="What one bitcoin costs, in `currency`; 0 shows sats alone. Only live money is worth it.",
     )
 
 
@@ -178,6 +205,8 @@ class Config(BaseSettings):
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
+    wallet: WalletSection = WalletSection()
+    earnings: EarningsSection = EarningsSection()
     relay: RelaySection = RelaySection()
     household: HouseholdSection = HouseholdSection()
     rlm: RlmSection = RlmSection()

@@ -2,7 +2,20 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, household, identity, models, node, relay, rlm, simulate, wallet
+from pylon.cli import (
+    ask,
+    bench,
+    conformance,
+    household,
+    identity,
+    models,
+    node,
+    price,
+    relay,
+    rlm,
+    simulate,
+    wallet,
+)
 
 app = typer.Typer(
     name="pylon",
@@ -36,6 +49,7 @@ app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
+app.add_typer(price.app, name="price", rich_help_panel=_MONEY)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
 

@@ -38,6 +38,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def capacity_file(self) -> Path:
+        """What a benchmark measured, by model."""
+        return self.models / "capacity.json"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -37,6 +37,7 @@ from pylon.swarm.outbox import Outbox, Work
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Bill, Offer, Purse
 from pylon.swarm.reach import Reach
+from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
@@ -94,6 +95,9 @@ class SwarmClient:
         """Begins to listen for providers and for answers."""
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
+        if self._purse is not None:
+            late = LateReceipts(self._pool, self._purse, self._keys, self._secret.public, self._flights.awaits)
+            self._spawn(late.run())
         if self._reach is not None:
             self._spawn(self._reach.run())
 
@@ -249,6 +253,10 @@ class SwarmClient:
         return self._send(send, event, relays)
 
     async def _send(self, send: m.Send, event: Event, relays: list[str] | None) -> None:
+        flight = self._flights.of_attempt(send.attempt)
+        if self._purse is not None and flight is not None and flight.offer is not None:
+            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            await self._purse.ordered(flight.request, flight.kind, flight.offer)
         try:
             await self._pool.publish(event, relays=relays)
         except RelayError as error:

@@ -61,6 +61,10 @@ class ChildRepl:
             ended, seconds = await life.cell(message, limits.seconds, limits.calls, self._rss_bytes(opened))
         except MalformedError:
             return _not_run("syntax", "The cell holds characters that are no Unicode text.")
+        except asyncio.CancelledError:
+            # Whoever asked has gone, and the code still runs.
+            await self._end()
+            raise
         if isinstance(ended, wire.Done):
             return wire.outcome(ended, seconds, output)
         how = await self._end()

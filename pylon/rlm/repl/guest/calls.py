@@ -54,7 +54,7 @@ class Calls:
         texts = [_text(prompt) for prompt in prompts]
         replies: list[Reply | None] = [None] * len(texts)
         sent: list[list[int]] = []  # which slots each request carries
-        size = PART_BYTES
+        size = 0
         for slot, text in enumerate(texts):
             length = 4 * len(text) if not text.isascii() else len(text)
             if self.made >= self.limit:
@@ -67,7 +67,7 @@ class Calls:
                 )
                 continue
             self.made += 1
-            if size + length > PART_BYTES:
+            if not sent or size + length > PART_BYTES:
                 sent.append([])
                 size = 0
             sent[-1].append(slot)

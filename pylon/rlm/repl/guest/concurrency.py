@@ -65,7 +65,7 @@ class GuestLoop(asyncio.base_events.BaseEventLoop):
     def _write_to_self(self) -> None:
         self._woken.set()
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if isinstance(func, Query):
             return self.later(func, *args)
         if self.threads:
@@ -144,8 +144,6 @@ class _Lazy(Future):  # type: ignore[type-arg]
     def __init__(self, pool: OneByOnePool) -> None:
         super().__init__()
         self._pool = pool
-        # `wait` and `as_completed` look at this lock first, before they would wait for ever.
-        self._condition = _SendingCondition(pool)
 
     def result(self, timeout: float | None = None) -> Any:
         self._pool.send()
@@ -160,16 +158,20 @@ class _Lazy(Future):  # type: ignore[type-arg]
         return super().done()
 
 
-class _SendingCondition(threading.Condition):
-    """Its pool sends before anybody but the pool itself takes it."""
+def _sent(fs: Iterable[Any]) -> list[Any]:
+    futures = list(fs)
+    for future in futures:
+        if isinstance(future, _Lazy):
+            future.done()
+    return futures
 
-    def __init__(self, pool: OneByOnePool) -> None:
-        super().__init__()
-        self._pool = pool
 
-    def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        self._pool.send()
-        return super().acquire(*args, **kwargs)
+def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+    return concurrent.futures._base.as_completed(_sent(fs), timeout)
+
+
+def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = concurrent.futures.ALL_COMPLETED) -> Any:
+    return concurrent.futures._base.wait(_sent(fs), timeout, return_when)
 
 
 def install(calls: Calls, *, threads: bool) -> None:
@@ -183,5 +185,7 @@ def install(calls: Calls, *, threads: bool) -> None:
         (asyncio, "to_thread", to_thread),
         (concurrent.futures, "ThreadPoolExecutor", SubCallPool if threads else OneByOnePool),
     )
+    if not threads:
+        places += ((concurrent.futures, "as_completed", as_completed), (concurrent.futures, "wait", wait))
     for module, name, replacement in places:
         setattr(module, name, replacement)

@@ -89,7 +89,7 @@ class Session:
 
     def _execute(self, code: str, name: str) -> tuple[str | None, str]:
         try:
-            tree = rewrite(ast.parse(code, name), self._fan)
+            tree = rewrite(ast.parse(code, name))
             program = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             return "syntax", "".join(traceback.format_exception_only(error)).strip()

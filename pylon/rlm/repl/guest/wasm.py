@@ -60,11 +60,14 @@ class FilePort:
 
 
 def _context(hello: Message) -> object:
-    # Read as text at once: in this memory, which never shrinks, a copy of the bytes would stay.
-    texts = [(_CONTEXT / str(n)).read_text("utf-8", "replace", "") for n in range(len(hello["files"]))]
+    texts = [_text(_CONTEXT / str(n)) for n in range(len(hello["files"]))]
     if hello["context"] == "files":
         return {name: text for (name, _), text in zip(hello["files"], texts, strict=True)}
     return json.loads(texts[0]) if hello["context"] == "json" else texts[0]
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def confine(memory_bytes: int) -> None:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        landlock.restrict_files(_standard_library())
+        landlock.restrict_files(*_standard_library())
         seccomp.restrict_calls(machine, os.getpid())
     except OSError as error:
         raise SandboxError(
@@ -39,9 +39,11 @@ def confine(memory_bytes: int) -> None:
     _prove()
 
 
-def _standard_library() -> list[Path]:
-    paths = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
-    return [*paths, _ZONES]
+def _standard_library() -> tuple[list[Path], list[Path]]:
+    """Folders to list, and what to read: all but the packages that are installed beside the standard library."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    parts = [part for part in folder.iterdir() if part.name not in ("site-packages", "dist-packages")]
+    return [folder], [*parts, _ZONES]
 
 
 def _size_bytes() -> int:

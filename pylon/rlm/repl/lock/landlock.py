@@ -26,8 +26,11 @@ def abi() -> int:
     return syscall(_CREATE_RULESET, None, 0, _VERSION)
 
 
-def restrict_files(readable: Iterable[Path]) -> None:
-    """From here on this process opens nothing but what lies in `readable`, and that for reading. Raises OSError."""
+def restrict_files(listed: Iterable[Path], readable: Iterable[Path]) -> None:
+    """From here on this process opens nothing but what is or lies in `readable`, and that for reading.
+
+    Folders in `listed` may be listed, and those in them. Raises OSError.
+    """
     version = abi()
     handled = (1 << _FS_RIGHTS.get(version, _LATEST_FS_RIGHTS)) - 1
     attributes = handled.to_bytes(8, "little")
@@ -37,19 +40,20 @@ def restrict_files(readable: Iterable[Path]) -> None:
         attributes += _SCOPES.to_bytes(8, "little")
     ruleset = syscall(_CREATE_RULESET, ctypes.create_string_buffer(attributes, len(attributes)), len(attributes), 0)
     try:
-        for folder in readable:
-            _allow_reading(ruleset, folder)
+        for folder in listed:
+            _allow(ruleset, folder, _READ_DIR)
+        for path in readable:
+            _allow(ruleset, path, _READ_FILE | _READ_DIR if path.is_dir() else _READ_FILE)
         syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
 
 
-def _allow_reading(ruleset: int, folder: Path) -> None:
+def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
-        parent = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    rights = _READ_FILE | _READ_DIR if folder.is_dir() else _READ_FILE
     try:
         rule = rights.to_bytes(8, "little") + parent.to_bytes(4, "little")
         syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.create_string_buffer(rule, len(rule)), 0)
