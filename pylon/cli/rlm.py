@@ -189,7 +189,8 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
         if as_json:
             print_json(event)
         else:
-            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event)}", markup=False)
+            line = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in _line(found, event))
+            out.print(f"{ago(event['at'] - begun):>8}  {line}", markup=False)
 
 
 def _line(found: runs.Run, event: Event) -> str:
