@@ -40,6 +40,11 @@ DECIDERS = [
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
+    "rlm/budget.py",
+    "rlm/history.py",
+    "rlm/parsing.py",
+    "rlm/progress.py",
+    "rlm/prompts.py",
     "rlm/repl/stopwatch.py",
 ]
 # Only what runs inside the inference child may load a model's library.
