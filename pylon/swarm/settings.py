@@ -15,6 +15,8 @@ class DispatchSettings:
     """
 
     width: int = 2_000
+    # In flight over one relay.
+    relay_width: int = 2_000
     ack_s: float = 5.0
     answer_s: float = 60.0
     attempts: int = 4
@@ -24,6 +26,8 @@ class DispatchSettings:
     overcommit: float = 1.5
     # Of the jobs sent, the share that may go to a second provider; 0 turns hedging off.
     hedge_share: float = 0.1
+    # A provider whose quote is the whole bid counts as so much slower, in parts of its time.
+    price_weight: float = 0.5
     # So many answers must be known before anything is called slow.
     samples: int = 20
 
