@@ -20,17 +20,15 @@ class Budgets:
     def __init__(self) -> None:
         self._accounts: dict[int, _Account] = {}
 
-    def fund(self, run: int, msat: int) -> None:
-        """Sets the most that a run may cost, over what was set before."""
+    def fund(self, run: int, msat: int | None) -> None:
+        """Sets the most that a run may cost, over what was set before; None takes the limit away."""
         account = self._accounts.get(run)
-        if account is None:
+        if msat is None:
+            self._accounts.pop(run, None)
+        elif account is None:
             self._accounts[run] = _Account(msat)
         else:
             account.limit = msat
-
-    def close(self, run: int) -> None:
-        """The run is over."""
-        self._accounts.pop(run, None)
 
     def left(self, run: int) -> int | None:
         """What may still be reserved; None without a limit."""

@@ -6,7 +6,7 @@ import random
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.money.msat import ZERO
+from pylon.money.msat import ZERO, Msat
 from pylon.money.usage import TEMPLATE_TOKENS, Bounds
 from pylon.nostr.event import EventDraft
 from pylon.nostr.nip44 import ConversationKeys
@@ -20,19 +20,20 @@ from pylon.swarm.settings import SwarmSettings
 _CHARS_PER_TOKEN = 4
 
 
-def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float) -> Job:
+def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float, priority: int = 0) -> Job:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "") + sum(len(text) for _, text in spec.messages or ())
     prompt_tokens = 1 << (characters // _CHARS_PER_TOKEN).bit_length()
     max_tokens = spec.max_tokens or DEFAULT_MAX_TOKENS
-    priced = settings.bid > ZERO
+    bid = bid_of(spec, settings)
+    priced = bid > ZERO
     if priced:
         # Providers quote by the prompt's bytes, before anything has counted its tokens.
         prompt_tokens = 1 << (len(spec.text.encode("utf-8", "replace")) + TEMPLATE_TOKENS).bit_length()
     need = Need(
         model=spec.model,
         context=least_context(characters, spec.max_tokens or 0),
-        bid=settings.bid,
+        bid=bid,
         prompt_tokens=prompt_tokens if priced else 0,
         max_tokens=max_tokens if priced else 0,
         network=settings.network,
@@ -40,7 +41,12 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
         block=settings.block,
         plain=settings.plain,
     )
-    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens)
+    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
+
+
+def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
+    """The most that this job may cost: its own bid, never above the customer's."""
+    return settings.bid if spec.bid_msat is None else min(settings.bid, Msat(spec.bid_msat))
 
 
 def bounds_of(spec: JobSpec) -> Bounds:

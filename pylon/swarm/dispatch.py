@@ -58,7 +58,7 @@ class Dispatcher:
         self._turns: deque[Lane] = deque()
         self._slots: dict[int, Slot] = {}
         self._attempts: dict[int, Attempt] = {}
-        self._last_attempt = 0
+        self.last_attempt = 0
         self._timers: list[_Timer] = []
         self._last_timer = 0
         self._sweep_at = 1_024
@@ -73,6 +73,10 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """When the next `Tick` can matter at the earliest."""
         return self._timers[0][0] if self._timers else None
+
+    def budget_left(self, run: int) -> int | None:
+        """What a run may still reserve, in msat; None without a limit."""
+        return self._budgets.left(run)
 
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
@@ -321,8 +325,8 @@ class Dispatcher:
         job = slot.job
         if not slot.attempts:
             self._end_at(slot, min(job.deadline, now + job.timeout))
-        self._last_attempt += 1
-        attempt = Attempt(self._last_attempt, slot, standing, now, standing.rounds, hedge)
+        self.last_attempt += 1
+        attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens)
         attempt.relay = self._room.take(standing.relays)
         self._budgets.reserve(job.run, attempt.cost)

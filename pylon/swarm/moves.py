@@ -62,10 +62,10 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Fund:
-    """The most that a run may cost, in msat, attempts that come to nothing included. A run without has no limit."""
+    """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit."""
 
     run: int
-    msat: int
+    msat: int | None
 
 
 @dataclass(frozen=True, slots=True)

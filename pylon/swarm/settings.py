@@ -33,6 +33,13 @@ class DispatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """`share` of a run's jobs is what comparisons may cost, in further jobs."""
+
+    share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmSettings:
     """A customer's rules for all its jobs.
 
@@ -40,10 +47,13 @@ class SwarmSettings:
         SwarmSettings(plain=True)                   # providers that know NIP-90 only, too: relays read the prompt
 
     `allow` None asks anybody who is not in `block`. `bid` is the most that one job may cost; providers whose quote
-    for it is higher are left alone, and at zero only free ones are asked.
+    for it is higher are left alone, and at zero only free ones are asked. `own` are one's own machines: they come
+    first, and what they say is not checked. Without `checks` nobody's answers are.
     """
 
     dispatch: DispatchSettings = DispatchSettings()
+    checks: CheckSettings | None = CheckSettings()
+    own: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
     block: frozenset[str] = frozenset()
     plain: bool = False
