@@ -131,6 +131,13 @@ class SwarmClient:
             await asyncio.wait_for(self._presence.caught_up.wait(), timeout)
         return self._presence.caught_up.is_set()
 
+    def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
+        """From now on these alone may be asked (None: anybody), and these are one's own machines."""
+        before, self.settings = self.settings.own, replace(self.settings, allow=allow, own=own)
+        self._coordinator.own = self.reputation.own = own
+        for provider in before ^ own:
+            self.reconsider(provider)
+
     # --- asking -----------------------------------------------------------------------------------------------
 
     async def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:

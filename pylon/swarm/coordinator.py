@@ -82,7 +82,7 @@ class Coordinator:
     def __init__(self, dispatcher: Dispatcher, checks: c.Checks | None, own: frozenset[str] = frozenset()) -> None:
         self.dispatcher = dispatcher
         self.checks = checks
-        self._own = own
+        self.own = own
         self._pieces: dict[int, _Piece] = {}
         self._runs: dict[int, _Run] = {}
         self._arrived: dict[int, Answer] = {}
@@ -180,7 +180,7 @@ class Coordinator:
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _unwatched(self, answer: Answer) -> bool:
-        return self.checks is None or answer.provider in self._own
+        return self.checks is None or answer.provider in self.own
 
     def _slot(self, piece: _Piece, to: tuple[str, ...] = ()) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1

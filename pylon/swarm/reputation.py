@@ -88,7 +88,7 @@ class Reputation:
 
     def __init__(self, records: Iterable[Record] = (), *, own: frozenset[str] = frozenset()) -> None:
         self._records = {record.provider: record for record in records}
-        self._own = own
+        self.own = own
         self._changed: set[str] = set()
 
     def get(self, provider: str) -> Record | None:
@@ -100,7 +100,7 @@ class Reputation:
 
     def trust(self, provider: str) -> float:
         """0 to 1."""
-        if provider in self._own:
+        if provider in self.own:
             return 1.0
         record = self._records.get(provider)
         return 0.5 if record is None else record.trust
@@ -108,7 +108,7 @@ class Reputation:
     def is_proven(self, provider: str) -> bool:
         """Whether three of its answers have passed a check."""
         record = self._records.get(provider)
-        return provider in self._own or (record is not None and record.proven)
+        return provider in self.own or (record is not None and record.proven)
 
     def is_out(self, provider: str, now: float) -> bool:
         """Whether nothing goes there."""
@@ -126,7 +126,7 @@ class Reputation:
 
         It grows with these, so that nobody who begins to lie stays unseen for long.
         """
-        if provider in self._own:
+        if provider in self.own:
             return 0.0
         record = self._records.get(provider)
         if record is None or record.streak < SETTLED:
@@ -141,7 +141,7 @@ class Reputation:
 
     def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> bool:
         """Books what was seen of an answer; whether the provider is out because of it, and was not before."""
-        if provider in self._own:
+        if provider in self.own:
             return False
         record = self._records.get(provider)
         if record is None:
