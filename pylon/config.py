@@ -94,13 +94,14 @@ class CustomerSection(_Section):
         ge=0,
         le=32,
         description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
+    )
     trusted: list[str] = Field(
         [], description="Public keys of one's own machines: they are asked first, and their answers are not checked."
     )
     allow: list[str] = Field([], description="Public keys (npub or hex) that alone may be asked; none: anybody.")
     block: list[str] = Field([], description="Public keys (npub or hex) that are never asked.")
     check_share: float = Field(
-        0.05, ge=0, le=1, description="Of a run's jobs, the share that may be asked twice to check answers; 0: no checks."
+        0.05, ge=0, le=1, description="Of a run's jobs, the share that may be asked twice to check answers; 0: none."
     )
     rescore: bool = Field(
         False, description="Load the model of `[inference]` here too, to check answers that name its weights."
