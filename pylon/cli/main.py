@@ -2,7 +2,20 @@
 
 import typer
 
-from pylon.cli import ask, bench, conformance, household, identity, models, node, relay, simulate, wallet
+from pylon.cli import (
+    ask,
+    bench,
+    conformance,
+    household,
+    identity,
+    mapping,
+    models,
+    node,
+    providers,
+    relay,
+    simulate,
+    wallet,
+)
 
 app = typer.Typer(
     name="pylon",
@@ -30,8 +43,8 @@ app.command(rich_help_panel=_SERVE)(node.jobs)
 app.command(rich_help_panel=_SERVE)(relay.relay)
 app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
-app.command("map", rich_help_panel=_ASK)(ask.map_)
-app.command(rich_help_panel=_ASK)(ask.providers)
+app.command("map", rich_help_panel=_ASK)(mapping.map_)
+app.command(rich_help_panel=_ASK)(providers.providers)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)

@@ -135,7 +135,7 @@ class _Mapping:
 
 async def _somebody(client: SwarmClient, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
-    while not len(client.directory) and time.monotonic() < deadline:
+    while not len(client.directory) and time.monotonic() < deadline:  # noqa: ASYNC110 - it tells nobody who waits
         await asyncio.sleep(REPORT_S)
 
 

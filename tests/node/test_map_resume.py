@@ -1,0 +1,85 @@
+"""`pylon map` killed again and again: taken up, it answers every prompt, and nothing is paid twice."""
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pylon.store.database import Database
+from tests.node import programs
+
+
+async def killed(*arguments: str, env: dict[str, str], after: float) -> None:
+    """Starts a command and kills it (kill -9) after so many seconds."""
+    process = await programs.spawn(*arguments, env=env, stderr=asyncio.subprocess.DEVNULL)
+    await asyncio.sleep(after)
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "kills", "seed"),
+    [(60, 2, 1), pytest.param(500, 5, 2, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+)
+async def test_a_map_killed_again_and_again_answers_everything_and_pays_nothing_twice(
+    tmp_path: Path, jobs: int, kills: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with AsyncExitStack() as stack:
+        keeper = programs.environment(tmp_path / "relay", "ws://127.0.0.1:9")
+        await programs.run("init", env=keeper)
+        relay = await programs.serve("relay", "--port", "0", env=keeper, stack=stack)
+
+        async def home(name: str, **settings: str) -> dict[str, str]:
+            env = programs.environment(tmp_path / name, relay.hello["url"], **settings)
+            await programs.run("init", env=env)
+            _, made, _ = await programs.run("wallet", "link", name, env=keeper)
+            await programs.run("wallet", "connect", "-", env=env, stdin=made["link"].encode())
+            return env
+
+        prices = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "500"}
+        slow = {"PYLON_INFERENCE__INSTANT_DELAY_S": "0.3", "PYLON_INFERENCE__SLOTS": "8"}
+        providers = [await home(f"provider-{n}", **prices, **slow) for n in (1, 2)]
+        for env in providers:
+            await programs.start(env, stack)
+        # Without checks every job is one question: what is charged can be counted.
+        customer = await home("customer", PYLON_CUSTOMER__BID_MSAT="5000", PYLON_CUSTOMER__CHECK_SHARE="0")
+        await programs.run("wallet", "faucet", "5000", "--account", "customer", env=keeper)
+        prompts = tmp_path / "prompts.jsonl"
+        prompts.write_bytes(
+            b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 8}) + b"\n" for n in range(jobs))
+        )
+        results = tmp_path / "results.csv"
+        command = ("map", str(prompts), "-o", str(results), "--resume", "--budget", "2000")
+        for _ in range(kills):
+            await killed(*command, env=customer, after=rng.uniform(2.5, 5.0))
+        code, mapped, text = await programs.run(*command, env=customer)
+        assert (code, mapped["answered"], mapped["resumed"]) == (0, jobs, True), text
+        assert [row["index"] for row in mapped["outcomes"]] == list(range(jobs))
+        assert all(f"line {n}" in row["text"] for n, row in enumerate(mapped["outcomes"]))
+        assert len(results.read_text().splitlines()) == jobs + 1
+
+        # Again: everything is there, and nobody is asked anything.
+        _, once_more, _ = await programs.run(*command, env=customer)
+        assert once_more["outcomes"] == mapped["outcomes"] and once_more["wall_s"] < 5
+        charged = Counter[str]()
+        for env in providers:
+            _, books, _ = await programs.run("wallet", "audit", env=env)
+            assert books["audit"] == "clean", books
+            _, earned, _ = await programs.run("earnings", "--by", "customer", env=env)
+            charged["msat"] += earned["total_msat"]
+        assert charged["msat"] == sum(row["paid_msat"] for row in mapped["outcomes"])
+        _, spent, _ = await programs.run("wallet", "audit", env=customer)
+        assert spent["audit"] == "clean", spent
+        [database] = tmp_path.glob("customer/play/pylon.db")
+        books_of = await Database.open(database, [], label="play")
+        stack.push_async_callback(books_of.close)
+        paid = await books_of.fetch_all(
+            "SELECT r.place, count(*) AS n FROM money_claim c JOIN swarm_request r ON r.request = c.job GROUP BY r.place"
+        )
+        assert len(paid) == jobs and all(row["n"] == 1 for row in paid)
