@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
+from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.errors import JobsFailedError
 
@@ -46,3 +47,28 @@ def fanout_(
 
 async def _fanout(plan: Fanout) -> dict[str, Any]:
     return await fanout(plan, lambda text: err.print(f"bench: {text}", style="dim"))
+
+
+@app.command("swarm")
+def swarm_(
+    providers: Annotated[int, typer.Option(min=4, max=256, help="How many providers there are at the most.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Map jobs on 1, 4, 16 and more providers: how many times as fast as one; and with slow and dying ones.
+
+    All is the shipped program but the compute, which is a model: engines that sleep 0.8 s a job, one at a time.
+    """
+    report = run(_swarm(SwarmPlan(providers)), as_json=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        made = table("figure", ">")
+        for name, value in report.items():
+            made.add_row(name, str(value))
+        out.print(made)
+    if report["missing"]:
+        fail(JobsFailedError(f"{report['missing']} jobs got no answer"))
+
+
+async def _swarm(plan: SwarmPlan) -> dict[str, Any]:
+    return await swarm(plan, lambda text: err.print(f"bench: {text}", style="dim"))
