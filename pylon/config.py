@@ -71,6 +71,9 @@ class InferenceSection(_Section):
     memory_gb: float = Field(
         0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
     )
+    unload_after_s: float = Field(
+        0.0, ge=0, description="Seconds without a job after which the model leaves memory; 0 keeps it there."
+    )
     openai_url: str = Field(
         "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
     )
@@ -108,6 +111,30 @@ class CustomerSection(_Section):
     )
 
 
+class WalletSection(_Section):
+    """`[wallet]`: the connected wallet."""
+
+    also_called: list[str] = Field(
+        [],
+        description="Names that the wallet may give its network besides the right one: some always say mainnet.",
+    )
+
+
+class EarningsSection(_Section):
+    """`[earnings]`: what `pylon earnings` sets earnings against. Nothing of it is looked up anywhere."""
+
+    watts: float = Field(
+        0.0, ge=0, description="What this machine draws more while it works than while it is idle; 0: not known."
+    )
+    price_per_kwh: float = Field(0.0, ge=0, description="What a kilowatt-hour costs, in `currency`; 0: not known.")
+    currency: str = Field("", max_length=10, description="The currency of both prices, such as EUR.")
+    per_bitcoin: float = Field(
+        0.0,
+        ge=0,
+        description="What one bitcoin costs, in `currency`; 0 shows sats alone. Only live money is worth it.",
+    )
+
+
 class RelaySection(_Section):
     """`[relay]`: what `pylon relay` listens on."""
 
@@ -124,6 +151,45 @@ class HouseholdSection(_Section):
 
     strangers: bool = Field(
         False, description="Serve and ask others, too; by default a household keeps to its members."
+    )
+
+
+class RlmSection(_Section):
+    """`[rlm]`: the Recursive Language Model."""
+
+    root: Literal["none", "endpoint", "local", "swarm"] = Field(
+        "none",
+        description="The root model: `endpoint` is an OpenAI-shaped server, `local` a model on this machine, `swarm`"
+        " a provider. With `none` only the strategies without a root model run.",
+    )
+    root_model: str = Field("", description="The root model's id.")
+    root_url: str = Field("", description="Of an endpoint: the address before `/chat/completions`.")
+    root_key_file: str = Field("", description="Of an endpoint: a file that holds its key.")
+    root_context: int = Field(128_000, ge=2_048, description="The root model's window, in tokens.")
+    root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root model, in tokens.")
+    root_temperature: float = Field(-1.0, ge=-1, le=2, description="-1 leaves it to the root model's server.")
+    root_timeout_s: float = Field(300.0, gt=0, description="Seconds that the root model has for a turn.")
+    prompt: Literal["auto", "large", "small"] = Field(
+        "auto", description="What the root model is told: all, or one pattern; `auto` goes by its window."
+    )
+    sub_model: str = Field("", description="The model that sub-calls ask for; empty lets any answer.")
+    sub_max_tokens: int = Field(256, ge=1, description="The longest answer of a sub-call, in tokens.")
+    sub_temperature: float = Field(0.0, ge=0, le=2, description="At 0 equal prompts are asked once.")
+    sandbox: Literal["auto", "wasm", "process"] = Field(
+        "auto", description="What holds the REPL's code; `auto` takes the first that passes its self-test."
+    )
+    max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
+    turns: int = Field(20, ge=1, description="Turns of a loop.")
+    max_calls: int = Field(5_000, ge=0, description="Sub-calls of a run.")
+    max_sats: int = Field(1_000, ge=0, description="What a run may cost, in sats.")
+    max_tokens: int = Field(0, ge=0, description="Tokens of a run, of root and sub-calls together; 0 is no limit.")
+    max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
+    max_prompt_chars: int = Field(100_000, ge=1, description="The longest prompt of a sub-call, in characters.")
+    cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
+    cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
+    keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")
+    keep_context_mb: int = Field(
+        32, ge=0, description="Contexts up to this size, in MiB, are kept with the trajectory for its replay."
     )
 
 
@@ -150,8 +216,11 @@ class Config(BaseSettings):
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
+    wallet: WalletSection = WalletSection()
+    earnings: EarningsSection = EarningsSection()
     relay: RelaySection = RelaySection()
     household: HouseholdSection = HouseholdSection()
+    rlm: RlmSection = RlmSection()
     log: LogSection = LogSection()
 
     @classmethod

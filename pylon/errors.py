@@ -17,6 +17,7 @@
     │   ├── PromptError       a prompt that this model cannot take
     │   ├── ParameterError    a wish that this engine cannot meet, such as a schema it cannot follow
     │   └── EngineFailedError the inference child died, stalled or sent garbage
+    ├── SandboxError          the RLM's REPL cannot start or cannot go on               exit 1
     └── MoneyError            an amount, an invoice or a wallet                         exit 1
 
 The message says what happened and what it means; `hint` says what to do next. No message holds a secret, a
@@ -95,6 +96,10 @@ class ParameterError(EngineError):
 
 
 class EngineFailedError(EngineError):
+    pass
+
+
+class SandboxError(PylonError):
     pass
 
 

@@ -9,11 +9,8 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
-import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -28,7 +25,9 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from pylon.errors import PylonError, UnreachableError
+from pylon.bench.regtest import Regtest, default_folder
+from pylon.bench.stage import Stage
+from pylon.errors import PylonError
 from pylon.inference.models import needle
 from pylon.inference.weights import model_directory, weights_sha256
 from pylon.jobs.kinds import RESULT_KINDS
@@ -44,7 +43,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 PROVIDERS = 2
-READY_S = 120.0
 # Half a play sat a job and a little for each token of the answer.
 PRICES = {
     "PYLON_PROVIDER__PRICING": "paid",
@@ -84,59 +82,6 @@ def make_task(characters: int, seed: int) -> Task:
     return Task(f"{text[:at]} The special magic number for {key} is {value}.{text[at:]}", key, value)
 
 
-@dataclass
-class Stage:
-    """The processes of one demo, and the folder that holds all their homes."""
-
-    folder: Path
-    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
-    relay: str = ""
-
-    def environment(self, name: str, **settings: str) -> dict[str, str]:
-        """The environment in which a command works with the home of that name."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PYLON_")}
-        relays = {"PYLON_RELAYS": json.dumps([self.relay])} if self.relay else {}
-        return {**kept, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
-
-    async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
-        """Starts a command that stays; the object it prints first."""
-        with (self.folder / log).open("wb") as stream:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
-                env=env, stdout=asyncio.subprocess.PIPE, stderr=stream, start_new_session=True,
-            )  # fmt: skip
-        self.processes.append(process)
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
-        if not line:
-            raise UnreachableError(f"`pylon {arguments[0]}` ended at once", hint=f"See {self.folder / log}.")
-        hello: dict[str, Any] = orjson.loads(line)
-        return hello
-
-    async def run(self, *arguments: str, env: dict[str, str], given: str = "") -> dict[str, Any]:
-        """Runs a command to its end, with `given` on its standard input; the object it prints."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
-            env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        printed, _ = await process.communicate(given.encode())
-        if process.returncode:
-            raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
-        value: dict[str, Any] = orjson.loads(printed)
-        return value
-
-    async def close(self) -> None:
-        """Ends everything in the reverse of the order in which it was started."""
-        for process in reversed(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), 20)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """Says what is being done, and how long it took."""
@@ -151,40 +96,48 @@ def provider_names() -> list[str]:
     return [f"provider-{number}" for number in range(1, PROVIDERS + 1)]
 
 
-async def move_in(stage: Stage, name: str, **settings: str) -> dict[str, str]:
-    """A home with a key and a wallet at the playbank; the environment of its commands."""
-    env = stage.environment(name, **settings)
-    await stage.run("init", env=env)
-    link = await stage.run("wallet", "link", name, env=stage.environment("relay"))
-    await stage.run("wallet", "connect", "-", env=env, given=link["link"])
-    return env
+@dataclass(frozen=True)
+class Money:
+    """What the demo is paid in: play money from the playbank, or the coins of a private chain over real Lightning."""
+
+    network: str = "play"
+    links: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PYLON_NETWORK": self.network}
 
 
-async def set_up(stage: Stage, slots: int) -> dict[str, str]:
-    """A relay with its playbank, providers that are ready, and a customer with play money: its environment."""
+def real_lightning() -> Money:
+    """Two wallets on a private chain, as `scripts/regtest` keeps them; they stay up afterwards."""
+    regtest = Regtest(default_folder(), lambda text: err.print(f"demo: {text} …", style="dim"))
+    links = regtest.up()["links"]
+    return Money("regtest", {side: Path(path).read_text(encoding="utf-8") for side, path in links.items()})
+
+
+async def set_up(stage: Stage, slots: int, money: Money) -> dict[str, str]:
+    """A relay with its playbank, providers that are ready, and a customer with money: its environment."""
     with step("a relay, two providers and a customer, each with its own process, key, home and wallet"):
-        keeper = stage.environment("relay")
-        await stage.run("init", env=keeper)
-        hello = await stage.serve("relay", "--port", "0", env=keeper, log="relay.log")
-        stage.relay = hello["url"]
-        settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES}
+        keeper = await stage.open_relay()
+        settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
         for name in provider_names():
-            env = await move_in(stage, name, PYLON_PROVIDER__NAME=name, **settings)
+            link = money.links.get("provider", "")
+            env = await stage.move_in(name, link=link, PYLON_PROVIDER__NAME=name, **settings)
             await stage.serve("start", env=env, log=f"{name}.log")
-        customer = await move_in(stage, "customer", PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT))
-        await stage.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
-        deadline = time.monotonic() + READY_S
-        while time.monotonic() < deadline:
-            seen = await stage.run("providers", "--wait", "0.5", env=customer)
-            if sum(row["state"] == "ready" for row in seen["providers"]) == PROVIDERS:
-                return customer
-    raise UnreachableError("the providers did not get ready", hint=f"See the logs in {stage.folder}.")
+        link = money.links.get("buyer", "")
+        customer = await stage.move_in(
+            "customer", link=link, PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT), **money.settings
+        )
+        if not money.links:
+            await stage.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
+        await stage.wait_for_providers(PROVIDERS, customer)
+        return customer
 
 
-async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str) -> int:
+async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str, network: str) -> int:
     """How many results hold, read from the relay again and judged apart from the customer's own code path:
     signature, author, addressee, sealed text, and a receipt that names the model's true weights."""
-    home = Home(stage.folder / "customer")
+    home = Home(stage.folder / "customer", network)
     secret = identity.load(home.identity_file)
     keys = ConversationKeys(secret)
     wanted = {o["result_id"]: o for o in outcomes if o["error"] is None}
@@ -213,19 +166,21 @@ async def check(stage: Stage, outcomes: list[dict[str, Any]], sha256: str) -> in
     return good
 
 
-async def settle_up(stage: Stage, customer: dict[str, str], result: dict[str, Any]) -> dict[str, Any]:
+async def settle_up(stage: Stage, customer: dict[str, str], result: dict[str, Any], money: Money) -> dict[str, Any]:
     """What the run cost, by the customer's books and by the providers', and whether all of them are clean."""
+    # What a second provider charged for a job that the first one answered late comes when nobody waits any more.
+    await stage.run("providers", "--wait", "2", env=customer)
     books = await stage.run("wallet", "audit", env=customer)
-    earned = [
-        (await stage.run("earnings", env=stage.environment(name, **PRICES)))["total_msat"]
+    theirs = [
+        await stage.run("wallet", "audit", env=stage.environment(name, **PRICES, **money.settings))
         for name in provider_names()
     ]
-    theirs = [await stage.run("wallet", "audit", env=stage.environment(name, **PRICES)) for name in provider_names()]
     charged = sum(row["paid_msat"] for row in result["providers"].values())
-    agreed = charged == sum(earned) and all(one["audit"] == "clean" for one in (books, *theirs))
+    agreed = charged <= books["spent_msat"] == sum(one["earned_msat"] for one in theirs)
+    agreed = agreed and all(one["audit"] == "clean" for one in (books, *theirs))
     return {
-        "network": "play",
-        "sats": charged / 1_000,
+        "network": money.network,
+        "sats": books["spent_msat"] / 1_000,
         "deposited_sats": books["paid_msat"] / 1_000,
         "lightning_payments": books["payments"],
         "audit": "clean" if agreed else "not clean",
@@ -237,7 +192,8 @@ async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stage = Stage(folder)
     kept = False
     try:
-        customer = await set_up(stage, arguments.slots)
+        money = real_lightning() if arguments.lightning else Money()
+        customer = await set_up(stage, arguments.slots, money)
         task = make_task(arguments.chars, arguments.seed)
         prompts = task.prompts()
         file = folder / "prompts.jsonl"
@@ -247,9 +203,9 @@ async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             result = await stage.run("map", str(file), "--timeout", "300", env=customer)
         with step("reading the results from the relay again, to check them"):
             sha256 = weights_sha256(model_directory(needle.MODEL_ID, folder))
-            verified = await check(stage, result["outcomes"], sha256)
+            verified = await check(stage, result["outcomes"], sha256, money.network)
         with step("the books of all three"):
-            money = await settle_up(stage, customer, result)
+            settled = await settle_up(stage, customer, result, money)
         found = Counter(o["text"].strip() for o in result["outcomes"] if o["error"] is None)
         found.pop(needle.ABSENT, None)
         report = {
@@ -266,7 +222,7 @@ async def demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "found": dict(found.most_common(5)),
             "context_chars": len(task.text),
             "by_provider": result["providers"],
-            **money,
+            **settled,
         }
         if arguments.keep:
             kept = True
@@ -289,7 +245,16 @@ def _tell_how_to_connect(stage: Stage, folder: Path) -> None:
 def show(report: dict[str, Any]) -> None:
     """The figures as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("provider", ">jobs", ">tokens in", ">tokens out", ">tokens/s", ">p50 ms", ">p99 ms", ">play sats")
+    columns = (
+        "provider",
+        ">jobs",
+        ">tokens in",
+        ">tokens out",
+        ">tokens/s",
+        ">p50 ms",
+        ">p99 ms",
+        f">{report['network']} sats",
+    )
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     for public, row in report["by_provider"].items():
@@ -306,8 +271,8 @@ def show(report: dict[str, Any]) -> None:
         f" {report['model']} in {report['wall_s']:.1f} s; {report['verified']} results verified"
     )
     out.print(
-        f"{report['sats']:,.3f} play sats for the work, out of {report['deposited_sats']:,.0f} deposited in"
-        f" {report['lightning_payments']} payments; the books of all three are {report['audit']}"
+        f"{report['sats']:,.3f} {report['network']} sats for the work, out of {report['deposited_sats']:,.0f}"
+        f" deposited in {report['lightning_payments']} payments; the books of all three are {report['audit']}"
     )
     answers = ", ".join(f"{text!r} ({count} chunks)" for text, count in report["found"].items()) or "nothing"
     out.print(f"{report['question']}\n  planted {report['expected']}, found {answers}")
@@ -318,6 +283,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", action="store_true", help="leave relay and providers running")
+    parser.add_argument(
+        "--lightning", action="store_true", help="pay over real Lightning on a private chain (see scripts/regtest)"
+    )
     parser.add_argument("--chars", type=int, default=250_000, help="length of the text (default 250000)")
     parser.add_argument("--seed", type=int, default=1, help="where the fact is planted, and which (default 1)")
     parser.add_argument("--slots", type=int, default=16, help="jobs that a provider runs at once (default 16)")

@@ -2,31 +2,42 @@
 
 import asyncio
 import json
-import statistics
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import psutil
 from tokenizers import Tokenizer
 
 from pylon.bench.engine_load import Load, Tokens, load
-from pylon.bench.engine_peer import WAYS, Peer, peer
+from pylon.bench.engine_peer import WAYS, Peer, cpu_s, peer
 from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.clock import SystemClock
-from pylon.errors import EngineFailedError
+from pylon.errors import EngineFailedError, UsageError
 from pylon.inference.child import BEAT_S
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
 from pylon.inference.service import InferenceService
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
 IN_FLIGHT = 32
-_FLOOR_LIMIT_S = 600
+_PART_LIMIT_S = 600
 # The shapes for which efficiency is told: those that recursive runs make.
 _EFFICIENCY = ("lines", "chunks")
 
-Say = Callable[[str], None]
+type Say = Callable[[str], None]
+type Shapes = tuple[Shape, ...]
+
+
+def chosen_shapes(names: Sequence[str]) -> Shapes:
+    """The shapes of these names, or all. Raises UsageError."""
+    known = {shape.name for shape in SHAPES}
+    if unknown := set(names) - known:
+        raise UsageError(f"there is no shape {unknown.pop()!r}", hint=f"Shapes are: {', '.join(sorted(known))}.")
+    return tuple(shape for shape in SHAPES if not names or shape.name in names)
 
 
 class Ours:
@@ -50,6 +61,10 @@ class Ours:
             return Tokens(generation.prompt_tokens, generation.completion_tokens)
 
         return await load(ask, prompts, in_flight)
+
+    def cpu_s(self) -> float:
+        """Processor seconds of the inference child so far."""
+        return cpu_s(psutil.Process(self.service.status().pid))
 
     async def read_tokens(self) -> int:
         """How many prompt tokens were computed so far."""
@@ -76,12 +91,12 @@ def token_counter(directory: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-async def sweep(spec: EngineSpec, requests: int, say: Say) -> dict[str, Any]:
+async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> dict[str, Any]:
     """Throughput and latency of each shape with 1 to 32 in flight; and the speeds that a heartbeat tells."""
     count = token_counter(_directory(spec))
     rows: list[dict[str, Any]] = []
     async with ours(spec) as engine:
-        for shape in SHAPES:
+        for shape in shapes:
             for width in WIDTHS:
                 say(f"{shape.name}, {width} in flight")
                 part = prompts(shape, max(width, requests), f"width {width}", count)
@@ -109,76 +124,113 @@ def _row(shape: Shape, width: int, load: Load) -> dict[str, Any]:
     }
 
 
-async def versus(spec: EngineSpec, requests: int, rounds: int, say: Say) -> dict[str, Any]:
+async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, say: Say) -> dict[str, Any]:
     """Ours against mlx_lm.server in turn, 32 in flight: see docs/benchmarks.md for each figure."""
     directory = _directory(spec)
     count = token_counter(directory)
     results: dict[str, Any] = {"model": spec.model, "rounds": rounds, "in_flight": IN_FLIGHT, "requests": requests}
     async with ours(spec) as engine, peer(directory, IN_FLIGHT) as other:
-        for shape in SHAPES:
+        for shape in shapes:
             results[shape.name] = await _shape(shape, engine, other, count, requests, rounds, say)
             if shape.name in _EFFICIENCY:
                 floor = await _floor(directory, shape)
                 results[shape.name] |= _efficiency(shape, requests, floor, results[shape.name])
-            results[f"ratio_{shape.name}"] = results[shape.name]["ratio"]
-    results["efficiency"] = min(results[name]["efficiency"] for name in _EFFICIENCY)
+            for figure in ("ratio", "cpu_ratio"):
+                results[f"{figure}_{shape.name}"] = results[shape.name][figure]
+    for figure in ("efficiency", "cpu_efficiency"):
+        told = [results[shape.name][figure] for shape in shapes if shape.name in _EFFICIENCY]
+        if told:
+            results[figure] = min(told)
     return results
+
+
+def lower(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of several models' reports, the least of each figure; the reports themselves are in `models`."""
+    figures = [name for name in reports[0] if "ratio" in name or "efficiency" in name]
+    return {name: min(report[name] for report in reports) for name in figures} | {"models": list(reports)}
+
+
+@dataclass(slots=True)
+class _Side:
+    """What the rounds of one side took: seconds, processor seconds, prompt tokens computed for a request."""
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    read: float = 0.0
+
+    async def run(self, work: Awaitable[Load], cpu_s: Callable[[], float]) -> Load:
+        before = cpu_s()
+        ran = await work
+        self.wall_s.append(ran.wall_s)
+        self.cpu_s.append(cpu_s() - before)
+        self.read = ran.tokens.read / ran.requests
+        return ran
+
+    def told(self) -> dict[str, list[float]]:
+        return {
+            "wall_s": [round(value, 3) for value in self.wall_s],
+            "cpu_s": [round(value, 3) for value in self.cpu_s],
+        }
 
 
 async def _shape(
     shape: Shape, engine: Ours, other: Peer, count: Callable[[str], int], requests: int, rounds: int, say: Say
 ) -> dict[str, Any]:
     """Medians over rounds; the first prompts of a shape only warm both sides' caches."""
-    warm = prompts(shape, 4, "warm", count)
-    await engine.answer(warm, shape.answer)
+    await engine.answer(prompts(shape, 4, "warm", count), shape.answer)
     for way in WAYS:
         await other.answer(prompts(shape, 2, f"warm {way}", count), shape.answer, way)
-    ours_s: list[float] = []
-    theirs_s: dict[str, list[float]] = {way: [] for way in WAYS}
-    theirs_read: dict[str, float] = {}
+    mine, theirs = _Side(), {way: _Side() for way in WAYS}
     tokens = Tokens(0, 0)
     before = await engine.read_tokens()
     for number in range(rounds):
         say(f"{shape.name}, round {number + 1} of {rounds}")
         part = prompts(shape, requests, f"round {number}", count)
-        ran = await engine.answer(part, shape.answer)
-        ours_s.append(ran.wall_s)
-        tokens = ran.tokens
+        tokens = (await mine.run(engine.answer(part, shape.answer), engine.cpu_s)).tokens
         for way in WAYS:
             # A way gets prompts of its own: what the others left in the cache must not serve it.
-            ran = await other.answer(prompts(shape, requests, f"{way} {number}", count), shape.answer, way)
-            theirs_s[way].append(ran.wall_s)
-            theirs_read[way] = ran.tokens.read / ran.requests
+            part = prompts(shape, requests, f"{way} {number}", count)
+            await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
     read = await engine.read_tokens() - before
-    best = min(WAYS, key=lambda way: statistics.median(theirs_s[way]))
+    best = min(WAYS, key=lambda way: median(theirs[way].wall_s))
+    cheapest = min(WAYS, key=lambda way: median(theirs[way].cpu_s))
     return {
-        "ratio": round(statistics.median(theirs_s[best]) / statistics.median(ours_s), 2),
-        "ours_s": [round(value, 3) for value in ours_s],
-        "theirs_s": {way: [round(value, 3) for value in values] for way, values in theirs_s.items()},
+        "ratio": round(median(theirs[best].wall_s) / median(mine.wall_s), 2),
+        "cpu_ratio": round(median(theirs[cheapest].cpu_s) / median(mine.cpu_s), 2),
+        "ours": mine.told(),
+        "theirs": {way: side.told() for way, side in theirs.items()},
         "best": best,
         "prompt_tokens": round(tokens.prompt / requests, 1),
         "completion_tokens": round(tokens.completion / requests, 1),
         "read_tokens": round(read / requests / rounds, 1),
-        "their_read_tokens": round(theirs_read[best], 1),
+        "their_read_tokens": round(theirs[best].read, 1),
     }
 
 
 async def _floor(directory: Path, shape: Shape) -> dict[str, float]:
     """What engine_floor measures, in a process of its own."""
     numbers = [str(shape.shared), str(shape.own[1]), str(IN_FLIGHT)]
+    output = await run_module("pylon.bench.engine_floor", str(directory), *numbers)
+    return {name: float(value) for name, value in json.loads(output).items()}
+
+
+async def run_module(module: str, *arguments: str) -> bytes:
+    """The output of one of our modules, run as a process of its own. Raises EngineFailedError."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pylon.bench.engine_floor", str(directory), *numbers),
+        *(sys.executable, "-P", "-m", module, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _FLOOR_LIMIT_S)
-        return {name: float(value) for name, value in json.loads(output).items()}
-    except (TimeoutError, ValueError):
-        raise EngineFailedError("the floor could not be measured") from None
+        output, _ = await asyncio.wait_for(process.communicate(), _PART_LIMIT_S)
+    except TimeoutError:
+        raise EngineFailedError(f"{module} took too long") from None
     finally:
         if process.returncode is None:
             process.kill()
+    if process.returncode != 0:
+        raise EngineFailedError(f"{module} ended with exit code {process.returncode}")
+    return output
 
 
 def _efficiency(shape: Shape, requests: int, floor: dict[str, float], measured: dict[str, Any]) -> dict[str, float]:
@@ -186,10 +238,16 @@ def _efficiency(shape: Shape, requests: int, floor: dict[str, float], measured: 
 
     The head was read before the rounds began.
     """
-    own = measured["prompt_tokens"] - shape.shared
+    own = (measured["prompt_tokens"] - shape.shared) * requests
     steps = measured["completion_tokens"] * requests / IN_FLIGHT
-    floor_s = own * requests * floor["token_s"] + steps * floor["step_s"]
-    return {"floor_s": round(floor_s, 3), "efficiency": round(floor_s / statistics.median(measured["ours_s"]), 2)}
+    wall_s = own * floor["token_s"] + steps * floor["step_s"]
+    cpu_s = own * floor["token_cpu_s"] + steps * floor["step_cpu_s"]
+    return {
+        "floor_s": round(wall_s, 3),
+        "floor_cpu_s": round(cpu_s, 3),
+        "efficiency": round(wall_s / median(measured["ours"]["wall_s"]), 2),
+        "cpu_efficiency": round(cpu_s / median(measured["ours"]["cpu_s"]), 2),
+    }
 
 
 def _directory(spec: EngineSpec) -> Path:

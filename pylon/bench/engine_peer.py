@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import psutil
 
 from pylon.bench.engine_load import Load, Tokens, load
 from pylon.errors import EngineFailedError
@@ -41,7 +42,7 @@ async def peer(directory: Path, in_flight: int) -> AsyncIterator["Peer"]:
             base_url=f"http://127.0.0.1:{port}", timeout=ANSWER_S, limits=limits, trust_env=False
         ) as client:
             await _started(client, process)
-            yield Peer(client, in_flight)
+            yield Peer(client, in_flight, psutil.Process(process.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -49,9 +50,14 @@ async def peer(directory: Path, in_flight: int) -> AsyncIterator["Peer"]:
 
 
 class Peer:
-    def __init__(self, client: httpx.AsyncClient, in_flight: int) -> None:
+    def __init__(self, client: httpx.AsyncClient, in_flight: int, process: psutil.Process) -> None:
         self._client = client
         self._in_flight = in_flight
+        self._process = process
+
+    def cpu_s(self) -> float:
+        """Processor seconds of the server so far."""
+        return cpu_s(self._process)
 
     async def answer(self, prompts: list[str], most: int, way: str) -> Load:
         """Asks them all, greedily, in one of WAYS; answers have at most `most` tokens."""
@@ -79,6 +85,12 @@ class Peer:
                     raise
                 await asyncio.sleep(_AFTER_RESET_S)
         raise AssertionError("unreachable")
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Processor seconds of a process so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _environment(directory: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pydoc_data.topics import topics
 
+# So few tokens missing are filled word by word, with so many tries.
+_LAST, _TRIES = 8, 60
 _WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 
 
@@ -31,16 +33,27 @@ def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -
 
     `count` counts a text's tokens.
     """
-    head = _text(random.Random(shape.name), shape.shared, count)  # noqa: S311 - test data
+    head = _text(random.Random(shape.name), "", shape.shared, count)  # noqa: S311 - test data
     rng = random.Random(f"{shape.name} {part}")  # noqa: S311
-    return [f"{head} {_text(rng, rng.randint(*shape.own), count)}".strip() for _ in range(number)]
+    return [_text(rng, head, shape.shared + rng.randint(*shape.own), count) for _ in range(number)]
 
 
-def _text(rng: random.Random, tokens: int, count: Callable[[str], int]) -> str:
-    """Words drawn at random, at most so many tokens of them and nearly as many."""
-    words: list[str] = []
-    while (missing := tokens - count(" ".join(words))) > 8:
+def random_words(rng: random.Random, number: int) -> str:
+    """So many words of prose, in no order."""
+    return " ".join(rng.choices(_WORDS, k=number))
+
+
+def _text(rng: random.Random, head: str, tokens: int, count: Callable[[str], int]) -> str:
+    """`head` and words drawn at random behind it, so many tokens together; or a few less, when no word fits."""
+    words = [head] if head else []
+    while (missing := tokens - count(" ".join(words))) > _LAST:
         words += rng.choices(_WORDS, k=max(1, missing // 4))
-    while words and count(" ".join(words)) > tokens:
+    while len(words) > 1 and count(" ".join(words)) > tokens:
         words.pop()
+    for _ in range(_TRIES):
+        if count(" ".join(words)) == tokens:
+            break
+        tried = [*words, rng.choice(_WORDS)]
+        if count(" ".join(tried)) <= tokens:
+            words = tried
     return " ".join(words)

@@ -5,6 +5,7 @@ It never ends an answer by itself, and its cache can be cut anywhere, which need
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 from pylon.inference.models import needle
@@ -44,3 +45,7 @@ def make(directory: Path) -> int:
     }
     mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
     return sum(value.size for value in weights.values())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{make(Path(sys.argv[1]))}\n")

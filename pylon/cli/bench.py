@@ -1,20 +1,17 @@
 """`pylon bench`: what is measured, and how."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
 from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.errors import JobsFailedError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
-
-
-@app.callback()
-def group() -> None:
-    """Keeps the name of a command that is alone in its group."""
 
 
 @app.command("fanout")
@@ -34,13 +31,7 @@ def fanout_(
     docs/benchmarks.md says what each figure means.
     """
     report = run(_fanout(Fanout(providers, jobs, relays, size, processes)), as_json=as_json)
-    if as_json:
-        print_json(report)
-    else:
-        made = table("figure", ">")
-        for name, value in report.items():
-            made.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        out.print(made)
+    _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
 

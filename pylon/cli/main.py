@@ -48,6 +48,7 @@ app.command(rich_help_panel=_ASK)(providers.providers)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)
+app.add_typer(price.app, name="price", rich_help_panel=_MONEY)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
 

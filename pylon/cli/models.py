@@ -1,18 +1,211 @@
 """`pylon models`: the models on this machine."""
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from pylon import config as settings
 from pylon.bench import needle as bench
 from pylon.bench.needle import Engine
 from pylon.cli.output import Json, err, fail, out, print_json, table
 from pylon.errors import PylonError, UsageError
+from pylon.host.memory import total_bytes
+from pylon.inference import catalogue, local
 from pylon.inference.models import needle
+from pylon.inference.weights import is_model_id, model_directory, weights_sha256
+from pylon.node.home import open_home, private_folder
+from pylon.node.setting import write_setting
 
 app = typer.Typer(no_args_is_help=True, help="The models on this machine.")
+
+
+Model = Annotated[str, typer.Argument(help="A model's id, such as mlx-community/Qwen3-4B-Instruct-2507-4bit.")]
+_WATCH_S = 0.5
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the models on this machine, and those that are worth fetching."""
+    here = local.local_models(_models())
+    used = _used()
+    if as_json:
+        print_json(
+            {
+                "here": [
+                    {"id": model.id, "bytes": model.size, "packaged": model.packaged, "used": model.id == used}
+                    for model in here
+                ],
+                "catalogue": [_entry(choice) for choice in catalogue.choices(total_bytes())],
+            }
+        )
+        return
+    made = table("here", ">size", "")
+    for model in here:
+        made.add_row(model.id, _gb(model.size), "in use" if model.id == used else "")
+    out.print(made)
+    out.print()
+    made = table("to fetch", ">weights", ">context", "strengths")
+    for entry in catalogue.CATALOGUE:
+        made.add_row(entry.mlx, _gb(entry.weights_bytes), f"{entry.context:,}", entry.strengths)
+    out.print(made)
+
+
+@app.command()
+def recommend(
+    memory_gb: Annotated[float, typer.Option(min=0, help="For a machine with so much memory; 0 is this one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say which model suits this machine's memory, with the arithmetic."""
+    total = int(memory_gb * catalogue.GB) or total_bytes()
+    choices = catalogue.choices(total)
+    if as_json:
+        print_json({"memory_bytes": total, "choices": [_entry(choice) for choice in choices]})
+        return
+    out.print(f"{_gb(total)} of memory, of which {catalogue.OF_TOTAL:.0%} for a model:")
+    for choice in choices:
+        out.print(f"  {'fits    ' if choice.fits else 'too much'}  {choice.model.mlx}", style=None)
+        out.print(f"            {choice.arithmetic}", style="dim")
+    if choices[0].fits:
+        out.print(f"Fetch it with: pylon models pull {choices[0].model.mlx}")
+    else:
+        out.print(f"None of them fits; {needle.MODEL_ID}, which comes with Pylon, always does.")
+
+
+@app.command()
+def pull(
+    model: Model,
+    revision: Annotated[str | None, typer.Option(help="A commit, branch or tag of it (default: the newest).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a model. One that broke off goes on from there; files are checked, and a model appears when whole."""
+    # Imported late: a second of start-up that no other command needs.
+    from pylon.inference import pull as fetching
+
+    directory = _models() / model
+    try:
+        _check_id(model)
+        private_folder(_models())
+        with _DownloadBar(directory, quiet=as_json) as report:
+            size = fetching.pull(model, directory, report, revision=revision)
+        sha256 = weights_sha256(directory, _models() / "weights.json")
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json({"id": model, "bytes": size, "sha256": sha256, "directory": str(directory)})
+        return
+    out.print(f"{model}: {_gb(size)}, weights {sha256}")
+    out.print(f"Serve it with: pylon models use {model}")
+
+
+@app.command()
+def use(model: Model, as_json: Json = False) -> None:
+    """Serve this model from the next start on: writes it into the settings."""
+    try:
+        home, _ = open_home()
+        _check_id(model)
+        model_directory(model, home.models)
+        write_setting(home.config_file, "inference", "engine", "mlx")
+        write_setting(home.config_file, "inference", "model", model)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json({"model": model})
+    else:
+        out.print(f"{model} is served from the next start on.")
+
+
+@app.command()
+def remove(model: Model, as_json: Json = False) -> None:
+    """Delete a model's files."""
+    try:
+        if model == _used():
+            raise UsageError(f"{model} is in use", hint="Choose another first: pylon models use needle-1")
+        size = local.remove(model, _models())
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json({"removed": model, "bytes": size})
+    else:
+        out.print(f"{model} is gone: {_gb(size)} freed.")
+
+
+def _models() -> Path:
+    return settings.home_directory() / "models"
+
+
+def _used() -> str:
+    """The model of the settings, or empty before there are any."""
+    try:
+        section = open_home()[1].inference
+    except PylonError:
+        return ""
+    return section.model if section.engine == "mlx" else ""
+
+
+def _check_id(model: str) -> None:
+    if not is_model_id(model):
+        raise UsageError(f"{model!r} is not a model id", hint="An id looks like mlx-community/Qwen3-4B-4bit.")
+
+
+def _entry(choice: catalogue.Choice) -> dict[str, object]:
+    model = choice.model
+    return {
+        "id": model.mlx,
+        "gguf": model.gguf,
+        "weights_bytes": model.weights_bytes,
+        "needs_bytes": model.needs_bytes,
+        "context": model.context,
+        "strengths": model.strengths,
+        "fits": choice.fits,
+        "arithmetic": choice.arithmetic,
+    }
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"
+
+
+class _DownloadBar:
+    """A bar that grows with the bytes on the disk, since the library's own callback comes once a file."""
+
+    def __init__(self, directory: Path, *, quiet: bool) -> None:
+        self._folder = directory.with_name(directory.name + ".partial")
+        self._bar = (
+            None
+            if quiet or not err.is_terminal
+            else Progress(
+                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=err
+            )
+        )
+        self._over = threading.Event()
+
+    def __enter__(self) -> Callable[[str, int], None]:
+        if self._bar is None:
+            return lambda *_: None
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._bar is not None:
+            self._watcher.join()
+            self._bar.stop()
+
+    def _report(self, name: str, size: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=name, total=size)
+
+    def _watch(self) -> None:
+        while self._bar is not None and not self._over.wait(_WATCH_S):
+            there = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+            self._bar.update(self._task, completed=there)
 
 
 @app.command()

@@ -25,6 +25,9 @@ def simulate_(
     seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = _DEFAULT.seed,
     width: Annotated[int, typer.Option(help="Jobs in flight at once, a customer.")] = _DEFAULT.width,
     slots: Annotated[int, typer.Option(help="Jobs that a machine runs at once.")] = _DEFAULT.slots,
+    max_queue: Annotated[
+        int, typer.Option(help="Jobs that may wait at a machine before it says busy.")
+    ] = _DEFAULT.max_queue,
     job_s: Annotated[float, typer.Option(help="Seconds of a job on the median machine.")] = _DEFAULT.job_s,
     unlike: Annotated[float, typer.Option(help="Spread of the logarithm of machines' times.")] = _DEFAULT.unlike,
     uneven: Annotated[float, typer.Option(help="The same, of jobs on one machine.")] = _DEFAULT.uneven,
@@ -45,7 +48,7 @@ def simulate_(
     """
     try:
         plan = Plan(
-            providers, jobs, customers, relays, seed, width, slots, job_s, unlike, uneven,
+            providers, jobs, customers, relays, seed, width, slots, max_queue, job_s, unlike, uneven,
             stragglers, liars, churn, dead_relays, lost, paid,
         )  # fmt: skip
     except UsageError as error:

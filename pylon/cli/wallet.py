@@ -1,16 +1,19 @@
 """`pylon wallet` and `pylon earnings`: the node's money. What is not live money says so on every line."""
 
+import asyncio
 import csv
 import sys
 import time
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
 from pylon.errors import PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri
+from pylon.node import live
 from pylon.node.bank import bank_socket
 from pylon.node.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
@@ -199,13 +202,53 @@ async def _audit(as_json: bool) -> None:
         fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
 
 
+@app.command("go-live")
+def go_live(
+    off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Allow live money: states the caps, and asks for them to be typed.
+
+    Needs `network = "mainnet"` in config.toml. A file named STOP in PYLON_HOME halts all spending at once.
+    """
+    run(_go_live(off, as_json), as_json=as_json)
+
+
+async def _go_live(off: bool, as_json: bool) -> None:
+    home, _ = open_home()
+    live.need_mainnet(home)
+    public = load(home.identity_file).public
+    if off:
+        live.withdraw(home)
+    elif not live.is_allowed(home, public):
+        _state_caps()
+        live.allow(home, public, await asyncio.to_thread(sys.stdin.readline))
+    allowed = live.is_allowed(home, public)
+    if as_json:
+        print_json({"live": allowed, "network": home.network, "caps_sat": live.terms()})
+        return
+    out.print(f"live money is {'allowed' if allowed else 'not allowed'} for {nip19.npub(public)}")
+    out.print(f"A node that runs already notices at its next start; `touch {home.root / live.STOP_FILE}`"
+              " halts all spending at once.", style="dim")  # fmt: skip
+
+
+def _state_caps() -> None:
+    agreed = live.terms()
+    err.print("With this, the node spends and takes real sats from its next start on:")
+    err.print(f"  at most {agreed['payment']:,} sat a payment, {agreed['day']:,} a day, {agreed['all']:,} in all.")
+    err.print(f"To allow it, type these three numbers: {' '.join(map(str, agreed.values()))}")
+
+
 def earnings(
     by: Annotated[str, typer.Option(help="customer, day or model.")] = "day",
     days: Annotated[float | None, typer.Option("--since", min=0, help="Only the last so many days.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what this node has earned."""
+    """Show what this node has earned, and what electricity the work took.
+
+    Electricity needs `earnings.watts`; what it cost, a price per kWh. The last 90 days of work are known.
+    """
     run(_earnings(by, days, as_csv, as_json), as_json=as_json)
 
 
@@ -215,16 +258,25 @@ async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) ->
     if as_json:
         print_json(data)
     elif as_csv:
+        fields = ("count", "msat", "work_s", "kwh", "electricity", "worth")
         writer = csv.writer(sys.stdout)
-        writer.writerow((by, "jobs", "msat", "network"))
-        writer.writerows((line["group"], line["count"], line["msat"], data["network"]) for line in data["lines"])
-    else:
-        made = table(by, ">jobs", ">earned")
+        writer.writerow((by, "jobs", *fields[1:], "currency", "network"))
         for line in data["lines"]:
-            group = short(line["group"]) if by == "customer" else line["group"]
-            made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]))
-        made.add_row("all", "", sats_text(data["total_msat"], data["unit"]))
-        out.print(made)
+            writer.writerow((line["group"], *(line[name] for name in fields), data["currency"], data["network"]))
+    else:
+        out.print(_earnings_table(data, by))
+
+
+def _earnings_table(data: dict[str, Any], by: str) -> Table:
+    # Columns that nobody configured stay away: no currency shows unless one was set.
+    names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
+    shown = [name for name in names if data["total"][name] is not None]
+    made = table(by, ">jobs", ">earned", *(names[name].rstrip() for name in shown))
+    for line in (*data["lines"], {**data["total"], "group": "all"}):
+        group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
+        figures = (f"{line[name]:,.4f}" for name in shown)
+        made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]), *figures)
+    return made
 
 
 async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:

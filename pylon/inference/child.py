@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, ParameterError, PromptError, WireError
+from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress, ScoreRequest
 from pylon.inference.frames import FrameDecoder, encode

@@ -1,23 +1,23 @@
-"""The MLX engine: requests join and leave one running batch of `mlx_lm`'s generator.
+"""The MLX engine: requests join and leave one running batch.
 
 Waiting prompts are read in groups of like length, a head that several of a customer's prompts share is read once,
 and so is a prompt that is asked twice. What starts fits into memory (`memory.py`). A request with a seed that matters
 runs alone: a batch has one source of randomness, so beside others its draws would depend on them.
 """
 
+import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import PromptError
 from pylon.host.memory import used_bytes
 from pylon.inference.answer import Answer
+from pylon.inference.asked import Asked
 from pylon.inference.batching import alike
 from pylon.inference.engine import (
     EngineSpec,
@@ -33,49 +33,18 @@ from pylon.inference.engine import (
     ScoreRequest,
     TokenCount,
 )
+from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler
 from pylon.inference.mlx_score import ranks
 from pylon.inference.reuse import AnswerKey, AnswerStore, Twins, answer_key
 from pylon.inference.schema import SchemaGuide
 
-# One chunk stalls the running answers for as long as it takes.
+# One chunk stalls the running answers for as long as it takes: so many tokens of one prompt, so many of a group.
 PREFILL_STEP_TOKENS = 512
-PREFILL_TOGETHER = 8
-# Asking the system how much memory is in use takes longer than a small model's step.
-_MEMORY_EVERY_S = 0.25
+PREFILL_TOKENS = 2_048
 # A request that was put back so often for lack of memory will not fit the next time either.
 _MOST_SHEDS = 2
-
-
-@dataclass(slots=True, eq=False)
-class _Sequence:
-    request: GenerationRequest
-    tokens: list[int]
-    answer: Answer
-    key: AnswerKey | None
-    guide: SchemaGuide | None
-    uid: int = -1
-    started: float = 0.0
-    sheds: int = 0
-
-    @property
-    def id(self) -> str:
-        return self.request.id
-
-    @property
-    def length(self) -> int:
-        """Tokens that its row may grow to."""
-        return len(self.tokens) + self.request.sampling.max_tokens
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.request.sampling
-
-    @property
-    def alone(self) -> bool:
-        """Greedy decoding draws nothing, so there a seed changes nothing."""
-        return self.sampling.seed is not None and self.sampling.temperature > 0
 
 
 def _in_use() -> int:
@@ -84,36 +53,23 @@ def _in_use() -> int:
 
 
 class MlxEngine:
-    """`used` measures the memory that this process takes, in bytes."""
-
-    def __init__(self, spec: EngineSpec, clock: Clock | None = None, used: Callable[[], int] = _in_use) -> None:
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         self._spec = spec
         self._clock = clock or SystemClock()
-        self._used = used
-        self._measured_at = float("-inf")
-        self._full = False  # over the hard limit when it was last measured
-        self._waiting: deque[_Sequence] = deque()
-        self._running: dict[int, _Sequence] = {}
-        self._reading: set[int] = set()  # uids whose prompt is not read to its end
+        self._waiting: deque[Asked] = deque()
+        self._running: dict[int, Asked] = {}
+        self._uids = itertools.count()
         self._answers = AnswerStore()
-        self._twins: Twins[_Sequence] = Twins()
+        self._twins: Twins[Asked] = Twins()
         self._known: list[Event] = []  # said by the next step without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
 
     def load(self) -> ModelInfo:
         self._model = MlxModel.load(self._spec)
-        self._generator = BatchGenerator(
-            self._model.network,
-            stop_tokens=self._model.stop_tokens(),
-            completion_batch_size=self._spec.slots,
-            # Twice, since prompts that were read count until their first token, one call later.
-            prefill_batch_size=2 * PREFILL_TOGETHER,
-            prefill_step_size=PREFILL_STEP_TOKENS,
-        )
-        # All that close does is to take back the wired limit that the constructor set on Metal: wiring that much
-        # memory can bring macOS down (mlx#3186).
-        self._generator.close()
-        with mx.stream(self._generator.stream):
+        self._headroom = Headroom(self._model.memory, _in_use, self._clock)
+        self._rows = Rows(self._model.network, self._model.stop_tokens(), PREFILL_STEP_TOKENS)
+        self._stream = mx.new_stream(mx.default_device())
+        with mx.stream(self._stream):
             self._heads = Heads(self._model, PREFILL_STEP_TOKENS)
         return self._model.info
 
@@ -123,7 +79,7 @@ class MlxEngine:
         if key is not None and (known := self._answers.find(key)) is not None:
             self._known.append(Finished(request.id, known))
             return
-        sequence = _Sequence(request, tokens, self._answer(request), key, self._guide(request, tokens))
+        sequence = Asked(request, tokens, self._answer(request), key, self._guide(request, tokens))
         if key is None or self._twins.lead(key, sequence):
             self._waiting.append(sequence)
 
@@ -151,15 +107,12 @@ class MlxEngine:
         if not self._waiting and not self._running:
             return events
         events += self._keep_within_memory()
-        with mx.stream(self._generator.stream):
+        with mx.stream(self._stream):
+            for token in self._rows.decode():
+                events += self._heard(token)
             if not self._heads.advance():
                 self._admit()
-        prompts, answers = self._generator.next()
-        for prompt in prompts:
-            if prompt.end_of_segment or prompt.end_of_prompt:
-                self._reading.discard(prompt.uid)
-        for answer in answers:
-            events += self._heard(answer.uid, answer.token, answer.finish_reason)
+                self._rows.read()
         return events
 
     def score(self, request: ScoreRequest) -> Scored:
@@ -174,7 +127,7 @@ class MlxEngine:
     def close(self) -> None:
         self._waiting.clear()
         self._running.clear()
-        del self._generator, self._model, self._heads
+        del self._rows, self._model, self._heads
         mx.clear_cache()
 
     def _fitting(self, request: GenerationRequest) -> list[int]:
@@ -200,7 +153,7 @@ class MlxEngine:
         schema = request.sampling.schema
         return None if schema is None else self._model.schemas.guide(schema, len(tokens))
 
-    def _promote(self, gone: _Sequence) -> None:
+    def _promote(self, gone: Asked) -> None:
         """One of those that waited for a request's answer takes its place."""
         if gone.key is None:
             return
@@ -210,16 +163,11 @@ class MlxEngine:
 
     def _keep_within_memory(self) -> list[Event]:
         """Over the hard limit, lets go what is not needed, and then the request that came last."""
-        now = self._clock.monotonic()
-        if now - self._measured_at < _MEMORY_EVERY_S:
-            return []
-        self._measured_at = now
-        self._full = self._over()
-        if not self._full:
+        if not self._headroom.over():
             return []
         self._heads.clear()
         mx.clear_cache()
-        if not self._over() or not self._running:
+        if not self._headroom.over(now=True) or not self._running:
             return []
         newest = max(self._running.values(), key=lambda sequence: sequence.uid)
         self._leave(newest, still_generating=True)
@@ -232,17 +180,14 @@ class MlxEngine:
         self._waiting.appendleft(newest)
         return []
 
-    def _over(self) -> bool:
-        return self._model.memory.must_shed(self._used())
-
     def _admit(self) -> None:
         """Starts the request that has waited longest with those that go well beside it, or builds their prefix."""
         free = self._spec.slots - len(self._running)
         # One group is read at a time: a short prompt that joined a long one's chunks would be padded to them.
-        if not self._waiting or self._reading or free <= 0:
+        if not self._waiting or self._rows.reading or free <= 0:
             return
         first = self._waiting[0]
-        if first.alone and not self._running:
+        if first.alone and not self._running and self._room(first):
             self._start([first])
         if first.alone or any(sequence.alone for sequence in self._running.values()) or not self._room(first):
             return
@@ -252,70 +197,77 @@ class MlxEngine:
             return
         head = self._heads.find(customer, first.tokens)
         fitting = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
-        group = alike([len(each.tokens) for each in fitting], min(free, PREFILL_TOGETHER))
+        known = len(head.tokens) if head else 0
+        chunk = min(len(first.tokens) - known, PREFILL_STEP_TOKENS)
+        group = alike([len(each.tokens) - known for each in fitting], min(free, max(1, PREFILL_TOKENS // chunk)))
         self._start(self._affordable([fitting[place] for place in group]), head)
 
-    def _room(self, first: _Sequence) -> bool:
+    def _room(self, first: Asked) -> bool:
         """Whether memory lets it start; alone it always does, since it was taken on."""
-        rows = [each.length for each in self._running.values()]
-        if not self._full and self._model.memory.admits(rows, first.length, self._heads.size):
+        if self._headroom.admits(self._lengths(), first.length, self._heads.size):
             return True
         if self._running:
             return False
         self._heads.clear()
         return True
 
-    def _affordable(self, group: Sequence[_Sequence]) -> list[_Sequence]:
+    def _affordable(self, group: Sequence[Asked]) -> list[Asked]:
         """As many of a group as memory has room for, the first in any case."""
-        rows = [each.length for each in self._running.values()] + [group[0].length]
+        rows = [*self._lengths(), group[0].length]
         chosen = [group[0]]
         for each in group[1:]:
-            if self._model.memory.admits(rows, each.length, self._heads.size):
+            if self._headroom.admits(rows, each.length, self._heads.size):
                 chosen.append(each)
                 rows.append(each.length)
         return chosen
 
-    def _start(self, group: Sequence[_Sequence], head: Head | None = None) -> None:
+    def _lengths(self) -> list[int]:
+        return [each.length for each in self._running.values()]
+
+    def _start(self, group: Sequence[Asked], head: Head | None = None) -> None:
         read = len(head.tokens) if head else 0
         if group[0].alone:
             mx.random.seed((group[0].sampling.seed or 0) % 2**64)
-        uids = self._generator.insert(
-            [each.tokens[read:] for each in group],
-            max_tokens=[each.sampling.max_tokens for each in group],
-            caches=[head.state if head else None] * len(group),
-            all_tokens=[each.tokens[:read] for each in group],
-            samplers=[self._sampler(each.sampling) for each in group],
-            logits_processors=[self._processors(each) for each in group],
-        )
         now = self._clock.monotonic()
-        for sequence, uid in zip(group, uids, strict=True):
+        rows = []
+        for sequence in group:
             self._waiting.remove(sequence)
-            sequence.uid = uid
+            sequence.uid = next(self._uids)
             sequence.started = now
+            self._running[sequence.uid] = sequence
             self._read_tokens += len(sequence.tokens) - read
-            self._running[uid] = sequence
-            self._reading.add(uid)
             self._heads.remember(sequence.request.customer, sequence.tokens)
+            rows.append(self._row(sequence, read))
+        self._rows.start(rows, group[0].tokens[:read], head.state if head else None)
+
+    def _row(self, sequence: Asked, read: int) -> Row:
+        return Row(
+            sequence.uid,
+            sequence.tokens[read:],
+            sequence.sampling.max_tokens,
+            self._sampler(sequence.sampling),
+            self._processors(sequence),
+        )
 
     def _sampler(self, sampling: Sampling) -> Any:
         # mlx_lm refuses to cut to as many tokens as there are.
         top_k = sampling.top_k if 0 < sampling.top_k < len(self._model.tokenizer) else 0
         return sampler(sampling.temperature, sampling.top_p, top_k)
 
-    def _processors(self, sequence: _Sequence) -> list[LogitsProcessor]:
+    def _processors(self, sequence: Asked) -> list[LogitsProcessor]:
         processors = logits_processors(sequence.sampling, len(sequence.tokens))
         # Last: no penalty can bring back what the schema rules out.
         return processors if sequence.guide is None else [*processors, sequence.guide]
 
-    def _heard(self, uid: int, token: int, finish: str | None) -> list[Event]:
-        sequence = self._running[uid]
+    def _heard(self, heard: Token) -> list[Event]:
+        sequence = self._running[heard.uid]
         try:
-            return self._said(sequence, token, finish)
+            return self._said(sequence, heard.token, heard.finish)
         except Exception as error:  # one answer's text must not take the others down
-            self._leave(sequence, still_generating=finish is None)
+            self._leave(sequence, still_generating=heard.finish is None)
             return self._failed(sequence, f"The answer could not be read ({type(error).__name__}).")
 
-    def _said(self, sequence: _Sequence, token: int, finish: str | None) -> list[Event]:
+    def _said(self, sequence: Asked, token: int, finish: str | None) -> list[Event]:
         answer = sequence.answer
         # A stop response carries the stop token, which is no part of the answer.
         stopped = answer.add(token) if finish != "stop" else False
@@ -334,12 +286,12 @@ class MlxEngine:
         self._answers.put(sequence.key, generation)
         return [Finished(each.id, generation) for each in (sequence, *self._twins.end(sequence.key))]
 
-    def _failed(self, sequence: _Sequence, message: str) -> list[Event]:
+    def _failed(self, sequence: Asked, message: str) -> list[Event]:
         """For it and for those that waited for its answer: theirs would fail in the same way."""
         twins = self._twins.end(sequence.key) if sequence.key is not None else []
         return [Failed(each.id, "engine", message) for each in (sequence, *twins)]
 
-    def _generation(self, sequence: _Sequence, finish: Literal["stop", "length"]) -> Generation:
+    def _generation(self, sequence: Asked, finish: Literal["stop", "length"]) -> Generation:
         return Generation(
             text=sequence.answer.text,
             finish=finish,
@@ -348,12 +300,11 @@ class MlxEngine:
             run_ms=round((self._clock.monotonic() - sequence.started) * 1000),
         )
 
-    def _leave(self, sequence: _Sequence, *, still_generating: bool) -> None:
+    def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
         del self._running[sequence.uid]
-        self._reading.discard(sequence.uid)
         if still_generating:
-            with mx.stream(self._generator.stream):
-                self._generator.remove([sequence.uid])
+            with mx.stream(self._stream):
+                self._rows.remove(sequence.uid)
         if sequence.alone:
             # Otherwise whoever comes next would draw what this customer's seed decided.
             mx.random.seed(int.from_bytes(os.urandom(8), "big"))

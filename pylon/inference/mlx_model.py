@@ -73,8 +73,8 @@ class MlxModel:
         one, other = (self.prompt([Message("user", text)]) for text in ("a", "0"))
         return one[: common_length(one, other)]
 
-    def stop_tokens(self) -> list[list[int]]:
-        return [[token] for token in sorted(self.tokenizer.eos_token_ids)]
+    def stop_tokens(self) -> list[int]:
+        return sorted(self.tokenizer.eos_token_ids)
 
     def detokenizer(self) -> Detokenizer:
         detokenizer: Detokenizer = self.tokenizer.detokenizer

@@ -9,8 +9,8 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
+from pylon.frames import FrameDecoder, encode
 from pylon.inference.environment import child_environment
-from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import FromChild, ToChild, from_child
 
 # -P: a folder called `pylon` where the command happens to be called must not be imported.

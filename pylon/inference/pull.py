@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pylon.errors import ModelError, UnreachableError
 
@@ -21,8 +21,8 @@ _GIT_BLOB_CHUNK = 1024 * 1024
 # Left free on the disk, whatever is fetched.
 SPARE_BYTES = 2 * 10**9
 
-# How far it is: the file, how many bytes are there of how many.
-type Report = Callable[[str, int, int], None]
+# What it is at: the file, and how many bytes the whole model has.
+type Report = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class RemoteFile:
     blob: str | None
 
 
-def remote_files(model: str, revision: str | None = None) -> tuple[str, list[RemoteFile]]:
+def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str, list[RemoteFile]]:
     """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no MLX model."""
     try:
-        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+        info = HfApi(endpoint=hub).model_info(model, revision=revision, files_metadata=True)
     except OfflineModeIsEnabled:
         raise _offline() from None
     except (HFValidationError, HfHubHTTPError) as error:
@@ -47,7 +47,7 @@ def remote_files(model: str, revision: str | None = None) -> tuple[str, list[Rem
             f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
         ) from None
-    except (httpx.HTTPError, OSError):
+    except Exception:  # a lost connection is an error of whatever library the hub's client speaks HTTP with
         raise _offline() from None
     files = [_remote(entry) for entry in info.siblings or [] if _wanted(entry.rfilename)]
     if not any(file.name.endswith(".safetensors") for file in files):
@@ -55,22 +55,20 @@ def remote_files(model: str, revision: str | None = None) -> tuple[str, list[Rem
     return str(info.sha or "main"), files
 
 
-def pull(model: str, directory: Path, report: Report, revision: str | None = None) -> int:
+def pull(model: str, directory: Path, report: Report, *, revision: str | None = None, hub: str | None = None) -> int:
     """Fetches a model into `directory`, which appears only when it is whole; says how many bytes it has.
 
-    Raises UnreachableError, ModelError.
+    `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. Raises UnreachableError, ModelError.
     """
-    commit, files = remote_files(model, revision)
+    commit, files = remote_files(model, revision, hub)
     partial = directory.with_name(directory.name + ".partial")
     partial.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = sum(file.size for file in files)
     check_space(partial, size - sum(_there(partial / file.name) for file in files), model)
-    done = 0
+    disable_progress_bars()  # the caller shows its own
     for file in files:
-        report(file.name, done, size)
-        _fetch(model, commit, file, partial)
-        done += file.size
-    report("", size, size)
+        report(file.name, size)
+        _fetch(model, commit, file, partial, hub)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     if directory.exists():
         shutil.rmtree(directory)
@@ -88,15 +86,15 @@ def check_space(folder: Path, missing: int, model: str) -> None:
         )
 
 
-def _fetch(model: str, commit: str, file: RemoteFile, folder: Path) -> None:
+def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | None) -> None:
     try:
         # Continues a file that broke off, and leaves one that is there alone.
-        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder))
+        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder, endpoint=hub))
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise _offline() from None
     except HfHubHTTPError as error:
         raise ModelError(f"{file.name} of {model} cannot be fetched ({type(error).__name__}).") from None
-    except (httpx.HTTPError, OSError):
+    except Exception:  # as above
         raise UnreachableError(
             f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
         ) from None

@@ -3,7 +3,7 @@
 By llguidance, as a logits processor: one for each request, so that such answers run in a batch beside others.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -53,7 +53,7 @@ class SchemaGuide:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """`tokens` holds prompt and answer so far, `logits` one row for the next token."""
-        new = tokens[self._read :].tolist() if tokens.size > self._read else []
+        new = cast("list[int]", tokens[self._read :].tolist()) if tokens.size > self._read else []
         self._read = tokens.size
         # The generator computes one token ahead of what is read, so also one behind the end.
         self._ended = self._ended or not self._ends.isdisjoint(new)

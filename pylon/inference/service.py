@@ -16,6 +16,7 @@ from typing import Literal
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, EngineFailedError, ModelError, ParameterError, PromptError, WireError
+from pylon.frames import encode
 from pylon.inference.engine import (
     SCHEMA_ENGINES,
     EngineSpec,
@@ -57,13 +58,17 @@ class ChildLimits:
     settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
     loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
+    unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended."""
+    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended.
 
-    state: Literal["loading", "ready", "failed", "stopped"]
+    `unloaded` is a model that nobody asked for lately: the next request loads it again.
+    """
+
+    state: Literal["loading", "ready", "unloaded", "failed", "stopped"]
     model: ModelInfo | None
     active: int
     slots: int
@@ -111,11 +116,13 @@ class InferenceService:
         self._scratch: Path | None = None
         self._model: ModelInfo | None = None
         self._speed = Speed(expected)
-        self._state: Literal["loading", "ready", "failed", "stopped"] = "stopped"
+        self._state: Literal["loading", "ready", "unloaded", "failed", "stopped"] = "stopped"
         self._failure: EngineError = EngineFailedError("The engine has not been started.")
         self._restarts = 0
         self._reason = ""
         self._heard = False
+        self._wanted = asyncio.Event()
+        self._asked_at = 0.0
 
     async def start(self) -> None:
         """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
@@ -147,9 +154,11 @@ class InferenceService:
         self._jobs[key] = job
         if self._state == "ready":
             self._send(job)
+        self._wanted.set()
         try:
             return await job.answer
         finally:
+            self._asked_at = self._clock.monotonic()
             # Still listed: the caller went away, and the child does not know it yet.
             if self._jobs.pop(key, None) is not None and job.sent and self._child is not None:
                 self._child.send(Cancel(key))
@@ -183,6 +192,16 @@ class InferenceService:
     def counted(self) -> Beat:
         """What the child has computed since it started, as of its last beat."""
         return self._speed.counted
+
+    @property
+    def slots(self) -> int:
+        """How many requests run at once."""
+        return self._spec.slots
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model, once it is known."""
+        return self._model
 
     def status(self) -> EngineStatus:
         return EngineStatus(
@@ -225,6 +244,10 @@ class InferenceService:
             ready_at = await self._one_life(load)
             if self._over:
                 return
+            if self._state == "unloaded":
+                in_a_row = 0
+                await self._rest()
+                continue
             settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
             in_a_row = 1 if settled else in_a_row + 1
             self._restarts += 1
@@ -237,6 +260,14 @@ class InferenceService:
                 )
                 self._fail_all(self._failure)
             await asyncio.sleep(min(self._limits.backoff_s * 2 ** (in_a_row - 1), self._limits.backoff_most_s))
+
+    async def _rest(self) -> None:
+        """Until there is a request."""
+        _log.info("the model left memory", idle_s=self._limits.unload_s)
+        self._wanted.clear()
+        if not self._jobs:
+            await self._wanted.wait()
+        self._state = "loading"
 
     def _supervisor_ended(self, supervisor: asyncio.Task[None]) -> None:
         """A fault of our own must not leave callers waiting for ever."""
@@ -283,12 +314,19 @@ class InferenceService:
         silent_s = 0.0
         while True:
             await asyncio.sleep(tick_s)
+            self._unload_when_idle(child)
             silent_s = 0.0 if self._heard else silent_s + tick_s
             self._heard = False
             limit_s = self._limits.stall_s if self._state == "ready" else self._limits.loading_s
             if silent_s >= limit_s:
                 child.kill(f"gave no sign of life for {limit_s:g} s")
                 return
+
+    def _unload_when_idle(self, child: ChildProcess) -> None:
+        idle_s = self._clock.monotonic() - self._asked_at
+        if self._limits.unload_s and self._state == "ready" and not self._jobs and idle_s >= self._limits.unload_s:
+            self._state = "unloaded"
+            child.send(Close())
 
     def _take(self, message: FromChild) -> None:
         match message:
@@ -297,6 +335,7 @@ class InferenceService:
             case Ready():
                 self._model = message.model
                 self._state = "ready"
+                self._asked_at = self._clock.monotonic()
                 _log.info("model ready", model=message.model.id, weights=message.model.sha256)
                 for job in self._jobs.values():
                     self._send(job)

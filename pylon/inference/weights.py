@@ -17,12 +17,17 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?"
 _CHUNK_BYTES = 1024 * 1024
 
 
+def is_model_id(model: str) -> bool:
+    """Such as needle-1 or mlx-community/Qwen3-4B-4bit: no path, nothing that leads out of a folder."""
+    return _ID.fullmatch(model) is not None
+
+
 def model_directory(model: str, models_dir: Path) -> Path:
     """Where the files of `model` lie: with the package, or else under `models_dir` (the home's `models/`).
 
     Raises ModelError.
     """
-    if not _ID.fullmatch(model):
+    if not is_model_id(model):
         raise ModelError(
             f"{model!r} is not a model id.", hint="An id looks like needle-1 or mlx-community/Qwen3-4B-4bit."
         )
@@ -32,7 +37,7 @@ def model_directory(model: str, models_dir: Path) -> Path:
             return directory
     raise ModelError(
         f"The model {model} is not on this machine.",
-        hint=f"Put its files (config.json, *.safetensors, tokenizer) into {models_dir / model}, or use needle-1.",
+        hint=f"`pylon models pull {model}` fetches it; or put its files into {models_dir / model}; or use needle-1.",
     )
 
 

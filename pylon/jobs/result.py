@@ -92,9 +92,8 @@ def result_draft(
     """
     if result.kind not in RESULT_KINDS:
         raise MalformedError(f"kind {result.kind} is not a job result")
-    result = replace(result, text=clean_text(result.text))
-    if result.timing is not None:
-        result = replace(result, timing=Timing(_step(result.timing.queue_ms), _step(result.timing.run_ms)))
+    timing = result.timing and Timing(_step(result.timing.queue_ms), _step(result.timing.run_ms))
+    result = replace(result, text=clean_text(result.text), timing=timing)
     answer.check_same(result, _read(result.address, result.kind, Payload(result.text, _tags(result))))
     whole = _draft(result, keys, request, created_at, limit)
     if event_bytes(whole) <= limit:

@@ -1,7 +1,7 @@
 """A wallet behind a guard: whatever calls it, no invoice of another network passes, and none of live money without
 permission. Every wallet of a node is wrapped in one when it is connected."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from pylon.money import invoice as invoices
 from pylon.money.msat import Msat
@@ -10,23 +10,25 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` allows live money; nothing sets it yet. `trust_name` uses a wallet whatever it calls its network:
-    some always say mainnet; their invoices are checked all the same."""
+    """`live` allows live money. `also_called` are names that this wallet may give its network besides the right
+    one: some always say mainnet. Its invoices are checked all the same."""
 
-    def __init__(self, wallet: Wallet, network: Network, *, live: bool = False, trust_name: bool = False) -> None:
+    def __init__(
+        self, wallet: Wallet, network: Network, *, live: bool = False, also_called: Collection[str] = ()
+    ) -> None:
         self._wallet = wallet
         self._network = network
         self._live = live
-        self._trust_name = trust_name
+        self._also_called = frozenset(also_called)
         self._name_checked = False
 
     async def info(self) -> WalletInfo:
         info = await self._wallet.info()
-        if not self._trust_name and not self._network.accepts_wallet(info.network):
+        if not self._network.accepts_wallet(info.network) and info.network not in self._also_called:
             raise WalletError(
                 WalletCode.WRONG_NETWORK,
                 f"this wallet says that it is on {info.network or 'no network'!r}, not on {self._network.value}",
-                hint="Connect a wallet of this network; for wallets that always say mainnet there is an override.",
+                hint="Connect a wallet of this network. If it only names it wrongly, see `wallet.also_called`.",
             )
         self._name_checked = True
         return info

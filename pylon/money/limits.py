@@ -63,7 +63,7 @@ PLAY_CAPS = Caps(
     all=_sats(1_000_000),
 )
 
-# What live money would start with: small enough that a mistake costs less than a coffee.
+# What live money starts with: small enough that a mistake costs less than a coffee.
 FIRST_LIVE_CAPS = Caps(
     payment=_sats(50),
     fee=_sats(2),

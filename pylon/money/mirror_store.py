@@ -67,7 +67,8 @@ async def observe(
     """
     # What was accepted under this number, and what was charged for this job: one or two rows.
     rows = await tx.fetch_all(
-        "SELECT * FROM money_claim WHERE provider = ?1 AND ((epoch = ?2 AND seq = ?3) OR job = ?4)",
+        "SELECT * FROM money_claim WHERE provider = ?1 AND epoch = ?2 AND seq = ?3"
+        " UNION SELECT * FROM money_claim WHERE job = ?4 AND provider = ?1",
         (provider, receipt.epoch, receipt.seq, job),
     )
     known = next((row for row in rows if (row["epoch"], row["seq"]) == (receipt.epoch, receipt.seq)), None)

@@ -36,6 +36,11 @@ def spending(entries: Iterable[Entry], by: By) -> list[Line]:
     return _sum(entries, by, Kind.WORK_RECEIVED, Kind.WORK_RETURNED, "provider:", {})
 
 
+def day(at: float) -> str:
+    """The day (UTC) of a Unix time."""
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
 def _sum(
     entries: Iterable[Entry], by: By, plus: Kind, minus: Kind, party: str, model_of: Mapping[str, str]
 ) -> list[Line]:
@@ -46,7 +51,7 @@ def _sum(
             continue
         match by:
             case By.DAY:
-                group = datetime.fromtimestamp(entry.at, UTC).date().isoformat()
+                group = day(entry.at)
             case By.MODEL:
                 group = model_of.get(entry.reference, "?")
             case _:

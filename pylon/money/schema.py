@@ -149,6 +149,30 @@ CREATE TABLE money_waiting (
 ) STRICT, WITHOUT ROWID;
 """
 
+# What is asked of an account at each job must not take longer the more jobs it has had.
+_ACCOUNT_INDEXES = """
+CREATE INDEX money_receipt_last ON money_receipt (customer, id);
+CREATE INDEX money_hold_tried ON money_hold (customer) WHERE basis = 'trial' AND state <> 'released';
+"""
+
+# What was ordered and may be charged: written before a request goes out, so that a customer that died can judge the
+# receipt that its provider signed meanwhile.
+_ORDERS = """
+CREATE TABLE money_order (
+    job TEXT PRIMARY KEY,
+    provider TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    quote INTEGER NOT NULL CHECK (quote > 0),
+    base INTEGER NOT NULL,
+    rate_in INTEGER NOT NULL,
+    rate_out INTEGER NOT NULL,
+    prompt_bytes INTEGER NOT NULL,
+    max_tokens INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX money_order_at ON money_order (at);
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -158,5 +182,6 @@ MONEY = Schema(
         + _append_only("money_receipt")
         + _PAYMENTS
         + _append_only("money_claim"),
+        _ACCOUNT_INDEXES + _ORDERS,
     ),
 )

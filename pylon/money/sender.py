@@ -41,7 +41,7 @@ logger = log.get("money")
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """What is allowed here. `live` allows live money; nothing sets it yet; `stopped` says whether STOP is there."""
+    """What is allowed here. `live` allows live money; `stopped` says whether STOP is there."""
 
     network: Network
     caps: Caps

@@ -14,10 +14,10 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
+from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
-from pylon.inference.service import InferenceService
+from pylon.inference.service import ChildLimits, InferenceService
 from pylon.inference.weights import model_directory
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
@@ -33,6 +33,7 @@ from pylon.node.home import Home, HomeLock
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
 from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
 from pylon.node.remembering import Remembering
@@ -84,6 +85,8 @@ class Core:
         self.database: Database
         self.group: GroupCommit
         self.network = Network(config.network)
+        # Whether a person allowed live money for this key.
+        self.live = False
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
         self.started_at = self.clock.wall()
@@ -116,6 +119,7 @@ class Core:
         self._exit.callback(self._lock.release)
         self.secret = identity.load(self.home.identity_file)
         self._keys = ConversationKeys(self.secret)
+        self.live = is_allowed(self.home, self.secret.public)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
         link = load_link(self.home)
@@ -137,9 +141,10 @@ class Core:
         self._exit.push_async_callback(self.control.close)
 
     async def _open_money(self, link: NwcUri) -> None:
-        self.wallet = await open_wallet(link, self.network, self.clock, self._exit)
-        stop = self.home.root / STOP_FILE
-        policy = SendPolicy(self.network, caps(self.network), stop.exists)
+        also = self.config.wallet.also_called
+        self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
+        stopped = partial(is_stopped, self.home.root)
+        policy = SendPolicy(self.network, caps(self.network), stopped, self.live)
         self.sender = Sender(self.database, self.wallet, policy, self.clock)
         self._exit.push_async_callback(self.sender.close)
 
@@ -170,9 +175,14 @@ class Core:
         """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
         if self.config.provider.pricing == "free":
             return None
+        self._need_permission('Or serve for free: `provider.pricing = "free"`.')
         wallet = need_wallet(self.wallet)
-        receiver = Receiver(self.database, wallet, self.clock, network=self.network)
+        receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self.live)
         return Takings(self.database, wallet, receiver)
+
+    def _need_permission(self, instead: str) -> None:
+        if self.network.is_live and not self.live:
+            raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 
     def stop(self, *, at_once: bool) -> None:
         """Asks whoever runs this core to end it."""
@@ -190,8 +200,10 @@ class Core:
     async def _open_customer(self) -> SwarmClient:
         purse: AccountPurse | None = None
         if self.sender is not None and self.config.customer.bid_msat:
+            self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
             purse = self._purse = AccountPurse(
                 self.database,
+                self._group,
                 self.sender,
                 self.clock,
                 self.secret.public,
@@ -253,11 +265,6 @@ class Core:
             await self._customer_pool.close()
         if self._purse is not None:
             await self._purse.close()
-
-
-def caps(network: Network) -> Caps:
-    """The most that may be spent on a network."""
-    return FIRST_LIVE_CAPS if network.is_live else PLAY_CAPS
 
 
 def model_id(config: Config) -> str:

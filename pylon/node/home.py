@@ -38,8 +38,18 @@ class Home:
         return self.root / "models"
 
     @property
+    def capacity_file(self) -> Path:
+        """What a benchmark measured, by model."""
+        return self.models / "capacity.json"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def runs(self) -> Path:
+        """Trajectories of the RLM."""
+        return self.root / "runs"
 
     @property
     def folder(self) -> Path:

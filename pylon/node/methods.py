@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
 from pylon.errors import UsageError
+from pylon.money.electricity import Tariff
 from pylon.node import accounting
 from pylon.node.accounting import need_wallet
 from pylon.node.asking import Books, ask_all, providers, why_provider
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
+from pylon.node.live import is_stopped
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.service import Provider
@@ -70,6 +72,8 @@ class Methods:
             "npub": nip19.npub(core.secret.public),
             "uptime_s": round(core.clock.wall() - core.started_at, 1),
             "relays": [asdict(relay) for relay in core.pool.statuses],
+            "live_money": core.live,
+            "spending_stopped": is_stopped(core.home.root),
             "provider": None,
         }
         if core.provider is not None:
@@ -143,7 +147,9 @@ class Methods:
         yield Result(await accounting.examine(core.wallet, core.database, core.network))
 
     async def _earnings(self, params: dict[str, Any]) -> Answers:
-        yield Result(await accounting.earnings(self._core.database, self._core.network, params))
+        core = self._core
+        tariff = Tariff(**core.config.earnings.model_dump())
+        yield Result(await accounting.earnings(core.database, core.network, tariff, params))
 
     def _provider(self) -> Provider:
         provider = self._core.provider

@@ -4,6 +4,7 @@ The link is a secret like the key: a file of its own (0600) in the network's fol
 """
 
 import os
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from pylon.clock import Clock
@@ -46,7 +47,15 @@ def load_link(home: Home) -> NwcUri | None:
     return parse_uri(text)
 
 
-async def open_wallet(link: NwcUri, network: Network, clock: Clock, stack: AsyncExitStack) -> GuardedWallet:
+async def open_wallet(
+    link: NwcUri,
+    network: Network,
+    clock: Clock,
+    stack: AsyncExitStack,
+    *,
+    live: bool = False,
+    also_called: Collection[str] = (),
+) -> GuardedWallet:
     """The wallet behind a link, guarded; it is closed with the stack. The wallet itself need not be there yet."""
     pool = RelayPool(link.relays, secret=link.secret, clock=clock)
     pool.start()
@@ -54,4 +63,4 @@ async def open_wallet(link: NwcUri, network: Network, clock: Clock, stack: Async
     wallet = NwcWallet(link, pool, clock)
     await wallet.start()
     stack.push_async_callback(wallet.close)
-    return GuardedWallet(wallet, network)
+    return GuardedWallet(wallet, network, live=live, also_called=also_called)

@@ -160,11 +160,13 @@ class RelayConnection:
                 self._pacer.hold(event.id)
             else:
                 await self._send(publication.frame)
-        try:
-            ok = await asyncio.wait_for(asyncio.shield(publication.done), timeout)
-        except TimeoutError as error:
+        # Not `wait_for`: several may wait for one publication, and one that goes must not end it for the others.
+        await asyncio.wait((publication.done,), timeout=timeout)
+        if not publication.done.done():
             publication.done.cancel()
-            raise RelayError(f"{self.url} did not acknowledge an event within {timeout:g} s") from error
+        if publication.done.cancelled():
+            raise RelayError(f"{self.url} did not acknowledge an event within {timeout:g} s")
+        ok = publication.done.result()
         if not ok.accepted:
             raise RelayError(f"{self.url} refused an event: {ok.message}")
         return ok

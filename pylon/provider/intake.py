@@ -105,8 +105,12 @@ class Intake:
                     self._repeat(received, known[received.event.id])
             elif (job := self._admit(received, queued)) is not None:
                 queued.append(job)
-        # Group commit makes one disk flush of them.
-        await asyncio.gather(*(self._write(job) for job in queued))
+        if len(queued) == 1:
+            # The usual case of a quiet node, and a task costs more than the call.
+            await self._write(queued[0])
+        else:
+            # Group commit makes one disk flush of them.
+            await asyncio.gather(*map(self._write, queued))
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
@@ -131,8 +135,9 @@ class Intake:
             self._refuse_unread(received, error)
             return None
         load = self._load(request.customer)
-        same = sum(1 for job in ahead if job.request.customer == request.customer)
-        load = replace(load, waiting=load.waiting + len(ahead), of_customer=load.of_customer + same)
+        if ahead:
+            same = sum(1 for job in ahead if job.request.customer == request.customer)
+            load = replace(load, waiting=load.waiting + len(ahead), of_customer=load.of_customer + same)
         return self._decide(request, received, load)
 
     def _decide(self, request: ReceivedRequest, received: Received, load: Load) -> Job | None:

@@ -122,7 +122,7 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while len(self.running) < self._inference.status().slots:
+            while len(self.running) < self._inference.slots:
                 job = self.queue.pop()
                 if job is None:
                     break
@@ -197,7 +197,7 @@ class Runner:
         now = self._clock.wall()
         run_s = generation.run_ms / 1_000
         self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
-        model = self._inference.status().model
+        model = self._inference.model
         result = JobResult(
             Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
             result_kind(job.request.job.kind),

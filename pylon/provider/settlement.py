@@ -6,10 +6,12 @@ back. With accounts, the step of a job and its money are one transaction.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from pylon.money import account_store
 from pylon.money.account import TRUSTED, Basis, Decision, Run, Terms, Trial
+from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
@@ -97,14 +99,15 @@ class AccountSettlement:
             await rows.insert(tx, job, state)
             return decision
 
-        return await self._journal.transact(step)
+        return await self._journal.transact(step, together=True)
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
         used = self._price.charge(work.prompt_tokens, work.completion_tokens)
+        charged = min(used, job.terms.quote)
 
         async def step(tx: Transaction) -> Event:
-            receipt = await account_store.charge(tx, job.id, min(used, job.terms.quote), work.finished_at)
+            receipt = await tx.together(partial(_charge, job.id, charged, work.finished_at))
             event = sign(receipt)
             await rows.sign(tx, job.id, event, work, receipt.charge_msat)
             return event
@@ -118,4 +121,8 @@ class AccountSettlement:
             await account_store.release(tx, job_id)
             await rows.end(tx, job_id, state, code=code, finished_at=finished_at)
 
-        await self._journal.transact(step)
+        await self._journal.transact(step, together=True)
+
+
+async def _charge(job: str, amount: Msat, at: float, tx: Transaction) -> AccountReceipt:
+    return await account_store.charge(tx, job, amount, at)

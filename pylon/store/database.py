@@ -6,7 +6,7 @@ Every room gives its `Schema`; its migrations are counted apart from those of ot
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +57,38 @@ class Transaction:
     async def run[T](self, work: Work[T]) -> T:
         """Many statements in one go, on the connection itself: what they are must not depend on anything else."""
         return await self._writer.run(work)
+
+    async def together[T](self, step: "Step[T]") -> T:
+        """Runs a step in one go as well: it may await its transaction and nothing else.
+
+        Like any work on the connection's thread it runs beside the event loop, and touches nothing of the loop's.
+        """
+        return await self._writer.run(partial(_run_through, step=step))
+
+
+type Step[T] = Callable[[Transaction], Coroutine[Any, Any, T]]
+
+
+class _Within(Transaction):
+    """The same transaction, on the connection's thread: its methods never suspend."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._inner = connection
+
+    async def execute(self, sql: str, values: Values = ()) -> int:
+        return self._inner.execute(sql, values).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
+        self._inner.executemany(sql, rows)
+
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
+        return _rows(self._inner, sql, values)
+
+    async def run[T](self, work: Work[T]) -> T:
+        return work(self._inner)
+
+    async def together[T](self, step: Step[T]) -> T:
+        return await step(self)
 
 
 class Database:
@@ -214,6 +246,17 @@ def _transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
         connection.rollback()
         raise
     return value
+
+
+def _run_through[T](connection: sqlite3.Connection, step: Step[T]) -> T:
+    work = step(_Within(connection))
+    try:
+        work.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    work.close()
+    raise RuntimeError("a step that runs together awaits its transaction and nothing else")
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Values) -> list[Row]:

@@ -6,18 +6,16 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-from pylon.store.database import Database, Transaction
+from pylon.store.database import Database, Step, Transaction
 
 MAX_GROUP = 512
-
-type Step[T] = Callable[[Transaction], Awaitable[T]]
 
 
 @dataclass(slots=True)
@@ -26,6 +24,7 @@ class _Waiting:
     done: asyncio.Future[Any]
     sql: str = ""
     values: tuple[Any, ...] = ()
+    together: bool = False
 
 
 class GroupCommit:
@@ -35,6 +34,7 @@ class GroupCommit:
         self._database = database
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,6 +43,8 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Commits what waits, then stops."""
+        # Once in any case: a group that is being written is waited for.
+        await self._flush()
         while self._waiting:
             await self._flush()
         if self._task is not None:
@@ -50,12 +52,14 @@ class GroupCommit:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def submit[T](self, step: Step[T]) -> T:
+    async def submit[T](self, step: Step[T], *, together: bool = False) -> T:
         """Runs several statements as one step; its value, once it is committed.
 
-        A caller that is cancelled meanwhile does not undo the step: it may be committed already.
+        With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
+        `Transaction.together`. A caller that is cancelled meanwhile does not undo the step: it may be committed.
         """
-        result: T = await self._enqueue(_Waiting(step, asyncio.get_running_loop().create_future()))
+        waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
+        result: T = await self._enqueue(waiting)
         return result
 
     async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
@@ -75,22 +79,13 @@ class GroupCommit:
                 await self._flush()
 
     async def _flush(self) -> None:
-        group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-        results: list[Any] = []
-        try:
-            if all(waiting.step is None for waiting in group):
-                # Most groups: begun, written and committed in one hop to the database's thread.
-                results = await self._database.write(partial(_execute_each, group=group))
-            else:
-                async with self._database.transaction() as tx:
-                    for is_step, members in groupby(group, key=lambda waiting: waiting.step is not None):
-                        run = list(members)
-                        results += (
-                            await _take_each(tx, run) if is_step else await tx.run(partial(_execute_each, group=run))
-                        )
-        except Exception as error:
-            # Whatever broke the commit broke it for everyone who waits for it.
-            results = [error] * len(group)
+        async with self._turn:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            try:
+                results = await self._commit(group) if group else []
+            except Exception as error:
+                # Whatever broke the commit broke it for everyone who waits for it.
+                results = [error] * len(group)
         for waiting, result in zip(group, results, strict=True):
             if waiting.done.done():
                 continue
@@ -98,6 +93,22 @@ class GroupCommit:
                 waiting.done.set_exception(result)
             else:
                 waiting.done.set_result(result)
+
+    async def _commit(self, group: list[_Waiting]) -> list[Any]:
+        if all(waiting.step is None for waiting in group):
+            # Most groups: begun, written and committed in one trip to the database's thread.
+            return await self._database.write(partial(_execute_each, group=group))
+        results: list[Any] = []
+        async with self._database.transaction() as tx:
+            for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
+                run = list(members)
+                if together:
+                    results += await tx.together(partial(_take_each, group=run))
+                elif is_step:
+                    results += await _take_each(tx, run)
+                else:
+                    results += await tx.run(partial(_execute_each, group=run))
+        return results
 
 
 def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:

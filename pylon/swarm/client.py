@@ -104,6 +104,9 @@ class SwarmClient:
         """Begins to listen for providers and for answers."""
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
+        if self._purse is not None:
+            late = LateReceipts(self._pool, self._purse, self._keys, self._secret.public, self._flights.awaits)
+            self._spawn(late.run())
         if self._reach is not None:
             self._spawn(self._reach.run())
 

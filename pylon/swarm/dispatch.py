@@ -25,6 +25,8 @@ from pylon.swarm.standing import Standing
 # What is remembered of providers that are gone, so that leaving and coming back clears no record.
 REMEMBERED = 10_000
 LANES = 32
+# A new need is looked for among so many that do; the others join it with their next heartbeat.
+ENOUGH = 4_000
 SEND_FAILURES = 3
 # A code that is the same everywhere is believed when two say it: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
@@ -221,7 +223,11 @@ class Dispatcher:
         )
         lane.empty_since = now
         self._turns.append(lane)
-        for standing in self._standings.values():
+        known = list(self._standings.values())
+        start = self._rng.randrange(len(known)) if known else 0
+        for standing in chain(islice(known, start, None), islice(known, start)):
+            if len(lane.members) >= ENOUGH:
+                break
             if standing.fits(need):
                 lane.members.add(standing.provider)
                 lane.place(standing, now)

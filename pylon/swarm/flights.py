@@ -79,6 +79,10 @@ class Flights:
             flight.sent_at = now
             heapq.heappush(self._looks, (now + FIRST_LOOK_S, attempt, FIRST_LOOK_S))
 
+    def awaits(self, request: str) -> bool:
+        """Whether its answer is waited for by a slot."""
+        return request in self._by_request
+
     def of_request(self, request: str) -> Flight | None:
         """The flight of a request, also of one that nobody waits for any more but that may have been charged."""
         return self._by_request.get(request) or self._late.get(request)

@@ -13,14 +13,16 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
-from pylon.money import mirror_store
-from pylon.money.mirror import End, balance
+from pylon.money import mirror_store, order_store
+from pylon.money.mirror import End, Outcome, Step, balance
 from pylon.money.msat import ZERO, Msat
+from pylon.money.order_store import Ordered
 from pylon.money.payment import Ask, Order, PaymentState
 from pylon.money.receipt import AccountSeen
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
-from pylon.store.database import Database
+from pylon.store.database import Database, Transaction
+from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
 from pylon.swarm.relation import Relation
 
@@ -51,6 +53,15 @@ class Bill:
     signed_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A request of ours that its provider may have charged for, and of which we have no receipt."""
+
+    request: str
+    kind: int
+    offer: Offer
+
+
 class Purse(Protocol):
     """What the client asks about money."""
 
@@ -62,6 +73,12 @@ class Purse(Protocol):
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """What to offer for a job."""
+
+    async def ordered(self, request: str, kind: int, offer: Offer) -> None:
+        """A request is about to go out: what it may cost is on disk when this returns."""
+
+    async def unanswered(self, *, at_start: bool) -> list[Owed]:
+        """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
@@ -75,6 +92,7 @@ class AccountPurse:
     """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
 
     database: Database
+    group: GroupCommit
     sender: Sender
     clock: Clock
     customer: str
@@ -89,6 +107,7 @@ class AccountPurse:
         await self.sender.recover()
         async with self.database.transaction() as tx:
             await mirror_store.resume(tx, self.clock.wall())
+            await order_store.forget(tx, before=self.clock.wall() - order_store.KEEP_S)
         rows = await self.database.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
         for row in rows:
             self._relation(row["provider"]).verified = row["n"]
@@ -126,6 +145,26 @@ class AccountPurse:
         topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
+    async def ordered(self, request: str, kind: int, offer: Offer) -> None:
+        """See `Purse`. What is free needs no row."""
+        if not offer.quote:
+            return
+        listing = offer.listing
+        order = Ordered(request, listing.provider, kind, offer.quote, listing.price, offer.bounds, self.clock.wall())
+        await self.group.execute(order_store.INSERT, order.row)
+
+    async def unanswered(self, *, at_start: bool) -> list[Owed]:
+        """See `Purse`."""
+        gaps = None if at_start else await mirror_store.waiting_providers(self.database)
+        if gaps == []:
+            return []
+        since = self.clock.wall() - order_store.KEEP_S
+        orders = await order_store.unanswered(self.database, since=since, providers=gaps)
+        return [
+            Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
+            for one in orders
+        ]
+
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
         asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
@@ -148,27 +187,27 @@ class AccountPurse:
             return ZERO
         relation = self._relation(bill.author)
         now = self.clock.wall()
-        async with self.database.transaction() as tx:
+        fault = _usage_fault(offer, result)
+
+        async def observe(tx: Transaction) -> Step:
             step = await mirror_store.observe(
-                tx,
-                bill.author,
-                bill.request,
-                receipt,
-                quote=offer.quote,
-                signed_at=bill.signed_at,
-                now=now,
+                tx, bill.author, bill.request, receipt, quote=offer.quote, signed_at=bill.signed_at, now=now
             )
-            fault = _usage_fault(offer, result)
             if fault is not None and step.mirror.ended is None:
                 await mirror_store.end(tx, bill.author, fault, now)
+            return step
+
+        # Results come in crowds: what has gathered shares a flush.
+        step = await self.group.submit(observe, together=True)
         relation.ended = step.mirror.ended or fault
         if relation.ended is not None:
             logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)
             self.changed(bill.author)
             return None
         relation.seen = step.mirror.seen
-        relation.verified += 1
-        relation.balance -= receipt.charge_msat
+        if step.outcome in (Outcome.ACCEPTED, Outcome.PENDING):
+            relation.verified += 1
+            relation.balance -= receipt.charge_msat
         self.changed(bill.author)
         return Msat(max(0, receipt.charge_msat))
 

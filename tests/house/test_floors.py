@@ -9,7 +9,7 @@ import pylon
 
 PACKAGE = Path(pylon.__file__).parent
 FLOORS = {
-    0: {"config", "errors", "log", "clock", "collect"},
+    0: {"config", "errors", "log", "clock", "collect", "frames"},
     1: {"nostr", "store"},
     2: {"money", "host"},
     3: {"jobs", "inference", "relay"},
@@ -30,6 +30,8 @@ DECIDERS = [
     "swarm/dispatch.py",
     "swarm/directory.py",
     "inference/memory.py",
+    "inference/catalogue.py",
+    "inference/headroom.py",
     "inference/prefixes.py",
     "inference/batching.py",
     "inference/reuse.py",
@@ -38,10 +40,11 @@ DECIDERS = [
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
+    "rlm/repl/stopwatch.py",
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/schema.py"}
+CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/schema.py", "inference/rows.py"}
 
 
 def files() -> list[Path]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pylon.errors import ModelError, PromptError
 from pylon.inference.engine import EngineSpec, Failed, Finished
+from pylon.inference.headroom import Headroom
 from pylon.inference.memory import MemoryPlan, memory_limit
 from pylon.inference.mlx import MlxEngine
 from pylon.inference.mlx_model import check_weights
@@ -53,12 +54,13 @@ def tight(babble: EngineSpec):
     used = [0]
 
     def make(tokens: int) -> tuple[MlxEngine, list[int]]:
-        engine = MlxEngine(babble, used=lambda: used[0])
+        engine = MlxEngine(babble)
         engine.load()
         memory = engine._model.memory
         limit = round((memory.weights + memory.per_row + tokens * memory.per_token) / 0.9) + 10
         plan = MemoryPlan(limit, memory.weights, memory.per_token, memory.per_row)
         engine._model = replace(engine._model, memory=plan)
+        engine._headroom = Headroom(plan, lambda: used[0], engine._clock)
         return engine, used
 
     return make
@@ -95,10 +97,10 @@ def test_over_the_hard_limit_the_newest_is_put_back_and_answered_later(tight, as
         engine.step()
         engine.step()
     used[0] = engine._model.memory.limit + 1
-    engine._measured_at = float("-inf")
+    engine._headroom._measured_at = float("-inf")
     engine.step()
     assert [sequence.id for sequence in engine._running.values()] == ["0"]
-    used[0], engine._measured_at = 0, float("-inf")
+    used[0], engine._headroom._measured_at = 0, float("-inf")
     done = []
     while engine.busy:
         done += [event.id for event in engine.step() if isinstance(event, Finished)]
@@ -110,6 +112,6 @@ def test_a_request_that_is_alone_and_still_too_much_fails(tight, ask) -> None:
     engine.add(ask("word", max_tokens=8))
     engine.step()
     used[0] = engine._model.memory.limit + 1
-    engine._measured_at = float("-inf")
+    engine._headroom._measured_at = float("-inf")
     assert [type(event) for event in engine.step()] == [Failed]
     assert not engine.busy

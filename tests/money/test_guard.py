@@ -22,7 +22,7 @@ async def pay(guard: GuardedWallet, currency: str):
 @pytest.mark.parametrize("live", [True, False])
 async def test_no_path_makes_or_pays_an_lnbc_invoice_on_a_test_network(network, live):
     inner = wallet_of(network)
-    guard = GuardedWallet(inner, network, live=live, trust_name=True)
+    guard = GuardedWallet(inner, network, live=live, also_called=[network.value])
     assert await pay(guard, "bc") is WalletCode.WRONG_NETWORK
     inner.invoice_text = lambda text: honest(5, currency="bc")
     with pytest.raises(WalletError) as caught:
@@ -65,7 +65,7 @@ async def test_a_wallet_that_names_another_network_is_refused_unless_overridden(
     with pytest.raises(WalletError):
         await guard.create_invoice(Msat(5_000), description="", expiry_s=60)
     assert await pay(guard, "bcrt") is WalletCode.WRONG_NETWORK
-    trusting = GuardedWallet(inner, Network.REGTEST, trust_name=True)
+    trusting = GuardedWallet(inner, Network.REGTEST, also_called=[named])
     assert (await trusting.info()).network == named
     text = await trusting.create_invoice(Msat(5_000), description="", expiry_s=60)
     assert (await trusting.pay(text, fee_limit=FEE)).state is PayState.SETTLED

@@ -62,6 +62,15 @@ async def test_a_silent_relay_is_given_up_after_the_timeout():
             await connection.publish(note(), timeout=0.1)
 
 
+async def test_of_two_who_wait_for_one_event_each_hears_that_nothing_came():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        event = note()
+        ends = await asyncio.gather(
+            connection.publish(event, timeout=0.1), connection.publish(event, timeout=10), return_exceptions=True
+        )
+        assert [type(end) for end in ends] == [RelayError, RelayError]
+
+
 async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
     def drop_first(relay, socket, message):
         if relay.connections == 1:

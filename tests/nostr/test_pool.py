@@ -117,6 +117,38 @@ async def test_a_pool_without_relays_is_refused():
         RelayPool([])
 
 
+async def test_a_relay_that_is_added_serves_what_is_subscribed_already_until_it_is_removed():
+    mine, theirs = note("mine"), note("theirs")
+    async with (
+        ScriptedRelay(serving(mine.to_dict())) as a,
+        ScriptedRelay(serving(theirs.to_dict())) as b,
+        pooled(a) as own,
+    ):
+        pool = own.extended()
+        ended = pool.subscribe(lambda: NOTES)
+        await ended.close()
+        subscription = pool.subscribe(lambda: NOTES)
+        assert (await asyncio.wait_for(anext(subscription), 10)).event == mine
+        assert await pool.add(b.url, timeout=10)
+        assert await pool.add(b.url, timeout=10)
+        received = await asyncio.wait_for(anext(subscription), 10)
+        assert (received.event, received.relay) == (theirs, b.url)
+        assert (own.urls, pool.urls) == ([a.url], [a.url, b.url])
+        await pool.remove(b.url)
+        assert pool.urls == [a.url]
+        await pool.close()
+        # Only what was added is hung up on.
+        assert [status.state for status in own.statuses] == ["open"]
+
+
+async def test_a_relay_that_does_not_answer_is_not_open_in_time():
+    async with ScriptedRelay(polite) as a, pooled(a) as own:
+        pool = own.extended()
+        assert not await pool.add("ws://127.0.0.1:9", timeout=0.2)
+        await pool.remove("ws://127.0.0.1:9")
+        await pool.close()
+
+
 def test_seen_ids_forget_the_oldest():
     seen = SeenIds(capacity=2)
     for name in ("a", "b", "c"):

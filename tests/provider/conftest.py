@@ -11,6 +11,13 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.money.guard import GuardedWallet
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.nwc import NwcWallet
+from pylon.money.playbank import PlayBank
+from pylon.money.playbank_schema import PLAYBANK
+from pylon.money.playbank_service import PlayBankService
 from pylon.money.schema import MONEY
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -123,3 +130,38 @@ async def another_customer(relay: RelayServer) -> AsyncIterator[Callable[[], Awa
 @pytest.fixture
 async def customer(another_customer: Callable[[], Awaitable[Customer]]) -> Customer:
     return await another_customer()
+
+
+class Bank:
+    """A playbank on the relay, and wallets at it."""
+
+    def __init__(self, relay, stack, bank, service) -> None:
+        self.relay, self.stack, self.bank, self.service = relay, stack, bank, service
+
+    async def wallet(self, account: str, sats: int = 0, read_timeout_s: float = 10.0) -> GuardedWallet:
+        if sats:
+            await self.bank.faucet(account, Msat.from_sats(sats))
+        link = await self.service.open_link(account, (self.relay.url,), can_pay=True)
+        pool = RelayPool(link.relays, secret=link.secret)
+        pool.start()
+        self.stack.push_async_callback(pool.close)
+        wallet = NwcWallet(link, pool, SystemClock(), read_timeout_s=read_timeout_s)
+        await wallet.start()
+        self.stack.push_async_callback(wallet.close)
+        return GuardedWallet(wallet, Network.PLAY)
+
+
+@pytest.fixture
+async def bank(relay, tmp_path):
+    async with AsyncExitStack() as stack:
+        key, clock = SecretKey.generate(), SystemClock()
+        database = await Database.open(tmp_path / "bank.db", [PLAYBANK], label="playbank")
+        stack.push_async_callback(database.close)
+        pool = RelayPool([relay.url], secret=key)
+        pool.start()
+        stack.push_async_callback(pool.close)
+        play = PlayBank(database, key, clock)
+        service = PlayBankService(play, key, pool, clock)
+        await service.start()
+        stack.push_async_callback(service.close)
+        yield Bank(relay, stack, play, service)

@@ -37,6 +37,12 @@ def test_a_plain_request_is_accepted_for_the_model_that_runs_here():
     assert (verdict.model, verdict.expires_at, verdict.quote) == ("needle-1", NOW + 60, 0)
 
 
+def test_a_schema_is_taken_on_where_the_engine_can_follow_it():
+    request = with_parameters(format="json_schema", schema="{}")
+    assert isinstance(judge(request, load=replace(LOAD, schemas=True)), Accept)
+    assert isinstance(judge(request), Refuse)
+
+
 def test_a_request_without_a_deadline_is_worth_ten_minutes():
     verdict = judge(with_job(expiration=None))
     assert isinstance(verdict, Accept)
@@ -125,3 +131,9 @@ def test_nothing_is_accepted_whose_quote_is_above_its_bid(bid, base, rate_in, ra
         assert verdict.max_tokens <= settings.max_tokens
     else:
         assert verdict.code is ErrorCode.BID_TOO_LOW
+
+
+def test_where_only_trusted_keys_are_served_others_hear_nothing():
+    settings = replace(SETTINGS, only_trusted=True, trusted=frozenset({"d" * 64}))
+    assert judge(settings=settings) == Ignore()
+    assert isinstance(judge(settings=replace(settings, trusted=frozenset({CUSTOMER}))), Accept)

@@ -1,7 +1,6 @@
 """Paid work over a real relay and the playbank: what a customer is asked, and what it gets for it."""
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -13,18 +12,11 @@ from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest
 from pylon.money import audit
 from pylon.money.account import Terms
-from pylon.money.guard import GuardedWallet
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.nwc import NwcWallet
-from pylon.money.playbank import PlayBank
-from pylon.money.playbank_schema import PLAYBANK
-from pylon.money.playbank_service import PlayBankService
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
-from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool import RelayPool
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database
@@ -32,41 +24,6 @@ from pylon.store.database import Database
 PRICE = Price(Msat(1_000), Msat(0), Msat(0))
 NO_TRIAL = CreditPolicy(stranger=Terms(), trial=None)
 FEES = Msat(0)
-
-
-class Bank:
-    """A playbank on the relay, and wallets at it."""
-
-    def __init__(self, relay, stack, bank, service) -> None:
-        self.relay, self.stack, self.bank, self.service = relay, stack, bank, service
-
-    async def wallet(self, account: str, sats: int = 0, read_timeout_s: float = 10.0) -> GuardedWallet:
-        if sats:
-            await self.bank.faucet(account, Msat.from_sats(sats))
-        link = await self.service.open_link(account, (self.relay.url,), can_pay=True)
-        pool = RelayPool(link.relays, secret=link.secret)
-        pool.start()
-        self.stack.push_async_callback(pool.close)
-        wallet = NwcWallet(link, pool, SystemClock(), read_timeout_s=read_timeout_s)
-        await wallet.start()
-        self.stack.push_async_callback(wallet.close)
-        return GuardedWallet(wallet, Network.PLAY)
-
-
-@pytest.fixture
-async def bank(relay, tmp_path):
-    async with AsyncExitStack() as stack:
-        key, clock = SecretKey.generate(), SystemClock()
-        database = await Database.open(tmp_path / "bank.db", [PLAYBANK], label="playbank")
-        stack.push_async_callback(database.close)
-        pool = RelayPool([relay.url], secret=key)
-        pool.start()
-        stack.push_async_callback(pool.close)
-        play = PlayBank(database, key, clock)
-        service = PlayBankService(play, key, pool, clock)
-        await service.start()
-        stack.push_async_callback(service.close)
-        yield Bank(relay, stack, play, service)
 
 
 @pytest.fixture

@@ -351,6 +351,29 @@ async def test_only_listed_keys_may_write_where_a_list_is_given(clock):
         assert (await client.publish(at(key=EVE)))[1].startswith("restricted:")
 
 
+async def test_only_listed_keys_may_read_where_a_list_is_given_and_they_prove_it(clock):
+    async with RelayServer(clock=clock, allow_readers=frozenset({ALICE.public})) as relay, peer(relay) as client:
+        assert (await client.fetch({})).startswith("auth-required:")
+        await client.authenticate(EVE, relay.url, created_at=NOW)
+        assert (await client.fetch({})).startswith("restricted:")
+        await client.authenticate(ALICE, relay.url, created_at=NOW)
+        assert await client.fetch({}) == []
+
+
+async def test_who_is_taken_off_the_list_of_readers_gets_no_more_live_events(clock):
+    readers = {ALICE.public}
+    async with RelayServer(clock=clock, allow_readers=readers) as relay, peer(relay) as reader, peer(relay) as writer:
+        await reader.authenticate(ALICE, relay.url, created_at=NOW)
+        assert await reader.request("live", {}) == []
+        first = at(content="first")
+        await writer.publish(first)
+        assert (await reader.hear())[2]["id"] == first.id
+        readers.clear()
+        await writer.publish(at(content="second"))
+        # The next thing said is the answer to this, so nothing was said before it.
+        assert (await reader.fetch({})).startswith("restricted:")
+
+
 async def test_writes_are_paced_and_flow_again_later(clock):
     async with RelayServer(clock=clock, limits=RelayLimits(writes_per_minute=60)) as relay, peer(relay) as client:
         answers = [await client.publish(at(content=str(n))) for n in range(61)]

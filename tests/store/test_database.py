@@ -148,3 +148,39 @@ async def test_only_the_owner_may_read_the_file(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
     assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
     await database.close()
+
+
+async def test_a_step_that_runs_together_is_part_of_its_transaction(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+
+    async def step(tx):
+        await tx.execute_many("INSERT INTO note (text) VALUES (?)", [("one",), ("two",)])
+        assert await tx.execute("UPDATE note SET text = text || '!' WHERE text NOT LIKE '%!'") == 2
+        return await tx.together(last)
+
+    async def last(tx):
+        return (await tx.fetch_one("SELECT count(*) AS n FROM note"))["n"]
+
+    async with database.transaction() as tx:
+        assert await tx.together(step) == 2
+        assert await tx.fetch_one("SELECT text FROM note WHERE text = 'two!'") is not None
+    with pytest.raises(sqlite3.IntegrityError):
+        async with database.transaction() as tx:
+            await tx.together(step)
+            await tx.together(lambda tx: tx.execute("INSERT INTO note VALUES (1, 'twice')"))
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["one!", "two!"]
+    await database.close()
+
+
+async def test_a_step_that_waits_for_anything_else_is_refused_and_undone(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+
+    async def step(tx):
+        await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="nothing else"):
+        async with database.transaction() as tx:
+            await tx.together(step)
+    assert await database.fetch_all("SELECT * FROM note") == []
+    await database.close()

@@ -69,6 +69,17 @@ async def test_closing_commits_what_waits(database):
     assert len(await database.fetch_all("SELECT * FROM note")) == 1
 
 
+async def test_closing_waits_for_the_group_that_is_being_written(database):
+    group = GroupCommit(database)
+    group.start()
+    write = asyncio.create_task(group.execute("INSERT INTO note (text) VALUES ('under way')"))
+    while group._waiting or not group._turn.locked():
+        await asyncio.sleep(0)
+    await group.close()
+    await asyncio.wait_for(write, 1)
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+
+
 async def test_one_bad_row_among_equal_statements_fails_alone(database, group):
     texts = ["a", "b", "a", "c"]
     outcomes = await asyncio.gather(

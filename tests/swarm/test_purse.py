@@ -16,6 +16,7 @@ from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.usage import Bounds
 from pylon.nostr.keys import SecretKey
+from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import AccountPurse, Bill
 from tests.money.fakes import FakeLightning, clock, open_database
@@ -38,9 +39,12 @@ async def purse(tmp_path, lightning):
     database = await open_database(tmp_path)
     policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
     sender = Sender(database, lightning.wallet(), policy, lightning.clock)
-    purse = AccountPurse(database, sender, lightning.clock, US, Msat.from_sats(1_000), "run")
+    group = GroupCommit(database)
+    group.start()
+    purse = AccountPurse(database, group, sender, lightning.clock, US, Msat.from_sats(1_000), "run")
     yield purse
     await purse.close()
+    await group.close()
     await database.close()
 
 

@@ -137,12 +137,14 @@ async def carry_over(
     await to.publish(found[HEARTBEAT])
 
 
-async def customer(stack: AsyncExitStack, relay: RelayServer, *, most: int = 4) -> tuple[SwarmClient, RelayPool]:
+async def customer(
+    stack: AsyncExitStack, relay: RelayServer, *, most: int = 4, ack_s: float = 20.0
+) -> tuple[SwarmClient, RelayPool]:
     secret = SecretKey.generate()
     own = await open_pool(stack, relay.url, secret)
     pool = own.extended()
     stack.push_async_callback(pool.close)
-    settings = SwarmSettings(dispatch=DispatchSettings(ack_s=0.5, attempts=2))
+    settings = SwarmSettings(dispatch=DispatchSettings(ack_s=ack_s, attempts=2))
     client = SwarmClient(pool, secret, settings=settings, reach=Reach(pool, most=most))
     return await stack.enter_async_context(client), pool
 
@@ -157,9 +159,9 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
     if not named:
         # It is asked at once, where it does not read, unless its list was seen before.
         async with asyncio.timeout(10):
-            while theirs.url not in pool.urls:
+            while not client._reach.relays_of(Listing(provider.public)):
                 await asyncio.sleep(0.02)
-    answer = await client.complete("How many legs has a spider?", timeout=10)
+    answer = await client.complete("How many legs has a spider?", timeout=30)
     assert isinstance(answer, Answer)
     assert answer.provider == provider.public
     assert answer.attempts == 1
@@ -171,7 +173,7 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
 async def test_no_list_is_followed_when_the_owner_allows_none(stack, ours, theirs, tmp_path) -> None:
     provider = await serve(stack, theirs, tmp_path / "a.db")
     await carry_over(stack, provider, theirs, ours, named=True, listed=theirs.url)
-    client, pool = await customer(stack, ours, most=0)
+    client, pool = await customer(stack, ours, most=0, ack_s=0.5)
     with pytest.raises(JobFailed):
         await client.complete("How many legs has a spider?", timeout=3)
     assert pool.urls == [ours.url]
@@ -235,15 +237,3 @@ async def test_a_relay_is_let_go_when_nobody_is_reached_there_any_more(stack, ou
     assert theirs.url in pool.urls
     reach.gone(second.public)
     await until(lambda: pool.urls == [ours.url])
-
-
-async def test_what_the_customer_connects_to_is_none_of_the_serving_sides_business(stack, ours, theirs) -> None:
-    own = await open_pool(stack, ours.url, SecretKey.generate())
-    pool = own.extended()
-    assert await pool.add(theirs.url, timeout=5)
-    assert own.urls == [ours.url]
-    assert pool.urls == [ours.url, theirs.url]
-    await pool.close()
-    # Only what was added is hung up on.
-    await own.wait_open()
-    assert [status.state for status in own.statuses] == ["open"]

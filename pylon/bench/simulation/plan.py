@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.errors import UsageError
+from pylon.provider.settings import ProviderSettings
 from pylon.swarm.settings import DispatchSettings
 
 MOST_PROVIDERS = 100_000
@@ -23,6 +24,8 @@ class Plan:
     seed: int = 1
     width: int = DispatchSettings().width
     slots: int = 1
+    # Jobs that may wait at a machine before it says `busy`.
+    max_queue: int = ProviderSettings().max_queue
     # A job's median time, and the spread of its logarithm: between machines, and between jobs on one machine.
     job_s: float = 2.0
     unlike: float = 0.3
@@ -49,5 +52,9 @@ class Plan:
                 f"up to {MOST_PROVIDERS:,} providers and {MOST_JOBS:,} jobs, a job a customer at least",
                 hint="Take smaller figures.",
             )
-        if min(self.relays, self.slots, self.width) < 1 or self.job_s <= 0 or min(self.unlike, self.uneven) < 0:
+        if (
+            min(self.relays, self.slots, self.width, self.max_queue) < 1
+            or self.job_s <= 0
+            or min(self.unlike, self.uneven) < 0
+        ):
             raise UsageError("a swarm needs a relay, a slot and time to work")

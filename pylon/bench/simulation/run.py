@@ -104,7 +104,13 @@ def _machine(world: World, nature: Nature) -> Machine:
     if plan.paid:
         price = Price(Msat(round(PRICE_MSAT * world.spread(PRICE_SPREAD))))
     relays = tuple(rng.sample(range(plan.relays), min(RELAYS_EACH, plan.relays)))
-    machine = Machine(world, nature, ProviderSettings(price=price), plan.job_s * world.spread(plan.unlike), relays)
+    machine = Machine(
+        world,
+        nature,
+        ProviderSettings(price=price, max_queue=plan.max_queue),
+        plan.job_s * world.spread(plan.unlike),
+        relays,
+    )
     world.machines[machine.key] = machine
     return machine
 

@@ -152,8 +152,9 @@ def picture(sweep: Sweep, reports: Sequence[Report]) -> str:
 
 
 def ticks(top: float) -> list[float]:
-    """Round figures from zero to `top` or just above it: four to eight of them."""
-    size = 10 ** math.floor(math.log10(top)) if top > 0 else 1.0
+    """Round figures from zero to `top` or just above it: a handful. Of nothing, from zero to one."""
+    top = top if top > 0 else 1.0
+    size = 10 ** math.floor(math.log10(top))
     step = next(size * part for part in (0.2, 0.25, 0.5, 1.0, 2.0) if top / (size * part) <= 7)
     return [round(n * step, 10) for n in range(math.ceil(top / step - 1e-9) + 1)]
 

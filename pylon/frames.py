@@ -1,4 +1,4 @@
-"""Frames on the pipes between the node and its inference child: four bytes of length, then one JSON object."""
+"""Frames on the pipes between a process and its child: four bytes of length, then one JSON object."""
 
 import orjson
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, TooLargeError
-from pylon.inference.frames import FRAME_BYTES, FrameDecoder, encode
+from pylon.frames import FRAME_BYTES, FrameDecoder, encode
 
 values = st.dictionaries(st.text(), st.integers(-(2**53), 2**53) | st.text() | st.none(), max_size=5)
 

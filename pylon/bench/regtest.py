@@ -1,0 +1,342 @@
+"""`scripts/regtest`: real Lightning on this machine alone, on a private chain whose coins are worth nothing.
+
+A Bitcoin node, an Electrum server and two Lightning wallets with a channel between them, and a relay over which each
+wallet is reached by Nostr Wallet Connect. Everything listens on loopback only and lies in one folder.
+
+    up       fetch what is missing, start what does not run, make the channel the first time
+    down     stop it; --remove also removes the folder
+    status   what runs, and where the wallets' links are
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from pylon.bench.regtest_packages import Programs, fetch
+from pylon.errors import PylonError, SetupError, UnreachableError
+
+SIDES = ("buyer", "provider")
+PORTS = ("bitcoind", "electrumx", "electrumx_rpc", "lightning", "buyer", "provider", "relay")
+MATURE_BLOCKS = 101
+CHANNEL_BTC, PUSHED_BTC = "0.1", "0.01"
+STARTS_S, OPENS_S = 60.0, 120.0
+
+
+class Regtest:
+    """One chain with its programs, in one folder. `say` hears what is being done."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.chain = folder / "chain"
+        self._say = say
+        self._file = folder / "state.json"
+        self._programs = Programs(folder / "programs")
+        self._state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._http = httpx.Client(timeout=60.0, trust_env=False)
+
+    # --- what a person asks for -------------------------------------------------------------------------------
+
+    def up(self) -> dict[str, Any]:
+        """Starts all that does not run; the status. Raises `SetupError`, `UnreachableError`."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / "programs").mkdir(exist_ok=True)
+        self._programs = fetch(self.folder / "programs", self._say)
+        if not self._state.get("made"):
+            # A chain that was never finished is begun anew.
+            self.down()
+            shutil.rmtree(self.chain, ignore_errors=True)
+            self._state = {"ports": _free_ports(), "password": secrets.token_hex(16), "processes": {}}
+        self.chain.mkdir(exist_ok=True)
+        self._save()
+        self._start_chain()
+        self._start_wallets()
+        if not self._state.get("made"):
+            self._open_channel()
+        self._say("the channel")
+        self._until(self._channel_is_open, OPENS_S, "the channel did not open")
+        if not self._state.get("made"):
+            for side in SIDES:
+                self._link(side)
+            self._state["made"] = True
+            self._save()
+        return self.status()
+
+    def down(self) -> None:
+        """Stops what runs, the last first. What was made stays."""
+        for name in reversed(list(self._state.get("processes", {}))):
+            self.stop(name)
+
+    def status(self) -> dict[str, Any]:
+        """What runs, and where it is reached."""
+        running = {name: self.process(name) is not None for name in self._state.get("processes", {})}
+        return {
+            "folder": str(self.folder),
+            "made": bool(self._state.get("made")),
+            "up": bool(running) and all(running.values()) and bool(self._state.get("made")),
+            "processes": running,
+            "relay": self.relay if self._state else None,
+            "links": {side: str(self.link_file(side)) for side in SIDES if self.link_file(side).exists()},
+        }
+
+    # --- what tests and the demo ask for ----------------------------------------------------------------------
+
+    @property
+    def relay(self) -> str:
+        return f"ws://127.0.0.1:{self._port('relay')}"
+
+    def link_file(self, side: str) -> Path:
+        """Where a wallet's link is kept (0600)."""
+        return self.folder / f"{side}.nwc"
+
+    def start_wallet(self, side: str) -> None:
+        """Starts a wallet that was stopped, and waits until it has its channel."""
+        self._start_wallet(side)
+        self._load_wallet(side)
+        self._until(self._channel_is_open, OPENS_S, "the channel did not come back")
+
+    def stop(self, name: str) -> None:
+        """Stops one of the processes: a side's wallet, or any other by its name."""
+        process = self.process(name)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(30)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        process = self.process(name)
+        if process is not None:
+            process.kill()
+            process.wait(10)
+
+    def wallet(self, side: str, method: str, **params: Any) -> Any:
+        """A command of a wallet. Raises `PylonError` with what it said."""
+        return self._ask(self._port(side), method, params)
+
+    # --- the parts --------------------------------------------------------------------------------------------
+
+    def _start_chain(self) -> None:
+        self._say("the Bitcoin node and the Electrum server")
+        data = self.chain / "bitcoin"
+        data.mkdir(exist_ok=True)
+        port, password = self._port("bitcoind"), self._state["password"]
+        options = {
+            "datadir": data, "rpcuser": "pylon", "rpcpassword": password, "rpcport": port, "rpcbind": "127.0.0.1",
+            "rpcallowip": "127.0.0.1", "listen": 0, "txindex": 1, "server": 1, "fallbackfee": "0.0002",
+        }  # fmt: skip
+        arguments = [f"-{name}={value}" for name, value in options.items()]
+        self._spawn("bitcoind", [*self._programs.bitcoind, "-regtest", *arguments])
+        self._until(lambda: self._bitcoin("getblockcount") is not None, STARTS_S, "bitcoind does not answer")
+        if not self._state.get("made"):
+            self._bitcoin("createwallet", "pylon")
+            self._mine(MATURE_BLOCKS)
+        elif "pylon" not in self._bitcoin("listwallets"):
+            self._bitcoin("loadwallet", "pylon")
+        (self.chain / "electrumx").mkdir(exist_ok=True)
+        services = f"tcp://127.0.0.1:{self._port('electrumx')},rpc://127.0.0.1:{self._port('electrumx_rpc')}"
+        environment = {
+            "COIN": "Bitcoin", "NET": "regtest", "DB_ENGINE": "leveldb", "SERVICES": services, "ALLOW_ROOT": "1",
+            "DB_DIRECTORY": str(self.chain / "electrumx"), "PEER_DISCOVERY": "off", "COST_SOFT_LIMIT": "0",
+            "COST_HARD_LIMIT": "0", "DAEMON_URL": f"http://pylon:{password}@127.0.0.1:{port}",
+            "DAEMON_POLL_INTERVAL_BLOCKS": "100", "DAEMON_POLL_INTERVAL_MEMPOOL": "100",
+        }  # fmt: skip
+        self._spawn("electrumx", self._programs.electrumx, environment)
+        self._until(lambda: _listens(self._port("electrumx")), STARTS_S, "ElectrumX does not listen")
+        # The wallets' relay keeps what it stored, so that their announcements are there after a restart.
+        relay = [sys.executable, "-m", "pylon.cli.main"]
+        home = {"PYLON_HOME": str(self.chain / "relay")}
+        if not (self.chain / "relay" / "config.toml").exists():
+            subprocess.run([*relay, "init", "--json"], env={**os.environ, **home}, check=True, capture_output=True)
+        self._spawn("relay", [*relay, "relay", "--port", str(self._port("relay"))], home)
+        self._until(lambda: _listens(self._port("relay")), STARTS_S, "the relay does not listen")
+
+    def _start_wallets(self) -> None:
+        self._say("two Lightning wallets")
+        for side in SIDES:
+            self._start_wallet(side)
+        for side in SIDES:
+            self._load_wallet(side)
+
+    def _start_wallet(self, side: str) -> None:
+        folder = self.chain / side
+        server = f"127.0.0.1:{self._port('electrumx')}:t"
+        command = [*self._programs.electrum, "--regtest", "-D", str(folder)]
+        if not (folder / "regtest").exists():
+            (folder / "regtest").mkdir(parents=True)
+            settings = {
+                "config_version": 3, "use_gossip": True, "oneserver": True, "auto_connect": False, "server": server,
+                "rpcuser": "pylon", "rpcpassword": self._state["password"], "rpcport": self._port(side),
+                "rpchost": "127.0.0.1", "log_to_file": True, "check_updates": False, "lightning_to_self_delay": 144,
+                "nostr_relays": self.relay, "plugins": {"nwc": {"enabled": True, "relay": self.relay}},
+                **({"lightning_listen": f"127.0.0.1:{self._port('lightning')}"} if side == "provider" else {}),
+            }  # fmt: skip
+            (folder / "regtest" / "config").write_text(json.dumps(settings), encoding="utf-8")
+            ended = subprocess.run([*command, "create", "--offline"], capture_output=True, text=True, check=False)
+            if ended.returncode:
+                raise SetupError(f"Electrum made no wallet: {ended.stderr.strip()[-300:]}")
+        self._spawn(side, [*command, "daemon", "-s", server, "-1"])
+
+    def _load_wallet(self, side: str) -> None:
+        path = str(self.chain / side / "regtest" / "wallets" / "default_wallet")
+        self._until(
+            lambda: self.wallet(side, "load_wallet", wallet_path=path), STARTS_S, f"the {side}'s wallet is shut"
+        )
+
+    def _open_channel(self) -> None:
+        self._say("coins, and a channel")
+        self._bitcoin("sendtoaddress", self.wallet("buyer", "getunusedaddress"), 1)
+        self._mine(1)
+        has_coins = lambda: float(self.wallet("buyer", "getbalance").get("confirmed", 0)) >= 1  # noqa: E731
+        self._until(has_coins, STARTS_S, "the buyer's coins did not arrive")
+        peer = self.wallet("provider", "nodeid")
+        channel = {"connection_string": peer, "amount": CHANNEL_BTC, "push_amount": PUSHED_BTC}
+        self._until(lambda: self.wallet("buyer", "open_channel", **channel), STARTS_S, "no channel could be opened")
+        self._mine(3)
+
+    def _channel_is_open(self) -> bool:
+        found = [self.wallet(side, "list_channels") for side in SIDES]
+        return all(one and one[0]["state"] == "OPEN" and one[0]["peer_state"] == "GOOD" for one in found)
+
+    def _link(self, side: str) -> None:
+        text = self.wallet(side, "nwc_add_connection", name="pylon")
+        path = self.link_file(side)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(text + "\n")
+
+    def _mine(self, blocks: int) -> None:
+        self._bitcoin("generatetoaddress", blocks, self._bitcoin("getnewaddress"))
+
+    # --- processes and calls ----------------------------------------------------------------------------------
+
+    def _spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+        if self.process(name) is not None:
+            return
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYLON_")}
+        with (self.chain / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        # A pid alone may be somebody else's by the time it is stopped.
+        started = psutil.Process(process.pid).create_time()
+        self._state["processes"][name] = {"pid": process.pid, "started": started}
+        self._save()
+
+    def process(self, name: str) -> psutil.Process | None:
+        """The process of that name, when it runs."""
+        known = self._state.get("processes", {}).get(name)
+        if known is None:
+            return None
+        try:
+            process = psutil.Process(known["pid"])
+            if process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        except psutil.NoSuchProcess:
+            pass
+        return None
+
+    def _bitcoin(self, method: str, *params: Any) -> Any:
+        return self._ask(self._port("bitcoind"), method, list(params))
+
+    def _ask(self, port: int, method: str, params: Any) -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            answer = self._http.post(f"http://127.0.0.1:{port}/", json=body, auth=("pylon", self._state["password"]))
+            said = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise UnreachableError(f"{method} was not answered: {error}") from error
+        if said.get("error"):
+            raise PylonError(f"{method} failed: {str(said['error'])[:300]}")
+        return said["result"]
+
+    def _until(self, holds: Callable[[], Any], seconds: float, otherwise: str) -> None:
+        deadline = time.monotonic() + seconds
+        last = ""
+        while time.monotonic() < deadline:
+            try:
+                if holds():
+                    return
+            except PylonError as error:
+                last = f": {error}"
+            time.sleep(0.2)
+        raise UnreachableError(f"{otherwise}{last}", hint=f"The logs are in {self.chain}.")
+
+    def _port(self, name: str) -> int:
+        return int(self._state["ports"][name])
+
+    def _save(self) -> None:
+        fresh = self._file.with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            json.dump(self._state, stream)
+        fresh.replace(self._file)
+
+
+def default_folder() -> Path:
+    """PYLON_REGTEST, or `~/.cache/pylon-regtest`."""
+    return Path(os.environ.get("PYLON_REGTEST") or Path.home() / ".cache" / "pylon-regtest").absolute()
+
+
+def _free_ports() -> dict[str, int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    ports = {name: int(one.getsockname()[1]) for name, one in zip(PORTS, sockets, strict=True)}
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def main() -> int:
+    """The program's entry."""
+    parser = argparse.ArgumentParser(prog="scripts/regtest", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("action", choices=("up", "down", "status"))
+    parser.add_argument("--remove", action="store_true", help="with down: remove the folder, packages included")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    stack = Regtest(default_folder(), lambda text: print(f"regtest: {text} …", file=sys.stderr))
+    try:
+        if arguments.action == "up":
+            stack.up()
+        elif arguments.action == "down":
+            stack.down()
+            if arguments.remove:
+                shutil.rmtree(stack.folder, ignore_errors=True)
+        report = stack.status()
+    except PylonError as error:
+        print(f"regtest: {error}\n  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        running = ", ".join(name for name, runs in report["processes"].items() if runs) or "nothing"
+        print(f"{running} running in {report['folder']} ({time.monotonic() - started:.1f} s)")
+        for side, path in report["links"].items():
+            print(f"  {side}'s wallet: pylon wallet connect - < {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`pylon price`: what this node asks for its work."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pylon.cli.output import Json, err, out, print_json, run
+from pylon.config import Config
+from pylon.errors import UsageError
+from pylon.money.msat import Msat, sats_text
+from pylon.money.network import Network
+from pylon.money.price import Price
+from pylon.node.home import open_home
+from pylon.node.settings_file import change
+
+app = typer.Typer(no_args_is_help=True, help="What this node asks for its work.")
+
+EXAMPLE_IN, EXAMPLE_OUT = 1_000, 200
+
+
+@app.command()
+def show(as_json: Json = False) -> None:
+    """Show what a job costs here."""
+    run(_show(as_json), as_json=as_json)
+
+
+async def _show(as_json: bool) -> None:
+    _, config = open_home()
+    _print(config, as_json)
+
+
+@app.command("set")
+def set_(
+    base: Annotated[int | None, typer.Option("--base", min=0, help="Msat for every job.")] = None,
+    per_in: Annotated[int | None, typer.Option("--in", min=0, help="Msat for 1,000 prompt tokens.")] = None,
+    per_out: Annotated[int | None, typer.Option("--out", min=0, help="Msat for 1,000 completion tokens.")] = None,
+    free: Annotated[bool, typer.Option("--free", help="Charge nobody; the rates are kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Set what a job costs here, in the config file. A node that runs uses it after its next start.
+
+    A thousandth of a sat is 1 msat. Jobs that were admitted keep the price that they were quoted.
+    """
+    run(_set(base, per_in, per_out, free, as_json), as_json=as_json)
+
+
+async def _set(base: int | None, per_in: int | None, per_out: int | None, free: bool, as_json: bool) -> None:
+    home, _ = open_home()
+    given = {"base_msat": base, "in_msat_per_1k": per_in, "out_msat_per_1k": per_out}
+    values: dict[str, Any] = {name: Msat(value) for name, value in given.items() if value is not None}
+    if bool(values) == free:
+        raise UsageError("a price is at least one of --base, --in and --out; or else --free")
+    wanted = {**{name: int(value) for name, value in values.items()}, "pricing": "free" if free else "paid"}
+    config = change(home.config_file, "provider", wanted)
+    for name, value in wanted.items():
+        if getattr(config.provider, name) != value:
+            err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides what was set", style="yellow")
+    _print(config, as_json)
+
+
+def _print(config: Config, as_json: bool) -> None:
+    section, network = config.provider, Network(config.network)
+    price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
+    paid = section.pricing == "paid"
+    example = int(price.quote(EXAMPLE_IN, EXAMPLE_OUT)) if paid else 0
+    if as_json:
+        rates = {name: getattr(section, name) for name in ("base_msat", "in_msat_per_1k", "out_msat_per_1k")}
+        named = {"pricing": section.pricing, **rates, "network": network.value, "unit": network.unit}
+        print_json({**named, "example": {"in": EXAMPLE_IN, "out": EXAMPLE_OUT, "msat": example}})
+        return
+    rates_text = (
+        f"{sats_text(price.base_msat, network.unit)} a job,"
+        f" {sats_text(price.in_msat_per_1k, network.unit)} for 1,000 prompt tokens,"
+        f" {sats_text(price.out_msat_per_1k, network.unit)} for 1,000 completion tokens"
+    )
+    if paid:
+        out.print(rates_text)
+        cost = sats_text(example, network.unit)
+        out.print(f"so {EXAMPLE_IN:,} tokens in and {EXAMPLE_OUT} out cost {cost}", style="dim")
+    else:
+        out.print(f"free: nobody is charged. When paid, it would be {rates_text}")

@@ -1,0 +1,208 @@
+"""`pylon rlm`, put together: a question, its context, the swarm, a REPL, a budget and a trajectory.
+
+The loop runs in the process of whoever called; its sub-calls go to the core over the control socket. So a long run
+keeps no node busy that serves others, Ctrl-C ends it at once, and neither the key nor the wallet is in a process that
+starts REPLs, unless it is the core itself for want of another.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from pylon.clock import Clock, SystemClock
+from pylon.config import Config, RlmSection
+from pylon.node import rlm_parts as parts
+from pylon.node.control import Node
+from pylon.node.home import Home, private_folder
+from pylon.node.sublm import SwarmSubLM
+from pylon.rlm import runs, strategies
+from pylon.rlm.budget import Estimate, Limits, estimate_map
+from pylon.rlm.context import Context, Shape, from_paths, from_value
+from pylon.rlm.loop import LoopOutcome
+from pylon.rlm.progress import Tally
+from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
+from pylon.rlm.replay import replay
+from pylon.rlm.rlm import Origin, Rlm
+from pylon.rlm.root import Root
+from pylon.rlm.runs import Run
+from pylon.rlm.settings import SubSettings
+from pylon.rlm.strategies import Strategy
+from pylon.rlm.sublm import Job, SubModels
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run is asked. `context` holds files, folders, globs, or `-`; without any, `value` is the context.
+
+    `strategy` None takes the RLM where a root model is configured, and map-reduce otherwise. `wishes` are settings of
+    `[rlm]` that stand over the config file's. `unsafe` is the user's word that code may run without a sandbox.
+    """
+
+    question: str
+    context: tuple[str, ...] = ()
+    value: object = ""
+    shape: Shape = "auto"
+    strategy: Strategy | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
+    stdin: BinaryIO | None = None
+    unsafe: bool = False
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run under way."""
+
+    section: RlmSection
+    strategy: Strategy
+    trajectory: Trajectory
+    clock: Clock
+    tell: Callable[[str], None]
+    unsafe: bool
+    tally: Tally = field(default_factory=Tally)
+
+
+async def ask(
+    home: Home,
+    config: Config,
+    node: Node,
+    question: Question,
+    *,
+    listener: Callable[[Event, Tally], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run.
+
+    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`; its trajectory stays anyway.
+    """
+    clock = SystemClock()
+    section = parts.overridden(config.rlm, question.wishes)
+    strategy: Strategy = question.strategy or ("map-reduce" if section.root == "none" else "rlm")
+    private_folder(home.runs)
+    runs.prune(home.runs, section.keep_runs)
+    tally = Tally()
+
+    def heard(event: Event) -> None:
+        tally.add(event)
+        if listener is not None:
+            listener(event, tally)
+
+    trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock, heard)
+    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, tally)
+    started = clock.monotonic()
+    try:
+        context = await asyncio.to_thread(_load, question, section, trajectory)
+        outcome = await _run(home, config, node, question.question, context, work)
+    finally:
+        trajectory.close()
+    return _report(outcome, context, work, clock.monotonic() - started)
+
+
+async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
+    """What `pylon rlm replay --json` prints. Raises `UsageError`, `SandboxError`."""
+    clock = SystemClock()
+    open_repl = await parts.open_repls(config.rlm)
+    trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock)
+    settings = parts.loop_settings(config.rlm, "rlm")
+    try:
+        made = await replay(run, open_repl, trajectory, clock, settings=settings)
+    finally:
+        trajectory.close()
+    outcome = made.outcome
+    return {
+        "id": trajectory.id,
+        "replay_of": run.id,
+        "answer": outcome.answer,
+        "recorded": made.recorded,
+        "same": made.same,
+        "partial": outcome.partial,
+        "reason": outcome.reason.value,
+    }
+
+
+async def _run(home: Home, config: Config, node: Node, question: str, context: Context, work: _Work) -> LoopOutcome:
+    section, strategy = work.section, work.strategy
+    sub = SwarmSubLM(node)
+    models = await sub.describe(section.sub_model or None)
+    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s)
+    limits = parts.limits_of(section)
+
+    open_repl = await parts.open_repls(section, unsafe=work.unsafe)
+
+    async def run(root: Root) -> LoopOutcome:
+        rlm = Rlm(
+            root, sub, open_repl, work.trajectory, work.clock,
+            settings=parts.loop_settings(section, strategy), sub_settings=settings,
+        )  # fmt: skip
+        return await rlm.run(question, context, limits, origin=Origin(strategy))
+
+    if strategy == "rlm":
+        async with parts.open_root(home, config, section, sub, work.clock) as root:
+            work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
+            return await run(root)
+    work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
+    if strategy == "map-reduce":
+        expected = _estimate(sub, question, context, models, settings, limits)
+        over = "" if expected.within else ", which is over the budget"
+        work.tell(f"about {expected.calls:,} sub-calls for at most {expected.msat / 1000:,.3f} sats{over}")
+    return await run(parts.program_root(strategy, question, models, settings))
+
+
+def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Context:
+    """The context; kept with the trajectory where it is small enough, so that the run can be replayed."""
+    spool = trajectory.folder / "context.given"
+    if question.context:
+        context = from_paths(question.context, shape=question.shape, spool=spool, stdin=question.stdin)
+    else:
+        context = from_value(question.value, spool)
+    if context.size > section.keep_context_mb * MIB:
+        return context
+    kept = []
+    for file in context.files:
+        path = trajectory.folder / BLOBS / file.sha256
+        shutil.copyfile(file.path, path)
+        path.chmod(0o600)
+        kept.append(replace(file, path=path))
+    spool.unlink(missing_ok=True)
+    source = ContextSource(context.source.kind, tuple(ContextFile(file.name, file.path) for file in kept))
+    return replace(context, source=source)
+
+
+def _estimate(
+    sub: SwarmSubLM, question: str, context: Context, models: SubModels, settings: SubSettings, limits: Limits
+) -> Estimate:
+    piece, overlap = strategies.piece_chars(question, models, answer_tokens=settings.max_tokens)
+    most = sub.most_msat(Job("x" * (piece + 2 * len(question)), max_tokens=settings.max_tokens))
+    return estimate_map(context.chars, piece=piece, overlap=overlap, most_msat=most, limits=limits)
+
+
+def _who(models: SubModels) -> str:
+    window = f", window {models.context_tokens:,} tokens" if models.context_tokens else ""
+    return f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
+
+
+def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) -> dict[str, Any]:
+    tally = work.tally
+    return {
+        "id": work.trajectory.id,
+        "answer": outcome.answer,
+        "partial": outcome.partial,
+        "reason": outcome.reason.value,
+        "detail": outcome.detail,
+        "strategy": work.strategy,
+        "turns": tally.turns,
+        "loops": tally.loops,
+        "calls": tally.calls,
+        "failed": tally.failed,
+        "repeated": tally.repeated,
+        "providers": sorted(tally.providers),
+        "root_tokens": tally.root_tokens,
+        "sub_tokens": tally.sub_tokens,
+        "sats": tally.msat / 1_000,
+        "msat": tally.msat,
+        "wall_s": round(wall_s, 3),
+        "context_chars": context.chars,
+        "trajectory": str(work.trajectory.folder),
+    }

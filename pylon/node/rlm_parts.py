@@ -1,0 +1,138 @@
+"""The parts of a run, from the settings in `[rlm]`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pylon.clock import Clock
+from pylon.config import Config, RlmSection
+from pylon.errors import SetupError, UsageError
+from pylon.inference.service import InferenceService
+from pylon.node.core import engine_spec
+from pylon.node.home import Home
+from pylon.rlm import strategies
+from pylon.rlm.budget import Limits
+from pylon.rlm.endpoint import OpenAIRoot, read_key
+from pylon.rlm.repl.protocol import MIB, CellLimits, Repl
+from pylon.rlm.root import Root
+from pylon.rlm.roots import EngineRoot, SwarmRoot
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.strategies import ProgramRoot, Strategy
+from pylon.rlm.sublm import SubLM, SubModels
+
+# A strategy's program looks through the whole text itself.
+_PROGRAM_S = 600.0
+_LOOK_S = 0.05
+
+
+def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
+    """The settings with a command's options over them; None is no wish. Raises `UsageError`."""
+    given = {name: value for name, value in wishes.items() if value is not None}
+    unknown = set(given) - set(RlmSection.model_fields)
+    if unknown:
+        raise UsageError(f"[rlm] has no setting {', '.join(sorted(unknown))}")
+    try:
+        return RlmSection(**{**section.model_dump(), **given})
+    except ValueError as error:
+        raise UsageError(f"an option does not fit: {error}") from error
+
+
+def limits_of(section: RlmSection) -> Limits:
+    """The budget of a run."""
+    return Limits(
+        msat=section.max_sats * 1_000,
+        calls=section.max_calls,
+        tokens=section.max_tokens or None,
+        wall_s=section.max_wall_s,
+        depth=section.max_depth,
+        prompt_chars=section.max_prompt_chars,
+    )
+
+
+def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
+    """How the loops go about it."""
+    program = strategy != "rlm"
+    cell = CellLimits(
+        seconds=max(section.cell_s, _PROGRAM_S) if program else section.cell_s,
+        memory_bytes=section.cell_memory_mb * MIB,
+        calls=section.max_calls,
+    )
+    return LoopSettings(
+        turns=1 if program else section.turns,
+        root_timeout_s=section.root_timeout_s,
+        last_s=min(section.root_timeout_s, section.max_wall_s / 10),
+        tier=section.prompt,
+        cell=cell,
+    )
+
+
+def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float) -> SubSettings:
+    """How sub-calls are asked."""
+    tokens = section.sub_max_tokens
+    if strategy != "rlm" and strategies.is_reader(models):
+        tokens = min(tokens, strategies.READER_TOKENS)
+    return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s)
+
+
+async def open_repls(section: RlmSection, *, unsafe: bool = False) -> Callable[[], Repl]:
+    """What makes REPLs. Raises `SandboxError` when no sandbox works here; `unsafe` wants none."""
+    from pylon.rlm.repl.backends import choose
+    from pylon.rlm.repl.host import ChildRepl
+
+    backend = await choose(section.sandbox, unsafe=unsafe)
+    return lambda: ChildRepl(backend)
+
+
+@asynccontextmanager
+async def open_root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> AsyncIterator[Root]:
+    """The root model that the settings name. Raises `SetupError`, `ModelError`."""
+    root = await _root(home, config, section, sub, clock)
+    try:
+        yield root
+    finally:
+        await root.close()
+
+
+def program_root(
+    strategy: Literal["map-reduce", "search"], question: str, models: SubModels, settings: SubSettings
+) -> ProgramRoot:
+    """The program of a strategy, in a root's place."""
+    code = strategies.program(strategy, question, models, answer_tokens=settings.max_tokens)
+    return ProgramRoot(strategy, code)
+
+
+async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> Root:
+    model = section.root_model
+    window = {"context_tokens": section.root_context, "max_tokens": section.root_max_tokens}
+    temperature = max(0.0, section.root_temperature)
+    match section.root:
+        case "endpoint":
+            if not section.root_url or not model:
+                raise SetupError("`rlm.root_url` and `rlm.root_model` say where the root model is", hint=_HINT)
+            key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
+            wished = None if section.root_temperature < 0 else section.root_temperature
+            return OpenAIRoot(
+                section.root_url, model, key=key, temperature=wished, timeout_s=section.root_timeout_s, **window
+            )
+        case "local":
+            inference = config.inference.model_copy(update={"model": model or config.inference.model})
+            spec = engine_spec(home, config.model_copy(update={"inference": inference}))
+            service = InferenceService(spec, clock)
+            await service.start()
+            while (status := service.status()).state == "loading" and status.restarts == 0:
+                await asyncio.sleep(_LOOK_S)
+            if status.model is not None:
+                window["context_tokens"] = min(window["context_tokens"], status.model.context)
+                window["max_tokens"] = min(window["max_tokens"], status.model.context // 2)
+            return EngineRoot(service, spec.model, temperature=temperature, **window)
+        case "swarm":
+            await sub.describe(model or None)
+            timeout_s = section.root_timeout_s
+            return SwarmRoot(sub, model or None, temperature=temperature, timeout_s=timeout_s, **window)
+        case "none":
+            raise SetupError("no root model is configured", hint=_HINT)
+
+
+_HINT = "Set `root` in [rlm], or take --strategy map-reduce or search, which need none."

@@ -1,0 +1,213 @@
+"""What a run may spend, decided before anything is spent. Pure: time is an argument.
+
+    budget = Budget(Limits(msat=100_000, calls=500), now=0.0)
+    match budget.reserve(Cost(msat=5_000, calls=1), now=1.0):
+        case Refusal() as refusal: ...
+        case reservation: budget.settle(reservation, Cost(msat=510, calls=1, tokens=460))
+
+Budgets form a tree: a child loop's spending is its parent's too, up to the run's. A reservation holds what
+something may cost at most from the moment it is let through, so that calls in flight together cannot overspend;
+settling it books what it did cost, releasing it books nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Bound(StrEnum):
+    """What can run out."""
+
+    SATS = "sats"
+    CALLS = "calls"
+    TOKENS = "tokens"
+    WALL = "wall_time"
+    DEPTH = "depth"
+    PROMPT = "prompt_size"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Money in msat, sub-calls, and tokens of prompts and answers together."""
+
+    msat: int = 0
+    calls: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.msat + other.msat, self.calls + other.calls, self.tokens + other.tokens)
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.msat - other.msat, self.calls - other.calls, self.tokens - other.tokens)
+
+
+NOTHING = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run, or a loop inside it, may spend; None is no limit.
+
+    `wall_s` counts from when its budget was made. `depth` is how many loops may stand inside each other below the
+    first one. `prompt_chars` bounds each single prompt of a sub-call.
+    """
+
+    msat: int | None = None
+    calls: int | None = None
+    tokens: int | None = None
+    wall_s: float | None = None
+    depth: int = 0
+    prompt_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Not allowed: which bound, what was asked of it and what is left.
+
+    `waits` tells that reservations are out whose release may make room; otherwise asking again is in vain.
+    """
+
+    bound: Bound
+    asked: float
+    left: float
+    waits: bool = False
+
+    @property
+    def message(self) -> str:
+        """For people and for the root model."""
+        what = {
+            Bound.SATS: f"{self.asked / 1000:g} sats were asked for and {max(self.left, 0) / 1000:g} are left",
+            Bound.CALLS: f"the run's sub-calls are used up ({self.left:g} left)",
+            Bound.TOKENS: f"about {self.asked:g} tokens were asked for and {max(self.left, 0):g} are left",
+            Bound.WALL: "the time of the run is up",
+            Bound.DEPTH: "loops may not stand any deeper inside each other",
+            Bound.PROMPT: f"a prompt of {self.asked:g} characters is over the limit of {self.left:g}: cut it up",
+        }[self.bound]
+        return f"over the budget: {what}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    """What was let through and has not ended yet. It is settled or released once."""
+
+    cost: Cost
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What may still be reserved; None is without limit."""
+
+    msat: int | None
+    calls: int | None
+    tokens: int | None
+    wall_s: float | None
+
+
+class Budget:
+    """One node of the tree. `spent`, `reserved` and `kept` include those of its children."""
+
+    def __init__(self, limits: Limits, *, now: float, parent: "Budget | None" = None) -> None:
+        self.limits = limits
+        self.spent = NOTHING
+        self.reserved = NOTHING
+        # Reserved as well, but for the end: nobody may wait for it to be released.
+        self.kept = NOTHING
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self._parent = parent
+        self._ends_at = math.inf if limits.wall_s is None else now + limits.wall_s
+        self._open: set[Reservation] = set()
+
+    def reserve(self, cost: Cost, *, now: float, prompt_chars: int = 0, keep: bool = False) -> Reservation | Refusal:
+        """Sets aside what something may cost at most, here and in every budget above, or says why not.
+
+        With `keep` it is for something at the end, which others cannot wait for.
+        """
+        for budget in self._line():
+            refusal = budget._refusal(cost, now, prompt_chars)
+            if refusal is not None:
+                return refusal
+        reservation = Reservation(cost, keep)
+        self._open.add(reservation)
+        self._book(reservation)
+        return reservation
+
+    def settle(self, reservation: Reservation, spent: Cost) -> None:
+        """Books what it did cost, even where that is more than was set aside. Raises `KeyError` the second time."""
+        self._open.remove(reservation)
+        self._book(Reservation(NOTHING - reservation.cost, reservation.kept), spent)
+
+    def release(self, reservation: Reservation) -> None:
+        """It did not happen. Raises `KeyError` the second time."""
+        self.settle(reservation, NOTHING)
+
+    def child(self, limits: Limits | None = None, *, now: float) -> "Budget | Refusal":
+        """The budget of a loop inside this one, with limits of its own below those that hold here."""
+        for budget in self._line():
+            deepest = budget.depth + budget.limits.depth
+            if self.depth >= deepest:
+                return Refusal(Bound.DEPTH, self.depth + 1, deepest)
+        return Budget(limits or Limits(depth=self.limits.depth), now=now, parent=self)
+
+    def left(self, *, now: float) -> Left:
+        """What may still be reserved here, with regard to every budget above."""
+
+        def least(name: str) -> int | None:
+            rooms = [budget._room(name) for budget in self._line()]
+            return min((room for room in rooms if room is not None), default=None)
+
+        ends_at = min(budget._ends_at for budget in self._line())
+        wall = None if ends_at == math.inf else max(0.0, ends_at - now)
+        return Left(least("msat"), least("calls"), least("tokens"), wall)
+
+    def _line(self) -> "list[Budget]":
+        """This budget and those above it."""
+        line, at = [self], self._parent
+        while at is not None:
+            line.append(at)
+            at = at._parent
+        return line
+
+    def _refusal(self, cost: Cost, now: float, prompt_chars: int) -> Refusal | None:
+        if now >= self._ends_at:
+            return Refusal(Bound.WALL, 0, 0)
+        if self.limits.prompt_chars is not None and prompt_chars > self.limits.prompt_chars:
+            return Refusal(Bound.PROMPT, prompt_chars, self.limits.prompt_chars)
+        for bound, name in ((Bound.CALLS, "calls"), (Bound.SATS, "msat"), (Bound.TOKENS, "tokens")):
+            asked, room = getattr(cost, name), self._room(name)
+            if room is not None and asked > room:
+                return Refusal(bound, asked, room, waits=asked <= room + getattr(self.reserved, name))
+        return None
+
+    def _room(self, name: str) -> int | None:
+        limit: int | None = getattr(self.limits, name)
+        if limit is None:
+            return None
+        taken: int = getattr(self.spent + self.reserved + self.kept, name)
+        return limit - taken
+
+    def _book(self, reservation: Reservation, spent: Cost = NOTHING) -> None:
+        for budget in self._line():
+            if reservation.kept:
+                budget.kept += reservation.cost
+            else:
+                budget.reserved += reservation.cost
+            budget.spent += spent
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Before a run: how many sub-calls, their cost at most in msat, and whether the limits hold it."""
+
+    calls: int
+    msat: int
+    within: bool
+
+
+def estimate_map(characters: int, *, piece: int, overlap: int, most_msat: int, limits: Limits) -> Estimate:
+    """One sub-call for each overlapping piece of a text. Rounds up; what follows the map is not counted."""
+    step = max(1, piece - overlap)
+    calls = 1 if characters <= piece else 1 + math.ceil((characters - piece) / step)
+    msat = calls * most_msat
+    within = (limits.calls is None or calls <= limits.calls) and (limits.msat is None or msat <= limits.msat)
+    return Estimate(calls, msat, within)

@@ -1,0 +1,166 @@
+"""The sub-calls of a run: let through by the budget, asked together, each written down.
+
+All loops of a run share one room. Equal prompts are asked once, at temperature 0 only.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from pylon.clock import Clock
+from pylon.errors import PylonError
+from pylon.rlm.budget import Bound, Budget, Cost, Refusal, Reservation
+from pylon.rlm.gate import Gate, Ticket
+from pylon.rlm.settings import SubSettings
+from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
+from pylon.rlm.trajectory import Trajectory
+
+# Fewer tokens than a third of its characters no prose has; a reservation should rather be too large.
+_CHARS_PER_TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf: the loop, its budget, and the turn that it is in."""
+
+    loop: str
+    budget: Budget
+    turn: int
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    id: str
+    caller: Caller
+    job: Job
+    outcome: asyncio.Future[SubOutcome]
+    reservation: Reservation | None = None
+    ticket: Ticket | None = None
+
+
+class CallRoom:
+    """`refused` holds the bounds that turned a call away."""
+
+    def __init__(self, sub: SubLM, settings: SubSettings, gate: Gate, trajectory: Trajectory, clock: Clock) -> None:
+        self.settings = settings
+        self.refused: set[Bound] = set()
+        self._sub = sub
+        self._gate = gate
+        self._trajectory = trajectory
+        self._clock = clock
+        self._let_through: list[_Call] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._memo: dict[tuple[str | None, str], asyncio.Future[SubOutcome]] = {}
+
+    async def ask(
+        self, caller: Caller, ids: Sequence[str], prompts: Sequence[str], model: str | None
+    ) -> list[SubOutcome]:
+        """The outcomes of prompts, in their order. Cancelling it drops those that have not been sent yet."""
+        calls = [self._call(caller, name, prompt, model) for name, prompt in zip(ids, prompts, strict=True)]
+        outcomes: list[asyncio.Future[SubOutcome]] = []
+        for call in calls:
+            known = self._known(call)
+            if known is None:
+                self._enter(call)
+            outcomes.append(known or call.outcome)
+        try:
+            # Shielded: an equal prompt of another cell may wait for the same outcome.
+            return [await asyncio.shield(outcome) for outcome in outcomes]
+        except asyncio.CancelledError:
+            self._drop(calls)
+            raise
+
+    async def close(self) -> None:
+        """Cancels what is out."""
+        for task in tuple(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> _Call:
+        settings = self.settings
+        job = Job(prompt, (), model or settings.model, settings.max_tokens, settings.temperature, settings.timeout_s)
+        job = replace(job, most_msat=self._sub.most_msat(job))
+        return _Call(name, caller, job, asyncio.get_running_loop().create_future())
+
+    def _known(self, call: _Call) -> asyncio.Future[SubOutcome] | None:
+        """The outcome of an equal prompt, when it may stand for this one too."""
+        if self.settings.temperature > 0:
+            return None
+        key = (call.job.model, call.job.prompt)
+        known = self._memo.get(key)
+        if known is None or (known.done() and isinstance(known.result(), SubFailure)):
+            self._memo[key] = call.outcome
+            return None
+        self._write("repeated", call, prompt=self._trajectory.text(call.job.prompt))
+        return known
+
+    def _enter(self, call: _Call) -> None:
+        job = call.job
+        cost = Cost(job.most_msat, 1, len(job.prompt) // _CHARS_PER_TOKEN + job.max_tokens)
+
+        def then(granted: Reservation | Refusal) -> None:
+            if isinstance(granted, Refusal):
+                self.refused.add(granted.bound)
+                self._finish(call, SubFailure(f"budget_{granted.bound}", granted.message))
+                return
+            call.reservation = granted
+            if not self._let_through:
+                # Whatever else is let through until then goes out with it.
+                asyncio.get_running_loop().call_soon(self._send)
+            self._let_through.append(call)
+
+        call.ticket = self._gate.enter(call.caller.budget, cost, then, prompt_chars=len(job.prompt))
+
+    def _drop(self, calls: list[_Call]) -> None:
+        unsent = [call for call in calls if not call.outcome.done() and call.reservation is None]
+        self._gate.leave({call.ticket for call in unsent if call.ticket is not None})
+        for call in unsent:
+            self._finish(call, SubFailure("cancelled", "its cell was ended"))
+
+    def _send(self) -> None:
+        by_budget: dict[Budget, list[_Call]] = {}
+        for call in self._let_through:
+            by_budget.setdefault(call.caller.budget, []).append(call)
+        self._let_through = []
+        for budget, calls in by_budget.items():
+            task = asyncio.get_running_loop().create_task(self._ask(budget, calls))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, budget: Budget, calls: list[_Call]) -> None:
+        failure = SubFailure("internal", "this call came to no end")
+        try:
+            for call in calls:
+                prompt = self._trajectory.text(call.job.prompt)
+                self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt)
+            async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
+                async for place, outcome in self._sub.ask([call.job for call in calls]):
+                    self._finish(calls[place], outcome)
+        except TimeoutError:
+            self.refused.add(Bound.WALL)
+            failure = SubFailure(f"budget_{Bound.WALL}", Refusal(Bound.WALL, 0, 0).message)
+        except PylonError as error:
+            failure = SubFailure("unreachable", str(error))
+        except asyncio.CancelledError:
+            failure = SubFailure("cancelled", "the run was ended")
+            raise
+        finally:
+            for call in calls:
+                self._finish(call, failure)
+
+    def _finish(self, call: _Call, outcome: SubOutcome) -> None:
+        """Writes down what became of a call, hands its outcome over, and books what it cost. Once."""
+        if call.outcome.done():
+            return
+        row = asdict(outcome)
+        spent = Cost(calls=1)
+        if isinstance(outcome, SubAnswer):
+            row["text"] = self._trajectory.text(outcome.text)
+            spent = Cost(outcome.msat, 1, outcome.prompt_tokens + outcome.completion_tokens)
+        self._write("returned", call, prompt=self._trajectory.text(call.job.prompt), **row)
+        call.outcome.set_result(outcome)
+        if call.reservation is not None:
+            self._gate.settle(call.caller.budget, call.reservation, spent)
+
+    def _write(self, kind: str, call: _Call, /, **fields: object) -> None:
+        self._trajectory.write(kind, loop=call.caller.loop, turn=call.caller.turn, call=call.id, **fields)

@@ -1,0 +1,191 @@
+"""What a run works on: files, folders, globs, standard input, or a value of the caller's; read by the REPL itself.
+
+This process looks at the bytes once, piece by piece, for their length and hash. It never holds the text.
+"""
+
+import codecs
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import orjson
+
+from pylon.errors import UsageError
+from pylon.rlm.repl.protocol import ContextFile, ContextSource
+
+type Shape = Literal["auto", "text", "json", "files"]
+
+_PIECE = 1 << 20
+_SNIFF = 8_192
+MAX_FILES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file as it was when the run began."""
+
+    name: str
+    path: Path
+    size: int
+    chars: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`skipped` counts files of folders that were left out because they are no text."""
+
+    source: ContextSource
+    files: tuple[FileFacts, ...]
+    skipped: int = 0
+
+    @property
+    def chars(self) -> int:
+        return sum(file.chars for file in self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(file.size for file in self.files)
+
+    def describe(self) -> str:
+        """For the root model: what the variable is."""
+        if self.source.kind == "text":
+            return f"a str of {self.chars:,} characters"
+        if self.source.kind == "json":
+            return f"what a JSON file of {self.chars:,} characters holds"
+        names = ", ".join(repr(file.name) for file in self.files[:8])
+        more = ", …" if len(self.files) > 8 else ""
+        return f"a dict of {len(self.files):,} texts by name, {self.chars:,} characters in all ({names}{more})"
+
+
+def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: BinaryIO | None = None) -> Context:
+    """Files, folders, globs and `-` for standard input, which is written to `spool` first.
+
+    `auto` makes a str of a single file and a dict of texts by name of anything else. Blocking. Raises `UsageError`.
+    """
+    found: list[tuple[str, Path]] = []
+    skipped = 0
+    single = len(given) == 1
+    for one in given:
+        path = Path(one).expanduser()
+        if one == "-":
+            found.append(("stdin", _spool(stdin, spool)))
+        elif path.is_dir():
+            single = False
+            files, left_out = _folder(path)
+            found += files
+            skipped += left_out
+        elif path.is_file():
+            found.append((one, path))
+        elif any(sign in one for sign in "*?["):
+            single = False
+            matches = sorted(match for match in _glob(one) if match.is_file())
+            if not matches:
+                raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
+            found += [(str(match), match) for match in matches]
+        else:
+            raise UsageError(f"there is no file {one}", hint="--context takes files, folders, globs, or - for stdin.")
+    if not found:
+        raise UsageError("there is no text in what --context names", hint="Folders are searched for text files only.")
+    if len(found) > MAX_FILES:
+        raise UsageError(f"--context names {len(found):,} files; {MAX_FILES:,} is the most")
+    kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
+    if kind != "files" and len(found) != 1:
+        raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
+    facts = tuple(file_facts(name, path.absolute()) for name, path in _distinct(found))
+    source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
+    return Context(source, facts, skipped)
+
+
+def from_value(value: object, spool: Path) -> Context:
+    """A str, or a list, dict or other JSON value; written to `spool` once. Raises `UsageError`."""
+    if isinstance(value, str):
+        kind: Literal["text", "json"] = "text"
+        data = value.encode("utf-8", "replace")
+    else:
+        kind = "json"
+        try:
+            data = orjson.dumps(value)
+        except TypeError as error:
+            raise UsageError(
+                f"this cannot be a context: {error}", hint="Give text, or what JSON can hold."
+            ) from error
+    _write(spool, [data])
+    facts = (file_facts("context", spool),)
+    return Context(ContextSource(kind, (ContextFile("context", spool),)), facts)
+
+
+def _distinct(found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    seen: set[str] = set()
+    for name, path in found:
+        if name not in seen:
+            seen.add(name)
+            yield name, path
+
+
+def _glob(pattern: str) -> Iterable[Path]:
+    path = Path(pattern)
+    if path.is_absolute():
+        return Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+    return Path().glob(pattern)
+
+
+def _folder(folder: Path) -> tuple[list[tuple[str, Path]], int]:
+    """The text files below a folder, by their path in it, in order; hidden ones and links are passed over."""
+    found: list[tuple[str, Path]] = []
+    skipped = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(root, name)
+            if name.startswith(".") or path.is_symlink() or not path.is_file():
+                continue
+            if _is_text(path):
+                found.append((str(path.relative_to(folder)), path))
+            else:
+                skipped += 1
+    return found, skipped
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SNIFF)
+    except OSError:
+        return False
+    return b"\0" not in start
+
+
+def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
+    if stdin is None:
+        raise UsageError("there is no standard input here")
+    _write(spool, iter(lambda: stdin.read(_PIECE), b""))
+    return spool
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def file_facts(name: str, path: Path) -> FileFacts:
+    """Looks at a file once. Blocking. Raises `UsageError`."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    digest = hashlib.sha256()
+    size = chars = 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                size += len(piece)
+                chars += len(decoder.decode(piece))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    chars += len(decoder.decode(b"", final=True))
+    return FileFacts(name, path, size, chars, digest.hexdigest())

@@ -1,0 +1,146 @@
+"""A root LM behind an OpenAI-shaped endpoint: `POST {base}/chat/completions`, not streamed."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from pylon import log
+from pylon.errors import SetupError
+from pylon.rlm.root import Message, Reply, RootError, estimate_tokens
+
+logger = log.get("rlm")
+
+# A reply holds a turn, not a book: whoever sends more is broken or hostile.
+MAX_BODY_BYTES = 8 * 1024 * 1024
+RETRIES = 4
+FIRST_WAIT_S = 0.5
+MOST_WAIT_S = 30.0
+_AGAIN = {408, 409, 425, 429}
+
+
+class OpenAIRoot:
+    """`url` ends before `/chat/completions`. The key comes from a file and is never shown.
+
+    Answers 429 and 5xx, and connections that break, are tried again with growing pauses, or after the time that
+    `Retry-After` names. `timeout_s` bounds a single try.
+    """
+
+    most_msat = 0
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key: str = "",
+        context_tokens: int = 128_000,
+        max_tokens: int = 4_096,
+        temperature: float | None = None,
+        timeout_s: float = 300.0,
+        rng: random.Random | None = None,
+        first_wait_s: float = FIRST_WAIT_S,
+    ) -> None:
+        self.name = model
+        self.context_tokens = context_tokens
+        self.max_tokens = max_tokens
+        self._temperature = temperature
+        self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, nothing secret
+        self._first_wait_s = first_wait_s
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout_s)
+
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+        """See `Root`."""
+        body: dict[str, Any] = {
+            "model": self.name,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "max_completion_tokens": self.max_tokens,
+        }
+        if self._temperature is not None:
+            body["temperature"] = self._temperature
+        wait_s = self._first_wait_s
+        for left in range(RETRIES, -1, -1):
+            try:
+                return _read(await self._post(body), messages, self.name)
+            except RootError as error:
+                if error.lasting or not left:
+                    raise
+                logger.info("the root model is asked again", reason=str(error), left=left)
+                pause = error.retry_after_s or wait_s * (0.5 + self._rng.random())
+            await asyncio.sleep(min(pause, MOST_WAIT_S))
+            wait_s *= 2
+        raise AssertionError("unreachable")
+
+    async def _post(self, body: dict[str, Any]) -> bytes:
+        try:
+            async with self._http.stream("POST", "chat/completions", json=body) as response:
+                data = bytearray()
+                async for piece in response.aiter_bytes():
+                    data += piece
+                    if len(data) > MAX_BODY_BYTES:
+                        raise RootError(f"the root model's answer has over {MAX_BODY_BYTES} bytes")
+        except httpx.HTTPError as error:
+            raise RootError(
+                f"the root model's endpoint does not answer ({type(error).__name__})",
+                hint="Is `rlm.root_url` right, and the server up?",
+                lasting=False,
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise _refused(response)
+        return bytes(data)
+
+    async def close(self) -> None:
+        """See `Root`."""
+        await self._http.aclose()
+
+
+def read_key(path: Path) -> str:
+    """The key in a file. Raises `SetupError`."""
+    try:
+        return path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(
+            f"the key of the root model cannot be read from {path}", hint="`rlm.root_key_file` names its file."
+        ) from error
+
+
+def _refused(response: httpx.Response) -> RootError:
+    status = response.status_code
+    again = status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR
+    hint = {401: "Is the key in `rlm.root_key_file` right?", 404: "Are `rlm.root_url` and `rlm.root_model` right?"}
+    error = RootError(f"the root model's endpoint says {status}", hint=hint.get(status, ""), lasting=not again)
+    after = response.headers.get("retry-after", "")
+    if again and after.isdigit():
+        error.retry_after_s = float(after)
+    return error
+
+
+def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
+    """The first choice of a chat completion. Everything in it may be missing or of another type."""
+    try:
+        answer = orjson.loads(data)
+        text = answer["choices"][0]["message"]["content"]
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        raise RootError("the root model's endpoint sent no chat completion", lasting=False) from error
+    if text is None:
+        text = ""  # a model that only thought, or refused
+    if not isinstance(text, str):
+        raise RootError("the root model's endpoint sent no text", lasting=False)
+    model = answer.get("model")
+    return Reply(
+        text,
+        _count(answer, "prompt_tokens", estimate_tokens(messages)),
+        _count(answer, "completion_tokens", estimate_tokens([Message("assistant", text)])),
+        model if isinstance(model, str) and model else name,
+    )
+
+
+def _count(answer: dict[str, Any], name: str, otherwise: int) -> int:
+    usage = answer.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if type(count) is int and count >= 0 else otherwise

@@ -1,0 +1,98 @@
+"""What the root model sees of its run so far, kept within its window. Pure.
+
+The REPL holds everything; the chat holds only what was said and shown. When it grows over its share of the window the
+oldest turns are cut to their beginnings, and when that is not enough, left out with a note that the variables stand.
+"""
+
+from dataclasses import dataclass, replace
+
+from pylon.rlm.root import Message, estimate_tokens
+
+# The newest turns are what the root is thinking about.
+KEPT_TURNS = 2
+REPLY_CHARS = 400
+SHOWN_CHARS = 300
+LEFT_OUT = (
+    "[Earlier turns are left out here. Variables that they made still stand in the REPL; SHOW_VARS() lists them.]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A turn: the root's reply, and what it was shown for it."""
+
+    reply: str
+    shown: str
+
+    @property
+    def messages(self) -> list[Message]:
+        return [Message("assistant", self.reply), Message("user", self.shown)]
+
+
+class History:
+    """`limit_tokens` is what the whole chat may take. `compactions` counts how often it had to be cut."""
+
+    def __init__(self, system: str, task: str, *, limit_tokens: int) -> None:
+        self.compactions = 0
+        self._opening = [Message("system", system), Message("user", task)]
+        self._exchanges: list[Exchange] = []
+        self._left_out = False
+        self._limit = limit_tokens
+        # Tokens by the model's own count for each that we estimate.
+        self._ratio = 1.0
+
+    def add(self, reply: str, shown: str) -> None:
+        """A turn that has ended."""
+        self._exchanges.append(Exchange(reply, shown))
+
+    def counted(self, prompt_tokens: int, messages: list[Message]) -> None:
+        """What the model itself counted for a chat that it was sent."""
+        guess = estimate_tokens(messages)
+        if prompt_tokens and guess:
+            self._ratio = min(4.0, max(0.25, prompt_tokens / guess))
+
+    def messages(self, most_tokens: int | None = None) -> list[Message]:
+        """The chat to send, compacted for good where it has to be; `most_tokens` is a tighter limit from here on."""
+        if most_tokens is not None:
+            self._limit = max(1, min(self._limit, most_tokens))
+        if self._size() > self._limit:
+            self.compactions += 1
+            self._shorten()
+        return self._chat()
+
+    def _chat(self) -> list[Message]:
+        chat = list(self._opening)
+        if self._left_out:
+            chat[1] = Message("user", f"{chat[1].content}\n\n{LEFT_OUT}")
+        for exchange in self._exchanges:
+            chat += exchange.messages
+        return chat
+
+    def _size(self) -> float:
+        return estimate_tokens(self._chat()) * self._ratio
+
+    def _shorten(self) -> None:
+        for place in range(max(0, len(self._exchanges) - KEPT_TURNS)):
+            old = self._exchanges[place]
+            self._exchanges[place] = Exchange(cut(old.reply, REPLY_CHARS), cut(old.shown, SHOWN_CHARS))
+            if self._size() <= self._limit:
+                return
+        while len(self._exchanges) > KEPT_TURNS and self._size() > self._limit:
+            self._exchanges.pop(0)
+            self._left_out = True
+        # What is left may still be too much: a window smaller than one turn.
+        share = max(200, int(2 * self._limit / self._ratio / (len(self._exchanges) or 1)))
+        while self._size() > self._limit and share >= 200:
+            self._exchanges = [
+                replace(one, reply=cut(one.reply, share), shown=cut(one.shown, share)) for one in self._exchanges
+            ]
+            share //= 2
+
+
+def cut(text: str, limit: int) -> str:
+    """The start and the end of a long text, and how much is missing between them."""
+    if len(text) <= limit:
+        return text
+    note = f"\n[… {len(text) - limit:,} of {len(text):,} characters left out …]\n"
+    head = limit * 2 // 3
+    return text[:head] + note + text[len(text) - (limit - head) :]

@@ -1,0 +1,40 @@
+"""With any sub-model: notes on each piece, put together until they fit one prompt, and the answer from them."""
+
+places = places_of(0)
+print(f"{len(places):,} pieces")
+replies = llm_query_batched([ASKS[0] + texts[name][start:end] for name, start, end in places])
+failed = sum(isinstance(reply, SubCallError) for reply in replies)
+notes = [
+    f"[{name}, from character {start:,}] {reply.strip()}"
+    for (name, start, end), reply in zip(places, replies)
+    if not isinstance(reply, SubCallError) and reply.strip().lower().strip(".") not in ("", ABSENT)
+]
+print(f"{len(notes):,} pieces say something, {failed} failed")
+
+
+def bundles(notes):
+    """Notes in groups that fit one prompt; a single long one is cut."""
+    groups, size = [[]], 0
+    for note in notes:
+        note = note[: PIECE - 2]
+        if size + len(note) + 2 > PIECE and groups[-1]:
+            groups.append([])
+            size = 0
+        groups[-1].append(note)
+        size += len(note) + 2
+    return groups
+
+
+groups = bundles(notes)
+while len(groups) > 1:
+    shorter = llm_query_batched([COMBINE + "\n\n".join(group) for group in groups])
+    kept = [reply.strip() for reply in shorter if not isinstance(reply, SubCallError) and reply.strip()]
+    print(f"{len(groups)} groups of notes put together, {len(shorter) - len(kept)} failed")
+    failed += len(shorter) - len(kept)
+    # Notes that do not get shorter are cut, or this would go on for ever.
+    groups = bundles([note[: PIECE // 2 - 4] for note in kept])
+if not groups[0]:
+    answer["content"] = ABSENT
+else:
+    answer["content"] = llm_query(CONCLUDE + "\n\n".join(groups[0]))
+answer["ready"] = True

@@ -1,0 +1,68 @@
+"""With a reader: a sub-model that copies a value out of a piece, or says that it does not stand there.
+
+Every piece is asked once. Whatever was answered is a candidate if it stands in its piece; candidates are asked about
+again, in other words and with other surroundings, and the one that holds up best is the answer. A reader that errs
+now and then does so about a place, not about all ways of looking at it.
+"""
+
+# Characters left and right of a candidate.
+AROUND = ((300, 300), (700, 200), (200, 700), (120, 120), (450, 450), (900, 60), (60, 900), (600, 600))
+ENOUGH = 0.6
+failed = asked = 0
+scores = {}
+times = {}
+
+
+def values(places, replies):
+    """Candidates with the places where they stand."""
+    found = {}
+    for (name, start, end), reply in zip(places, replies):
+        value = reply.strip()
+        if isinstance(reply, SubCallError) or not value or value.lower().strip(".") == ABSENT:
+            continue
+        at = texts[name].find(value, start, end)
+        if at >= 0:
+            found.setdefault(value, set()).add((name, at))
+    return found
+
+
+def looks(value, name, at):
+    """The same place in other surroundings, in other words."""
+    text = texts[name]
+    for number, (left, right) in enumerate(AROUND):
+        start = after_space(text, max(0, at - left), at - left - 40) if at > left else 0
+        end = min(len(text), at + len(value) + right)
+        if end < len(text):
+            end = max(at + len(value), after_space(text, end, end - 40))
+        yield ASKS[number % len(ASKS)] + text[start:end]
+
+
+for number in range(ROUNDS):
+    places = places_of(number)
+    print(f"round {number + 1}: {len(places):,} pieces")
+    replies = llm_query_batched([ASKS[number % len(ASKS)] + texts[name][start:end] for name, start, end in places])
+    found = values(places, replies)
+    again = [
+        (value, prompt) for value in found for place in sorted(found[value])[:3] for prompt in looks(value, *place)
+    ]
+    print(f"{len(found)} candidates, {len(again)} looks at their surroundings")
+    second = llm_query_batched([prompt for _, prompt in again])
+    for (value, _), reply in zip(again, second):
+        asked_so_far, agreed = scores.get(value, (0, 0))
+        scores[value] = (asked_so_far + 1, agreed + (reply.strip() == value))
+    asked += len(replies) + len(second)
+    failed += sum(isinstance(reply, SubCallError) for reply in replies + second)
+    for value in found:
+        times[value] = times.get(value, 0) + len(found[value])
+    ranking_of_values = sorted(scores, key=lambda value: (-scores[value][1] / scores[value][0], -times[value], value))
+    for value in ranking_of_values[:5]:
+        print(f"  {value!r}: {scores[value][1]} of {scores[value][0]} looks agree")
+    if ranking_of_values:
+        answer["content"] = ranking_of_values[0]
+        if scores[ranking_of_values[0]][1] / scores[ranking_of_values[0]][0] >= ENOUGH:
+            break
+best = ranking_of_values[0] if ranking_of_values else ""
+sure = bool(best) and scores[best][1] / scores[best][0] >= 0.3
+print(f"{asked:,} sub-calls, {failed} of them failed")
+answer["content"] = best if sure else ABSENT
+answer["ready"] = True

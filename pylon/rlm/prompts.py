@@ -1,0 +1,191 @@
+"""What the root model is told. Pure: the figures of this run come in, text goes out.
+
+Two tiers: large root models get everything that the REPL can do; small ones get one pattern and its rules, because
+each further name is one more that they misuse.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pylon.rlm.history import cut
+from pylon.rlm.repl.protocol import CellOutcome, Variable
+
+type Tier = Literal["large", "small"]
+
+SMALL_BELOW_TOKENS = 32_000
+# Prose has about four characters a token; three are safe.
+_CHARS_PER_TOKEN = 3
+_MOST_VARIABLES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true of this run. `sub_tokens` and `root_tokens` are windows; `width` is how many sub-calls run at
+    once; `deeper` tells whether `rlm_query` starts a loop of its own."""
+
+    sub_models: tuple[str, ...]
+    sub_tokens: int
+    answer_tokens: int
+    width: int
+    deeper: bool
+    turns: int
+    output_chars: int
+
+    @property
+    def piece_chars(self) -> int:
+        """The longest prompt that surely fits the sub-model."""
+        window = self.sub_tokens or 4_096
+        return max(500, (window - self.answer_tokens) * _CHARS_PER_TOKEN * 9 // 10)
+
+
+def tier_of(wish: Literal["auto", "large", "small"], context_tokens: int) -> Tier:
+    """The tier for a root model, by its window where nothing was wished."""
+    if wish != "auto":
+        return wish
+    return "small" if context_tokens < SMALL_BELOW_TOKENS else "large"
+
+
+def system(facts: Facts, tier: Tier) -> str:
+    """The system message."""
+    return (_LARGE if tier == "large" else _SMALL).format(
+        piece=f"{facts.piece_chars:,}",
+        window=f"{facts.sub_tokens:,} tokens" if facts.sub_tokens else "of unknown size",
+        models=", ".join(facts.sub_models) or "whatever is there",
+        width=facts.width,
+        turns=facts.turns,
+        shown=f"{facts.output_chars:,}",
+        recursion=_RECURSION if facts.deeper else _NO_RECURSION,
+    )
+
+
+_LARGE = """\
+You answer a question about a text that is too long to read. The text is the variable `context` in a Python REPL; you
+see only what your code prints. You write code that looks at the text, cuts it up and puts questions about the pieces
+to other language models, and you put their answers together.
+
+Write code in fences marked repl. It runs when your turn ends, and you are then shown what it printed, cut to {shown}
+characters. Variables stay from turn to turn, also when a cell raises. You have {turns} turns.
+
+In the REPL:
+- `context`: what you work on. Look at its type, length and beginning first.
+- `llm_query(prompt)`: one answer from a sub-model ({models}; window {window}). A prompt may have up to {piece}
+  characters. A sub-model sees nothing but its prompt: put the question and the piece of text into it.
+- `llm_query_batched(prompts)`: a list of answers in the prompts' order. Up to {width} run at once, so ask many small
+  questions together rather than one after the other.
+{recursion}
+- A call that failed gives a `SubCallError`, which is a `str`: test with `isinstance(x, SubCallError)`. The other
+  answers stand.
+- `SHOW_VARS()` lists your variables. The standard library is there; files and the network are not.
+
+What works well: print samples before you decide how to cut; use plain code (search, count, sort) wherever it can
+decide; use sub-models where something has to be understood; keep answers in variables; check surprising ones by
+asking again in other words. Equal prompts are asked once.
+
+When you know the answer, end with one of these, and not before you have seen what it rests on:
+- in the REPL: `answer["content"] = ...; answer["ready"] = True`
+- or outside of a fence, on a line of its own: FINAL(the answer) or FINAL_VAR(variable_name)
+"""
+
+_RECURSION = """\
+- `rlm_query(prompt)` and `rlm_query_batched(prompts)`: like `llm_query`, but the prompt becomes the `context` of a
+  loop like yours, with a REPL of its own. Dear and slow: for parts that need several steps themselves."""
+_NO_RECURSION = "- `rlm_query(prompt)` is the same as `llm_query(prompt)` here."
+
+_SMALL = """\
+A long text is in the Python variable `context`. You cannot see it. Write ONE code block each turn, like this:
+
+```repl
+print(type(context), len(context))
+print(context[:500])
+```
+
+You will be shown what it prints. Then write the next block. You have {turns} turns.
+
+To ask a helper model about a piece of the text (at most {piece} characters a prompt):
+
+```repl
+pieces = [context[i:i + 3000] for i in range(0, len(context), 2800)]
+answers = llm_query_batched(["Question: ...?\\nAnswer from this text, or say none.\\n\\n" + p for p in pieces])
+found = [a for a in answers if "none" not in a.lower()]
+print(len(found), found[:20])
+```
+
+When you have seen the answer, write on a line of its own, outside of any block:
+FINAL(the answer)
+
+Rules: always write code until you know the answer. Put the real question into each prompt. Never guess.
+"""
+
+
+def task(question: str | None, context: str) -> str:
+    """The first user message. `context` describes what the variable holds."""
+    if question is None:
+        return f"Your task stands in `context` itself, with what it needs. `context` is {context}. Look at it first."
+    return f"Question: {question}\n\n`context` is {context}. Begin by looking at it."
+
+
+NO_CODE = (
+    "There was no code in your turn and no answer. Write a block that starts with ```repl and ends with ```, or, if"
+    " you know the answer from what you were shown, a line FINAL(the answer)."
+)
+CUT_OFF = "Your code was cut off before its end and was not run. Write it again, shorter: one step a turn."
+REPEATED = "This is the same code as before, and it was not run again. Take another way, or give your answer."
+UNSEEN = (
+    "You gave an answer in the same turn as code, before you had seen what the code printed. Look at its output"
+    " above; then give FINAL(…) again, or go on."
+)
+
+
+def too_long(size: int, limit: int) -> str:
+    """For code over the limit."""
+    return (
+        f"Your code has {size:,} characters and was not run; {limit:,} is the most. The text is in `context` already."
+    )
+
+
+def no_variable(name: str, why: str) -> str:
+    """For a FINAL_VAR that leads nowhere."""
+    return f"FINAL_VAR({name}) was not understood: {why} SHOW_VARS() lists the variables that there are."
+
+
+_LAST = "This was your last turn; no more code will be run."
+
+
+def is_extraction(text: str) -> bool:
+    """Whether a message asks for the last turn."""
+    return text.startswith(_LAST)
+
+
+def extraction(question: str | None) -> str:
+    """The last turn, when turns or budget are used up."""
+    asked = "" if question is None else f" The question was: {question}"
+    return (
+        f"{_LAST}{asked} Give the best answer that can be drawn from what"
+        " you were shown, in plain words and without code. Say so if it is incomplete."
+    )
+
+
+def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
+    """What a turn's cells printed, as the root sees it."""
+    parts = []
+    each = max(200, output_chars // len(outcomes))
+    for number, outcome in enumerate(outcomes, 1):
+        head = f"Output of block {number}:" if len(outcomes) > 1 else "Output:"
+        text = outcome.stdout if not outcome.stderr else f"{outcome.stdout}\n[stderr]\n{outcome.stderr}"
+        parts.append(f"{head}\n{cut(text.strip(), each) or '(nothing was printed)'}")
+        if outcome.error is not None:
+            parts.append(f"Error ({outcome.error.kind}): {cut(outcome.error.text, 2_000)}")
+    parts.append(_variables(outcomes[-1].variables))
+    parts.append(status)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _variables(variables: tuple[Variable, ...]) -> str:
+    if not variables:
+        return ""
+    named = [
+        f"{one.name}: {one.type}" + ("" if one.size is None else f"[{one.size}]")
+        for one in variables[:_MOST_VARIABLES]
+    ]
+    more = f" and {len(variables) - _MOST_VARIABLES} more" if len(variables) > _MOST_VARIABLES else ""
+    return f"Variables: {', '.join(named)}{more}"

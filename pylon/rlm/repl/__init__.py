@@ -1,0 +1,1 @@
+"""The sandboxed REPL that the root model's code runs in."""

@@ -1,0 +1,83 @@
+"""The REPL's backends by name, and which of them this machine can use."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pylon.errors import SandboxError
+from pylon.rlm.repl.host import ChildRepl
+from pylon.rlm.repl.life import Backend
+from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubCalls, SubReply
+
+type Setting = Literal["auto", "wasm", "process"]
+
+WASM = Backend("wasm", "pylon.rlm.repl.wasm_child", (), interrupts=False, overhead_bytes=512 * MIB)
+PROCESS = Backend("process", "pylon.rlm.repl.locked_child", (), interrupts=True, overhead_bytes=None)
+# No sandbox at all: the code may do whatever the user may. Only for who says so: --unsafe-local-repl.
+UNSAFE = Backend("unsafe", "pylon.rlm.repl.locked_child", ("--unlocked",), interrupts=True, overhead_bytes=None)
+
+_NAMES = {"wasm": (WASM,), "process": (PROCESS,), "auto": (WASM, PROCESS)}
+# Each line does what a sandbox must not let it do, and says so if it could.
+_FORBIDDEN = """
+import os, socket
+held = []
+for what, act in (
+    ("read a file", lambda: open(__import__("sys").executable, "rb").read(1) or 1 / 0),
+    ("write a file", lambda: open("/tmp/pylon-self-test", "w")),
+    ("open a socket", lambda: socket.create_connection(("127.0.0.1", 9), 1)),
+    ("start a process", lambda: os.fork()),
+):
+    try:
+        act()
+        held.append(what)
+    except ConnectionRefusedError:
+        held.append(what)
+    except Exception:
+        pass
+answer["content"] = llm_query("ready") + ";" + ",".join(held)
+"""
+
+
+async def choose(setting: Setting = "auto", *, unsafe: bool = False) -> Backend:
+    """The first backend that passes its self-test; `unsafe` is the user's word that no sandbox is wanted.
+
+    Raises SandboxError when none does: code of a model never runs unsandboxed by itself.
+    """
+    if unsafe:
+        return UNSAFE
+    reasons: list[str] = []
+    for backend in _NAMES[setting]:
+        reason = await self_test(backend)
+        if not reason:
+            return backend
+        reasons.append(f"{backend.name}: {reason}")
+    raise SandboxError(
+        "No sandbox works on this machine. " + " ".join(reasons),
+        hint="--strategy map-reduce needs no root model's code; --unsafe-local-repl runs code without a sandbox.",
+    )
+
+
+async def self_test(backend: Backend) -> str:
+    """Starts it once and lets it try what it must not do: why it cannot be used, or nothing."""
+    with tempfile.TemporaryDirectory(prefix="pylon-repl-test-") as folder:
+        file = Path(folder) / "context"
+        file.write_text("self-test", encoding="utf-8")
+        repl = ChildRepl(backend)
+        try:
+            source = ContextSource("text", (ContextFile("context", file),))
+            await repl.open(source, CellLimits(seconds=20.0, calls=1), _echo)
+            outcome = await repl.run(_FORBIDDEN)
+        except SandboxError as error:
+            return str(error)
+        finally:
+            await repl.close()
+    if outcome.error is not None:
+        return outcome.error.text
+    said, _, held = (outcome.answer.content if outcome.answer else "").partition(";")
+    if said != "ready":
+        return "its sub-calls do not come through."
+    return f"it does not hold: code could {held}." if held else ""
+
+
+async def _echo(calls: SubCalls) -> list[SubReply]:
+    return [SubReply(prompt) for prompt in calls.prompts]

@@ -1,0 +1,134 @@
+"""`llm_query` and its relatives, as the code in the REPL sees them."""
+
+import itertools
+import json
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
+
+from .port import PART_BYTES, Message, Port
+
+
+class Reply(str):
+    """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, "Reply"]:
+        yield from ()
+        return self
+
+
+class SubCallError(Reply):
+    """A sub-call that failed, in its answer's place: the text says what happened, `code` is for programs."""
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, text: str, code: str = "failed") -> "SubCallError":
+        self = super().__new__(cls, text)
+        self.code = code
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SubCallError, (str(self), self.code))
+
+    def __repr__(self) -> str:
+        return f"SubCallError({str(self)!r}, code={self.code!r})"
+
+
+class Calls:
+    """The calls of one REPL, counted by cell."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._ids = itertools.count(1)
+        self.limit = 0
+        self.made = 0
+        self.refused = 0
+
+    def start_cell(self, limit: int) -> None:
+        self.limit, self.made, self.refused = limit, 0, 0
+
+    def send(self, kind: str, prompts: Sequence[object], model: str | None = None) -> list[Reply]:
+        """All at once. One reply a prompt, in order; what fails is a SubCallError in its slot."""
+        texts = [_text(prompt) for prompt in prompts]
+        replies: list[Reply | None] = [None] * len(texts)
+        sent: list[list[int]] = []  # which slots each request carries
+        size = 0
+        for slot, text in enumerate(texts):
+            length = 4 * len(text) if not text.isascii() else len(text)
+            if self.made >= self.limit:
+                self.refused += 1
+                replies[slot] = SubCallError(f"Not asked: a cell may make {self.limit} sub-calls.", "call_limit")
+                continue
+            if length > PART_BYTES:
+                replies[slot] = SubCallError(
+                    f"Not asked: a prompt of {len(text)} characters is too long.", "too_large"
+                )
+                continue
+            self.made += 1
+            if not sent or size + length > PART_BYTES:
+                sent.append([])
+                size = 0
+            sent[-1].append(slot)
+            size += length
+        requests: list[Message] = [
+            {
+                "type": "calls",
+                "id": f"c{next(self._ids)}",
+                "kind": kind,
+                "prompts": [texts[slot] for slot in slots],
+                "model": None if model is None else str(model),
+            }
+            for slots in sent
+        ]
+        for slots, answer in zip(sent, self._port.ask(requests) if requests else [], strict=True):
+            for slot, (text, code) in zip(slots, answer["replies"], strict=True):
+                replies[slot] = Reply(text) if code is None else SubCallError(text, code)
+        return [reply for reply in replies if reply is not None]
+
+
+class Query:
+    """One of the REPL's functions: `llm_query` for a prompt, `llm_query.batch` for many."""
+
+    def __init__(self, calls: Calls, kind: str) -> None:
+        self._calls = calls
+        self.kind = kind
+        self.__name__ = self.__qualname__ = f"{kind}_query"
+        self.__doc__ = (
+            f"Asks one {kind} and returns its answer, a str. `{kind}_query_batched(prompts)` asks many at once."
+        )
+
+    def __call__(self, prompt: object, model: str | None = None) -> Reply:
+        return self._calls.send(self.kind, [prompt], model)[0]
+
+    def batch(self, prompts: Iterable[object], model: str | None = None) -> list[Reply]:
+        """Asks all at once; the answers come in the prompts' order."""
+        if isinstance(prompts, str):
+            raise TypeError(
+                f"{self.kind}_query_batched takes a list of prompts; for one prompt use {self.kind}_query."
+            )
+        return self._calls.send(self.kind, list(prompts), model)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__}>"
+
+
+def _text(prompt: object) -> str:
+    if isinstance(prompt, str):
+        return str(prompt)
+    if isinstance(prompt, bytes):
+        return prompt.decode("utf-8", "replace")
+    return as_text(prompt)
+
+
+def as_text(value: object) -> str:
+    """A value as the text of an answer: a str as it is, plain data as JSON, anything else as its str()."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | dict | tuple):
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError):
+            pass
+    return str(value)

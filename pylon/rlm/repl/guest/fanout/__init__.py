@@ -1,0 +1,1 @@
+"""Automatic fan-out: loops over independent sub-calls send them together."""

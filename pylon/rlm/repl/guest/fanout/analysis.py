@@ -1,0 +1,354 @@
+"""Which sub-calls of a loop's body will be made whatever they are answered, and with which prompts.
+
+A body is walked once, in order. What can be worked out beforehand becomes a clause of the plan (a generator
+expression over the loop's items); everything else must be harmless: unable to fail, to leave the loop, or to change
+what the plan rests on. One statement that is neither, and the loop stays as it was written.
+"""
+
+import ast
+from dataclasses import dataclass, field
+
+from .harmless import Harmless
+from .purity import Reads, bound_names, has_query, is_query, plain_target, pure
+
+_APPENDING = {"append": "list", "extend": "list", "add": "set"}
+
+
+class UnsafeError(Exception):
+    """The loop is left as it is."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """`clauses` follow `for TARGET in items` in the plan's generator expression; `calls` are what it yields."""
+
+    clauses: list[ast.comprehension] = field(default_factory=list)
+    calls: list[ast.expr] = field(default_factory=list)
+    marked: list[ast.Call] = field(default_factory=list)
+    reads: Reads = field(default_factory=Reads)
+    mutated: set[str] = field(default_factory=set)
+    typed: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Body:
+    """Walks one loop's body. `assigned` are all names that it assigns, `target` what the loop itself does."""
+
+    def __init__(self, target: ast.expr, assigned: set[str], changed: set[str]) -> None:
+        if not plain_target(target):
+            raise UnsafeError
+        self.plan = Plan()
+        self._targets = bound_names(target)
+        self._assigned = assigned
+        self._changed = changed
+        self._given = set(self._targets)  # names that the plan binds, as far as the walk has come
+        self._kinds: dict[str, str] = {}  # types of names that the body assigns, as far as the walk has come
+        self._fresh: set[str] = set()  # containers that the body made in this iteration
+        self._carried: dict[str, str] = {}  # names read before they are assigned, and the type that they must keep
+        self._final: dict[str, set[str]] = {}
+        self._conditional = 0
+        self._harmless = Harmless(self._name_kind, self._foreseen, self._is_answer, self.plan.reads.known)
+
+    def finish(self) -> Plan:
+        """Raises UnsafeError when it does not hold together, or there is nothing to ask."""
+        if not self.plan.calls:
+            raise UnsafeError
+        for name, kind in self._carried.items():
+            if self._final.get(name, {kind}) != {kind}:
+                raise UnsafeError
+        if self.plan.mutated & self._given or self.plan.reads.known & (self._assigned | self._targets):
+            raise UnsafeError
+        return self.plan
+
+    def statements(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            self._statement(statement)
+
+    def expression(self, node: ast.expr) -> str:
+        """Its type. Raises UnsafeError unless it is harmless but for its sub-calls, which join the plan."""
+        self._take_calls(node)
+        return self._sound(self._harmless.kind(node))
+
+    def key(self, node: ast.expr) -> None:
+        """An expression whose value becomes a key."""
+        self._take_calls(node)
+        if not self._harmless.hashable(node):
+            raise UnsafeError
+
+    def condition(self, node: ast.expr) -> None:
+        """The rest of the iteration happens only where it holds."""
+        if self.plan.calls or self._conditional or not self._pure(node):
+            raise UnsafeError
+        self._clause(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(None)], ast.Load()), [node])
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Pass() | ast.Expr(value=ast.Constant()):
+                pass
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name()))) if self._is_change(node.value):
+                self._change(node.value)
+            case ast.Expr():
+                self.expression(node.value)
+            case ast.Assign(targets=[target]):
+                self._assign(target, node.value)
+            case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
+                self._assign(target, value)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                self._augment(name, node.op, node.value)
+            case ast.If(test=test, body=[ast.Continue()], orelse=[]) if not self.plan.calls:
+                self.condition(ast.UnaryOp(ast.Not(), test))
+            case ast.If():
+                self._branch(node)
+            case ast.Try() if any(has_query(statement) for statement in node.body):
+                self._ask_in_try(node)
+            case ast.Try():
+                self._attempt(node)
+            case ast.For(target=ast.Name(id=name), orelse=[]) if not has_query(node):
+                if self.expression(node.iter) != "list" or not isinstance(node.iter, ast.Call):
+                    raise UnsafeError
+                self._maybe(node.body, line=name)
+            case _:
+                raise UnsafeError
+
+    def _assign(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+            self.expression(value)
+            self._root(target.value.id, "dict")
+            self.key(target.slice)
+            return
+        names = bound_names(target)
+        if not plain_target(target):
+            raise UnsafeError
+        if not has_query(value) and not self._conditional and not names & self._changed and self._pure(value):
+            self._clause(target, ast.Tuple([value], ast.Load()), [])
+            self._given |= names
+            for name in names:
+                self._kinds.pop(name, None)
+                self._final.setdefault(name, set()).add("any")
+            return
+        if not isinstance(target, ast.Name):
+            raise UnsafeError
+        self._bind(target.id, self.expression(value), fresh=isinstance(value, ast.List | ast.Dict | ast.Set))
+
+    def _bind(self, name: str, kind: str, *, fresh: bool = False) -> None:
+        if name in self._targets:
+            raise UnsafeError
+        self._given.discard(name)
+        self._kinds[name] = kind
+        self._final.setdefault(name, set()).add(kind)
+        (self._fresh.add if fresh and not self._conditional else self._fresh.discard)(name)
+
+    def _augment(self, name: str, operator: ast.operator, value: ast.expr) -> None:
+        kind = self.expression(value)
+        numbers = isinstance(operator, ast.Add | ast.Sub) and kind == "int"
+        text = isinstance(operator, ast.Add) and kind == "str"
+        # A list would be changed in place, by whatever names it has.
+        if not (numbers or text) or self._name_kind(name, frozenset({kind})) != kind:
+            raise UnsafeError
+        self._bind(name, kind)
+
+    def _is_change(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _APPENDING
+
+    def _change(self, node: ast.expr) -> None:
+        """`out.append(…)` and the like."""
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method), args=[value], keywords=[]):
+                if method == "add":
+                    self.key(value)
+                elif self.expression(value) not in (("list", "str", "tuple") if method == "extend" else _ANYTHING):
+                    raise UnsafeError
+                self._root(name, _APPENDING[method])
+            case _:
+                raise UnsafeError
+
+    def _root(self, name: str, kind: str) -> None:
+        """A container that the body changes: one that it made itself just now, or one from outside, to be checked."""
+        if name in self._fresh and self._kinds.get(name) == kind:
+            return
+        if name in self._assigned or name in self._targets:
+            raise UnsafeError
+        self._want(name, kind)
+        self.plan.mutated.add(name)
+
+    def _branch(self, node: ast.If) -> None:
+        asks = any(has_query(statement) for statement in [*node.body, *node.orelse])
+        # What decides whether a sub-call is made must be known beforehand.
+        if asks:
+            raise UnsafeError
+        self.expression(node.test)
+        self._maybe(node.body)
+        self._maybe(node.orelse)
+
+    def _maybe(self, body: list[ast.stmt], line: str = "") -> None:
+        """Statements that run or do not: what they assign is not known afterwards. `line` names a part of a text."""
+        before = dict(self._kinds)
+        self._conditional += 1
+        if line:
+            self._bind(line, "str")
+        self.statements(body)
+        self._conditional -= 1
+        for name, kind in self._kinds.items():
+            if name not in before and self._carried.get(name) == kind:
+                before[name] = kind
+            elif before.get(name) != kind:
+                before[name] = "any" if before.get(name, "maybe") != "maybe" else "maybe"
+        self._kinds = before
+
+    def _ask_in_try(self, node: ast.Try) -> None:
+        """Its body cannot fail but where the plan ends too; so what catches errors never runs under a plan."""
+        if node.finalbody or node.orelse or self._conditional:
+            raise UnsafeError
+        self.statements(node.body)
+        for name in {name for handler in node.handlers for name in bound_names(handler)}:
+            self._given.discard(name)
+
+    def _attempt(self, node: ast.Try) -> None:
+        """`try: value = json.loads(answer)` with something harmless for every error that can come of it."""
+        handlers = node.handlers
+        catches_all = handlers[-1].type is None or (
+            isinstance(handlers[-1].type, ast.Name) and handlers[-1].type.id in ("Exception", "BaseException")
+        )
+        if node.finalbody or node.orelse or not catches_all or len(handlers) > 1 or handlers[0].name:
+            raise UnsafeError
+        if handlers[0].type is not None:
+            self.plan.reads.known.add(ast.unparse(handlers[0].type))
+        self._conditional += 1
+        tried: dict[str, str] = {}
+        for statement in node.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in self._targets:
+                    tried[name] = self._tame(value)
+                    self._bind(name, "maybe")
+                case _:
+                    raise UnsafeError
+        self._conditional -= 1
+        self._maybe(handlers[0].body)
+        for name, kind in tried.items():
+            caught = [
+                self._harmless.kind(statement.value)
+                for statement in handlers[0].body
+                if isinstance(statement, ast.Assign) and bound_names(statement) == {name}
+            ]
+            self._kinds[name] = "maybe" if not caught else kind if caught == [kind] else "any"
+
+    def _tame(self, node: ast.expr) -> str:
+        """The type of an expression that may fail but does nothing else. Raises UnsafeError."""
+        reads = Reads()
+        sure = self._given | {name for name, kind in self._kinds.items() if kind != "maybe"}
+        if not pure(node, (self._assigned | self._targets) - sure, sure, reads):
+            raise UnsafeError
+        self.plan.reads.known |= reads.known
+        for name in reads.read:
+            self._want(name, "plain")
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        return called if called in ("int", "float", "str") else "any"
+
+    def _take_calls(self, node: ast.expr) -> None:
+        """Puts the sub-calls in it into the plan, in the order in which they are evaluated."""
+        for call in _calls(node):
+            parts = [*call.args, *(keyword.value for keyword in call.keywords)]
+            if self._conditional or not all(self._pure(part) for part in parts):
+                raise UnsafeError
+            keys: list[ast.expr | None] = [ast.Constant(keyword.arg) for keyword in call.keywords]
+            self.plan.calls.append(
+                ast.Tuple(
+                    [
+                        ast.Constant(len(self.plan.marked)),
+                        ast.Tuple(list(call.args), ast.Load()),
+                        ast.Dict(keys, [keyword.value for keyword in call.keywords]),
+                    ],
+                    ast.Load(),
+                )
+            )
+            self.plan.marked.append(call)
+
+    def _is_answer(self, node: ast.expr) -> bool:
+        return any(node is call for call in self.plan.marked)
+
+    def _pure(self, node: ast.expr) -> bool:
+        reads = Reads()
+        unknown = self._assigned | self._targets
+        if not pure(node, unknown, self._given, reads):
+            return False
+        self.plan.reads.read |= reads.read
+        self.plan.reads.known |= reads.known
+        return True
+
+    def _foreseen(self, node: ast.expr, as_key: bool) -> bool:
+        """Lets the plan work it out too, so that where it fails the plan ends."""
+        if has_query(node) or not self._pure(node):
+            return False
+        value: ast.expr = node
+        if as_key:
+            self.plan.reads.known.add("set")
+            value = ast.Call(
+                ast.Name("set", ast.Load()), [ast.Tuple([ast.Tuple([node], ast.Load())], ast.Load())], []
+            )
+        self._clause(ast.Name("_", ast.Store()), ast.Tuple([value], ast.Load()), [])
+        return True
+
+    def _name_kind(self, name: str, wanted: frozenset[str]) -> str | None:
+        if name in self._kinds:
+            kind = self._kinds[name]
+            return None if kind == "maybe" else kind
+        if name in self._given:
+            if "hashable" in wanted:
+                return "hashable" if self._foreseen(ast.Name(name, ast.Load()), True) else None
+            return "any"
+        if name in self._assigned:
+            # Its value of the iteration before, or of before the loop: one type through and through.
+            if len(wanted) != 1:
+                return None
+            (kind,) = wanted
+            if kind == "hashable" or self._carried.setdefault(name, kind) != kind:
+                return None
+            self._want(name, kind)
+            return kind
+        if "hashable" in wanted:
+            return None
+        kind = "plain" if not wanted else "sized" if len(wanted) > 1 else next(iter(wanted))
+        self._want(name, kind)
+        return {"plain": "any", "sized": "list"}.get(kind, kind)
+
+    def _want(self, name: str, kind: str) -> None:
+        """To be looked at when the loop begins."""
+        self.plan.typed.add((name, kind))
+
+    def _clause(self, target: ast.expr, source: ast.expr, conditions: list[ast.expr]) -> None:
+        self.plan.clauses.append(ast.comprehension(target, source, conditions, 0))
+
+    @staticmethod
+    def _sound(kind: str | None) -> str:
+        if kind is None:
+            raise UnsafeError
+        return kind
+
+
+_ANYTHING = frozenset(["str", "int", "float", "bool", "none", "list", "dict", "set", "tuple", "any", "hashable"])
+
+
+def _calls(node: ast.expr) -> list[ast.Call]:
+    """The sub-calls in an expression. Raises UnsafeError where one of them may not be made, or be made many times."""
+    if is_query(node):
+        assert isinstance(node, ast.Call)  # noqa: S101
+        if any(has_query(part) for part in [*node.args, *node.keywords]):
+            raise UnsafeError  # an answer flows into a prompt
+        return [node]
+    if not has_query(node):
+        return []
+    if isinstance(node, ast.Name | ast.IfExp | ast.BoolOp | ast.Lambda | _COMPREHENSIONS):
+        raise UnsafeError
+    return [call for child in _children(node) for call in _calls(child)]
+
+
+_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def _children(node: ast.AST) -> list[ast.expr]:
+    found: list[ast.expr] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            found.append(child)
+        elif isinstance(child, ast.keyword):
+            found.append(child.value)
+    return found

@@ -1,0 +1,207 @@
+"""One REPL: its variables, and what running a cell in them brings."""
+
+import ast
+import asyncio
+import builtins
+import inspect
+import linecache
+import reprlib
+import sys
+import traceback
+from collections.abc import Coroutine
+from pathlib import PurePath
+from typing import Any
+
+from . import concurrency
+from .calls import Calls, Query, Reply, SubCallError, as_text
+from .capture import Capture
+from .fanout.rewrite import rewrite
+from .fanout.runtime import Fan
+from .port import Message, Port
+
+PREVIEW_CHARS = 200
+ANSWER_CHARS = 4 * 1024 * 1024
+_SHOWN = 500
+_HERE = str(PurePath(__file__).parent)
+
+
+class CellTime(BaseException):
+    """The cell's time is over. Not an Exception, so that `except Exception` in the code lets it through."""
+
+
+class CellDone(BaseException):
+    """SUBMIT, FINAL or FINAL_VAR: the code has its answer and the rest of the cell does not run."""
+
+
+class Session:
+    """`port` leads to the host; `threads` tells whether the sandbox has any."""
+
+    def __init__(self, port: Port, context: object, *, threads: bool) -> None:
+        self._calls = Calls(port)
+        self._stdout, self._stderr = Capture(), Capture()
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        self._cells = 0
+        self._fan = Fan()
+        concurrency.install(self._calls, threads=threads)
+        llm, rlm = Query(self._calls, "llm"), Query(self._calls, "rlm")
+        self._given: dict[str, Any] = {
+            "context": context,
+            "llm_query": llm,
+            "llm_query_batched": llm.batch,
+            "llm_batch": llm.batch,
+            "rlm_query": rlm,
+            "rlm_query_batched": rlm.batch,
+            "SubCallError": SubCallError,
+            "SHOW_VARS": self._show_vars,
+            "SUBMIT": self._submit,
+            "FINAL": self._submit,
+            "FINAL_VAR": self._final_var,
+            Fan.NAME: self._fan,
+        }
+        self.namespace: dict[str, Any] = {
+            "__name__": "__main__",
+            "__builtins__": builtins,
+            **self._given,
+            "answer": {"content": "", "ready": False},
+        }
+
+    def run(self, code: str, output_bytes: int, calls: int) -> Message:
+        """What happened, as the host's CellOutcome wants it."""
+        self._cells += 1
+        name = f"<cell {self._cells}>"
+        self._stdout.start(output_bytes)
+        self._stderr.start(output_bytes)
+        self._calls.start_cell(calls)
+        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        kind, text = self._execute(code, name)
+        if kind is None and self._calls.refused:
+            kind = "calls"
+            text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
+        return {
+            "type": "done",
+            "stdout": self._stdout.text(),
+            "stderr": self._stderr.text(),
+            "truncated": self._stdout.truncated or self._stderr.truncated,
+            "error": None if kind is None else {"kind": kind, "text": text},
+            "answer": self._answer(),
+            "variables": self.variables(),
+        }
+
+    def _execute(self, code: str, name: str) -> tuple[str | None, str]:
+        try:
+            tree = rewrite(ast.parse(code, name))
+            program = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            return "syntax", "".join(traceback.format_exception_only(error)).strip()
+        try:
+            if program.co_flags & inspect.CO_COROUTINE:
+                coroutine: Coroutine[Any, Any, Any] = eval(program, self.namespace)  # noqa: S307
+                asyncio.run(coroutine)
+            else:
+                exec(program, self.namespace)  # noqa: S102
+        except CellDone:
+            pass
+        except CellTime:
+            return "time", "The cell's time is over. Its variables are as it left them."
+        except MemoryError:
+            return "memory", "The cell needs more memory than it may have. Its variables are as it left them."
+        except BaseException as error:
+            return "exception", _traceback(error)
+        finally:
+            # Code may have put something else there.
+            sys.stdout, sys.stderr = self._stdout, self._stderr
+        return None, ""
+
+    def variables(self) -> list[Message]:
+        """What the code has defined, newest last."""
+        return [
+            {
+                "name": name[:PREVIEW_CHARS],
+                "type": type(value).__name__[:100],
+                "preview": preview(value),
+                "size": _size(value),
+            }
+            for name, value in self._own()[-_SHOWN:]
+        ]
+
+    def _own(self) -> list[tuple[str, object]]:
+        return [
+            (name, value)
+            for name, value in list(self.namespace.items())
+            if isinstance(name, str)
+            and not name.startswith("_")
+            and not inspect.ismodule(value)
+            and name != "answer"
+            and self._given.get(name, self) is not value
+        ]
+
+    def value(self, name: str) -> Message:
+        """A variable's text."""
+        if name not in self.namespace:
+            return {"type": "value", "found": False, "text": ""}
+        return {"type": "value", "found": True, "text": as_text(self.namespace[name])[:ANSWER_CHARS]}
+
+    def _answer(self) -> Message | None:
+        answer = self.namespace.get("answer")
+        if isinstance(answer, dict):
+            content, ready = answer.get("content", ""), answer.get("ready", False)
+        else:
+            # Some models write `answer = "…"`; that is text, but not yet said to be final.
+            content, ready = ("" if answer is None else answer), False
+        text = as_text(content)[:ANSWER_CHARS]
+        return {"content": text, "ready": ready is True} if text or ready is True else None
+
+    def _show_vars(self) -> str:
+        lines = [f"{name}: {type(value).__name__} = {preview(value)}" for name, value in self._own()]
+        return "\n".join(lines) or "No variables yet."
+
+    def _submit(self, *values: object, **fields: object) -> None:
+        value: object = fields or None
+        if values:
+            value = values[0] if len(values) == 1 else list(values)
+        elif len(fields) == 1:
+            value = next(iter(fields.values()))
+        self.namespace["answer"] = {"content": as_text(value), "ready": True}
+        raise CellDone
+
+    def _final_var(self, name: object) -> None:
+        is_name = isinstance(name, str) and name.strip() in self.namespace
+        self._submit(self.namespace[str(name).strip()] if is_name else name)
+
+
+def preview(value: object) -> str:
+    """The start of its repr, without making the whole of it."""
+    try:
+        if isinstance(value, str | bytes):
+            cut = value[:PREVIEW_CHARS]
+            text = repr(str(cut) if isinstance(cut, str) else cut)
+        else:
+            text = _short.repr(value)
+    except Exception as error:
+        text = f"<repr failed: {type(error).__name__}>"
+    return text[:PREVIEW_CHARS]
+
+
+_short = reprlib.Repr(maxlevel=3, maxlist=8, maxtuple=8, maxdict=8, maxset=8, maxstring=80, maxother=PREVIEW_CHARS)
+
+
+def _size(value: object) -> int | None:
+    if type(value) in (str, bytes, list, tuple, dict, set, frozenset, Reply, SubCallError):
+        return len(value)  # type: ignore[arg-type]
+    return None
+
+
+def _traceback(error: BaseException) -> str:
+    """Without our own frames: the root model wrote the others."""
+    report = traceback.TracebackException.from_exception(error, max_group_depth=3, limit=20)
+    parts: list[traceback.TracebackException | None] = [report]
+    while parts:
+        part = parts.pop()
+        if part is not None:
+            part.stack = traceback.StackSummary.from_list([f for f in part.stack if not _ours(f.filename)])
+            parts += [part.__cause__, part.__context__]
+    return "".join(report.format()).strip()
+
+
+def _ours(filename: str) -> bool:
+    return filename.startswith((_HERE, "<pylon ")) or "/asyncio/" in filename

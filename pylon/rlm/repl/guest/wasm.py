@@ -1,0 +1,94 @@
+"""The guest's main where it runs in WebAssembly.
+
+Calls into the host are coroutines there, so that no plain function could make one. So messages go out over the
+stream of standard output, which carries nothing else, and come in as numbered files in a folder that only the host
+writes. Waiting is looking for the next file: any code, in whatever function, can do it.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .port import Message, to_bytes
+from .session import Session
+
+_REPLIES = Path("/replies")
+_CONTEXT = Path("/context")
+# Long enough to cost nothing while a root model thinks, short enough not to be felt.
+_SHORT_S, _LONG_S = 0.001, 0.02
+
+
+class FilePort:
+    def __init__(self) -> None:
+        import _eryx  # type: ignore[import-not-found]  # the runtime's own module, in the guest alone
+
+        self._write = _eryx._eryx_report_output
+        self._number = 0
+
+    def send(self, message: Message) -> None:
+        body = to_bytes(message)
+        self._write(0, len(body).to_bytes(4, "big") + body)
+
+    def receive(self) -> Message:
+        self._number += 1
+        path = _REPLIES / str(self._number)
+        pause = _SHORT_S
+        while True:
+            try:
+                message: Message = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONG_S)
+            else:
+                return message
+
+    def ask(self, requests: Sequence[Message]) -> list[Message]:
+        for request in requests:
+            self.send(request)
+        arrived: dict[str, list[object]] = {request["id"]: [] for request in requests}
+        open_ids = set(arrived)
+        while open_ids:
+            message = self.receive()
+            # Replies to a cell that was ended by an error may still come.
+            if message.get("id") in arrived:
+                arrived[message["id"]] += message["replies"]
+                if message["last"]:
+                    open_ids.discard(message["id"])
+        return [{"replies": arrived[request["id"]]} for request in requests]
+
+
+def _context(hello: Message) -> object:
+    texts = [_text(_CONTEXT / str(n)) for n in range(len(hello["files"]))]
+    if hello["context"] == "files":
+        return {name: text for (name, _), text in zip(hello["files"], texts, strict=True)}
+    return json.loads(texts[0]) if hello["context"] == "json" else texts[0]
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def main() -> None:
+    # The runtime's own loop runs us; the code's loops are to be the only ones that it sees.
+    asyncio.events._set_running_loop(None)
+    port = FilePort()
+    hello = port.receive()
+    try:
+        context = _context(hello)
+    except (OSError, ValueError, MemoryError) as error:
+        port.send({"type": "unable", "text": f"The context is unreadable: {error!r}"[:2000], "hint": ""})
+        return
+    session = Session(port, context, threads=False)
+    del context
+    port.send({"type": "ready"})
+    while True:
+        message = port.receive()
+        match message["type"]:
+            case "run":
+                port.send(session.run(message["code"], message["output_bytes"], message["calls"]))
+            case "variables":
+                port.send({"type": "variables", "variables": session.variables()})
+            case "value":
+                port.send(session.value(message["name"]))

@@ -1,0 +1,156 @@
+"""A REPL whose code runs in a child process: its context, its cells, and its next life when a child was lost."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import MalformedError, SandboxError
+from pylon.rlm.repl import wire
+from pylon.rlm.repl.life import Backend, Life, Stopped
+from pylon.rlm.repl.protocol import (
+    MIB,
+    CellError,
+    CellLimits,
+    CellOutcome,
+    ContextSource,
+    ErrorKind,
+    OnCalls,
+    Variable,
+)
+
+_CODE_CHARS = 2 * MIB
+# Two streams of it, escaped, must fit a frame.
+_OUTPUT_BYTES = MIB
+# A context that is JSON takes more room as objects than as text.
+_CONTEXT_GROWTH = 4
+
+
+class ChildRepl:
+    """See protocol.Repl."""
+
+    def __init__(self, backend: Backend, clock: Clock | None = None) -> None:
+        self.backend = backend
+        self._clock = clock or SystemClock()
+        self._opened: _Opened | None = None
+        self._life: Life | None = None
+
+    async def open(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="pylon-repl-"))
+        self._opened = _Opened(folder, context, limits, on_calls)
+        try:
+            await asyncio.to_thread(_lay_out, folder, context)
+            self._life = await self._begin(self._opened)
+        except OSError as error:
+            await self.close()
+            raise SandboxError(f"The context cannot be read: {error}.") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def run(self, code: str) -> CellOutcome:
+        opened, life = await self._ready()
+        if len(code) > _CODE_CHARS:
+            return _not_run("refused", f"A cell of {len(code)} characters is too long; {_CODE_CHARS} is the most.")
+        limits = opened.limits
+        output = min(limits.output_bytes, _OUTPUT_BYTES)
+        message: dict[str, object] = {"type": "run", "code": code, "output_bytes": output, "calls": limits.calls}
+        try:
+            ended, seconds = await life.cell(message, limits.seconds, limits.calls, self._rss_bytes(opened))
+        except MalformedError:
+            return _not_run("syntax", "The cell holds characters that are no Unicode text.")
+        except asyncio.CancelledError:
+            # Whoever asked has gone, and the code still runs.
+            await self._end()
+            raise
+        if isinstance(ended, wire.Done):
+            return wire.outcome(ended, seconds, output)
+        how = await self._end()
+        kind: ErrorKind = ended.kind if isinstance(ended, Stopped) else "died"
+        text = ended.text if isinstance(ended, Stopped) and ended.text else f"The sandbox {how}."
+        text += " Its variables are lost; `context` is there again in the next cell."
+        return CellOutcome("", "", False, CellError(kind, text), seconds, None, ())
+
+    async def variables(self) -> tuple[Variable, ...]:
+        answer = await self._ask({"type": "variables"})
+        return wire.variables(answer.variables) if isinstance(answer, wire.Variables) else ()
+
+    async def value(self, name: str) -> str:
+        answer = await self._ask({"type": "value", "name": name.encode("utf-8", "replace").decode()})
+        if isinstance(answer, wire.Value) and answer.found:
+            return answer.text
+        raise SandboxError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
+
+    async def close(self) -> None:
+        opened, self._opened = self._opened, None
+        await self._end()
+        if opened is not None:
+            await asyncio.to_thread(shutil.rmtree, opened.folder, True)
+
+    async def _ask(self, message: dict[str, object]) -> wire.FromSandbox | None:
+        opened, life = await self._ready()
+        answer = await life.ask(message, opened.limits.seconds)
+        if answer is None:
+            await self._end()
+        return answer
+
+    async def _ready(self) -> "tuple[_Opened, Life]":
+        if self._opened is None:
+            raise SandboxError("This REPL is not open.")
+        if self._life is None:
+            self._life = await self._begin(self._opened)
+        return self._opened, self._life
+
+    async def _begin(self, opened: "_Opened") -> Life:
+        hello: dict[str, object] = {
+            "type": "open",
+            "context": opened.context.kind,
+            "files": [(file.name, str(_place(opened.folder, n))) for n, file in enumerate(opened.context.files)],
+            "memory_bytes": opened.limits.memory_bytes,
+            "context_bytes": opened.context_bytes,
+        }
+        return await Life.start(self.backend, str(opened.folder), hello, opened.on_calls, self._clock)
+
+    async def _end(self) -> str:
+        life, self._life = self._life, None
+        return "was not running" if life is None else await life.end()
+
+    def _rss_bytes(self, opened: "_Opened") -> int | None:
+        overhead = self.backend.overhead_bytes
+        if overhead is None:
+            return None
+        return overhead + opened.limits.memory_bytes + _CONTEXT_GROWTH * opened.context_bytes
+
+
+class _Opened:
+    def __init__(self, folder: Path, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
+        self.folder = folder
+        self.context = context
+        self.limits = limits
+        self.on_calls = on_calls
+
+    @property
+    def context_bytes(self) -> int:
+        return sum(file.path.stat().st_size for file in self.context.files)
+
+
+def _not_run(kind: ErrorKind, text: str) -> CellOutcome:
+    return CellOutcome("", "", False, CellError(kind, text), 0.0, None, ())
+
+
+def _place(folder: Path, number: int) -> Path:
+    return folder / "context" / str(number)
+
+
+def _lay_out(folder: Path, context: ContextSource) -> None:
+    """The context's files by number in a folder of their own, which is all that a child needs to see."""
+    (folder / "context").mkdir()
+    (folder / "replies").mkdir()
+    for number, file in enumerate(context.files):
+        source = file.path.resolve()
+        try:
+            os.link(source, _place(folder, number))
+        except OSError:  # on another disk
+            shutil.copyfile(source, _place(folder, number))

@@ -1,0 +1,154 @@
+"""One life of a sandbox: its child, the requests to it, and the sub-calls from it."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import psutil
+
+from pylon.clock import Clock
+from pylon.errors import SandboxError, WireError
+from pylon.frames import encode
+from pylon.rlm.repl.answering import Answering
+from pylon.rlm.repl.child import SandboxChild
+from pylon.rlm.repl.protocol import ErrorKind, OnCalls
+from pylon.rlm.repl.stopwatch import Stopwatch
+from pylon.rlm.repl.wire import Asked, FromSandbox, Ready, Unable
+
+START_S = 60.0
+# After its time is over a cell gets this long to notice, then the child is killed.
+GRACE_S = 2.0
+_LOOK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A kind of child.
+
+    `interrupts`: a cell can be ended and its variables kept. `overhead_bytes`: what the child may be seen to use
+    beside the context and the cells' memory; None where it limits itself.
+    """
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    interrupts: bool
+    overhead_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The sandbox had to be ended, or ended by itself: why."""
+
+    kind: ErrorKind
+    text: str
+
+
+class Life:
+    def __init__(self, backend: Backend, child: SandboxChild, on_calls: OnCalls, clock: Clock) -> None:
+        self._backend = backend
+        self._child = child
+        self._clock = clock
+        self._answering = Answering(on_calls, child.send, self._call_out, self._call_back)
+        self._watch = Stopwatch(clock.monotonic())
+        self._expected: asyncio.Future[FromSandbox] | None = None
+        self._fault = ""
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(
+        cls, backend: Backend, folder: str, hello: dict[str, object], on_calls: OnCalls, clock: Clock
+    ) -> "Life":
+        """Raises SandboxError."""
+        child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
+        life = cls(backend, child, on_calls, clock)
+        try:
+            answer = await life.ask(hello, START_S)
+        except asyncio.CancelledError:
+            await life.end()
+            raise
+        if isinstance(answer, Ready):
+            return life
+        how = await life.end()
+        if isinstance(answer, Unable):
+            raise SandboxError(answer.text, hint=answer.hint)
+        said = child.last_lines
+        raise SandboxError(
+            f"The {backend.name} sandbox did not start: it {how}." + (f" It said: {said}" if said else "")
+        )
+
+    async def ask(self, message: dict[str, object], within_s: float) -> FromSandbox | None:
+        """Its answer, or None when it died or took too long; then it must be ended."""
+        self._answering.start_cell(0)
+        expected = self._expect(message)
+        await asyncio.wait([expected], timeout=within_s)
+        return expected.result() if expected.done() and not expected.cancelled() else None
+
+    async def cell(
+        self, message: dict[str, object], seconds: float, calls: int, rss_bytes: int | None
+    ) -> tuple[FromSandbox | Stopped, float]:
+        """What came of it, and the seconds it ran. After Stopped this life must be ended."""
+        self._answering.start_cell(calls)
+        self._watch = Stopwatch(self._clock.monotonic())
+        expected = self._expect(message)
+        limit = seconds
+        while True:
+            await asyncio.wait([expected], timeout=min(max(limit - self._used(), 0.01), _LOOK_S))
+            used = self._used()
+            if expected.cancelled():
+                return Stopped("died", ""), used
+            if expected.done():
+                return expected.result(), used
+            if used >= limit and not self._watch.waiting:
+                if not self._backend.interrupts or limit > seconds:
+                    return Stopped("time", f"The cell ran for more than {seconds:g} s and was ended."), used
+                self._child.interrupt()
+                limit = used + GRACE_S
+            if rss_bytes is not None and self._rss_bytes() > rss_bytes:
+                return Stopped("memory", "The cell used more memory than it may and was ended."), used
+
+    async def end(self) -> str:
+        """Ends it, whatever it does, and says how it went."""
+        how = await self._child.end()
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self._answering.cancel()
+        return self._fault or how
+
+    def _expect(self, message: dict[str, object]) -> "asyncio.Future[FromSandbox]":
+        expected: asyncio.Future[FromSandbox] = asyncio.get_running_loop().create_future()
+        self._expected = expected
+        if self._reader.done():
+            expected.cancel()
+        self._child.send(encode(message))
+        return expected
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._child.messages():
+                if not isinstance(message, Asked):
+                    if self._expected is not None and not self._expected.done():
+                        self._expected.set_result(message)
+                elif not await self._answering.take(message):
+                    self._fault = "made more requests than a cell may make"
+                    break
+        except WireError as error:
+            self._fault = f"broke the protocol ({error})"
+        finally:
+            self._child.kill()
+            if self._expected is not None and not self._expected.done():
+                self._expected.cancel()
+
+    def _used(self) -> float:
+        return self._watch.used(self._clock.monotonic())
+
+    def _call_out(self) -> None:
+        self._watch.call_out(self._clock.monotonic())
+
+    def _call_back(self) -> None:
+        self._watch.call_back(self._clock.monotonic())
+
+    def _rss_bytes(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self._child.pid).memory_info().rss)
+        return 0

@@ -1,0 +1,70 @@
+"""Locks this process, for good, and proves that it did."""
+
+import contextlib
+import os
+import resource
+import sysconfig
+from pathlib import Path
+
+from pylon.errors import SandboxError
+from pylon.rlm.repl.lock import kernel, landlock, seccomp
+
+_OPEN_FILES = 64
+_ZONES = Path("/usr/share/zoneinfo")
+
+
+def confine(memory_bytes: int) -> None:
+    """No network, no file but the standard library's, no other process, and so much more memory than it has now.
+
+    To be called while the process has one thread. Raises SandboxError, and then the process must end.
+    """
+    machine = kernel.machine()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (_size_bytes() + memory_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+        for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
+            resource.setrlimit(limit, (0, 0))
+        # Should the node die without a word, this goes with it.
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        kernel.drop_capabilities()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        landlock.restrict_files(*_standard_library())
+        seccomp.restrict_calls(machine, os.getpid())
+    except OSError as error:
+        raise SandboxError(
+            f"This kernel does not lock a process as the process sandbox needs it: {error}.",
+            hint="Use the wasm sandbox, or a kernel with Landlock (5.13 or later) and seccomp.",
+        ) from error
+    _prove()
+
+
+def _standard_library() -> tuple[list[Path], list[Path]]:
+    """Folders to list, and what to read: all but the packages that are installed beside the standard library."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    parts = [part for part in folder.iterdir() if part.name not in ("site-packages", "dist-packages")]
+    return [folder], [*parts, _ZONES]
+
+
+def _size_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _prove() -> None:
+    """Does what must fail. Raises SandboxError when it does not."""
+    held = 0
+    with contextlib.suppress(OSError):
+        os.close(os.open("/proc/self/environ", os.O_RDONLY))
+        held += 1
+    with contextlib.suppress(OSError):
+        os.kill(os.getpid(), 0)
+        held += 1
+    with contextlib.suppress(OSError):
+        kernel.syscall(_SOCKET[kernel.machine()], 1, 1, 0)
+        held += 1
+    if held:
+        raise SandboxError("The process sandbox does not hold on this kernel.", hint="Use the wasm sandbox.")
+
+
+_SOCKET = {"x86_64": 41, "aarch64": 198}

@@ -1,0 +1,143 @@
+"""The wasm sandbox's main: a process around one CPython in WebAssembly, between two pipes and a folder.
+
+It carries bytes and understands none of them: what the guest writes goes out as it is, and each message for the guest
+becomes a file. Started fresh as `python -P -m pylon.rlm.repl.wasm_child` in a folder of its own.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+import eryx
+import orjson
+
+from pylon.frames import FrameDecoder
+from pylon.rlm.repl import guest
+from pylon.rlm.repl.protocol import MIB
+
+_READ_BYTES = 65_536
+# The interpreter itself, in its own memory.
+_INTERPRETER_BYTES = 64 * MIB
+# Decoding a text holds it twice; objects made of JSON take more.
+_CONTEXT_GROWTH = 4
+_PACKAGE = "pylon_guest"
+
+
+class Replies:
+    """The messages for the guest, as files that are whole when they appear."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written = 0
+        self._removed = 0
+
+    def write(self, message: dict[str, object]) -> None:
+        if message["type"] == "run":
+            # A new cell means that everything before it was read.
+            self._remove()
+        draft = self._folder / "draft"
+        draft.write_bytes(orjson.dumps(message))
+        self._written += 1
+        draft.rename(self._folder / str(self._written))
+
+    def _remove(self) -> None:
+        for number in range(self._removed + 1, self._written + 1):
+            (self._folder / str(number)).unlink(missing_ok=True)
+        self._removed = self._written
+
+
+def program() -> str:
+    """The guest's modules, as code that makes them and runs their main."""
+    root = Path(guest.__file__).parent
+    sources = {
+        ".".join((_PACKAGE, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): (
+            path.read_text(encoding="utf-8"),
+            path.name == "__init__.py",
+        )
+        for path in sorted(root.rglob("*.py"))
+    }
+    return _LOADER.format(sources=sources, package=_PACKAGE)
+
+
+_LOADER = """
+import importlib.abc, importlib.util, sys
+class _Guest(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    sources = {sources!r}
+    def find_spec(self, name, path=None, target=None):
+        if name in self.sources:
+            return importlib.util.spec_from_loader(name, self, origin=name, is_package=self.sources[name][1])
+    def exec_module(self, module):
+        module.__file__ = "<pylon " + module.__name__ + ">"
+        exec(compile(self.sources[module.__name__][0], module.__file__, "exec"), module.__dict__)
+sys.meta_path.append(_Guest())
+from {package}.wasm import main
+main()
+"""
+
+
+def main() -> None:
+    source, sink = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    # What the guest writes to its descriptor 1 comes out of this process's.
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    folder = Path.cwd()
+    decoder = FrameDecoder()
+    messages: list[dict[str, object]] = []
+    while not messages:
+        data = os.read(source, _READ_BYTES)
+        if not data:
+            sys.exit(0)
+        messages = decoder.feed(data)
+    replies = Replies(folder / "replies")
+    hello = messages[0]
+    for message in messages:
+        replies.write(message)
+    threading.Thread(target=_carry, args=(source, decoder, replies), daemon=True, name="pipe").start()
+    sandbox = eryx.Sandbox(
+        resource_limits=eryx.ResourceLimits(
+            execution_timeout_ms=None,
+            callback_timeout_ms=None,
+            max_callback_invocations=0,
+            max_memory_bytes=_memory_bytes(hello),
+            max_vfs_bytes=MIB,
+        ),
+        volumes=[(str(folder / name), f"/{name}", True) for name in ("context", "replies")],
+        on_stdout=lambda data: _write(sink, data),
+        on_stderr=lambda _: None,
+    )
+    try:
+        sandbox.execute(program())
+    except eryx.EryxError as error:
+        print(str(error)[-2000:], file=sys.stderr, flush=True)  # noqa: T201
+    # The guest never ends by itself; threads of the runtime may, so this does not wait for them.
+    os._exit(1)
+
+
+def _memory_bytes(hello: dict[str, object]) -> int:
+    asked, context = hello["memory_bytes"], hello["context_bytes"]
+    if not isinstance(asked, int) or not isinstance(context, int):
+        raise TypeError("memory_bytes and context_bytes must be integers")
+    return min(_INTERPRETER_BYTES + asked + _CONTEXT_GROWTH * context, 2**32 - 65_536)
+
+
+def _carry(source: int, decoder: FrameDecoder, replies: Replies) -> None:
+    while data := os.read(source, _READ_BYTES):
+        for message in decoder.feed(data):
+            replies.write(message)
+    # The node is gone, and the guest may be deep in a computation that nobody waits for.
+    os._exit(0)
+
+
+def _write(sink: int, data: bytes) -> None:
+    view = memoryview(data)
+    with contextlib.suppress(BrokenPipeError):
+        while view:
+            view = view[os.write(sink, view) :]
+
+
+if __name__ == "__main__":
+    main()

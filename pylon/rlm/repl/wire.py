@@ -1,0 +1,121 @@
+"""What a sandbox says to its host. All of it is hostile: bounded by the frame, checked field by field, never run."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pylon.errors import MalformedError
+from pylon.rlm.repl.protocol import Answer, CallKind, CellError, CellOutcome, ErrorKind, Variable
+
+_MAX_VARIABLES = 500
+
+type Name = Annotated[str, Field(max_length=200)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    type: Literal["ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """It cannot start."""
+
+    type: Literal["unable"]
+    text: Annotated[str, Field(max_length=2000)]
+    hint: Annotated[str, Field(max_length=2000)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Sub-calls."""
+
+    type: Literal["calls"]
+    id: Annotated[str, Field(max_length=40)]
+    kind: CallKind
+    prompts: list[str]
+    model: Name | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentVariable:
+    name: Name
+    type: Name
+    preview: Name
+    size: Annotated[int, Field(ge=0)] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentError:
+    kind: ErrorKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentAnswer:
+    content: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A cell's end."""
+
+    type: Literal["done"]
+    stdout: str
+    stderr: str
+    truncated: bool
+    error: SentError | None
+    answer: SentAnswer | None
+    variables: Annotated[list[SentVariable], Field(max_length=_MAX_VARIABLES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    type: Literal["variables"]
+    variables: Annotated[list[SentVariable], Field(max_length=_MAX_VARIABLES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    type: Literal["value"]
+    found: bool
+    text: str
+
+
+FromSandbox = Ready | Unable | Asked | Done | Variables | Value
+
+_from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
+
+
+def from_sandbox(message: dict[str, object]) -> FromSandbox:
+    """Raises MalformedError."""
+    try:
+        return _from_sandbox.validate_python(message)
+    except ValidationError as error:
+        raise MalformedError(f"A message from the sandbox has {error.error_count()} wrong fields.") from None
+
+
+def outcome(done: Done, seconds: float, output_bytes: int) -> CellOutcome:
+    """The sandbox was asked to keep to the limit of output; that it did is not taken on trust."""
+    stdout, stderr = _cut(done.stdout, output_bytes), _cut(done.stderr, output_bytes)
+    return CellOutcome(
+        stdout=stdout,
+        stderr=stderr,
+        truncated=done.truncated or len(stdout) < len(done.stdout) or len(stderr) < len(done.stderr),
+        error=None if done.error is None else CellError(done.error.kind, _cut(done.error.text, output_bytes)),
+        seconds=seconds,
+        answer=None if done.answer is None else Answer(done.answer.content, done.answer.ready),
+        variables=variables(done.variables),
+    )
+
+
+def variables(sent: list[SentVariable]) -> tuple[Variable, ...]:
+    return tuple(Variable(one.name, one.type, one.preview, one.size) for one in sent)
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    if len(text) * 4 <= most_bytes:
+        return text
+    return text.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")

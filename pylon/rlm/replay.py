@@ -1,0 +1,148 @@
+"""A run once more, with no model at all: the root's turns and the sub-calls' answers come from its trajectory.
+
+The code runs again, in a REPL as before. So a replay shows what a change of the sandbox or of the loop does to a run
+that was paid for once, and whether a trajectory tells the truth.
+"""
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pylon.clock import Clock
+from pylon.errors import UsageError
+from pylon.rlm import prompts
+from pylon.rlm.budget import Limits
+from pylon.rlm.context import Context, FileFacts, file_facts
+from pylon.rlm.loop import LoopOutcome
+from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
+from pylon.rlm.rlm import Origin, Rlm
+from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.runs import Run
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.rlm.trajectory import Event, Trajectory
+
+# Whatever held the run up then is known now.
+_UNBOUND_S = 1e9
+
+
+class RecordedRoot:
+    """A root that is no model: it says again what was said in each loop."""
+
+    most_msat = 0
+
+    def __init__(self, run: Run, begun: Event) -> None:
+        self.name = f"recorded:{begun['root']['name']}"
+        self.context_tokens = begun["root"]["context_tokens"]
+        self.max_tokens = 0
+        self._run = run
+        self._turns: defaultdict[str, deque[Event]] = defaultdict(deque)
+        for event in run.events():
+            if event["type"] == "turn":
+                self._turns[event["loop"]].append(event)
+
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:
+        """See `Root`."""
+        turns = self._turns[loop]
+        if not turns or turns[0]["last"] != prompts.is_extraction(messages[-1].content):
+            raise RootError("the recorded run has no such turn")
+        event = turns.popleft()
+        # Its tokens were spent then.
+        return Reply(self._run.text(event["reply"]), 0, 0, event["model"])
+
+    async def close(self) -> None:
+        """See `Root`."""
+
+
+class RecordedSubLM:
+    """A sub-LM that is no model: equal prompts get the outcomes that they got, in their order."""
+
+    def __init__(self, run: Run, begun: Event) -> None:
+        self.name = f"recorded:{begun['sub']['name']}"
+        self._run = run
+        self._models = SubModels(tuple(begun["sub"]["models"]), begun["sub"]["context_tokens"], begun["sub"]["width"])
+        self._outcomes: defaultdict[str, deque[Event]] = defaultdict(deque)
+        for event in run.events():
+            if event["type"] == "returned":
+                self._outcomes[event["prompt"]["sha256"]].append(event)
+
+    async def describe(self, model: str | None) -> SubModels:  # noqa: ARG002 - the seam's
+        """See `SubLM`."""
+        return self._models
+
+    def most_msat(self, job: Job) -> int:  # noqa: ARG002 - the seam's
+        """See `SubLM`."""
+        return 0
+
+    async def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+        """See `SubLM`."""
+        for place, job in enumerate(jobs):
+            known = self._outcomes[hashlib.sha256(job.prompt.encode("utf-8", "replace")).hexdigest()]
+            if not known:
+                yield place, SubFailure("not_recorded", "the recorded run has no such call")
+                continue
+            # The last one stands for whatever was asked more often now.
+            yield place, self._outcome(known.popleft() if len(known) > 1 else known[0])
+
+    def _outcome(self, event: Event) -> SubOutcome:
+        if "code" in event:
+            return SubFailure(event["code"], event["message"], event["attempts"])
+        names = {one.name for one in fields(SubAnswer)} - {"text", "msat", "verified"}
+        values = {name: event[name] for name in names & set(event)}
+        return SubAnswer(self._run.text(event["text"]), verified=("recorded",), **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`same` tells whether both gave the same answer."""
+
+    outcome: LoopOutcome
+    recorded: str | None
+    same: bool
+
+
+async def replay(
+    run: Run, open_repl: Callable[[], Repl], trajectory: Trajectory, clock: Clock, *, settings: LoopSettings
+) -> Replayed:
+    """Runs it again. Raises `UsageError` when its context is not there any more, or it never began."""
+    begun, ended = _ends(run)
+    again = Rlm(
+        RecordedRoot(run, begun), RecordedSubLM(run, begun), open_repl, trajectory, clock,
+        settings=settings, sub_settings=_sub_settings(begun["sub"]),
+    )  # fmt: skip
+    limits = Limits(depth=begun["limits"]["depth"], prompt_chars=begun["limits"]["prompt_chars"])
+    origin = Origin(begun["strategy"], replay_of=run.id)
+    outcome = await again.run(run.text(begun["question"]), _context(run, begun), limits, origin=origin)
+    recorded = None if ended is None or ended["answer"] is None else run.text(ended["answer"])
+    return Replayed(outcome, recorded, outcome.answer == recorded)
+
+
+def _ends(run: Run) -> tuple[Event, Event | None]:
+    begun = ended = None
+    for event in run.events():
+        begun = event if event["type"] == "run" else begun
+        ended = event if event["type"] == "final" else ended
+    if begun is None:
+        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
+    return begun, ended
+
+
+def _sub_settings(sub: dict[str, Any]) -> SubSettings:
+    return SubSettings(sub["model"], sub["max_tokens"], sub["temperature"], _UNBOUND_S)
+
+
+def _context(run: Run, begun: Event) -> Context:
+    files: list[FileFacts] = []
+    for file in begun["context"]["files"]:
+        path = Path(file["path"])
+        if not path.is_file() or (found := file_facts(file["name"], path)).sha256 != file["sha256"]:
+            raise UsageError(
+                f"{path} is not what run {run.id} worked on any more",
+                hint="`rlm.keep_context_mb` says which contexts are kept with their runs.",
+            )
+        files.append(found)
+    source = ContextSource(begun["context"]["kind"], tuple(ContextFile(file.name, file.path) for file in files))
+    return Context(source, tuple(files))

@@ -1,0 +1,222 @@
+"""A run of the Recursive Language Model: its loops, and what they share.
+
+    rlm = Rlm(root, sub, open_repl, trajectory, clock)
+    outcome = await rlm.run("Who …?", context, Limits(calls=500, depth=1))
+
+All loops of a run have one budget, one queue before it, one room of sub-calls and one trajectory, and each has a REPL
+of its own. The paper's engine makes sub-calls one cell at a time and stops at one level (arXiv 2512.24601, section on
+limitations); here any number go on beside each other, to the depth that the budget allows.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from pylon.clock import Clock
+from pylon.errors import PylonError
+from pylon.rlm import prompts
+from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
+from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.context import Context
+from pylon.rlm.gate import Gate
+from pylon.rlm.loop import Loop, LoopOutcome, LoopTask, Reason
+from pylon.rlm.prompts import Facts
+from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl, SubCalls, SubReply
+from pylon.rlm.root import Root
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import SubAnswer, SubLM, SubModels
+from pylon.rlm.trajectory import Trajectory
+
+ROOT_LOOP = "0"
+# Bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut it up.
+_SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """For the trajectory: which strategy runs, over which files, and which run this one replays."""
+
+    strategy: str = "rlm"
+    replay_of: str | None = None
+
+
+class Rlm:
+    """See the module. `run` is called once."""
+
+    def __init__(
+        self,
+        root: Root,
+        sub: SubLM,
+        open_repl: Callable[[], Repl],
+        trajectory: Trajectory,
+        clock: Clock,
+        *,
+        settings: LoopSettings | None = None,
+        sub_settings: SubSettings | None = None,
+    ) -> None:
+        self._root = root
+        self._sub = sub
+        self._open_repl = open_repl
+        self._trajectory = trajectory
+        self._clock = clock
+        self._settings = settings or LoopSettings()
+        self._gate = Gate(clock)
+        self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock)
+        # A semaphore a depth: a loop that waits for its children holds none that they need.
+        self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(self._settings.children)
+        )
+        self._models = SubModels((), 0, 1)
+
+    async def run(
+        self, question: str, context: Context, limits: Limits, *, origin: Origin | None = None
+    ) -> LoopOutcome:
+        """The answer to a question about a context. Raises `UnreachableError` when there is no sub-LM,
+        `SandboxError` when no REPL starts."""
+        self._models = await self._sub.describe(self._room.settings.model)
+        # The last turn's time is not the loops' to spend.
+        wall = None if limits.wall_s is None else max(0.0, limits.wall_s - self._settings.last_s)
+        budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic())
+        self._opened(question, context, limits, origin or Origin())
+        outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
+        try:
+            outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
+            if outcome.reason is Reason.FINAL and self._room.refused & _SPENT_UP:
+                detail = f"sub-calls were refused: {', '.join(sorted(self._room.refused))}"
+                outcome = replace(outcome, partial=True, detail=detail)
+        except PylonError as error:
+            outcome = replace(outcome, reason=Reason.SANDBOX, detail=str(error))
+            raise
+        finally:
+            await self._room.close()
+            self._ended(outcome, budget)
+        return outcome
+
+    async def _loop(
+        self, name: str, question: str | None, source: ContextSource, described: str, budget: Budget
+    ) -> LoopOutcome:
+        settings, root = self._settings, self._root
+        tier = prompts.tier_of(settings.tier, root.context_tokens)
+        deepest = isinstance(budget.child(now=self._clock.monotonic()), Refusal)
+        facts = Facts(
+            self._models.models,
+            self._models.context_tokens,
+            self._room.settings.max_tokens,
+            self._models.width,
+            not deepest,
+            settings.turns,
+            min(settings.output_chars, root.context_tokens),
+        )
+        task = LoopTask(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
+        self._trajectory.write(
+            "loop", loop=name, depth=budget.depth, system=self._trajectory.text(task.system),
+            opening=self._trajectory.text(task.opening),
+        )  # fmt: skip
+        repl = self._open_repl()
+        loop = Loop(
+            task, root, repl, self._gate, self._trajectory, self._clock,
+            replace(settings, output_chars=facts.output_chars),
+        )  # fmt: skip
+
+        async def on_calls(calls: SubCalls) -> Sequence[SubReply]:
+            caller = Caller(name, budget, loop.turn)
+            ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
+            if calls.kind == "rlm" and not deepest:
+                return await asyncio.gather(*map(self._child, [caller] * len(ids), ids, calls.prompts))
+            outcomes = await self._room.ask(caller, ids, calls.prompts, calls.model)
+            return [
+                SubReply(one.text) if isinstance(one, SubAnswer) else SubReply(one.message, one.code)
+                for one in outcomes
+            ]
+
+        try:
+            await repl.open(source, settings.cell, on_calls)
+            return await loop.run()
+        finally:
+            await repl.close()
+
+    # --- depth ------------------------------------------------------------------------------------------------
+
+    async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
+        """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
+        ref = self._trajectory.text(prompt)
+        fields = {"loop": caller.loop, "turn": caller.turn, "call": name}
+        refused = await self._counted(caller.budget)
+        if refused is not None:
+            self._room.refused.add(refused.bound)
+            reply = SubReply(refused.message, f"budget_{refused.bound}")
+            self._trajectory.write(
+                "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=0
+            )
+            return reply
+        self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
+        reply = SubReply("the run was ended", "cancelled")
+        try:
+            async with self._places[caller.budget.depth]:
+                reply = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))
+        finally:
+            if reply.error_code is None:
+                self._trajectory.write(
+                    "returned", **fields, prompt=ref, text=self._trajectory.text(reply.text), provider="",
+                    model=self._root.name, msat=0, verified=[],
+                )  # fmt: skip
+            else:
+                self._trajectory.write(
+                    "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=1
+                )
+        return reply
+
+    async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> SubReply:
+        budget = parent.child(now=self._clock.monotonic())
+        if isinstance(budget, Refusal):
+            return SubReply(budget.message, f"budget_{budget.bound}")
+        source = ContextSource("text", (ContextFile("context", self._trajectory.blob(sha256)),))
+        try:
+            outcome = await self._loop(name, None, source, f"a str of {len(prompt):,} characters", budget)
+        except PylonError as error:
+            return SubReply(str(error), "sandbox")
+        if outcome.answer is None:
+            return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer")
+        return SubReply(outcome.answer)
+
+    async def _counted(self, budget: Budget) -> Refusal | None:
+        """Books the sub-call that a child loop is."""
+        reservation = await self._gate.wait(budget, Cost(calls=1))
+        if isinstance(reservation, Refusal):
+            return reservation
+        self._gate.settle(budget, reservation, Cost(calls=1))
+        return None
+
+    # --- the trajectory's ends --------------------------------------------------------------------------------
+
+    def _opened(self, question: str, context: Context, limits: Limits, origin: Origin) -> None:
+        self._trajectory.write(
+            "run",
+            id=self._trajectory.id,
+            question=self._trajectory.text(question),
+            strategy=origin.strategy,
+            replay_of=origin.replay_of,
+            root={"name": self._root.name, "context_tokens": self._root.context_tokens},
+            sub={"name": self._sub.name, **asdict(self._models), **asdict(self._room.settings)},
+            limits=asdict(limits),
+            turns=self._settings.turns,
+            context={
+                "kind": context.source.kind,
+                "chars": context.chars,
+                "bytes": context.size,
+                "skipped": context.skipped,
+                "files": [{**asdict(file), "path": str(file.path)} for file in context.files],
+            },
+        )
+
+    def _ended(self, outcome: LoopOutcome, budget: Budget) -> None:
+        self._trajectory.write(
+            "final",
+            answer=None if outcome.answer is None else self._trajectory.text(outcome.answer),
+            partial=outcome.partial,
+            reason=outcome.reason,
+            detail=outcome.detail,
+            turns=outcome.turns,
+            spent=asdict(budget.spent),
+        )

@@ -1,0 +1,99 @@
+"""The root LM: a chat in, one reply out. What it is stands behind one small protocol.
+
+`endpoint.py` asks an OpenAI-shaped server, `roots.py` a model of this machine or a provider of the swarm.
+`ScriptedRoot` is no model: it says what it was given, for tests and offline benchmarks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pylon.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the chat: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the root said. Tokens are as it counted them itself, or estimated; `msat` is what was paid for it."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    msat: int = 0
+
+
+class RootError(EngineError):
+    """The root model gave no reply.
+
+    `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
+        self.retry_after_s = 0.0
+
+
+class Root(Protocol):
+    """A root model. `name` says for the trajectory what it is; `most_msat` is what one reply may cost at most."""
+
+    name: str
+    context_tokens: int
+    max_tokens: int
+    most_msat: int
+
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:
+        """The next turn of the loop of that name. Raises `RootError`. Cancelling it lets the request go."""
+
+    async def close(self) -> None:
+        """Lets go of what it holds."""
+
+
+_CHARS_PER_TOKEN = 4
+
+
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """About how many tokens a chat has, where nobody has counted them."""
+    return sum(len(message.content) // _CHARS_PER_TOKEN + 4 for message in messages)
+
+
+class ScriptedRoot:
+    """A root that is no model: its turns are given beforehand, or made from the chat by a function.
+
+        ScriptedRoot(["```repl\\nprint(len(context))\\n```", "FINAL(42)"])
+
+    A script that has ended says its last turn again.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[str] | Callable[[Sequence[Message]], str],
+        *,
+        name: str = "scripted",
+        context_tokens: int = 128_000,
+    ) -> None:
+        self.name = name
+        self.context_tokens = context_tokens
+        self.max_tokens = 4_096
+        self.most_msat = 0
+        self._turns = turns
+        self.chats: list[tuple[Message, ...]] = []
+
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+        """See `Root`."""
+        turn = sum(message.role == "assistant" for message in messages)
+        self.chats.append(tuple(messages))
+        turns = self._turns
+        text = turns(messages) if callable(turns) else turns[min(turn, len(turns) - 1)]
+        return Reply(text, estimate_tokens(messages), len(text) // _CHARS_PER_TOKEN, self.name)
+
+    async def close(self) -> None:
+        """See `Root`."""

@@ -1,0 +1,148 @@
+"""Runs that are kept: list them, read their trajectories, follow one that is under way, let old ones go."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pylon.errors import UsageError
+from pylon.rlm.trajectory import BLOBS, EVENTS, Event
+
+LOOK_S = 0.2
+_READ_BYTES = 1 << 20
+
+
+def new_run(folder: Path, wall: float) -> Path:
+    """A folder for a run that starts now; names sort by time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(wall))
+    return folder / f"{stamp}-{secrets.token_hex(3)}"
+
+
+def run_ids(folder: Path) -> list[str]:
+    """All runs, the newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((path.parent.name for path in folder.glob(f"*/{EVENTS}")), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run on disk."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    def events(self) -> Iterator[Event]:
+        """Its events; a last line that was torn is left out."""
+        with (self.folder / EVENTS).open("rb") as lines:
+            for line in lines:
+                event = _event(line)
+                if event is not None:
+                    yield event
+
+    def follow(self) -> Iterator[Event]:
+        """Its events as they come, until it has ended or its process has. Blocks between them."""
+        with (self.folder / EVENTS).open("rb") as lines:
+            rest = b""
+            while True:
+                # Asked first: what is written before the process ends is still read below.
+                live = self.live
+                while data := lines.read(_READ_BYTES):
+                    *whole, rest = (rest + data).split(b"\n")
+                    for line in whole:
+                        event = _event(line)
+                        if event is not None:
+                            yield event
+                            if event["type"] == "final":
+                                return
+                if not live:
+                    return
+                time.sleep(LOOK_S)
+
+    def text(self, ref: dict[str, Any]) -> str:
+        """The text that an event names; its preview where it is not kept."""
+        try:
+            return (self.folder / BLOBS / str(ref["sha256"])).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return str(ref["preview"])
+
+    def whole(self, event: Event) -> Event:
+        """An event with the texts that it names, in full, in place of their hashes."""
+        return {
+            name: self.text(value) if isinstance(value, dict) and "sha256" in value and "preview" in value else value
+            for name, value in event.items()
+        }
+
+    @property
+    def live(self) -> bool:
+        """Whether a process is writing it now."""
+        try:
+            file = os.open(self.folder / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+
+def find_run(folder: Path, name: str) -> Run:
+    """The run of that id, of an id that starts so, or the newest for `last`. Raises `UsageError`."""
+    ids = run_ids(folder)
+    found = ids[:1] if name == "last" else [run for run in ids if run.startswith(name)]
+    if len(found) == 1 or name in found:
+        return Run(folder / (name if name in found else found[0]))
+    what = "several runs start" if found else "no run starts"
+    raise UsageError(f"{what} with {name!r}", hint="`pylon rlm list` shows what is there.")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What a list shows of a run."""
+    row: dict[str, Any] = {"id": run.id, "state": "running" if run.live else "died", "question": "", "turns": 0}
+    row |= {"calls": 0, "msat": 0, "answer": None, "partial": None, "reason": None}
+    for event in run.events():
+        match event["type"]:
+            case "run":
+                row |= {"at": event["at"], "question": event["question"]["preview"], "strategy": event["strategy"]}
+            case "turn":
+                row["turns"] += 1
+            case "returned":
+                row["calls"] += 1
+                row["msat"] += event.get("msat", 0)
+            case "final":
+                answer = event["answer"]
+                row |= {"state": "ended", "partial": event["partial"], "reason": event["reason"]}
+                row |= {"answer": None if answer is None else answer["preview"], "msat": event["spent"]["msat"]}
+    return row
+
+
+def prune(folder: Path, keep: int) -> int:
+    """Lets the oldest runs go until `keep` are left; how many went. Runs under way stay."""
+    gone = 0
+    for name in run_ids(folder)[keep:]:
+        run = Run(folder / name)
+        if not run.live:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            gone += 1
+    return gone
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and "type" in event else None

@@ -1,0 +1,120 @@
+"""Strategies that need no root model: programs of ours that run in the same REPL, through the same sub-calls.
+
+They are named as what they are: the trajectory of such a run has one turn, whose model is `program:map-reduce` or
+`program:search` and whose reply is the program.
+"""
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Literal
+
+from pylon.inference.models import needle
+from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.sublm import SubModels
+
+type Strategy = Literal["rlm", "map-reduce", "search"]
+
+READER_TOKENS = 16
+# Prose has about four characters a token; three are safe.
+_CHARS_PER_TOKEN = 3
+_LEAST_PIECE, _MOST_PIECE = 1_000, 40_000
+
+
+class ProgramRoot:
+    """A root that is no model: its one turn is a program, and it has nothing to add to that."""
+
+    context_tokens = 1_000_000
+    max_tokens = 0
+    most_msat = 0
+
+    def __init__(self, strategy: Strategy, code: str) -> None:
+        self.name = f"program:{strategy}"
+        self._code = code
+
+    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+        """See `Root`."""
+        if any(message.role == "assistant" for message in messages):
+            raise RootError("the program has ended without an answer; its trajectory shows where")
+        return Reply(f"```repl\n{self._code}\n```", 0, 0, self.name)
+
+    async def close(self) -> None:
+        """See `Root`."""
+
+
+def is_reader(models: SubModels) -> bool:
+    """Whether only needle-1 would answer, which is asked in its own way."""
+    return bool(models.models) and set(models.models) == {needle.MODEL_ID}
+
+
+def program(
+    strategy: Literal["map-reduce", "search"], question: str, models: SubModels, *, answer_tokens: int
+) -> str:
+    """The code of a strategy for one question and whoever would answer."""
+    reader = is_reader(models)
+    piece = needle.CHUNK_CHARS if reader else _piece(question, models, answer_tokens)
+    names = {
+        "QUESTION": question,
+        "PIECE": piece,
+        "OVERLAP": needle.OVERLAP_CHARS if reader else piece // 20,
+        "ABSENT": needle.ABSENT,
+        "ASKS": [needle.ask(one) for one in phrasings(question)] if reader else [_NOTE.format(question=question)],
+        "COMBINE": _COMBINE.format(question=question),
+        "CONCLUDE": _CONCLUDE.format(question=question),
+    }
+    head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
+    parts = ("common", "every_piece" if strategy == "map-reduce" else "found_pieces", "reader" if reader else "notes")
+    return "\n\n".join([head, *map(_source, parts)])
+
+
+def phrasings(question: str) -> list[str]:
+    """The question, and its other wordings where it is one that needle-1 was trained on."""
+    for template in needle.QUESTIONS:
+        before, after = map(re.escape, template.split("{key}"))
+        match = re.fullmatch(f"{before}(.+?){after}", question.strip())
+        if match is not None:
+            others = [one.format(key=match[1]) for one in needle.QUESTIONS if one != template]
+            return [question.strip(), *others]
+    return [question]
+
+
+def piece_chars(question: str, models: SubModels, *, answer_tokens: int) -> tuple[int, int]:
+    """Length and overlap of the pieces that a strategy cuts, in characters."""
+    if is_reader(models):
+        return needle.CHUNK_CHARS, needle.OVERLAP_CHARS
+    piece = _piece(question, models, answer_tokens)
+    return piece, piece // 20
+
+
+def _piece(question: str, models: SubModels, answer_tokens: int) -> int:
+    """What fits the smallest window beside the instructions, the question and the answer."""
+    window = models.context_tokens or 4_096
+    room = (window - answer_tokens) * _CHARS_PER_TOKEN - len(_NOTE) - 2 * len(question)
+    return max(_LEAST_PIECE, min(_MOST_PIECE, room))
+
+
+def _source(part: str) -> str:
+    return (files("pylon.rlm.programs") / f"{part}.py").read_text(encoding="utf-8")
+
+
+_NOTE = """\
+Question: {question}
+
+Below is one part of a longer text. Write down what in it helps to answer the question, as briefly as you can, with
+names and figures exactly as they stand there. If nothing in it helps, write only: none
+
+"""
+_COMBINE = """\
+Question: {question}
+
+Below are notes on parts of a longer text. Put them together into shorter notes that keep everything that helps to
+answer the question, with names and figures exactly as they stand there.
+
+"""
+_CONCLUDE = """\
+Question: {question}
+
+Below are notes on the parts of a longer text. Answer the question from them, briefly, or say that they
+do not answer it.
+
+"""

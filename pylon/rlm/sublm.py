@@ -1,0 +1,128 @@
+"""The sub-LM: many prompts in, an outcome each as they come. The swarm stands behind it, or a stand-in that says so.
+
+`pylon.node.sublm` asks the swarm over the control socket; `replay.RecordedSubLM` answers from a trajectory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pylon.rlm.root import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One question: a prompt, or a chat in its place. `most_msat` is what it may cost, `timeout_s` how long it may
+    take; `model` None lets any model answer."""
+
+    prompt: str
+    messages: tuple[Message, ...] = ()
+    model: str | None = None
+    max_tokens: int = 256
+    temperature: float = 0.0
+    timeout_s: float = 120.0
+    most_msat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubAnswer:
+    """What came back. Times in ms as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed."""
+
+    text: str
+    provider: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    msat: int = 0
+    queue_ms: int = 0
+    run_ms: int = 0
+    latency_ms: int = 0
+    attempts: int = 1
+    verified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubFailure:
+    """Why there is no answer: a word for programs, a sentence for people."""
+
+    code: str
+    message: str
+    attempts: int = 0
+
+
+type SubOutcome = SubAnswer | SubFailure
+
+
+@dataclass(frozen=True, slots=True)
+class SubModels:
+    """Who would answer now: model ids, the smallest context window in tokens (0: unknown), slots in all."""
+
+    models: tuple[str, ...]
+    context_tokens: int
+    width: int
+
+
+class SubLM(Protocol):
+    """Where sub-calls go. `name` says for the trajectory what it is."""
+
+    name: str
+
+    async def describe(self, model: str | None) -> SubModels:
+        """Who is there for that model, or for any. Raises `UnreachableError` when nobody is."""
+
+    def most_msat(self, job: Job) -> int:
+        """What this job can cost at most, by the prices known when `describe` was last called."""
+
+    def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+        """Each job's place and outcome, in the order in which they come. Closing the iterator cancels the rest."""
+
+
+class FunctionSubLM:
+    """A sub-LM that is no model: a function from prompt to answer, for tests and offline benchmarks.
+
+    The function may be a coroutine; `SubFailure` as its result is a failed call. All jobs run at once.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[str], str | SubFailure] | Callable[[str], Awaitable[str | SubFailure]],
+        *,
+        name: str = "function",
+        msat: int = 0,
+        most_msat: int = 0,
+        models: SubModels | None = None,
+    ) -> None:
+        self.name = name
+        self.models = models or SubModels((name,), 32_768, 64)
+        self.jobs: list[Job] = []
+        self._answer = answer
+        self._msat = msat
+        self._most_msat = max(msat, most_msat)
+
+    async def describe(self, model: str | None) -> SubModels:  # noqa: ARG002 - the seam's
+        """See `SubLM`."""
+        return self.models
+
+    def most_msat(self, job: Job) -> int:  # noqa: ARG002 - the seam's
+        """See `SubLM`."""
+        return self._most_msat
+
+    async def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+        """See `SubLM`."""
+        self.jobs.extend(jobs)
+        tasks = [asyncio.ensure_future(self._one(place, job)) for place, job in enumerate(jobs)]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _one(self, place: int, job: Job) -> tuple[int, SubOutcome]:
+        made = self._answer(job.prompt or job.messages[-1].content)
+        text = made if isinstance(made, str | SubFailure) else await made
+        if isinstance(text, SubFailure):
+            return place, text
+        asked = len(job.prompt) // 4
+        return place, SubAnswer(text, self.name, self.name, asked, len(text) // 4, self._msat, verified=("none",))

@@ -1,0 +1,87 @@
+"""The benchmark of the engine: what it asks, and what it makes of figures."""
+
+import asyncio
+import random
+
+import pytest
+
+from pylon.bench.engine import IN_FLIGHT, chosen_shapes, lower, versus
+from pylon.bench.engine_load import Tokens, load
+from pylon.bench.engine_picture import draw_sweep
+from pylon.bench.engine_work import SHAPES, Shape, prompts
+from pylon.errors import UsageError
+from pylon.inference.engine import EngineSpec
+from pylon.inference.weights import PACKAGED
+
+
+def count(text: str) -> int:
+    """Two tokens a word, as a stand-in for a tokenizer."""
+    return 2 * len(text.split())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_prompts_have_their_lengths_share_their_head_and_never_come_twice(shape: Shape) -> None:
+    made = [prompts(shape, 6, part, count) for part in ("round 0", "round 1")]
+    texts = [text for part in made for text in part]
+    assert len(set(texts)) == 12
+    head = max(0, shape.shared // 2 - 4)
+    assert len({" ".join(text.split()[:head]) for text in texts}) == 1
+    assert len({" ".join(text.split()[head : head + 12]) for text in texts}) == 12
+    for text in texts:
+        assert shape.own[0] - 10 <= count(text) - shape.shared <= shape.own[1]
+    assert made == [prompts(shape, 6, part, count) for part in ("round 0", "round 1")], "made from a seed"
+
+
+async def test_no_more_are_asked_at_once_than_said_and_all_are_counted() -> None:
+    running = most = 0
+
+    async def ask(_: str) -> Tokens:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(random.random() / 100)
+        running -= 1
+        return Tokens(10, 2, 5)
+
+    ran = await load(ask, ["x"] * 20, 4)
+    assert most == 4
+    assert (ran.requests, ran.tokens) == (20, Tokens(200, 40, 100))
+    assert ran.latency_s(0.5) <= ran.latency_s(0.95) <= max(ran.latencies_s) <= ran.wall_s
+
+
+def test_the_lower_figure_of_several_models_counts() -> None:
+    reports = [
+        {"model": "a", "ratio_lines": 3.0, "efficiency": 0.8},
+        {"model": "b", "ratio_lines": 2.0, "efficiency": 0.9},
+    ]
+    assert lower(reports) == {"ratio_lines": 2.0, "efficiency": 0.8, "models": reports}
+
+
+def test_an_unknown_shape_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen_shapes(["circles"])
+    assert "lines" in caught.value.hint
+    assert [shape.name for shape in chosen_shapes(["chunks"])] == ["chunks"]
+
+
+def test_the_picture_has_a_line_for_each_shape() -> None:
+    rows = [
+        {"shape": shape, "in_flight": width, "requests_per_s": width * rate}
+        for shape, rate in (("lines", 3.3), ("chunks", 0.4))
+        for width in (1, 2, 4)
+    ]
+    svg = draw_sweep("needle-1", rows)
+    assert svg.count("<polyline") == 2 and ">lines<" in svg and ">chunks<" in svg
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_small_comparison_with_the_real_peer_has_every_figure() -> None:
+    spec = EngineSpec("mlx", "needle-1", PACKAGED / "needle-1", slots=IN_FLIGHT)
+    report = await versus(spec, 32, 1, chosen_shapes(["lines"]), lambda _: None)
+    assert report["ratio_lines"] > 0 and report["cpu_ratio_lines"] > 0
+    assert report["efficiency"] > 0 and report["cpu_efficiency"] > 0
+    lines = report["lines"]
+    assert lines["read_tokens"] < 100, "the shared head is read once"
+    assert lines["their_read_tokens"] > 500, "this model's state cannot be cut, so the peer reads all of it"
+    assert lines["best"] in lines["theirs"]

@@ -1,0 +1,41 @@
+"""`pylon bench money`: what it says holds, and nothing of it is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pylon.bench.accounts import overhead
+
+PROMISED = {
+    "jobs", "answered", "providers", "wall_s", "network", "sats", "deposited_sats", "lightning_payments",
+    "ledger_entries", "audit", "overhead_ms_per_job_p50", "overhead_cpu_ms_per_job_p50",
+}  # fmt: skip
+
+
+async def test_the_overhead_of_accounts_is_measured_on_jobs_that_are_all_charged(tmp_path):
+    figures = await overhead(8, tmp_path)
+    assert set(figures) == {"overhead_ms_per_job_p50", "overhead_cpu_ms_per_job_p50"}
+    assert figures["overhead_cpu_ms_per_job_p50"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_paid_run_is_clean_takes_few_payments_and_leaves_nothing_behind(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "pylon.cli.main", "bench", "money", "--jobs", "100", "--providers", "2", "--json"],
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=500,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    report = json.loads(ended.stdout)
+    assert set(report) == PROMISED
+    assert (report["answered"], report["network"], report["audit"]) == (100, "play", "clean")
+    assert 2 <= report["lightning_payments"] <= 20
+    # Each job is one entry at its provider and one at its customer; each payment is one on either side.
+    assert report["ledger_entries"] >= 200 + 2 * report["lightning_payments"]
+    assert list(Path(tmp_path).glob("pylon-money-*")) == []

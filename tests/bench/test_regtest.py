@@ -1,0 +1,64 @@
+"""What `scripts/regtest` does before it does anything, and whom it never ends. `tests/lightning` runs the rest."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pylon.bench import regtest, regtest_packages
+from pylon.bench.regtest import Regtest
+from pylon.errors import SetupError
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def test_a_machine_that_cannot_run_it_is_told_so_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(regtest_packages.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(regtest_packages, "_run", lambda *_, **__: pytest.fail("something was fetched"))
+    with pytest.raises(SetupError, match="Linux") as caught:
+        Regtest(tmp_path, quiet).up()
+    assert "docs/regtest.md" in caught.value.hint
+
+
+def test_without_a_debian_mirror_one_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(regtest_packages.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(regtest_packages.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(regtest_packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(regtest_packages, "KEYRING", tmp_path)
+    monkeypatch.setattr(regtest_packages, "_configured_mirror", lambda: "")
+    with pytest.raises(SetupError) as caught:
+        regtest_packages.fetch(tmp_path, quiet)
+    assert regtest_packages.MIRROR_VARIABLE in caught.value.hint
+
+
+def test_packages_are_named_and_no_address_stands_in_the_program():
+    for module in (regtest, regtest_packages):
+        text = Path(module.__file__).read_text(encoding="utf-8")
+        addresses = [line for line in text.splitlines() if "://" in line]
+        assert all("127.0.0.1" in line or "{" in line for line in addresses), addresses
+
+
+def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path):
+    ours = psutil.Process()
+    known = {"pid": os.getpid(), "started": ours.create_time() - 100}
+    gone = {"pid": 2**22 + 1, "started": 0.0}
+    (tmp_path / "state.json").write_text(json.dumps({"processes": {"bitcoind": known, "relay": gone}}))
+    stack = Regtest(tmp_path, quiet)
+    stack.down()
+    assert ours.is_running()
+    assert stack.process("bitcoind") is None
+
+
+def test_the_status_of_what_was_never_made_is_that_nothing_runs(tmp_path):
+    status = Regtest(tmp_path / "none", quiet).status()
+    assert (status["up"], status["made"], status["processes"], status["links"]) == (False, False, {}, {})
+
+
+def test_ports_are_free_and_all_different():
+    ports = regtest._free_ports()
+    assert set(ports) == set(regtest.PORTS)
+    assert len(set(ports.values())) == len(ports)

@@ -1,0 +1,126 @@
+"""The simulation: it can be repeated, its measures are right, and what it models shows in its report."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pylon.bench.simulation.measures import gini, ideal_s, quantile
+from pylon.bench.simulation.plan import Plan
+from pylon.bench.simulation.run import simulate
+from pylon.bench.simulation.scale import SWEEPS, picture, table, ticks
+from pylon.errors import UsageError
+
+
+def played(**changes):
+    """A small run."""
+    return simulate(Plan(**{"providers": 40, "jobs": 120, **changes}))
+
+
+def without_cost(report):
+    return {name: value for name, value in report.items() if name != "cost"}
+
+
+def test_every_job_has_one_outcome_and_none_is_quicker_than_can_be():
+    report = played()
+    assert report["answered"] == 120
+    assert report["failed"] == {}
+    assert report["ratio"] >= 1
+    assert report["traffic"]["request"]["events_in"] >= 120
+    assert report["traffic"]["result"]["bytes_out"] > report["traffic"]["result"]["events_out"]
+
+
+def test_the_same_plan_gives_the_same_report_whatever_the_hash_seed():
+    code = (
+        "import json; from pylon.bench.simulation.plan import Plan; from pylon.bench.simulation.run import simulate; "
+        "plan = Plan(providers=30, jobs=60, customers=2, relays=2, liars=0.2, churn=0.5, lost=0.1, paid=True); "
+        "r = simulate(plan); "
+        "del r['cost']; print(json.dumps(r))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert json.loads(said[0]) == json.loads(said[1])
+
+
+def test_another_seed_gives_another_run():
+    assert without_cost(played(seed=1)) != without_cost(played(seed=2))
+
+
+def test_all_customers_get_their_answers():
+    report = played(customers=4)
+    assert report["answered"] == 120
+    assert report["traffic"]["heartbeat"]["events_out"] == 4 * report["traffic"]["heartbeat"]["events_in"]
+
+
+def test_lost_events_and_dying_machines_cost_attempts_not_answers():
+    report = played(lost=0.1, churn=1.0)
+    assert report["answered"] + sum(report["failed"].values()) == 120
+    assert report["answered"] >= 115
+    assert report["sent_per_job"] > 1
+
+
+def test_wrong_answers_are_counted_where_they_are_delivered():
+    assert played()["wrong"] == 0
+    assert played(liars=0.5)["wrong"] > 0
+
+
+def test_paid_work_moves_money_and_an_overcharge_ends_the_relation():
+    report = played(paid=True, liars=0.25)
+    assert report["topups"] > 0
+    assert report["paid_sats"] > 0
+    assert report["answered"] == 120
+
+
+def test_a_machine_with_a_short_queue_turns_customers_away():
+    report = played(customers=10, max_queue=1)
+    assert report["sent_per_job"] > played(customers=10)["sent_per_job"]
+
+
+def test_a_dead_relay_costs_time():
+    assert played(relays=2, dead_relays=0.5)["wall_s"] > played(relays=2)["wall_s"]
+
+
+@pytest.mark.parametrize("changes", [{"liars": 2.0}, {"jobs": 0}, {"providers": 200_000}, {"relays": 0}])
+def test_a_plan_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(UsageError):
+        Plan(**changes)
+
+
+def test_the_ideal_is_the_least_time_of_equal_jobs_on_unequal_machines():
+    assert ideal_s(3, [(1.0, 1), (2.0, 1)], width=10) == pytest.approx(2.0, rel=2e-3)
+    assert ideal_s(4, [(1.0, 2)], width=10) == pytest.approx(2.0, rel=2e-3)
+    # One job out at a time: the quicker machine does them all.
+    assert ideal_s(4, [(1.0, 2)], width=1) == pytest.approx(4.0, rel=2e-3)
+
+
+def test_gini_is_nought_for_equals_and_near_one_for_a_winner():
+    assert gini([2.0] * 5) == pytest.approx(0.0)
+    assert gini([0.0] * 99 + [1.0]) == pytest.approx(0.99)
+    assert gini([0.0, 0.0]) == 0.0
+
+
+def test_quantiles_of_nothing_are_nought():
+    assert quantile([], 0.5) == 0.0
+    assert quantile([1.0, 2.0, 3.0], 0.99) == 3.0
+
+
+@pytest.mark.parametrize("top", [0.0, 0.3, 1.0, 7.7, 88.0, 40_000.0])
+def test_a_scale_begins_at_nought_and_reaches_the_top_in_a_few_steps(top):
+    found = ticks(top)
+    assert found[0] == 0
+    assert found[-1] >= top
+    assert 2 <= len(found) <= 9
+
+
+def test_every_sweep_has_a_picture_and_a_row_of_figures():
+    report = played()
+    figures = {sweep.name: [report for _ in sweep.values] for sweep in SWEEPS}
+    for sweep in SWEEPS:
+        assert picture(sweep, figures[sweep.name]).count("<polyline") == len(sweep.curves)
+    assert table(figures).count("\n") > 20

@@ -1,0 +1,86 @@
+"""`pylon models`: what is here, what suits, which is used; and, slow, a whole fetch as a process of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pylon.cli.main import app
+from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.node.example import example_toml
+from tests.inference.hub import Hub
+
+TINY = "mlx-community/Tiny-4bit"
+NEEDLE = PACKAGED / "needle-1"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.toml").write_text(example_toml())
+    monkeypatch.setenv("PYLON_HOME", str(home))
+    return home
+
+
+def models(*arguments: str) -> tuple[int, dict]:
+    done = CliRunner().invoke(app, ["models", *arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_a_model_is_listed_used_and_removed(home: Path) -> None:
+    shutil.copytree(NEEDLE, home / "models" / TINY)
+    assert models("use", TINY) == (0, {"model": TINY})
+    here = {entry["id"]: entry for entry in models("list")[1]["here"]}
+    assert here[TINY]["used"] and not here["needle-1"]["used"]
+    assert models("remove", TINY)[0] == 2, "it is in use"
+    assert models("use", "needle-1")[0] == 0
+    assert models("remove", TINY) == (0, {"removed": TINY, "bytes": here[TINY]["bytes"]})
+    assert [entry["id"] for entry in models("list")[1]["here"]] == ["needle-1"]
+    assert not (home / "models" / "mlx-community").exists()
+
+
+def test_what_came_with_pylon_is_not_removed(home: Path) -> None:
+    assert models("use", "needle-1")[0] == 0
+    (home / "config.toml").write_text('[inference]\nengine = "instant"\n')
+    assert models("remove", "needle-1")[0] == 2
+    assert (NEEDLE / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("model", ["../../etc", "mlx-community/Not-Here", "/etc"])
+@pytest.mark.parametrize("command", ["use", "remove"])
+def test_what_is_not_here_is_neither_used_nor_removed(home: Path, command: str, model: str) -> None:
+    code, said = models(command, model)
+    assert code in (1, 2) and said["error"]["hint"]
+
+
+def test_a_recommendation_shows_its_arithmetic(home: Path) -> None:
+    code, said = models("recommend", "--memory-gb", "16")
+    assert code == 0
+    best = said["choices"][0]
+    assert best["fits"] and best["id"] == "mlx-community/Qwen3-8B-4bit"
+    assert "8.2 G weights × 4.5 bits" in best["arithmetic"]
+    assert not models("recommend", "--memory-gb", "0.5")[1]["choices"][0]["fits"]
+
+
+@pytest.mark.slow
+def test_a_model_is_fetched_by_the_command_and_its_hash_is_remembered(home: Path, tmp_path: Path) -> None:
+    hub = Hub(TINY, {path.name: path.read_bytes() for path in NEEDLE.iterdir()})
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pylon.cli.main", "models", "pull", TINY, "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    hub.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sha256"] == weights_sha256(NEEDLE)
+    known = json.loads((home / "models" / "weights.json").read_text())
+    assert next(iter(known.values()))["sha256"] == weights_sha256(NEEDLE)

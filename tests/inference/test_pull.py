@@ -1,0 +1,91 @@
+"""Fetching a model from a hub on loopback that serves the packaged one under another name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from pylon.errors import ModelError, UnreachableError
+from pylon.inference.pull import pull
+from pylon.inference.weights import PACKAGED, weights_sha256
+from tests.inference.hub import Hub
+
+TINY = "mlx-community/Tiny-4bit"
+NEEDLE = PACKAGED / "needle-1"
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[Hub]:
+    # The other tests of this folder run as the inference child does, which may not fetch.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    files = {path.name: path.read_bytes() for path in NEEDLE.iterdir()}
+    made = Hub(TINY, files | {"modeling.py": b"print('never fetched')", "original/model.safetensors": b"other"})
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "models" / TINY
+
+
+def fetch(hub: Hub, directory: Path, model: str = TINY) -> list[str]:
+    said: list[str] = []
+    pull(model, directory, lambda name, size: said.append(name), hub=hub.url)
+    return said
+
+
+def test_weights_settings_and_tokenizer_are_fetched_and_neither_code_nor_other_folders(hub, directory) -> None:
+    said = fetch(hub, directory)
+    assert {path.name for path in directory.iterdir()} == {path.name for path in NEEDLE.iterdir()} == set(said)
+    assert weights_sha256(directory) == weights_sha256(NEEDLE)
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, directory: Path) -> None:
+    hub.break_after = 3_000_000
+    with pytest.raises(UnreachableError, match="broke off"):
+        fetch(hub, directory)
+    assert not directory.exists(), "a model appears when it is whole"
+    hub.break_after = None
+    hub.asked.clear()
+    fetch(hub, directory)
+    assert any(wanted for name, wanted in hub.asked if name == "model.safetensors")
+    assert weights_sha256(directory) == weights_sha256(NEEDLE)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_arrives_damaged_is_not_kept(hub: Hub, directory: Path, name: str) -> None:
+    hub.damaged = {name}
+    with pytest.raises(ModelError, match="damaged"):
+        fetch(hub, directory)
+    assert not directory.exists()
+    hub.damaged = set()
+    fetch(hub, directory)
+    assert (directory / name).read_bytes() == (NEEDLE / name).read_bytes()
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(hub: Hub, directory: Path) -> None:
+    hub.sizes["model.safetensors"] = 10**18
+    with pytest.raises(ModelError, match="free on this disk"):
+        fetch(hub, directory)
+    assert not hub.asked
+
+
+def test_a_hub_that_does_not_answer_and_one_that_must_not_be_asked_are_offline(
+    hub: Hub, directory: Path, monkeypatch
+) -> None:
+    with pytest.raises(UnreachableError, match="offline"):
+        pull(TINY, directory, lambda *_: None, hub="http://127.0.0.1:1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="offline"):
+        fetch(hub, directory)
+
+
+def test_what_is_not_there_and_what_is_no_mlx_model_are_told_apart(hub: Hub, directory: Path) -> None:
+    with pytest.raises(ModelError, match="There is no model"):
+        fetch(hub, directory, "mlx-community/Nothing")
+    del hub.files["model.safetensors"]
+    with pytest.raises(ModelError, match="no MLX model"):
+        fetch(hub, directory)

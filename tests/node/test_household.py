@@ -1,0 +1,246 @@
+"""A household's invite, its messages, its file and its relay's door."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.clock import SystemClock
+from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, WireError
+from pylon.node.household.invite import Invite, decode, encode
+from pylon.node.household.inviting import Head, Joined, found
+from pylon.node.household.joining import follow, join
+from pylon.node.household.members import Door, Guest, Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.household.wire import join_event, list_event, read_join, read_list
+from pylon.nostr import bech32
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.relay.server import RelayServer
+
+HEAD, MEMBER, OTHER, GUEST = (SecretKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
+NOW = 1_800_000_000
+
+
+def invitation(**changes) -> Invite:
+    fields = {"secret": GUEST, "head": HEAD.public, "relays": ("ws://192.168.1.5:7447",), "expires_at": NOW + 600}
+    return Invite(**{**fields, **changes})
+
+
+# --- the line
+
+
+def test_an_invite_comes_back_from_its_line():
+    wanted = invitation(relays=("ws://192.168.1.5:7447", "wss://relay.example.org"))
+    assert decode(encode(wanted)) == wanted
+    assert encode(wanted).startswith("pylon1")
+
+
+def test_a_line_with_one_letter_wrong_is_refused_and_not_repeated():
+    line = encode(invitation())
+    wrong = line[:40] + ("q" if line[40] != "q" else "p") + line[41:]
+    with pytest.raises(UsageError) as caught:
+        decode(wrong)
+    assert wrong not in str(caught.value)
+
+
+@given(st.one_of(st.text(), st.binary().map(lambda data: bech32.encode("pylon", data))))
+def test_any_other_line_is_refused_with_one_kind_of_error(line):
+    with pytest.raises(UsageError):
+        decode(line)
+
+
+def test_an_invites_key_does_not_show():
+    assert GUEST.secret_bytes.hex() not in repr(invitation())
+
+
+# --- the messages
+
+
+def test_a_request_to_join_names_who_signed_it():
+    event = join_event(GUEST, HEAD.public, MEMBER, "kitchen\x1b", created_at=NOW)
+    assert event.pubkey == GUEST.public
+    assert MEMBER.public not in event.content
+    assert read_join(event, ConversationKeys(HEAD), HEAD.public) == (MEMBER.public, "kitchen")
+
+
+def test_nobody_can_enter_another_key_or_use_another_invite():
+    keys = ConversationKeys(HEAD)
+    event = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=NOW)
+    inside = ConversationKeys(GUEST).decrypt(HEAD.public, event.content)
+    forged = inside.replace(MEMBER.public.encode(), OTHER.public.encode())
+    replayed = ConversationKeys(OTHER).encrypt(HEAD.public, inside)
+    for author, content in ((GUEST, ConversationKeys(GUEST).encrypt(HEAD.public, forged)), (OTHER, replayed)):
+        with pytest.raises(WireError):
+            read_join(author.sign(EventDraft(event.kind, content, event.tags, NOW)), keys, HEAD.public)
+
+
+def test_a_list_counts_only_from_its_head():
+    household = found(HEAD.public, ("ws://relay",), "desk").with_member(MEMBER.public, "kitchen")
+    event = list_event(household, MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
+    read = read_list(event, ConversationKeys(MEMBER), HEAD.public)
+    assert (read.members, read.relays, read.updated_at) == (household.members, household.relays, NOW)
+    stranger = list_event(household, MEMBER.public, OTHER, ConversationKeys(OTHER), created_at=NOW)
+    with pytest.raises(WireError):
+        read_list(stranger, ConversationKeys(MEMBER), HEAD.public)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_a_heads_list_of_anything_else_is_malformed(body):
+    keys = ConversationKeys(HEAD)
+    try:
+        content = orjson.dumps(body)
+    except TypeError:
+        return
+    event = HEAD.sign(EventDraft(30_078, keys.encrypt(MEMBER.public, content or b" "), (), NOW))
+    with pytest.raises(WireError):
+        read_list(event, ConversationKeys(MEMBER), HEAD.public)
+
+
+# --- the file
+
+
+def test_the_file_is_its_owners_alone_and_shows_changes(tmp_path):
+    writer, reader = HouseholdFile(tmp_path), HouseholdFile(tmp_path)
+    assert reader.get() is None
+    household = found(HEAD.public, ("ws://relay",), "desk").with_guest(GUEST.public, Guest(NOW))
+    writer.save(household)
+    assert reader.get() == household
+    assert (tmp_path / "household.json").stat().st_mode & 0o077 == 0
+    writer.save(household.with_member(MEMBER.public, "kitchen"))
+    assert MEMBER.public in (reader.get() or household).members
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"head": 1}', '{"head":"x","relays":[],"members":{},"guests":{},"updated_at":0}']
+)
+def test_a_broken_file_is_said_to_be_one(tmp_path, text):
+    (tmp_path / "household.json").write_text(text)
+    with pytest.raises(SetupError):
+        HouseholdFile(tmp_path).get()
+
+
+def test_members_are_trusted_and_the_door_knows_guests_until_their_time_is_over(tmp_path):
+    file = HouseholdFile(tmp_path)
+    trusted, door = Trusted(frozenset({OTHER.public}), file), Door(file)
+    assert OTHER.public in trusted and HEAD.public not in trusted and HEAD.public not in door
+    household = found(HEAD.public, (), "desk").with_guest(GUEST.public, Guest(int(time.time()) + 60))
+    file.save(household.with_guest(OTHER.public, Guest(int(time.time()) - 1)))
+    assert HEAD.public in trusted and GUEST.public not in trusted
+    assert HEAD.public in door and GUEST.public in door and OTHER.public not in door
+
+
+def test_a_member_needs_no_relay_of_its_own():
+    household = Household(HEAD.public, ("ws://desk:7447",), {HEAD.public: "", MEMBER.public: ""})
+    configured = ["ws://127.0.0.1:7447", "wss://other.example"]
+    assert relay_urls(configured, household, MEMBER.public) == ["ws://desk:7447", "wss://other.example"]
+    assert relay_urls(configured, household, HEAD.public) == configured
+
+
+# --- over a relay that lets in members and guests
+
+
+@pytest.fixture
+async def house(tmp_path):
+    """The head's file, its pool, and a relay behind the household's door."""
+    file = HouseholdFile(tmp_path)
+    file.save(found(HEAD.public, (), "desk"))
+    door = Door(file)
+    async with RelayServer(allow_writers=door, allow_readers=door) as relay:
+        pool = RelayPool([relay.url], secret=HEAD)
+        pool.start()
+        await pool.wait_open()
+        yield Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock()), relay.url, file
+        await pool.close()
+
+
+async def test_an_invite_lets_one_machine_in_and_the_others_hear_of_it(house, tmp_path):
+    head, url, _ = house
+    steps = head.invite(2, 60, (url,), "desk")
+    lines = [await anext(steps), await anext(steps)]
+    waiting = asyncio.create_task(anext(steps))
+    joined = await join(decode(lines[0]), MEMBER, "kitchen", SystemClock())
+    assert await waiting == Joined(MEMBER.public, "kitchen")
+    assert joined.members == {HEAD.public: "desk", MEMBER.public: "kitchen"}
+
+    copy = HouseholdFile(tmp_path / "copy")
+    (tmp_path / "copy").mkdir()
+    copy.save(joined)
+    heard = asyncio.Event()
+    pool = RelayPool([url], secret=MEMBER)
+    pool.start()
+    following = asyncio.create_task(follow(pool, MEMBER, ConversationKeys(MEMBER), copy, heard.set))
+    waiting = asyncio.create_task(anext(steps))
+    await join(decode(lines[1]), OTHER, "attic", SystemClock())
+    assert await waiting == Joined(OTHER.public, "attic")
+    await asyncio.wait_for(heard.wait(), 20)
+    assert OTHER.public in (copy.get() or joined).members
+
+    assert await head.remove(OTHER.public)
+    async with asyncio.timeout(20):
+        while OTHER.public in (copy.get() or joined).members:
+            await asyncio.sleep(0.05)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await pool.close()
+    await steps.aclose()
+
+
+async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
+    head, url, file = house
+    monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
+    steps = head.invite(2, 60, (url,), "desk")
+    lines = [await anext(steps), await anext(steps)]
+    waiting = asyncio.create_task(anext(steps))
+    await join(decode(lines[0]), MEMBER, "kitchen", SystemClock())
+    await waiting
+    waiting = asyncio.create_task(anext(steps))
+    with pytest.raises(UnreachableError):
+        await join(decode(lines[0]), OTHER, "thief", SystemClock())
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert OTHER.public not in (file.get() or found("", (), "")).members
+
+
+async def test_an_invite_that_nobody_waits_for_opens_no_door(house, monkeypatch):
+    head, url, _ = house
+    monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
+    steps = head.invite(1, 60, (url,), "desk")
+    line = await anext(steps)
+    await steps.aclose()
+    with pytest.raises(PylonError):
+        await join(decode(line), MEMBER, "late", SystemClock())
+
+
+async def test_a_member_cannot_invite_and_the_head_cannot_be_removed(house):
+    head, url, file = house
+    with pytest.raises(UsageError):
+        await head.remove(HEAD.public)
+    file.save(Household(OTHER.public, (), {OTHER.public: "", HEAD.public: ""}))
+    with pytest.raises(UsageError):
+        await anext(head.invite(1, 60, (url,), "desk"))
+
+
+async def test_an_invite_whose_time_is_over_is_refused_before_anything_is_sent():
+    with pytest.raises(UsageError):
+        await join(invitation(expires_at=int(time.time()) - 1), MEMBER, "late", SystemClock())
+
+
+def test_the_protocol_page_names_both_messages_and_their_tags():
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=NOW)
+    told = list_event(found(HEAD.public, (), ""), MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
+    inside = orjson.loads(ConversationKeys(HEAD).decrypt(GUEST.public, asked.content))
+    for event in (asked, told):
+        assert f"| {event.kind} |" in page
+    for name in {tag[0] for tag in (*asked.tags, *told.tags, *inside["tags"])}:
+        assert f'["{name}"' in page

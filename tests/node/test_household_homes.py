@@ -1,0 +1,87 @@
+"""Three homes and a relay of their own, as processes: joined by invite, free to each other, closed to others."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+
+import orjson
+import pytest
+from programs import environment, run, serve, spawn
+
+from pylon.nostr import nip19
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+PROMPTS = "\n".join(f"question {number}" for number in range(12)) + "\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def member(home) -> dict[str, str]:
+    """A machine that knows no relay but what its household tells it."""
+    env = environment(home, "ws://127.0.0.1:7447")
+    return {name: value for name, value in env.items() if name != "PYLON_RELAYS"}
+
+
+async def invited(env, relay, count):
+    """`pylon invite`, and the lines that it prints."""
+    process = await spawn(
+        "invite", "-n", str(count), "--relay", relay, "--json", env=env, stderr=asyncio.subprocess.PIPE
+    )
+    codes = [orjson.loads(await asyncio.wait_for(process.stdout.readline(), 60))["code"] for _ in range(count)]
+    return process, codes
+
+
+async def mapped(env, folder) -> set[str]:
+    """The providers that answered a map, from this home."""
+    prompts = folder / "prompts.txt"
+    prompts.write_text(PROMPTS)
+    status, data, told = await run("map", str(prompts), env=env)
+    assert status == 0, told
+    assert data["answered"] == 12, data
+    return {row["provider"] for row in data["outcomes"]}
+
+
+async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path):
+    port = free_port()
+    relay = f"ws://127.0.0.1:{port}"
+    head = environment(tmp_path / "a", relay, PYLON_RELAY__PORT=str(port), PYLON_RELAY__HOST="127.0.0.1")
+    others = [member(tmp_path / "b"), member(tmp_path / "c")]
+    stranger = environment(tmp_path / "d", relay, PYLON_CUSTOMER__PATIENCE_S="2")
+    async with AsyncExitStack() as stack:
+        status, made, _ = await run("init", env=head)
+        assert status == 0
+        hello = (await serve("start", "--relay", env=head, stack=stack)).hello
+        inviting, codes = await invited(head, relay, 2)
+        for env, code in zip(others, codes, strict=True):
+            status, data, told = await run("join", code, env=env)
+            assert status == 0, told
+        assert await asyncio.wait_for(inviting.wait(), 60) == 0
+        keys = {nip19.parse_public_key(hello["npub"])}
+        for env in others:
+            keys.add(nip19.parse_public_key((await serve("start", env=env, stack=stack)).hello["npub"]))
+
+        status, data, told = await run("status", "--all", env=head)
+        assert status == 0, told
+        assert [row["alive"] for row in data["members"]] == [True] * 3
+        for env, folder in zip((head, *others), ("a", "b", "c"), strict=True):
+            assert await mapped(env, tmp_path / folder) <= keys
+        jobs = (await run("jobs", env=others[0]))[1]["jobs"]
+        assert jobs, "nothing went to the second machine"
+        assert all(row["completion_tokens"] > 0 for row in jobs), "work is metered"
+
+        await run("init", env=stranger)
+        assert (await run("ask", "hello", env=stranger))[0] == 4
+        assert (await run("join", codes[0], env=stranger))[0] == 4
+
+        gone = nip19.npub(next(key for key in keys if key != nip19.parse_public_key(hello["npub"])))
+        status, data, told = await run("expel", gone, env=head)
+        assert (status, data) == (0, {"removed": gone}), told
+        status, data, _ = await run("status", "--all", env=head)
+        assert gone not in {row["npub"] for row in data["members"]}
+    assert (tmp_path / "a" / "play" / "household.json").stat().st_mode & 0o077 == 0
+    assert made["new"]

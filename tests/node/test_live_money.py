@@ -1,0 +1,228 @@
+"""Live money never happens by accident: every entry point of a node is tried with a wallet that would do anything."""
+
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+import pylon
+from pylon import config as settings
+from pylon.cli.main import app
+from pylon.errors import PylonError, SetupError, UsageError
+from pylon.money.network import Network
+from pylon.node import identity, live
+from pylon.node.control import result_of
+from pylon.node.core import Core
+from pylon.node.home import Home
+from pylon.node.purse import save_link
+from pylon.node.session import LocalNode
+from pylon.relay.server import RelayServer
+from tests.node.nwc_service import WillingWallet
+
+AGREED = "50 500 5000"
+MOVES = {"make_invoice", "pay_invoice"}
+
+
+def home_on(root: Path, network: str) -> Home:
+    home = Home(root, network)
+    home.create()
+    if not home.identity_file.exists():
+        identity.create(home.identity_file)
+    return home
+
+
+def public(home: Home) -> str:
+    return identity.load(home.identity_file).public
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def relay(stack):
+    return await stack.enter_async_context(RelayServer())
+
+
+async def try_everything(core: Core, invoice: str) -> set[str]:
+    """Makes every call that a core answers, with parameters for all of them; the calls that did not fail."""
+    params = {
+        "invoice": invoice,
+        "most_sat": 50,
+        "sats": 5,
+        "jobs": [{"prompt": "How many legs has a spider?", "max_tokens": 8}],
+        "timeout_s": 1,
+        "wait_s": 0,
+    }
+    done = set()
+    for name in core.methods.table():
+        try:
+            await result_of(LocalNode(core), name, params)
+        except PylonError:
+            continue
+        done.add(name)
+    return done
+
+
+def core_of(home: Home, url: str, *, serve: bool = False, **changes) -> Core:
+    raw = {
+        "network": home.network,
+        "relays": [url],
+        "inference": {"engine": "instant"},
+        "customer": {"bid_msat": 5_000, "patience_s": 0.5},
+        **changes,
+    }
+    return Core(home, settings.parse(raw), serve=serve)
+
+
+@pytest.mark.parametrize(
+    ("network", "called"),
+    [(Network.MAINNET, "mainnet"), (Network.PLAY, "play"), (Network.REGTEST, "regtest"), (Network.PLAY, "mainnet")],
+)
+@pytest.mark.parametrize("serve", [False, True])
+async def test_without_go_live_no_call_makes_accepts_or_pays_an_lnbc_invoice(
+    tmp_path, stack, relay, network, called, serve
+):
+    home = home_on(tmp_path, network.value)
+    wallet = await WillingWallet(relay.url, called, "bc").start(stack)
+    save_link(home, wallet.link)
+    # Even a permission that lies there is none on a network that is not live.
+    (home_on(tmp_path, "play").folder / live.LIVE_FILE).write_bytes(b"{}")
+    async with core_of(home, relay.url, serve=serve, wallet={"also_called": [called]}) as core:
+        done = await try_everything(core, wallet.invoice())
+        assert {"ping", "wallet-balance"} <= done
+        assert not {"wallet-invoice", "wallet-pay"} & done
+        assert await core.database.fetch_all("SELECT * FROM money_payment") == []
+        assert await core.database.fetch_all("SELECT * FROM money_invoice") == []
+    allowed = set() if network.is_live else {"make_invoice"}
+    assert set(wallet.asked) & MOVES <= allowed, (
+        "a wallet may be asked for test money, and what it gives is not taken"
+    )
+
+
+async def test_after_go_live_the_same_calls_do_make_and_pay_invoices(tmp_path, stack, relay):
+    home = home_on(tmp_path, "mainnet")
+    wallet = await WillingWallet(relay.url, "mainnet", "bc").start(stack)
+    save_link(home, wallet.link)
+    live.allow(home, public(home), AGREED)
+    async with core_of(home, relay.url) as core:
+        assert {"wallet-invoice", "wallet-pay"} <= await try_everything(core, wallet.invoice())
+    assert set(wallet.asked) >= MOVES
+
+
+async def test_paid_work_and_paying_customers_do_not_start_on_mainnet_without_go_live(tmp_path, stack, relay):
+    home = home_on(tmp_path, "mainnet")
+    wallet = await WillingWallet(relay.url, "mainnet", "bc").start(stack)
+    save_link(home, wallet.link)
+    with pytest.raises(SetupError, match="live money is not allowed") as caught:
+        async with core_of(home, relay.url, serve=True, provider={"pricing": "paid"}):
+            pass
+    assert "go-live" in caught.value.hint
+    async with core_of(home, relay.url) as core:
+        with pytest.raises(SetupError, match="live money is not allowed"):
+            await core.customer()
+    async with core_of(home, relay.url, customer={}) as core:
+        await core.customer()
+    assert not set(wallet.asked) & MOVES
+
+
+async def test_a_wallet_of_another_network_is_refused_by_name_and_allowed_by_the_named_override(
+    tmp_path, stack, relay
+):
+    home = home_on(tmp_path, "regtest")
+    wallet = await WillingWallet(relay.url, "mainnet", "bcrt").start(stack)
+    save_link(home, wallet.link)
+    async with core_of(home, relay.url) as core:
+        with pytest.raises(PylonError, match="'mainnet'") as caught:
+            await result_of(LocalNode(core), "wallet-invoice", {"sats": 5})
+        assert "wallet.also_called" in caught.value.hint
+    async with core_of(home, relay.url, wallet={"also_called": ["mainnet"]}) as core:
+        assert (await result_of(LocalNode(core), "wallet-invoice", {"sats": 5}))["unit"] == "regtest sat"
+
+
+async def test_a_stop_file_halts_spending_of_a_running_node_at_once(tmp_path, stack, relay):
+    home = home_on(tmp_path, "play")
+    wallet = await WillingWallet(relay.url, "play", "bcrt").start(stack)
+    save_link(home, wallet.link)
+    async with core_of(home, relay.url) as core:
+        (tmp_path / live.STOP_FILE).symlink_to("nowhere")
+        assert (await result_of(LocalNode(core), "status"))["spending_stopped"] is True
+        with pytest.raises(PylonError, match="STOP"):
+            await result_of(LocalNode(core), "wallet-pay", {"invoice": wallet.invoice(), "most_sat": 5})
+        assert "pay_invoice" not in wallet.asked
+        (tmp_path / live.STOP_FILE).unlink()
+        paid = await result_of(LocalNode(core), "wallet-pay", {"invoice": wallet.invoice(), "most_sat": 5})
+        assert paid["state"] == "settled"
+
+
+def test_a_wallet_is_connected_in_one_place_and_guarded_there():
+    root = Path(pylon.__file__).parent
+    makers = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(r"\bNwcWallet\(", path.read_text(encoding="utf-8"))
+    }
+    assert makers == {"money/nwc.py", "node/purse.py"}
+
+
+# --- the permission itself ----------------------------------------------------------------------------------------
+
+
+def go_live(root: Path, monkeypatch, *arguments: str, typed: str = "") -> tuple[int, str]:
+    monkeypatch.setenv("PYLON_HOME", str(root))
+    ran = CliRunner().invoke(app, ["wallet", "go-live", *arguments], input=typed)
+    return ran.exit_code, ran.output
+
+
+@pytest.fixture
+def mainnet(tmp_path) -> Home:
+    home = home_on(tmp_path, "mainnet")
+    home.config_file.write_text('network = "mainnet"\n')
+    return home
+
+
+def test_go_live_states_the_caps_and_asks_for_them_to_be_typed(mainnet, monkeypatch):
+    code, said = go_live(mainnet.root, monkeypatch, typed=f"{AGREED}\n")
+    assert code == 0
+    assert "50 sat a payment, 500 a day, 5,000 in all" in said
+    assert live.is_allowed(mainnet, public(mainnet))
+    code, said = go_live(mainnet.root, monkeypatch, "--json")
+    assert orjson.loads(said)["live"] is True
+    code, _ = go_live(mainnet.root, monkeypatch, "--off")
+    assert (code, live.is_allowed(mainnet, public(mainnet))) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "\n", "yes\n", "50 500\n", "500 50 5000\n", "50 500 5000 1\n", "0x32 500 5000\n"]
+)
+def test_anything_else_that_is_typed_allows_nothing(mainnet, monkeypatch, typed):
+    code, _ = go_live(mainnet.root, monkeypatch, typed=typed)
+    assert (code, live.is_allowed(mainnet, public(mainnet))) == (UsageError.exit_code, False)
+
+
+def test_on_a_test_network_there_is_nothing_to_allow(tmp_path, monkeypatch):
+    home = home_on(tmp_path, "play")
+    code, said = go_live(tmp_path, monkeypatch, typed=f"{AGREED}\n")
+    assert (code, live.is_allowed(home, public(home))) == (UsageError.exit_code, False)
+    assert "mainnet" in said
+
+
+def test_a_permission_is_for_one_key_these_caps_and_a_file_of_ones_own(mainnet, tmp_path, monkeypatch):
+    live.allow(mainnet, public(mainnet), AGREED)
+    file = mainnet.folder / live.LIVE_FILE
+    assert not live.is_allowed(mainnet, "ab" * 32)
+    copied = home_on(tmp_path / "copy", "play")
+    (copied.folder / live.LIVE_FILE).write_bytes(file.read_bytes())
+    assert not live.is_allowed(copied, public(mainnet))
+    said = orjson.loads(file.read_bytes())
+    for bent in (b"", b"true", b"[]", orjson.dumps({**said, "caps_sat": {**said["caps_sat"], "day": 400}})):
+        file.write_bytes(bent)
+        assert not live.is_allowed(mainnet, public(mainnet))
+    file.chmod(0o666)
+    with pytest.raises(SetupError, match="others may write"):
+        live.is_allowed(mainnet, public(mainnet))

@@ -1,0 +1,75 @@
+"""`pylon price`: what the owner set is in the file, and the file is otherwise as it was."""
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from pylon import config as settings
+from pylon.cli.main import app
+from pylon.node.home import Home
+from pylon.node.settings_file import change
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Home:
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path))
+    made = Home(tmp_path)
+    made.create()
+    return made
+
+
+def price(*arguments: str) -> tuple[int, str]:
+    ran = CliRunner().invoke(app, ["price", *arguments])
+    return ran.exit_code, ran.output
+
+
+def test_a_new_home_is_free(home):
+    code, said = price("show")
+    assert code == 0
+    assert said.startswith("free")
+
+
+def test_a_price_that_was_set_is_shown_and_loaded(home):
+    code, said = price("set", "--base", "500", "--out", "10000")
+    assert code == 0
+    assert "0.5 play sat a job, 0 play sat for 1,000 prompt tokens, 10 play sat for 1,000 completion tokens" in said
+    assert "cost 2.5 play sat" in said
+    section = settings.load(home.config_file).provider
+    assert (section.pricing, section.base_msat, section.out_msat_per_1k) == ("paid", 500, 10_000)
+    shown = orjson.loads(price("show", "--json")[1])
+    assert shown["example"] == {"in": 1_000, "out": 200, "msat": 2_500}
+    assert price("set", "--free")[0] == 0
+    section = settings.load(home.config_file).provider
+    assert (section.pricing, section.base_msat) == ("free", 500)
+
+
+def test_the_rest_of_the_file_stays_as_it_was(home):
+    mine = '# mine\nrelays = ["ws://127.0.0.1:1"]\n\n'
+    before = f'{mine}[provider]\nname = "cellar" # by the boiler\n\n[inference]\nslots = 4\n'
+    home.config_file.write_text(before)
+    price("set", "--in", "7")
+    text = home.config_file.read_text()
+    assert [line for line in before.splitlines() if line not in text.splitlines()] == []
+    added = {line for line in text.splitlines() if line not in before.splitlines()}
+    assert added == {"in_msat_per_1k = 7", 'pricing = "paid"'}
+    assert home.config_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("arguments", [(), ("--base", "1", "--free"), ("--base", "-1"), ("--base", "9" * 30)])
+def test_what_is_no_price_changes_nothing(home, arguments):
+    before = home.config_file.read_bytes()
+    assert price("set", *arguments)[0] != 0
+    assert home.config_file.read_bytes() == before
+
+
+def test_an_override_in_the_environment_is_told(home, monkeypatch):
+    monkeypatch.setenv("PYLON_PROVIDER__BASE_MSAT", "9")
+    assert "PYLON_PROVIDER__BASE_MSAT in the environment overrides" in price("set", "--base", "5")[1]
+
+
+def test_a_setting_that_does_not_fit_changes_nothing(home):
+    before = home.config_file.read_bytes()
+    with pytest.raises(settings.SetupError):
+        change(home.config_file, "provider", {"base_msat": "much"})
+    assert home.config_file.read_bytes() == before
+    assert {path.name for path in home.root.iterdir() if path.is_file()} == {"config.toml"}

@@ -1,0 +1,51 @@
+"""The REPL's code in this very process, with and without fan-out: for comparing the two, not a sandbox."""
+
+import ast
+import io
+from contextlib import redirect_stderr, redirect_stdout
+
+from pylon.rlm.repl.guest.calls import Calls, Query, SubCallError
+from pylon.rlm.repl.guest.fanout.rewrite import rewrite
+from pylon.rlm.repl.guest.fanout.runtime import Fan
+
+
+class RecordingPort:
+    """Answers by `answer(prompt)` and remembers which prompts came together."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.batches = []
+
+    def ask(self, requests):
+        self.batches += [list(request["prompts"]) for request in requests]
+        return [{"replies": [self.answer(prompt) for prompt in request["prompts"]]} for request in requests]
+
+    @property
+    def prompts(self):
+        return [prompt for batch in self.batches for prompt in batch]
+
+
+def shout(prompt):
+    return (prompt.upper(), None)
+
+
+def run(code, *, fan_out=True, answer=shout, given=()):
+    """The variables, what was printed, the error, and the port."""
+    port = RecordingPort(answer)
+    calls = Calls(port)
+    calls.start_cell(100_000)
+    llm, rlm = Query(calls, "llm"), Query(calls, "rlm")
+    names = {"llm_query": llm, "llm_query_batched": llm.batch, "rlm_query": rlm, "SubCallError": SubCallError}
+    names |= {Fan.NAME: Fan(), **dict(given)}
+    before = set(names)
+    tree = ast.parse(code)
+    program = compile(rewrite(tree) if fan_out else tree, "<cell>", "exec")
+    output = io.StringIO()
+    error = None
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            exec(program, names)
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+    variables = {name: value for name, value in names.items() if name not in before and name != "__builtins__"}
+    return variables, output.getvalue(), error, port

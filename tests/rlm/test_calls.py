@@ -1,0 +1,138 @@
+"""Sub-calls: typed failures in their slots, budgets exact to the msat, equal prompts asked once."""
+
+import asyncio
+import random
+
+from pylon.rlm.budget import Limits
+from pylon.rlm.loop import Reason
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import FunctionSubLM, SubFailure
+from tests.rlm.fakes import Stage, repl
+
+BATCH = """
+answers = llm_query_batched([f'p{n}' for n in range(%d)])
+bad = [a.code for a in answers if isinstance(a, SubCallError)]
+FINAL(f"{len(answers)} {sorted(set(bad))} {len(bad)}")
+"""
+
+
+async def test_a_failed_sub_call_is_typed_in_its_slot_and_the_others_stand(tmp_path):
+    def answer(prompt):
+        return SubFailure("deadline", "no answer came in time") if prompt == "p3" else prompt.upper()
+
+    stage = Stage(tmp_path, [repl(BATCH % 6)], answer)
+    assert (await stage.run()).answer == "6 ['deadline'] 1"
+    returned = {event["call"]: event for event in stage.events("returned")}
+    assert returned["0/c1.3"]["code"] == "deadline" and "code" not in returned["0/c1.4"]
+    assert stage.text(returned["0/c1.4"]["text"]) == "P4"
+
+
+async def test_calls_over_the_budget_are_refused_in_their_slots_and_the_answer_is_partial(tmp_path):
+    stage = Stage(tmp_path, [repl(BATCH % 10)])
+    outcome = await stage.run(limits=Limits(calls=4))
+    assert outcome.answer == "10 ['budget_calls'] 6"
+    assert outcome.partial and outcome.reason is Reason.FINAL and "calls" in outcome.detail
+    assert len(stage.events("submitted")) == 4
+
+
+async def test_sats_reserved_at_the_most_are_used_to_the_last_at_the_true_price(tmp_path):
+    sub = FunctionSubLM(lambda prompt: "yes", msat=700, most_msat=5_000)
+    stage = Stage(tmp_path, [repl(BATCH % 40)], sub)
+    outcome = await stage.run(limits=Limits(msat=20_000))
+    # A call is let through while 5,000 are left: 22 at 700 leave 4,600.
+    assert outcome.answer == "40 ['budget_sats'] 18"
+    assert stage.events("final")[0]["spent"]["msat"] == 22 * 700
+
+
+async def test_the_budget_is_exact_after_any_mix_of_outcomes(tmp_path):
+    rng = random.Random(5)
+
+    async def answer(prompt):
+        await asyncio.sleep(rng.random() / 50)
+        return SubFailure("exhausted", "no") if rng.random() < 0.3 else prompt
+
+    sub = FunctionSubLM(answer, msat=331, most_msat=900)
+    stage = Stage(tmp_path, [repl(BATCH % 300)], sub)
+    await stage.run(limits=Limits(msat=40_000, calls=250))
+    paid = sum(event.get("msat", 0) for event in stage.events("returned"))
+    spent = stage.events("final")[0]["spent"]
+    assert spent["msat"] == paid <= 40_000
+    assert spent["calls"] == len(stage.events("submitted")) <= 250
+    assert len(stage.events("returned")) == 300
+
+
+async def test_equal_prompts_are_asked_once_at_temperature_zero_only(tmp_path):
+    code = "a = llm_query_batched(['same'] * 5)\nb = llm_query('same')\nFINAL(len(a))"
+    cold, warm = Stage(tmp_path / "a", [repl(code)]), None
+    await cold.run()
+    assert len(cold.sub.jobs) == 1 and len(cold.events("repeated")) == 5
+    warm = Stage(tmp_path / "b", [repl(code)], sub_settings=SubSettings(temperature=0.7))
+    await warm.run()
+    assert len(warm.sub.jobs) == 6
+
+
+async def test_a_failure_is_not_remembered(tmp_path):
+    tries = []
+
+    def answer(prompt):
+        tries.append(prompt)
+        return SubFailure("deadline", "late") if len(tries) == 1 else "now"
+
+    stage = Stage(tmp_path, [repl("a = llm_query('x')\nFINAL(llm_query('x'))")], answer)
+    assert (await stage.run()).answer == "now"
+
+
+async def test_calls_of_one_cell_go_out_together(tmp_path):
+    running = most = 0
+
+    async def answer(prompt):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return prompt
+
+    stage = Stage(tmp_path, [repl(BATCH % 200)], answer)
+    await stage.run()
+    assert most == 200
+
+
+async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_turn(tmp_path):
+    def turns(messages):
+        return "nothing came" if "last turn" in messages[-1].content else repl("print(llm_query('x'))")
+
+    stage = Stage(tmp_path, turns, lambda prompt: asyncio.sleep(60), settings=LoopSettings(last_s=5))
+    outcome = await stage.run(limits=Limits(wall_s=5.2))
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
+    assert stage.events("returned")[0]["code"] == "budget_wall_time"
+
+
+async def test_tokens_run_out_for_root_and_calls_alike_and_the_last_turn_is_kept_free(tmp_path):
+    def turns(messages):
+        return "as far as I came" if "last turn" in messages[-1].content else repl(f"print({len(messages)})")
+
+    root_limit = Limits(tokens=60_000)
+    stage = Stage(tmp_path, turns, settings=LoopSettings(turns=1_000))
+    outcome = await stage.run(limits=root_limit)
+    assert (outcome.answer, outcome.reason) == ("as far as I came", Reason.BUDGET)
+    assert 30_000 < stage.events("final")[0]["spent"]["tokens"] <= 60_000
+
+
+async def test_a_prompt_over_the_size_limit_fails_alone_and_leaves_no_mark_on_the_answer(tmp_path):
+    stage = Stage(tmp_path, [repl("a = llm_query_batched(['x' * 50, 'y'])\nFINAL(a[0].code + a[1])")])
+    outcome = await stage.run(limits=Limits(prompt_chars=20))
+    assert outcome.answer == "budget_prompt_size<y>" and not outcome.partial
+
+
+async def test_a_gate_never_lets_a_waiting_call_starve(tmp_path):
+    """Reservations for last turns are no room that a call may wait for."""
+    sub = FunctionSubLM(lambda prompt: "yes", msat=10, most_msat=10)
+    stage = Stage(tmp_path, [repl("FINAL(llm_query('x'))")], sub)
+    stage.root.most_msat = 95
+    outcome = await stage.run(limits=Limits(msat=190))
+    assert (outcome.answer, outcome.partial) == ("yes", False)
+    again = Stage(tmp_path / "b", [repl("FINAL(llm_query('x'))"), "nothing"], sub)
+    again.root.most_msat = 95
+    outcome = await again.run(limits=Limits(msat=100))
+    assert (outcome.reason, outcome.partial) == (Reason.BUDGET, True)

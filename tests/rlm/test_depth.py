@@ -1,0 +1,70 @@
+"""Depth: loops inside loops, side by side, within one budget."""
+
+import time
+
+from pylon.rlm.budget import Limits
+from pylon.rlm.root import ScriptedRoot
+from pylon.rlm.settings import LoopSettings
+from tests.rlm.fakes import InProcessRepl, Stage, repl
+
+SPLIT = repl("""
+half = len(context) // 2
+if len(context) > 2:
+    FINAL(''.join(rlm_query_batched([context[:half], context[half:]])))
+else:
+    FINAL(context.upper())
+""")
+
+
+async def test_three_levels_of_loops_put_their_answers_together(tmp_path):
+    stage = Stage(tmp_path, [SPLIT], settings=LoopSettings(children=4))
+    outcome = await stage.run(context="abcdefghijklmnop", limits=Limits(depth=3))
+    assert outcome.answer == "ABCDEFGHIJKLMNOP" and not outcome.partial
+    depths = [event["depth"] for event in stage.events("loop")]
+    assert [depths.count(depth) for depth in range(4)] == [1, 2, 4, 8]
+    assert stage.events("final")[0]["spent"]["calls"] == 14
+
+
+async def test_below_the_last_depth_a_loop_is_a_plain_call(tmp_path):
+    stage = Stage(tmp_path, [repl("FINAL(rlm_query('deeper'))")])
+    assert (await stage.run(limits=Limits(depth=0))).answer == "<deeper>"
+    assert "rlm_query_batched" not in stage.root.chats[0][0].content
+
+
+async def test_a_recursion_bomb_is_stopped_by_depth_and_calls(tmp_path):
+    bomb = repl("FINAL(' '.join(rlm_query_batched([context + str(n) for n in range(10)])))")
+    InProcessRepl.opened = 0
+    stage = Stage(tmp_path, [bomb], settings=LoopSettings(children=4))
+    outcome = await stage.run(limits=Limits(depth=30, calls=60))
+    assert outcome.partial
+    assert stage.events("final")[0]["spent"]["calls"] == 60
+    assert InProcessRepl.opened <= 61
+
+
+async def test_children_run_side_by_side(tmp_path):
+    def turns(messages):
+        child = "Your task stands" in messages[1].content
+        return repl(
+            "import time; time.sleep(0.3); FINAL(context)" if child else "FINAL(rlm_query_batched(list('abcdef')))"
+        )
+
+    started = time.monotonic()
+    await Stage(tmp_path, turns, settings=LoopSettings(children=6)).run(limits=Limits(depth=1))
+    assert time.monotonic() - started < 6 * 0.3
+
+
+async def test_a_child_that_finds_nothing_is_a_typed_failure_and_its_siblings_stand(tmp_path):
+    class Root(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if "1 characters" in messages[1].content:
+                from pylon.rlm.root import RootError
+
+                raise RootError("gone")
+            return await super().reply(messages)
+
+    def turns(messages):
+        child = "Your task stands" in messages[1].content
+        return repl("FINAL(context)" if child else "a = rlm_query_batched(['x', 'yy'])\nFINAL(a[0].code + a[1])")
+
+    outcome = await Stage(tmp_path, Root(turns)).run(limits=Limits(depth=1))
+    assert outcome.answer == "no_answeryy"

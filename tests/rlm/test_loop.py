@@ -1,0 +1,191 @@
+"""The loop: what a root model says, and what becomes of it."""
+
+import asyncio
+
+import pytest
+
+from pylon.rlm.loop import Reason
+from pylon.rlm.repl.protocol import CellLimits
+from pylon.rlm.root import Reply, RootError, ScriptedRoot
+from pylon.rlm.settings import LoopSettings
+from tests.rlm.fakes import InProcessRepl, Stage, repl
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        repl("answer['content'] = 'Paris'; answer['ready'] = True"),
+        "```python\nFINAL('Paris')\n```",
+        "FINAL(Paris)",
+        "I know it.\n\n**FINAL(Paris)**",
+        'FINAL("Paris")',
+        "SUBMIT(answer='Paris')",
+        repl("where = 'Paris'") + "\nFINAL_VAR(where)",
+        repl("where = 'Paris'") + "\nFINAL(where)",
+        "<think>FINAL(London)?</think>FINAL(Paris)",
+    ],
+)
+async def test_every_way_to_give_an_answer_is_understood(tmp_path, turn):
+    stage = Stage(tmp_path, [turn])
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason, outcome.turns) == ("Paris", False, Reason.FINAL, 1)
+
+
+async def test_the_root_sees_what_its_code_printed_and_variables_stay(tmp_path):
+    stage = Stage(tmp_path, [repl("x = len(context)\nprint('length', x)"), repl("FINAL(x + 1)")])
+    outcome = await stage.run(context="four")
+    assert outcome.answer == "5"
+    shown = stage.root.chats[1][-1].content
+    assert "length 4" in shown and "x: int" in shown and "turn 1 of 20" in shown
+
+
+async def test_a_cell_that_raises_is_shown_and_the_next_one_goes_on(tmp_path):
+    stage = Stage(tmp_path, [repl("x = 1\n1 / 0"), repl("FINAL(x)")])
+    assert (await stage.run()).answer == "1"
+    assert "ZeroDivisionError" in stage.root.chats[1][-1].content
+
+
+async def test_output_shown_to_the_root_is_cut_and_the_trajectory_keeps_all_of_it(tmp_path):
+    stage = Stage(tmp_path, [repl("print('a' * 30000)"), "FINAL(x)"], settings=LoopSettings(output_chars=500))
+    await stage.run()
+    assert len(stage.root.chats[1][-1].content) < 1_000
+    assert stage.text(stage.events("cell")[0]["stdout"]) == "a" * 30_000 + "\n"
+
+
+async def test_an_answer_beside_unseen_output_is_asked_for_again(tmp_path):
+    guess = repl("print('it is 7')") + "\nFINAL(5)"
+    stage = Stage(tmp_path, [guess, "FINAL(7)"])
+    assert (await stage.run()).answer == "7"
+    assert "before you had seen" in stage.root.chats[1][-1].content
+
+
+async def test_a_turn_without_code_is_corrected_and_a_root_that_never_writes_any_ends_partial(tmp_path):
+    stage = Stage(tmp_path, ["Let me think.", repl("FINAL(1)")])
+    assert (await stage.run()).answer == "1"
+    assert "```repl" in stage.root.chats[1][-1].content
+    silent = Stage(tmp_path / "b", ["I would say Paris."])
+    outcome = await silent.run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("I would say Paris.", True, Reason.NO_CODE)
+    assert outcome.turns == 3
+
+
+async def test_a_root_that_repeats_itself_ends_partial_and_its_code_runs_once(tmp_path):
+    ran = []
+    stage = Stage(tmp_path, [repl("llm_query('again')")], lambda prompt: ran.append(prompt) or "yes")
+    outcome = await stage.run()
+    assert outcome.partial and outcome.reason is Reason.REPEATED
+    assert ran == ["again"] and len(stage.events("cell")) == 1
+
+
+async def test_a_megabyte_of_code_is_not_run_and_does_not_fill_the_window(tmp_path):
+    stage = Stage(tmp_path, [repl("x = 1\n" * 170_000), repl("FINAL('ok')")])
+    assert (await stage.run()).answer == "ok"
+    assert sum(len(message.content) for message in stage.root.chats[1]) < 60_000
+    assert len(stage.events("cell")) == 1
+
+
+async def test_a_root_that_never_answers_ends_with_what_the_repl_has(tmp_path):
+    class Silent(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if len(messages) > 2:
+                await asyncio.sleep(60)
+            return await super().reply(messages)
+
+    root = Silent([repl("answer['content'] = 'so far'")])
+    stage = Stage(tmp_path, root, settings=LoopSettings(root_timeout_s=0.1))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("so far", True, Reason.ROOT_SILENT)
+
+
+async def test_a_root_that_fails_ends_the_run_with_its_reason(tmp_path):
+    class Broken(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            raise RootError("the endpoint says 401")
+
+    outcome = await Stage(tmp_path, Broken([""])).run()
+    assert (outcome.answer, outcome.reason) == (None, Reason.ROOT_FAILED)
+    assert "401" in outcome.detail
+
+
+async def test_out_of_turns_the_root_gets_one_more_in_plain_words(tmp_path):
+    def turns(messages):
+        if "last turn" in messages[-1].content:
+            return "Probably 3."
+        return repl(f"print({len(messages)})")
+
+    stage = Stage(tmp_path, turns, settings=LoopSettings(turns=4))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason, outcome.turns) == ("Probably 3.", True, Reason.TURNS, 4)
+    assert [event["last"] for event in stage.events("turn")] == [False] * 4 + [True]
+
+
+async def test_a_long_run_stays_within_the_roots_window(tmp_path):
+    def turns(messages):
+        turn = len(root.chats)
+        return repl(f"n = {turn}\nprint('x' * 3000)") if turn < 30 else "FINAL(n)"
+
+    root = ScriptedRoot(turns, context_tokens=4_000)
+    root.max_tokens = 500
+    stage = Stage(tmp_path, root, settings=LoopSettings(turns=40))
+    assert (await stage.run()).answer == "29"
+    assert max(sum(len(m.content) for m in chat) for chat in root.chats) < 4_000 * 4
+    assert "left out" in root.chats[-1][1].content
+    assert root.chats[-1][0].role == "system" and "what?" in root.chats[-1][1].content
+
+
+async def test_a_lost_sandbox_ends_the_run_with_a_last_turn(tmp_path):
+    class Hanging(InProcessRepl):
+        async def run(self, code):
+            from pylon.errors import SandboxError
+
+            raise SandboxError("the sandbox is gone")
+
+    stage = Stage(
+        tmp_path, lambda chat: "nothing was seen" if "last turn" in chat[-1].content else repl("1"), open_repl=Hanging
+    )
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.reason) == ("nothing was seen", Reason.SANDBOX)
+
+
+async def test_cancelling_a_run_leaves_a_final_event(tmp_path):
+    stage = Stage(tmp_path, [repl("llm_query('slow')")], lambda prompt: asyncio.sleep(60))
+    run = asyncio.create_task(stage.run())
+    while not (tmp_path / "run").exists() or not stage.events("submitted"):
+        await asyncio.sleep(0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    final = stage.events("final")[0]
+    assert (final["answer"], final["reason"]) == (None, "interrupted")
+    assert stage.events("returned")[0]["code"] == "cancelled"
+
+
+async def test_cell_limits_reach_the_repl(tmp_path):
+    seen = []
+
+    class Seen(InProcessRepl):
+        async def open(self, context, limits, on_calls):
+            seen.append(limits)
+            await super().open(context, limits, on_calls)
+
+    cell = CellLimits(seconds=3)
+    await Stage(tmp_path, ["FINAL(1)"], settings=LoopSettings(cell=cell), open_repl=Seen).run()
+    assert seen == [cell]
+
+
+async def test_a_reply_with_usage_calibrates_what_fits(tmp_path):
+    class Dense(ScriptedRoot):
+        """Every character is a token."""
+
+        async def reply(self, messages, **loop):
+            reply = await super().reply(messages)
+            size = sum(len(message.content) for message in messages)
+            return Reply(reply.text, size, reply.completion_tokens, self.name)
+
+    root = Dense(
+        lambda messages: repl(f"print({len(root.chats)}, 'y' * 2000)") if len(root.chats) < 8 else "FINAL(1)",
+        context_tokens=16_000,
+    )  # fmt: skip
+    root.max_tokens = 100
+    await Stage(tmp_path, root).run()
+    assert max(sum(len(m.content) for m in chat) for chat in root.chats) < 16_000

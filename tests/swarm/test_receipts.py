@@ -1,0 +1,155 @@
+"""A customer that died catches up with what it was charged meanwhile, over a real relay."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.jobs.answer import Address
+from pylon.jobs.kinds import RLM_REQUEST, result_kind
+from pylon.jobs.result import JobResult, Usage, result_draft
+from pylon.money import ledger, ledger_store, mirror_store
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.mirror import Fault
+from pylon.money.msat import ZERO, Msat
+from pylon.money.network import Network
+from pylon.money.price import Price
+from pylon.money.receipt import AccountReceipt
+from pylon.money.sender import Sender, SendPolicy
+from pylon.money.usage import Bounds
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.relay.server import RelayServer
+from pylon.store.group import GroupCommit
+from pylon.swarm import receipts
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import AccountPurse
+from pylon.swarm.receipts import LateReceipts
+from tests.money.fakes import FakeLightning, open_database
+
+EPOCH = "0" * 16
+PRICE = Price(Msat(1_000), ZERO, ZERO)
+
+
+class Side:
+    """A customer's process, which may come and go, and a provider that goes on signing."""
+
+    def __init__(self, stack, url: str, folder) -> None:
+        self.stack, self.url, self.folder = stack, url, folder
+        self.us, self.them, self.stranger = (SecretKey.generate() for _ in range(3))
+        self.charged = self.seq = 0
+
+    async def pool(self, secret: SecretKey) -> RelayPool:
+        pool = RelayPool([self.url], secret=secret)
+        pool.start()
+        self.stack.push_async_callback(pool.close)
+        await pool.wait_open(5)
+        return pool
+
+    async def process(self) -> AccountPurse:
+        lightning = FakeLightning(SystemClock())  # type: ignore[arg-type]
+        database = await open_database(self.folder)
+        self.stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        self.stack.push_async_callback(group.close)
+        policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
+        sender = Sender(database, lightning.wallet(), policy, lightning.clock)
+        purse = AccountPurse(database, group, sender, SystemClock(), self.us.public, Msat.from_sats(1_000), "run")
+        await purse.start()
+        self.stack.push_async_callback(purse.close)
+        return purse
+
+    async def order(self, purse: AccountPurse, number: int) -> str:
+        request = f"{number:064x}"
+        offer = purse.offer(Listing(self.them.public, price=PRICE), Bounds(100, 16), bid=Msat(2_000), jobs_left=9)
+        await purse.ordered(request, RLM_REQUEST, offer)
+        return request
+
+    async def answer(self, request: str, *, charge: int = 1_000, author: SecretKey | None = None) -> None:
+        key = author or self.them
+        if author is None:
+            self.seq, self.charged = self.seq + 1, self.charged + charge
+        account = AccountReceipt(EPOCH, self.seq, charge, Msat(self.charged), ZERO)
+        address = Address(request, self.us.public, True, int(SystemClock().wall()) + 600)
+        kind = result_kind(RLM_REQUEST)
+        result = JobResult(address, kind, "text", usage=Usage(50, 10), account=account)
+        asked = EventDraft(RLM_REQUEST, "", (), int(SystemClock().wall()))
+        draft = result_draft(result, ConversationKeys(key), request=self.us.sign(asked), created_at=asked.created_at)
+        await (await self.pool(key)).publish(key.sign(draft))
+
+    async def catch_up(self, purse: AccountPurse, waited_for=lambda _: False) -> LateReceipts:
+        pool = await self.pool(self.us)
+        late = LateReceipts(pool, purse, ConversationKeys(self.us), self.us.public, waited_for)
+        task = asyncio.create_task(late.run())
+        self.stack.callback(task.cancel)
+        await asyncio.wait_for(late.caught_up.wait(), 10)
+        return late
+
+    async def charged_by_books(self, purse: AccountPurse) -> int:
+        assert (
+            await ledger_store.balance(purse.database, ledger.provider(self.them.public))
+            == -(await mirror_store.load(purse.database, self.them.public)).charged_total
+        )
+        return int((await mirror_store.load(purse.database, self.them.public)).charged_total)
+
+
+@pytest.fixture
+async def side(tmp_path):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        yield Side(stack, relay.url, tmp_path)
+
+
+async def test_what_was_charged_while_the_customer_was_dead_is_booked_when_it_is_back(side):
+    dead = await side.process()
+    requests = [await side.order(dead, number) for number in range(1, 6)]
+    for request in requests[:4]:
+        await side.answer(request)
+    purse = await side.process()
+    await side.catch_up(purse)
+    assert await side.charged_by_books(purse) == side.charged == 4_000
+    # What has no answer yet is asked for again by the next process.
+    assert [owed.request for owed in await purse.unanswered(at_start=True)] == requests[4:]
+    await side.answer(requests[4])
+    again = await side.process()
+    await side.catch_up(again)
+    assert await side.charged_by_books(again) == 5_000
+    assert await again.unanswered(at_start=True) == []
+
+
+async def test_what_somebody_still_waits_for_and_what_others_wrote_is_left_alone(side):
+    purse = await side.process()
+    first, second = [await side.order(purse, number) for number in (1, 2)]
+    await side.answer(first)
+    await side.answer(second, author=side.stranger)
+    await side.catch_up(purse, waited_for=lambda request: request == first)
+    assert (await mirror_store.load(purse.database, side.them.public)).charged_total == 0
+
+
+async def test_a_late_receipt_above_its_quote_ends_the_relation_like_any_other(side):
+    dead = await side.process()
+    await side.answer(await side.order(dead, 1), charge=1_001)
+    purse = await side.process()
+    await side.catch_up(purse)
+    assert (await mirror_store.load(purse.database, side.them.public)).ended is Fault.OVER_QUOTE
+
+
+async def test_a_gap_that_shows_later_is_asked_for_until_it_is_filled(side, monkeypatch):
+    monkeypatch.setattr(receipts, "EVERY_S", 0.1)
+    purse = await side.process()
+    await side.catch_up(purse)
+    missed, came = [await side.order(purse, number) for number in (1, 2)]
+    await side.answer(missed)
+    await side.answer(came)
+    receipt = AccountReceipt(EPOCH, 2, 1_000, Msat(2_000), ZERO)
+    now = SystemClock().wall()
+    async with purse.database.transaction() as tx:
+        await mirror_store.observe(tx, side.them.public, came, receipt, quote=Msat(1_000), signed_at=now, now=now)
+    async with asyncio.timeout(10):
+        while (await mirror_store.load(purse.database, side.them.public)).seq != 2:
+            await asyncio.sleep(0.05)
+    assert await side.charged_by_books(purse) == 2_000
