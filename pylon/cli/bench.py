@@ -37,7 +37,67 @@ def fanout_(
 
 
 async def _fanout(plan: Fanout) -> dict[str, Any]:
-    return await fanout(plan, lambda text: err.print(f"bench: {text}", style="dim"))
+    return await fanout(plan, _say)
+
+
+@app.command("engine")
+def engine_(
+    model: Annotated[str, typer.Option(help="The model (default: the one of the settings).")] = "",
+    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server.")] = "",
+    requests: Annotated[int, typer.Option(min=1, help="Prompts of each shape, in each round.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often each side is measured, in turn.")] = 3,
+    shape: Annotated[list[str] | None, typer.Option(help="Only this shape; may be repeated.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Without --vs: draw throughput into this SVG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure answers per second and latency with 1 to 32 in flight, and remember them as this machine's capacity.
+
+    With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
+    figure of the two counts. docs/benchmarks.md says what each figure means.
+    """
+    # Imported late, as is the next one: what they need is large, and no other command needs it.
+    from pylon.bench import engine_report
+
+    plan = engine_report.Plan(model, vs, requests, rounds, tuple(shape or ()), plot)
+    report = run(engine_report.measure(plan, _say), as_json=as_json)
+    if as_json:
+        print_json(report)
+    elif vs:
+        _print_versus(report)
+    else:
+        made = table("shape", ">in flight", ">answers/s", ">tokens in/s", ">tokens out/s", ">p50 s", ">p95 s")
+        for row in report["rows"]:
+            made.add_row(*(str(row[name]) for name in row if name != "requests"))
+        out.print(made)
+
+
+@app.command("endurance")
+def endurance_(
+    requests: Annotated[int, typer.Option(min=1, help="How many requests one inference child answers.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Measure whether a model's process keeps its size over many requests, and how large an idle node is."""
+    from pylon.bench import endurance
+
+    report = run(endurance.endurance(requests, _say), as_json=as_json)
+    _print(report, as_json)
+
+
+@app.command("money")
+def money_(
+    jobs: Annotated[int, typer.Option(min=1, help="How many paid jobs one customer maps.")] = 1_000,
+    providers: Annotated[int, typer.Option(min=1, max=20, help="Over how many providers.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Pay for many jobs with play money: payments made, entries booked, whether all books agree, what it costs.
+
+    A stand-in answers in place of a model. docs/benchmarks.md says what each figure means.
+    """
+    plan = money.Plan(jobs, providers)
+    report = run(money.bench(plan, _say), as_json=as_json)
+    _print(report, as_json)
+    if report["answered"] != jobs or report["audit"] != "clean":
+        fail(JobsFailedError(f"{report['answered']} of {jobs} jobs were answered; the books are {report['audit']}"))
 
 
 @app.command("swarm")
@@ -49,17 +109,28 @@ def swarm_(
 
     All is the shipped program but the compute, which is a model: engines that sleep 0.8 s a job, one at a time.
     """
-    report = run(_swarm(SwarmPlan(providers)), as_json=as_json)
-    if as_json:
-        print_json(report)
-    else:
-        made = table("figure", ">")
-        for name, value in report.items():
-            made.add_row(name, str(value))
-        out.print(made)
+    report = run(swarm(SwarmPlan(providers), _say), as_json=as_json)
+    _print(report, as_json)
     if report["missing"]:
         fail(JobsFailedError(f"{report['missing']} jobs got no answer"))
 
 
-async def _swarm(plan: SwarmPlan) -> dict[str, Any]:
-    return await swarm(plan, lambda text: err.print(f"bench: {text}", style="dim"))
+def _print(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    made = table("figure", ">")
+    for name, value in report.items():
+        made.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(made)
+
+
+def _print_versus(report: dict[str, Any]) -> None:
+    made = table("figure", *(f">{each['model']}" for each in report["models"]), ">counts")
+    for name in [name for name in report if name != "models"]:
+        made.add_row(name, *(str(each[name]) for each in report["models"]), str(report[name]))
+    out.print(made)
+
+
+def _say(text: str) -> None:
+    err.print(f"bench: {text}", style="dim")

@@ -11,8 +11,10 @@ from pylon.cli import (
     mapping,
     models,
     node,
+    price,
     providers,
     relay,
+    rlm,
     simulate,
     wallet,
 )
@@ -45,6 +47,7 @@ app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(mapping.map_)
 app.command(rich_help_panel=_ASK)(providers.providers)
+app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)

@@ -22,7 +22,6 @@ from pylon.errors import ModelError, ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress, ScoreRequest
-from pylon.inference.frames import FrameDecoder, encode
 from pylon.inference.messages import (
     Beat,
     Cancel,

@@ -37,7 +37,7 @@ from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler
 from pylon.inference.mlx_score import ranks
-from pylon.inference.reuse import AnswerKey, AnswerStore, Twins, answer_key
+from pylon.inference.reuse import AnswerStore, Twins, answer_key
 from pylon.inference.schema import SchemaGuide
 
 # One chunk stalls the running answers for as long as it takes: so many tokens of one prompt, so many of a group.

@@ -57,8 +57,6 @@ from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 logger = log.get("node")
 
 SCHEMAS = (SCHEMA, MONEY, SWARM)
-# A file of this name in PYLON_HOME halts all spending at once.
-STOP_FILE = "STOP"
 
 
 class Core:
@@ -166,10 +164,20 @@ class Core:
         self._exit.push_async_callback(self.provider.close)
 
     async def _open_inference(self) -> InferenceService:
-        inference = self._inference = InferenceService(self.engine_spec, self.clock)
+        inference = self._inference = InferenceService(
+            self.engine_spec,
+            self.clock,
+            limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
+            expected=self._expected_speed(),
+        )
         await inference.start()
         self._exit.push_async_callback(inference.close)
         return inference
+
+    def _expected_speed(self) -> tuple[float, float]:
+        """What `pylon bench engine` measured here: told to customers until the engine has shown its own speed."""
+        known = load_capacity(self.home.capacity_file, self.engine_spec.model)
+        return (known.tokens_in_per_s, known.tokens_out_per_s) if known is not None else (0.0, 0.0)
 
     def _takings(self) -> Takings | None:
         """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
@@ -203,7 +211,7 @@ class Core:
             self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
             purse = self._purse = AccountPurse(
                 self.database,
-                self._group,
+                self.group,
                 self.sender,
                 self.clock,
                 self.secret.public,

@@ -36,6 +36,7 @@ from pylon.swarm.outbox import Outbox
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
+from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.reputation import Reputation
 from pylon.swarm.requests import Requests
 from pylon.swarm.rescoring import SCORE_S, Rescorer
@@ -88,6 +89,7 @@ class SwarmClient:
         self._outbox = Outbox(self.settings.publishing)
         self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
         self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard)
+        self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
         self._settling = Settling(purse, self._tell, self._answered, dispatcher.is_live)
         self._requests = Requests(
             pool, secret, keys, self._clock, rng, self.directory, self._coordinator, self._flights, self._outbox,
@@ -104,9 +106,8 @@ class SwarmClient:
         """Begins to listen for providers and for answers."""
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
-        if self._purse is not None:
-            late = LateReceipts(self._pool, self._purse, self._keys, self._secret.public, self._flights.awaits)
-            self._spawn(late.run())
+        if self._late is not None:
+            self._spawn(self._late.run())
         if self._reach is not None:
             self._spawn(self._reach.run())
 
@@ -244,10 +245,6 @@ class SwarmClient:
         now, wall = self._clock.monotonic(), self._clock.wall()
         open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
         flights: list[Flight] = []
-        for sent in kept.sent:
-            if sent.place is None or open_.get(sent.place) is not sent:
-                flights.append(late := sent.flight(-1, -1, now))
-                self._flights.add_late(late)
         for place, sent in open_.items():
             number, spec = run.number, run.specs[place]
             slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, now, wall)

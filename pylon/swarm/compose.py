@@ -49,11 +49,6 @@ def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
     return settings.bid if spec.bid_msat is None else min(settings.bid, Msat(spec.bid_msat))
 
 
-def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
-    """The most that this job may cost: its own bid, never above the customer's."""
-    return settings.bid if spec.bid_msat is None else min(settings.bid, Msat(spec.bid_msat))
-
-
 def bounds_of(spec: JobSpec) -> Bounds:
     """What bounds the price of a question, before anybody has counted its tokens."""
     size = len(spec.text.encode("utf-8", "replace")) + len((spec.system or "").encode("utf-8", "replace"))

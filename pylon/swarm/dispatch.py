@@ -11,6 +11,7 @@ import heapq
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import moves as m

@@ -103,10 +103,6 @@ class Flights:
                 if len(self._late) > LATE:
                     self._late.popitem(last=False)
 
-    def add_late(self, flight: Flight) -> None:
-        """A request that nobody waits for, of which a receipt may yet come."""
-        self._late[flight.request] = flight
-
     def silent(self, now: float) -> list[Flight]:
         """Those that are to be asked after now."""
         found: list[Flight] = []

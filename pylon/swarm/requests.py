@@ -127,6 +127,9 @@ class Requests:
             # Before anybody can work for it: whoever takes the run up again asks after it first.
             listing = None if flight.offer is None else flight.offer.listing
             await run.journal.sent(Sent.of(flight, place, expires_at, listing))
+        if self.purse is not None and flight.offer is not None:
+            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            await self.purse.ordered(flight.request, flight.kind, flight.offer)
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
