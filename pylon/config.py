@@ -92,12 +92,6 @@ class CustomerSection(_Section):
     bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
-    further_relays: int = Field(
-        4,
-        ge=0,
-        le=32,
-        description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
-    )
     trusted: list[str] = Field(
         [], description="Public keys of one's own machines: they are asked first, and their answers are not checked."
     )
@@ -108,6 +102,12 @@ class CustomerSection(_Section):
     )
     rescore: bool = Field(
         False, description="Load the model of `[inference]` here too, to check answers that name its weights."
+    )
+    further_relays: int = Field(
+        4,
+        ge=0,
+        le=32,
+        description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
     )
 
 

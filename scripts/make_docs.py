@@ -26,7 +26,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made from the code by `scripts/make_docs.py`. Every command takes `--json` and `--help`; exit codes are in",
+        "Made from the code by `scripts/make_docs.py`. Commands take `--json` and `--help`; exit codes are in",
         "[exit-codes.md](exit-codes.md).",
         "",
     ]

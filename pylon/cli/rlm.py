@@ -33,9 +33,7 @@ class _Group(typer.core.TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=_Group, no_args_is_help=True, help='Ask about long texts: `pylon rlm "question" --context FILE`.'
-)
+app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
 
 
 @app.command("ask")
@@ -58,7 +56,7 @@ def ask_(
     calls: Annotated[int | None, typer.Option(help="The most sub-calls (rlm.max_calls).")] = None,
     sats: Annotated[int | None, typer.Option(help="The most sats (rlm.max_sats).")] = None,
     tokens: Annotated[
-        int | None, typer.Option(help="The most tokens of root and sub-calls (rlm.max_tokens).")
+        int | None, typer.Option(help="The most tokens, of root and sub-calls together (rlm.max_tokens).")
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="The most seconds (rlm.max_wall_s).")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of sub-calls; at 0 equal prompts go once.")] = None,
@@ -95,6 +93,7 @@ def ask_(
     run(_ask(asked, as_json), as_json=as_json)
 
 
+_LIST_WIDTH = 150
 _SHAPES = ("auto", "text", "json", "files")
 _STRATEGIES = ("rlm", "map-reduce", "search")
 
@@ -165,7 +164,8 @@ async def _list(limit: int, as_json: bool) -> None:
         state = row["reason"] if row["partial"] else row["state"]
         figures = (str(row["turns"]), f"{row['calls']:,}", f"{row['msat'] / 1000:,.3f}")
         made.add_row(row["id"], state, *figures, row["question"][:50], (row["answer"] or "")[:40])
-    out.print(made)
+    # An id that is cut is of no use.
+    out.print(made, width=_LIST_WIDTH, crop=False)
 
 
 @app.command("show")

@@ -38,6 +38,7 @@ from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler
 from pylon.inference.mlx_score import ranks
 from pylon.inference.reuse import AnswerStore, Twins, answer_key
+from pylon.inference.rows import Row, Rows, Token
 from pylon.inference.schema import SchemaGuide
 
 # One chunk stalls the running answers for as long as it takes: so many tokens of one prompt, so many of a group.
@@ -121,7 +122,7 @@ class MlxEngine:
         answer = list(self._model.tokenizer.encode(request.answer, add_special_tokens=False))
         if not prompt or len(prompt) + len(answer) > self._model.info.context:
             raise PromptError("The prompt and its answer do not fit this model's context.")
-        with mx.stream(self._generator.stream):
+        with mx.stream(self._stream):
             return Scored(request.id, tuple(ranks(self._model, prompt, answer)))
 
     def close(self) -> None:

@@ -29,7 +29,6 @@ from pylon.inference.engine import (
     Scored,
     ScoreRequest,
 )
-from pylon.inference.frames import encode
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Score, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed
@@ -305,7 +304,7 @@ class InferenceService:
             for scored in self._scores.values():
                 if not scored.done():
                     scored.set_exception(EngineFailedError(f"The model's process {self._reason}."))
-        if not self._over:
+        if not self._over and self._state != "unloaded":
             _log.warning("the inference child ended", reason=self._reason, last_lines=child.last_lines[-5:])
         return ready_at
 

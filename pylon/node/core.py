@@ -7,6 +7,7 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 

@@ -97,6 +97,9 @@ async def ask(
         outcome = await _run(home, config, node, question.question, context, work)
     finally:
         trajectory.close()
+        if not trajectory.count:
+            # It never began: there is nothing to look at.
+            shutil.rmtree(trajectory.folder, ignore_errors=True)
     return _report(outcome, context, work, clock.monotonic() - started)
 
 

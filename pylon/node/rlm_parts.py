@@ -1,6 +1,5 @@
 """The parts of a run, from the settings in `[rlm]`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from pylon.node.home import Home
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key
+from pylon.rlm.repl.backends import choose
+from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.protocol import MIB, CellLimits, Repl
 from pylon.rlm.root import Root
 from pylon.rlm.roots import EngineRoot, SwarmRoot
@@ -24,7 +25,8 @@ from pylon.rlm.sublm import SubLM, SubModels
 
 # A strategy's program looks through the whole text itself.
 _PROGRAM_S = 600.0
-_LOOK_S = 0.05
+# A whole chat travels in one event, and relays take 64 KiB.
+_SWARM_TOKENS = 12_000
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
@@ -60,7 +62,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
         calls=section.max_calls,
     )
     return LoopSettings(
-        turns=1 if program else section.turns,
+        # A program that is asked for a second turn says that it has none.
+        turns=2 if program else section.turns,
         root_timeout_s=section.root_timeout_s,
         last_s=min(section.root_timeout_s, section.max_wall_s / 10),
         tier=section.prompt,
@@ -78,9 +81,6 @@ def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, tim
 
 async def open_repls(section: RlmSection, *, unsafe: bool = False) -> Callable[[], Repl]:
     """What makes REPLs. Raises `SandboxError` when no sandbox works here; `unsafe` wants none."""
-    from pylon.rlm.repl.backends import choose
-    from pylon.rlm.repl.host import ChildRepl
-
     backend = await choose(section.sandbox, unsafe=unsafe)
     return lambda: ChildRepl(backend)
 
@@ -105,7 +105,7 @@ def program_root(
 
 async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> Root:
     model = section.root_model
-    window = {"context_tokens": section.root_context, "max_tokens": section.root_max_tokens}
+    context, most = section.root_context, section.root_max_tokens
     temperature = max(0.0, section.root_temperature)
     match section.root:
         case "endpoint":
@@ -114,23 +114,20 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
             wished = None if section.root_temperature < 0 else section.root_temperature
             return OpenAIRoot(
-                section.root_url, model, key=key, temperature=wished, timeout_s=section.root_timeout_s, **window
+                section.root_url, model, context, most, key=key, temperature=wished, timeout_s=section.root_timeout_s
             )
         case "local":
             inference = config.inference.model_copy(update={"model": model or config.inference.model})
             spec = engine_spec(home, config.model_copy(update={"inference": inference}))
             service = InferenceService(spec, clock)
             await service.start()
-            while (status := service.status()).state == "loading" and status.restarts == 0:
-                await asyncio.sleep(_LOOK_S)
-            if status.model is not None:
-                window["context_tokens"] = min(window["context_tokens"], status.model.context)
-                window["max_tokens"] = min(window["max_tokens"], status.model.context // 2)
-            return EngineRoot(service, spec.model, temperature=temperature, **window)
+            return EngineRoot(service, spec.model, context, most, temperature)
         case "swarm":
-            await sub.describe(model or None)
+            there = (await sub.describe(model or None)).context_tokens
+            context = min(context, there or context, _SWARM_TOKENS)
+            most = min(most, context // 2)
             timeout_s = section.root_timeout_s
-            return SwarmRoot(sub, model or None, temperature=temperature, timeout_s=timeout_s, **window)
+            return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s)
         case "none":
             raise SetupError("no root model is configured", hint=_HINT)
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.rlm.budget import Bound, Budget, Cost, Refusal, Reservation
@@ -14,6 +15,8 @@ from pylon.rlm.gate import Gate, Ticket
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory
+
+logger = log.get("rlm")
 
 # Fewer tokens than a third of its characters no prose has; a reservation should rather be too large.
 _CHARS_PER_TOKEN = 3
@@ -144,6 +147,8 @@ class CallRoom:
         except asyncio.CancelledError:
             failure = SubFailure("cancelled", "the run was ended")
             raise
+        except Exception:
+            logger.exception("sub-calls failed")
         finally:
             for call in calls:
                 self._finish(call, failure)

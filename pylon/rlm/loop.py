@@ -127,6 +127,8 @@ class Loop:
 
     def _keep(self) -> None:
         """Sets aside what the last turn will need, so that there is one however the budget ends."""
+        if not self._root.max_tokens:
+            return  # a program, that has no last turn
         tokens = self._root.context_tokens
         left = self._left().tokens
         if left is not None:

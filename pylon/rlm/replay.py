@@ -37,7 +37,7 @@ class RecordedRoot:
     def __init__(self, run: Run, begun: Event) -> None:
         self.name = f"recorded:{begun['root']['name']}"
         self.context_tokens = begun["root"]["context_tokens"]
-        self.max_tokens = 0
+        self.max_tokens = 1
         self._run = run
         self._turns: defaultdict[str, deque[Event]] = defaultdict(deque)
         for event in run.events():

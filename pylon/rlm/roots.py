@@ -20,7 +20,6 @@ class EngineRoot:
         self,
         service: InferenceService,
         model: str,
-        *,
         context_tokens: int,
         max_tokens: int = 2_048,
         temperature: float = 0.0,
@@ -55,10 +54,10 @@ class SwarmRoot:
         self,
         swarm: SubLM,
         model: str | None,
-        *,
         context_tokens: int,
         max_tokens: int = 2_048,
         temperature: float = 0.0,
+        *,
         timeout_s: float = 300.0,
     ) -> None:
         self.name = f"swarm:{model or 'any'}"

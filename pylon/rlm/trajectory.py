@@ -27,7 +27,10 @@ type Listener = Callable[[Event], None]
 
 
 class Trajectory:
-    """The writer of one run. It holds a lock on its file as long as the run lasts, however that ends."""
+    """The writer of one run. It holds a lock on its file as long as the run lasts, however that ends.
+
+    `count` is the number of its events.
+    """
 
     def __init__(self, folder: Path, clock: Clock, listener: Listener | None = None) -> None:
         self.folder = folder
@@ -38,14 +41,14 @@ class Trajectory:
         self._blobs.mkdir(mode=0o700, parents=True)
         folder.chmod(0o700)
         self._known: set[str] = set()
-        self._count = 0
+        self.count = 0
         self._file = os.open(folder / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, kind: str, /, **fields: Any) -> Event:
         """Appends an event; `n` counts them, `at` is the time in Unix seconds."""
-        event = {"n": self._count, "at": round(self._clock.wall(), 3), "type": kind, **fields}
-        self._count += 1
+        event = {"n": self.count, "at": round(self._clock.wall(), 3), "type": kind, **fields}
+        self.count += 1
         _write_all(self._file, orjson.dumps(event) + b"\n")
         if self._listener is not None:
             self._listener(event)

@@ -4,8 +4,8 @@ import re
 
 COMMON = set(
     "a about all an and are as at be by can did do does for from give given had has have how in into is it its many"
-    " me mentioned much of on one or say says state tell that the their there this to was were what when where which who"
-    " whose why will with".split()
+    " me mentioned much of on one or say says state tell that the their there this to was were what when where which"
+    " who whose why will with".split()
 )
 TOP = 64
 ROUNDS = 3

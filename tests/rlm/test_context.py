@@ -1,0 +1,94 @@
+"""Contexts: what a run works on, by file, without copies in this process."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pylon.errors import UsageError
+from pylon.rlm.context import from_paths, from_value
+
+
+def load(*given, shape="auto", spool=None, stdin=None):
+    return from_paths([str(one) for one in given], shape=shape, spool=spool, stdin=stdin)
+
+
+def test_one_file_is_a_text_and_its_characters_are_counted(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes("grüße\xff".encode() + b"\xff")
+    context = load(file)
+    assert (context.source.kind, context.chars, context.size) == ("text", 7, 10)
+    assert "str of 7 characters" in context.describe()
+
+
+def test_several_files_a_folder_and_a_glob_are_texts_by_name(tmp_path, monkeypatch):
+    (tmp_path / "d" / "deep").mkdir(parents=True)
+    (tmp_path / "d" / "b.md").write_text("two")
+    (tmp_path / "d" / "deep" / "a.md").write_text("one")
+    (tmp_path / "d" / ".hidden").write_text("no")
+    (tmp_path / "d" / "picture.png").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "d" / "link.md").symlink_to("/etc/passwd")
+    context = load(tmp_path / "d")
+    assert [file.name for file in context.source.files] == ["b.md", "deep/a.md"]
+    assert (context.source.kind, context.skipped) == ("files", 1)
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in load("d/*.md").source.files] == ["d/b.md", "d/link.md"]
+    assert len(load(str(tmp_path / "**" / "*.md")).source.files) == 3
+    assert load("d/b.md", "d/b.md", "d/deep/a.md").chars == 6
+
+
+def test_standard_input_is_spooled(tmp_path):
+    context = load("-", spool=tmp_path / "spool", stdin=io.BytesIO(b"from a pipe"))
+    assert (context.source.kind, context.chars) == ("text", 11)
+    assert context.source.files[0].path.read_bytes() == b"from a pipe"
+
+
+def test_json_and_a_dict_of_a_single_file_are_asked_for(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text('["x"]')
+    assert load(file, shape="json").source.kind == "json"
+    assert load(file, shape="files").source.kind == "files"
+    assert load(file).source.kind == "text"
+
+
+@pytest.mark.parametrize(("value", "kind"), [("text", "text"), (["a", "b"], "json"), ({"a": 1}, "json")])
+def test_values_of_a_program_become_files(tmp_path, value, kind):
+    assert from_value(value, tmp_path / "v").source.kind == kind
+
+
+@pytest.mark.parametrize("given", [("nowhere.txt",), ("*.nothing",), ()])
+def test_what_is_not_there_is_named(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        load(*given)
+
+
+def test_text_of_several_files_is_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(UsageError, match="one file"):
+        load(tmp_path / "a", tmp_path / "b", shape="text")
+
+
+LOOK = """
+import resource, sys
+from pylon.rlm.context import from_paths
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+context = from_paths([sys.argv[1]], shape="auto", spool=None)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(context.chars, after - before)
+"""
+
+
+def test_a_hundred_megabytes_are_never_in_this_process(tmp_path):
+    file = tmp_path / "large"
+    with file.open("wb") as out:
+        for _ in range(100):
+            out.write(b"0123456789abcdef" * (1 << 16))
+    ran = subprocess.run([sys.executable, "-c", LOOK, str(file)], capture_output=True, env=os.environ, check=True)
+    chars, grown = map(int, ran.stdout.split())
+    per_unit = 1 if sys.platform == "darwin" else 1024
+    assert chars == 100 << 20
+    assert grown * per_unit < 20 << 20

@@ -1,0 +1,89 @@
+"""The OpenAI-shaped root: a real HTTP server on loopback, that misbehaves as such servers do."""
+
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+
+from pylon.errors import SetupError
+from pylon.rlm.endpoint import MAX_BODY_BYTES, OpenAIRoot, read_key
+from pylon.rlm.root import Message, RootError
+from tests.rlm.completions import completion, served
+
+CHAT = [Message("system", "s"), Message("user", "hello")]
+
+
+@asynccontextmanager
+async def root(url, **options):
+    made = OpenAIRoot(url, "some-model", 8_000, 100, first_wait_s=0.01, **options)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_a_reply_and_its_usage_are_read_and_the_key_goes_along():
+    answer = completion(model="some-model-2026", usage={"prompt_tokens": 12, "completion_tokens": 3})
+    async with served((200, [], answer)) as (url, asked), root(url, key="secret", temperature=0.5) as model:
+        reply = await model.reply(CHAT)
+        assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("hi", 12, 3)
+        assert reply.model == "some-model-2026"
+    head, body = asked[0]
+    assert head.startswith("POST /v1/chat/completions ") and "Bearer secret" in head
+    assert body["messages"][1] == {"role": "user", "content": "hello"}
+    assert (body["max_completion_tokens"], body["temperature"]) == (100, 0.5)
+    assert "secret" not in repr(vars(model))
+
+
+async def test_busy_and_broken_answers_are_tried_again():
+    busy = [(429, ["retry-after: 0"], b""), (500, [], b""), (200, [], b"not json"), (200, [], completion())]
+    async with served(*busy) as (url, asked), root(url) as model:
+        assert (await model.reply(CHAT)).text == "hi"
+        assert len(asked) == 4
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
+async def test_refusals_are_final_and_named(status):
+    async with served((status, [], b"{}")) as (url, asked), root(url) as model:
+        with pytest.raises(RootError, match=str(status)):
+            await model.reply(CHAT)
+        assert len(asked) == 1
+
+
+async def test_a_server_that_stays_down_ends_after_a_few_tries():
+    async with served((503, [], b"")) as (url, asked), root(url) as model:
+        with pytest.raises(RootError, match="503"):
+            await model.reply(CHAT)
+        assert len(asked) == 5
+    async with root("http://127.0.0.1:9/v1") as model:
+        with pytest.raises(RootError, match="does not answer"):
+            await model.reply(CHAT)
+
+
+async def test_an_answer_without_end_is_cut_off():
+    async with served((200, [], b"x" * (MAX_BODY_BYTES + 1))) as (url, _), root(url) as model:
+        with pytest.raises(RootError, match="bytes"):
+            await model.reply(CHAT)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'{"choices": []}', b'{"choices": [{"message": {"content": 5}}]}', b'{"choices": [{}]}']
+)
+async def test_an_answer_of_another_shape_is_an_error_and_no_crash(body):
+    async with served((200, [], body)) as (url, _), root(url) as model:
+        with pytest.raises(RootError):
+            await model.reply(CHAT)
+
+
+async def test_a_model_that_says_nothing_gives_an_empty_turn():
+    body = orjson.dumps({"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": "many"}})
+    async with served((200, [], body)) as (url, _), root(url) as model:
+        reply = await model.reply(CHAT)
+        assert reply.text == "" and reply.prompt_tokens > 0
+
+
+def test_a_key_is_read_from_its_file(tmp_path):
+    (tmp_path / "key").write_text(" abc\n")
+    assert read_key(tmp_path / "key") == "abc"
+    with pytest.raises(SetupError):
+        read_key(tmp_path / "nowhere")

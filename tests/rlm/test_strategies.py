@@ -1,0 +1,157 @@
+"""Strategies without a root model, as programs in a REPL. The sub-models here are functions, and named so."""
+
+import random
+import re
+from zlib import crc32
+
+import pytest
+
+from pylon.inference.models import needle
+from pylon.rlm import strategies
+from pylon.rlm.budget import Limits
+from pylon.rlm.loop import Reason
+from pylon.rlm.settings import SubSettings
+from pylon.rlm.strategies import ProgramRoot, phrasings, program
+from pylon.rlm.sublm import FunctionSubLM, SubFailure, SubModels
+from tests.rlm.fakes import Stage
+
+KEY, VALUE = "amber-falcon", "7654321"
+QUESTION = f"What is the special magic number for {KEY}?"
+READER = SubModels((needle.MODEL_ID,), 2_048, 32)
+ANY = SubModels(("some-model",), 2_048, 32)
+
+
+def text(characters, seed=1):
+    """Words and numbers, with one statement somewhere."""
+    rng = random.Random(seed)
+    vocabulary = ["river", "stone", "the", "1984", "magic", "number", "falcon"]
+    words = " ".join(rng.choices(vocabulary, k=characters // 6))
+    at = words.index(" ", rng.randrange(len(words) // 10, len(words) * 9 // 10))
+    return f"{words[:at]} The special magic number for {KEY} is {VALUE}.{words[at:]}"
+
+
+def reader(miss=0.0, invent=0.0, seed=3):
+    """Reads like needle-1: the value, or `none`; errs on a share of prompts, always alike on the same one."""
+
+    def answer(prompt):
+        rng = random.Random(f"{seed} {prompt}")
+        piece = prompt.split("\n\n", 1)[1]
+        stated = re.search(rf"magic number for {KEY} is (\d+)", piece)
+        if stated:
+            return needle.ABSENT if rng.random() < miss else stated[1]
+        numbers = re.findall(r"\d+", piece)
+        return rng.choice(numbers) if numbers and rng.random() < invent else needle.ABSENT
+
+    return FunctionSubLM(answer, models=READER)
+
+
+async def run(tmp_path, strategy, sub, context, question=QUESTION, limits=None):
+    settings = SubSettings(max_tokens=16)
+    root = ProgramRoot(strategy, program(strategy, question, sub.models, answer_tokens=16))
+    stage = Stage(tmp_path, root, sub, sub_settings=settings)
+    return stage, await stage.run(question, context, limits)
+
+
+@pytest.mark.parametrize("strategy", ["map-reduce", "search"])
+async def test_a_reader_finds_what_is_stated_once(tmp_path, strategy):
+    stage, outcome = await run(tmp_path, strategy, reader(), text(60_000))
+    assert (outcome.answer, outcome.partial, outcome.reason) == (VALUE, False, Reason.FINAL)
+    assert stage.events("turn")[0]["model"] == f"program:{strategy}"
+
+
+async def test_map_reduce_asks_about_every_character_and_search_about_few(tmp_path):
+    context = text(200_000)
+    every, _ = await run(tmp_path / "a", "map-reduce", reader(), context)
+    first = [job.prompt.split("\n\n", 1)[1] for job in every.sub.jobs[:-8]]
+    assert all(piece in context for piece in first)
+    covered, at = 0, 0
+    for piece in first:
+        at = context.index(piece, max(0, at - needle.CHUNK_CHARS))
+        assert at <= covered
+        covered = at + len(piece)
+    assert covered == len(context)
+    few, outcome = await run(tmp_path / "b", "search", reader(), context)
+    assert outcome.answer == VALUE and len(few.sub.jobs) < len(every.sub.jobs) / 2
+
+
+async def test_a_reader_that_errs_is_outvoted_by_looks_at_the_surroundings(tmp_path):
+    right = 0
+    for seed in range(8):
+        sub = reader(miss=0.05, invent=0.09, seed=seed)
+        _, outcome = await run(tmp_path / str(seed), "map-reduce", sub, text(40_000, seed))
+        right += outcome.answer == VALUE
+    assert right == 8
+
+
+async def test_what_the_first_cut_misses_another_round_finds(tmp_path):
+    sub = reader()
+    whole = sub._answer
+    sub._answer = lambda prompt: needle.ABSENT if prompt.startswith(QUESTION) else whole(prompt)
+    stage, outcome = await run(tmp_path, "map-reduce", sub, text(30_000))
+    assert outcome.answer == VALUE
+    assert "round 2" in stage.text(stage.events("cell")[0]["stdout"])
+
+
+async def test_nothing_is_found_where_nothing_stands(tmp_path):
+    context = text(30_000).replace(KEY, "amber-harbor")
+    _, outcome = await run(tmp_path, "map-reduce", reader(invent=0.05), context)
+    assert outcome.answer == needle.ABSENT
+
+
+async def test_files_are_searched_one_by_one(tmp_path):
+    files = {"a.txt": text(9_000).replace(KEY, "x"), "b.txt": text(9_000), "c.txt": ""}
+    for number, strategy in enumerate(("map-reduce", "search")):
+        _, outcome = await run(tmp_path / str(number), strategy, reader(), files)
+        assert outcome.answer == VALUE
+
+
+async def test_out_of_budget_the_best_so_far_is_given_and_marked_partial(tmp_path):
+    _, outcome = await run(tmp_path, "map-reduce", reader(), text(60_000), limits=Limits(calls=30))
+    assert outcome.partial and outcome.answer in (VALUE, needle.ABSENT)
+
+
+async def test_failed_calls_do_not_end_a_map(tmp_path):
+    sub = reader()
+    whole = sub._answer
+    late = SubFailure("deadline", "late")
+    sub._answer = lambda prompt: late if crc32(prompt.encode()) % 7 == 0 and VALUE not in prompt else whole(prompt)
+    _, outcome = await run(tmp_path, "map-reduce", sub, text(30_000))
+    assert outcome.answer == VALUE
+
+
+async def test_other_models_write_notes_that_are_put_together(tmp_path):
+    def answer(prompt):
+        if prompt.rstrip().endswith("none") or "Below is one part" in prompt:
+            return "Falcons nest on cliffs. " * 20 if "falcon" in prompt.split("none\n\n")[1] else "none"
+        if "shorter notes" in prompt:
+            return "Falcons nest on cliffs."
+        return "On cliffs." if "cliffs" in prompt else "It does not say."
+
+    sub = FunctionSubLM(answer, models=ANY)
+    stage, outcome = await run(tmp_path, "map-reduce", sub, text(120_000), question="Where do falcons nest?")
+    assert outcome.answer == "On cliffs." and not outcome.partial
+    window = max(len(job.prompt) for job in stage.sub.jobs)
+    assert window / 3 < ANY.context_tokens
+
+
+async def test_search_weighs_rare_words_and_ends_well_without_any(tmp_path):
+    sub = FunctionSubLM(lambda _: "?", models=ANY)
+    _, outcome = await run(tmp_path, "search", sub, "a b c", question="Who, what?")
+    assert outcome.answer == needle.ABSENT
+
+
+def test_a_known_question_has_other_wordings_and_an_unknown_one_has_none():
+    assert phrasings(QUESTION)[0] == QUESTION and len(set(phrasings(QUESTION))) == len(needle.QUESTIONS)
+    assert all(KEY in one for one in phrasings(QUESTION))
+    assert phrasings("Who wrote it?") == ["Who wrote it?"]
+
+
+def test_a_question_is_data_in_the_program():
+    nasty = "x\"\"\"'''\n{key} \\ import os"
+    compile(program("map-reduce", nasty, ANY, answer_tokens=64), "program", "exec")
+    assert repr(nasty) in program("search", nasty, READER, answer_tokens=64)
+
+
+def test_needle_is_asked_as_it_was_trained():
+    code = program("map-reduce", QUESTION, READER, answer_tokens=strategies.READER_TOKENS)
+    assert repr(needle.ask(QUESTION)) in code and f"PIECE = {needle.CHUNK_CHARS}" in code

@@ -1,0 +1,89 @@
+"""The swarm as the sub-LM: what goes over the control call, and what its rows become. The node here is a fake."""
+
+import pytest
+
+from pylon.errors import UnreachableError
+from pylon.node.control import Event, Result
+from pylon.node.sublm import SwarmSubLM
+from pylon.rlm.root import Message, RootError
+from pylon.rlm.roots import SwarmRoot
+from pylon.rlm.sublm import Job, SubAnswer, SubFailure
+
+ANSWER = {
+    "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "", "finish": "stop", "queue_ms": 1,
+    "usage": {"prompt_tokens": 9, "completion_tokens": 2}, "run_ms": 5, "latency_ms": 8, "attempts": 2,
+    "request_id": "", "result_id": "", "paid_msat": 331, "verified": ["signature", "receipt"], "error": None,
+}  # fmt: skip
+ERROR = {"reason": "exhausted", "code": "busy", "message": "all are busy", "hint": ""}
+FAILED = {"index": 0, "text": None, "attempts": 4, "error": ERROR}
+
+
+class FakeNode:
+    """Answers calls from a table of its own."""
+
+    def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready"):
+        names = ("slots", "state", "price_msat", "models", "contexts")
+        self.rows = [dict(zip(names, (16, state, list(price), ["m"], [2_048]), strict=True)) for price in prices]
+        self.bid_msat = bid_msat
+        self.asked = []
+
+    async def call(self, method, params=None):
+        self.asked.append((method, params))
+        if method == "providers":
+            yield Result({"providers": self.rows, "heard_of": 3, "bid_msat": self.bid_msat})
+            return
+        yield Event({"done": 1, "in_flight": 1, "providers": 2, "outcomes": [ANSWER]})
+        yield Event({"done": 2, "in_flight": 0, "providers": 2, "outcomes": [FAILED][: len(params["jobs"]) - 1]})
+        yield Result({"jobs": 2})
+
+
+async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
+    node = FakeNode()
+    sub = SwarmSubLM(node)
+    jobs = [Job("a", model="m", max_tokens=16, most_msat=660), Job("", (Message("user", "b"),))]
+    came = [pair async for pair in sub.ask(jobs)]
+    assert came[0] == (1, SubAnswer("yes", "ab" * 32, "m", 9, 2, 331, 1, 5, 8, 2, ("signature", "receipt")))
+    assert came[1] == (0, SubFailure("busy", "all are busy", 4))
+    method, params = node.asked[0]
+    assert method == "map" and params["stream"] is True
+    assert params["jobs"][0]["prompt"] == "a" and params["jobs"][0]["bid_msat"] == 660
+    assert params["jobs"][1]["messages"] == [{"role": "user", "content": "b"}]
+
+
+async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
+    sub = SwarmSubLM(FakeNode())
+    models = await sub.describe(None)
+    assert (models.models, models.context_tokens, models.width) == (("m",), 2_048, 32)
+    assert sub.most_msat(Job("x", max_tokens=16)) == 660
+    assert sub.most_msat(Job("x", max_tokens=4_000)) == 5_000
+    frugal = SwarmSubLM(FakeNode(), bid_msat=300)
+    await frugal.describe(None)
+    assert frugal.most_msat(Job("x", max_tokens=16)) == 300
+    free = SwarmSubLM(FakeNode(bid_msat=0))
+    await free.describe(None)
+    assert free.most_msat(Job("x")) == 0
+
+
+async def test_nobody_ready_is_said_before_anything_begins():
+    with pytest.raises(UnreachableError, match="no provider of m is ready"):
+        await SwarmSubLM(FakeNode(state="paused (owner)")).describe("m")
+
+
+async def test_a_root_in_the_swarm_is_a_job_a_turn():
+    node = FakeNode()
+    sub = SwarmSubLM(node)
+    await sub.describe(None)
+    root = SwarmRoot(sub, "m", 2_048, 64)
+    reply = await root.reply([Message("system", "s"), Message("user", "q")], loop="0")
+    assert (reply.text, reply.msat, reply.model) == ("yes", 331, "m")
+    job = node.asked[-1][1]["jobs"][0]
+    assert job["max_tokens"] == 64 and len(job["messages"]) == 2 and job["bid_msat"] == root.most_msat > 0
+
+
+async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
+    class Busy(FakeNode):
+        async def call(self, method, params=None):
+            yield Event({"outcomes": [FAILED]})
+
+    with pytest.raises(RootError, match="all are busy"):
+        await SwarmRoot(SwarmSubLM(Busy()), None, 2_048).reply([Message("user", "q")], loop="0")

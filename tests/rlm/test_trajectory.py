@@ -1,0 +1,206 @@
+"""Trajectories: what is written, that it survives, and that others can read it."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import orjson
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.errors import UsageError
+from pylon.rlm import runs
+from pylon.rlm.budget import Limits
+from pylon.rlm.replay import replay
+from pylon.rlm.runs import Run
+from pylon.rlm.settings import LoopSettings
+from pylon.rlm.sublm import SubFailure
+from pylon.rlm.trajectory import EVENTS, Trajectory
+from pylon.rlm.viewer import export_rlm
+from tests.rlm.fakes import InProcessRepl, Stage, repl
+
+TURNS = [
+    repl("parts = [context[:2], context[2:]]\ngot = llm_query_batched(parts)\nprint(got)"),
+    repl("deep = rlm_query('ab')\nprint(deep, isinstance(got[1], SubCallError))"),
+    repl("FINAL(got[0] + deep)"),
+]
+
+
+def root(messages):
+    if "Your task stands" in messages[1].content:
+        return repl("FINAL(llm_query(context) + '!')")
+    return TURNS[sum(message.role == "assistant" for message in messages)]
+
+
+def answer(prompt):
+    return SubFailure("deadline", "late", attempts=2) if prompt == "cd" else prompt.upper()
+
+
+@pytest.fixture
+async def stage(tmp_path):
+    stage = Stage(tmp_path, root, answer)
+    outcome = await stage.run(question="which?", context="abcd", limits=Limits(depth=1, calls=50))
+    assert outcome.answer == "ABAB!"
+    return stage
+
+
+async def test_everything_that_happened_stands_in_order_with_its_texts(stage):
+    kinds = [event["type"] for event in stage.events()]
+    assert kinds[0] == "run" and kinds[1] == "loop" and kinds[-1] == "final"
+    assert [event["n"] for event in stage.events()] == list(range(len(kinds)))
+    begun = stage.events("run")[0]
+    assert stage.text(begun["question"]) == "which?" and begun["context"]["chars"] == 4
+    sent = {event["call"]: event for event in stage.events("submitted")}
+    back = {event["call"]: event for event in stage.events("returned")}
+    assert set(sent) <= set(back)
+    assert back["0/c1.1"]["code"] == "deadline" and back["0/c1.1"]["attempts"] == 2
+    assert sent["0/c2.0"]["kind"] == "rlm" and stage.text(back["0/c2.0"]["text"]) == "AB!"
+    for name in ("provider", "model", "msat", "queue_ms", "run_ms", "latency_ms", "verified"):
+        assert name in back["0/c1.0"]
+    assert stage.events("final")[0]["spent"]["calls"] == len(sent)
+
+
+async def test_files_are_for_their_owner_alone(stage):
+    for path in [stage.folder / "run", *(stage.folder / "run").rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_a_torn_last_line_is_left_out(stage):
+    events = stage.events()
+    path = stage.folder / "run" / EVENTS
+    path.write_bytes(path.read_bytes()[:-7])
+    assert stage.events() == events[:-1]
+    assert runs.summary(Run(stage.folder / "run"))["state"] == "died"
+
+
+async def test_the_export_keeps_the_viewers_rules(stage):
+    lines = [orjson.loads(orjson.dumps(line)) for line in export_rlm(Run(stage.folder / "run"))]
+    assert [line["type"] for line in lines] == ["metadata"] + ["iteration"] * 3
+    metadata, *iterations = lines
+    assert {"root_model", "max_depth", "max_iterations", "backend", "environment_type"} <= set(metadata)
+    for number, line in enumerate(iterations, 1):
+        assert line["iteration"] == number
+        assert all(set(message) == {"role", "content"} for message in line["prompt"])
+        assert isinstance(line["iteration_time"], float) and isinstance(line["response"], str)
+        for block in line["code_blocks"]:
+            result = block["result"]
+            assert type(result["execution_time"]) in (int, float)
+            assert all(isinstance(value, str) and len(value) < 500 for value in result["locals"].values())
+            assert isinstance(result["stdout"], str) and isinstance(result["stderr"], str)
+            for call in result["rlm_calls"]:
+                assert type(call["execution_time"]) in (int, float)
+                assert type(call["prompt_tokens"]) is int and type(call["completion_tokens"]) is int
+                assert isinstance(call["prompt"], str) and isinstance(call["response"], str)
+    assert [len(line["code_blocks"][0]["result"]["rlm_calls"]) for line in iterations] == [2, 1, 0]
+    assert [line["final_answer"] for line in iterations] == [None, None, "ABAB!"]
+    # Each turn's prompt is what the root saw: the chat grows by two messages a turn.
+    assert [len(line["prompt"]) for line in iterations] == [2, 4, 6]
+
+
+async def test_the_engines_own_types_take_the_exported_calls(stage):
+    from rlm.core.types import RLMChatCompletion, UsageSummary
+
+    for line in export_rlm(Run(stage.folder / "run")):
+        for block in line.get("code_blocks", ()):
+            for call in block["result"]["rlm_calls"]:
+                made = RLMChatCompletion.from_dict({**call, "usage_summary": {}})
+                assert made.response == call["response"]
+                assert UsageSummary.from_dict(call["usage_summary"]).total_input_tokens == call["prompt_tokens"]
+
+
+async def test_a_replay_asks_no_model_and_comes_to_the_same_answer(stage, tmp_path):
+    asked = len(stage.sub.jobs)
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(Run(stage.folder / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    again.close()
+    assert made.same and made.outcome.answer == "ABAB!" and not made.outcome.partial
+    assert len(stage.sub.jobs) == asked
+    old = [event["code"]["sha256"] for event in stage.events("cell")]
+    assert [event["code"]["sha256"] for event in Run(tmp_path / "again").events() if event["type"] == "cell"] == old
+
+
+async def test_a_replay_without_its_context_says_so(stage, tmp_path):
+    (tmp_path / "context").write_text("changed")
+    with pytest.raises(UsageError, match="not what run"):
+        await replay(
+            Run(stage.folder / "run"), InProcessRepl, Trajectory(tmp_path / "x", SystemClock()), SystemClock(),
+            settings=LoopSettings(),
+        )  # fmt: skip
+
+
+async def test_a_replay_of_a_run_that_ran_out_of_turns_takes_its_last_turn_too(tmp_path):
+    def turns(messages):
+        return "maybe 3" if "last turn" in messages[-1].content else repl(f"print({len(messages)})")
+
+    stage = Stage(tmp_path, turns, settings=LoopSettings(turns=2))
+    await stage.run()
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(Run(tmp_path / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    again.close()
+    assert made.same and made.outcome.answer == "maybe 3"
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from pylon.clock import SystemClock
+from pylon.rlm.trajectory import Trajectory
+trajectory = Trajectory(Path(sys.argv[1]), SystemClock())
+trajectory.write("run", question=trajectory.text("q"), strategy="rlm")
+for n in range(10**9):
+    trajectory.write("returned", call=str(n), prompt=trajectory.text("x" * (n % 500)), msat=7)
+    if n == 200:
+        print("well under way", flush=True)
+"""
+
+
+async def test_kill_9_leaves_every_event_before_it_and_the_run_is_seen_to_have_died(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(tmp_path / "run"), stdout=asyncio.subprocess.PIPE, env=os.environ
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    run = Run(tmp_path / "run")
+    assert run.live and runs.summary(run)["state"] == "running"
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    events = list(run.events())
+    assert len(events) > 200 and [event["n"] for event in events] == list(range(len(events)))
+    assert not run.live and runs.summary(run)["state"] == "died"
+    for event in events[1:]:
+        assert run.text(event["prompt"]) == "x" * (int(event["call"]) % 500)
+
+
+async def test_a_run_is_followed_while_it_goes_on_and_the_following_ends_with_it(tmp_path):
+    trajectory = Trajectory(tmp_path / "run", SystemClock())
+    trajectory.write("run")
+    seen = asyncio.create_task(asyncio.to_thread(lambda: [e["type"] for e in Run(tmp_path / "run").follow()]))
+    await asyncio.sleep(0.05)
+    trajectory.write("turn")
+    await asyncio.sleep(0.3)
+    assert not seen.done()
+    trajectory.write("final")
+    trajectory.close()
+    assert await asyncio.wait_for(seen, 5) == ["run", "turn", "final"]
+
+
+async def test_old_runs_go_and_runs_under_way_stay(tmp_path):
+    live = Trajectory(runs.new_run(tmp_path, 1.0), SystemClock())
+    for second in range(2, 7):
+        Trajectory(runs.new_run(tmp_path, float(second)), SystemClock()).close()
+    assert runs.prune(tmp_path, keep=2) == 3
+    assert len(runs.run_ids(tmp_path)) == 3 and live.id in runs.run_ids(tmp_path)
+    live.close()
+
+
+async def test_runs_are_found_by_the_start_of_their_id(tmp_path):
+    made = [runs.new_run(tmp_path, second) for second in (1e9, 2e9)]
+    for folder in made:
+        Trajectory(folder, SystemClock()).close()
+    assert runs.find_run(tmp_path, "last").id == made[1].name
+    assert runs.find_run(tmp_path, "2001").id == made[0].name
+    with pytest.raises(UsageError, match="several"):
+        runs.find_run(tmp_path, "20")
+    with pytest.raises(UsageError, match="no run"):
+        runs.find_run(tmp_path, "1999")
