@@ -92,6 +92,17 @@ class CustomerSection(_Section):
     bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
+    trusted: list[str] = Field(
+        [], description="Public keys of one's own machines: they are asked first, and their answers are not checked."
+    )
+    allow: list[str] = Field([], description="Public keys (npub or hex) that alone may be asked; none: anybody.")
+    block: list[str] = Field([], description="Public keys (npub or hex) that are never asked.")
+    check_share: float = Field(
+        0.05, ge=0, le=1, description="Of a run's jobs, the share that may be asked twice to check answers; 0: none."
+    )
+    rescore: bool = Field(
+        False, description="Load the model of `[inference]` here too, to check answers that name its weights."
+    )
     further_relays: int = Field(
         4,
         ge=0,

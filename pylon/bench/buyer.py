@@ -22,6 +22,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
+from pylon.swarm.settings import SwarmSettings
 
 TIMEOUT_S = 300.0
 MAX_TOKENS = 32
@@ -52,6 +53,11 @@ class Buyer:
         """Draws distinct prompts of `size` bytes for the next map."""
         rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
         self.prompts = [prose(rng, size) for _ in range(jobs)]
+        return {}
+
+    async def only(self, keys: list[str]) -> dict[str, object]:
+        """From now on these providers alone are asked."""
+        self.client.change_company(allow=frozenset(keys), own=frozenset())
         return {}
 
     async def map(self, fresh: bool) -> dict[str, object]:
@@ -123,16 +129,18 @@ def _message_bytes(events: list[Event]) -> int:
 
 @asynccontextmanager
 async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`relays` are the addresses of all."""
+    """`relays` are the addresses of all; with `checks` answers are checked as they are outside of benchmarks."""
     secret = SecretKey.generate()
     keys = ConversationKeys(secret)
     pool = RelayPool(settings["relays"], secret=secret)
     pool.start()
     try:
         await pool.wait_open(30.0)
-        async with SwarmClient(pool, secret, keys=keys) as client:
+        rules = SwarmSettings() if settings.get("checks") else SwarmSettings(checks=None)
+        async with SwarmClient(pool, secret, keys=keys, settings=rules) as client:
             made = Buyer(secret, keys, pool, client)
-            yield {}, {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
+            calls: Calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
+            yield {}, {**calls, "only": made.only}
     finally:
         await pool.close()
 

@@ -1,21 +1,21 @@
 """A benchmark's providers: many in one process, each with a key, connections and a serving side of its own.
 
-They share what a machine has once: a journal, and one engine that answers at once. Nothing is shared between two
-such processes, nor with the customer.
+They share what a machine has once: a journal, and one stand-in engine. Nothing is shared between two such processes,
+nor with the customer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pylon.bench.part import Calls, Settings, serve
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
-from pylon.inference.engine import EngineSpec
+from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Progress
 from pylon.inference.instant import MODEL_ID
-from pylon.inference.service import InferenceService
+from pylon.inference.service import EngineStatus, InferenceService
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
@@ -30,6 +30,25 @@ START_TOGETHER = 25
 READY_S = 60.0
 
 
+class OneSlot(InferenceService):
+    """A model of a machine that does one job at a time: its share of an engine that sleeps as long as a job takes."""
+
+    def __init__(self, engine: InferenceService) -> None:
+        self._engine = engine
+
+    async def generate(
+        self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None = None
+    ) -> Generation:
+        return await self._engine.generate(request, on_progress)
+
+    @property
+    def follows_schemas(self) -> bool:
+        return self._engine.follows_schemas
+
+    def status(self) -> EngineStatus:
+        return replace(self._engine.status(), slots=1)
+
+
 @dataclass(slots=True)
 class Crowd:
     """What the providers of this process share."""
@@ -38,8 +57,8 @@ class Crowd:
     inference: InferenceService
     stack: AsyncExitStack
 
-    async def start(self, url: str) -> None:
-        """Adds one provider, on one relay."""
+    async def start(self, url: str) -> str:
+        """Adds one provider, on one relay; its key."""
         secret = SecretKey.generate()
         pool = RelayPool([url], secret=secret)
         pool.start()
@@ -47,21 +66,25 @@ class Crowd:
         keys = ConversationKeys(secret)
         provider = Provider(secret, keys, pool, self.inference, self.journal, ProviderSettings(), MODEL_ID)
         await provider.start()
+        return secret.public
 
-    async def start_all(self, urls: list[str], providers: int) -> None:
-        """Adds providers, in turn on each relay."""
+    async def start_all(self, urls: list[str], providers: int) -> list[str]:
+        """Adds providers, in turn on each relay; their keys."""
         room = asyncio.Semaphore(START_TOGETHER)
 
-        async def one(number: int) -> None:
+        async def one(number: int) -> str:
             async with room:
-                await self.start(urls[number % len(urls)])
+                return await self.start(urls[number % len(urls)])
 
-        await asyncio.gather(*map(one, range(providers)))
+        return await asyncio.gather(*map(one, range(providers)))
 
 
 @asynccontextmanager
 async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the journal, `slots` what each provider runs at once."""
+    """`folder` is for the journal, `slots` what each provider runs at once.
+
+    With `each_s` all share `slots`, each runs one job at a time, and a job takes so many seconds.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = await Database.open(Path(settings["folder"]) / "pylon.db", [SCHEMA], label="play")
@@ -69,15 +92,16 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         group = GroupCommit(database)
         group.start()
         stack.push_async_callback(group.close)
-        inference = InferenceService(EngineSpec("instant", MODEL_ID, slots=settings["slots"]), clock)
+        each_s = settings.get("each_s")
+        spec = EngineSpec("instant", MODEL_ID, slots=settings["slots"], options={"delay_s": each_s or 0.0})
+        inference = InferenceService(spec, clock)
         await inference.start()
         stack.push_async_callback(inference.close)
         await _ready(inference)
-        made = Crowd(Journal(database, group), inference, stack)
+        made = Crowd(Journal(database, group), OneSlot(inference) if each_s else inference, stack)
 
-        async def start(relays: list[str], providers: int) -> dict[str, int]:
-            await made.start_all(relays, providers)
-            return {"providers": providers}
+        async def start(relays: list[str], providers: int) -> dict[str, object]:
+            return {"keys": await made.start_all(relays, providers)}
 
         # Providers are not closed one by one: each would withdraw its announcement, and nobody is left to read it.
         yield {}, {"start": start}

@@ -18,7 +18,7 @@ from pylon.inference.blas import openblas_places, threads_for
 from pylon.inference.environment import child_environment
 from pylon.inference.weights import weight_files
 
-START_S = 120.0
+START_S = 300.0
 ANSWER_S = 600.0
 _RESETS, _AFTER_RESET_S = 100, 0.01
 # How it may be asked; the best of these counts for it.
@@ -107,10 +107,11 @@ def _environment(directory: Path) -> dict[str, str]:
 
 
 async def _started(client: httpx.AsyncClient, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(START_S):
-        while process.returncode is None:
-            with contextlib.suppress(httpx.TransportError):
-                await client.get("/health", timeout=5)
-                return
-            await asyncio.sleep(0.2)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_S):
+            while process.returncode is None:
+                with contextlib.suppress(httpx.TransportError):
+                    await client.get("/health", timeout=5)
+                    return
+                await asyncio.sleep(0.2)
     raise EngineFailedError("mlx_lm.server did not start")

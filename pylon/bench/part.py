@@ -91,6 +91,11 @@ class Part:
                     total += times.user + times.system
         return total
 
+    def kill(self) -> None:
+        """As a power cut would end it (kill -9)."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def close(self) -> None:
         """Ends it: by the end of its input, and by force when that is not heeded."""
         if self._process.stdin is not None:

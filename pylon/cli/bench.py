@@ -7,6 +7,7 @@ import typer
 
 from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
+from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.errors import JobsFailedError
 
@@ -97,6 +98,21 @@ def money_(
     _print(report, as_json)
     if report["answered"] != jobs or report["audit"] != "clean":
         fail(JobsFailedError(f"{report['answered']} of {jobs} jobs were answered; the books are {report['audit']}"))
+
+
+@app.command("swarm")
+def swarm_(
+    providers: Annotated[int, typer.Option(min=4, max=256, help="How many providers there are at the most.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Map jobs on 1, 4, 16 and more providers: how many times as fast as one; and with slow and dying ones.
+
+    All is the shipped program but the compute, which is a model: engines that sleep 0.8 s a job, one at a time.
+    """
+    report = run(swarm(SwarmPlan(providers), _say), as_json=as_json)
+    _print(report, as_json)
+    if report["missing"]:
+        fail(JobsFailedError(f"{report['missing']} jobs got no answer"))
 
 
 def _print(report: dict[str, Any], as_json: bool) -> None:

@@ -8,9 +8,11 @@ from pylon.cli import (
     conformance,
     household,
     identity,
+    mapping,
     models,
     node,
     price,
+    providers,
     relay,
     rlm,
     simulate,
@@ -43,8 +45,8 @@ app.command(rich_help_panel=_SERVE)(node.jobs)
 app.command(rich_help_panel=_SERVE)(relay.relay)
 app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
 app.command(rich_help_panel=_ASK)(ask.ask)
-app.command("map", rich_help_panel=_ASK)(ask.map_)
-app.command(rich_help_panel=_ASK)(ask.providers)
+app.command("map", rich_help_panel=_ASK)(mapping.map_)
+app.command(rich_help_panel=_ASK)(providers.providers)
 app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)

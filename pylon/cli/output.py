@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pylon import log
@@ -40,9 +41,10 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Says what happened and what to do next, and ends with the error's exit code."""
     if as_json:
         print_json({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
-    err.print(f"[bold red]pylon:[/] {error}", markup=True)
+    # What an error says may hold brackets of its own.
+    err.print(f"[bold red]pylon:[/] {escape(str(error))}", markup=True)
     if error.hint:
-        err.print(f"  {error.hint}")
+        err.print(f"  {error.hint}", markup=False)
     raise typer.Exit(error.exit_code)
 
 

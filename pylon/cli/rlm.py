@@ -108,19 +108,21 @@ async def _ask(question: Question, as_json: bool) -> None:
             status.update(tally.line)
 
         async with open_node(home, config) as node:
-            report = await node_rlm.ask(
-                home, config, node, question, listener=heard, tell=lambda text: err.print(text, style="dim")
-            )
+            report = await node_rlm.ask(home, config, node, question, listener=heard, tell=_tell)
     if as_json:
         print_json(report)
     elif report["answer"] is not None:
         sys.stdout.write(report["answer"] + "\n")
         sys.stdout.flush()
-    err.print(_summary(report), style="dim")
+    _tell(_summary(report))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         hint = f"`pylon rlm show {report['id']}` tells what was done."
         fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
+
+
+def _tell(text: str) -> None:
+    err.print(text, style="dim", markup=False)
 
 
 class _Quiet:
@@ -187,7 +189,8 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
         if as_json:
             print_json(event)
         else:
-            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event)}", markup=False)
+            line = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in _line(found, event))
+            out.print(f"{ago(event['at'] - begun):>8}  {line}", markup=False)
 
 
 def _line(found: runs.Run, event: Event) -> str:
@@ -200,8 +203,9 @@ def _line(found: runs.Run, event: Event) -> str:
         case "turn":
             return f"{where}: {event['model']} said {event['reply']['chars']:,} characters in {event['ms']:,} ms"
         case "cell":
-            error = f"; {event['error']['kind']}" if event["error"] else ""
-            return f"{where}: a cell ran {event['wall_s']:.1f} s{error}\n{_indented(found.text(event['stdout']))}"
+            error = f"\n{event['error']['kind']}: {event['error']['text']}" if event["error"] else ""
+            printed = _indented(found.text(event["stdout"]) + error)
+            return f"{where}: a cell ran {event['wall_s']:.1f} s{printed and chr(10)}{printed}"
         case "submitted":
             return f"  → {event['call']} {event['kind']}: {_short(event['prompt']['preview'])}"
         case "repeated":

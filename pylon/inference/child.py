@@ -21,7 +21,7 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
-from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress
+from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress, ScoreRequest
 from pylon.inference.messages import (
     Beat,
     Cancel,
@@ -30,6 +30,7 @@ from pylon.inference.messages import (
     Generate,
     Load,
     Ready,
+    Score,
     ToChild,
     Unloadable,
     to_child,
@@ -96,6 +97,8 @@ class EngineLoop:
                         return False
                     case Generate():
                         self._add(command)
+                    case Score():
+                        self._score(command.request)
                     case Cancel():
                         self._shown.pop(command.id, None)
                         self._engine.cancel(command.id)
@@ -117,6 +120,16 @@ class EngineLoop:
         else:
             if command.stream:
                 self._shown[request.id] = float("-inf")
+
+    def _score(self, request: ScoreRequest) -> None:
+        score = getattr(self._engine, "score", None)
+        if score is None:
+            self._send(Failed(request.id, "engine", "This engine cannot read answers of others."))
+            return
+        try:
+            self._send(score(request))
+        except Exception as error:  # the text is a stranger's, and must not take anybody down
+            self._send(Failed(request.id, "engine", f"The answer could not be read ({_kind(error)})."))
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Progress):

@@ -49,6 +49,15 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """An answer to be read by the model, as if it had written it itself."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """An answer. `run_ms` counts from the request's first computation, not from its arrival."""
 
@@ -103,6 +112,15 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """`ranks`: one number a token of the answer (0: the model's first choice there), and one for ending after it."""
+
+    id: str
+    ranks: tuple[int, ...]
+    type: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """`error` is `prompt` or `parameter` when the request can never be answered here, otherwise `engine`."""
 
@@ -136,6 +154,13 @@ class EngineSpec:
 
 # Engines whose answers can be made to follow a JSON schema.
 SCHEMA_ENGINES = frozenset({"mlx", "openai"})
+
+
+class Scoring(Protocol):
+    """A model that can also read answers of others. Not every engine can."""
+
+    def score(self, request: ScoreRequest) -> Scored:
+        """Computes it at once: reading takes a fraction of writing. Raises PromptError."""
 
 
 class Engine(Protocol):

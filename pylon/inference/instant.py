@@ -21,6 +21,8 @@ from pylon.inference.engine import (
     GenerationRequest,
     ModelInfo,
     Progress,
+    Scored,
+    ScoreRequest,
     TokenCount,
 )
 from pylon.inference.stops import find_stop
@@ -106,6 +108,14 @@ class InstantEngine:
                 self._tokens.completion + generation.completion_tokens,
             )
         return events
+
+    def score(self, request: ScoreRequest) -> Scored:
+        """By rule, as everything here: the stand-in's own words are its first choice, all others its hundredth."""
+        prompt = request.messages[-1].content if request.messages else ""
+        own = (self._table.get(prompt) or _rule(prompt)).split(" ")
+        said = request.answer.split(" ")
+        ranks = tuple(0 if n < len(own) and word == own[n] else 100 for n, word in enumerate(said))
+        return Scored(request.id, (*ranks, 0 if len(said) == len(own) else 100))
 
     def close(self) -> None:
         self._running.clear()

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pylon.errors import MalformedError
-from pylon.inference.engine import EngineSpec, Failed, Finished, GenerationRequest, ModelInfo, Progress
+from pylon.inference.engine import (
+    EngineSpec,
+    Failed,
+    Finished,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+    Scored,
+    ScoreRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,12 @@ class Generate:
     request: GenerationRequest
     stream: bool
     type: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    request: ScoreRequest
+    type: Literal["score"] = "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +83,8 @@ class Beat:
     type: Literal["beat"] = "beat"
 
 
-ToChild = Load | Generate | Cancel | Close
-FromChild = Ready | Unloadable | Beat | Progress | Finished | Failed
+ToChild = Load | Generate | Score | Cancel | Close
+FromChild = Ready | Unloadable | Beat | Progress | Finished | Scored | Failed
 
 _to_child: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="type")])
 _from_child: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="type")])

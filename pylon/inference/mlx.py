@@ -29,11 +29,14 @@ from pylon.inference.engine import (
     ModelInfo,
     Progress,
     Sampling,
+    Scored,
+    ScoreRequest,
     TokenCount,
 )
 from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler
+from pylon.inference.mlx_score import ranks
 from pylon.inference.reuse import AnswerStore, Twins, answer_key
 from pylon.inference.rows import Row, Rows, Token
 from pylon.inference.schema import SchemaGuide
@@ -112,6 +115,15 @@ class MlxEngine:
                 self._admit()
                 self._rows.read()
         return events
+
+    def score(self, request: ScoreRequest) -> Scored:
+        """See `Scoring`."""
+        prompt = self._model.prompt(request.messages)
+        answer = list(self._model.tokenizer.encode(request.answer, add_special_tokens=False))
+        if not prompt or len(prompt) + len(answer) > self._model.info.context:
+            raise PromptError("The prompt and its answer do not fit this model's context.")
+        with mx.stream(self._stream):
+            return Scored(request.id, tuple(ranks(self._model, prompt, answer)))
 
     def close(self) -> None:
         self._waiting.clear()

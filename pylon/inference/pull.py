@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pylon.errors import ModelError, UnreachableError
@@ -21,6 +23,8 @@ _GIT_BLOB_CHUNK = 1024 * 1024
 # Left free on the disk, whatever is fetched.
 SPARE_BYTES = 2 * 10**9
 
+_PART, _COMMIT = ".part", ".commit"
+_REFUSED = frozenset({401, 403, 404})
 # What it is at: the file, and how many bytes the whole model has.
 type Report = Callable[[str, int], None]
 
@@ -42,7 +46,7 @@ def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str
     except OfflineModeIsEnabled:
         raise _offline() from None
     except (HFValidationError, HfHubHTTPError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = _status(error)
         raise ModelError(
             f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
@@ -61,19 +65,29 @@ def pull(model: str, directory: Path, report: Report, *, revision: str | None = 
     `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. Raises UnreachableError, ModelError.
     """
     commit, files = remote_files(model, revision, hub)
-    partial = directory.with_name(directory.name + ".partial")
-    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = _partial(directory, commit)
     size = sum(file.size for file in files)
-    check_space(partial, size - sum(_there(partial / file.name) for file in files), model)
+    check_space(partial, size - sum(_there(partial, file) for file in files), model)
     disable_progress_bars()  # the caller shows its own
     for file in files:
         report(file.name, size)
         _fetch(model, commit, file, partial, hub)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    (partial / _COMMIT).unlink()
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)
     return size
+
+
+def _partial(directory: Path, commit: str) -> Path:
+    """Where a model gathers until it is whole: empty, or with what is there of the same commit."""
+    partial = directory.with_name(directory.name + ".partial")
+    mark = partial / _COMMIT
+    if partial.exists() and not (mark.is_file() and mark.read_text() == commit):
+        shutil.rmtree(partial)
+    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark.write_text(commit)
+    return partial
 
 
 def check_space(folder: Path, missing: int, model: str) -> None:
@@ -87,22 +101,26 @@ def check_space(folder: Path, missing: int, model: str) -> None:
 
 
 def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | None) -> None:
+    path, part = folder / file.name, folder / (file.name + _PART)
+    if path.exists():
+        return  # it was whole when it got this name
+    url = hf_hub_url(model, file.name, revision=commit, endpoint=hub)
     try:
-        # Continues a file that broke off, and leaves one that is there alone.
-        path = Path(hf_hub_download(model, file.name, revision=commit, local_dir=folder, endpoint=hub))
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise _offline() from None
-    except HfHubHTTPError as error:
-        raise ModelError(f"{file.name} of {model} cannot be fetched ({type(error).__name__}).") from None
-    except Exception:  # as above
+        # The library's own download of a file begins anew in each process; this goes on in the middle of it.
+        with part.open("ab") as stream:
+            http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), expected_size=file.size)
+    except Exception as error:
+        if _status(error) in _REFUSED:
+            raise ModelError(f"{file.name} of {model} may not be fetched (status {_status(error)}).") from None
         raise UnreachableError(
             f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
         ) from None
-    if not _holds(path, file):
-        path.unlink()
+    if not _holds(part, file):
+        part.unlink()
         raise ModelError(
             f"{file.name} of {model} arrived damaged: its checksum differs.", hint="Run the command again."
         )
+    part.rename(path)
 
 
 def _holds(path: Path, file: RemoteFile) -> bool:
@@ -127,8 +145,15 @@ def _wanted(name: str) -> bool:
     return len(PurePosixPath(name).parts) == 1 and not name.startswith(".") and name.endswith(_WANTED)
 
 
-def _there(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _status(error: Exception) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _there(folder: Path, file: RemoteFile) -> int:
+    """How many of its bytes are here."""
+    sizes = [path.stat().st_size for path in (folder / file.name, folder / (file.name + _PART)) if path.is_file()]
+    return max(sizes, default=0)
 
 
 def _offline() -> UnreachableError:

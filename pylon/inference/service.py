@@ -26,8 +26,10 @@ from pylon.inference.engine import (
     GenerationRequest,
     ModelInfo,
     Progress,
+    Scored,
+    ScoreRequest,
 )
-from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Unloadable
+from pylon.inference.messages import Beat, Cancel, Close, FromChild, Generate, Load, Ready, Score, Unloadable
 from pylon.inference.process import COMMAND, ChildProcess
 from pylon.inference.speed import Speed
 
@@ -107,6 +109,7 @@ class InferenceService:
         self._command = command
         self._keys = itertools.count(1)
         self._jobs: dict[str, _Job] = {}
+        self._scores: dict[str, asyncio.Future[tuple[int, ...]]] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self._child: ChildProcess | None = None
         self._scratch: Path | None = None
@@ -158,6 +161,26 @@ class InferenceService:
             # Still listed: the caller went away, and the child does not know it yet.
             if self._jobs.pop(key, None) is not None and job.sent and self._child is not None:
                 self._child.send(Cancel(key))
+
+    async def score(self, request: ScoreRequest) -> tuple[int, ...]:
+        """The ranks of an answer's tokens, and of ending after it (see `Scored`).
+
+        Nothing is tried again: an answer that takes the child down must not do so twice. Raises EngineError.
+        """
+        child = self._child
+        if self._state != "ready" or child is None:
+            raise EngineFailedError("The model is not ready.")
+        key = str(next(self._keys))
+        try:
+            frame = encode(Score(replace(request, id=key)))
+        except WireError as error:
+            raise PromptError(f"The answer cannot be given to the engine: {error}") from None
+        self._scores[key] = asyncio.get_running_loop().create_future()
+        child.send_frame(frame)
+        try:
+            return await self._scores[key]
+        finally:
+            del self._scores[key]
 
     @property
     def follows_schemas(self) -> bool:
@@ -278,6 +301,9 @@ class InferenceService:
             if self._state == "ready":
                 self._state = "loading"
             self._reason = await child.end()
+            for scored in self._scores.values():
+                if not scored.done():
+                    scored.set_exception(EngineFailedError(f"The model's process {self._reason}."))
         if not self._over and self._state != "unloaded":
             _log.warning("the inference child ended", reason=self._reason, last_lines=child.last_lines[-5:])
         return ready_at
@@ -322,6 +348,12 @@ class InferenceService:
             case Finished():
                 if (finished := self._let_go(message.id)) is not None:
                     finished.answer.set_result(message.generation)
+            case Scored():
+                if (scored := self._scores.get(message.id)) is not None and not scored.done():
+                    scored.set_result(message.ranks)
+            case Failed() if (unscored := self._scores.get(message.id)) is not None:
+                if not unscored.done():
+                    unscored.set_exception(_FAILURES[message.error](message.message, hint=message.hint))
             case Failed():
                 if (failed := self._let_go(message.id)) is not None:
                     failed.answer.set_exception(_FAILURES[message.error](message.message, hint=message.hint))

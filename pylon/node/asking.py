@@ -4,82 +4,205 @@ import asyncio
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from pylon.clock import Clock
 from pylon.config import CustomerSection
-from pylon.errors import UsageError
+from pylon.errors import UnreachableError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
+from pylon.node.estimate import estimate
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.compose import job_of
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
+from pylon.swarm.journal import RunJournal
 from pylon.swarm.listing import Listing
+from pylon.swarm.reputation import why
 
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1
 
+_CHECKS = frozenset({"compared", "rescored", "majority"})
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
 
-async def ask_all(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
-    """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`, and perhaps `timeout_s`.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Books:
+    """Where runs that can be taken up again are written down."""
 
-    Events tell `done`, `in_flight` and `providers`; the result holds every outcome in order and their summary. With
-    `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises `UsageError` for a job
-    that is not one, `UnreachableError` when no relay is there, or nobody who could take any.
+    database: Database
+    group: GroupCommit
+    clock: Clock
+
+
+async def ask_all(
+    client: SwarmClient, pool: RelayPool, settings: CustomerSection, books: Books, params: dict[str, Any]
+) -> Answers:
+    """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
+    `deadline_s` and `budget_msat` of the run, `priority`, `journal`, `resume`, `pin_weights`, `dry_run`, `stream`.
+
+    Events tell `done`, `msat`, `in_flight` and `providers`; the result holds every outcome in order and their
+    summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises
+    `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could take any.
     """
     timeout = float(params.get("timeout_s") or settings.timeout_s)
     specs = [_spec(job, timeout) for job in params.get("jobs") or ()]
     await pool.wait_open(settings.patience_s)
     # Whoever asks the first provider it hears of gives all its jobs to that one.
     await client.caught_up(settings.patience_s)
-    latest = Progress(len(specs), 0, 0, 0)
-    fresh: list[dict[str, Any]] = []
-    came = asyncio.Event()
-
-    def outcome_came(index: int, outcome: Outcome) -> None:
-        fresh.append(_outcome(index, outcome))
-        came.set()
-
-    def progress(now: Progress) -> None:
-        nonlocal latest
-        latest = now
-
-    started = time.monotonic()
-    stream = params.get("stream") is True
-    run = asyncio.create_task(client.map(specs, on_progress=progress, on_outcome=outcome_came if stream else None))
-    run.add_done_callback(lambda _: came.set())
-    try:
-        while not run.done() or fresh:
-            if stream:
-                await came.wait()
-                came.clear()
-            else:
-                await asyncio.wait({run}, timeout=REPORT_S)
-            done = latest.answered + latest.failed
-            event: dict[str, Any] = {"done": done, "in_flight": latest.in_flight, "providers": len(client.directory)}
-            if fresh:
-                event["outcomes"], fresh = fresh, []
-            yield Event(event)
-        outcomes = await run
-    finally:
-        run.cancel()
-    summary = _summary(outcomes, time.monotonic() - started)
-    if stream:
+    if params.get("pin_weights") is True:
+        specs = await _pinned(client, specs, settings.patience_s)
+    if params.get("dry_run") is True:
+        await _somebody(client, settings.patience_s)
+        yield Result(estimate(client, specs))
+        return
+    journal = None
+    if params.get("journal") is True or params.get("resume") is True:
+        resume = params.get("resume") is True
+        journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
+    run = _Mapping(client, specs, stream=params.get("stream") is True)
+    options = {"deadline_s": params.get("deadline_s"), "budget_msat": params.get("budget_msat")}
+    async for event in run.run(journal=journal, priority=int(params.get("priority") or 0), **options):
+        yield event
+    summary = {"resumed": journal is not None and journal.taken_up, **_summary(run.outcomes, run.wall_s)}
+    if run.stream:
         del summary["outcomes"]
     yield Result(summary)
 
 
+class _Mapping:
+    """One run of `map`, told as events."""
+
+    def __init__(self, client: SwarmClient, specs: Sequence[JobSpec], *, stream: bool) -> None:
+        self.stream = stream
+        self.outcomes: list[Outcome] = []
+        self.wall_s = 0.0
+        self._client = client
+        self._specs = specs
+        self._latest = Progress(len(specs), 0, 0, 0)
+        self._fresh: list[dict[str, Any]] = []
+        self._came = asyncio.Event()
+
+    async def run(self, **options: Any) -> AsyncGenerator[Event]:
+        """Runs it; events until it is done."""
+        started = time.monotonic()
+        asking = asyncio.create_task(
+            self._client.map(
+                self._specs,
+                on_progress=self._progressed,
+                on_outcome=self._outcome_came if self.stream else None,
+                **options,
+            )
+        )
+        asking.add_done_callback(lambda _: self._came.set())
+        try:
+            while not asking.done() or self._fresh:
+                if self.stream:
+                    await self._came.wait()
+                    self._came.clear()
+                else:
+                    await asyncio.wait({asking}, timeout=REPORT_S)
+                yield Event(self._event())
+            self.outcomes = await asking
+        finally:
+            asking.cancel()
+        self.wall_s = time.monotonic() - started
+
+    def _event(self) -> dict[str, Any]:
+        now = self._latest
+        event: dict[str, Any] = {
+            "done": now.answered + now.failed,
+            "msat": now.msat,
+            "in_flight": now.in_flight,
+            "providers": len(self._client.directory),
+        }
+        if self._fresh:
+            event["outcomes"], self._fresh = self._fresh, []
+        return event
+
+    def _progressed(self, now: Progress) -> None:
+        self._latest = now
+
+    def _outcome_came(self, index: int, outcome: Outcome) -> None:
+        self._fresh.append(_outcome(index, outcome))
+        self._came.set()
+
+
+async def _somebody(client: SwarmClient, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while not len(client.directory) and time.monotonic() < deadline:  # noqa: ASYNC110 - it tells nobody who waits
+        await asyncio.sleep(REPORT_S)
+
+
+async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) -> list[JobSpec]:
+    """The same questions for one set of weights: those that most of the slots that do have."""
+    await _somebody(client, patience_s)
+    wanted = {spec.model for spec in specs}
+    if len(wanted) > 1:
+        raise UsageError("weights are pinned for one model", hint="Name one model for all prompts.")
+    [model] = wanted or {None}
+    slots: Counter[str] = Counter()
+    for listing in client.directory:
+        found = listing.model(model)
+        if found is not None and found.sha256:
+            slots[found.sha256] += listing.slots
+    if not slots:
+        raise UnreachableError("no provider names the weights that it runs", hint="See `pylon providers`.")
+    [(sha256, _)] = slots.most_common(1)
+    return [dataclasses.replace(spec, model=f"sha256:{sha256}") for spec in specs]
+
+
 async def providers(client: SwarmClient, params: dict[str, Any]) -> dict[str, Any]:
-    """The `providers` call: who is alive after listening for `wait_s` seconds, perhaps those with a `model` only."""
-    wanted = params.get("model")
+    """The `providers` call: who is alive after listening for `wait_s` seconds.
+
+    Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
+    `trust` (at least).
+    """
     wait_s = float(params.get("wait_s", 2.0))
     await client.caught_up(wait_s)
-    if not len(client.directory):
+    if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
-    rows = [_listing(listing) for listing in client.directory if wanted is None or listing.model(wanted)]
+    rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, params)]
     return {"providers": rows, "heard_of": client.directory.known, "bid_msat": int(client.settings.bid)}
+
+
+def _shown(client: SwarmClient, listing: Listing, params: dict[str, Any]) -> bool:
+    model = listing.model(params.get("model"))
+    most, network = params.get("most_msat"), params.get("network")
+    return (
+        (params.get("model") is None or model is not None)
+        and (params.get("free") is not True or listing.price.is_free)
+        and (most is None or int(listing.price.base_msat) <= int(most))
+        and (network is None or listing.price.is_free or listing.network == network)
+        and (model is None or not model.context or model.context >= int(params.get("context") or 0))
+        and client.reputation.trust(listing.provider) >= float(params.get("trust") or 0.0)
+    )
+
+
+async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) -> dict[str, Any]:
+    """The `why-provider` call: what speaks for and against the provider `key` (npub or hex). Raises `UsageError`."""
+    try:
+        key = nip19.parse_public_key(str(params.get("key", "")))
+    except WireError as error:
+        raise UsageError(f"that is no public key: {error}", hint="`pylon providers` shows them.") from error
+    await client.caught_up(float(params.get("wait_s", 2.0)))
+    listing = client.directory.get(key)
+    need = job_of(0, JobSpec(model=params.get("model")), client.settings, deadline=0.0).need
+    able = "is not alive here" if listing is None else need.why_not(listing) or "can take jobs"
+    record = client.reputation.get(key)
+    return {
+        "npub": nip19.npub(key),
+        "now": able,
+        "own": key in client.settings.own,
+        "trust": round(client.reputation.trust(key), 3),
+        "out": client.reputation.is_out(key, now),
+        "why": why(record, now),
+    }
 
 
 def _spec(job: object, timeout: float) -> JobSpec:
@@ -111,6 +234,8 @@ def _summary(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
     return {
         "jobs": len(outcomes),
         "answered": len(answers),
+        "paid_msat": sum(int(answer.paid) for answer in answers),
+        "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
         "wall_s": round(wall_s, 3),
         **_percentiles(answers),
         "providers": {provider: _totals(some) for provider, some in by_provider.items()},
@@ -151,7 +276,7 @@ def _outcome(index: int, outcome: Outcome) -> dict[str, Any]:
     return {"index": index, "text": None, "attempts": outcome.attempts, "error": error}
 
 
-def _listing(listing: Listing) -> dict[str, Any]:
+def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
     state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
     price = listing.price
     return {
@@ -170,5 +295,6 @@ def _listing(listing: Listing) -> dict[str, Any]:
         "network": listing.network,
         "plain": listing.plain,
         "state": state,
+        "trust": round(client.reputation.trust(listing.provider), 3),
         "expires_at": listing.expires_at,
     }

@@ -7,7 +7,6 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +37,8 @@ from pylon.node.household.members import Household, HouseholdFile, Trusted, rela
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
+from pylon.node.remembering import Remembering
+from pylon.node.rescoring import ModelRescorer
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -47,14 +48,16 @@ from pylon.provider.service import Provider, Takings
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm import reputation_store
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.purse import AccountPurse
 from pylon.swarm.reach import Reach
-from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from pylon.swarm.schema import SWARM
+from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 
 logger = log.get("node")
 
-SCHEMAS = (SCHEMA, MONEY)
+SCHEMAS = (SCHEMA, MONEY, SWARM)
 
 
 class Core:
@@ -79,6 +82,7 @@ class Core:
         self.engine_spec: EngineSpec
         self.journal: Journal
         self.database: Database
+        self.group: GroupCommit
         self.network = Network(config.network)
         # Whether a person allowed live money for this key.
         self.live = False
@@ -89,6 +93,8 @@ class Core:
         self._serve = serve
         self._customer: SwarmClient | None = None
         self._customer_pool: RelayPool | None = None
+        self._inference: InferenceService | None = None
+        self._remembering: Remembering | None = None
         self._purse: AccountPurse | None = None
         self._customer_starts = asyncio.Lock()
         self._lock = HomeLock(home)
@@ -118,7 +124,7 @@ class Core:
         link = load_link(self.home)
         if link is not None:
             await self._open_money(link)
-        group = self._group = GroupCommit(database)
+        group = self.group = GroupCommit(database)
         group.start()
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
@@ -143,14 +149,7 @@ class Core:
 
     async def _open_provider(self) -> None:
         self.engine_spec = engine_spec(self.home, self.config)
-        inference = InferenceService(
-            self.engine_spec,
-            self.clock,
-            limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
-            expected=self._expected_speed(),
-        )
-        await inference.start()
-        self._exit.push_async_callback(inference.close)
+        inference = await self._open_inference()
         self.provider = Provider(
             self.secret,
             self._keys,
@@ -164,6 +163,17 @@ class Core:
         )
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
+
+    async def _open_inference(self) -> InferenceService:
+        inference = self._inference = InferenceService(
+            self.engine_spec,
+            self.clock,
+            limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
+            expected=self._expected_speed(),
+        )
+        await inference.start()
+        self._exit.push_async_callback(inference.close)
+        return inference
 
     def _expected_speed(self) -> tuple[float, float]:
         """What `pylon bench engine` measured here: told to customers until the engine has shown its own speed."""
@@ -202,22 +212,31 @@ class Core:
             self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
             purse = self._purse = AccountPurse(
                 self.database,
-                self._group,
+                self.group,
                 self.sender,
                 self.clock,
                 self.secret.public,
                 caps(self.network).payment,
                 run=uuid.uuid4().hex,
             )
+        if self.config.customer.rescore and self._inference is None:
+            self.engine_spec = engine_spec(self.home, self.config)
+            await self._open_inference()
+        settings = swarm_settings(self.config, self.household.get(), self.secret.public)
+        reputation = await reputation_store.load(self.database, self.clock.wall(), own=settings.own)
+        self._remembering = Remembering(self.database, reputation)
+        self._remembering.start()
         # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
         relays = self._customer_pool = self.pool.extended()
         client = SwarmClient(
             relays,
             self.secret,
-            settings=swarm_settings(self.config, self.household.get()),
+            settings=settings,
             keys=self._keys,
             clock=self.clock,
             purse=purse,
+            reputation=reputation,
+            rescorer=None if self._inference is None else ModelRescorer(self._inference),
             reach=Reach(relays, most=self.config.customer.further_relays),
         )
         if purse is not None:
@@ -233,8 +252,8 @@ class Core:
     def household_changed(self) -> None:
         """Members came or went: whom this node asks follows. Whom it serves is looked up for each request."""
         if self._customer is not None:
-            allow = swarm_settings(self.config, self.household.get()).allow
-            self._customer.settings = replace(self._customer.settings, allow=allow)
+            settings = swarm_settings(self.config, self.household.get(), self.secret.public)
+            self._customer.change_company(allow=settings.allow, own=settings.own)
 
     def _follow_household(self) -> None:
         following = follow(self.pool, self.secret, self._keys, self.household, self.household_changed)
@@ -249,6 +268,8 @@ class Core:
     async def _close_customer(self) -> None:
         if self._customer is not None:
             await self._customer.close()
+        if self._remembering is not None:
+            await self._remembering.close()
         if self._customer_pool is not None:
             await self._customer_pool.close()
         if self._purse is not None:
@@ -291,13 +312,26 @@ def _engine_options(section: InferenceSection) -> dict[str, object]:
             return {}
 
 
-def swarm_settings(config: Config, household: Household | None) -> SwarmSettings:
-    """The customer's rules. A household asks its own members only, unless it is told otherwise."""
+def swarm_settings(config: Config, household: Household | None, key: str) -> SwarmSettings:
+    """The customer's rules. A household asks its own members only, unless it is told otherwise.
+
+    One's own key is trusted as the members are: a node may ask itself. Raises `SetupError`.
+    """
     section = config.customer
-    dispatch = DispatchSettings(width=section.width, patience_s=section.patience_s)
-    allow = None if household is None or config.household.strangers else frozenset(household.members)
-    bid = Msat(section.bid_msat)
-    return SwarmSettings(dispatch=dispatch, allow=allow, plain=section.plain, network=config.network, bid=bid)
+    members = frozenset() if household is None else frozenset(household.members)
+    allow = public_keys("customer.allow", section.allow) or None
+    if household is not None and not config.household.strangers:
+        allow = members
+    return SwarmSettings(
+        dispatch=DispatchSettings(width=section.width, patience_s=section.patience_s),
+        checks=CheckSettings(section.check_share) if section.check_share else None,
+        own=frozenset({key}) | members | public_keys("customer.trusted", section.trusted),
+        allow=allow,
+        block=public_keys("customer.block", section.block),
+        plain=section.plain,
+        network=config.network,
+        bid=Msat(section.bid_msat),
+    )
 
 
 def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:

@@ -14,7 +14,7 @@ from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
 from pylon.node import accounting
 from pylon.node.accounting import need_wallet
-from pylon.node.asking import ask_all, providers
+from pylon.node.asking import Books, ask_all, providers, why_provider
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -45,6 +45,7 @@ class Methods:
             "drain": self._drain,
             "jobs": self._jobs,
             "providers": self._providers,
+            "why-provider": self._why_provider,
             "map": self._map,
             "wallet-balance": self._wallet_balance,
             "wallet-history": self._wallet_history,
@@ -117,8 +118,13 @@ class Methods:
     async def _providers(self, params: dict[str, Any]) -> Answers:
         yield Result(await providers(await self._core.customer(), params))
 
+    async def _why_provider(self, params: dict[str, Any]) -> Answers:
+        yield Result(await why_provider(await self._core.customer(), self._core.clock.wall(), params))
+
     async def _map(self, params: dict[str, Any]) -> Answers:
-        async for answer in ask_all(await self._core.customer(), self._core.pool, self._core.config.customer, params):
+        core, client = self._core, await self._core.customer()
+        books = Books(core.database, core.group, core.clock)
+        async for answer in ask_all(client, core.pool, core.config.customer, books, params):
             yield answer
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:

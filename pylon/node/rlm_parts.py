@@ -34,7 +34,7 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
     given = {name: value for name, value in wishes.items() if value is not None}
     unknown = set(given) - set(RlmSection.model_fields)
     if unknown:
-        raise UsageError(f"[rlm] has no setting {', '.join(sorted(unknown))}")
+        raise UsageError(f"there is no setting rlm.{', rlm.'.join(sorted(unknown))}")
     try:
         return RlmSection(**{**section.model_dump(), **given})
     except ValueError as error:
@@ -132,4 +132,4 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             raise SetupError("no root model is configured", hint=_HINT)
 
 
-_HINT = "Set `root` in [rlm], or take --strategy map-reduce or search, which need none."
+_HINT = "Set `rlm.root`, or take --strategy map-reduce or search, which need none."

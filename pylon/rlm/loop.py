@@ -193,10 +193,10 @@ class Loop:
 
     async def _plain(self, text: str) -> str:
         """The answer in the words of a last turn."""
-        final = parse_turn(text).final
-        if final is None:
-            return text.strip()
-        return await self._value(final) or final.text
+        turn = parse_turn(text)
+        if turn.final is None:
+            return turn.prose
+        return await self._value(turn.final) or turn.final.text
 
     # --- a turn -----------------------------------------------------------------------------------------------
 

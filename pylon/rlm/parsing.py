@@ -9,10 +9,12 @@ import ast
 import re
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
-_OPEN = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n", re.MULTILINE)
+_MARK = "```"
+_WORD = re.compile(r"[\w+-]*")
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_FINAL = re.compile(r"^[ \t>*]*\**(FINAL_VAR|FINAL|SUBMIT)\**[ \t]*\(", re.MULTILINE)
+_FINAL = re.compile(r"^[ \t>*]*(FINAL_VAR|FINAL|SUBMIT)\**[ \t]*\(", re.MULTILINE)
+# Only what may run is worth parsing.
+_MOST_PARSED = 200_000
 _LANGUAGES = {"repl", "python", "py", "python3"}
 
 
@@ -27,36 +29,55 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`blocks` in their order. `cut_off` tells that the last fence was opened and never closed."""
+    """`blocks` in their order; `prose` is what stands outside of fences. `cut_off` tells that the last fence was
+    opened and never closed."""
 
     blocks: tuple[str, ...]
     final: Final | None = None
     cut_off: bool = False
+    prose: str = ""
 
 
 def parse_turn(reply: str) -> Turn:
-    """Reads a reply. Never raises; what is no code and no answer gives an empty turn."""
-    text = _THINKING.sub("", reply)
-    fences = [(match[1].lower(), match[2]) for match in _FENCE.finditer(text)]
-    rest = _FENCE.sub("\n", text)
+    """Reads a reply in linear time. Never raises; what is no code and no answer gives an empty turn."""
+    fences, opened, prose = _fences(_THINKING.sub("", reply))
     blocks = [code for language, code in fences if language in _LANGUAGES]
     if not blocks:
         # Small models forget the word behind the fence.
         blocks = [code for language, code in fences if not language and is_code(code)]
-    opened = _OPEN.search(rest)
     cut_off = False
-    if opened is not None and opened[1].lower() in _LANGUAGES:
-        code, rest = rest[opened.end() :], rest[: opened.start()]
-        cut_off = not is_code(code)
+    if opened is not None and opened[0] in _LANGUAGES:
+        cut_off = not is_code(opened[1])
         if not cut_off:
-            blocks.append(code)
-    return Turn(tuple(code for code in blocks if code.strip()), _final(rest), cut_off)
+            blocks.append(opened[1])
+    return Turn(tuple(code for code in blocks if code.strip()), _final(prose), cut_off, prose.strip())
+
+
+def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, str]:
+    """Closed fences with their words, one that was never closed, and the text outside of them."""
+    closed: list[tuple[str, str]] = []
+    prose: list[str] = []
+    word: str | None = None
+    inside: list[str] = []
+    for line in text.splitlines(keepends=True):
+        bare = line.strip()
+        if word is None and bare.startswith(_MARK):
+            found = _WORD.match(bare[len(_MARK) :].strip())
+            word, inside = found[0].lower() if found else "", []
+        elif word is None:
+            prose.append(line)
+        elif bare == _MARK:
+            closed.append((word, "".join(inside)))
+            word = None
+        else:
+            inside.append(line)
+    return closed, None if word is None else (word, "".join(inside)), "".join(prose)
 
 
 def is_code(text: str) -> bool:
     """Whether it is a Python program of at least one statement."""
     try:
-        return bool(ast.parse(text).body)
+        return len(text) <= _MOST_PARSED and bool(ast.parse(text).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 

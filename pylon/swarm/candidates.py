@@ -6,11 +6,13 @@ drawn at random, so that a thousand customers with the same figures do not all t
 
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 _FIRST_S = 0.02
 _STEP = math.log(1.25)
 _STEPS = 64
+# So many of one step are looked at for one that is acceptable, before the next step's turn.
+_TRIES = 8
 _LAST_S = _FIRST_S * math.exp(_STEP * (_STEPS - 1))
 
 
@@ -62,20 +64,27 @@ class Candidates:
         if not members:
             self._filled &= ~(1 << at)
 
-    def choose(self, rng: random.Random, without: Collection[str] = (), *, worst: int = _STEPS - 1) -> str | None:
+    def choose(
+        self,
+        rng: random.Random,
+        without: Collection[str] = (),
+        *,
+        worst: int = _STEPS - 1,
+        accept: Callable[[str], bool] | None = None,
+    ) -> str | None:
         """One of the best step that is not in `without`, at random; none beyond the step `worst`.
 
-        Costs up to the size of `without` more.
+        `accept` may turn a few down. Costs up to the size of `without` more.
         """
         filled = self._filled & ((2 << worst) - 1)
+        tries = len(without) + (1 if accept is None else _TRIES)
         while filled:
             lowest = filled & -filled
             filled ^= lowest
             members = self._steps[lowest.bit_length() - 1]
             start = rng.randrange(len(members))
-            # One more than are to be left out is enough to meet one that may be taken.
-            for offset in range(min(len(members), len(without) + 1)):
+            for offset in range(min(len(members), tries)):
                 key = members[(start + offset) % len(members)]
-                if key not in without:
+                if key not in without and (accept is None or accept(key)):
                     return key
         return None

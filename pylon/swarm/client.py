@@ -1,4 +1,4 @@
-"""The customer's edge: prompts in, answers in order out. It decides nothing; `dispatch` and `directory` do.
+"""The customer's edge: prompts in, answers in order out. It decides nothing; `coordinator` and `directory` do.
 
     async with SwarmClient(pool, secret) as swarm:
         answer = await swarm.complete("How many legs has a spider?", max_tokens=16)
@@ -10,39 +10,40 @@ for a publication: publications run beside it, a bounded number at once.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
-from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError, UnreachableError
-from pylon.jobs.answer import Amount
-from pylon.jobs.cancel import cancel_draft
-from pylon.jobs.codes import ErrorCode, RequestError
-from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.errors import UnreachableError
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm import checks as c
 from pylon.swarm import moves as m
-from pylon.swarm.compose import bid_of, bounds_of, job_of, request_draft
+from pylon.swarm.compose import job_of
+from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import Flight, Flights, Meaning, PaymentAsked
+from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
 from pylon.swarm.inbox import Inbox
-from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress, answered, failed
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress, answered, failed
+from pylon.swarm.journal import Kept, RunJournal
 from pylon.swarm.listing import Listing, Need, reasons
-from pylon.swarm.outbox import Outbox, Work
+from pylon.swarm.money import Settling, report
+from pylon.swarm.outbox import Outbox
 from pylon.swarm.presence import Presence
-from pylon.swarm.purse import Bill, Offer, Purse
+from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.receipts import LateReceipts
+from pylon.swarm.reputation import Reputation
+from pylon.swarm.requests import Requests
+from pylon.swarm.rescoring import SCORE_S, Rescorer
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
-
-logger = log.get("swarm")
+from pylon.swarm.verification import Verdict, judge
 
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
@@ -64,30 +65,40 @@ class SwarmClient:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         purse: Purse | None = None,
+        reputation: Reputation | None = None,
+        rescorer: Rescorer | None = None,
         reach: Reach | None = None,
     ) -> None:
         """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
         self.settings = settings or SwarmSettings()
         self.directory = Directory(keep=self.settings.allow or frozenset())
+        self.reputation = reputation or Reputation(own=self.settings.own)
         self._purse = purse
+        self._rescorer = rescorer
         self._reach = reach
         if reach is not None:
             reach.reached = self.reconsider
-        self._money: set[asyncio.Task[None]] = set()
-        self._pool = pool
-        self._secret = secret
-        self._keys = keys or ConversationKeys(secret)
         self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()  # noqa: S311 - it spreads load, nothing secret
-        self._dispatcher = Dispatcher(self.settings.dispatch, self._rng)
+        rng = rng or random.Random()  # noqa: S311 - it spreads load, nothing secret
+        keys = keys or ConversationKeys(secret)
+        dispatcher = Dispatcher(self.settings.dispatch, rng, pool.urls)
+        rules = self.settings.checks
+        self._checks = None if rules is None else c.Checks(rules, self.reputation, rng)
+        self._coordinator = Coordinator(dispatcher, self._checks, self.settings.own)
         self._flights = Flights()
         self._outbox = Outbox(self.settings.publishing)
-        self._presence = Presence(pool, self.directory, self._keys, self._clock, self._changed)
-        self._inbox = Inbox(pool, self._flights, self._keys, secret.public, self._clock, self._heard)
+        self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
+        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard)
+        self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
+        self._settling = Settling(purse, self._tell, self._answered, dispatcher.is_live)
+        self._requests = Requests(
+            pool, secret, keys, self._clock, rng, self.directory, self._coordinator, self._flights, self._outbox,
+            purse, lambda: self.settings, self._tell, self._run_of, self._fault, reach,
+        )  # fmt: skip
         self._runs: dict[int, Run] = {}
         # What a person should read about a slot that is being dropped.
-        self._details: dict[int, str] = {}
-        self._next_slot = 0
+        self._details: dict[tuple[int, int | None], str] = {}
+        self._scoring: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -95,22 +106,21 @@ class SwarmClient:
         """Begins to listen for providers and for answers."""
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
-        if self._purse is not None:
-            late = LateReceipts(self._pool, self._purse, self._keys, self._secret.public, self._flights.awaits)
-            self._spawn(late.run())
+        if self._late is not None:
+            self._spawn(self._late.run())
         if self._reach is not None:
             self._spawn(self._reach.run())
 
     async def close(self) -> None:
-        """Cancels what is out, and stops. Callers that still wait get `cancelled` slots."""
+        """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
         self._closed = True
-        self._handle(m.Drop(tuple(self._runs)))
+        for run in list(self._runs.values()):
+            self._cancel_run(run)
         await self._outbox.close(within=CLOSE_S)
-        # A receipt that came is booked, and a payment that began is known of, before the database goes.
-        await asyncio.gather(*self._money, return_exceptions=True)
-        for task in self._tasks:
+        await self._settling.close()
+        for task in (*self._tasks, *self._scoring):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._scoring, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -125,18 +135,39 @@ class SwarmClient:
             await asyncio.wait_for(self._presence.caught_up.wait(), timeout)
         return self._presence.caught_up.is_set()
 
+    def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
+        """From now on these alone may be asked (None: anybody), and these are one's own machines."""
+        before, self.settings = self.settings.own, replace(self.settings, allow=allow, own=own)
+        self._coordinator.own = self.reputation.own = own
+        for provider in before ^ own:
+            self.reconsider(provider)
+
     # --- asking -----------------------------------------------------------------------------------------------
 
     async def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
         """The answer to one question: a `JobSpec`, or its prompt and any other field of `JobSpec`.
 
-        Raises `JobFailed`, or `UnreachableError` when no provider is alive that could take it.
+        It goes before the jobs of maps. Raises `JobFailed`, or `UnreachableError` when no provider is alive that
+        could take it.
         """
         spec = JobSpec(job, **parameters) if isinstance(job, str) else job
-        outcome = (await self.map([spec], deadline_s=spec.timeout + self.settings.dispatch.patience_s))[0]
-        if isinstance(outcome, JobFailed):
-            raise outcome
-        return outcome
+        return await self._one(Run([spec]))
+
+    async def stream(self, job: JobSpec | str, **parameters: Any) -> AsyncGenerator[str | Answer]:
+        """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
+
+        A text may start anew when its provider is replaced by another. Raises as `complete` does.
+        """
+        spec = JobSpec(job, **parameters) if isinstance(job, str) else job
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        asking = asyncio.create_task(self._one(Run([replace(spec, stream=True)], partial=pieces.put_nowait)))
+        asking.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            yield await asking
+        finally:
+            asking.cancel()
 
     async def map(
         self,
@@ -145,206 +176,243 @@ class SwarmClient:
         on_progress: Callable[[Progress], None] | None = None,
         on_outcome: Callable[[int, Outcome], None] | None = None,
         deadline_s: float | None = None,
+        budget_msat: int | None = None,
+        priority: int = 0,
+        journal: RunJournal | None = None,
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order: an `Answer` or a `JobFailed` each.
 
-        `on_outcome` is called with each place and its outcome as they come, `on_progress` after that. The run ends
-        after `deadline_s` seconds, by default those of the settings. Raises `UnreachableError` when nobody could take
-        a single one. Cancelling it cancels the jobs.
+        `on_outcome` is called with each place and its outcome as they come, once each; without it, answers of a
+        provider that turns out to lie are asked again until the run ends. `on_progress` is called after that. The run
+        ends after `deadline_s` seconds, by default those of the settings, and never costs more than `budget_msat`. A
+        `journal` that was taken up brings what it holds. Raises `UnreachableError` when nobody could take a single
+        one. Cancelling it cancels the jobs.
         """
-        if self._closed:
-            raise UnreachableError("this client was closed")
         specs = [JobSpec(job) if isinstance(job, str) else job for job in jobs]
-        run = Run(specs, self._next_slot, on_progress, on_outcome)
-        self._next_slot += len(specs)
-        deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
-        added = [job_of(run.first + n, spec, self.settings, deadline=deadline) for n, spec in enumerate(specs)]
-        self._runs.update((job.slot, run) for job in added)
-        self._handle(m.Add(tuple(added)))
-        try:
-            await run.done.wait()
-        finally:
-            if not run.done.is_set():
-                self._handle(m.Drop(run.open_slots))
-        if specs and all(failure.reason is m.Failure.NO_PROVIDER for failure in run.failures()) and not run.answered:
+        run = Run(specs, on_progress, on_outcome, journal=journal)
+        await self._do(run, deadline_s, budget_msat, priority)
+        if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
             raise UnreachableError(
-                f"no provider can take this: {self._seen(added[0].need)}",
+                f"no provider can take this: {self._seen(self._need(specs[0]))}",
                 hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
             )
         return run.results()
+
+    async def _one(self, run: Run) -> Answer:
+        [spec] = run.specs
+        await self._do(run, spec.timeout + self.settings.dispatch.patience_s, None, priority=1)
+        [outcome] = run.results()
+        if isinstance(outcome, Answer):
+            return outcome
+        if outcome.reason is m.Failure.NO_PROVIDER:
+            raise UnreachableError(
+                f"no provider can take this: {self._seen(self._need(spec))}",
+                hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
+            )
+        raise outcome
+
+    async def _do(self, run: Run, deadline_s: float | None, budget_msat: int | None, priority: int) -> None:
+        if self._closed:
+            raise UnreachableError("this client was closed")
+        now = self._clock.monotonic()
+        deadline = now + (self.settings.run_s if deadline_s is None else deadline_s)
+
+        def job(spec: JobSpec, slot: int) -> m.Job:
+            return job_of(slot, spec, self.settings, deadline=deadline, priority=priority)
+
+        run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
+        self._runs[run.number] = run
+        try:
+            kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
+            if budget_msat is not None:
+                spent = sum(int(answer.paid) for answer in kept.answers.values())
+                self._tell(m.Fund(run.number, max(0, budget_msat - spent)))
+            await self._begin(run, kept)
+            await run.done.wait()
+            if run.journal is not None:
+                await run.journal.ended()
+        finally:
+            if run.number in self._runs:
+                self._cancel_run(run)
+
+    async def _begin(self, run: Run, kept: Kept) -> None:
+        """Settles what the journal knows, waits for what it sent, asks the rest."""
+        for place, answer in kept.answers.items():
+            run.settle(place, answer, self._coordinator.dispatcher.in_flight)
+        if run.done.is_set():
+            self._over(run)
+            return
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
+        flights: list[Flight] = []
+        for place, sent in open_.items():
+            number, spec = run.number, run.specs[place]
+            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, now, wall)
+            flight = sent.flight(slot, attempt, now)
+            self._flights.add(flight)
+            self._flights.went_out(attempt, now)
+            flights.append(flight)
+            self._follow(commands)
+        if flights:
+            await self._inbox.look_for(flights)
+        rest = [(n, spec) for n, spec in enumerate(run.specs) if n not in kept.answers and n not in open_]
+        if rest:
+            self._follow(self._coordinator.ask(run.number, rest, self._clock.monotonic(), self._clock.wall()))
+
+    def _cancel_run(self, run: Run) -> None:
+        """Whatever has no outcome yet is cancelled."""
+        for place, outcome in enumerate(run.outcomes):
+            if outcome is None:
+                run.settle(place, failed(m.Failure.CANCELLED, None, 0), self._coordinator.dispatcher.in_flight)
+        if run.number in self._runs:
+            self._over(run)
+
+    def _over(self, run: Run) -> None:
+        del self._runs[run.number]
+        self._follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
+
+    def _need(self, spec: JobSpec) -> Need:
+        return job_of(0, spec, self.settings, deadline=0.0).need
 
     def _seen(self, need: Need) -> str:
         """Who is there, and why nobody does."""
         why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self.directory).items()))
         return f"{self.directory.known} providers heard of, {len(self.directory)} alive{why}"
 
-    # --- the decider's commands -------------------------------------------------------------------------------
+    # --- the deciders' commands -------------------------------------------------------------------------------
 
-    def _handle(self, event: m.SwarmEvent) -> None:
+    def _tell(self, event: m.SwarmEvent) -> None:
+        self._follow(self._coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
+
+    def _follow(self, commands: list[Command]) -> None:
         unwanted: dict[tuple[str, int], list[str]] = {}
         nobody: dict[Need, str] = {}
-        for command in self._dispatcher.handle(event, self._clock.monotonic()):
+        for command in commands:
             match command:
                 case m.Send():
-                    self._outbox.put(lambda send=command: self._request(send))  # type: ignore[misc]
+                    self._requests.send(command)
                 case m.CancelAttempt(_, attempt, provider):
                     flight = self._flights.of_attempt(attempt)
                     if flight is not None:
                         unwanted.setdefault((provider, flight.kind), []).append(flight.request)
-                case m.Deliver(slot, attempt, attempts):
-                    flight = self._flights.of_attempt(attempt)
-                    if flight is not None:
-                        self._settle(slot, answered(flight, attempts, self._clock.monotonic()))
-                case m.GiveUp(slot, m.Failure.NO_PROVIDER as failure, code, attempts):
-                    need = job_of(slot, self._runs[slot].spec(slot), self.settings, deadline=0.0).need
+                case Fill(run, place, answer):
+                    self._settle(run, place, answer)
+                case Unfill(run, place):
+                    self._reopen(run, place)
+                case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
+                    need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
                         nobody[need] = self._seen(need)
-                    self._settle(slot, failed(failure, code, attempts, nobody[need]))
-                case m.GiveUp(slot, failure, code, attempts):
-                    self._settle(slot, failed(failure, code, attempts, self._details.pop(slot, "")))
+                    self._settle(run, place, failed(failure, code, attempts, nobody[need]))
+                case Fail(run, place, failure, code, attempts):
+                    detail = self._details.pop((run, place), "")
+                    self._settle(run, place, failed(failure, code, attempts, detail))
+                case c.Rescore(slot, answer):
+                    self._score(slot, answer)
+                case c.Changed(provider):
+                    self.reconsider(provider)
         for (provider, kind), requests in unwanted.items():
-            work = self._cancel(tuple(requests), kind, provider)
-            self._outbox.put(lambda work=work: work, first=True)  # type: ignore[misc]
+            self._requests.cancel(tuple(requests), kind, provider)
+        for over in self._coordinator.take_over():
+            self._flights.end(over)
 
-    def _settle(self, slot: int, outcome: Outcome) -> None:
-        self._flights.end(slot)
-        self._runs.pop(slot).settle(slot, outcome, self._dispatcher.in_flight)
-
-    # --- publishing -------------------------------------------------------------------------------------------
-
-    def _request(self, send: m.Send) -> Work | None:
-        """The sending of a request; None when it is not wanted any more, or cannot be made."""
-        if not self._dispatcher.is_live(send.attempt):
-            return None
-        listing = self.directory.get(send.provider)
-        if listing is None:
-            self._handle(m.Refused(send.attempt, ErrorCode.PAUSED))
-            return None
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        spec = self._runs[send.slot].spec(send.slot)
-        expires_at = wall + send.expires_at - now
-        # The second try of a job goes to all relays.
-        relays = None if self._flights.of_slot(send.slot) else self._shared_relay(listing)
-        limit = self._pool.event_bytes(relays, most=MAX_EVENT_BYTES)
-        try:
-            offer = self._offer(spec, listing)
-            draft = request_draft(
-                spec,
-                listing,
-                offer,
-                self._keys,
-                self._rng,
-                created_at=int(wall),
-                expires_at=expires_at,
-                limit=limit,
-            )
-        except (TooLargeError, RequestError, MalformedError) as error:
-            if listing.plain:
-                # What the open form cannot hold may well go sealed to somebody else.
-                self._handle(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
-            else:
-                self._details[send.slot] = str(error)
-                large = isinstance(error, TooLargeError)
-                self._handle(m.Drop((send.slot,), m.Failure.TOO_LARGE if large else m.Failure.MALFORMED))
-            return None
-        event = self._secret.sign(draft)
-        flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
-        self._flights.add(flight)
-        return self._send(send, event, relays)
-
-    async def _send(self, send: m.Send, event: Event, relays: list[str] | None) -> None:
-        flight = self._flights.of_attempt(send.attempt)
-        if self._purse is not None and flight is not None and flight.offer is not None:
-            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
-            await self._purse.ordered(flight.request, flight.kind, flight.offer)
-        try:
-            await self._pool.publish(event, relays=relays)
-        except RelayError as error:
-            logger.warning("request not taken", relays=relays or "all", error=str(error))
-            self._handle(m.SendFailed(send.attempt))
+    def _settle(self, number: int, place: int, outcome: Outcome) -> None:
+        run = self._runs.get(number)
+        if run is None:
             return
-        self._flights.went_out(send.attempt, self._clock.monotonic())
-        self._handle(m.Published(send.attempt))
+        if run.journal is not None and isinstance(outcome, Answer):
+            self._write(run.journal.filled(place, outcome))
+        run.settle(place, outcome, self._coordinator.dispatcher.in_flight)
+        if run.done.is_set():
+            self._over(run)
 
-    def _shared_relay(self, listing: Listing) -> list[str] | None:
-        """One relay that both sides use."""
-        theirs = {url.rstrip("/") for url in listing.relays}
-        shared = [url for url in self._pool.urls if url.rstrip("/") in theirs]
-        if self._reach is not None and not shared:
-            shared = self._reach.relays_of(listing)
-        return [self._rng.choice(shared)] if shared else None
+    def _reopen(self, number: int, place: int) -> None:
+        run = self._runs[number]
+        if run.journal is not None:
+            self._write(run.journal.unfilled(place))
+        run.reopen(place)
 
-    async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
-        draft = cancel_draft(requests, kind, provider, created_at=int(self._clock.wall()))
-        try:
-            await self._pool.publish(self._secret.sign(draft), timeout=5.0)
-        except RelayError as error:
-            logger.info("cancellation not taken", error=str(error))
+    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._scoring.add(task)
+        task.add_done_callback(self._scoring.discard)
+        task.add_done_callback(report)
 
-    # --- money ------------------------------------------------------------------------------------------------
+    def _run_of(self, slot: int) -> Run | None:
+        number = self._coordinator.run_of(slot)
+        return None if number is None else self._runs.get(number)
 
-    def _offer(self, spec: JobSpec, listing: Listing) -> Offer | None:
-        if self._purse is None or listing.plain:
-            return None
-        bid, jobs_left = bid_of(spec, self.settings), self._dispatcher.open
-        return self._purse.offer(listing, bounds_of(spec), bid=bid, jobs_left=jobs_left)
+    def _fault(self, slot: int, detail: str) -> None:
+        number = self._coordinator.run_of(slot)
+        if number is not None:
+            self._details[number, self._coordinator.place_of(slot)] = detail
+
+    # --- what comes back --------------------------------------------------------------------------------------
 
     def _heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
-        """An answer. Where money is at stake it is settled before the dispatcher hears of it."""
-        purse = self._purse
+        """An answer. Where money is at stake it is settled before the deciders hear of it."""
         match meaning:
-            case PaymentAsked(attempt, amount):
-                if purse is None or flight.offer is None or not self._dispatcher.is_live(attempt):
-                    # Only what is free was asked for.
-                    self._handle(m.Refused(attempt, ErrorCode.BID_TOO_LOW))
-                    return
-                self._handle(m.Acknowledged(attempt))
-                if flight.billed:
-                    return
-                flight.billed = True
-                self._settle_money(self._pay(purse, flight, flight.offer, _bill(event, flight), amount))
-            case m.Answered() if purse is not None and flight.offer is not None:
-                self._settle_money(self._accept(purse, flight, flight.offer, _bill(event, flight)))
+            case PaymentAsked():
+                self._settling.asked(event, flight, meaning)
+            case m.Answered():
+                self._settling.result(event, flight)
+            case Partial(attempt, text):
+                self._tell(m.Acknowledged(attempt))
+                run = self._run_of(flight.slot)
+                if run is not None and run.partial is not None:
+                    run.partial(text)
             case _:
-                self._handle(meaning)
+                self._tell(meaning)
 
-    async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
-        try:
-            await purse.pay(bill, offer, amount)
-        except MoneyError as error:
-            logger.warning("nothing was paid", provider=flight.provider, reason=str(error))
-            self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+    def _answered(self, flight: Flight) -> None:
+        if self._checks is not None and self._rescorer is not None:
+            self._checks.holds = self._rescorer.holds()
+        now = self._clock.monotonic()
+        answer = answered(flight, 1, now)
+        self._follow(self._coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
 
-    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill) -> None:
-        if flight.result is None or flight.settled:
-            return
-        flight.settled = True
-        charged = await purse.accept(bill, offer, flight.result)
-        if charged is None:
-            self._handle(m.Refused(flight.attempt, None))
-            return
-        flight.paid = charged
-        self._handle(m.Answered(flight.attempt))
+    def _score(self, slot: int, answer: Answer) -> None:
+        async def score() -> None:
+            spec, verdict = self._coordinator.spec_of(slot), Verdict.UNCLEAR
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SCORE_S):
+                    found = await self._rescorer.score(spec, answer.text) if self._rescorer is not None else None
+                if found is not None:
+                    verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
+            self._follow(self._coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
 
-    def _settle_money(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._money.add(task)
-        task.add_done_callback(self._money.discard)
-        task.add_done_callback(_report)
+        self._write(score())
+
+    # --- providers --------------------------------------------------------------------------------------------
 
     def _changed(self, change: Change) -> None:
-        """Something about a provider. What may go to it is for the purse to say."""
+        """Something about a provider. What may go to it is for purse and reputation to say."""
         if self._reach is not None:
             if isinstance(change, ProviderDown):
                 self._reach.gone(change.provider)
             elif self._reach.holds(change.listing):
                 return
-        if self._purse is not None and isinstance(change, ProviderUp):
-            change = ProviderUp(replace(change.listing, width=self._purse.width(change.listing)))
-        self._handle(change)
+        if isinstance(change, ProviderUp):
+            change = ProviderUp(self._as_we_see_it(change.listing))
+        self._tell(change)
+
+    def _as_we_see_it(self, listing: Listing) -> Listing:
+        provider, purse = listing.provider, self._purse
+        widths = [None if purse is None else purse.width(listing)]
+        trust = 1.0
+        if self._checks is not None:
+            widths.append(self.reputation.width(provider, self._clock.wall()))
+            trust = self.reputation.trust(provider)
+        return replace(
+            listing,
+            width=min((width for width in widths if width is not None), default=None),
+            trust=trust,
+            funded=purse is not None and purse.funded(listing),
+            own=provider in self.settings.own,
+        )
 
     def reconsider(self, provider: str) -> None:
-        """The purse changed its mind about a provider, or it is known now where it is reached."""
+        """Purse or reputation changed their mind about a provider, or it is known now where it is reached."""
         listing = self.directory.get(provider)
         if listing is not None:
             self._changed(ProviderUp(listing))
@@ -354,8 +422,8 @@ class SwarmClient:
     async def _tick(self) -> None:
         while True:
             self._presence.expire()
-            self._handle(m.Tick())
-            busy = self._dispatcher.open > 0
+            self._tell(m.Tick())
+            busy = self._coordinator.dispatcher.open > 0
             warmed = not busy and self._presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
 
@@ -368,13 +436,4 @@ class SwarmClient:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
-        task.add_done_callback(_report)
-
-
-def _bill(event: Event, flight: Flight) -> Bill:
-    return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a part of the customer stopped", error=repr(error))
+        task.add_done_callback(report)

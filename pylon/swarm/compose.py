@@ -20,7 +20,7 @@ from pylon.swarm.settings import SwarmSettings
 _CHARS_PER_TOKEN = 4
 
 
-def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float) -> Job:
+def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float, priority: int = 0) -> Job:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "") + sum(len(text) for _, text in spec.messages or ())
     prompt_tokens = 1 << (characters // _CHARS_PER_TOKEN).bit_length()
@@ -41,7 +41,7 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
         block=settings.block,
         plain=settings.plain,
     )
-    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens)
+    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
 
 
 def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:

@@ -10,14 +10,16 @@ providers: they are kept in order of expected completion (`candidates`), and eve
 import heapq
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import moves as m
+from pylon.swarm.budget import Budgets
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.lane import Attempt, Lane, Slot
 from pylon.swarm.listing import Listing, Need
+from pylon.swarm.room import RelayRoom
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.standing import Standing
 
@@ -32,6 +34,8 @@ FINAL_REFUSALS = 2
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
+# Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
+SPREAD = 0.2
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
@@ -42,10 +46,14 @@ type _Timer = tuple[float, int, Callable[[float], None], Callable[[], bool]]
 
 
 class Dispatcher:
-    """See the module."""
+    """See the module. `relays` are the customer's; without them requests are not counted by relay."""
 
-    def __init__(self, settings: DispatchSettings, rng: random.Random) -> None:
+    def __init__(self, settings: DispatchSettings, rng: random.Random, relays: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._room = RelayRoom(relays, settings.relay_width)
+        self._budgets = Budgets()
+        # The slot that would have gone out, had its run had the money.
+        self._short: Slot | None = None
         self._rng = rng
         self._standings: dict[str, Standing] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -53,7 +61,7 @@ class Dispatcher:
         self._turns: deque[Lane] = deque()
         self._slots: dict[int, Slot] = {}
         self._attempts: dict[int, Attempt] = {}
-        self._last_attempt = 0
+        self.last_attempt = 0
         self._timers: list[_Timer] = []
         self._last_timer = 0
         self._sweep_at = 1_024
@@ -68,6 +76,10 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """When the next `Tick` can matter at the earliest."""
         return self._timers[0][0] if self._timers else None
+
+    def budget_left(self, run: int) -> int | None:
+        """What a run may still reserve, in msat; None without a limit."""
+        return self._budgets.left(run)
 
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
@@ -84,6 +96,10 @@ class Dispatcher:
                 self._provider_down(provider, now)
             case m.Add(jobs):
                 self._add(jobs, now)
+            case m.Adopt(job, provider):
+                self._adopt(job, provider, now)
+            case m.Fund(run, msat):
+                self._budgets.fund(run, msat)
             case m.Drop(slots, failure):
                 for slot in slots:
                     if slot in self._slots:
@@ -95,8 +111,8 @@ class Dispatcher:
             case m.Acknowledged(attempt):
                 if attempt in self._attempts:
                     self._attempts[attempt].acknowledged = True
-            case m.Answered(attempt):
-                self._on(attempt, self._answered, now)
+            case m.Answered(attempt, charged):
+                self._on(attempt, lambda found, at: self._answered(found, charged, at), now)
             case m.Refused(attempt, code):
                 self._on(attempt, lambda found, at: self._refused(found, code, at), now)
             case m.Tick():
@@ -112,13 +128,19 @@ class Dispatcher:
     # --- providers --------------------------------------------------------------------------------------------
 
     def _provider_up(self, listing: Listing, now: float) -> None:
-        standing = self._standings.get(listing.provider)
-        if standing is None:
-            standing = self._standings[listing.provider] = Standing(listing.provider)
+        standing = self._standing(listing.provider)
         self._gone.pop(listing.provider, None)
         standing.update(listing, self._settings.overcommit)
+        standing.relays = self._room.shared(listing.relays)
         for lane in self._lanes.values():
             self._join(lane, standing, now)
+
+    def _standing(self, provider: str) -> Standing:
+        standing = self._standings.get(provider)
+        if standing is None:
+            standing = self._standings[provider] = Standing(provider)
+            standing.spread = 1.0 + SPREAD * self._rng.random()
+        return standing
 
     def _provider_down(self, provider: str, now: float) -> None:
         standing = self._standings.get(provider)
@@ -161,16 +183,30 @@ class Dispatcher:
 
     def _add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         for job in jobs:
-            lane = self._lane(job, now)
-            slot = Slot(job, lane, job.deadline, now)
-            self._slots[job.slot] = slot
-            lane.open += 1
-            lane.fresh.append(slot)
-            self._end_at(slot, job.deadline)
+            slot = self._open(job, now)
+            # One that is for some only is looked at by itself, as those are that were sent before.
+            if job.to or job.without:
+                slot.lane.again.append(slot)
+            else:
+                slot.lane.fresh.put(slot)
         for need in {job.need for job in jobs}:
             lane = self._lanes[need]
             if not lane.members:
                 self._look_for_nobody(lane, now)
+
+    def _open(self, job: m.Job, now: float) -> Slot:
+        lane = self._lane(job, now)
+        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
+        lane.open += 1
+        self._end_at(slot, job.deadline)
+        return slot
+
+    def _adopt(self, job: m.Job, provider: str, now: float) -> None:
+        slot, standing = self._open(job, now), self._standing(provider)
+        if standing.listing is None:
+            self._gone[provider] = None
+        attempt = self._send(slot, standing, now, hedge=False)
+        attempt.published = attempt.acknowledged = True
 
     def _lane(self, job: m.Job, now: float) -> Lane:
         need = job.need
@@ -183,7 +219,9 @@ class Dispatcher:
             if unused is not None:
                 del self._lanes[unused.need]
                 self._turns.remove(unused)
-        lane = self._lanes[need] = Lane(need, job.prompt_tokens, job.max_tokens, self._settings.samples)
+        lane = self._lanes[need] = Lane(
+            need, job.prompt_tokens, job.max_tokens, self._settings.samples, self._settings.price_weight
+        )
         lane.empty_since = now
         self._turns.append(lane)
         known = list(self._standings.values())
@@ -206,7 +244,7 @@ class Dispatcher:
     def _nobody(self, lane: Lane, now: float) -> None:
         if lane.members or lane.empty_since + self._settings.patience_s > now:
             return
-        for slot in (*lane.again, *lane.fresh):
+        for slot in (*lane.again, *lane.fresh.slots()):
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
                 self._give_up(slot, m.Failure.NO_PROVIDER, now)
 
@@ -251,27 +289,54 @@ class Dispatcher:
     # --- sending ----------------------------------------------------------------------------------------------
 
     def _fill(self, now: float) -> None:
-        idle = 0
-        while idle < len(self._turns) and self.in_flight < self._settings.width:
-            lane = self._turns[0]
-            self._turns.rotate(-1)
-            idle += 1
-            if not lane.waiting:
-                continue
-            found = lane.next_send(self._rng)
-            if found is not None:
-                slot, provider = found
-                self._send(slot, self._standings[provider], now, hedge=False)
-                idle = 0
-            elif lane.again and lane.is_refused_by_all(lane.again[0]) and not lane.again[0].done:
-                self._give_up(lane.again.popleft(), m.Failure.REFUSED, now)
-                idle = 0
+        for priority in self._priorities():
+            idle = 0
+            while idle < len(self._turns) and self.in_flight < self._settings.width:
+                lane = self._turns[0]
+                self._turns.rotate(-1)
+                idle += 1
+                if lane.waiting and lane.priority >= priority and self._one_of(lane, now):
+                    idle = 0
 
-    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> None:
+    def _priorities(self) -> list[int]:
+        """Those that wait, the highest first."""
+        return sorted({lane.priority for lane in self._turns if lane.waiting}, reverse=True)
+
+    def _one_of(self, lane: Lane, now: float) -> bool:
+        """Sends a job of this lane or gives one up; whether there was one."""
+        self._short = None
+        found = lane.next_send(self._rng, self._may)
+        if found is not None:
+            slot, provider = found
+            self._out.append(self._sending(self._send(slot, self._standings[provider], now, hedge=False)))
+            return True
+        if lane.again and not lane.again[0].done and lane.is_refused_by_all(lane.again[0]):
+            self._give_up(lane.again.popleft(), m.Failure.REFUSED, now)
+            return True
+        if self._short is not None and not self._short.done and not self._budgets.reserved(self._short.job.run):
+            # Nothing that is out could still give money back.
+            self._give_up(self._short, m.Failure.BUDGET, now)
+            return True
+        return False
+
+    def _may(self, slot: Slot, provider: str) -> bool:
+        standing = self._standings[provider]
+        if not self._room.has(standing.relays):
+            return False
+        if self._budgets.affords(slot.job.run, standing.quote(slot.job.prompt_tokens, slot.job.max_tokens)):
+            return True
+        self._short = slot
+        return False
+
+    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> Attempt:
+        job = slot.job
         if not slot.attempts:
-            self._end_at(slot, min(slot.job.deadline, now + slot.job.timeout))
-        self._last_attempt += 1
-        attempt = Attempt(self._last_attempt, slot, standing, now, standing.rounds, hedge)
+            self._end_at(slot, min(job.deadline, now + job.timeout))
+        self.last_attempt += 1
+        attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
+        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens)
+        attempt.relay = self._room.take(standing.relays)
+        self._budgets.reserve(job.run, attempt.cost)
         self._attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
         slot.lane.sent += 1
@@ -281,10 +346,17 @@ class Dispatcher:
         self.in_flight += 1
         self._place(standing, now)
         self._watch(attempt, now + self._settings.answer_s, self._unanswered)
-        self._out.append(m.Send(slot.job.slot, attempt.id, standing.provider, slot.ends_at, hedge))
+        return attempt
 
-    def _release(self, attempt: Attempt, now: float) -> None:
+    def _sending(self, attempt: Attempt) -> m.Send:
+        slot, provider = attempt.slot, attempt.standing.provider
+        return m.Send(slot.job.slot, attempt.id, provider, slot.ends_at, attempt.hedge, attempt.relay)
+
+    def _release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
+        """It is not waited for any more. Without a charge it counts as all that it could cost."""
         attempt.live = False
+        self._room.free(attempt.relay)
+        self._budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)
         attempt.standing.in_flight -= 1
         attempt.slot.lane.in_flight -= 1
         self.in_flight -= 1
@@ -311,18 +383,18 @@ class Dispatcher:
 
     def _send_failed(self, attempt: Attempt, now: float) -> None:
         if attempt.live and not attempt.published:
-            self._release(attempt, now)
+            self._release(attempt, now, 0)
             attempt.slot.send_failures += 1
             self._again(attempt.slot, now)
 
-    def _answered(self, attempt: Attempt, now: float) -> None:
+    def _answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
         # One that was given up as too slow is as good as any while the slot is empty.
         slot, standing = attempt.slot, attempt.standing
         seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
         standing.answered(seconds)
         slot.lane.recent.add(seconds)
         if attempt.live:
-            self._release(attempt, now)
+            self._release(attempt, now, charged)
         else:
             self._place(standing, now)
         self._finish(slot, now)
@@ -332,7 +404,8 @@ class Dispatcher:
         if not attempt.live:
             return
         slot, standing = attempt.slot, attempt.standing
-        self._release(attempt, now)
+        # An answer that cannot be read, or that was no good, may have been charged.
+        self._release(attempt, now, None if code is None else 0)
         slot.code = code or slot.code
         if code in _BUSY:
             standing.was_busy(now)
@@ -393,17 +466,24 @@ class Dispatcher:
         lane = slot.lane
         # Jobs that were never sent come first, and a swarm that is slow as a whole is not helped by asking twice.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
-        if lane.waiting or self.in_flight >= self._settings.width or slot.ends_at <= now:
+        if lane.presses or self.in_flight >= self._settings.width or slot.ends_at <= now or slot.job.to:
             return False
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
             return False
         known = {attempt.standing.provider for attempt in slot.attempts} | slot.barred
-        provider = lane.candidates.choose(self._rng, known)
-        standing = self._standings[provider] if provider is not None else None
-        if standing is None or standing.listing is None or not standing.is_idle or not standing.listing.price.is_free:
+        provider = lane.candidates.choose(self._rng, known, accept=lambda key: self._may_hedge(slot, key))
+        if provider is None:
             return False
-        self._send(slot, standing, now, hedge=True)
+        self._out.append(self._sending(self._send(slot, self._standings[provider], now, hedge=True)))
         return True
+
+    def _may_hedge(self, slot: Slot, provider: str) -> bool:
+        """Only to somebody idle who would work at once: free, or with money or credit of ours."""
+        standing = self._standings[provider]
+        listing = standing.listing
+        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded):
+            return False
+        return self._may(slot, provider)
 
     # --- timers -----------------------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ class Flight:
     paid: Msat = ZERO
     # A payment was asked for: the same feedback, found again in a relay's store, asks for nothing new.
     billed: bool = False
+    # Of a streamed answer, what has come so far.
+    partial: str = ""
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing.
     settled: bool = False
 
@@ -129,7 +131,15 @@ class PaymentAsked:
     amount: Amount | None
 
 
-type Meaning = Acknowledged | Answered | Refused | PaymentAsked
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The answer so far."""
+
+    attempt: int
+    text: str
+
+
+type Meaning = Acknowledged | Answered | Refused | PaymentAsked | Partial
 
 
 def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning | None:
@@ -144,6 +154,10 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
                 return Refused(flight.attempt, feedback.code)
             if feedback.status is Status.PAYMENT_REQUIRED:
                 return PaymentAsked(flight.attempt, feedback.amount)
+            if feedback.status is Status.PARTIAL and (feedback.offset or 0) <= len(flight.partial):
+                # A piece that was lost leaves a gap; what comes after it is in the answer.
+                flight.partial = flight.partial[: feedback.offset or 0] + feedback.text
+                return Partial(flight.attempt, flight.partial)
             return Acknowledged(flight.attempt)
         if event.kind == result_kind(flight.kind):
             flight.result, flight.result_id = parse_result(event, keys), event.id

@@ -65,7 +65,11 @@ class Inbox:
             return
         self._looked_at = now
         silent = self._flights.silent(now)
-        chunks = [silent[at : at + CHUNK] for at in range(0, len(silent), CHUNK)]
+        await self.look_for(silent)
+
+    async def look_for(self, flights: list[Flight]) -> None:
+        """Asks relays for stored answers to these requests."""
+        chunks = [flights[at : at + CHUNK] for at in range(0, len(flights), CHUNK)]
         await asyncio.gather(*map(self._look_for, chunks))
 
     async def _look_for(self, flights: list[Flight]) -> None:

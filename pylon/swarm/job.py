@@ -29,6 +29,9 @@ class JobSpec:
     `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
     sent; it is also the deadline that the provider is given. `bid_msat` is the most that it may cost, below what the
     customer's settings say anyway. What is None the provider chooses.
+
+    `votes` is for answers that are values, such as a number or JSON: up to so many providers are asked until most of
+    them agree. `stream` asks for pieces of the answer while it is made.
     """
 
     prompt: str = ""
@@ -45,6 +48,8 @@ class JobSpec:
     schema: dict[str, Any] | None = None
     timeout: float = TIMEOUT_S
     bid_msat: int | None = None
+    votes: int = 1
+    stream: bool = False
 
     @property
     def text(self) -> str:
@@ -70,6 +75,7 @@ class JobSpec:
             stop=self.stop,
             format=form,
             schema=None if self.schema is None else orjson.dumps(self.schema).decode(),
+            stream=self.stream,
         )
 
 
@@ -114,12 +120,13 @@ type Outcome = Answer | JobFailed
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `in_flight` counts all of this customer's jobs, other runs included."""
+    """How far a run is. `in_flight` counts all of this customer's jobs, other runs included; `msat` was charged."""
 
     total: int
     answered: int
     failed: int
     in_flight: int
+    msat: int = 0
 
 
 def answered(flight: Flight, attempts: int, now: float) -> Answer:
@@ -154,6 +161,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.EXHAUSTED: "every provider asked failed this job",
         Failure.REFUSED: "providers refuse this job",
         Failure.NOT_SENT: "no relay took the request",
+        Failure.BUDGET: "the run's budget is spent",
         Failure.TOO_LARGE: "this job does not fit one event",
         Failure.MALFORMED: "this job cannot be asked",
         Failure.CANCELLED: "the job was cancelled",
@@ -161,6 +169,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
     hint = {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
+        Failure.BUDGET: "Give the run a larger budget, or take it up again with one.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
     }.get(reason, "")
     if detail:

@@ -3,7 +3,9 @@
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm.candidates import Candidates, step
@@ -11,6 +13,7 @@ from pylon.swarm.listing import Need
 from pylon.swarm.moves import Job
 from pylon.swarm.pace import Recent
 from pylon.swarm.standing import Standing
+from pylon.swarm.waiting import Waiting
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
@@ -26,6 +29,8 @@ class Attempt:
     sent_at: float
     rounds: int
     hedge: bool
+    cost: int = 0
+    relay: str | None = None
     live: bool = True
     published: bool = False
     acknowledged: bool = False
@@ -57,8 +62,9 @@ class Slot:
 class Lane:
     """`members` do for the need and are alive, `awake` are those that do not rest, `candidates` have room too."""
 
-    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int) -> None:
+    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int, price_weight: float) -> None:
         self.need = need
+        self._price_weight = price_weight
         # The size of its first job stands for all: those of one run are alike, and only the order matters.
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
@@ -66,7 +72,7 @@ class Lane:
         self.members: set[str] = set()
         self.awake: set[str] = set()
         self.candidates = Candidates()
-        self.fresh: deque[Slot] = deque()
+        self.fresh = Waiting()
         self.again: deque[Slot] = deque()
         self.recent = Recent()
         self.open = 0
@@ -77,7 +83,12 @@ class Lane:
 
     @property
     def waiting(self) -> bool:
-        return bool(self.fresh or self.again)
+        return bool(len(self.fresh) or self.again)
+
+    @property
+    def presses(self) -> bool:
+        """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
+        return bool(len(self.fresh)) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
     def place(self, standing: Standing, now: float) -> None:
         """Puts a provider where it now belongs."""
@@ -88,32 +99,39 @@ class Lane:
             return
         self.awake.add(key)
         if standing.has_room:
-            self.candidates.put(key, step(standing.expected(self._prompt_tokens, self._max_tokens)))
+            rank = standing.rank(self.need, self._prompt_tokens, self._max_tokens, self._price_weight)
+            self.candidates.put(key, step(rank))
         else:
             self.candidates.remove(key)
 
-    def next_send(self, rng: random.Random) -> tuple[Slot, str] | None:
-        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first."""
+    @property
+    def priority(self) -> int:
+        """The highest of those that wait."""
+        again = (slot.job.priority for slot in islice(self.again, _LOOKED_AT))
+        return max(again, default=self.fresh.priority or 0)
+
+    def next_send(self, rng: random.Random, may: "May") -> tuple[Slot, str] | None:
+        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first.
+
+        `may` says whether this slot may go to that provider just now.
+        """
         worst = self._worst()
         for _ in range(min(_LOOKED_AT, len(self.again))):
             slot = self.again.popleft()
             if slot.done:
                 continue
-            provider = self._provider_for(slot, rng, worst)
+            provider = self._provider_for(slot, rng, worst, may)
             if provider is not None:
                 return slot, provider
             self.again.append(slot)
-        while self.fresh:
-            slot = self.fresh[0]
-            if slot.done:
-                self.fresh.popleft()
-                continue
-            provider = self.candidates.choose(rng, worst=worst)
-            if provider is None:
-                return None
-            self.fresh.popleft()
-            return slot, provider
-        return None
+        slot_or_none = self.fresh.first()
+        if slot_or_none is None:
+            return None
+        provider = self.candidates.choose(rng, worst=worst, accept=lambda key: may(slot_or_none, key))
+        if provider is None:
+            return None
+        self.fresh.pop()
+        return slot_or_none, provider
 
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
@@ -122,10 +140,16 @@ class Lane:
     def others_for(self, slot: Slot) -> bool:
         """Whether somebody who has not had this slot yet could take it, now or when there is room."""
         known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
+        if slot.job.to:
+            return any(key in self.awake and key not in known for key in slot.job.to)
         return len(self.awake) > sum(key in self.awake for key in known)
 
     def is_refused_by_all(self, slot: Slot) -> bool:
         """Whether everybody who is left has refused this slot for good."""
+        if slot.job.to:
+            return not any(
+                key in self.members and key not in slot.barred and key not in slot.tried for key in slot.job.to
+            )
         return bool(self.members) and len(slot.barred) >= len(self.members) and self.members <= slot.barred
 
     def _worst(self) -> int:
@@ -138,11 +162,21 @@ class Lane:
         if not self.in_flight or usual is None:
             return step(math.inf)
         queue = (len(self.fresh) + len(self.again)) * usual / self.in_flight
-        return step(3 * usual + queue)
+        # Ranks are times with factors of up to two and a half: see `Standing.rank`.
+        return step(4 * usual + queue)
 
-    def _provider_for(self, slot: Slot, rng: random.Random, worst: int) -> str | None:
-        provider = self.candidates.choose(rng, slot.tried | slot.barred, worst=worst)
+    def _provider_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> str | None:
+        if slot.job.to:
+            return next((key for key in slot.job.to if self._can(key, slot) and may(slot, key)), None)
+        known = slot.tried | slot.barred
+        provider = self.candidates.choose(rng, known, worst=worst, accept=lambda key: may(slot, key))
         if provider is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
-            provider = self.candidates.choose(rng, slot.barred, worst=worst)
+            provider = self.candidates.choose(rng, slot.barred, worst=worst, accept=lambda key: may(slot, key))
         return provider
+
+    def _can(self, key: str, slot: Slot) -> bool:
+        return key in self.candidates and key not in slot.tried and key not in slot.barred
+
+
+type May = Callable[[Slot, str], bool]

@@ -38,8 +38,12 @@ class Listing:
     loading: bool = False
     plain: bool = False
     expires_at: float = field(default=0.0, compare=False)
-    # The most jobs in flight that this customer's purse allows; None: what the slots allow.
+    # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
+    # how much it is trusted (0 to 1), whether money or credit of ours is there, whether it is our own machine.
     width: int | None = field(default=None, compare=False)
+    trust: float = field(default=1.0, compare=False)
+    funded: bool = field(default=False, compare=False)
+    own: bool = field(default=False, compare=False)
 
     def model(self, wanted: str | None) -> OfferedModel | None:
         """Its model of that id or `sha256:…`; the first one when any will do."""

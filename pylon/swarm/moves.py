@@ -19,6 +19,7 @@ class Failure(StrEnum):
     EXHAUSTED = "exhausted"
     REFUSED = "refused"
     NOT_SENT = "not_sent"
+    BUDGET = "budget"
     TOO_LARGE = "too_large"
     MALFORMED = "malformed"
     CANCELLED = "cancelled"
@@ -26,7 +27,11 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case."""
+    """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case.
+
+    Jobs of a higher `priority` go first, those of one priority run by run in turn. `to` are the only providers that
+    may have it, the most wanted first (any, when empty); `without` are some that must not.
+    """
 
     slot: int
     need: Need
@@ -34,6 +39,10 @@ class Job:
     deadline: float
     prompt_tokens: int = 0
     max_tokens: int = 0
+    run: int = 0
+    priority: int = 0
+    to: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,22 @@ class Add:
     """More jobs."""
 
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now."""
+
+    job: Job
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fund:
+    """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit."""
+
+    run: int
+    msat: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +99,10 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A result came that may be delivered."""
+    """A result came that may be delivered. `charged` is in msat; None counts as all that it could cost."""
 
     attempt: int
+    charged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +119,34 @@ class Tick:
 
 
 type SwarmEvent = (
-    ProviderUp | ProviderDown | Add | Drop | Published | SendFailed | Acknowledged | Answered | Refused | Tick
+    ProviderUp
+    | ProviderDown
+    | Add
+    | Adopt
+    | Fund
+    | Drop
+    | Published
+    | SendFailed
+    | Acknowledged
+    | Answered
+    | Refused
+    | Tick
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send the slot's job to this provider, good until `expires_at`. A hedge is a second try beside the first."""
+    """Send the slot's job to this provider, good until `expires_at`. A hedge is a second try beside the first.
+
+    `relay` is one that both sides use and that has room; None when they share none.
+    """
 
     slot: int
     attempt: int
     provider: str
     expires_at: float
     hedge: bool = False
+    relay: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ class Purse(Protocol):
     def width(self, listing: Listing) -> int | None:
         """How many jobs may be in flight to this provider; None is no limit of the purse's."""
 
+    def funded(self, listing: Listing) -> bool:
+        """Whether one more job would run there without a payment: on money that we left, or on trial credit."""
+
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """What to offer for a job."""
 
@@ -125,6 +128,13 @@ class AccountPurse:
     def width(self, listing: Listing) -> int | None:
         """See `Purse`."""
         return self._relation(listing.provider).width(listing.price)
+
+    def funded(self, listing: Listing) -> bool:
+        """See `Purse`. Providers give a stranger one job on credit."""
+        relation = self._relation(listing.provider)
+        if relation.ended is not None:
+            return False
+        return relation.seen is None or (0 < relation.quote <= relation.balance)
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """See `Purse`."""

@@ -15,6 +15,8 @@ class DispatchSettings:
     """
 
     width: int = 2_000
+    # In flight over one relay.
+    relay_width: int = 2_000
     ack_s: float = 5.0
     answer_s: float = 60.0
     attempts: int = 4
@@ -24,8 +26,17 @@ class DispatchSettings:
     overcommit: float = 1.5
     # Of the jobs sent, the share that may go to a second provider; 0 turns hedging off.
     hedge_share: float = 0.1
+    # A provider whose quote is the whole bid counts as so much slower, in parts of its time.
+    price_weight: float = 0.5
     # So many answers must be known before anything is called slow.
     samples: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """`share` of a run's jobs is what comparisons may cost, in further jobs."""
+
+    share: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +47,13 @@ class SwarmSettings:
         SwarmSettings(plain=True)                   # providers that know NIP-90 only, too: relays read the prompt
 
     `allow` None asks anybody who is not in `block`. `bid` is the most that one job may cost; providers whose quote
-    for it is higher are left alone, and at zero only free ones are asked.
+    for it is higher are left alone, and at zero only free ones are asked. `own` are one's own machines: they come
+    first, and what they say is not checked. Without `checks` nobody's answers are.
     """
 
     dispatch: DispatchSettings = DispatchSettings()
+    checks: CheckSettings | None = CheckSettings()
+    own: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
     block: frozenset[str] = frozenset()
     plain: bool = False

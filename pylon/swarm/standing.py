@@ -14,6 +14,8 @@ REFUSALS = 5
 _REST_S = 30.0
 _BUSY_S = 1.0
 _MOST_S = 600.0
+# Nothing is known against somebody new, and nothing for them: they count as half as slow again.
+_DOUBT = 0.5
 
 
 @dataclass(slots=True)
@@ -27,6 +29,10 @@ class Standing:
     # Slots that were taken by others when it last said how many are free.
     others: int = 0
     pace: Pace = field(default_factory=Pace)
+    # 1 to 1.2, drawn by each customer for itself, so that a thousand of them do not rank providers alike.
+    spread: float = 1.0
+    # Of the relays in the listing, those that we use too.
+    relays: tuple[str, ...] = ()
     misses: int = 0
     refusals: int = 0
     busy: int = 0
@@ -72,6 +78,28 @@ class Standing:
         # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
         queued = 0.0 if self.in_flight else listing.queue_s
         return queued + self._service(listing, prompt_tokens, max_tokens) * self.rounds
+
+    def quote(self, prompt_tokens: int, max_tokens: int) -> int:
+        """The most that a job of this size costs there, in msat."""
+        listing = self.listing
+        if listing is None or listing.own or listing.price.is_free:
+            return 0
+        return int(listing.price.quote(prompt_tokens, max_tokens))
+
+    def rank(self, need: Need, prompt_tokens: int, max_tokens: int, price_weight: float) -> float:
+        """The expected time, longer for whoever is dear or little trusted; an idle machine of our own comes first."""
+        listing = self.listing
+        if listing is None:
+            return math.inf
+        if listing.own and self.is_idle:
+            return 0.0
+        dear = 1.0
+        if need.bid and not listing.price.is_free:
+            dear += price_weight * min(
+                1.0, int(listing.price.quote(need.prompt_tokens, need.max_tokens)) / int(need.bid)
+            )
+        doubted = 1.0 + _DOUBT * (1.0 - listing.trust)
+        return self.expected(prompt_tokens, max_tokens) * self.spread * dear * doubted
 
     def _service(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> float:
         if self.pace.seconds:

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pylon.bench.simulation.measures import gini, ideal_s, quantile
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.run import simulate
-from pylon.bench.simulation.scale import SWEEPS, picture, table, ticks
+from pylon.bench.simulation.scale import FIGURES, SWEEPS, picture, table, ticks
 from pylon.errors import UsageError
 
 
@@ -124,3 +125,13 @@ def test_every_sweep_has_a_picture_and_a_row_of_figures():
     for sweep in SWEEPS:
         assert picture(sweep, figures[sweep.name]).count("<polyline") == len(sweep.curves)
     assert table(figures).count("\n") > 20
+
+
+def test_the_table_of_the_page_is_that_of_its_figures():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    figures = json.loads((docs / "scale" / FIGURES).read_bytes())
+    page = (docs / "scale.md").read_text(encoding="utf-8")
+    assert table(figures) in page
+    for sweep in SWEEPS:
+        assert f"scale/{sweep.name}.svg" in page
+        assert (docs / "scale" / f"{sweep.name}.svg").exists()

@@ -40,11 +40,16 @@ DECIDERS = [
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
+    "rlm/budget.py",
+    "rlm/history.py",
+    "rlm/parsing.py",
+    "rlm/progress.py",
+    "rlm/prompts.py",
     "rlm/repl/stopwatch.py",
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {"inference/mlx.py", "inference/mlx_model.py", "inference/schema.py", "inference/rows.py"}
+CHILD_FILES = {f"inference/{name}.py" for name in ("mlx", "mlx_model", "mlx_score", "schema", "rows")}
 
 
 def files() -> list[Path]:

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "c" * 40
+LATER = "d" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """`files` are served under `repository`. Bytes of `damaged` files arrive changed; `break_after` ends bodies."""
+    """`files` are served under `repository`. Bytes of `damaged` files arrive changed.
+
+    With `break_after`, the first body that is longer ends there, and from then on the hub is `gone`.
+    """
 
     daemon_threads = True
 
@@ -20,6 +24,8 @@ class Hub(ThreadingHTTPServer):
         self.files = dict(files)
         self.damaged: set[str] = set()
         self.break_after: int | None = None
+        self.gone = False
+        self.commit = COMMIT
         self.sizes: dict[str, int] = {}
         self.asked: list[tuple[str, str | None]] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -36,7 +42,7 @@ class Hub(ThreadingHTTPServer):
                 digest = hashlib.sha256(data).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": entry["size"], "pointerSize": 134}
             siblings.append(entry)
-        return {"id": self.repository, "modelId": self.repository, "sha": COMMIT, "siblings": siblings}
+        return {"id": self.repository, "modelId": self.repository, "sha": self.commit, "siblings": siblings}
 
 
 def git_blob(data: bytes) -> str:
@@ -55,11 +61,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub = self.server
+        if hub.gone:
+            self.reply(410, b"", {})
+            return
         path = self.path.split("?")[0]
         if path.startswith(f"/api/models/{hub.repository}"):
             self.reply(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
             return
-        name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")
+        name = path.removeprefix(f"/{hub.repository}/resolve/{hub.commit}/")
         if name not in hub.files:
             self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
             return
@@ -70,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reply_file(self, name: str, data: bytes) -> None:
         hub = self.server
-        headers = {"ETag": f'"{git_blob(hub.files[name])}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{git_blob(hub.files[name])}"', "X-Repo-Commit": hub.commit, "Accept-Ranges": "bytes"}
         wanted = self.headers["Range"]
         if self.command == "GET":
             hub.asked.append((name, wanted))
@@ -93,5 +102,6 @@ class _Handler(BaseHTTPRequestHandler):
         if limit is not None and len(body) > limit:
             self.wfile.write(body[:limit])
             self.close_connection = True
+            self.server.gone = True
             return
         self.wfile.write(body)

@@ -9,7 +9,7 @@ import pytest
 from pylon.errors import ModelError, UnreachableError
 from pylon.inference.pull import pull
 from pylon.inference.weights import PACKAGED, weights_sha256
-from tests.inference.hub import Hub
+from tests.inference.hub import LATER, Hub
 
 TINY = "mlx-community/Tiny-4bit"
 NEEDLE = PACKAGED / "needle-1"
@@ -19,6 +19,8 @@ NEEDLE = PACKAGED / "needle-1"
 def hub(monkeypatch) -> Iterator[Hub]:
     # The other tests of this folder run as the inference child does, which may not fetch.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    # It writes ten megabytes at a time, more than the packaged model has.
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 65_536)
     files = {path.name: path.read_bytes() for path in NEEDLE.iterdir()}
     made = Hub(TINY, files | {"modeling.py": b"print('never fetched')", "original/model.safetensors": b"other"})
     yield made
@@ -48,11 +50,23 @@ def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, directory: Pat
     with pytest.raises(UnreachableError, match="broke off"):
         fetch(hub, directory)
     assert not directory.exists(), "a model appears when it is whole"
-    hub.break_after = None
+    hub.break_after, hub.gone = None, False
     hub.asked.clear()
     fetch(hub, directory)
     assert any(wanted for name, wanted in hub.asked if name == "model.safetensors")
     assert weights_sha256(directory) == weights_sha256(NEEDLE)
+
+
+def test_what_is_there_of_another_commit_is_not_mixed_in(hub: Hub, directory: Path) -> None:
+    hub.break_after = 3_000_000
+    with pytest.raises(UnreachableError):
+        fetch(hub, directory)
+    hub.break_after, hub.gone, hub.commit = None, False, LATER
+    hub.files = {name: data[:-1] + b" " if name.endswith(".json") else data for name, data in hub.files.items()}
+    hub.asked.clear()
+    fetch(hub, directory)
+    assert all(wanted is None for _, wanted in hub.asked)
+    assert (directory / "config.json").read_bytes() == hub.files["config.json"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

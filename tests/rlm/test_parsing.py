@@ -1,7 +1,7 @@
 """What a root's turn says, however it is written."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.rlm.parsing import Final, parse_turn
@@ -49,6 +49,15 @@ def test_answers_in_prose(text, final):
     assert parse_turn(text).final == final
 
 
+@pytest.mark.parametrize(
+    "text", ["```repl\n", "*", "<think>", "FINAL(", "```repl\nx\n```\n", "(", "FINAL_VAR(\n", "``` \n"], ids=repr
+)
+def test_megabytes_of_anything_are_read_in_linear_time(text):
+    turn = parse_turn(text * (2_000_000 // len(text)))
+    assert turn is not None
+
+
+@settings(max_examples=60)
 @given(st.text(alphabet="`replpython\n FINAL_VAR()x='\"<think>/", max_size=200))
 def test_nothing_makes_it_raise(text):
     turn = parse_turn(text)

@@ -21,9 +21,7 @@ def scripted(request):
     elif turn == 0:
         text = "```repl\nsecond = next(context[name] for name in context if name.endswith('b.txt'))\n```"
     elif turn == 1:
-        text = (
-            "```repl\nparts = llm_query_batched([f'{n}: ' + context['b.txt'] for n in range(5)])\nprint(parts)\n```"
-        )
+        text = "```repl\nparts = llm_query_batched([f'{n}: ' + second for n in range(5)])\nprint(parts)\n```"
     else:
         text = "```repl\nFINAL(f'{len(set(parts))} and ' + rlm_query('the rest'))\n```"
     return 200, [], completion(text, model="scripted")

@@ -8,16 +8,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import (
     Acknowledged,
     Add,
+    Adopt,
     Answered,
     CancelAttempt,
     Deliver,
     Drop,
+    Fund,
     GiveUp,
     Job,
     Published,
@@ -31,7 +35,11 @@ from pylon.swarm.settings import DispatchSettings
 
 PROVIDERS = [f"p{n}" for n in range(6)]
 BLOCKED = frozenset({"p5"})
-NEEDS = [Need(block=BLOCKED), Need(model="m", block=BLOCKED), Need(model="n", block=BLOCKED)]
+RULES = {"block": BLOCKED, "network": "play", "bid": Msat(90), "max_tokens": 1}
+NEEDS = [Need(**RULES), Need(model="m", **RULES), Need(model="n", **RULES)]  # type: ignore[arg-type]
+RELAYS = ("wss://a", "wss://b")
+RELAY_WIDTH = 4
+BUDGETS = {1: 150, 2: 1_000}
 WIDTH = 6
 OVERCOMMIT = 1.5
 
@@ -40,19 +48,28 @@ class Histories(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1_000), crowd=st.booleans())
     def begin(self, seed: int, crowd: bool) -> None:
         self.now = 0.0
-        rules = DispatchSettings(width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1)
-        self.dispatcher = Dispatcher(rules, random.Random(seed))
+        rules = DispatchSettings(
+            width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1, relay_width=RELAY_WIDTH
+        )
+        self.dispatcher = Dispatcher(rules, random.Random(seed), RELAYS)
+        # What every attempt may have cost so far, by run: all of it, until a receipt says less.
+        self.costs: dict[int, dict[int, int]] = {run: {} for run in (0, *BUDGETS)}
+        for run, msat in BUDGETS.items():
+            self.dispatcher.handle(Fund(run, msat), self.now)
         self.alive: dict[str, Listing] = {}
         self.jobs: dict[int, Job] = {}
         self.outcomes: dict[int, Deliver | GiveUp] = {}
         self.live: dict[int, Send] = {}
         self.attempts = 0
         for name in PROVIDERS if crowd else ():
-            self.comes(name, 1, ("m", "n"), "", 0.0, 1)
+            self.comes(name, 1, ("m", "n"), "", 0.0, 1, 0, None, True)
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
-            self.live.pop(event.attempt, None)
+            over = self.live.pop(event.attempt, None)
+            if over is not None and (isinstance(event, SendFailed) or event.code is not None):
+                # What was refused, or never left, cost nothing.
+                self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
         for command in self.dispatcher.handle(event, self.now):
             match command:
                 case Send(slot, attempt, provider, expires_at, hedge):
@@ -61,11 +78,23 @@ class Histories(RuleBasedStateMachine):
                     assert slot not in self.outcomes, "nothing is sent for a slot that is over"
                     assert provider in self.alive, "nothing is sent to the dead"
                     assert provider not in BLOCKED
+                    job, listing = self.jobs[slot], self.alive[provider]
+                    assert not job.to or provider in job.to, "only to those it is for"
+                    assert provider not in job.without
+                    if hedge:
+                        assert listing.price.is_free or listing.funded, "hedges go where they are paid already"
+                    costs = self.costs[job.run]
+                    costs[attempt] = 0 if listing.own else int(listing.price.base_msat)
+                    assert sum(costs.values()) <= BUDGETS.get(job.run, 10**9), "no run costs more than it may"
+                    if command.relay is not None:
+                        on_it = sum(send.relay == command.relay for send in self.live.values())
+                        assert on_it < RELAY_WIDTH, "no relay carries more than its width"
                     need = self.jobs[slot].need
                     assert need.why_not(self.alive[provider]) == "", "only to those who can do it"
                     room = -(-self.alive[provider].slots * OVERCOMMIT // 1)
+                    room = min(max(1, room), 10**9 if listing.width is None else listing.width)
                     there = sum(send.provider == provider for send in self.live.values())
-                    assert there < max(1, room), "nothing is sent to the full"
+                    assert there < room, "nothing is sent to the full"
                     mine = [send for send in self.live.values() if send.slot == slot]
                     assert len(mine) == (1 if hedge else 0), "one attempt at a time, hedges aside"
                     assert self.now < expires_at <= self.jobs[slot].deadline
@@ -88,10 +117,37 @@ class Histories(RuleBasedStateMachine):
         paused=st.sampled_from(["", "", "battery"]),
         speed=st.sampled_from([0.0, 1.0, 100.0]),
         free=st.integers(0, 3),
+        price=st.sampled_from([0, 0, 30, 90, 200]),
+        width=st.sampled_from([None, None, 0, 1]),
+        funded=st.booleans(),
     )
-    def comes(self, name: str, slots: int, models: tuple[str, ...], paused: str, speed: float, free: int) -> None:
-        offered = tuple(OfferedModel(model) for model in models)
-        listing = Listing(name, models=offered, slots=slots, slots_free=free, paused=paused, tokens_out_per_s=speed)
+    def comes(
+        self,
+        name: str,
+        slots: int,
+        models: tuple[str, ...],
+        paused: str,
+        speed: float,
+        free: int,
+        price: int,
+        width: int | None,
+        funded: bool,
+    ) -> None:
+        listing = Listing(
+            name,
+            models=tuple(OfferedModel(model) for model in models),
+            price=Price(Msat(price)),
+            network="play",
+            relays=RELAYS[: slots - 1],
+            slots=slots,
+            slots_free=free,
+            paused=paused,
+            tokens_out_per_s=speed,
+            width=width,
+            trust=speed % 2,
+            funded=funded,
+            own=name == "p4",
+        )
         # What is in flight beyond the new number of slots may stay; nothing is added to it.
         self.alive[name] = listing
         self.tell(ProviderUp(listing))
@@ -106,12 +162,39 @@ class Histories(RuleBasedStateMachine):
         need=st.sampled_from(NEEDS),
         timeout=st.sampled_from([2.0, 20.0, 120.0]),
         deadline=st.sampled_from([5.0, 100.0, 600.0]),
+        run=st.sampled_from([0, 1, 2]),
+        priority=st.integers(0, 2),
+        to=st.sampled_from([(), (), ("p1", "p2")]),
+        without=st.sampled_from([(), ("p1",)]),
     )
-    def adds(self, count: int, need: Need, timeout: float, deadline: float) -> None:
+    def adds(
+        self,
+        count: int,
+        need: Need,
+        timeout: float,
+        deadline: float,
+        run: int,
+        priority: int,
+        to: tuple[str, ...],
+        without: tuple[str, ...],
+    ) -> None:
         first = len(self.jobs)
-        jobs = [Job(first + n, need, timeout, self.now + deadline) for n in range(count)]
+        jobs = [
+            Job(first + n, need, timeout, self.now + deadline, 0, 1, run, priority, to, frozenset(without))
+            for n in range(count)
+        ]
         self.jobs.update((job.slot, job) for job in jobs)
         self.tell(Add(tuple(jobs)))
+
+    @rule(name=st.sampled_from(PROVIDERS[:5]), need=st.sampled_from(NEEDS))
+    def adopts(self, name: str, need: Need) -> None:
+        if self.dispatcher.in_flight >= WIDTH or len(self.live) >= WIDTH:
+            return
+        slot = len(self.jobs)
+        self.jobs[slot] = job = Job(slot, need, 20.0, self.now + 100.0, run=0)
+        self.attempts += 1
+        self.live[self.attempts] = Send(slot, self.attempts, name, self.now + 20.0)
+        self.tell(Adopt(job, name))
 
     @rule()
     def published(self) -> None:
@@ -139,9 +222,15 @@ class Histories(RuleBasedStateMachine):
     def acknowledged(self, back: int) -> None:
         self.tell(Acknowledged(self.attempts - back))
 
-    @rule(back=st.integers(0, 6))
-    def answered(self, back: int) -> None:
-        self.tell(Answered(self.attempts - back))
+    @rule(back=st.integers(0, 6), share=st.sampled_from([None, 0.0, 0.5, 1.0]))
+    def answered(self, back: int, share: float | None) -> None:
+        attempt = self.attempts - back
+        charged = None
+        if share is not None and attempt in self.live:
+            costs = self.costs[self.jobs[self.live[attempt].slot].run]
+            if attempt in costs:
+                charged = costs[attempt] = int(share * costs[attempt])
+        self.tell(Answered(attempt, charged))
 
     @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]))
     def refused(self, back: int, code: ErrorCode | None) -> None:

@@ -1,0 +1,134 @@
+"""`pylon map`: many prompts out at once, results back in order."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
+from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.cli.prompts import read_jobs, write_file, write_rows
+from pylon.errors import JobsFailedError
+from pylon.money.msat import Msat, sats_text
+from pylon.node.control import Event
+from pylon.node.home import open_home
+from pylon.node.session import open_node
+
+
+def map_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSONL with a `prompt` a line, CSV with a `prompt` column, or a prompt a line; - is standard input."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where results go: CSV by that ending, else JSONL (default: printed)."),
+    ] = None,
+    system: System = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    timeout: Timeout = None,
+    votes: Annotated[
+        int, typer.Option(min=1, max=9, help="Ask up to so many providers each, until most of them agree.")
+    ] = 1,
+    deadline: Annotated[float | None, typer.Option(min=1, help="Seconds for the whole run.")] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="The most that the run may cost, in sats.")] = None,
+    pin_weights: Annotated[
+        bool, typer.Option("--pin-weights", help="All answers by one set of weights, the most widely served.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take the last run of these prompts up again; nothing is paid twice.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send many prompts out at once; results come back in order, one JSON object a line.
+
+    Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
+    timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
+    was killed is taken up again with --resume and the same prompts.
+    """
+    given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
+    jobs = list(read_jobs(file, given))
+    if not jobs:
+        raise typer.BadParameter("there is no prompt in it", param_hint="FILE")
+    params = {
+        "jobs": jobs,
+        "timeout_s": timeout,
+        "deadline_s": deadline,
+        "budget_msat": None if budget is None else int(Msat.from_sats(budget)),
+        "pin_weights": pin_weights,
+        "journal": True,
+        "resume": resume,
+        "dry_run": dry_run,
+    }
+    run(_dry_run(params, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
+
+
+async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
+    found = await _call(params, quiet=True)
+    if as_json:
+        print_json(found)
+        return
+    made = table("estimate", ">")
+    seconds = (
+        "nobody can take it now" if found["seconds"] is None else f"{found['seconds']:.1f} s at the speeds named"
+    )
+    made.add_row("jobs", f"{found['jobs']}, and up to {found['checks']} to check answers")
+    made.add_row("providers that can", f"{found['providers']} with {found['slots']} slots")
+    made.add_row("cost", f"{sats_text(found['least_msat'])} to {sats_text(found['most_msat'])} at the very most")
+    made.add_row("tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most")
+    made.add_row("time", seconds)
+    out.print(made)
+
+
+async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
+    result = await _call(params, quiet=as_json)
+    if output is not None:
+        write_file(result["outcomes"], output)
+    if as_json:
+        print_json(result)
+    elif output is None:
+        write_rows(result["outcomes"], sys.stdout, as_csv=False)
+    failed = result["jobs"] - result["answered"]
+    err.print(_summary(result), style="dim")
+    if failed:
+        fail(
+            JobsFailedError(
+                f"{failed} of {result['jobs']} jobs got no answer",
+                hint="Their lines say why; the others are printed. With --resume only those are asked again.",
+            )
+        )
+
+
+async def _call(params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    home, config = open_home()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    result: dict[str, Any] = {}
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
+        task = progress.add_task("asking", total=len(params["jobs"]))
+        async with open_node(home, config) as node:
+            async for answer in node.call("map", params):
+                if isinstance(answer, Event):
+                    told = answer.data
+                    rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
+                    says = f"{rate:.0f}/s, {sats_text(told['msat'])}, {told['in_flight']} in flight"
+                    providers = f"{told['providers']} providers"
+                    progress.update(task, completed=told["done"], description=f"{says}, {providers}")
+                else:
+                    result = answer.data
+    return result
+
+
+def _summary(result: dict[str, Any]) -> str:
+    rate = result["answered"] / result["wall_s"] if result["wall_s"] else 0.0
+    return (
+        f"{result['answered']} of {result['jobs']} answered by {len(result['providers'])} providers"
+        f" in {result['wall_s']:.1f} s ({rate:.1f}/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms),"
+        f" {result['checked']} checked, {sats_text(result['paid_msat'])}"
+    )

@@ -1,0 +1,103 @@
+"""`pylon providers`: who is alive, as a table that may stay and follow them; and why one is treated as it is."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from pylon.cli.ask import Model
+from pylon.cli.output import Json, err, out, print_json, run, table
+from pylon.node.control import Node, result_of
+from pylon.node.home import open_home
+from pylon.node.session import open_node
+
+REFRESH_S = 1.0
+# More rows than a screen holds tell nobody anything.
+LIVE_ROWS = 40
+
+
+def providers(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to listen before printing.")] = 2.0,
+    model: Model = None,
+    free: Annotated[bool, typer.Option("--free", help="Only those that charge nothing.")] = False,
+    most: Annotated[int | None, typer.Option(min=0, help="Only those with at most this base price, in msat.")] = None,
+    network: Annotated[str | None, typer.Option(help="Only those that take payment on this network.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Only models that take so many tokens.")] = None,
+    trust: Annotated[float, typer.Option(min=0, max=1, help="Only those that are trusted so much at least.")] = 0.0,
+    live: Annotated[bool, typer.Option("--live", help="Keep the table on the screen until Ctrl-C.")] = False,
+    why: Annotated[str | None, typer.Option(help="What was seen of the provider of this key.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the providers that are alive: what they run, how fast, how busy, how far they are trusted."""
+    if why is not None:
+        run(_why(why, model, wait, as_json), as_json=as_json)
+        return
+    params = {
+        "wait_s": wait,
+        "model": model,
+        "free": free,
+        "most_msat": most,
+        "network": network,
+        "context": context,
+        "trust": trust,
+    }
+    run(_providers(params, live and not as_json, as_json), as_json=as_json)
+
+
+async def _why(key: str, model: str | None, wait: float, as_json: bool) -> None:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        data = await result_of(node, "why-provider", {"key": key, "model": model, "wait_s": wait})
+    if as_json:
+        print_json(data)
+        return
+    out.print(f"{data['npub']}\n  {data['now']}{'; one of your own machines' if data['own'] else ''}")
+    for line in data["why"]:
+        out.print(f"  {line}", markup=False)
+
+
+async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        data = await result_of(node, "providers", params)
+        if as_json:
+            print_json(data)
+        elif live:
+            await _follow(node, params, data)
+        elif data["providers"]:
+            out.print(_table(data["providers"]))
+        elif data["heard_of"]:
+            out.print(f"none of {data['heard_of']} that were heard of is alive and fits")
+        else:
+            out.print(
+                "no provider is alive on " + ", ".join(config.relays) + "\n  `pylon start` makes this machine one"
+            )
+
+
+async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> None:
+    with Live(console=out, auto_refresh=False) as screen:
+        while True:
+            rows = sorted(data["providers"], key=lambda row: (-row["trust"], row["npub"]))
+            screen.update(_table(rows[:LIVE_ROWS]), refresh=True)
+            await asyncio.sleep(REFRESH_S)
+            data = await result_of(node, "providers", {**params, "wait_s": 0})
+            if not data["providers"]:
+                err.print("nobody fits just now", style="dim")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    made = table("provider", "name", "model", ">free", ">slots", ">tokens/s", ">queue", ">price", ">trust", "state")
+    for row in rows:
+        price = "free" if not any(row["price_msat"]) else f"{row['price_msat'][0]} msat+"
+        figures = (
+            str(row["slots_free"]),
+            str(row["slots"]),
+            f"{row['tokens_out_per_s']:.0f}",
+            f"{row['queue_s']:.0f} s",
+            price,
+            f"{row['trust']:.2f}",
+        )
+        made.add_row(row["npub"][:20] + "…", row["name"], ", ".join(row["models"]), *figures, row["state"])
+    return made

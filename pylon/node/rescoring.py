@@ -1,0 +1,33 @@
+"""Answers of others, read by the model of this machine."""
+
+from dataclasses import dataclass
+
+from pylon.errors import EngineError
+from pylon.inference.engine import Message, ScoreRequest
+from pylon.inference.service import InferenceService
+from pylon.swarm.job import JobSpec
+from pylon.swarm.verification import Score
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRescorer:
+    """A `Rescorer` that asks the inference child."""
+
+    inference: InferenceService
+
+    def holds(self) -> frozenset[str]:
+        """See `Rescorer`."""
+        status = self.inference.status()
+        model = status.model
+        return frozenset({model.sha256}) if model is not None and status.state == "ready" else frozenset()
+
+    async def score(self, asked: JobSpec, text: str) -> Score | None:
+        """See `Rescorer`."""
+        chat = asked.messages or (("user", asked.prompt),)
+        system = () if asked.system is None else (("system", asked.system),)
+        messages = tuple(Message(role, content) for role, content in (*system, *chat))
+        try:
+            ranks = await self.inference.score(ScoreRequest("", messages, text))
+        except EngineError:
+            return None
+        return Score(ranks[:-1], ranks[-1])

@@ -1,0 +1,118 @@
+"""The customer for code that is not asynchronous, a notebook's cells among it.
+
+    with Swarm(["ws://127.0.0.1:7447"]) as swarm:
+        print(swarm.complete("How many legs has a spider?", max_tokens=16).text)
+
+Everything runs in a thread of its own, so it works where an event loop runs already, as in Jupyter.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
+from pylon.swarm.listing import Listing
+from pylon.swarm.settings import SwarmSettings
+
+
+class Swarm:
+    """A `SwarmClient` and its relays. Without `secret` it is a customer that nobody has seen before.
+
+    `wait_s` is how long it listens for providers before its first question. Raises what `SwarmClient` raises, and
+    `UnreachableError` when no relay can be reached.
+    """
+
+    def __init__(
+        self,
+        relays: Sequence[str],
+        *,
+        secret: SecretKey | None = None,
+        settings: SwarmSettings | None = None,
+        wait_s: float = 5.0,
+    ) -> None:
+        self._relays = list(relays)
+        self._secret = secret or SecretKey.generate()
+        self._settings = settings
+        self._wait_s = wait_s
+        self._exit = AsyncExitStack()
+        self._client: SwarmClient | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="swarm", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancels what is out, and ends the thread. May be called twice."""
+        if self._loop.is_closed():
+            return
+        self._run(self._exit.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
+        """See `SwarmClient.complete`."""
+        return self._run(self._swarm.complete(job, **parameters))
+
+    def map(
+        self, jobs: Sequence[JobSpec | str], *, on_progress: Callable[[Progress], None] | None = None, **options: Any
+    ) -> list[Outcome]:
+        """See `SwarmClient.map`. `on_progress` is called in the swarm's own thread. Ctrl-C cancels the jobs."""
+        return self._run(self._swarm.map(jobs, on_progress=on_progress, **options))
+
+    def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
+        """See `SwarmClient.stream`."""
+        pieces = self._swarm.stream(job, **parameters)
+        try:
+            while True:
+                try:
+                    yield self._run(anext(pieces))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._run(pieces.aclose())
+
+    def providers(self) -> list[Listing]:
+        """Who is alive."""
+        return self._run(self._list())
+
+    @property
+    def _swarm(self) -> SwarmClient:
+        if self._client is None:
+            raise RuntimeError("this swarm was closed")
+        return self._client
+
+    async def _open(self) -> None:
+        pool = RelayPool(self._relays, secret=self._secret)
+        pool.start()
+        self._exit.push_async_callback(pool.close)
+        await pool.wait_open(self._wait_s)
+        client = SwarmClient(pool, self._secret, settings=self._settings)
+        self._client = await self._exit.enter_async_context(client)
+        await client.caught_up(self._wait_s)
+
+    async def _list(self) -> list[Listing]:
+        return list(self._swarm.directory)
+
+    def _run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise

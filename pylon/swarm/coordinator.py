@@ -1,0 +1,280 @@
+"""Runs of jobs from the first sending to answers that stand: the dispatcher and the checks as one decider.
+
+A place of a run is filled by an answer that passed what it had to pass. It may be asked in more than one slot: again
+when its answer turned out to be no good, and a second time for comparison. Values in, decisions out.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm import checks as c
+from pylon.swarm import moves as m
+from pylon.swarm.directory import ProviderDown, ProviderUp
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.listing import Need
+from pylon.swarm.reputation import Seen
+from pylon.swarm.verification import Verdict, fault_of
+
+# How often a place is asked anew because its answer was no good.
+MOST_AGAIN = 3
+# A second opinion that takes longer is done without.
+OPINION_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """This answer stands in a run's place, until an `Unfill`."""
+
+    run: int
+    place: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unfill:
+    """What stood in a run's place was by somebody who turned out to lie; it is asked again."""
+
+    run: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A run's place stays empty."""
+
+    run: int
+    place: int
+    failure: m.Failure
+    code: ErrorCode | None
+    attempts: int
+
+
+type Command = m.Send | m.CancelAttempt | Fill | Unfill | Fail | c.Rescore | c.Changed
+
+
+@dataclass(slots=True)
+class _Run:
+    job: Callable[[JobSpec, int], m.Job]
+    final: bool = False
+    slots: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What a slot is for: a place of a run; with `opinion_of` only for comparison with that slot's answer."""
+
+    run: int
+    place: int
+    spec: JobSpec
+    job: m.Job
+    opinion_of: int | None = None
+    without: frozenset[str] = frozenset()
+    again: int = 0
+    attempts: int = 0
+    filled: bool = False
+
+
+class Coordinator:
+    """See the module. Without `checks` every answer is taken as it comes."""
+
+    def __init__(self, dispatcher: Dispatcher, checks: c.Checks | None, own: frozenset[str] = frozenset()) -> None:
+        self.dispatcher = dispatcher
+        self.checks = checks
+        self.own = own
+        self._pieces: dict[int, _Piece] = {}
+        self._runs: dict[int, _Run] = {}
+        self._arrived: dict[int, Answer] = {}
+        self._next_slot = 0
+        self._next_run = 1
+        self._out: list[Command] = []
+        self._wall = 0.0
+        self._over: list[int] = []
+
+    def spec_of(self, slot: int) -> JobSpec:
+        """What is asked in a slot."""
+        return self._pieces[slot].spec
+
+    def place_of(self, slot: int) -> int | None:
+        """The place of its run that a slot is for; None for a second opinion."""
+        piece = self._pieces.get(slot)
+        return None if piece is None or piece.opinion_of is not None else piece.place
+
+    def run_of(self, slot: int) -> int | None:
+        """The number of the run that a slot is for, while that is open."""
+        piece = self._pieces.get(slot)
+        return None if piece is None else piece.run
+
+    def take_over(self) -> list[int]:
+        """The slots that are over since this was last asked: nothing that comes for them is waited for."""
+        over, self._over = self._over, []
+        return over
+
+    def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool = False) -> int:
+        """The number of a new run of so many jobs. `job` makes one of a question and a slot; nothing is sent yet.
+
+        With `final` a place that was filled stays so, whatever turns out later.
+        """
+        run, self._next_run = self._next_run, self._next_run + 1
+        self._runs[run] = _Run(job, final)
+        if self.checks is not None:
+            self.checks.added(jobs)
+        return run
+
+    def ask(self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float) -> list[Command]:
+        """Asks some of a run's questions, each for its place."""
+        jobs = tuple(self._slot(_Piece(run, place, spec, _NO_JOB)) for place, spec in questions)
+        return self.handle(m.Add(jobs), now, wall)
+
+    def adopt(
+        self, run: int, place: int, spec: JobSpec, provider: str, now: float, wall: float
+    ) -> tuple[int, int, list[Command]]:
+        """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows."""
+        job = self._slot(_Piece(run, place, spec, _NO_JOB))
+        attempt = self.dispatcher.last_attempt + 1
+        return job.slot, attempt, self.handle(m.Adopt(job, provider), now, wall)
+
+    def end(self, run: int, now: float, wall: float) -> list[Command]:
+        """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
+        slots = self._runs.pop(run).slots
+        if self.checks is not None:
+            self.checks.closed(slots)
+        out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
+        for slot in slots:
+            del self._pieces[slot]
+        return [command for command in out if not (isinstance(command, Fail) and command.run == run)]
+
+    def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[Command]:
+        """What follows from what providers and relays did. `now` is monotonic, `wall` Unix seconds."""
+        self._out, self._wall = [], wall
+        if self.checks is not None and isinstance(event, (ProviderUp, ProviderDown)):
+            self.checks.observe(event)
+        self._tell(event, now)
+        return self._take()
+
+    def answered(self, slot: int, attempt: int, answer: Answer, now: float, wall: float) -> list[Command]:
+        """A provider's answer, signed and paid for. It is looked at before it counts as one."""
+        self._out, self._wall = [], wall
+        piece = self._pieces.get(slot)
+        if piece is None:
+            return []
+        fault = None if self._unwatched(answer) else fault_of(piece.spec, answer)
+        if fault is not None and self.checks is not None:
+            if self.dispatcher.is_live(attempt):
+                self._apply(self.checks.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
+                self._tell(m.Refused(attempt, None), now)
+            return self._take()
+        self._arrived[attempt] = answer
+        self._tell(m.Answered(attempt, int(answer.paid)), now)
+        self._arrived.pop(attempt, None)
+        return self._take()
+
+    def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[Command]:
+        """What our own model says of an answer."""
+        self._out, self._wall = [], wall
+        if self.checks is not None:
+            self._apply(self.checks.scored(slot, verdict, wall), now)
+        return self._take()
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _unwatched(self, answer: Answer) -> bool:
+        return self.checks is None or answer.provider in self.own
+
+    def _slot(self, piece: _Piece, to: tuple[str, ...] = ()) -> m.Job:
+        slot, self._next_slot = self._next_slot, self._next_slot + 1
+        run = self._runs[piece.run]
+        job = replace(run.job(piece.spec, slot), run=piece.run, to=to, without=piece.without)
+        if piece.opinion_of is not None:
+            job = replace(job, timeout=min(job.timeout, OPINION_S))
+        piece.job = job
+        self._pieces[slot] = piece
+        run.slots.append(slot)
+        return job
+
+    def _tell(self, event: m.SwarmEvent, now: float) -> None:
+        for command in self.dispatcher.handle(event, now):
+            match command:
+                case m.Deliver(slot, attempt, attempts):
+                    self._delivered(slot, self._arrived[attempt], attempts, now)
+                case m.GiveUp(slot, failure, code, attempts):
+                    self._given_up(slot, failure, code, attempts, now)
+                case _:
+                    self._out.append(command)
+
+    def _delivered(self, slot: int, answer: Answer, attempts: int, now: float) -> None:
+        piece = self._pieces[slot]
+        piece.attempts += attempts
+        self._over.append(slot)
+        if self.checks is None or self._unwatched(answer):
+            if piece.opinion_of is None:
+                self._fill(slot, answer, ())
+            else:
+                self._opinion(piece.opinion_of, answer, now)
+        elif piece.opinion_of is not None:
+            self._opinion(piece.opinion_of, answer, now)
+        else:
+            self._apply(self.checks.answered(slot, piece.spec, answer, self._wall), now)
+
+    def _opinion(self, of: int, answer: Answer | None, now: float) -> None:
+        if self.checks is not None:
+            found = (
+                self.checks.no_second(of, self._wall)
+                if answer is None
+                else self.checks.second(of, answer, self._wall)
+            )
+            self._apply(found, now)
+
+    def _given_up(self, slot: int, failure: m.Failure, code: ErrorCode | None, attempts: int, now: float) -> None:
+        piece = self._pieces[slot]
+        self._over.append(slot)
+        if piece.opinion_of is not None:
+            self._opinion(piece.opinion_of, None, now)
+            return
+        piece.filled = True
+        self._out.append(Fail(piece.run, piece.place, failure, code, piece.attempts + attempts))
+
+    def _fill(self, slot: int, answer: Answer, how: tuple[str, ...]) -> None:
+        piece = self._pieces[slot]
+        piece.filled = True
+        verified = tuple(dict.fromkeys((*answer.verified, *how)))
+        self._out.append(Fill(piece.run, piece.place, replace(answer, attempts=piece.attempts, verified=verified)))
+
+    def _apply(self, commands: list[c.Command], now: float) -> None:
+        for command in commands:
+            match command:
+                case c.Accept(slot, answer, how):
+                    self._fill(slot, answer, how)
+                case c.Ask(slot, to):
+                    piece = self._pieces[slot]
+                    opinion = _Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
+                    self._tell(m.Add((self._slot(opinion, to),)), now)
+                case c.Again(slots, without):
+                    for slot in slots:
+                        self._again(slot, without, now)
+                case _:
+                    self._out.append(command)
+
+    def _again(self, slot: int, without: str, now: float) -> None:
+        old = self._pieces[slot]
+        if old.filled and self._runs[old.run].final:
+            return
+        if old.again >= MOST_AGAIN:
+            if not old.filled:
+                old.filled = True
+                self._out.append(Fail(old.run, old.place, m.Failure.EXHAUSTED, None, old.attempts))
+            return
+        if old.filled:
+            self._out.append(Unfill(old.run, old.place))
+        piece = replace(
+            old, without=old.without | {without}, again=old.again + 1, attempts=old.attempts, filled=False
+        )
+        self._tell(m.Add((self._slot(piece),)), now)
+
+    def _take(self) -> list[Command]:
+        out, self._out = self._out, []
+        return out
+
+
+_NO_JOB = m.Job(-1, Need(), 0.0, 0.0)

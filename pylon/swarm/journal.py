@@ -1,0 +1,191 @@
+"""A run on disk: what was asked of whom and what came back, so that it can be taken up again and pays nothing twice.
+
+A request is written down before it is published. Whoever takes the run up finds the answers that are there, and for
+the rest first asks after the requests that are still good, instead of sending new ones.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+import orjson
+
+from pylon.clock import Clock
+from pylon.jobs.result import Finish, Usage
+from pylon.money.msat import ZERO, Msat
+from pylon.money.price import FREE, Price
+from pylon.money.usage import Bounds
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.flights import Flight
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import Offer
+
+# Answers of runs older than this are deleted.
+KEEP_S = 7 * 86_400.0
+
+_INSERT = (
+    "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, bid,"
+    " prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
+
+    `expires_at` is in Unix seconds, `price` in msat.
+    """
+
+    request: str
+    place: int | None
+    provider: str
+    kind: int
+    created_at: int
+    expires_at: float
+    quote: Msat | None
+    bid: Msat
+    bounds: Bounds
+    price: Price
+
+    @classmethod
+    def of(cls, flight: Flight, place: int | None, expires_at: float, listing: Listing | None) -> "Sent":
+        offer = flight.offer
+        return cls(
+            flight.request,
+            place,
+            flight.provider,
+            flight.kind,
+            flight.created_at,
+            expires_at,
+            None if offer is None else offer.quote,
+            ZERO if offer is None else offer.bid,
+            Bounds(0, 0) if offer is None else offer.bounds,
+            FREE if listing is None else listing.price,
+        )
+
+    def flight(self, slot: int, attempt: int, now: float) -> Flight:
+        """The request as it stands in the books of a process that sent it itself."""
+        offer = None
+        if self.quote is not None:
+            offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid)
+        return Flight(self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run left behind: answers by place, and the requests of places that have none."""
+
+    answers: dict[int, Answer]
+    sent: tuple[Sent, ...]
+
+
+class RunJournal:
+    """One run's rows. Each call returns once its row is on disk."""
+
+    def __init__(self, run: str, database: Database, group: GroupCommit, clock: Clock, *, taken_up: bool) -> None:
+        self.run = run
+        self.taken_up = taken_up
+        self._database = database
+        self._group = group
+        self._clock = clock
+
+    @classmethod
+    async def open(
+        cls, database: Database, group: GroupCommit, clock: Clock, specs: Sequence[JobSpec], *, resume: bool
+    ) -> "RunJournal":
+        """A new run of these questions, or with `resume` the last one of the very same questions, if there is one."""
+        digest = digest_of(specs)
+        async with database.transaction() as tx:
+            await tx.execute("DELETE FROM swarm_run WHERE created_at < ?", (clock.wall() - KEEP_S,))
+            found = await tx.fetch_one(
+                "SELECT id FROM swarm_run WHERE digest = ? ORDER BY created_at DESC LIMIT 1", (digest,)
+            )
+            if resume and found is not None:
+                return cls(found["id"], database, group, clock, taken_up=True)
+            run = uuid.uuid4().hex
+            await tx.execute(
+                "INSERT INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)",
+                (run, digest, len(specs), clock.wall()),
+            )
+        return cls(run, database, group, clock, taken_up=False)
+
+    async def kept(self) -> Kept:
+        """What there is of it."""
+        rows = await self._database.fetch_all("SELECT place, answer FROM swarm_outcome WHERE run = ?", (self.run,))
+        answers = {row["place"]: _answer(orjson.loads(row["answer"])) for row in rows}
+        rows = await self._database.fetch_all(
+            "SELECT * FROM swarm_request WHERE run = ? ORDER BY created_at, rowid", (self.run,)
+        )
+        sent = tuple(
+            Sent(
+                row["request"],
+                row["place"],
+                row["provider"],
+                row["kind"],
+                row["created_at"],
+                row["expires_at"],
+                None if row["quote"] is None else Msat(row["quote"]),
+                Msat(row["bid"]),
+                Bounds(row["prompt_bytes"], row["max_tokens"]),
+                Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
+            )
+            for row in rows
+            if row["place"] not in answers
+        )
+        return Kept(answers, sent)
+
+    async def sent(self, sent: Sent) -> None:
+        """A request is about to go out."""
+        price = [int(sent.price.base_msat), int(sent.price.in_msat_per_1k), int(sent.price.out_msat_per_1k)]
+        values = (
+            sent.request,
+            self.run,
+            sent.place,
+            sent.provider,
+            sent.kind,
+            sent.created_at,
+            sent.expires_at,
+            None if sent.quote is None else int(sent.quote),
+            int(sent.bid),
+            sent.bounds.prompt_bytes,
+            sent.bounds.max_tokens,
+            orjson.dumps(price).decode(),
+        )
+        await self._group.execute(_INSERT, values)
+
+    async def filled(self, place: int, answer: Answer) -> None:
+        """A place has this answer."""
+        row = {**asdict(answer), "paid": int(answer.paid)}
+        await self._group.execute(
+            "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
+            (self.run, place, orjson.dumps(row).decode()),
+        )
+
+    async def unfilled(self, place: int) -> None:
+        """A place's answer was no good."""
+        await self._group.execute("DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place))
+
+    async def ended(self) -> None:
+        """Every place has its outcome."""
+        await self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
+
+
+def digest_of(specs: Sequence[JobSpec]) -> str:
+    """What tells one list of questions from another; how long an answer may take is no part of it."""
+    rows = [{**asdict(spec), "timeout": None} for spec in specs]
+    return sha256(orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _answer(row: dict[str, object]) -> Answer:
+    usage, finish = row["usage"], row["finish"]
+    fields = {
+        **row,
+        "usage": Usage(**usage) if isinstance(usage, dict) else None,
+        "finish": None if finish is None else Finish(str(finish)),
+        "paid": Msat(int(str(row["paid"]))),
+        "verified": tuple(row["verified"]),  # type: ignore[arg-type]  # a list, as it was written
+    }
+    return Answer(**fields)  # type: ignore[arg-type]

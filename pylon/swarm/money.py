@@ -1,0 +1,85 @@
+"""Where money is at stake: invoices are paid and receipts booked before anybody hears of an answer."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from pylon import log
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Amount
+from pylon.jobs.codes import ErrorCode
+from pylon.nostr.event import Event
+from pylon.swarm import moves as m
+from pylon.swarm.flights import Flight, PaymentAsked
+from pylon.swarm.purse import Bill, Offer, Purse
+
+logger = log.get("swarm")
+
+
+@dataclass(slots=True)
+class Settling:
+    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `is_live` asks whether an
+    attempt is still waited for."""
+
+    purse: Purse | None
+    tell: Callable[[m.SwarmEvent], None]
+    answered: Callable[[Flight], None]
+    is_live: Callable[[int], bool]
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def close(self) -> None:
+        """A receipt that came is booked, and a payment that began is known of, before the database goes."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
+        """A provider wants to be paid first."""
+        if self.purse is None or flight.offer is None or not self.is_live(asked.attempt):
+            # Only what is free was asked for.
+            self.tell(m.Refused(asked.attempt, ErrorCode.BID_TOO_LOW))
+            return
+        self.tell(m.Acknowledged(asked.attempt))
+        if not flight.billed:
+            flight.billed = True
+            self._spawn(self._pay(self.purse, flight, flight.offer, _bill(event, flight), asked.amount))
+
+    def result(self, event: Event, flight: Flight) -> None:
+        """A provider's result came."""
+        if self.purse is None or flight.offer is None:
+            self.answered(flight)
+        else:
+            self._spawn(self._accept(self.purse, flight, flight.offer, _bill(event, flight)))
+
+    async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
+        try:
+            await purse.pay(bill, offer, amount)
+        except MoneyError as error:
+            logger.warning("nothing was paid", provider=flight.provider, reason=str(error))
+            self.tell(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+
+    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill) -> None:
+        if flight.result is None or flight.settled:
+            return
+        flight.settled = True
+        charged = await purse.accept(bill, offer, flight.result)
+        if charged is None:
+            self.tell(m.Refused(flight.attempt, None))
+            return
+        flight.paid = charged
+        self.answered(flight)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(report)
+
+
+def _bill(event: Event, flight: Flight) -> Bill:
+    return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
+
+
+def report(task: asyncio.Task[None]) -> None:
+    """Logs what a task ended with, when that was an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a part of the customer stopped", error=repr(error))

@@ -1,0 +1,192 @@
+"""What this customer has seen of every provider, and what follows: trust, room, how often it is checked.
+
+Keys cost nothing, so nobody starts with trust: an unknown provider gets two jobs at a time until three of its
+answers have passed a check, and its first ten are all checked where that is possible. Afterwards samples are; after
+a failure all again. Evidence fades, and whoever was caught is left out for a day, twice as long each time.
+
+Values in, values out: times are Unix seconds, `reputation_store` keeps the records.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+DAY_S = 86_400.0
+HALF_LIFE_S = 14 * DAY_S
+FIRST_OUT_S = DAY_S
+LONGEST_OUT_S = 30 * DAY_S
+# Passed checks until it may have more than two jobs at a time, and until only samples are checked.
+PROVEN = 3
+SETTLED = 10
+NEWCOMER_WIDTH = 2
+# Where nothing could be compared, so many believable answers stand for being proven.
+UNCHECKED_ENOUGH = 10
+REASONS = 20
+
+
+class Seen(StrEnum):
+    """What an answer of a provider turned out to be."""
+
+    PASSED = "passed"  # a check agreed
+    UNCHECKED = "unchecked"  # believable, and no check was possible
+    FAULTY = "faulty"  # it could not be an honest answer, and was not delivered
+    DOUBTFUL = "doubtful"  # empty or an echo, say, where another provider gave a proper answer
+    LOST = "lost"  # two others agreed on another answer
+    FORGED = "forged"  # its own model, asked here, would never have written this
+
+
+_WEIGHT = {Seen.FAULTY: 0.5, Seen.DOUBTFUL: 0.5, Seen.LOST: 1.0, Seen.FORGED: 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that was seen, and when."""
+
+    at: float
+    seen: Seen
+    detail: str
+
+
+@dataclass(slots=True)
+class Record:
+    """One provider. Counts fade with a half-life of two weeks; `streak` counts passed checks since a failure."""
+
+    provider: str
+    first_at: float
+    at: float
+    passed: float = 0.0
+    unchecked: float = 0.0
+    bad: float = 0.0
+    streak: int = 0
+    offences: int = 0
+    out_until: float = 0.0
+    reasons: list[Reason] = field(default_factory=list)
+
+    def fade(self, now: float) -> None:
+        if now <= self.at:
+            return
+        kept = 0.5 ** ((now - self.at) / HALF_LIFE_S)
+        self.passed *= kept
+        self.unchecked *= kept
+        self.bad *= kept
+        self.at = now
+
+    @property
+    def proven(self) -> bool:
+        """Whether it may have as many jobs as it has slots."""
+        return self.streak >= PROVEN or (not self.bad and self.unchecked >= UNCHECKED_ENOUGH)
+
+    @property
+    def trust(self) -> float:
+        """0 to 1: at most a half until it is proven, at most eight tenths until ten checks have passed."""
+        most = 1.0 if self.streak >= SETTLED else 0.8 if self.streak >= PROVEN else 0.5
+        return min(most, (self.passed + 1.0) / (self.passed + 1.0 + 4.0 * self.bad))
+
+
+class Reputation:
+    """See the module. `own` are one's own machines, which are trusted without looking."""
+
+    def __init__(self, records: Iterable[Record] = (), *, own: frozenset[str] = frozenset()) -> None:
+        self._records = {record.provider: record for record in records}
+        self.own = own
+        self._changed: set[str] = set()
+
+    def get(self, provider: str) -> Record | None:
+        """What is known of a provider, or None when nothing is."""
+        return self._records.get(provider)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def trust(self, provider: str) -> float:
+        """0 to 1."""
+        if provider in self.own:
+            return 1.0
+        record = self._records.get(provider)
+        return 0.5 if record is None else record.trust
+
+    def is_proven(self, provider: str) -> bool:
+        """Whether three of its answers have passed a check."""
+        record = self._records.get(provider)
+        return provider in self.own or (record is not None and record.proven)
+
+    def is_out(self, provider: str, now: float) -> bool:
+        """Whether nothing goes there."""
+        record = self._records.get(provider)
+        return record is not None and now < record.out_until
+
+    def width(self, provider: str, now: float) -> int | None:
+        """The most jobs in flight there; None: as many as it has room for."""
+        if self.is_out(provider, now):
+            return 0
+        return None if self.is_proven(provider) else NEWCOMER_WIDTH
+
+    def check_share(self, provider: str, loose: int) -> float:
+        """The chance that its next answer is checked, `loose` of its answers being unchecked since the last check.
+
+        It grows with these, so that nobody who begins to lie stays unseen for long.
+        """
+        if provider in self.own:
+            return 0.0
+        record = self._records.get(provider)
+        if record is None or record.streak < SETTLED:
+            return 1.0
+        share = 0.03 if record.streak < 4 * SETTLED else 0.02
+        return share * max(1.0, loose / 8.0)
+
+    def is_suspect(self, provider: str) -> bool:
+        """Whether it failed a check and has not passed ten since."""
+        record = self._records.get(provider)
+        return record is not None and record.bad >= 0.5 and record.streak < SETTLED
+
+    def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> bool:
+        """Books what was seen of an answer; whether the provider is out because of it, and was not before."""
+        if provider in self.own:
+            return False
+        record = self._records.get(provider)
+        if record is None:
+            record = self._records[provider] = Record(provider, now, now)
+        self._changed.add(provider)
+        record.fade(now)
+        if seen is Seen.UNCHECKED:
+            record.unchecked += 1
+            return False
+        if seen is Seen.PASSED:
+            record.passed += 1
+            record.streak += 1
+            return False
+        was_proven = record.proven
+        record.bad += _WEIGHT[seen]
+        record.streak = 0
+        record.reasons = [*record.reasons, Reason(now, seen, detail)][-REASONS:]
+        if now < record.out_until or record.bad < (2.0 if was_proven or record.passed >= PROVEN else 1.0) - 0.01:
+            return False
+        record.out_until = now + min(FIRST_OUT_S * 2.0**record.offences, LONGEST_OUT_S)
+        record.offences += 1
+        return True
+
+    def take_changed(self) -> list[Record]:
+        """The records that changed since this was last asked."""
+        changed = [self._records[provider] for provider in self._changed]
+        self._changed.clear()
+        return changed
+
+
+def why(record: Record | None, now: float) -> list[str]:
+    """What a person should read about a provider's standing, a line each."""
+    if record is None:
+        return ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
+    record.fade(now)
+    lines = [
+        f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
+        f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.unchecked:.1f} answers unchecked",
+    ]
+    if now < record.out_until:
+        lines.append(f"left out for {(record.out_until - now) / 3600:.1f} h more, for the {record.offences}. time")
+    elif not record.proven:
+        lines.append("gets two jobs at a time until three of its answers have passed a check")
+    lines += [
+        f"{(now - reason.at) / 3600:.1f} h ago: {reason.seen.value}{': ' if reason.detail else ''}{reason.detail}"
+        for reason in reversed(record.reasons)
+    ]
+    return lines

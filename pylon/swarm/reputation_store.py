@@ -1,0 +1,39 @@
+"""What was seen of providers, on disk. A few seconds of it may be lost with a crash: no money hangs on it."""
+
+from dataclasses import asdict
+
+import orjson
+
+from pylon.store.database import Database
+from pylon.swarm.reputation import HALF_LIFE_S, Reason, Record, Reputation, Seen
+
+# Of those that were last heard of longest ago, only the newest are kept.
+MOST = 50_000
+FORGOTTEN_S = 6 * HALF_LIFE_S
+
+
+async def load(database: Database, now: float, *, own: frozenset[str] = frozenset()) -> Reputation:
+    """All that is remembered."""
+    rows = await database.fetch_all(
+        "SELECT record FROM swarm_reputation WHERE at > ? ORDER BY at DESC LIMIT ?", (now - FORGOTTEN_S, MOST)
+    )
+    return Reputation((_record(orjson.loads(row["record"])) for row in rows), own=own)
+
+
+async def save(database: Database, reputation: Reputation) -> None:
+    """Writes what has changed since the last time."""
+    changed = reputation.take_changed()
+    if not changed:
+        return
+    rows = [(record.provider, record.at, orjson.dumps(asdict(record)).decode()) for record in changed]
+    async with database.transaction() as tx:
+        await tx.execute_many(
+            "INSERT INTO swarm_reputation (provider, at, record) VALUES (?, ?, ?)"
+            " ON CONFLICT (provider) DO UPDATE SET at = excluded.at, record = excluded.record",
+            rows,
+        )
+
+
+def _record(row: dict[str, object]) -> Record:
+    reasons = [Reason(r["at"], Seen(r["seen"]), r["detail"]) for r in row.pop("reasons")]  # type: ignore[attr-defined]
+    return Record(**row, reasons=reasons)  # type: ignore[arg-type]

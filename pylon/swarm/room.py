@@ -1,0 +1,34 @@
+"""How much is in flight over each relay, so that none is given more than its share at once."""
+
+from collections.abc import Sequence
+
+
+class RelayRoom:
+    """`urls` are the customer's own relays; at most `width` requests wait for their answer on each."""
+
+    def __init__(self, urls: Sequence[str], width: int) -> None:
+        self._urls = {url.rstrip("/"): url for url in urls}
+        self._width = width
+        self._in_flight = dict.fromkeys(urls, 0)
+
+    def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
+        """Those of a provider's relays that we use too, as we write them."""
+        mine = (self._urls.get(url.rstrip("/")) for url in relays)
+        return tuple(dict.fromkeys(url for url in mine if url is not None))
+
+    def has(self, shared: Sequence[str]) -> bool:
+        """Whether one more fits; what shares no relay goes to all of them, and is not counted."""
+        return not shared or any(self._in_flight[url] < self._width for url in shared)
+
+    def take(self, shared: Sequence[str]) -> str | None:
+        """The emptiest of them, one more being on it now."""
+        if not shared:
+            return None
+        url = min(shared, key=self._in_flight.__getitem__)
+        self._in_flight[url] += 1
+        return url
+
+    def free(self, url: str | None) -> None:
+        """One less."""
+        if url is not None:
+            self._in_flight[url] -= 1

@@ -1,0 +1,45 @@
+"""The customer's tables: runs that can be taken up again, and what was seen of providers."""
+
+from pylon.store.database import Schema
+
+_RUNS = """
+CREATE TABLE swarm_run (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    ended_at REAL
+) STRICT;
+CREATE INDEX swarm_run_digest ON swarm_run (digest, created_at);
+CREATE TABLE swarm_request (
+    request TEXT PRIMARY KEY,
+    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
+    place INTEGER,
+    provider TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    quote INTEGER,
+    bid INTEGER NOT NULL,
+    prompt_bytes INTEGER NOT NULL,
+    max_tokens INTEGER NOT NULL,
+    price TEXT NOT NULL
+) STRICT;
+CREATE INDEX swarm_request_run ON swarm_request (run);
+CREATE TABLE swarm_outcome (
+    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (run, place)
+) STRICT;
+"""
+
+_REPUTATION = """
+CREATE TABLE swarm_reputation (
+    provider TEXT PRIMARY KEY,
+    at REAL NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+"""
+
+SWARM = Schema("swarm", (_RUNS + _REPUTATION,))

@@ -1,0 +1,62 @@
+"""Jobs that were never sent: the higher priority first, and runs of one priority in turn.
+
+So one question that a person waits for does not stand behind ten thousand of a batch.
+"""
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pylon.swarm.lane import Slot
+
+
+class Waiting:
+    """A queue; every call takes constant time for a handful of priorities."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, OrderedDict[int, deque[Slot]]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many there are, some of which may be over meanwhile."""
+        return self._count
+
+    def put(self, slot: "Slot") -> None:
+        job = slot.job
+        self._levels.setdefault(job.priority, OrderedDict()).setdefault(job.run, deque()).append(slot)
+        self._count += 1
+
+    @property
+    def priority(self) -> int | None:
+        """That of the next one."""
+        return max(self._levels, default=None)
+
+    def first(self) -> "Slot | None":
+        """The next one; those that are over are dropped on the way."""
+        while self._levels:
+            queue = next(iter(self._levels[max(self._levels)].values()))
+            if not queue[0].done:
+                return queue[0]
+            self._take()
+        return None
+
+    def pop(self) -> None:
+        """Takes out what `first` gave; the next run has its turn."""
+        self._take()
+
+    def slots(self) -> list["Slot"]:
+        """All of them."""
+        return [slot for level in self._levels.values() for queue in level.values() for slot in queue]
+
+    def _take(self) -> None:
+        priority = max(self._levels)
+        level = self._levels[priority]
+        run, queue = next(iter(level.items()))
+        queue.popleft()
+        self._count -= 1
+        if queue:
+            level.move_to_end(run)
+        else:
+            del level[run]
+            if not level:
+                del self._levels[priority]

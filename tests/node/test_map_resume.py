@@ -1,0 +1,88 @@
+"""`pylon map` killed again and again: taken up, it answers every prompt, and nothing is paid twice."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.node import programs
+
+
+async def killed(*arguments: str, env: dict[str, str], database: Path, answers: int) -> None:
+    """Starts a command and kills it (kill -9) once so many answers are written down."""
+    process = await programs.spawn(*arguments, env=env, stderr=asyncio.subprocess.DEVNULL)
+    while process.returncode is None and answered(database) < answers:
+        await asyncio.sleep(0.05)
+    assert process.returncode is None, "it was to be killed before it was done"
+    process.kill()
+    await process.communicate()
+
+
+def answered(database: Path) -> int:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as books:
+        try:
+            return int(books.execute("SELECT count(*) FROM swarm_outcome").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # it has not made its tables yet
+
+
+@pytest.mark.parametrize(
+    ("jobs", "kills"), [(40, 1), pytest.param(500, 5, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+async def test_a_map_killed_again_and_again_answers_everything_and_pays_nothing_twice(
+    tmp_path: Path, jobs: int, kills: int
+) -> None:
+    async with AsyncExitStack() as stack:
+        keeper = programs.environment(tmp_path / "relay", "ws://127.0.0.1:9")
+        await programs.run("init", env=keeper)
+        relay = await programs.serve("relay", "--port", "0", env=keeper, stack=stack)
+
+        async def home(name: str, **settings: str) -> dict[str, str]:
+            env = programs.environment(tmp_path / name, relay.hello["url"], **settings)
+            await programs.run("init", env=env)
+            _, made, _ = await programs.run("wallet", "link", name, env=keeper)
+            await programs.run("wallet", "connect", "-", env=env, stdin=made["link"].encode())
+            return env
+
+        prices = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "500"}
+        slow = {"PYLON_INFERENCE__INSTANT_DELAY_S": "0.3", "PYLON_INFERENCE__SLOTS": "8"}
+        providers = [await home(f"provider-{n}", **prices, **slow) for n in (1, 2)]
+        for env in providers:
+            await programs.start(env, stack)
+        # Without checks every job is one question: what is charged can be counted.
+        customer = await home("customer", PYLON_CUSTOMER__BID_MSAT="5000", PYLON_CUSTOMER__CHECK_SHARE="0")
+        await programs.run("wallet", "faucet", "5000", "--account", "customer", env=keeper)
+        prompts = tmp_path / "prompts.jsonl"
+        prompts.write_bytes(
+            b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 8}) + b"\n" for n in range(jobs))
+        )
+        results = tmp_path / "results.csv"
+        command = ("map", str(prompts), "-o", str(results), "--resume", "--budget", "2000")
+        database = tmp_path / "customer" / "play" / "pylon.db"
+        for n in range(kills):
+            await killed(*command, env=customer, database=database, answers=1 + n * jobs // (kills + 1))
+        code, mapped, text = await programs.run(*command, env=customer)
+        assert (code, mapped["answered"], mapped["resumed"]) == (0, jobs, True), text
+        assert [row["index"] for row in mapped["outcomes"]] == list(range(jobs))
+        assert all(f"line {n}" in row["text"] for n, row in enumerate(mapped["outcomes"]))
+        assert len(results.read_text().splitlines()) == jobs + 1
+
+        # Again: everything is there, and nobody is asked anything.
+        _, once_more, _ = await programs.run(*command, env=customer)
+        assert once_more["outcomes"] == mapped["outcomes"] and once_more["wall_s"] < 5
+        charged = Counter[str]()
+        for env in providers:
+            _, books, _ = await programs.run("wallet", "audit", env=env)
+            assert books["audit"] == "clean", books
+            _, earned, _ = await programs.run("earnings", "--by", "customer", env=env)
+            charged["msat"] += earned["total_msat"]
+        assert charged["msat"] == sum(row["paid_msat"] for row in mapped["outcomes"])
+        _, spent, _ = await programs.run("wallet", "audit", env=customer)
+        assert spent["audit"] == "clean", spent
+        with closing(sqlite3.connect(database)) as books:
+            claims = "SELECT count(*) FROM money_claim c JOIN swarm_request r ON r.request = c.job GROUP BY r.place"
+            assert books.execute(claims).fetchall() == [(1,)] * jobs

@@ -1,0 +1,160 @@
+"""Checks on the customer's own edge: real events and keys, fake relays, providers that lie."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm import reputation_store
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.journal import RunJournal
+from pylon.swarm.reputation import Reputation, Seen, why
+from pylon.swarm.schema import SWARM
+from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.verification import Score
+from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+
+
+class Liar(FakeProvider):
+    """Answers, but not what was asked."""
+
+    def result(self, event: Event, request, text: str, *, as_: SecretKey | None = None) -> Event:  # type: ignore[no-untyped-def]
+        return super().result(event, request, f"lie about {len(text)}", as_=as_)
+
+
+@pytest.fixture
+def relays() -> FakeRelays:
+    return FakeRelays()
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as made:
+        yield made
+
+
+async def customer(relays: FakeRelays, stack: AsyncExitStack, **options: object) -> SwarmClient:
+    client = SwarmClient(relays, SecretKey.generate(), **options)  # type: ignore[arg-type]
+    await stack.enter_async_context(client)
+    assert await client.caught_up()
+    return client
+
+
+def text_of(outcome: object) -> str:
+    return outcome.text if isinstance(outcome, Answer) else repr(outcome)
+
+
+async def test_a_liar_among_honest_providers_delivers_nothing_and_is_left_out(relays, stack) -> None:
+    honest = [FakeProvider(relays, now=time.time(), slots=2) for _ in range(5)]
+    liar = Liar(relays, now=time.time(), slots=2)
+    swarm = await customer(relays, stack)
+    outcomes = await swarm.map([f"question {n}, which is long enough" for n in range(100)])
+    wrong = [text_of(o) for n, o in enumerate(outcomes) if text_of(o) != f"echo: question {n}, which is long enough"]
+    assert len(wrong) <= 1
+    assert swarm.reputation.is_out(liar.public, time.time())
+    assert not any(swarm.reputation.is_out(one.public, time.time()) for one in honest)
+    assert any("compared" in o.verified for o in outcomes if isinstance(o, Answer))
+    # A second opinion is a request like any other.
+    assert len(relays.requests()) <= 100 * 1.05 + 12
+    told = why(swarm.reputation.get(liar.public), time.time())
+    out, *reasons = [line for line in told if line.startswith("left out") or " ago" in line]
+    assert out.startswith("left out") and "lost" in reasons[0]
+
+
+async def test_one_s_own_machine_is_believed_without_looking(relays, stack) -> None:
+    mine = Liar(relays, now=time.time(), slots=4)
+    FakeProvider(relays, now=time.time(), slots=4)
+    swarm = await customer(relays, stack, settings=SwarmSettings(own=frozenset({mine.public})))
+    outcomes = await swarm.map([f"question {n}" for n in range(4)])
+    assert {o.provider for o in outcomes if isinstance(o, Answer)} == {mine.public}
+    assert len(relays.requests()) == 4
+
+
+async def test_a_vote_asks_until_most_agree(relays, stack) -> None:
+    for _ in range(3):
+        FakeProvider(relays, now=time.time())
+    Liar(relays, now=time.time())
+    swarm = await customer(relays, stack)
+    for n in range(6):
+        answer = await swarm.complete(JobSpec(f"vote {n}", votes=3))
+        assert answer.text == f"echo: vote {n}" and "majority" in answer.verified
+
+
+class OwnModel:
+    """Stands for a model of this machine: it would answer as the honest fakes do."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def holds(self) -> frozenset[str]:
+        return frozenset({MODEL.sha256})
+
+    async def score(self, asked: JobSpec, text: str) -> Score | None:
+        self.read += 1
+        return Score((0,) * 8 if text == f"echo: {asked.prompt}" else (90,) * 8, 0)
+
+
+async def test_who_holds_the_model_asks_nobody_else(relays, stack) -> None:
+    FakeProvider(relays, now=time.time())
+    liar = Liar(relays, now=time.time())
+    model = OwnModel()
+    swarm = await customer(relays, stack, rescorer=model)
+    outcomes = await swarm.map([f"number {n}" for n in range(12)])
+    assert [text_of(o) for o in outcomes] == [f"echo: number {n}" for n in range(12)]
+    assert model.read >= 10 and swarm.reputation.is_out(liar.public, time.time())
+    assert any("rescored" in o.verified for o in outcomes if isinstance(o, Answer))
+
+
+async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    reputation = Reputation()
+    for _ in range(4):
+        reputation.note("a", Seen.PASSED, 1_000.0)
+    assert reputation.note("b", Seen.LOST, 1_000.0, "two others agreed on another answer")
+    await reputation_store.save(database, reputation)
+    again = await reputation_store.load(database, 2_000.0)
+    assert again.is_proven("a") and again.is_out("b", 2_000.0) and not again.is_out("b", 1_000.0 + 86_401.0)
+    assert again.get("b").reasons[0].detail == "two others agreed on another answer"  # type: ignore[union-attr]
+    await database.close()
+
+
+async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays, stack, tmp_path: Path) -> None:
+    FakeProvider(relays, now=time.time(), slots=50, delay_s=0.2)
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    stack.push_async_callback(database.close)
+    group = GroupCommit(database)
+    group.start()
+    stack.push_async_callback(group.close)
+    specs = [JobSpec(f"line {n}") for n in range(30)]
+    secret, plain = SecretKey.generate(), SwarmSettings(checks=None)
+
+    async def journal(*, resume: bool) -> RunJournal:
+        return await RunJournal.open(database, group, SystemClock(), specs, resume=resume)
+
+    first = SwarmClient(relays, secret, settings=plain)
+    await first.start()
+    asking = asyncio.create_task(first.map(specs, journal=await journal(resume=False)))
+    while len(relays.requests()) < 20:
+        await asyncio.sleep(0.01)
+    # As kill -9 would: nothing is cancelled, nobody says goodbye.
+    asking.cancel()
+    for task in first._tasks:
+        task.cancel()
+    first._outbox._waiting.clear()
+    sent = {event.id for event in relays.requests()}
+    second = await stack.enter_async_context(SwarmClient(relays, secret, settings=plain))
+    await second.caught_up()
+    outcomes = await second.map(specs, journal=await journal(resume=True))
+    assert [text_of(o) for o in outcomes] == [f"echo: line {n}" for n in range(30)]
+    assert len(relays.requests()) == 30 and sent <= {event.id for event in relays.requests()}
+    third = await second.map(specs, journal=await journal(resume=True))
+    assert third == outcomes and len(relays.requests()) == 30

@@ -1,0 +1,181 @@
+"""Whom the dispatcher prefers, what it holds back, and what a run may cost."""
+
+import random
+from collections import Counter
+
+from pylon.jobs.codes import ErrorCode
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.swarm.directory import ProviderUp
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.listing import Listing, Need
+from pylon.swarm.moves import Add, Adopt, Answered, Deliver, Failure, Fund, GiveUp, Job, Published, Refused, Send
+from pylon.swarm.settings import DispatchSettings
+from tests.swarm.test_dispatch import NEED, Play, provider, sends
+
+PRICED = Need(bid=Msat(100), network="play")
+
+
+def job(slot: int, *, need: Need = NEED, **fields: object) -> Job:
+    return Job(slot, need, 120.0, 1e4, **fields)  # type: ignore[arg-type]
+
+
+def priced(name: str, msat: int, **known: object) -> Listing:
+    return provider(name, price=Price(Msat(msat)), network="play", **known)
+
+
+def test_a_person_s_question_does_not_stand_behind_a_batch() -> None:
+    play = Play(provider("a"), overcommit=1.0)
+    play.tell(Add(tuple(job(n, run=1) for n in range(50))))
+    play.tell(Add((job(50, run=2, priority=1),)))
+    [first] = sends(play.commands)
+    [second] = sends(play.tell(Answered(first.attempt)))
+    assert second.slot == 50
+
+
+def test_runs_of_one_priority_take_turns() -> None:
+    play = Play(provider("a"), overcommit=1.0)
+    play.tell(Add(tuple(job(n, run=1) for n in range(30))))
+    play.tell(Add(tuple(job(n, run=2) for n in range(30, 60))))
+    [send] = sends(play.commands)
+    served = []
+    for _ in range(20):
+        served.append(send.slot // 30)
+        [send] = sends(play.tell(Answered(send.attempt)))
+    assert Counter(served[2:]) == {0: 9, 1: 9}
+
+
+def test_priorities_hold_between_needs_too() -> None:
+    play = Play(provider("a"), overcommit=1.0)
+    play.tell(Add(tuple(job(n) for n in range(5))))
+    play.tell(Add((job(5, need=Need(context=64), priority=3),)))
+    [first] = sends(play.commands)
+    [second] = sends(play.tell(Answered(first.attempt)))
+    assert second.slot == 5
+
+
+def test_an_idle_machine_of_one_s_own_comes_first_and_the_rest_goes_out_to_others() -> None:
+    strangers = [provider(f"p{n}", tokens_out_per_s=1e6) for n in range(9)]
+    play = Play(*strangers, provider("mine", own=True, slots=2, slots_free=2, tokens_out_per_s=1.0))
+    sent = sends(play.add(5))
+    assert [send.provider for send in sent[:2]] == ["mine", "mine"]
+    assert "mine" not in {send.provider for send in sent[2:]}
+
+
+def test_of_two_that_are_alike_the_cheaper_and_the_better_known_gets_the_job() -> None:
+    for seed in range(20):
+        for better, worse in (
+            (priced("better", 10), priced("worse", 100)),
+            (provider("better"), provider("worse", trust=0.0)),
+        ):
+            play = Play()
+            play.dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
+            play.tell(ProviderUp(worse))
+            play.tell(ProviderUp(better))
+            [send] = sends(play.tell(Add((job(0, need=PRICED, max_tokens=1),))))
+            assert send.provider == "better"
+
+
+def test_customers_with_the_same_figures_do_not_all_turn_to_one_machine() -> None:
+    chosen = set()
+    for seed in range(40):
+        play = Play()
+        play.dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
+        for n in range(20):
+            play.tell(ProviderUp(provider(f"p{n}", tokens_out_per_s=100.0)))
+        chosen.add(sends(play.tell(Add((job(0, max_tokens=500),))))[0].provider)
+    assert len(chosen) >= 12
+
+
+def test_no_relay_carries_more_than_its_width_and_the_emptier_one_is_taken() -> None:
+    play = Play()
+    play.dispatcher = Dispatcher(DispatchSettings(relay_width=3), random.Random(1), ("wss://a", "wss://b"))
+    play.tell(ProviderUp(provider("both", slots=100, relays=("wss://a/", "wss://b"))))
+    out = sends(play.add(20))
+    assert Counter(send.relay for send in out) == {"wss://a": 3, "wss://b": 3}
+    assert [send.relay for send in sends(play.tell(Answered(out[0].attempt)))] == [out[0].relay]
+
+
+def test_a_job_for_some_only_goes_to_the_first_of_them_that_has_room_and_never_to_others() -> None:
+    play = Play(*(provider(name) for name in "abcd"), overcommit=1.0)
+    [first, second] = sends(play.tell(Add((job(0, to=("b", "c")), job(1, to=("b", "c"))))))
+    assert (first.provider, second.provider) == ("b", "c")
+    assert play.tell(Refused(first.attempt, ErrorCode.ENGINE_FAILED)) == []
+    [third] = sends(play.tell(Answered(second.attempt)))
+    assert (third.slot, third.provider) == (0, "c")
+
+
+def test_a_job_for_some_only_is_given_up_when_none_of_them_is_there() -> None:
+    play = Play(provider("a"))
+    assert play.tell(Add((job(0, to=("x",)),))) == [GiveUp(0, Failure.REFUSED, None, 0)]
+
+
+def test_whom_a_job_must_not_go_to_does_not_get_it() -> None:
+    for seed in range(10):
+        play = Play()
+        play.dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
+        for name in "ab":
+            play.tell(ProviderUp(provider(name)))
+        [send] = sends(play.tell(Add((job(0, without=frozenset("a")),))))
+        assert send.provider == "b"
+
+
+def test_a_run_never_reserves_more_than_its_budget_and_goes_on_with_what_was_not_charged() -> None:
+    play = Play(priced("a", 100, slots=50))
+    play.tell(Fund(7, 250))
+    out = sends(play.tell(Add(tuple(job(n, need=PRICED, run=7) for n in range(10)))))
+    assert len(out) == 2
+    assert len(sends(play.tell(Answered(out[0].attempt, charged=40)))) == 1
+    assert len(sends(play.tell(Answered(out[1].attempt, charged=10)))) == 1
+    third, fourth = sends(play.commands)[2:]
+    play.tell(Answered(third.attempt, charged=100))
+    left = play.tell(Answered(fourth.attempt, charged=100))
+    assert {command.failure for command in left if isinstance(command, GiveUp)} == {Failure.BUDGET}
+    assert len([command for command in play.commands if isinstance(command, Deliver)]) == 4
+    assert play.dispatcher.open == 0
+
+
+def test_what_costs_nothing_is_done_when_the_budget_is_spent() -> None:
+    play = Play(priced("dear", 100), provider("free"))
+    play.tell(Fund(7, 0))
+    out = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
+    assert [send.provider for send in out] == ["free"]
+
+
+def test_a_cancelled_attempt_counts_as_all_that_it_could_cost() -> None:
+    play = Play(priced("a", 100), priced("b", 100))
+    play.tell(Fund(7, 150))
+    [send] = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
+    play.tell(Published(send.attempt))
+    [given_up] = [command for command in play.wait(6.0) if isinstance(command, GiveUp)]
+    assert given_up.failure is Failure.BUDGET
+
+
+def hedged(**known: object) -> list[Send]:
+    play = Play(*(priced(f"p{n}", 10, **known) for n in range(31)))
+    play.tell(Fund(1, 10_000))
+    out = sends(play.tell(Add(tuple(job(n, need=PRICED, run=1) for n in range(30)))))
+    for send in out:
+        play.tell(Published(send.attempt))
+    play.wait(1.0)
+    for send in out[1:]:
+        play.tell(Answered(send.attempt))
+    return [send for send in sends(play.wait(3.0)) if send.hedge]
+
+
+def test_the_slow_tail_is_hedged_where_money_or_credit_of_ours_is_and_nowhere_else() -> None:
+    assert hedged() == []
+    assert len(hedged(funded=True)) == 1
+
+
+def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:
+    play = Play(provider("a"), provider("b"))
+    assert play.tell(Adopt(job(0), "a")) == []
+    assert play.dispatcher.in_flight == 1
+    assert play.tell(Answered(1)) == [Deliver(0, 1, 1)]
+
+
+def test_an_adopted_job_whose_provider_stays_silent_goes_elsewhere() -> None:
+    play = Play(provider("b"))
+    play.tell(Adopt(job(0), "gone"))
+    assert [send.provider for send in sends(play.wait(61.0))] == ["b"]

@@ -1,0 +1,66 @@
+"""The shipped customer and providers over a relay with faults: every job is answered, once."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylon.jobs.kinds import RESULT_KINDS
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
+from pylon.relay.server import RelayServer
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer
+from pylon.swarm.settings import SwarmSettings
+from tests.fault_relay import FaultRelay, Faults
+from tests.swarm.test_exchange import serve
+
+JOBS = 40
+
+
+def is_answer(event: dict[str, Any]) -> bool:
+    return event["kind"] in RESULT_KINDS
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(drop=0.3, only=is_answer),
+        Faults(duplicate=0.5, reorder=0.3, delay=0.3, only=is_answer),
+        Faults(forge=0.3, hang_up=0.02, only=is_answer),
+    ],
+    ids=["a third of what is pushed is lost", "doubled, shuffled and late", "forged, and the line breaks"],
+)
+async def test_whatever_a_relay_does_to_live_events_every_job_is_answered_once(
+    faults: Faults, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        proxy = await stack.enter_async_context(FaultRelay(relay.url, faults))
+        for n in range(2):
+            await serve(stack, relay, tmp_path / f"{n}.db")
+        secret = SecretKey.generate()
+        pool = RelayPool([proxy.url], secret=secret)
+        pool.start()
+        stack.push_async_callback(pool.close)
+        # Checks would ask some questions twice, on purpose.
+        client = SwarmClient(pool, secret, settings=SwarmSettings(checks=None))
+        swarm = await stack.enter_async_context(client)
+        while sum(not listing.loading for listing in swarm.directory) < 2:
+            await asyncio.sleep(0.05)
+        outcomes = await swarm.map([f"question number {n}" for n in range(JOBS)], deadline_s=110.0)
+        texts = [outcome.text for outcome in outcomes if isinstance(outcome, Answer)]
+        assert len(texts) == JOBS, [str(o) for o in outcomes if not isinstance(o, Answer)]
+        assert all(f"question number {n}" in text for n, text in enumerate(texts))
+        assert sum(proxy.counted.values()) > 0
+        quiet = RelayPool([relay.url], secret=secret)
+        quiet.start()
+        stack.push_async_callback(quiet.close)
+        await quiet.wait_open()
+        results = await quiet.query((Filter(kinds=RESULT_KINDS, tags={"p": frozenset({secret.public})}),))
+        answered = Counter(event.tag("e") for event in results)
+        assert set(answered.values()) == {1}, "no request was worked on twice"

@@ -1,0 +1,42 @@
+"""Every example of docs/python-api.md runs, against the shipped relay and provider with the stand-in engine."""
+
+import asyncio
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from pylon.errors import UnreachableError
+from pylon.relay.server import RelayServer
+from pylon.swarm.blocking import Swarm
+from tests.swarm.test_exchange import serve
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", Path("docs/python-api.md").read_text("utf-8"), re.DOTALL)
+
+
+async def test_every_example_runs_and_so_do_cells_of_a_notebook(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        await serve(stack, relay, tmp_path / "provider.db")
+        assert len(EXAMPLES) == 3
+        for example in EXAMPLES:
+            code = compile(example, "docs/python-api.md", "exec")
+            await asyncio.to_thread(exec, code, {"RELAY": relay.url})
+            assert "stand-in answer" in capsys.readouterr().out
+
+        def cell() -> list[object]:
+            with Swarm([relay.url]) as swarm:
+                assert len(swarm.providers()) == 1
+                return list(swarm.stream("piece by piece"))
+
+        *pieces, answer = await asyncio.to_thread(cell)
+        assert answer.text.startswith("stand-in answer")  # type: ignore[attr-defined]
+        assert all(isinstance(piece, str) for piece in pieces)
+
+
+async def test_a_loop_that_runs_already_is_no_hindrance_and_no_relay_is_said_so() -> None:
+    with pytest.raises(UnreachableError):
+        Swarm(["ws://127.0.0.1:9"], wait_s=0.3)
