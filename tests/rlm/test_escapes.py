@@ -10,7 +10,7 @@ from pylon.rlm.repl.protocol import MIB, CellLimits, CellOutcome
 from tests.rlm.conftest import LIMITS, Place
 from tests.rlm.escapes import FORGING, FRAMES, RUDE, SECRET, all_escapes
 
-TIGHT = CellLimits(seconds=1.0, memory_bytes=96 * MIB, output_bytes=50_000, calls=20)
+TIGHT = CellLimits(seconds=2.0, memory_bytes=96 * MIB, output_bytes=50_000, calls=20)
 EVERY = 5  # the quick suite tries each fifth
 
 
@@ -54,19 +54,23 @@ async def try_escapes(repl, place, programs):
 
 async def be_rude(repl, programs):
     for name, program in programs:
+        print(name, flush=True)  # says in a failure how far it came
         outcome = await asyncio.wait_for(repl.run(program), 60)
         assert isinstance(outcome, CellOutcome), name
         assert len(outcome.stdout.encode("utf-8", "replace")) <= TIGHT.output_bytes, name
         assert len(outcome.stderr.encode("utf-8", "replace")) <= TIGHT.output_bytes, name
-        following = await works_again(repl, name)
+        following = await works_again(repl)
         assert following.stdout == "2 X\n", f"{name}: {outcome} then {following}"
 
 
-async def works_again(repl, name):
-    """The next cell; where the one before broke its own interpreter, the one after that, in a new one."""
+async def works_again(repl):
+    """The next cell; where the one before broke its own interpreter, one after that, in a new one.
+
+    A machine with much else to do may need more than the tight limit for a cell, so there are a few tries.
+    """
     again = "print(1 + 1, llm_query('x'))"
     following = await asyncio.wait_for(repl.run(again), 60)
-    for _ in range(2):
+    for _ in range(4):
         if following.stdout == "2 X\n":
             break
         following = await asyncio.wait_for(repl.run("import os\nos._exit(1)"), 60)
