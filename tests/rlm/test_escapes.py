@@ -54,7 +54,6 @@ async def try_escapes(repl, place, programs):
 
 async def be_rude(repl, programs):
     for name, program in programs:
-        print(name, flush=True)  # says in a failure how far it came
         outcome = await asyncio.wait_for(repl.run(program), 60)
         assert isinstance(outcome, CellOutcome), name
         assert len(outcome.stdout.encode("utf-8", "replace")) <= TIGHT.output_bytes, name

@@ -23,9 +23,9 @@ import os, socket
 held = []
 for what, act in (
     ("read a file", lambda: open(__import__("sys").executable, "rb").read(1) or 1 / 0),
-    ("write a file", lambda: open("/tmp/pylon-self-test", "w")),
+    ("write a file", lambda: open("self-test", "w")),
     ("open a socket", lambda: socket.create_connection(("127.0.0.1", 9), 1)),
-    ("start a process", lambda: os.fork()),
+    ("start a process", lambda: os.fork() or os._exit(0)),
 ):
     try:
         act()

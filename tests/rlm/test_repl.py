@@ -1,0 +1,94 @@
+"""What the loop may rely on in any REPL: sub-calls, time, state, and which backend is taken."""
+
+import asyncio
+
+import pytest
+
+from pylon.errors import SandboxError
+from pylon.rlm.repl import backends
+from pylon.rlm.repl.backends import PROCESS, UNSAFE, WASM, choose
+from pylon.rlm.repl.protocol import CellLimits, SubReply
+from pylon.rlm.repl.stopwatch import Stopwatch
+
+
+async def test_a_plain_loop_sends_its_sub_calls_together(open_repl):
+    asked = []
+
+    async def remember(calls):
+        asked.append(calls)
+        return [SubReply(prompt) for prompt in calls.prompts]
+
+    repl = await open_repl(on_calls=remember)
+    await repl.run("out = []\nfor x in ['a', 'b', 'c']:\n    out.append(llm_query(f'q {x}', model='m'))")
+    assert [(one.kind, one.prompts, one.model) for one in asked] == [("llm", ("q a", "q b", "q c"), "m")]
+
+
+async def test_waiting_for_sub_calls_is_not_the_cells_time(open_repl):
+    async def slow(calls):
+        await asyncio.sleep(4)
+        return [SubReply("late") for _ in calls.prompts]
+
+    repl = await open_repl(limits=CellLimits(seconds=3), on_calls=slow)
+    outcome = await repl.run("print(llm_query('x'))")
+    assert (outcome.stdout, outcome.error) == ("late\n", None)
+
+
+async def test_a_fault_of_whoever_answers_becomes_a_typed_value(open_repl):
+    async def broken(_calls):
+        raise ZeroDivisionError
+
+    repl = await open_repl(on_calls=broken)
+    outcome = await repl.run("r = llm_query('x')\nprint(isinstance(r, SubCallError), r.code)")
+    assert outcome.stdout == "True internal\n"
+
+
+async def test_variables_survive_an_exception_and_can_be_read(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("found = ['é', 2]\n1 / 0")
+    assert outcome.error.kind == "exception"
+    assert [(one.name, one.type, one.size) for one in outcome.variables] == [("found", "list", 2)]
+    assert await repl.value("found") == '["é", 2]'
+    with pytest.raises(SandboxError):
+        await repl.value("nothing")
+
+
+async def test_calls_over_the_limit_are_refused_and_the_others_stand(open_repl):
+    repl = await open_repl(limits=CellLimits(calls=2))
+    outcome = await repl.run("print([getattr(r, 'code', r) for r in llm_query_batched(['a', 'b', 'c'])])")
+    assert outcome.stdout == "['A', 'B', 'call_limit']\n"
+    assert outcome.error.kind == "calls"
+
+
+async def test_a_context_of_json_is_what_it_holds(open_repl):
+    repl = await open_repl('{"a": [1, "é"]}', kind="json")
+    assert (await repl.run("print(context['a'][1])")).stdout == "é\n"
+
+
+async def test_auto_takes_wasm_then_process_and_never_none(monkeypatch):
+    broken = {"wasm"}
+
+    async def self_test(backend):
+        return "it is broken." if backend.name in broken else ""
+
+    monkeypatch.setattr(backends, "self_test", self_test)
+    assert await choose() is PROCESS
+    broken.add("process")
+    with pytest.raises(SandboxError, match="No sandbox works"):
+        await choose()
+    assert await choose(unsafe=True) is UNSAFE
+    broken.clear()
+    assert await choose() is WASM
+
+
+async def test_a_backend_without_a_sandbox_fails_the_self_test():
+    assert "it does not hold" in await backends.self_test(UNSAFE)
+
+
+def test_a_stopwatch_stands_while_any_sub_call_is_out():
+    watch = Stopwatch(10.0)
+    watch.call_out(11.0)
+    watch.call_out(12.0)
+    watch.call_back(15.0)
+    assert watch.used(19.0) == 1.0
+    watch.call_back(20.0)
+    assert watch.used(22.0) == 3.0
