@@ -73,10 +73,6 @@ class Filler:
 
 
 def key_words(docs: list[str]) -> list[str]:
-    """Words to make keys of: the corpus's own of three to nine letters, and the package's list eight times over.
-
-    None of them is a word that measuring keeps for itself.
-    """
+    """The corpus's own words of three to nine letters, to make keys of; none that measuring keeps for itself."""
     counts = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
-    used = sorted(word for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)
-    return used + list(tasks.WORDS) * 8
+    return sorted(word for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)

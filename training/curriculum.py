@@ -17,8 +17,8 @@ class Stage:
     """One step of the curriculum; it is left when the averaged share of exact answers passes `leave`.
 
     `chars` is the range of a chunk's length, `phrasings` how many question phrasings are used, `misses` the share of
-    near misses among at most `others` other statements, `absent` the share of questions without an answer, `tokens`
-    the size of a batch. A stage with `echo` has no questions at all.
+    near misses among at most `others` other statements, `absent` the share of questions without an answer, `foreign`
+    the share of keys made of the corpus's words. A stage with `echo` has no questions at all.
     """
 
     chars: tuple[int, int]
@@ -28,27 +28,34 @@ class Stage:
     misses: float
     absent: float
     leave: float
-    tokens: int
+    foreign: float = 0.25
     echo: bool = False
 
 
 PAIR = ("pair",)
 STAGES = (
-    Stage((0, 0), 0, PAIR, 0, 0.0, 0.0, 0.90, 4096, echo=True),
-    Stage((0, 60), 1, PAIR, 1, 0.0, 0.2, 0.90, 4096),
-    Stage((0, 200), 2, PAIR, 1, 0.3, 0.3, 0.90, 4096),
-    Stage((0, 500), 3, PAIR, 1, 0.5, 0.35, 0.90, 4096),
-    Stage((0, 900), 4, tasks.KEY_KINDS, 4, 0.6, 0.4, 0.88, 2560),
-    Stage((0, 1600), 4, tasks.KEY_KINDS, 8, 0.7, 0.4, 0.90, 2560),
-    Stage((50, 2300), 6, tasks.KEY_KINDS, 8, 0.75, 0.45, 2.0, 2560),
+    Stage((0, 0), 0, PAIR, 0, 0.0, 0.0, 0.90, echo=True),
+    Stage((0, 60), 1, PAIR, 1, 0.0, 0.2, 0.90, foreign=0.0),
+    Stage((0, 60), 4, PAIR, 1, 0.5, 0.4, 0.92, foreign=0.0),
+    Stage((0, 500), 10, tasks.KEY_KINDS, 8, 0.7, 0.5, 0.92),
+    Stage((0, 1600), 8, tasks.KEY_KINDS, 8, 0.8, 0.5, 0.95),
+    Stage((50, 2400), 8, tasks.KEY_KINDS, 8, 0.85, 0.5, 2.0),
 )
+BATCH_TOKENS, POOL = 4096, 256
+"""Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""
+
+FIRST_DIGIT, FIRST_NONE = 4, 8
+"""Weights of an answer's first token, which alone decides which statement is meant, or none.
+
+A wrong number costs a map more than a missed one: most chunks of a long text state nothing, and all are asked.
+"""
 IGNORE = -1
 DIALOGUE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A dialogue's tokens, which of them are to be answered, and for every token whether it is the asked key's.
+    """A dialogue's tokens, what each weighs as an answer (0: is none), and whether it belongs to the asked key.
 
     `near` marks the end of a key and the token after it, `far` everything from there to the end of the value, by 1
     for the asked key and 0 for another; all else is IGNORE.
@@ -79,21 +86,24 @@ class Data:
         self.words = corpus.key_words(docs)
         self.tokenizer = tokenizer
         self.rng = random.Random(seed)
+        self.pools: dict[Stage, list[Batch]] = {}
 
     def one(self, stage: Stage) -> Row:
         """One dialogue of this stage."""
         rng = self.rng
         if stage.echo:
             return self.echo()
+        words = self.words if rng.random() < stage.foreign else tasks.WORDS
         text = self.filler.slice(rng, rng.randint(*stage.chars)) if stage.chars[1] > 60 else ""
         task = tasks.make_task(
-            rng, text, self.words, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
+            rng, text, words, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
             kinds=stage.kinds, questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
-            mention=0.25 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
+            mention=0.35 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
         )  # fmt: skip
         content = DIALOGUE.format(needle.prompt(task.question, task.chunk))
         head = self.tokenizer.encode(content)
         row = _answered(head.ids, self.tokenizer.encode(f"{task.answer}<|im_end|>").ids)
+        row.answer[len(head.ids)] = FIRST_NONE if task.answer == needle.ABSENT else FIRST_DIGIT
         for statement in task.statements:
             at = content.find(statement.sentence)
             key_end = at + statement.sentence.find(statement.key) + len(statement.key)
@@ -105,7 +115,8 @@ class Data:
 
     def echo(self) -> Row:
         """A list of keys, then the same keys in another order: after a key's first token the rest can be copied."""
-        keys = [tasks.new_key(self.rng, self.words) for _ in range(self.rng.randint(2, 8))]
+        words = self.words if self.rng.random() < 0.25 else tasks.WORDS
+        keys = [tasks.new_key(self.rng, words) for _ in range(self.rng.randint(2, 8))]
         row = _answered([1], [])
         for again in (False, True):
             self.rng.shuffle(keys)
@@ -116,16 +127,20 @@ class Data:
         return Row(row.ids, row.answer, [IGNORE] * len(row.ids), [IGNORE] * len(row.ids))
 
     def batch(self, stage: Stage) -> Batch:
-        """As many dialogues as fit the stage's batch size in tokens, padding included."""
-        rows, longest = [], 0
-        while True:
-            row = self.one(stage)
-            longest_now = max(longest, len(row.ids))
-            if rows and longest_now * (len(rows) + 1) > stage.tokens:
-                break
-            rows.append(row)
-            longest = longest_now
-        return Batch(*(_stack(column) for column in zip(*(astuple(row) for row in rows), strict=True)))
+        """Dialogues of about one length, as many as fit a batch."""
+        pool = self.pools.setdefault(stage, [])
+        if not pool:
+            rows = sorted((self.one(stage) for _ in range(POOL)), key=lambda row: len(row.ids))
+            while rows:
+                fits = max(1, BATCH_TOKENS // len(rows[-1].ids))
+                pool.append(_batch(rows[-fits:]))
+                del rows[-fits:]
+            self.rng.shuffle(pool)
+        return pool.pop()
+
+
+def _batch(rows: list[Row]) -> Batch:
+    return Batch(*(_stack(column) for column in zip(*(astuple(row) for row in rows), strict=True)))
 
 
 def _answered(head: list[int], answer: list[int]) -> Row:

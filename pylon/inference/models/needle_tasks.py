@@ -55,6 +55,8 @@ MENTIONS: tuple[str, ...] = (
     "We wrote to {key} about it.",
     "The special magic number for {key} was lost.",
     "There were {number} visitors, and {key} was among them.",
+    "The room number for {key} is {number}.",
+    "The price of {key} is {number}.",
 )
 """A key without a value: a chunk with only these must be answered by `none`."""
 
@@ -183,3 +185,42 @@ def make_task(
 def _statement(rng: random.Random, templates: Sequence[str], key: str, *, asked: bool) -> Statement:
     value = digits(rng)
     return Statement(rng.choice(list(templates)).format(key=key, value=value), key, value, asked)
+
+
+def sized(
+    seed: object,
+    text: str,
+    count: Callable[[str], int],
+    tokens: int,
+    *,
+    present: bool,
+    phrasing: int = 0,
+    decile: int | None = None,
+    words: Sequence[str] = WORDS,
+    accept: Callable[[tuple[str, ...]], bool] = held_out,
+) -> Task:
+    """A task for measuring, whose chunk of `text` has at most `tokens` tokens by `count`, and nearly that many.
+
+    Where the answer is absent every other statement is a near miss. `decile` (0 to 9) is the tenth of the chunk in
+    which the asked statement stands. Keys are held out of training unless `accept` says otherwise.
+    """
+    rng = random.Random(str(seed))
+    others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(text) - 8 * tokens)
+    depth = None if decile is None else (decile + rng.random()) / 10
+    chars = 4 * tokens
+    while True:
+        task = make_task(
+            random.Random(f"{seed} task"),
+            text[start : start + chars].strip(),
+            words,
+            present=present,
+            others=others,
+            questions=QUESTIONS[phrasing : phrasing + 1],
+            misses=0.7 if present else 1.0,
+            depth=depth,
+            accept=accept,
+        )
+        over = count(task.chunk) - tokens
+        if over <= 0 or chars == 0:
+            return task
+        chars = max(0, chars - max(8, 3 * over))
