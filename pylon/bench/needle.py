@@ -6,7 +6,6 @@ training never put in a key; only the answers of the model count.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,10 +152,6 @@ def count_tokens(folder: Path = MODELS) -> Callable[[str], int]:
 
     tokenizer = Tokenizer.from_file(str(folder / needle.MODEL_ID / "tokenizer.json"))
     return lambda text: len(tokenizer.encode(text).ids)
-
-
-def _random(seed: object) -> random.Random:
-    return random.Random(str(seed))  # noqa: S311 - test data, not a secret
 
 
 def _share(values: Iterator[bool] | Sequence[bool]) -> float | None:

@@ -204,13 +204,13 @@ def sized(
     Where the answer is absent every other statement is a near miss. `decile` (0 to 9) is the tenth of the chunk in
     which the asked statement stands. Keys are held out of training unless `accept` says otherwise.
     """
-    rng = random.Random(str(seed))
+    rng = _random(seed)
     others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(text) - 8 * tokens)
     depth = None if decile is None else (decile + rng.random()) / 10
     chars = 4 * tokens
     while True:
         task = make_task(
-            random.Random(f"{seed} task"),
+            _random(f"{seed} task"),
             text[start : start + chars].strip(),
             words,
             present=present,
@@ -224,3 +224,7 @@ def sized(
         if over <= 0 or chars == 0:
             return task
         chars = max(0, chars - max(8, 3 * over))
+
+
+def _random(seed: object) -> random.Random:
+    return random.Random(str(seed))  # noqa: S311 - test data, not a secret
