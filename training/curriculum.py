@@ -28,7 +28,7 @@ class Stage:
     misses: float
     absent: float
     leave: float
-    foreign: float = 0.25
+    foreign: float = 0.15
     echo: bool = False
 
 
@@ -37,9 +37,9 @@ STAGES = (
     Stage((0, 0), 0, PAIR, 0, 0.0, 0.0, 0.90, echo=True),
     Stage((0, 60), 1, PAIR, 1, 0.0, 0.2, 0.90, foreign=0.0),
     Stage((0, 60), 4, PAIR, 1, 0.5, 0.4, 0.92, foreign=0.0),
-    Stage((0, 500), 10, tasks.KEY_KINDS, 8, 0.7, 0.5, 0.92),
-    Stage((0, 1600), 8, tasks.KEY_KINDS, 8, 0.8, 0.5, 0.95),
-    Stage((50, 2400), 8, tasks.KEY_KINDS, 8, 0.85, 0.5, 2.0),
+    Stage((0, 500), 6, tasks.KEY_KINDS, 8, 0.7, 0.5, 0.80),
+    Stage((0, 1600), 6, tasks.KEY_KINDS, 8, 0.8, 0.5, 0.85),
+    Stage((50, 2400), 6, tasks.KEY_KINDS, 8, 0.85, 0.5, 2.0),
 )
 BATCH_TOKENS, POOL = 4096, 256
 """Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""

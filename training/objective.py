@@ -8,7 +8,7 @@ from curriculum import IGNORE, Batch
 from model import Config, Needle
 from torch import Tensor, nn
 
-PROBE_WEIGHT, TEXT_WEIGHT = 0.5, 0.05
+PROBE_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
 TEXT_SHARE = 0.03
 """Share of the text's own tokens that are predicted: enough to keep the embeddings of rare ones alive."""
 

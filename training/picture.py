@@ -29,6 +29,9 @@ TEXTS = (40, 40, 40, 40, 20, 12, 6, 3, 2)
 AROUND = 400
 """Characters on each side of a candidate that the second question shows."""
 
+VOTES = 3
+"""In how many phrasings the second question is asked."""
+
 
 def haystack(rng: random.Random, chars: int) -> Task:
     """Held-out text of about `chars` characters, repeated where it is too short, with one stated value."""
@@ -40,15 +43,20 @@ def haystack(rng: random.Random, chars: int) -> Task:
 
 
 def ask_map(answer: Answer, task: Task) -> str:
-    """Ask every chunk, then ask again about the surroundings of each candidate; the most confirmed answer wins."""
+    """Ask every chunk, then ask again about the surroundings of each candidate, in other words; most votes win."""
     candidates = []
     for chunk in needle.chunks(task.chunk):
         said = answer(needle.prompt(task.question, chunk))
         if said != needle.ABSENT and said in chunk:
             at = chunk.find(said)
             candidates.append((said, chunk[max(0, at - AROUND) : at + AROUND]))
-    confirmed = Counter(said for said, near in candidates if answer(needle.prompt(task.question, near)) == said)
-    return confirmed.most_common(1)[0][0] if confirmed else needle.ABSENT
+    votes = Counter(
+        said
+        for said, near in candidates
+        for question in needle.QUESTIONS[:VOTES]
+        if answer(needle.prompt(question.format(key=task.key), near)) == said
+    )
+    return votes.most_common(1)[0][0] if votes else needle.ABSENT
 
 
 def measure(engine: Engine, longest: int, seed: int) -> list[dict[str, float]]:

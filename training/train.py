@@ -16,7 +16,7 @@ from muon import Muon
 from objective import Probes, loss_of
 from tokenizers import Tokenizer
 
-WARM_UP, FULL = 50, 0.5
+WARM_UP, FULL = 50, 0.55
 """Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero."""
 
 LOOK_BACK = 0.33
@@ -97,8 +97,8 @@ class Run:
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        back = progress.level > 1 and rng.random() < LOOK_BACK
-        stage = STAGES[rng.randrange(1, progress.level) if back else progress.level]
+        back = progress.level > 2 and rng.random() < LOOK_BACK
+        stage = STAGES[rng.randrange(2, progress.level) if back else progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on")
-    parser.add_argument("--tokens", type=float, default=18e6, help="after so many the learning rate is zero")
+    parser.add_argument("--tokens", type=float, default=17e6, help="after so many the learning rate is zero")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
