@@ -11,10 +11,7 @@ import random
 import re
 import sysconfig
 import tokenize
-from collections import Counter
 from pathlib import Path
-
-from shared import tasks
 
 HELD_OUT = {"pydoc_data"}
 USELESS = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "encodings", "__pycache__"}
@@ -70,9 +67,3 @@ class Filler:
         cut = out[:chars]
         space = cut.rfind(" ")
         return cut[:space] if space > chars // 2 else cut
-
-
-def key_words(docs: list[str]) -> list[str]:
-    """The corpus's own words of three to nine letters, to make keys of; none that measuring keeps for itself."""
-    counts = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
-    return sorted(word for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)

@@ -17,29 +17,26 @@ class Stage:
     """One step of the curriculum; it is left when the averaged share of exact answers passes `leave`.
 
     `chars` is the range of a chunk's length, `phrasings` how many question phrasings are used, `misses` the share of
-    near misses among at most `others` other statements, `absent` the share of questions without an answer, `foreign`
-    the share of keys made of the corpus's words. A stage with `echo` has no questions at all.
+    near misses among at most `others` other statements, `absent` the share of questions without an answer. A stage
+    with `echo` has no questions at all.
     """
 
     chars: tuple[int, int]
     others: int
-    kinds: tuple[str, ...]
     phrasings: int
     misses: float
     absent: float
     leave: float
-    foreign: float = 0.15
     echo: bool = False
 
 
-PAIR = ("pair",)
 STAGES = (
-    Stage((0, 0), 0, PAIR, 0, 0.0, 0.0, 0.90, echo=True),
-    Stage((0, 60), 1, PAIR, 1, 0.0, 0.2, 0.90, foreign=0.0),
-    Stage((0, 60), 4, PAIR, 1, 0.5, 0.4, 0.92, foreign=0.0),
-    Stage((0, 500), 6, tasks.KEY_KINDS, 8, 0.7, 0.5, 0.80),
-    Stage((0, 1600), 6, tasks.KEY_KINDS, 8, 0.8, 0.5, 0.85),
-    Stage((50, 2400), 6, tasks.KEY_KINDS, 8, 0.85, 0.5, 2.0),
+    Stage((0, 0), 0, 0, 0.0, 0.0, 0.90, echo=True),
+    Stage((0, 60), 1, 1, 0.0, 0.2, 0.90),
+    Stage((0, 60), 4, 1, 0.5, 0.4, 0.92),
+    Stage((0, 500), 6, 8, 0.7, 0.5, 0.80),
+    Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
+    Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
 BATCH_TOKENS, POOL = 4096, 256
 """Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""
@@ -81,9 +78,7 @@ class Data:
     """Batches of whole dialogues, right-padded, from one seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
-        docs = corpus.documents()
-        self.filler = corpus.Filler(docs)
-        self.words = corpus.key_words(docs)
+        self.filler = corpus.Filler(corpus.documents())
         self.tokenizer = tokenizer
         self.rng = random.Random(seed)
         self.pools: dict[Stage, list[Batch]] = {}
@@ -93,11 +88,10 @@ class Data:
         rng = self.rng
         if stage.echo:
             return self.echo()
-        words = self.words if rng.random() < stage.foreign else tasks.WORDS
         text = self.filler.slice(rng, rng.randint(*stage.chars)) if stage.chars[1] > 60 else ""
         task = tasks.make_task(
-            rng, text, words, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
-            kinds=stage.kinds, questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
+            rng, text, tasks.WORDS, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
+            questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
             mention=0.35 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
         )  # fmt: skip
         content = DIALOGUE.format(needle.prompt(task.question, task.chunk))
@@ -115,8 +109,7 @@ class Data:
 
     def echo(self) -> Row:
         """A list of keys, then the same keys in another order: after a key's first token the rest can be copied."""
-        words = self.words if self.rng.random() < 0.25 else tasks.WORDS
-        keys = [tasks.new_key(self.rng, words) for _ in range(self.rng.randint(2, 8))]
+        keys = [tasks.new_key(self.rng, tasks.WORDS) for _ in range(self.rng.randint(2, 8))]
         row = _answered([1], [])
         for again in (False, True):
             self.rng.shuffle(keys)

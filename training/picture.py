@@ -39,7 +39,7 @@ def haystack(rng: random.Random, chars: int) -> Task:
     start = rng.randrange(len(text))
     whole = (text[start:] + text * (1 + chars // len(text)))[: chars - 300]
     others = min(40, 2 + chars // 3000)
-    return make_task(rng, whole, WORDS, present=True, others=others, kinds=("pair",), questions=needle.QUESTIONS[:1])
+    return make_task(rng, whole, WORDS, present=True, others=others, questions=needle.QUESTIONS[:1])
 
 
 def ask_map(answer: Answer, task: Task) -> str:

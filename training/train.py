@@ -143,10 +143,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(args)
-    print(
-        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.data.words):,} words",
-        flush=True,
-    )
+    print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters", flush=True)
     run.train()
 
 

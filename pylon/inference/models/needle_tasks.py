@@ -28,10 +28,10 @@ teal thicket thistle thunder tiger topaz tundra tulip turquoise valley velvet vi
 willow winter wolf zephyr zinc
 """
 UNKNOWN_WORDS: tuple[str, ...] = tuple(_WORDS.split()[2::5])
-"""Words that training never puts into a key, and that are several tokens long: for measuring only."""
+"""Words that training never puts into a key, and that are mostly several tokens long: for measuring only."""
 
 WORDS: tuple[str, ...] = tuple(word for word in _WORDS.split() if word not in UNKNOWN_WORDS)
-"""Words for keys that training knows; it never sees the pairs of them that `held_out` names."""
+"""The words that keys are made of, each one token; training never sees the pairs of them that `held_out` names."""
 
 
 def held_out(key: tuple[str, ...]) -> bool:
@@ -59,8 +59,6 @@ MENTIONS: tuple[str, ...] = (
     "The price of {key} is {number}.",
 )
 """A key without a value: a chunk with only these must be answered by `none`."""
-
-KEY_KINDS: tuple[str, ...] = ("pair", "pair", "pair", "pair", "number")
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,8 @@ def digits(rng: random.Random, low: int = 4, high: int = 8) -> str:
     return str(rng.randint(1, 9)) + "".join(rng.choice("0123456789") for _ in range(length - 1))
 
 
-def new_key(rng: random.Random, words: Sequence[str], kind: str = "pair") -> tuple[str, ...]:
+def new_key(rng: random.Random, words: Sequence[str]) -> tuple[str, ...]:
     """The parts of a key; `"-".join(parts)` is the key as text."""
-    if kind == "number":
-        return (rng.choice(words), str(rng.randint(2, 999)))
     return (rng.choice(words), rng.choice(words))
 
 
@@ -108,8 +104,7 @@ def near_miss(rng: random.Random, key: tuple[str, ...], words: Sequence[str]) ->
         elif roll < 0.13:
             other = (*key, rng.choice(words))
         else:
-            part = str(rng.randint(2, 999)) if key[at].isdigit() else rng.choice(words)
-            other = (*key[:at], part, *key[at + 1 :])
+            other = (*key[:at], rng.choice(words), *key[at + 1 :])
         if other != key:
             return other
 
@@ -145,7 +140,6 @@ def make_task(
     *,
     present: bool,
     others: int = 4,
-    kinds: Sequence[str] = KEY_KINDS,
     questions: Sequence[str] = QUESTIONS,
     statements: Sequence[str] = STATEMENTS,
     mention: float = 0.25,
@@ -158,13 +152,12 @@ def make_task(
     `misses` is the share of the others that are near misses of the key asked for; `mention` the chance that the
     key also stands in a sentence without a value. Keys are drawn until `accept` takes one.
     """
-    kind = rng.choice(list(kinds))
-    while not accept(parts := new_key(rng, words, kind)):
+    while not accept(parts := new_key(rng, words)):
         pass
     key = "-".join(parts)
     used, stated = {parts}, []
     for _ in range(others):
-        other = near_miss(rng, parts, words) if rng.random() < misses else new_key(rng, words, kind)
+        other = near_miss(rng, parts, words) if rng.random() < misses else new_key(rng, words)
         if other in used:
             continue
         used.add(other)
