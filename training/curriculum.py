@@ -38,6 +38,9 @@ STAGES = (
     Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
     Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
+DENSE = Stage((0, 120), 8, 8, 0.85, 0.5, 2.0)
+"""Near misses with hardly any text around them: half of the later steps, where a token teaches most about matching."""
+
 BATCH_TOKENS, POOL = 4096, 256
 """Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""
 

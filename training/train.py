@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curriculum import STAGES, Data
+from curriculum import DENSE, STAGES, Data
 from model import Config, Needle
 from muon import Muon
 from objective import Probes, loss_of
@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 WARM_UP, FULL = 50, 0.55
 """Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero."""
 
-LOOK_BACK = 0.33
 SAVE_S, LOG_S = 120, 15
 
 
@@ -91,14 +90,13 @@ class Run:
         self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
 
     def step(self) -> None:
-        """One step at the present stage; a third of them look back, so that short chunks stay right."""
+        """One step at the present stage; half of the later ones are dense with near misses."""
         progress, rng = self.progress, self.data.rng
         factor = rate(progress, self.args.tokens)
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        back = progress.level > 2 and rng.random() < LOOK_BACK
-        stage = STAGES[rng.randrange(2, progress.level) if back else progress.level]
+        stage = DENSE if progress.level > 2 and rng.random() < 0.5 else STAGES[progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
@@ -108,7 +106,7 @@ class Run:
             optimizer.zero_grad()
         progress.step += 1
         progress.tokens += batch.ids.numel()
-        if stage is STAGES[progress.level]:
+        if stage is not DENSE:
             progress.note(logged)
 
     def train(self) -> None:
