@@ -38,7 +38,7 @@ STAGES = (
     Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
     Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
-DENSE = Stage((0, 120), 8, 8, 0.85, 0.5, 2.0)
+DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0)
 """Near misses with hardly any text around them: half of the later steps, where a token teaches most about matching."""
 
 BATCH_TOKENS, POOL = 4096, 256

@@ -90,13 +90,13 @@ class Run:
         self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
 
     def step(self) -> None:
-        """One step at the present stage; half of the later ones are dense with near misses."""
+        """One step at the present stage; three in five of the later ones are dense with near misses."""
         progress, rng = self.progress, self.data.rng
         factor = rate(progress, self.args.tokens)
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        stage = DENSE if progress.level > 2 and rng.random() < 0.5 else STAGES[progress.level]
+        stage = DENSE if progress.level > 2 and rng.random() < 0.6 else STAGES[progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
