@@ -39,13 +39,13 @@ STAGES = (
     Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
 DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0)
-"""Near misses with hardly any text around them: half of the later steps, where a token teaches most about matching."""
+"""Near misses with hardly any text around them: most later steps, where a token teaches most about matching."""
 
 BATCH_TOKENS, POOL = 4096, 256
 """Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""
 
-FIRST_DIGIT, FIRST_NONE = 4, 8
-"""Weights of an answer's first token, which alone decides which statement is meant, or none.
+FIRST_DIGIT, FIRST_NONE, LAST_NONE = 4, 8, 24
+"""Weights of an answer's first token, which alone decides which statement is meant, or none; `none` at the very end.
 
 A wrong number costs a map more than a missed one: most chunks of a long text state nothing, and all are asked.
 """
@@ -84,6 +84,7 @@ class Data:
         self.filler = corpus.Filler(corpus.documents())
         self.tokenizer = tokenizer
         self.rng = random.Random(seed)
+        self.first_none = FIRST_NONE
         self.pools: dict[Stage, list[Batch]] = {}
 
     def one(self, stage: Stage) -> Row:
@@ -100,7 +101,7 @@ class Data:
         content = DIALOGUE.format(needle.prompt(task.question, task.chunk))
         head = self.tokenizer.encode(content)
         row = _answered(head.ids, self.tokenizer.encode(f"{task.answer}<|im_end|>").ids)
-        row.answer[len(head.ids)] = FIRST_NONE if task.answer == needle.ABSENT else FIRST_DIGIT
+        row.answer[len(head.ids)] = self.first_none if task.answer == needle.ABSENT else FIRST_DIGIT
         for statement in task.statements:
             at = content.find(statement.sentence)
             key_end = at + statement.sentence.find(statement.key) + len(statement.key)

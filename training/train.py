@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curriculum import DENSE, STAGES, Data
+from curriculum import DENSE, LAST_NONE, STAGES, Data
 from model import Config, Needle
 from muon import Muon
 from objective import Probes, loss_of
 from tokenizers import Tokenizer
 
-WARM_UP, FULL = 50, 0.55
-"""Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero."""
+WARM_UP, FULL, CLOSING = 50, 0.55, 0.17
+"""Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero; the rate below
+which `none` weighs more."""
 
 SAVE_S, LOG_S = 120, 15
 
@@ -96,6 +97,8 @@ class Run:
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
+        if factor < CLOSING and progress.level > 0:
+            self.data.first_none = LAST_NONE
         stage = DENSE if progress.level > 2 and rng.random() < 0.6 else STAGES[progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
