@@ -51,7 +51,7 @@ PRICES = {
 }
 BID_MSAT = 5_000
 FAUCET_SAT = 5_000
-ADJECTIVES = ("amber", "quiet", "silver", "brave", "hollow", "crimson", "gentle", "frozen")
+ADJECTIVES = ("amber", "golden", "silver", "cosmic", "hollow", "crimson", "scarlet", "velvet")
 NOUNS = ("falcon", "harbor", "lantern", "meadow", "anchor", "comet", "willow", "river")
 
 
