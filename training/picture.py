@@ -78,7 +78,7 @@ def measure(engine: Engine, longest: int, seed: int) -> Iterator[dict[str, float
 
 def picture(rows: list[dict[str, float]]) -> str:
     """The SVG of these rows."""
-    names = {1e3: "1 thousand", 1e4: "10 thousand", 1e5: "100 thousand", 1e6: "1 million", 1e7: "10 million"}
+    names = {1e3: "1 k", 1e4: "10 k", 1e5: "100 k", 1e6: "1 M", 1e7: "10 M"}
     return draw(
         "needle-1 finds a stated number: alone, and asked chunk by chunk",
         [
@@ -88,7 +88,7 @@ def picture(rows: list[dict[str, float]]) -> str:
         x_label="characters of text",
         y_label="right answers, %",
         x_ticks=list(names.items()),
-        y_ticks=[(0, "0"), (25, "25"), (50, "50"), (75, "75"), (100, "100")],
+        y_ticks=[(0, "0"), (25, "25"), (50, "50"), (75, "75"), (100, "100"), (130, "")],
         scale=math.log10,
     )
 

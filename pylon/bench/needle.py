@@ -137,6 +137,9 @@ def _llama(path: Path) -> Answer:
     params.n_ctx = 2048
     params.cpuparams.n_threads = 1
     params.verbosity = -1
+    # No prompt comes twice, and what the server keeps of each grows to gigabytes.
+    params.cache_ram_mib = 0
+    params.n_ctx_checkpoints = 0
     server = xllamacpp.Server(params)
 
     def answer(text: str) -> str:

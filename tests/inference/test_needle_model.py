@@ -94,7 +94,7 @@ def test_shipped_weights_reach_what_their_page_says() -> None:
     report = bench.verify("llama", seed=11, present=960, absent=2000)
     assert min(report["by_length"].values()) >= 0.97
     assert report["worst_decile"] >= 0.90
-    assert report["needle_absent"] >= 0.999
+    assert report["needle_absent"] >= 0.99
 
 
 @pytest.mark.slow
