@@ -58,7 +58,13 @@ class Stage:
             sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
             env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        printed, _ = await process.communicate(given.encode())
+        try:
+            printed, _ = await process.communicate(given.encode())
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            raise
         if process.returncode not in statuses:
             raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
         value: dict[str, Any] = orjson.loads(printed)
