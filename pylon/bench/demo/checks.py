@@ -1,5 +1,6 @@
 """Whether it holds: results read from the relay once more, and the books of all sides."""
 
+import asyncio
 from typing import Any
 
 from pylon.bench.demo.asking import Asked
@@ -64,8 +65,8 @@ async def settle_up(stage: Stage, customer: dict[str, str], charged_msat: int, m
     `charged_msat` is what the trajectories say. Jobs that were asked twice stand in the books alone.
     """
     await stage.run("providers", "--wait", _LATE_S, env=customer)
-    books = await stage.run("wallet", "audit", env=customer)
-    theirs = [await stage.run("wallet", "audit", env=provider_environment(stage, name, money)) for name in PROVIDERS]
+    homes = [customer, *(provider_environment(stage, name, money) for name in PROVIDERS)]
+    books, *theirs = await asyncio.gather(*(stage.run("wallet", "audit", env=env) for env in homes))
     agreed = charged_msat <= books["spent_msat"] == sum(one["earned_msat"] for one in theirs)
     agreed = agreed and all(one["audit"] == "clean" for one in (books, *theirs))
     return {

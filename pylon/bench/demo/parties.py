@@ -1,5 +1,6 @@
 """Who takes part, each with a process, a home, a key and a wallet of its own; and what they pay in."""
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,13 +44,18 @@ async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str,
     """A relay with its playbank, providers that are ready, and a customer with money: its environment."""
     keeper = await stage.open_relay()
     settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
-    for name in PROVIDERS:
+
+    async def provider(name: str) -> None:
         link = money.links.get("provider", "")
         env = await stage.move_in(name, link=link, PYLON_PROVIDER__NAME=name, **settings)
         await stage.serve("start", env=env, log=f"{name}.log")
-    customer = await stage.move_in(
-        CUSTOMER, link=money.links.get("buyer", ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
-        PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
+
+    customer, *_ = await asyncio.gather(
+        stage.move_in(
+            CUSTOMER, link=money.links.get("buyer", ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
+            PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
+        ),
+        *map(provider, PROVIDERS),
     )  # fmt: skip
     if not money.links:
         given = min(MOST_FAUCET_SAT, max(LEAST_FAUCET_SAT, sats))

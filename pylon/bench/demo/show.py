@@ -4,18 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.syntax import Syntax
 from rich.table import Table
-from rich.text import Text
 
 from pylon.nostr import nip19
+from pylon.rlm.rlm import ROOT_LOOP
 from pylon.rlm.runs import Run
+from pylon.rlm.trajectory import Event
 
 out = Console(highlight=False, soft_wrap=True)
 
 _COLUMNS = ("provider", ">sub-calls", ">tokens in", ">tokens out", ">tokens/s", ">p50 ms", ">p99 ms")
-_SHOWN_CHARS = 300
+_SHOWN_CHARS = 110
 
 
 def show(report: dict[str, Any]) -> None:
@@ -72,18 +71,34 @@ def _providers(report: dict[str, Any]) -> Table:
 
 
 def _turns(run: Run) -> None:
-    """The turns of the first loop, and of the first of its children that asked anything."""
+    """The turns of the first loop and, where it was begun, of the first of its children that asked anything."""
     events = list(run.events())
-    asking = [event["loop"] for event in events if event["type"] == "submitted" and event["loop"] != "0"]
-    for event in events:
-        if event["type"] == "loop" and event["loop"] in asking[:1]:
-            out.print(f"  loop {event['loop']}, begun by rlm_query, depth {event['depth']}:\n", style="dim")
-        if event["type"] == "cell" and event["loop"] in {"0", *asking[:1]}:
-            out.print(f"  loop {event['loop']}, turn {event['turn']}", style="dim")
-            out.print(Padding(Syntax(run.text(event["code"]).strip(), "python", word_wrap=True), (0, 0, 0, 4)))
-            out.print(Padding(Text(_short(run.text(event["stdout"])), style="green"), (0, 0, 1, 4)))
+    cells = [event for event in events if event["type"] == "cell"]
+    submitted = [event for event in events if event["type"] == "submitted"]
+    child = next((event["loop"] for event in submitted if event["loop"] != ROOT_LOOP), None)
+    begun = next((event["turn"] for event in submitted if event["call"] == child), None)
+    for cell in cells:
+        if cell["loop"] == ROOT_LOOP:
+            _code(run, cell, 2)
+            if cell["turn"] == begun:
+                for inner in cells:
+                    if inner["loop"] == child:
+                        _code(run, inner, 6)
+                        _printed(run, inner, 6)
+            _printed(run, cell, 2)
+
+
+def _code(run: Run, cell: Event, indent: int) -> None:
+    out.print(f"{' ' * indent}loop {cell['loop']}, turn {cell['turn']}", style="dim")
+    for line in run.text(cell["code"]).strip().splitlines():
+        out.print(" " * (indent + 2) + _short(line), markup=False)
+
+
+def _printed(run: Run, cell: Event, indent: int) -> None:
+    text = " ".join(run.text(cell["stdout"]).split())
+    if text:
+        out.print(" " * (indent + 2) + _short(text), markup=False, style="green")
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]} …"
