@@ -50,12 +50,12 @@ async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str,
         env = await stage.move_in(name, link=link, PYLON_PROVIDER__NAME=name, **settings)
         await stage.serve("start", env=env, log=f"{name}.log")
 
-    customer, *_ = await asyncio.gather(
+    customer, _ = await asyncio.gather(
         stage.move_in(
             CUSTOMER, link=money.links.get("buyer", ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
             PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
         ),
-        *map(provider, PROVIDERS),
+        asyncio.gather(*map(provider, PROVIDERS)),
     )  # fmt: skip
     if not money.links:
         given = min(MOST_FAUCET_SAT, max(LEAST_FAUCET_SAT, sats))
