@@ -23,11 +23,11 @@ async def killed(*arguments: str, env: dict[str, str], database: Path, answers: 
 
 
 def answered(database: Path) -> int:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as books:
-        try:
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as books:
             return int(books.execute("SELECT count(*) FROM swarm_outcome").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0  # it has not made its tables yet
+    except sqlite3.OperationalError:
+        return 0  # it has not made the file or its tables yet
 
 
 @pytest.mark.parametrize(

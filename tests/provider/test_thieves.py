@@ -55,7 +55,7 @@ class Thief(Receiver):
 @pytest.mark.parametrize("code", ATTACKS)
 async def test_a_thief_is_paid_nothing_and_the_other_jobs_go_on(serve, bank, tmp_path, code, monkeypatch):
     refused: list[str] = []
-    monkeypatch.setattr("pylon.swarm.client.logger.warning", lambda text, **values: refused.append(str(values)))
+    monkeypatch.setattr("pylon.swarm.money.logger.warning", lambda text, **values: refused.append(str(values)))
     thief_wallet = await bank.wallet("thief")
     honest_wallet = await bank.wallet("honest")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.jobs.announcement import announcement_draft, parse_announcement
@@ -139,14 +140,14 @@ async def carry_over(
 
 async def customer(
     stack: AsyncExitStack, relay: RelayServer, *, most: int = 4, ack_s: float = 20.0
-) -> tuple[SwarmClient, RelayPool]:
+) -> tuple[SwarmClient, RelayPool, str]:
     secret = SecretKey.generate()
     own = await open_pool(stack, relay.url, secret)
     pool = own.extended()
     stack.push_async_callback(pool.close)
     settings = SwarmSettings(dispatch=DispatchSettings(ack_s=ack_s, attempts=2))
     client = SwarmClient(pool, secret, settings=settings, reach=Reach(pool, most=most))
-    return await stack.enter_async_context(client), pool
+    return await stack.enter_async_context(client), pool, secret.public
 
 
 @pytest.mark.parametrize(("named", "listed"), [(False, True), (True, True), (True, False)])
@@ -155,7 +156,7 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
 ) -> None:
     provider = await serve(stack, theirs, tmp_path / "a.db")
     await carry_over(stack, provider, theirs, ours, named=named, listed=theirs.url if listed else "")
-    client, pool = await customer(stack, ours)
+    client, pool, public = await customer(stack, ours)
     if not named:
         # It is asked at once, where it does not read, unless its list was seen before.
         async with asyncio.timeout(10):
@@ -166,15 +167,16 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
     assert answer.provider == provider.public
     assert answer.attempts == 1
     assert pool.urls == [ours.url, theirs.url]
-    wanted = Filter(kinds=frozenset({RLM_REQUEST}), authors=frozenset({client._secret.public}))
+    wanted = Filter(kinds=frozenset({RLM_REQUEST}), authors=frozenset({public}))
     assert not await pool.query((wanted,), relays=[ours.url])
 
 
 async def test_no_list_is_followed_when_the_owner_allows_none(stack, ours, theirs, tmp_path) -> None:
     provider = await serve(stack, theirs, tmp_path / "a.db")
     await carry_over(stack, provider, theirs, ours, named=True, listed=theirs.url)
-    client, pool = await customer(stack, ours, most=0, ack_s=0.5)
-    with pytest.raises(JobFailed):
+    client, pool, _ = await customer(stack, ours, most=0, ack_s=0.5)
+    # Asked in vain, or never heard of as ready: its later heartbeats are where nobody looks.
+    with pytest.raises((JobFailed, UnreachableError)):
         await client.complete("How many legs has a spider?", timeout=3)
     assert pool.urls == [ours.url]
 
