@@ -112,7 +112,10 @@ def tasks(kinds: list[str], seeds: int, chars: int) -> Iterator[Task]:
 def summed(rows: list[Row]) -> dict[str, object]:
     """Means over the tasks of one kind; tokens and calls are those of one task."""
     count = len(rows)
-    mean = lambda name: round(sum(getattr(row, name) for row in rows) / count, 1)  # noqa: E731
+
+    def mean(name: str) -> float:
+        return round(sum(getattr(row, name) for row in rows) / count, 1)
+
     root, sub, direct = (sum(getattr(row, f"{name}_tokens") for row in rows) for name in ("root", "sub", "direct"))
     return {
         "tasks": count,
