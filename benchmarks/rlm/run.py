@@ -114,7 +114,7 @@ def summed(rows: list[Row]) -> dict[str, object]:
     count = len(rows)
 
     def mean(name: str) -> float:
-        return round(sum(getattr(row, name) for row in rows) / count, 1)
+        return round(float(sum(getattr(row, name) for row in rows)) / count, 1)
 
     root, sub, direct = (sum(getattr(row, f"{name}_tokens") for row in rows) for name in ("root", "sub", "direct"))
     return {

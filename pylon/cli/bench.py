@@ -126,6 +126,7 @@ def rlm_(
     Compute is a model: a sub-call sleeps 0.8 s. The peer is rlms, which development has (./scripts/setup --dev).
     docs/benchmarks.md says what each figure means.
     """
+    # Imported late as well: sandboxes and a whole core come with it.
     from pylon.bench import rlm
 
     report = run(rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json=as_json)
