@@ -14,6 +14,7 @@ from pylon.errors import UsageError
 from pylon.node.mcp_paths import Readable, default_roots
 from pylon.node.mcp_runs import within
 from pylon.relay.server import RelayServer
+from tests.house.test_floors import PACKAGE, files, imported
 from tests.node import programs
 
 
@@ -187,3 +188,11 @@ def test_a_wish_may_lower_a_bound_and_never_raise_it():
     for tokens in (11, 0):
         with pytest.raises(UsageError):
             within(limited, {"max_tokens": tokens})
+
+
+def test_one_file_imports_the_protocols_library_and_one_command_imports_that_file():
+    def importers(*names):
+        return {str(path.relative_to(PACKAGE)) for path in files() if imported(path) & set(names)}
+
+    assert importers("mcp", "mcp.server.mcpserver", "mcp_types") == {"node/mcp_server.py"}
+    assert importers("pylon.node.mcp_server") == {"cli/mcp.py"}
