@@ -11,10 +11,7 @@ import random
 import re
 import sysconfig
 import tokenize
-from collections import Counter
 from pathlib import Path
-
-from shared import tasks
 
 HELD_OUT = {"pydoc_data"}
 USELESS = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "encodings", "__pycache__"}
@@ -70,13 +67,3 @@ class Filler:
         cut = out[:chars]
         space = cut.rfind(" ")
         return cut[:space] if space > chars // 2 else cut
-
-
-def key_words(docs: list[str]) -> list[str]:
-    """Words to make keys of: the corpus's own of three to nine letters, and the package's list eight times over.
-
-    None of them is a word that measuring keeps for itself.
-    """
-    counts = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
-    used = sorted(word for word, n in counts.items() if n >= 3 and word not in tasks.UNKNOWN_WORDS)
-    return used + list(tasks.WORDS) * 8

@@ -17,38 +17,45 @@ class Stage:
     """One step of the curriculum; it is left when the averaged share of exact answers passes `leave`.
 
     `chars` is the range of a chunk's length, `phrasings` how many question phrasings are used, `misses` the share of
-    near misses among at most `others` other statements, `absent` the share of questions without an answer, `tokens`
-    the size of a batch. A stage with `echo` has no questions at all.
+    near misses among at most `others` other statements, `absent` the share of questions without an answer. A stage
+    with `echo` has no questions at all.
     """
 
     chars: tuple[int, int]
     others: int
-    kinds: tuple[str, ...]
     phrasings: int
     misses: float
     absent: float
     leave: float
-    tokens: int
     echo: bool = False
 
 
-PAIR = ("pair",)
 STAGES = (
-    Stage((0, 0), 0, PAIR, 0, 0.0, 0.0, 0.90, 4096, echo=True),
-    Stage((0, 60), 1, PAIR, 1, 0.0, 0.2, 0.90, 4096),
-    Stage((0, 200), 2, PAIR, 1, 0.3, 0.3, 0.90, 4096),
-    Stage((0, 500), 3, PAIR, 1, 0.5, 0.35, 0.90, 4096),
-    Stage((0, 900), 4, tasks.KEY_KINDS, 4, 0.6, 0.4, 0.88, 2560),
-    Stage((0, 1600), 4, tasks.KEY_KINDS, 8, 0.7, 0.4, 0.90, 2560),
-    Stage((50, 2300), 6, tasks.KEY_KINDS, 8, 0.75, 0.45, 2.0, 2560),
+    Stage((0, 0), 0, 0, 0.0, 0.0, 0.90, echo=True),
+    Stage((0, 60), 1, 1, 0.0, 0.2, 0.90),
+    Stage((0, 60), 4, 1, 0.5, 0.4, 0.92),
+    Stage((0, 500), 6, 8, 0.7, 0.5, 0.80),
+    Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
+    Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
+DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0)
+"""Near misses with hardly any text around them: most later steps, where a token teaches most about matching."""
+
+BATCH_TOKENS, POOL = 4096, 256
+"""Tokens of a batch, padding included; dialogues made at once, so that those of a length can share a batch."""
+
+FIRST_DIGIT, FIRST_NONE, LAST_NONE = 4, 8, 24
+"""Weights of an answer's first token, which alone decides which statement is meant, or none; `none` at the very end.
+
+A wrong number costs a map more than a missed one: most chunks of a long text state nothing, and all are asked.
+"""
 IGNORE = -1
 DIALOGUE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A dialogue's tokens, which of them are to be answered, and for every token whether it is the asked key's.
+    """A dialogue's tokens, what each weighs as an answer (0: is none), and whether it belongs to the asked key.
 
     `near` marks the end of a key and the token after it, `far` everything from there to the end of the value, by 1
     for the asked key and 0 for another; all else is IGNORE.
@@ -74,11 +81,11 @@ class Data:
     """Batches of whole dialogues, right-padded, from one seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
-        docs = corpus.documents()
-        self.filler = corpus.Filler(docs)
-        self.words = corpus.key_words(docs)
+        self.filler = corpus.Filler(corpus.documents())
         self.tokenizer = tokenizer
         self.rng = random.Random(seed)
+        self.first_none = FIRST_NONE
+        self.pools: dict[Stage, list[Batch]] = {}
 
     def one(self, stage: Stage) -> Row:
         """One dialogue of this stage."""
@@ -87,13 +94,14 @@ class Data:
             return self.echo()
         text = self.filler.slice(rng, rng.randint(*stage.chars)) if stage.chars[1] > 60 else ""
         task = tasks.make_task(
-            rng, text, self.words, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
-            kinds=stage.kinds, questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
-            mention=0.25 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
+            rng, text, tasks.WORDS, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
+            questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
+            mention=0.35 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
         )  # fmt: skip
         content = DIALOGUE.format(needle.prompt(task.question, task.chunk))
         head = self.tokenizer.encode(content)
         row = _answered(head.ids, self.tokenizer.encode(f"{task.answer}<|im_end|>").ids)
+        row.answer[len(head.ids)] = self.first_none if task.answer == needle.ABSENT else FIRST_DIGIT
         for statement in task.statements:
             at = content.find(statement.sentence)
             key_end = at + statement.sentence.find(statement.key) + len(statement.key)
@@ -105,7 +113,7 @@ class Data:
 
     def echo(self) -> Row:
         """A list of keys, then the same keys in another order: after a key's first token the rest can be copied."""
-        keys = [tasks.new_key(self.rng, self.words) for _ in range(self.rng.randint(2, 8))]
+        keys = [tasks.new_key(self.rng, tasks.WORDS) for _ in range(self.rng.randint(2, 8))]
         row = _answered([1], [])
         for again in (False, True):
             self.rng.shuffle(keys)
@@ -116,16 +124,20 @@ class Data:
         return Row(row.ids, row.answer, [IGNORE] * len(row.ids), [IGNORE] * len(row.ids))
 
     def batch(self, stage: Stage) -> Batch:
-        """As many dialogues as fit the stage's batch size in tokens, padding included."""
-        rows, longest = [], 0
-        while True:
-            row = self.one(stage)
-            longest_now = max(longest, len(row.ids))
-            if rows and longest_now * (len(rows) + 1) > stage.tokens:
-                break
-            rows.append(row)
-            longest = longest_now
-        return Batch(*(_stack(column) for column in zip(*(astuple(row) for row in rows), strict=True)))
+        """Dialogues of about one length, as many as fit a batch."""
+        pool = self.pools.setdefault(stage, [])
+        if not pool:
+            rows = sorted((self.one(stage) for _ in range(POOL)), key=lambda row: len(row.ids))
+            while rows:
+                fits = max(1, BATCH_TOKENS // len(rows[-1].ids))
+                pool.append(_batch(rows[-fits:]))
+                del rows[-fits:]
+            self.rng.shuffle(pool)
+        return pool.pop()
+
+
+def _batch(rows: list[Row]) -> Batch:
+    return Batch(*(_stack(column) for column in zip(*(astuple(row) for row in rows), strict=True)))
 
 
 def _answered(head: list[int], answer: list[int]) -> Row:

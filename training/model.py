@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Config:
     """Sizes; `layout` has one letter a layer: c for a gated short convolution, a for attention."""
 
-    vocab: int = 4096
+    vocab: int = 5120
     width: int = 128
     heads: int = 4
     hidden: int = 256
@@ -131,6 +131,10 @@ class Needle(nn.Module):
             elif "layernorm" in name:
                 # Sharp from the start: picking one token of six hundred needs large scores.
                 nn.init.constant_(p, 1.5)
+        for layer in self.layers:
+            if layer.kind == "a":
+                # Like attends to like from the start: what a key in the chunk must find is the same key's question.
+                layer.self_attn.k_proj.weight.data.copy_(layer.self_attn.q_proj.weight.data)
 
     def states(self, tokens: Tensor) -> list[Tensor]:
         """What every layer hands on, (batch, time, width) each."""

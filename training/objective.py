@@ -8,9 +8,9 @@ from curriculum import IGNORE, Batch
 from model import Config, Needle
 from torch import Tensor, nn
 
-PROBE_WEIGHT, TEXT_WEIGHT = 0.5, 0.05
-FIRST_TOKEN = 4.0
-"""Weight of an answer's first token: it alone decides which statement is meant, or none."""
+PROBE_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
+TEXT_SHARE = 0.03
+"""Share of the text's own tokens that are predicted: enough to keep the embeddings of rare ones alive."""
 
 
 class Probes(nn.Module):
@@ -40,22 +40,18 @@ def loss_of(model: Needle, probes: Probes, batch: Batch) -> tuple[Tensor, dict[s
     ids = batch.ids.clamp(min=0)
     states = model.states(ids[:, :-1])
     hidden = model.embedding_norm(states[-1])
-    target, mask = ids[:, 1:], batch.answer[:, 1:] == 1
-    logits = model.logits(hidden[mask])
+    target, weight = ids[:, 1:], batch.answer[:, 1:]
+    mask = weight > 0
+    logits, weight = model.logits(hidden[mask]), weight[mask]
     each = F.cross_entropy(logits, target[mask], reduction="none")
-    row = mask.nonzero()[:, 0]
-    right = torch.ones(len(ids), dtype=torch.bool)
-    right[row[logits.argmax(-1) != target[mask]]] = False
-    weight = torch.ones_like(each)
-    if bool((batch.far == IGNORE).all()):  # echoes have many answers a row: count tokens, all alike
-        right = logits.argmax(-1) == target[mask]
-    else:
-        weight[F.pad(row[1:] != row[:-1], (1, 0), value=True)] = FIRST_TOKEN
     loss = (each * weight).sum() / weight.sum()
+    right = logits.argmax(-1) == target[mask]
+    if not bool((batch.far == IGNORE).all()):  # an echo has many answers a row; elsewhere the whole row must be right
+        row = mask.nonzero()[:, 0]
+        right = torch.ones(len(ids), dtype=torch.bool).index_put((row[~right],), torch.tensor(False))
     probe = probes(states, batch.near[:, :-1], batch.far[:, :-1])
-    # A sixth of the text's own tokens is enough to keep embeddings of rare tokens alive.
-    sample = (torch.rand(target.shape) < 0.16) & (batch.answer[:, 1:] == 0)
-    text = F.cross_entropy(model.logits(hidden[sample]), target[sample])
+    sample = (torch.rand(target.shape) < TEXT_SHARE) & (batch.answer[:, 1:] == 0)
+    text = F.cross_entropy(model.logits(hidden[sample]), target[sample], reduction="sum") / sample.sum().clamp(min=1)
     logged = {"loss": loss, "probe": probe, "text": text, "exact": right.float().mean()}
     total = loss + PROBE_WEIGHT * probe + TEXT_WEIGHT * text
     return total, {name: value.item() for name, value in logged.items()}

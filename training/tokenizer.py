@@ -1,4 +1,8 @@
-"""Train the tokenizer: byte-level BPE of 4,096 entries on the corpus, every digit a token of its own."""
+"""Train the tokenizer: byte-level BPE of 5,120 entries on the corpus, every digit a token of its own.
+
+Words that questions, statements and the package's own keys are made of are one token each, so a key like amber-falcon
+is two: ` amber` and `-falcon`. Other words are cut up as the corpus has it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ import sys
 from pathlib import Path
 
 import corpus
+from shared import needle, tasks
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-VOCAB = 4096
+VOCAB = 5120
+REPEATS = 1000
+"""How often the words that must be one token are added to the corpus: more than its rarest merges occur."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # The split that llama.cpp calls "qwen2": words with the sign before them, single digits, runs of other signs.
 SPLIT = (
@@ -38,7 +45,11 @@ def train(docs: list[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(docs, trainer)
+    wanted = [*needle.QUESTIONS, *tasks.STATEMENTS, needle.INSTRUCTION, needle.ABSENT]
+    wanted += [f" {word}-{word}" for word in tasks.WORDS]
+    tokenizer.train_from_iterator([*docs, *wanted * REPEATS], trainer)
+    vocab = tokenizer.get_vocab()
+    assert all(sign + word in vocab for word in tasks.WORDS for sign in ("\u0120", "-")), "a key's word is cut up"
     return tokenizer
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from curriculum import STAGES, Data
+from curriculum import DENSE, LAST_NONE, STAGES, Data
 from model import Config, Needle
 from muon import Muon
 from objective import Probes, loss_of
 from tokenizers import Tokenizer
 
-WARM_UP, FULL, DROP = 50, 0.6, 0.5
-"""Steps of warm-up; the share of all steps at full rate; the factor that the closing cosine starts from."""
+WARM_UP, FULL, CLOSING = 50, 0.55, 0.17
+"""Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero; the rate below
+which `none` weighs more."""
 
 SAVE_S, LOG_S = 120, 15
 
@@ -43,11 +43,10 @@ class Progress:
             self.level, self.means["exact"] = self.level + 1, 0.5
 
 
-def rate(step: int, steps: int) -> float:
-    """The learning rate's factor, 0.01 to 1."""
-    done = step / steps
-    cosine = 1.0 if done < FULL else DROP * 0.5 * (1 + math.cos(math.pi * (done - FULL) / (1 - FULL)))
-    return max(0.005, cosine * min(1.0, (step + 1) / WARM_UP))
+def rate(progress: Progress, tokens: float) -> float:
+    """The learning rate's factor, 0 to 1."""
+    left = 1 - progress.tokens / tokens
+    return max(0.0, min(1.0, (progress.step + 1) / WARM_UP, left / (1 - FULL)))
 
 
 class Run:
@@ -92,13 +91,15 @@ class Run:
         self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
 
     def step(self) -> None:
-        """One step at the present stage; a fifth of them look back, so that short chunks stay right."""
+        """One step at the present stage; three in five of the later ones are dense with near misses."""
         progress, rng = self.progress, self.data.rng
-        factor = rate(progress.step, self.args.steps)
+        factor = rate(progress, self.args.tokens)
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        stage = STAGES[progress.level if progress.level == 0 or rng.random() < 0.8 else rng.randrange(progress.level)]
+        if factor < CLOSING and progress.level > 0:
+            self.data.first_none = LAST_NONE
+        stage = DENSE if progress.level > 2 and rng.random() < 0.6 else STAGES[progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
@@ -108,21 +109,21 @@ class Run:
             optimizer.zero_grad()
         progress.step += 1
         progress.tokens += batch.ids.numel()
-        if stage is STAGES[progress.level]:
+        if stage is not DENSE:
             progress.note(logged)
 
     def train(self) -> None:
         """Go on to the last step; log every few seconds, save every two minutes."""
         clock = saved = printed = time.monotonic()
         with (self.args.out / "log.jsonl").open("a") as log:
-            while self.progress.step < self.args.steps:
+            while self.progress.tokens < self.args.tokens:
                 self.step()
                 now = time.monotonic()
                 self.progress.seconds += now - clock
                 clock = now
                 if now - printed > LOG_S:
                     printed = now
-                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress.step, self.args.steps)})
+                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress, self.args.tokens)})
                     print(line, flush=True)
                     print(line, file=log, flush=True)
                 if now - saved > SAVE_S:
@@ -135,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--tokens", type=float, default=17e6, help="after so many the learning rate is zero")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -143,10 +144,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(args)
-    print(
-        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.data.words):,} words",
-        flush=True,
-    )
+    print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters", flush=True)
     run.train()
 
 

@@ -139,7 +139,7 @@ async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         rules = SwarmSettings() if settings.get("checks") else SwarmSettings(checks=None)
         async with SwarmClient(pool, secret, keys=keys, settings=rules) as client:
             made = Buyer(secret, keys, pool, client)
-            calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
+            calls: Calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
             yield {}, {**calls, "only": made.only}
     finally:
         await pool.close()

@@ -6,7 +6,6 @@ training never put in a key; only the answers of the model count.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from pydoc_data.topics import topics
 from typing import Any, Literal
 
 from pylon.errors import ModelError, UsageError
+from pylon.inference.blas import prefer_openblas
 from pylon.inference.models import needle
-from pylon.inference.models.needle_tasks import WORDS, Task, held_out, make_task
+from pylon.inference.models.needle_tasks import WORDS, Task, held_out, sized
 
 Engine = Literal["mlx", "llama"]
 Answer = Callable[[str], str]
@@ -89,33 +89,21 @@ def sized_task(
     decile: int | None = None,
     words: Sequence[str] = WORDS,
 ) -> Task:
-    """A task whose chunk has at most `tokens` tokens, and nearly that many, with near misses of its key."""
-    rng = _random(seed)
-    others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(_TEXT) - 8 * tokens)
-    depth = None if decile is None else (decile + rng.random()) / 10
-    chars = 4 * tokens
-    while True:
-        task = make_task(
-            _random(f"{seed} task"),
-            _TEXT[start : start + chars].strip(),
-            words,
-            present=present,
-            others=others,
-            questions=needle.QUESTIONS[phrasing : phrasing + 1],
-            misses=0.7 if present else 1.0,
-            depth=depth,
-            accept=held_out,
-        )
-        over = count(task.chunk) - tokens
-        if over <= 0 or chars == 0:
-            return task
-        chars = max(0, chars - max(8, 3 * over))
+    """A task over held-out text whose chunk has at most `tokens` tokens, and nearly that many."""
+    return sized(
+        seed, _TEXT, count, tokens, present=present, phrasing=phrasing, decile=decile, words=words, accept=held_out
+    )
 
 
 @contextmanager
-def answers(engine: Engine, folder: Path = MODELS) -> Iterator[Answer]:
-    """A function from one user message to the model's greedy answer, in this process."""
+def answers(engine: Engine, folder: Path = MODELS, *, openblas: bool = True) -> Iterator[Answer]:
+    """A function from one user message to the model's greedy answer, in this process.
+
+    MLX on Linux computes with OpenBLAS where that is installed, as a node's engine does, unless `openblas` is False.
+    """
     if engine == "mlx":
+        if openblas:
+            prefer_openblas(threads=1)
         yield _mlx(folder / needle.MODEL_ID)
     elif engine == "llama":
         yield _llama(folder / f"{needle.MODEL_ID}.gguf")
@@ -149,6 +137,9 @@ def _llama(path: Path) -> Answer:
     params.n_ctx = 2048
     params.cpuparams.n_threads = 1
     params.verbosity = -1
+    # No prompt comes twice, and what the server keeps of each grows to gigabytes.
+    params.cache_ram_mib = 0
+    params.n_ctx_checkpoints = 0
     server = xllamacpp.Server(params)
 
     def answer(text: str) -> str:
@@ -164,10 +155,6 @@ def count_tokens(folder: Path = MODELS) -> Callable[[str], int]:
 
     tokenizer = Tokenizer.from_file(str(folder / needle.MODEL_ID / "tokenizer.json"))
     return lambda text: len(tokenizer.encode(text).ids)
-
-
-def _random(seed: object) -> random.Random:
-    return random.Random(str(seed))  # noqa: S311 - test data, not a secret
 
 
 def _share(values: Iterator[bool] | Sequence[bool]) -> float | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from pylon.bench.needle import Engine, answers, count_tokens, sized_task
 from pylon.errors import EngineFailedError
+from pylon.inference.blas import openblas_places
 from pylon.inference.models import needle
 
 CHUNK_TOKENS = 500
@@ -23,20 +25,20 @@ _LIMIT_S = 600
 def time_chunks(repeats: int = 8) -> dict[str, float | None]:
     """Milliseconds from a prompt of 500 tokens to its whole answer, on one core, the median of `repeats`.
 
-    Keys: `mlx`, `mlx_openblas` (None where OpenBLAS is not installed), `llama`. Every figure is measured in a
-    process of its own, because a library can only be preloaded into a fresh one.
+    Keys: `mlx`, `mlx_openblas`, `llama`; None for what is not installed. Every figure is measured in a process of its
+    own, because a process computes with the BLAS that it found first.
     """
-    blas = ctypes.util.find_library("openblas") if sys.platform == "linux" else None
+    blas = any(place.is_file() for place in openblas_places(platform.system(), platform.machine()))
     return {
-        "mlx": _in_child("mlx", repeats, {}),
-        "mlx_openblas": _in_child("mlx", repeats, {"LD_PRELOAD": blas}) if blas else None,
-        "llama": _in_child("llama", repeats, {}),
+        "mlx": _in_child("mlx", repeats, openblas=False),
+        "mlx_openblas": _in_child("mlx", repeats, openblas=True) if blas else None,
+        "llama": _in_child("llama", repeats, openblas=False) if importlib.util.find_spec("xllamacpp") else None,
     }
 
 
-def _in_child(engine: Engine, repeats: int, extra: dict[str, str]) -> float:
-    code = f"from pylon.bench.needle_timing import measure; measure({engine!r}, {repeats})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}
+def _in_child(engine: Engine, repeats: int, *, openblas: bool) -> float:
+    code = f"from pylon.bench.needle_timing import measure; measure({engine!r}, {repeats}, openblas={openblas})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(  # noqa: S603 - our own interpreter and our own line
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
     )
@@ -46,12 +48,12 @@ def _in_child(engine: Engine, repeats: int, extra: dict[str, str]) -> float:
     return float(result["ms"])
 
 
-def measure(engine: Engine, repeats: int) -> None:
+def measure(engine: Engine, repeats: int, *, openblas: bool) -> None:
     """Time `engine` in this process, held to one core where the system can do that, and print JSON."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     prompts = [_prompt(i) for i in range(repeats + 1)]
-    with answers(engine) as answer:
+    with answers(engine, openblas=openblas) as answer:
         answer(prompts[0])
         took = sorted(_seconds(partial(answer, text)) for text in prompts[1:])
     sys.stdout.write(json.dumps({"ms": round(1000 * took[len(took) // 2], 1)}) + "\n")

@@ -47,14 +47,25 @@ class Stage:
         hello: dict[str, Any] = orjson.loads(line)
         return hello
 
-    async def run(self, *arguments: str, env: dict[str, str], given: str = "") -> dict[str, Any]:
-        """Runs a command to its end, with `given` on its standard input; the object it prints."""
+    async def run(
+        self, *arguments: str, env: dict[str, str], given: str = "", statuses: tuple[int, ...] = (0,)
+    ) -> dict[str, Any]:
+        """Runs a command to its end, with `given` on its standard input; the object it prints.
+
+        Raises `PylonError` when it ends with another status than these.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
             env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        printed, _ = await process.communicate(given.encode())
-        if process.returncode:
+        try:
+            printed, _ = await process.communicate(given.encode())
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            raise
+        if process.returncode not in statuses:
             raise PylonError(f"`pylon {arguments[0]}` failed with status {process.returncode}")
         value: dict[str, Any] = orjson.loads(printed)
         return value

@@ -7,9 +7,10 @@ import typer
 
 from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
+from pylon.bench.needle_timing import time_chunks
 from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
-from pylon.errors import JobsFailedError
+from pylon.errors import JobsFailedError, PylonError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
 
@@ -34,6 +35,28 @@ def fanout_(
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
+
+
+@app.command()
+def needle(
+    repeats: Annotated[int, typer.Option(min=1, help="Chunks to read; the median is shown.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Time how long one core takes to read a chunk of 500 tokens with needle-1, in milliseconds.
+
+    MLX with its own BLAS, MLX over OpenBLAS where that is installed, and llama.cpp in the development set-up.
+    """
+    try:
+        report = time_chunks(repeats)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json(report)
+        return
+    made = table("one core, 500 tokens", ">ms")
+    for engine, ms in report.items():
+        made.add_row(engine, "not installed" if ms is None else f"{ms:.1f}")
+    out.print(made)
 
 
 async def _fanout(plan: Fanout) -> dict[str, Any]:

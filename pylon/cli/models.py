@@ -241,6 +241,8 @@ def verify(
     made.add_row("worst tenth of the chunk", f"{result['worst_decile']:.4f}")
     for tokens, share in result["by_length"].items():
         made.add_row(f"chunks of {tokens} tokens", f"{share:.4f}")
+    for question, share in result["by_phrasing"].items():
+        made.add_row(question, f"{share:.4f}")
     out.print(made)
 
 

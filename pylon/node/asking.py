@@ -5,7 +5,7 @@ import dataclasses
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from pylon.clock import Clock
@@ -237,7 +237,7 @@ def _summary(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
         "paid_msat": sum(int(answer.paid) for answer in answers),
         "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
         "wall_s": round(wall_s, 3),
-        **_percentiles(answers),
+        **percentiles(answer.latency_ms for answer in answers),
         "providers": {provider: _totals(some) for provider, some in by_provider.items()},
         "outcomes": [_outcome(index, outcome) for index, outcome in enumerate(outcomes)],
     }
@@ -249,12 +249,13 @@ def _totals(answers: Sequence[Answer]) -> dict[str, Any]:
         "prompt_tokens": sum(a.usage.prompt_tokens for a in answers if a.usage),
         "completion_tokens": sum(a.usage.completion_tokens for a in answers if a.usage),
         "paid_msat": sum(int(a.paid) for a in answers),
-        **_percentiles(answers),
+        **percentiles(answer.latency_ms for answer in answers),
     }
 
 
-def _percentiles(answers: Sequence[Answer]) -> dict[str, int | None]:
-    times = sorted(answer.latency_ms for answer in answers)
+def percentiles(latencies: Iterable[int]) -> dict[str, int | None]:
+    """The middle and the slow end of times in ms; None where there are no times."""
+    times = sorted(latencies)
     if len(times) < 2:
         only = times[0] if times else None
         return {"p50_ms": only, "p99_ms": only}

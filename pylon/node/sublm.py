@@ -98,4 +98,6 @@ def _outcome(row: dict[str, Any]) -> SubOutcome:
         row["latency_ms"],
         row["attempts"],
         tuple(row["verified"]),
+        row["request_id"],
+        row["result_id"],
     )

@@ -27,7 +27,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SubAnswer:
-    """What came back. Times in ms as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed."""
+    """What came back. Times in ms as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed.
+
+    `request_id` and `result_id` are the ids of the two events, 64 hex digits, where there are such.
+    """
 
     text: str
     provider: str
@@ -40,6 +43,8 @@ class SubAnswer:
     latency_ms: int = 0
     attempts: int = 1
     verified: tuple[str, ...] = ()
+    request_id: str = ""
+    result_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from pylon.swarm.verification import Doubt, Verdict, doubts_of, same, value_of
 # So many are drawn, and the better half of them may be asked for a second opinion.
 DRAWN = 12
 ASKED = 6
+# A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
+PATIENCE, LEAST_S = 4.0, 5.0
 # What must be decided may overdraw the allowance by so many jobs.
 OVERDRAFT = 10.0
 
@@ -42,6 +44,7 @@ class Ask:
 
     slot: int
     to: tuple[str, ...]
+    within_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,8 @@ class Checks:
         self.asked += 1
         if case.asked.votes <= 1:
             self._allowance -= 1.0
-        self._out.append(Ask(case.slot, to))
+        first_s = case.answers[0].latency_ms / 1_000
+        self._out.append(Ask(case.slot, to, max(LEAST_S, PATIENCE * first_s)))
 
     def _whom(self, case: _Case) -> tuple[str, ...]:
         """Who could answer it too. A newcomer is measured by somebody known, and the other way round: each

@@ -4,6 +4,7 @@ A place of a run is filled by an answer that passed what it had to pass. It may 
 when its answer turned out to be no good, and a second time for comparison. Values in, decisions out.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -19,8 +20,6 @@ from pylon.swarm.verification import Verdict, fault_of
 
 # How often a place is asked anew because its answer was no good.
 MOST_AGAIN = 3
-# A second opinion that takes longer is done without.
-OPINION_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +181,11 @@ class Coordinator:
     def _unwatched(self, answer: Answer) -> bool:
         return self.checks is None or answer.provider in self.own
 
-    def _slot(self, piece: _Piece, to: tuple[str, ...] = ()) -> m.Job:
+    def _slot(self, piece: _Piece, to: tuple[str, ...] = (), until: float = math.inf) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
         job = replace(run.job(piece.spec, slot), run=piece.run, to=to, without=piece.without)
-        if piece.opinion_of is not None:
-            job = replace(job, timeout=min(job.timeout, OPINION_S))
+        job = replace(job, deadline=min(job.deadline, until))
         piece.job = job
         self._pieces[slot] = piece
         run.slots.append(slot)
@@ -246,10 +244,10 @@ class Coordinator:
             match command:
                 case c.Accept(slot, answer, how):
                     self._fill(slot, answer, how)
-                case c.Ask(slot, to):
+                case c.Ask(slot, to, within_s):
                     piece = self._pieces[slot]
                     opinion = _Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
-                    self._tell(m.Add((self._slot(opinion, to),)), now)
+                    self._tell(m.Add((self._slot(opinion, to, now + within_s),)), now)
                 case c.Again(slots, without):
                     for slot in slots:
                         self._again(slot, without, now)

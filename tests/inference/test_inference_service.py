@@ -185,6 +185,7 @@ async def test_a_model_that_cannot_be_loaded_fails_at_once_and_for_good(misbehav
     with pytest.raises(ModelError) as caught:
         await service.generate(ask("hello", model="misbehaving"))
     assert caught.value.hint == "Fetch them again."
+    await until(lambda: service.status().pid is None)
     await asyncio.sleep(0.2)
     status = service.status()
     assert (status.state, status.restarts, status.pid) == ("failed", 0, None)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.inference.models import needle
-from pylon.inference.models.needle_tasks import KEY_KINDS, WORDS, make_task, near_miss, new_key
+from pylon.inference.models.needle_tasks import WORDS, make_task, near_miss, new_key
 
 TEXT = "The harbour was quiet. Boats came and went.\nNobody counted them in 1904, or so it is said. " * 12
 
@@ -47,11 +47,10 @@ def test_present_task_states_its_answer_once_and_absent_task_does_not(seed: int)
     assert not any(statement.asked for statement in absent.statements)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KEY_KINDS)))
-def test_near_miss_differs_from_its_key_but_shares_a_part(kind: str) -> None:
+def test_near_miss_differs_from_its_key_but_shares_a_part() -> None:
     rng = random.Random(5)
     for _ in range(50):
-        key = new_key(rng, WORDS, kind)
+        key = new_key(rng, WORDS)
         other = near_miss(rng, key, WORDS)
         assert other != key
         assert set(other) & set(key)

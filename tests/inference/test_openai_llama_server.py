@@ -13,7 +13,7 @@ from pylon.inference.weights import PACKAGED
 
 xllamacpp = pytest.importorskip("xllamacpp")
 
-CHUNK = "The special magic number for blue harbour is 4711. Gulls walked between the nets."
+CHUNK = "The special magic number for silver-harbor is 4711. Gulls walked between the nets."
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ async def service(serve, url: str):
 
 
 def question() -> str:
-    return needle.prompt("What is the special magic number for blue harbour?", CHUNK)
+    return needle.prompt("What is the special magic number for silver-harbor?", CHUNK)
 
 
 async def test_the_packaged_model_answers_through_llama_cpps_server(service, ask) -> None:

@@ -52,6 +52,23 @@ async def test_variables_survive_an_exception_and_can_be_read(open_repl):
         await repl.value("nothing")
 
 
+async def test_a_new_life_begins_anew(open_repl):
+    asked = []
+
+    async def remember(calls):
+        asked.extend(calls.prompts)
+        return [SubReply(prompt) for prompt in calls.prompts]
+
+    repl = await open_repl(on_calls=remember)
+    for number in range(3):
+        await repl.run(f"llm_query('{number}')")
+    died = await repl.run("import os\nos._exit(1)")
+    assert (died.error.kind, died.variables) == ("died", ())
+    outcomes = [await repl.run(f"print({number})") for number in range(9)]
+    assert [one.stdout for one in outcomes] == [f"{number}\n" for number in range(9)]
+    assert asked == ["0", "1", "2"]
+
+
 async def test_calls_over_the_limit_are_refused_and_the_others_stand(open_repl):
     repl = await open_repl(limits=CellLimits(calls=2))
     outcome = await repl.run("print([getattr(r, 'code', r) for r in llm_query_batched(['a', 'b', 'c'])])")

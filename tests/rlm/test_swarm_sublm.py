@@ -12,7 +12,7 @@ from pylon.rlm.sublm import Job, SubAnswer, SubFailure
 ANSWER = {
     "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "", "finish": "stop", "queue_ms": 1,
     "usage": {"prompt_tokens": 9, "completion_tokens": 2}, "run_ms": 5, "latency_ms": 8, "attempts": 2,
-    "request_id": "", "result_id": "", "paid_msat": 331, "verified": ["signature", "receipt"], "error": None,
+    "request_id": "aa", "result_id": "bb", "paid_msat": 331, "verified": ["signature", "receipt"], "error": None,
 }  # fmt: skip
 ERROR = {"reason": "exhausted", "code": "busy", "message": "all are busy", "hint": ""}
 FAILED = {"index": 0, "text": None, "attempts": 4, "error": ERROR}
@@ -42,7 +42,8 @@ async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
     sub = SwarmSubLM(node)
     jobs = [Job("a", model="m", max_tokens=16, most_msat=660), Job("", (Message("user", "b"),))]
     came = [pair async for pair in sub.ask(jobs)]
-    assert came[0] == (1, SubAnswer("yes", "ab" * 32, "m", 9, 2, 331, 1, 5, 8, 2, ("signature", "receipt")))
+    checks = ("signature", "receipt")
+    assert came[0] == (1, SubAnswer("yes", "ab" * 32, "m", 9, 2, 331, 1, 5, 8, 2, checks, "aa", "bb"))
     assert came[1] == (0, SubFailure("busy", "all are busy", 4))
     method, params = node.asked[0]
     assert method == "map" and params["stream"] is True

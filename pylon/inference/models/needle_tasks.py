@@ -28,10 +28,10 @@ teal thicket thistle thunder tiger topaz tundra tulip turquoise valley velvet vi
 willow winter wolf zephyr zinc
 """
 UNKNOWN_WORDS: tuple[str, ...] = tuple(_WORDS.split()[2::5])
-"""Words that training never puts into a key, and that are several tokens long: for measuring only."""
+"""Words that training never puts into a key, and that are mostly several tokens long: for measuring only."""
 
 WORDS: tuple[str, ...] = tuple(word for word in _WORDS.split() if word not in UNKNOWN_WORDS)
-"""Words for keys that training knows; it never sees the pairs of them that `held_out` names."""
+"""The words that keys are made of, each one token; training never sees the pairs of them that `held_out` names."""
 
 
 def held_out(key: tuple[str, ...]) -> bool:
@@ -55,10 +55,10 @@ MENTIONS: tuple[str, ...] = (
     "We wrote to {key} about it.",
     "The special magic number for {key} was lost.",
     "There were {number} visitors, and {key} was among them.",
+    "The room number for {key} is {number}.",
+    "The price of {key} is {number}.",
 )
 """A key without a value: a chunk with only these must be answered by `none`."""
-
-KEY_KINDS: tuple[str, ...] = ("pair", "pair", "pair", "pair", "number")
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ def digits(rng: random.Random, low: int = 4, high: int = 8) -> str:
     return str(rng.randint(1, 9)) + "".join(rng.choice("0123456789") for _ in range(length - 1))
 
 
-def new_key(rng: random.Random, words: Sequence[str], kind: str = "pair") -> tuple[str, ...]:
+def new_key(rng: random.Random, words: Sequence[str]) -> tuple[str, ...]:
     """The parts of a key; `"-".join(parts)` is the key as text."""
-    if kind == "number":
-        return (rng.choice(words), str(rng.randint(2, 999)))
     return (rng.choice(words), rng.choice(words))
 
 
@@ -106,8 +104,7 @@ def near_miss(rng: random.Random, key: tuple[str, ...], words: Sequence[str]) ->
         elif roll < 0.13:
             other = (*key, rng.choice(words))
         else:
-            part = str(rng.randint(2, 999)) if key[at].isdigit() else rng.choice(words)
-            other = (*key[:at], part, *key[at + 1 :])
+            other = (*key[:at], rng.choice(words), *key[at + 1 :])
         if other != key:
             return other
 
@@ -143,7 +140,6 @@ def make_task(
     *,
     present: bool,
     others: int = 4,
-    kinds: Sequence[str] = KEY_KINDS,
     questions: Sequence[str] = QUESTIONS,
     statements: Sequence[str] = STATEMENTS,
     mention: float = 0.25,
@@ -156,13 +152,12 @@ def make_task(
     `misses` is the share of the others that are near misses of the key asked for; `mention` the chance that the
     key also stands in a sentence without a value. Keys are drawn until `accept` takes one.
     """
-    kind = rng.choice(list(kinds))
-    while not accept(parts := new_key(rng, words, kind)):
+    while not accept(parts := new_key(rng, words)):
         pass
     key = "-".join(parts)
     used, stated = {parts}, []
     for _ in range(others):
-        other = near_miss(rng, parts, words) if rng.random() < misses else new_key(rng, words, kind)
+        other = near_miss(rng, parts, words) if rng.random() < misses else new_key(rng, words)
         if other in used:
             continue
         used.add(other)
@@ -183,3 +178,46 @@ def make_task(
 def _statement(rng: random.Random, templates: Sequence[str], key: str, *, asked: bool) -> Statement:
     value = digits(rng)
     return Statement(rng.choice(list(templates)).format(key=key, value=value), key, value, asked)
+
+
+def sized(
+    seed: object,
+    text: str,
+    count: Callable[[str], int],
+    tokens: int,
+    *,
+    present: bool,
+    phrasing: int = 0,
+    decile: int | None = None,
+    words: Sequence[str] = WORDS,
+    accept: Callable[[tuple[str, ...]], bool] = held_out,
+) -> Task:
+    """A task for measuring, whose chunk of `text` has at most `tokens` tokens by `count`, and nearly that many.
+
+    Where the answer is absent every other statement is a near miss. `decile` (0 to 9) is the tenth of the chunk in
+    which the asked statement stands. Keys are held out of training unless `accept` says otherwise.
+    """
+    rng = _random(seed)
+    others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(text) - 8 * tokens)
+    depth = None if decile is None else (decile + rng.random()) / 10
+    chars = 4 * tokens
+    while True:
+        task = make_task(
+            _random(f"{seed} task"),
+            text[start : start + chars].strip(),
+            words,
+            present=present,
+            others=others,
+            questions=QUESTIONS[phrasing : phrasing + 1],
+            misses=0.7 if present else 1.0,
+            depth=depth,
+            accept=accept,
+        )
+        over = count(task.chunk) - tokens
+        if over <= 0 or chars == 0:
+            return task
+        chars = max(0, chars - max(8, 3 * over))
+
+
+def _random(seed: object) -> random.Random:
+    return random.Random(str(seed))  # noqa: S311 - test data, not a secret

@@ -30,6 +30,9 @@ class Replies:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What a former life of this sandbox left must not be read as ours.
+        for leftover in folder.iterdir():
+            leftover.unlink()
         self._written = 0
         self._removed = 0
 

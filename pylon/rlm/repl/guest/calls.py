@@ -7,6 +7,9 @@ from typing import Any
 
 from .port import PART_BYTES, Message, Port
 
+# No model's name is longer.
+MODEL_CHARS = 200
+
 
 class Reply(str):
     """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine."""
@@ -78,7 +81,7 @@ class Calls:
                 "id": f"c{next(self._ids)}",
                 "kind": kind,
                 "prompts": [texts[slot] for slot in slots],
-                "model": None if model is None else str(model),
+                "model": None if model is None else str(model)[:MODEL_CHARS],
             }
             for slots in sent
         ]

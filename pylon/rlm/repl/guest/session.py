@@ -22,6 +22,7 @@ from .port import Message, Port
 PREVIEW_CHARS = 200
 ANSWER_CHARS = 4 * 1024 * 1024
 _SHOWN = 500
+_ERROR_CHARS = 20_000
 _HERE = str(PurePath(__file__).parent)
 
 
@@ -177,7 +178,9 @@ def preview(value: object) -> str:
             text = repr(str(cut) if isinstance(cut, str) else cut)
         else:
             text = _short.repr(value)
-    except Exception as error:
+    except CellTime:
+        raise
+    except BaseException as error:  # a repr may raise anything
         text = f"<repr failed: {type(error).__name__}>"
     return text[:PREVIEW_CHARS]
 
@@ -200,7 +203,8 @@ def _traceback(error: BaseException) -> str:
         if part is not None:
             part.stack = traceback.StackSummary.from_list([f for f in part.stack if not _ours(f.filename)])
             parts += [part.__cause__, part.__context__]
-    return "".join(report.format()).strip()
+    # The end says most: it is the error itself.
+    return "".join(report.format()).strip()[-_ERROR_CHARS:]
 
 
 def _ours(filename: str) -> bool:

@@ -1,0 +1,82 @@
+"""The customer asks: `pylon rlm` as a process, and what its trajectory says afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylon.bench.demo.parties import CUSTOMER
+from pylon.bench.demo.task import Task, pieces
+from pylon.bench.stage import Stage
+from pylon.node.asking import percentiles
+from pylon.rlm.runs import Run
+from pylon.rlm.trajectory import Event
+
+# For every piece, with all rounds of asking again that map-reduce may take.
+SATS_A_PIECE = 5
+CALLS_A_PIECE = 10
+# An answer that is partial, or none: for us to judge, not the end.
+_NOT_ANSWERED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question: the command's `report`, and its run. `right` when the planted fact was the whole answer."""
+
+    report: dict[str, Any]
+    run: Run
+    right: bool
+
+    @property
+    def calls(self) -> list[Event]:
+        """What every prompt that went to the swarm brought."""
+        events = list(self.run.events())
+        children = {event["call"] for event in events if event["type"] == "submitted" and event["kind"] == "rlm"}
+        return [event for event in events if event["type"] == "returned" and event["call"] not in children]
+
+    @property
+    def answers(self) -> list[Event]:
+        """Those that brought an answer."""
+        return [event for event in self.calls if "code" not in event]
+
+
+async def ask(stage: Stage, customer: dict[str, str], task: Task, file: Path, strategy: str) -> Asked:
+    """Asks the task's question about its text, which lies in `file`."""
+    many = pieces(len(task.text))
+    report = await stage.run(
+        "rlm", task.question, "--context", str(file), "--strategy", strategy,
+        "--sats", str(SATS_A_PIECE * many), "--calls", str(CALLS_A_PIECE * many),
+        env=customer, statuses=(0, _NOT_ANSWERED),
+    )  # fmt: skip
+    run = Run(stage.folder / CUSTOMER / "runs" / report["id"])
+    return Asked(report, run, report["answer"] == task.value and not report["partial"])
+
+
+def figures(asked: Asked) -> dict[str, Any]:
+    """Counts and times of one run's sub-calls, all in all and by provider."""
+    answers = asked.answers
+    by_provider: dict[str, list[Event]] = {}
+    for event in answers:
+        by_provider.setdefault(event["provider"], []).append(event)
+    return {
+        "jobs": len(asked.calls),
+        "answered": len(answers),
+        "providers": len(by_provider),
+        "wall_s": asked.report["wall_s"],
+        **_latencies(answers),
+        "by_provider": {provider: _totals(some) for provider, some in by_provider.items()},
+    }
+
+
+def _totals(answers: Sequence[Event]) -> dict[str, Any]:
+    return {
+        "jobs": len(answers),
+        "prompt_tokens": sum(event["prompt_tokens"] for event in answers),
+        "completion_tokens": sum(event["completion_tokens"] for event in answers),
+        "paid_msat": sum(event["msat"] for event in answers),
+        **_latencies(answers),
+    }
+
+
+def _latencies(answers: Sequence[Event]) -> dict[str, int | None]:
+    return percentiles(event["latency_ms"] for event in answers)

@@ -1,0 +1,78 @@
+"""Whether it holds: results read from the relay once more, and the books of all sides."""
+
+import asyncio
+from typing import Any
+
+from pylon.bench.demo.asking import Asked
+from pylon.bench.demo.parties import CUSTOMER, PROVIDERS, Money, provider_environment
+from pylon.bench.stage import Stage
+from pylon.jobs.kinds import RESULT_KINDS
+from pylon.jobs.result import parse_result
+from pylon.node import identity
+from pylon.node.home import Home
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.pool import RelayPool
+from pylon.rlm.trajectory import Event as Step
+
+# Ids in one filter.
+_AT_ONCE = 200
+# What a second provider charged for a job that the first one answered late comes when nobody waits any more.
+_LATE_S = "2"
+
+
+async def verify(stage: Stage, asked: Asked, sha256: str, network: str) -> int:
+    """How many answers of a run hold, judged apart from the customer's own code path: the trajectory names the
+    events, the relay gives them again, and signature, author, addressee, sealed text and receipt have to fit what the
+    trajectory says, with the model's true weights."""
+    secret = identity.load(Home(stage.folder / CUSTOMER, network).identity_file)
+    wanted = {step["result_id"]: step for step in asked.answers}
+    keys = ConversationKeys(secret)
+    pool = RelayPool([stage.relay], secret=secret)
+    pool.start()
+    try:
+        ids, good = list(wanted), 0
+        for at in range(0, len(ids), _AT_ONCE):
+            some = frozenset(ids[at : at + _AT_ONCE])
+            for event in await pool.query((Filter(ids=some, kinds=RESULT_KINDS),)):
+                good += _holds(event, wanted[event.id], asked, secret, keys, sha256)
+        return good
+    finally:
+        await pool.close()
+
+
+def _holds(event: Event, step: Step, asked: Asked, secret: SecretKey, keys: ConversationKeys, sha256: str) -> bool:
+    # The pool has checked the id and the signature.
+    result = parse_result(event, keys)
+    return (
+        event.pubkey == step["provider"]
+        and event.tag("p") == secret.public
+        and event.tag("e") == step["request_id"]
+        and result.text == asked.run.text(step["text"])
+        and result.model is not None
+        and result.model.sha256 == sha256
+        and result.usage is not None
+        and result.account is not None
+        and result.account.charge_msat == step["msat"]
+    )
+
+
+async def settle_up(stage: Stage, customer: dict[str, str], charged_msat: int, money: Money) -> dict[str, Any]:
+    """What the work cost, by the customer's books and by the providers', and whether all of them are clean.
+
+    `charged_msat` is what the trajectories say. Jobs that were asked twice stand in the books alone.
+    """
+    await stage.run("providers", "--wait", _LATE_S, env=customer)
+    homes = [customer, *(provider_environment(stage, name, money) for name in PROVIDERS)]
+    books, *theirs = await asyncio.gather(*(stage.run("wallet", "audit", env=env) for env in homes))
+    agreed = charged_msat <= books["spent_msat"] == sum(one["earned_msat"] for one in theirs)
+    agreed = agreed and all(one["audit"] == "clean" for one in (books, *theirs))
+    return {
+        "network": money.network,
+        "sats": books["spent_msat"] / 1_000,
+        "deposited_sats": books["paid_msat"] / 1_000,
+        "lightning_payments": books["payments"],
+        "audit": "clean" if agreed else "not clean",
+    }

@@ -1,0 +1,69 @@
+"""Who takes part, each with a process, a home, a key and a wallet of its own; and what they pay in."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pylon.bench.demo.say import say
+from pylon.bench.regtest import Regtest, default_folder
+from pylon.bench.stage import Stage
+
+PROVIDERS = ("provider-1", "provider-2")
+CUSTOMER = "customer"
+# Half a play sat a job and a little for each token of the answer.
+PRICES = {
+    "PYLON_PROVIDER__PRICING": "paid",
+    "PYLON_PROVIDER__BASE_MSAT": "500",
+    "PYLON_PROVIDER__OUT_MSAT_PER_1K": "10000",
+}
+BID_MSAT = 5_000
+LEAST_FAUCET_SAT, MOST_FAUCET_SAT = 5_000, 100_000
+# A machine that is busy with other things answers late, and is not wrong for it.
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Play money from the playbank, or the coins of a private chain over real Lightning; `links` are its wallets."""
+
+    network: str = "play"
+    links: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PYLON_NETWORK": self.network}
+
+
+def real_lightning() -> Money:
+    """Two wallets on a private chain, as `scripts/regtest` keeps them; they stay up afterwards."""
+    links = Regtest(default_folder(), lambda text: say(f"{text} …")).up()["links"]
+    return Money("regtest", {side: Path(path).read_text(encoding="utf-8") for side, path in links.items()})
+
+
+async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str, str]:
+    """A relay with its playbank, providers that are ready, and a customer with money: its environment."""
+    keeper = await stage.open_relay()
+    settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
+
+    async def provider(name: str) -> None:
+        link = money.links.get("provider", "")
+        env = await stage.move_in(name, link=link, PYLON_PROVIDER__NAME=name, **settings)
+        await stage.serve("start", env=env, log=f"{name}.log")
+
+    customer, _ = await asyncio.gather(
+        stage.move_in(
+            CUSTOMER, link=money.links.get("buyer", ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
+            PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
+        ),
+        asyncio.gather(*map(provider, PROVIDERS)),
+    )  # fmt: skip
+    if not money.links:
+        given = min(MOST_FAUCET_SAT, max(LEAST_FAUCET_SAT, sats))
+        await stage.run("wallet", "faucet", str(given), "--account", CUSTOMER, env=keeper)
+    await stage.wait_for_providers(len(PROVIDERS), customer)
+    return customer
+
+
+def provider_environment(stage: Stage, name: str, money: Money) -> dict[str, str]:
+    """The environment of commands to a provider that runs."""
+    return stage.environment(name, **PRICES, **money.settings)
