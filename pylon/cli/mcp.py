@@ -36,6 +36,6 @@ async def _mcp(allow: list[Path] | None) -> None:
             raise UsageError(f"there is no folder {folder}")
     roots = tuple(folder.absolute() for folder in allow) if allow else default_roots(cwd)
     # Its library is large, and no other command needs it.
-    from pylon.node import mcp_server
+    from pylon.node.mcp_server import serve
 
-    await mcp_server.serve(home, config, Readable(roots, home.root, cwd))
+    await serve(home, config, Readable(roots, home.root, cwd))

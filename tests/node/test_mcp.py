@@ -191,8 +191,10 @@ def test_a_wish_may_lower_a_bound_and_never_raise_it():
 
 
 def test_one_file_imports_the_protocols_library_and_one_command_imports_that_file():
+    imports = {str(path.relative_to(PACKAGE)): imported(path) for path in files()}
+
     def importers(*names):
-        return {str(path.relative_to(PACKAGE)) for path in files() if imported(path) & set(names)}
+        return {path for path, found in imports.items() if found & set(names)}
 
     assert importers("mcp", "mcp.server.mcpserver", "mcp_types") == {"node/mcp_server.py"}
     assert importers("pylon.node.mcp_server") == {"cli/mcp.py"}
