@@ -13,7 +13,7 @@ from pathlib import Path
 from pylon.bench.part import Calls, Settings, serve
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
-from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Progress
+from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, ModelInfo, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.nostr.keys import SecretKey
@@ -44,6 +44,14 @@ class OneSlot(InferenceService):
     @property
     def follows_schemas(self) -> bool:
         return self._engine.follows_schemas
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    @property
+    def model(self) -> ModelInfo | None:
+        return self._engine.model
 
     def status(self) -> EngineStatus:
         return replace(self._engine.status(), slots=1)

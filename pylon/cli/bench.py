@@ -138,6 +138,26 @@ def swarm_(
         fail(JobsFailedError(f"{report['missing']} jobs got no answer"))
 
 
+@app.command("rlm")
+def rlm_(
+    calls: Annotated[int, typer.Option(min=1, help="Sub-calls of the program.")] = 1_000,
+    providers: Annotated[int, typer.Option(help="How many providers there are at the most.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Measure a recursive language model's sub-calls on 1, 4, 16 and 64 providers against the paper's engine on one.
+
+    Compute is a model: a sub-call sleeps 0.8 s. The peer is rlms, which development has (./scripts/setup --dev).
+    docs/benchmarks.md says what each figure means.
+    """
+    # Imported late as well: sandboxes and a whole core come with it.
+    from pylon.bench import rlm
+
+    report = run(rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json=as_json)
+    _print(report, as_json)
+    if report["missing"]:
+        fail(JobsFailedError(f"{report['missing']} sub-calls got no answer"))
+
+
 def _print(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)

@@ -9,6 +9,7 @@ from pylon.cli import (
     household,
     identity,
     mapping,
+    mcp,
     models,
     node,
     price,
@@ -16,6 +17,7 @@ from pylon.cli import (
     relay,
     rlm,
     simulate,
+    skill,
     wallet,
 )
 
@@ -48,6 +50,8 @@ app.command(rich_help_panel=_ASK)(ask.ask)
 app.command("map", rich_help_panel=_ASK)(mapping.map_)
 app.command(rich_help_panel=_ASK)(providers.providers)
 app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
+app.command("mcp", rich_help_panel=_ASK)(mcp.mcp)
+app.add_typer(skill.app, name="skill", rich_help_panel=_ASK)
 app.command(rich_help_panel=_ASK)(conformance.conformance)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
 app.command(rich_help_panel=_MONEY)(wallet.earnings)

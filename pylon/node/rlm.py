@@ -9,6 +9,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylon.clock import Clock, SystemClock
@@ -72,8 +73,10 @@ async def ask(
     *,
     listener: Callable[[Event, Tally], None] | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run.
+    """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
+    is where its trajectory goes (`runs.new_run`).
 
     Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`; its trajectory stays anyway.
     """
@@ -89,7 +92,7 @@ async def ask(
         if listener is not None:
             listener(event, tally)
 
-    trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock, heard)
+    trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
     work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, tally)
     started = clock.monotonic()
     try:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import traceback
+from collections.abc import Sized
 
 from pylon.clock import SystemClock
 from pylon.errors import SandboxError
@@ -100,7 +101,12 @@ class InProcessRepl:
     def _variables(self):
         made = {name: value for name, value in self._names.items() if name not in self._given and name[0] != "_"}
         return tuple(
-            Variable(name, type(value).__name__, repr(value)[:80], len(value) if hasattr(value, "__len__") else None)
+            Variable(
+                name,
+                type(value).__name__,
+                repr(value)[:80],
+                len(value) if isinstance(value, Sized) and not isinstance(value, type) else None,
+            )
             for name, value in made.items()
         )
 

@@ -1,0 +1,182 @@
+"""`pylon bench rlm`: one program's sub-calls over more and more providers, against the paper's engine on one machine.
+
+Relay, providers, customer, loop, REPL and trajectory are the shipped ones. Only compute is a model: every engine
+sleeps for as long as a sub-call takes, one at a time, and so does the peer's endpoint; the root model is a script.
+"""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylon import config as settings
+from pylon.bench.fanout import SPARE_FILES, Say, Stage
+from pylon.clock import SystemClock
+from pylon.config import RlmSection
+from pylon.errors import UnreachableError, UsageError
+from pylon.node import identity, rlm_parts
+from pylon.node.core import Core
+from pylon.node.home import Home
+from pylon.node.session import LocalNode
+from pylon.node.sublm import SwarmSubLM
+from pylon.rlm import runs
+from pylon.rlm.budget import Limits
+from pylon.rlm.context import from_value
+from pylon.rlm.repl.protocol import Repl
+from pylon.rlm.rlm import Rlm
+from pylon.rlm.root import ScriptedRoot
+from pylon.rlm.settings import SubSettings
+from pylon.rlm.trajectory import Trajectory
+from pylon.swarm.client import SwarmClient
+
+EACH_S = 0.8
+# One machine is measured on so many calls, and scaled: all of them would take a quarter of an hour.
+ALONE_CALLS = 50
+LOOP_CALLS = 200
+CROWDS = 2
+FIND_S = 120.0
+PEER_S = 300.0
+TIMEOUT_S = 600.0
+
+_COUNT = 'answer["content"] = str(sum(s.startswith("stand-in answer") for s in said)); answer["ready"] = True'
+_BATCH = "said = llm_query_batched([f'line {{n}} of {name}' for n in range({calls})])\n" + _COUNT
+_LOOP = "said = []\nfor n in range({calls}):\n    said.append(llm_query(f'line {{n}} of {name}'))\n" + _COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class RlmPlan:
+    """How many sub-calls, and over how many providers at the most."""
+
+    calls: int = 1_000
+    providers: int = 64
+
+    def __post_init__(self) -> None:
+        if self.providers < CROWDS:
+            raise UsageError(f"there are {CROWDS} providers at least", hint=f"Give --providers {CROWDS} or more.")
+
+    @property
+    def widths(self) -> list[int]:
+        """The numbers of providers that are measured."""
+        return [k for k in (1, 4, 16, 64) if k < self.providers] + [self.providers]
+
+
+async def bench(plan: RlmPlan, say: Say) -> dict[str, Any]:
+    """Runs it; the report. However it ends, it leaves no process and no file.
+
+    Raises `SetupError`, `SandboxError`, `UnreachableError`.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-")))
+    try:
+        return await _staged(stage, plan, say)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        await asyncio.shield(stage.close())
+        shutil.rmtree(stage.folder, ignore_errors=True)
+
+
+async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
+    database = str(stage.folder / "relay.db")
+    stage.relays.append(await stage.start("hub", database=database, connections=2 * plan.providers + SPARE_FILES))
+    url = stage.relays[0].hello["url"]
+    peer = await stage.start("rlm_peer", each_s=EACH_S)
+    stage.customer.append(peer)
+    home = Home(stage.folder / "customer")
+    home.create()
+    identity.create(home.identity_file)
+    async with Core(home, settings.parse({"network": "play", "relays": [url]}), serve=False) as core:
+        client = await core.customer()
+        keys: list[str] = []
+        for number in range(CROWDS):
+            share = len(range(number, plan.providers, CROWDS))
+            crowd = await stage.start("crowd", number, slots=share, each_s=EACH_S)
+            stage.crowds.append(crowd)
+            started = await crowd.call("start", relays=[url], providers=share, timeout=FIND_S)
+            keys += started["keys"]
+        await _listed(client, len(keys))
+        say(f"{len(keys)} providers are listed")
+        ours = _Ours(home, core, client, keys, await rlm_parts.open_repls(RlmSection()))
+        return await _measure(plan, ours, peer.call, peer.hello["version"], say)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """Pylon's side: a loop of its own for each measurement."""
+
+    home: Home
+    core: Core
+    client: SwarmClient
+    keys: list[str]
+    open_repl: Callable[[], Repl]
+
+    async def run(self, program: str, calls: int, width: int, name: str) -> tuple[float, int]:
+        """Seconds of a whole run over so many providers, from its first turn to its answer, and answers that came."""
+        self.client.change_company(allow=frozenset(self.keys[:width]), own=frozenset())
+        clock = SystemClock()
+        trajectory = Trajectory(runs.new_run(self.home.runs, clock.wall()), clock)
+        try:
+            context = from_value("a context of no importance", trajectory.folder / "context")
+            rlm = Rlm(
+                ScriptedRoot([_said(program, calls, name)]), SwarmSubLM(LocalNode(self.core)), self.open_repl,
+                trajectory, clock, settings=rlm_parts.loop_settings(RlmSection(), "rlm"),
+                sub_settings=SubSettings(max_tokens=32, timeout_s=TIMEOUT_S),
+            )  # fmt: skip
+            started = time.perf_counter()
+            outcome = await rlm.run("How many lines are answered?", context, Limits())
+            return time.perf_counter() - started, int(outcome.answer or 0)
+        finally:
+            trajectory.close()
+
+
+async def _measure(plan: RlmPlan, ours: _Ours, peer_call: Any, version: str, say: Say) -> dict[str, Any]:
+    alone = min(ALONE_CALLS, plan.calls)
+    # Both sleep nearly all the time: side by side they disturb each other little.
+    theirs, first = await asyncio.gather(
+        peer_call("run", script=_said(_BATCH, alone, "peer"), timeout=PEER_S),
+        ours.run(_BATCH, alone, 1, "alone"),
+    )
+    peer_s = theirs["wall_s"] * plan.calls / alone
+    took = {1: first[0] * plan.calls / alone}
+    missing = alone - first[1] + alone - theirs["answered"]
+    say(f"{alone} calls on one machine: rlms {theirs['wall_s']:.1f} s, ours {first[0]:.1f} s")
+    for width in plan.widths[1:]:
+        took[width], answered = await ours.run(_BATCH, plan.calls, width, f"width {width}")
+        missing += plan.calls - answered
+        say(f"{plan.calls} calls on {width}: {took[width]:.1f} s")
+    calls, width = min(LOOP_CALLS, plan.calls), plan.widths[-1]
+    batch_s, in_batch = await ours.run(_BATCH, calls, width, "batch")
+    loop_s, in_loop = await ours.run(_LOOP, calls, width, "loop")
+    missing += 2 * calls - in_batch - in_loop
+    say(f"{calls} calls on {width}: a batch {batch_s:.1f} s, a for loop {loop_s:.1f} s")
+    return {
+        "calls": plan.calls,
+        "compute": f"a model: a sub-call sleeps {EACH_S} s, one at a time on each machine; the root is a script",
+        "alone": f"one machine is measured on {alone} calls and scaled, ours and the peer's",
+        "peer": f"rlms {version}",
+        "peer_s": round(peer_s, 1),
+        "wall_s": {str(k): round(s, 1) for k, s in took.items()},
+        "speedup": {str(k): round(peer_s / s, 2) for k, s in took.items()},
+        "efficiency": {str(k): round(peer_s / s / k, 3) for k, s in took.items()},
+        "loop_calls": calls,
+        "loop_over_batch": round(loop_s / batch_s, 2),
+        "missing": missing,
+    }
+
+
+def _said(program: str, calls: int, name: str) -> str:
+    return f"```repl\n{program.format(calls=calls, name=name)}\n```"
+
+
+async def _listed(client: SwarmClient, providers: int) -> None:
+    deadline = time.monotonic() + FIND_S
+    while (found := sum(not listing.loading for listing in client.directory)) < providers:
+        if time.monotonic() > deadline:
+            raise UnreachableError(f"only {found} of {providers} providers were seen within {FIND_S:g} s")
+        await asyncio.sleep(0.1)

@@ -1,0 +1,41 @@
+"""`pylon mcp`: the RLM as tools for programs that speak the Model Context Protocol."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pylon.cli.output import run
+from pylon.errors import UsageError
+from pylon.node.home import open_home
+from pylon.node.mcp_paths import Readable, default_roots
+
+
+def mcp(
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--allow",
+            help="A folder whose files clients may ask about; may be repeated (default: where it is started, unless"
+            " that is your home folder or the top of the disk).",
+        ),
+    ] = None,
+) -> None:
+    """Serve the tools `rlm`, `rlm_status` and `rlm_cancel` over standard input and output (MCP).
+
+    Programs start it by themselves; docs/mcp.md says how to tell them. It ends with its input.
+    """
+    run(_mcp(allow))
+
+
+async def _mcp(allow: list[Path] | None) -> None:
+    home, config = open_home()
+    cwd = Path.cwd()
+    for folder in allow or ():
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}")
+    roots = tuple(folder.absolute() for folder in allow) if allow else default_roots(cwd)
+    # Its library is large, and no other command needs it.
+    from pylon.node.mcp_server import serve
+
+    await serve(home, config, Readable(roots, home.root, cwd))

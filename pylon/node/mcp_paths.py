@@ -1,0 +1,76 @@
+"""What a client of `pylon mcp` may have read: files below the folders that a person named, and nothing hidden.
+
+The client is a program that a language model steers, perhaps by words that it found in a file. So it gets what lies
+below the folder in which the server was started, or below those of `--allow`, and what it gets goes to the swarm.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pylon.errors import UsageError
+
+_SIGNS = "*?["
+
+
+def default_roots(cwd: Path) -> tuple[Path, ...]:
+    """The folder in which the server was started; none where that is a user's home or the top of a disk, as with
+    programs that were started from a desktop."""
+    cwd = cwd.resolve()
+    return () if cwd in (Path(cwd.anchor), Path.home().resolve()) else (cwd,)
+
+
+class Readable:
+    """The folders below which may be read. `home` is PYLON_HOME, which never may."""
+
+    def __init__(self, roots: Sequence[Path], home: Path, cwd: Path) -> None:
+        self.roots = tuple(root.resolve() for root in roots)
+        self._home = home.resolve()
+        self._cwd = cwd
+
+    def expand(self, given: Sequence[str]) -> tuple[str, ...]:
+        """Files, folders and globs as the absolute paths of what they are now, links followed.
+
+        Relative ones start where the server does. Blocking. Raises `UsageError` for the first that may not be read,
+        whether or not it exists.
+        """
+        return tuple(str(path) for one in given for path in self._paths(one))
+
+    def _paths(self, given: str) -> list[Path]:
+        if "\0" in given:
+            raise UsageError("a path holds no zero bytes")
+        path = self._cwd / given
+        if not any(sign in given for sign in _SIGNS) or os.path.lexists(path):
+            return [self._allowed(path, given)]
+        # What comes before the pattern must be allowed by itself: a pattern could walk the whole disk.
+        parts = path.parts
+        first = next(n for n, part in enumerate(parts) if any(sign in part for sign in _SIGNS))
+        above, pattern = Path(*parts[:first]), parts[first:]
+        if ".." in pattern:
+            raise UsageError(f"{given} goes up again behind its pattern", hint="Give the folder itself.")
+        above = self._below_a_root(above, given)
+        found = sorted(match for match in above.glob(str(Path(*pattern))) if match.is_file())
+        if not found:
+            raise UsageError(f"no file matches {given}", hint="Give the files themselves.")
+        return [self._allowed(match, given) for match in found if not _hidden(match.relative_to(above))]
+
+    def _allowed(self, path: Path, given: str) -> Path:
+        real = self._below_a_root(path, given)
+        if real.is_relative_to(self._home) or self._home.is_relative_to(real):
+            raise UsageError(f"{given} holds Pylon's own files", hint="Name the folders beside them.")
+        return real
+
+    def _below_a_root(self, path: Path, given: str) -> Path:
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"{given} cannot be followed") from error
+        if not any(real.is_relative_to(root) and not _hidden(real.relative_to(root)) for root in self.roots):
+            folders = ", ".join(map(str, self.roots)) or "nothing"
+            hint = f"This server reads {folders}; `pylon mcp --allow FOLDER` adds to that. Or send the text itself."
+            raise UsageError(f"{given} may not be read", hint=hint)
+        return real
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
