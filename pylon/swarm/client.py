@@ -90,7 +90,7 @@ class SwarmClient:
         self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
         self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard)
         self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
-        self._settling = Settling(purse, self._tell, self._answered, dispatcher.is_live)
+        self._settling = Settling(purse, self._flights, self._tell, self._answered, dispatcher.is_live)
         self._requests = Requests(
             pool, secret, keys, self._clock, rng, self.directory, self._coordinator, self._flights, self._outbox,
             purse, lambda: self.settings, self._tell, self._run_of, self._fault, reach,

@@ -27,8 +27,8 @@ from pylon.swarm.purse import Offer
 KEEP_S = 7 * 86_400.0
 
 _INSERT = (
-    "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, bid,"
-    " prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
+    " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -46,6 +46,7 @@ class Sent:
     created_at: int
     expires_at: float
     quote: Msat | None
+    topup: Msat | None
     bid: Msat
     bounds: Bounds
     price: Price
@@ -61,6 +62,7 @@ class Sent:
             flight.created_at,
             expires_at,
             None if offer is None else offer.quote,
+            None if offer is None else offer.topup,
             ZERO if offer is None else offer.bid,
             Bounds(0, 0) if offer is None else offer.bounds,
             FREE if listing is None else listing.price,
@@ -70,7 +72,7 @@ class Sent:
         """The request as it stands in the books of a process that sent it itself."""
         offer = None
         if self.quote is not None:
-            offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid)
+            offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
         return Flight(self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer)
 
 
@@ -128,6 +130,7 @@ class RunJournal:
                 row["created_at"],
                 row["expires_at"],
                 None if row["quote"] is None else Msat(row["quote"]),
+                None if row["topup"] is None else Msat(row["topup"]),
                 Msat(row["bid"]),
                 Bounds(row["prompt_bytes"], row["max_tokens"]),
                 Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
@@ -149,6 +152,7 @@ class RunJournal:
             sent.created_at,
             sent.expires_at,
             None if sent.quote is None else int(sent.quote),
+            None if sent.topup is None else int(sent.topup),
             int(sent.bid),
             sent.bounds.prompt_bytes,
             sent.bounds.max_tokens,

@@ -11,7 +11,7 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.codes import ErrorCode
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
-from pylon.swarm.flights import Flight, PaymentAsked
+from pylon.swarm.flights import Flight, Flights, PaymentAsked
 from pylon.swarm.purse import Bill, Offer, Purse
 
 logger = log.get("swarm")
@@ -23,6 +23,7 @@ class Settling:
     attempt is still waited for."""
 
     purse: Purse | None
+    flights: Flights
     tell: Callable[[m.SwarmEvent], None]
     answered: Callable[[Flight], None]
     is_live: Callable[[int], bool]
@@ -54,8 +55,11 @@ class Settling:
         try:
             await purse.pay(bill, offer, amount)
         except MoneyError as error:
-            logger.warning("nothing was paid", provider=flight.provider, reason=str(error))
-            self.tell(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+            code = getattr(error, "code", "payment_failed")
+            logger.warning("nothing was paid", provider=flight.provider, code=str(code), reason=str(error))
+            # What waits there behind this payment would wait until the invoice runs out.
+            for other in [one for one in self.flights if one.provider == flight.provider and not one.settled]:
+                self.tell(m.Refused(other.attempt, ErrorCode.BID_TOO_LOW))
 
     async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill) -> None:
         if flight.result is None or flight.settled:

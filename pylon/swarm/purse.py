@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pylon import log
 from pylon.clock import Clock
+from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store
@@ -173,12 +174,18 @@ class AccountPurse:
         order = Order(
             bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
         )
-        payment = await self.sender.pay(ask, order)
-        if payment.state is PaymentState.SETTLED:
-            self._relation(bill.author).balance += int(payment.amount)
+        relation = self._relation(bill.author)
+        try:
+            payment = await self.sender.pay(ask, order)
+            if payment.state is PaymentState.FAILED:
+                raise MoneyError(f"payment {payment.payment_hash} failed")
+        except MoneyError:
+            relation.unpaid = True
             self.changed(bill.author)
-        if payment.state is PaymentState.FAILED:
-            logger.warning("a payment failed", provider=bill.author, payment=payment.payment_hash)
+            raise
+        if payment.state is PaymentState.SETTLED:
+            relation.balance += int(payment.amount)
+            self.changed(bill.author)
 
     async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
         """See `Purse`."""

@@ -20,6 +20,7 @@ CREATE TABLE swarm_request (
     created_at INTEGER NOT NULL,
     expires_at REAL NOT NULL,
     quote INTEGER,
+    topup INTEGER,
     bid INTEGER NOT NULL,
     prompt_bytes INTEGER NOT NULL,
     max_tokens INTEGER NOT NULL,
