@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,11 +18,12 @@ CHUNK = "The special magic number for silver-harbor is 4711. Gulls walked betwee
 
 
 @pytest.fixture(scope="module")
-def url() -> str:
+def url() -> Iterator[str]:
     params = xllamacpp.CommonParams()
     params.model.path = str(PACKAGED / f"{needle.MODEL_ID}.gguf")
     params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.verbosity = 2048, 2, 1, -1
     server = xllamacpp.Server(params)
+    # Not returned: the server ends with the last name that holds it.
     return f"{server.listening_address}/v1"
 
 

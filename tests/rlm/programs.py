@@ -170,8 +170,11 @@ START = """
 import json
 class Odd(list):
     def append(self, item):
-        docs.append(item)
-        list.append(self, item)
+        # Bounded, because a loop over a list that grows with it would not end.
+        if len(docs) < 12:
+            docs.append(item)
+        if len(self) < 40:
+            list.append(self, item)
 def helper(x):
     out.append('helped')
     return 'h' + x
