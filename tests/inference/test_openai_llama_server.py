@@ -23,8 +23,9 @@ def url() -> Iterator[str]:
     params.model.path = str(PACKAGED / f"{needle.MODEL_ID}.gguf")
     params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.verbosity = 2048, 2, 1, -1
     server = xllamacpp.Server(params)
-    # Not returned: the server ends with the last name that holds it.
-    return f"{server.listening_address}/v1"
+    yield f"{server.listening_address}/v1"
+    # Held until here: it ends with the last name that holds it.
+    del server
 
 
 @pytest.fixture
