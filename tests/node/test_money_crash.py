@@ -115,7 +115,7 @@ async def history(town: Town, seed: int) -> str:
 async def come_back(town: Town, customer: dict[str, str], provider: dict[str, str], moment: str) -> None:
     """The customer's next process: it asks again, learns what it missed, and both books agree."""
     async with customer_of(Home(Path(customer["PYLON_HOME"])), town.url, bid_msat=5_000) as node:
-        mapped = await result_of(node, "map", {"jobs": PROMPTS, "timeout_s": 60})
+        mapped = await result_of(node, "map", {"jobs": PROMPTS, "timeout_s": 60, "deadline_s": 60})
         # A request to pay that died on its way blocks this provider until its invoice can no longer be paid.
         unsure = ask(customer, "SELECT 1 FROM money_payment WHERE state = 'unknown'")
         assert mapped["answered"] == JOBS or unsure, (moment, mapped)
