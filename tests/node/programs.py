@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-
 # On a machine that is busy with other things.
 READY_S = 180.0
 
