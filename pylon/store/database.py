@@ -170,6 +170,10 @@ class Database:
         async with self._turn:
             return await self._writer.run(partial(_transact, work=work))
 
+    async def write_together[T](self, step: Step[T]) -> T:
+        """The same for a step (see `Transaction.together`)."""
+        return await self.write(partial(_run_through, step=step))
+
     async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:
             row = await tx.fetch_one("PRAGMA application_id")
