@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,8 +43,7 @@ def init(
     """
     try:
         root = settings.home_directory()
-        # Settings may stand in the environment alone before there is a file.
-        network = settings.load(root / "config.toml").network if (root / "config.toml").exists() else "play"
+        network = _settings(root).network
         home = Home(root, network)
         new = not home.identity_file.exists()
         # Asked for before anything is made.
@@ -67,12 +67,18 @@ def init(
 def found_or_made() -> tuple[Home, Config]:
     """The home, made with a new key where there is none. Raises `SetupError`."""
     root = settings.home_directory()
-    config = settings.load(root / "config.toml") if (root / "config.toml").exists() else Config()
+    config = _settings(root)
     home = Home(root, config.network)
     if not home.identity_file.exists():
         home.create()
         identity.create(home.identity_file)
     return home, config
+
+
+def _settings(root: Path) -> Config:
+    """Settings may stand in the environment alone before there is a file. Raises `SetupError`."""
+    file = root / "config.toml"
+    return settings.load(file) if file.exists() else settings.parse({}, source="the environment")
 
 
 def _found(home: Home, passphrase: bool) -> SecretKey:

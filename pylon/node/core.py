@@ -34,6 +34,7 @@ from pylon.node.home import Home, HomeLock
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
 from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
@@ -63,8 +64,8 @@ SCHEMAS = (SCHEMA, MONEY, SWARM)
 class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
-    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `SetupError`
-    when key, model or database cannot be used.
+    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `LinkBusyError`
+    when another home has its wallet link open, `SetupError` when key, model or database cannot be used.
     """
 
     def __init__(self, home: Home, config: Config, *, serve: bool, clock: Clock | None = None) -> None:
@@ -140,6 +141,9 @@ class Core:
         self._exit.push_async_callback(self.control.close)
 
     async def _open_money(self, link: NwcUri) -> None:
+        lock = LinkLock(self.home, link)
+        lock.acquire()
+        self._exit.callback(lock.release)
         also = self.config.wallet.also_called
         self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
         stopped = partial(is_stopped, self.home.root)
