@@ -10,7 +10,7 @@ from pylon.config import Config, RlmSection
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
 from pylon.node.core import engine_spec
-from pylon.node.home import Home
+from pylon.node.home import Home, private_folder
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key
@@ -79,9 +79,11 @@ def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, tim
     return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s)
 
 
-async def open_repls(section: RlmSection, *, unsafe: bool = False) -> Callable[[], Repl]:
-    """What makes REPLs. Raises `SandboxError` when no sandbox works here; `unsafe` wants none."""
-    backend = await choose(section.sandbox, unsafe=unsafe)
+async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Callable[[], Repl]:
+    """What makes REPLs; `cache` is where sandboxes keep what each start needs. Raises `SandboxError` when no sandbox
+    works here; `unsafe` wants none."""
+    private_folder(cache)
+    backend = await choose(section.sandbox, cache=cache, unsafe=unsafe)
     return lambda: ChildRepl(backend)
 
 
