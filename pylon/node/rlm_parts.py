@@ -59,7 +59,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
     cell = CellLimits(
         seconds=max(section.cell_s, _PROGRAM_S) if program else section.cell_s,
         memory_bytes=section.cell_memory_mb * MIB,
-        calls=section.max_calls,
+        # It is the budget that refuses calls, and says so; a cell's own limit ends only floods.
+        calls=max(CellLimits().calls, 2 * section.max_calls),
     )
     return LoopSettings(
         # A program that is asked for a second turn says that it has none.

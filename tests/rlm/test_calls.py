@@ -3,6 +3,10 @@
 import asyncio
 import random
 
+import pytest
+
+from pylon.config import RlmSection
+from pylon.node.rlm_parts import loop_settings
 from pylon.rlm.budget import Limits
 from pylon.rlm.loop import Reason
 from pylon.rlm.settings import LoopSettings, SubSettings
@@ -136,3 +140,8 @@ async def test_a_gate_never_lets_a_waiting_call_starve(tmp_path):
     again.root.most_msat = 95
     outcome = await again.run(limits=Limits(msat=100))
     assert (outcome.reason, outcome.partial) == (Reason.BUDGET, True)
+
+
+@pytest.mark.parametrize("most", [2, 5_000, 1_000_000])
+def test_a_cells_own_limit_leaves_it_to_the_budget_to_refuse(most):
+    assert loop_settings(RlmSection(max_calls=most), "rlm").cell.calls > most
