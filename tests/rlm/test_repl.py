@@ -1,6 +1,7 @@
 """What the loop may rely on in any REPL: sub-calls, time, state, and which backend is taken."""
 
 import asyncio
+import hashlib
 
 import pytest
 
@@ -136,3 +137,10 @@ def test_a_stopwatch_stands_while_any_sub_call_is_out():
     assert watch.used(19.0) == 1.0
     watch.call_back(20.0)
     assert watch.used(22.0) == 3.0
+
+
+async def test_a_context_that_is_read_in_pieces_is_whole(open_repl):
+    context = "x" + "é日😀" * 200_000
+    repl = await open_repl(context)
+    outcome = await repl.run("import hashlib\nprint(len(context), hashlib.sha256(context.encode()).hexdigest())")
+    assert outcome.stdout.split() == [str(len(context)), hashlib.sha256(context.encode()).hexdigest()]

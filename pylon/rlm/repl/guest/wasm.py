@@ -6,6 +6,7 @@ writes. Waiting is looking for the next file: any code, in whatever function, ca
 """
 
 import asyncio
+import codecs
 import json
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from .session import Session
 
 _REPLIES = "/replies"
 _CONTEXT = "/context"
+_PIECE_BYTES = 1024 * 1024
 # Each look costs a third of a millisecond, and a loop that waits for its children is one of many that do. So what is
 # waited for already sets the pause: a fiftieth of it is not felt.
 _SHORT_S, _SHARE, _LONG_S = 0.001, 0.02, 0.2
@@ -60,10 +62,22 @@ class FilePort:
 
 
 def _context(hello: Message) -> object:
-    texts = [_read(f"{_CONTEXT}/{n}").decode("utf-8", "replace") for n in range(len(hello["files"]))]
+    texts = [_text(f"{_CONTEXT}/{n}") for n in range(len(hello["files"]))]
     if hello["context"] == "files":
         return {name: text for (name, _), text in zip(hello["files"], texts, strict=True)}
     return json.loads(texts[0]) if hello["context"] == "json" else texts[0]
+
+
+def _text(path: str) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = ""
+    # There are no mapped files here, and memory that has grown never shrinks: a text whose bytes stood beside it as a
+    # whole would take twice its size for ever. This way it grows where it stands.
+    with open(path, "rb") as file:  # noqa: PTH123
+        while piece := file.read(_PIECE_BYTES):
+            text += decoder.decode(piece)
+    text += decoder.decode(b"", final=True)
+    return text
 
 
 def _read(path: str) -> bytes:
