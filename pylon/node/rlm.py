@@ -101,10 +101,7 @@ async def ask(
         context = await asyncio.to_thread(_load, question, section, trajectory)
         outcome = await _run(home, config, node, question.question, context, work)
     finally:
-        trajectory.close()
-        if not trajectory.count:
-            # It never began: there is nothing to look at.
-            shutil.rmtree(trajectory.folder, ignore_errors=True)
+        _close(trajectory)
     return _report(outcome, context, work, clock.monotonic() - started)
 
 
@@ -117,7 +114,7 @@ async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
     try:
         made = await replay(run, open_repl, trajectory, clock, settings=settings)
     finally:
-        trajectory.close()
+        _close(trajectory)
     outcome = made.outcome
     return {
         "id": trajectory.id,
@@ -160,6 +157,13 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
         over = "" if expected.within else ", which is over the budget"
         work.tell(f"about {expected.calls:,} sub-calls for at most {expected.msat / 1000:,.3f} sats{over}")
     return await run(parts.program_root(strategy, question, models, settings))
+
+
+def _close(trajectory: Trajectory) -> None:
+    trajectory.close()
+    if not trajectory.count:
+        # It never began: there is nothing to look at.
+        shutil.rmtree(trajectory.folder, ignore_errors=True)
 
 
 def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Context:

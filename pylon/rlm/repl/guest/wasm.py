@@ -16,7 +16,8 @@ from .session import Session
 
 _REPLIES = "/replies"
 _CONTEXT = "/context"
-_PIECE_BYTES = 1024 * 1024
+# Larger ones do not fit the gaps that former ones have left, and come to stand in the growing text's way.
+_PIECE_BYTES = 64 * 1024
 # Each look costs a third of a millisecond, and a loop that waits for its children is one of many that do. So what is
 # waited for already sets the pause: a fiftieth of it is not felt.
 _SHORT_S, _SHARE, _LONG_S = 0.001, 0.02, 0.2
@@ -71,8 +72,8 @@ def _context(hello: Message) -> object:
 def _text(path: str) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = ""
-    # There are no mapped files here, and memory that has grown never shrinks: a text whose bytes stood beside it as a
-    # whole would take twice its size for ever. This way it grows where it stands.
+    # There are no mapped files here, and memory that has grown never shrinks: all bytes of a text beside it would take
+    # their room for ever. This way it grows where it stands.
     with open(path, "rb") as file:  # noqa: PTH123
         while piece := file.read(_PIECE_BYTES):
             text += decoder.decode(piece)
