@@ -72,8 +72,8 @@ def _context(hello: Message) -> object:
 def _text(path: str) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = ""
-    # There are no mapped files here, and memory that has grown never shrinks: all bytes of a text beside it would take
-    # their room for ever. This way it grows where it stands.
+    # There are no mapped files here, and memory that has grown never shrinks: the bytes of a text beside it would
+    # keep their room for ever. This way it grows where it stands.
     with open(path, "rb") as file:  # noqa: PTH123
         while piece := file.read(_PIECE_BYTES):
             text += decoder.decode(piece)
