@@ -1,5 +1,6 @@
 """The wasm sandbox's guest is compiled once, and what is kept of it is never taken for what it is not."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -7,6 +8,9 @@ import eryx
 import pytest
 
 from pylon.rlm.repl import wasm_program
+from pylon.rlm.repl.backends import wasm
+from pylon.rlm.repl.host import ChildRepl
+from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +67,22 @@ def test_the_runtime_of_another_version_goes(tmp_path):
     code = "import sys, pathlib, pylon.rlm.repl.wasm_child as child; child._runtime(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert [path.name for path in tmp_path.iterdir()] == [f"eryx-{eryx.__version__}"]
+
+
+async def test_sandboxes_that_start_at_once_in_an_empty_folder_all_work(tmp_path):
+    text, empty = tmp_path / "text", tmp_path / "cache"
+    text.write_text("some text")
+    empty.mkdir()
+
+    async def one():
+        repl = ChildRepl(wasm(empty))
+        try:
+            await repl.open(ContextSource("text", (ContextFile("context", text),)), CellLimits(), nobody)
+            return (await repl.run("import textwrap, csv, decimal\nprint(len(context))")).stdout
+        finally:
+            await repl.close()
+
+    async def nobody(_):
+        return []
+
+    assert await asyncio.gather(*(one() for _ in range(4))) == ["9\n"] * 4

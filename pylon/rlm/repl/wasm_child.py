@@ -96,7 +96,8 @@ def _runtime(cache: Path) -> Path:
     """Where the runtime of this version unpacks itself, 60 MB in a thousand files, and finds itself from then on."""
     folder = cache / f"eryx-{eryx.__version__}"
     if not folder.exists():
-        for former in cache.glob("eryx-*"):
+        # Another may just have made the folder too.
+        for former in set(cache.glob("eryx-*")) - {folder}:
             shutil.rmtree(former, ignore_errors=True)
         folder.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
