@@ -142,6 +142,11 @@ def swarm_(
 def rlm_(
     calls: Annotated[int, typer.Option(min=1, help="Sub-calls of the program.")] = 1_000,
     providers: Annotated[int, typer.Option(help="How many providers there are at the most.")] = 64,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Instead, measure what a run holds at its peak, by the length of its text."),
+    ] = False,
+    chars: Annotated[int, typer.Option(min=1_000, help="With --memory: the length of the text.")] = 40_000_000,
     as_json: Json = False,
 ) -> None:
     """Measure a recursive language model's sub-calls on 1, 4, 16 and 64 providers against the paper's engine on one.
@@ -150,8 +155,11 @@ def rlm_(
     docs/benchmarks.md says what each figure means.
     """
     # Imported late as well: sandboxes and a whole core come with it.
-    from pylon.bench import rlm
+    from pylon.bench import rlm, rlm_memory
 
+    if memory:
+        _print(run(rlm_memory.bench(chars, _say), as_json=as_json), as_json)
+        return
     report = run(rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json=as_json)
     _print(report, as_json)
     if report["missing"]:
