@@ -6,7 +6,6 @@ copied and removed, which models with a recurrent part (such as LFM2) can do as 
 """
 
 import ctypes
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from pylon.errors import EngineFailedError, ModelError
 from pylon.host.memory import free_bytes
-from pylon.inference.blas import threads_for
+from pylon.inference.blas import processors, threads_for
 from pylon.inference.cells import CellPlan
 from pylon.inference.engine import EngineSpec, Message, ModelInfo
 from pylon.inference.llama_text import Chat, StreamedText, Vocabulary
@@ -43,14 +41,13 @@ class LlamaModel:
         """Raises ModelError."""
         if spec.model_file is None:
             raise ModelError(f"The file of the model {spec.model} is not set.")
-        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
         files = weight_files(spec.model_file)
         size = sum(file.stat().st_size for file in files)
         limit = memory_limit(free_bytes(), None, spec.memory)
         check_weights(size, limit, spec.model)
         sha256 = weights_sha256(spec.model_file, spec.hash_cache)
         llama_cpp.llama_backend_init()
-        self._threads = threads_for(size) or _processors()
+        self._threads = threads_for(size) or processors()
         self._model = _opened(files[0], spec.model)
         self.vocabulary = Vocabulary(self._model)
         self._chat = Chat(self._model, self.vocabulary)
@@ -224,12 +221,6 @@ class WorkBatch:
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))
-
-
-def _processors() -> int:
-    """Two threads on one core take turns at its arithmetic unit."""
-    cores = psutil.cpu_count(logical=False) or 1
-    return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
 
 
 def _opened(file: Path, model: str) -> Any:

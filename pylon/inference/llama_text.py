@@ -2,6 +2,7 @@
 
 import codecs
 import ctypes
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from pylon.errors import ModelError, PromptError
 from pylon.inference.engine import Message
 
+# Otherwise it tells at length what it finds in each file.
+logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
 _PIECE_BYTES = 256
 
 

@@ -60,7 +60,7 @@ def gguf_file(model: str, models_dir: Path) -> Path:
         if place.is_file():
             return place
     files = sorted((models_dir / model).glob(f"*{GGUF}"))
-    first = [file for file in files if (part := _PART.search(file.name)) is None or int(part[1]) == 1]
+    first = [file for file in files if is_first_part(file)]
     if len(first) == 1:
         return first[0]
     if first:
@@ -72,6 +72,12 @@ def gguf_file(model: str, models_dir: Path) -> Path:
         f"There is no GGUF file of the model {model} on this machine.",
         hint=f"`pylon models pull {model}` fetches one; or put it into {models_dir / model}; or use needle-1.",
     )
+
+
+def is_first_part(file: Path) -> bool:
+    """Whether a GGUF file is a whole one, or the first of several that make one."""
+    part = _PART.search(file.name)
+    return part is None or int(part[1]) == 1
 
 
 def model_name(model: str) -> str:
