@@ -22,8 +22,10 @@ class CellPlan:
         """For so many rows of at most `context` tokens; `sequences` take their fixed part at once."""
         room = memory.soft - memory.weights - sequences * memory.per_row
         wished = rows * min(context, ROW_TOKENS)
+        if room < 0:
+            return cls(0)
         total = min(wished, room // memory.per_token) if memory.per_token else wished
-        return cls(max(0, total) // _BLOCK * _BLOCK)
+        return cls(total // _BLOCK * _BLOCK)
 
     @property
     def of_heads(self) -> int:

@@ -61,7 +61,7 @@ def open_engine(spec: EngineSpec) -> Engine:
     if spec.engine == "mlx" and spec.model_dir is not None:
         prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))
     try:
-        made: type[Engine] = getattr(importlib.import_module(module), name)
+        made: Callable[[EngineSpec], Engine] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"The {spec.engine} engine needs {error.name}, which is not installed.",

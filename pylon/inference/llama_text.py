@@ -37,7 +37,7 @@ class Vocabulary:
         number = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), found, room, opening, special)
         if number < 0:
             raise PromptError("This model cannot read the text.")
-        return found[:number]
+        return list(found[:number])
 
     def piece(self, token: int, *, first: bool = False) -> bytes:
         """A token's text, which need not be whole characters; of the first one without its leading blank."""
