@@ -104,8 +104,8 @@ class BatchedEngine(ABC):
         """How many tokens, prompt and answer together, memory holds of one request that is alone."""
 
     @abstractmethod
-    def _longest_head(self) -> int:
-        """How many tokens a further head may have now."""
+    def _longest_head(self, first: Asked) -> int:
+        """How many tokens a further head may have now: one beside which `first` would not start is of no use."""
 
     @abstractmethod
     def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
@@ -259,7 +259,7 @@ class BatchedEngine(ABC):
             return False
         customer = first.request.customer
         kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
-        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head()):
+        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head(first)):
             return False
         head = self._heads.find(customer, first.tokens)
         fitting = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]

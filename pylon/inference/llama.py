@@ -44,8 +44,8 @@ class LlamaEngine(BatchedEngine):
     def _longest(self) -> int:
         return self._model.cells.total - self._template
 
-    def _longest_head(self) -> int:
-        return min(self._model.cells.of_heads, self._free(list(self._running.values())))
+    def _longest_head(self, first: Asked) -> int:
+        return min(self._model.cells.of_heads, self._free([*self._running.values(), first]))
 
     def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
         return self._free([*running, new]) >= 0

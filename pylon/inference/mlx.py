@@ -48,8 +48,11 @@ class MlxEngine(BatchedEngine):
     def _longest(self) -> int:
         return self._model.memory.longest()
 
-    def _longest_head(self) -> int:
-        return self._model.longest_head()
+    def _longest_head(self, first: Asked) -> int:
+        memory = self._model.memory
+        batch = memory.batch([each.length for each in (*self._running.values(), first)])
+        spare = memory.soft - memory.weights - self._heads.size - batch
+        return self._model.longest_head(min(memory.prefix_bytes, spare))
 
     def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
         return self._headroom.admits([each.length for each in running], new.length, self._heads.size)

@@ -107,11 +107,13 @@ class MlxModel:
         """Reads them; a row for what could follow each of them."""
         return np.array(self.network(mx.array(tokens)[None], cache=state)[0].astype(mx.float32))
 
-    def longest_head(self) -> int:
-        """How many tokens of a shared head fit into the memory that such heads may take."""
+    def longest_head(self, room: int) -> int:
+        """How many tokens of a shared head fit into so many bytes."""
         memory = self.memory
-        room = memory.prefix_bytes - memory.per_row
-        return max(0, room // memory.per_token // _STATE_STEP * _STATE_STEP) if memory.per_token else 2**63
+        room -= memory.per_row
+        if room < 0:
+            return 0
+        return room // memory.per_token // _STATE_STEP * _STATE_STEP if memory.per_token else 2**63
 
 
 # Rows of a batch are sampled in one go only when they share the sampler object.

@@ -83,6 +83,18 @@ def test_a_full_pool_lets_nothing_start_until_something_ends(engine: BatchedEngi
     assert finished == 24
 
 
+def test_a_head_beside_which_its_prompt_would_not_fit_is_not_built_over_and_over(engine: BatchedEngine, ask) -> None:
+    engine._model.cells = CellPlan(1_024)
+    own = [f"{number} {HEAD * 3}" for number in range(3)]
+    prompts = [f"{HEAD}{each}" for each in own]
+    size = max(len(engine._model.prompt(ask(prompt).messages)) for prompt in prompts)
+    for number, prompt in enumerate(prompts):
+        engine.add(ask(prompt, key=str(number), max_tokens=1_024 - size))
+    for _ in range(3_000):
+        engine.step()
+    assert not engine.busy
+
+
 def test_a_prompt_that_the_pool_cannot_hold_is_refused_with_what_fits(engine: BatchedEngine, ask) -> None:
     engine._model.cells = CellPlan(256)
     with pytest.raises(PromptError, match="memory here holds 256") as caught:
