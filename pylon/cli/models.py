@@ -133,7 +133,7 @@ def use(
 def remove(model: Model, as_json: Json = False) -> None:
     """Delete a model's files."""
     try:
-        if model in _used():
+        if model == _used()[1]:
             raise UsageError(f"{model} is in use", hint="Choose another first: pylon models use needle-1")
         size = local.remove(model, _models())
     except PylonError as error:
