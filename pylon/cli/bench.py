@@ -66,7 +66,8 @@ async def _fanout(plan: Fanout) -> dict[str, Any]:
 @app.command("engine")
 def engine_(
     model: Annotated[str, typer.Option(help="The model (default: the one of the settings).")] = "",
-    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server.")] = "",
+    engine: Annotated[str, typer.Option(help="mlx or llama (default: the one of the settings).")] = "",
+    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server, or llama-server with llama.")] = "",
     requests: Annotated[int, typer.Option(min=1, help="Prompts of each shape, in each round.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often each side is measured, in turn.")] = 3,
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape; may be repeated.")] = None,
@@ -76,12 +77,13 @@ def engine_(
     """Measure answers per second and latency with 1 to 32 in flight, and remember them as this machine's capacity.
 
     With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
-    figure of the two counts. docs/benchmarks.md says what each figure means.
+    figure of the two counts. With --engine llama --vs llama-server: against llama.cpp's own, on this model.
+    docs/benchmarks.md says what each figure means.
     """
     # Imported late, as is the next one: what they need is large, and no other command needs it.
     from pylon.bench import engine_report
 
-    plan = engine_report.Plan(model, vs, requests, rounds, tuple(shape or ()), plot)
+    plan = engine_report.Plan(model, engine, vs, requests, rounds, tuple(shape or ()), plot)
     report = run(engine_report.measure(plan, _say), as_json=as_json)
     if as_json:
         print_json(report)

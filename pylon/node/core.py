@@ -8,7 +8,6 @@ import asyncio
 import uuid
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from pylon import log
@@ -18,7 +17,7 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import ChildLimits, InferenceService
-from pylon.inference.weights import model_directory
+from pylon.inference.weights import gguf_file, model_directory, model_name
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
@@ -282,19 +281,28 @@ class Core:
 
 def model_id(config: Config) -> str:
     """The id under which the model is announced: a stand-in is named as one."""
-    return "stand-in-instant" if config.inference.engine == "instant" else config.inference.model
+    match config.inference.engine:
+        case "instant":
+            return "stand-in-instant"
+        case "llama":
+            return model_name(config.inference.model)
+        case _:
+            return config.inference.model
 
 
 def engine_spec(home: Home, config: Config) -> EngineSpec:
     """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
-    directory: Path | None = None
+    directory = file = None
     section = config.inference
     if section.engine == "mlx":
-        directory = model_directory(config.inference.model, home.models)
+        directory = model_directory(section.model, home.models)
+    elif section.engine == "llama":
+        file = gguf_file(section.model, home.models)
     return EngineSpec(
         engine=config.inference.engine,
         model=model_id(config),
         model_dir=directory,
+        model_file=file,
         slots=config.inference.slots,
         hash_cache=home.models / "weights.json",
         memory=int(section.memory_gb * 1e9),

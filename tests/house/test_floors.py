@@ -49,7 +49,9 @@ DECIDERS = [
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {f"inference/{name}.py" for name in ("mlx", "mlx_model", "mlx_score", "schema", "rows")}
+CHILD_FILES = {
+    f"inference/{name}.py" for name in ("mlx", "mlx_model", "rows", "llama_model", "llama_text", "llama_sampling")
+}
 
 
 def files() -> list[Path]:
