@@ -138,7 +138,7 @@ class Coordinator:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
         slots = self._runs.pop(run).slots
         if self.checks is not None:
-            self.checks.closed(slots)
+            self.checks.closed(slots, last=not self._runs)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         for slot in slots:
             del self._pieces[slot]
