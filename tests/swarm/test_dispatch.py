@@ -299,6 +299,48 @@ def test_a_provider_that_missed_two_deadlines_in_a_row_rests_and_longer_each_tim
     assert sent_at == [5, 40, 105]
 
 
+def test_silence_is_no_failure_so_a_lossy_relay_exhausts_no_job() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(9)), attempts=4, hedge_share=0)
+    play.send()
+    for _ in range(7):
+        [again] = sends(play.wait(5.1))
+        play.tell(Published(again.attempt))
+    assert again.slot == 0
+    play.tell(Acknowledged(again.attempt))
+    assert play.tell(Answered(again.attempt)) == [Deliver(0, again.attempt, 8)]
+
+
+def test_there_is_an_end_to_asking_the_silent() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(9)), silences=3, hedge_share=0)
+    play.send()
+    for _ in range(2):
+        [again] = sends(play.wait(5.1))
+        play.tell(Published(again.attempt))
+    assert GiveUp(0, Failure.EXHAUSTED, None, 3) in play.wait(5.1)
+
+
+def test_who_is_silent_twice_rests_but_not_where_everybody_is_now_and_then() -> None:
+    quiet, lossy = Play(provider("a"), hedge_share=0), Play(provider("a"), hedge_share=0)
+    lossy.dispatcher._silence.share = 0.25
+    for play, enough in ((quiet, 2), (lossy, 4)):
+        play.add(1)
+        standing = play.dispatcher._standings["a"]
+        for silent in range(1, enough + 1):
+            play.tell(Published(play.dispatcher.last_attempt))
+            play.wait(5.1)
+            assert standing.silences == silent and standing.rests(play.now) is (silent == enough)
+        assert standing.pace.seconds == 0.0
+
+
+def test_one_word_says_that_its_provider_is_not_lost() -> None:
+    play = Play(provider("a"), hedge_share=0)
+    for _ in range(3):
+        send = play.send()
+        play.wait(5.1)
+        play.tell(Answered(send.attempt))
+        assert play.dispatcher._standings["a"].silences == 0
+
+
 def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:
     play = Play(provider("dead"), attempts=99)
     send = play.send(timeout=1_000)
