@@ -98,8 +98,8 @@ class Dispatcher:
                 self._provider_down(provider, now)
             case m.Add(jobs):
                 self._add(jobs, now)
-            case m.Adopt(job, provider):
-                self._adopt(job, provider, now)
+            case m.Adopt(job, provider, cost):
+                self._adopt(job, provider, cost, now)
             case m.Fund(run, msat):
                 self._budgets.fund(run, msat)
             case m.Drop(slots, failure):
@@ -202,11 +202,11 @@ class Dispatcher:
         self._end_at(slot, job.deadline)
         return slot
 
-    def _adopt(self, job: m.Job, provider: str, now: float) -> None:
+    def _adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         slot, standing = self._open(job, now), self._standing(provider)
         if standing.listing is None:
             self._gone[provider] = None
-        attempt = self._send(slot, standing, now, hedge=False)
+        attempt = self._send(slot, standing, now, hedge=False, cost=cost)
         attempt.published = attempt.acknowledged = True
 
     def _lane(self, job: m.Job, now: float) -> Lane:
@@ -330,13 +330,13 @@ class Dispatcher:
         self._short = slot
         return False
 
-    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> Attempt:
+    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool, cost: int | None = None) -> Attempt:
         job = slot.job
         if not slot.attempts:
             self._end_at(slot, min(job.deadline, now + job.timeout))
         self.last_attempt += 1
         attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
-        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens)
+        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
         self._budgets.reserve(job.run, attempt.cost)
         self._attempts[attempt.id] = attempt

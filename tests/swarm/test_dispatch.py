@@ -21,6 +21,7 @@ from pylon.swarm.moves import (
     Deliver,
     Drop,
     Failure,
+    Fund,
     GiveUp,
     Job,
     Published,
@@ -428,6 +429,20 @@ def test_nothing_is_hedged_to_whoever_wants_money() -> None:
     assert sends(play.wait(3.0)) == []
     free, _ = slow_tail(priced)
     assert len(sends(free.wait(3.0))) == 1
+
+
+@pytest.mark.parametrize(("budget", "hedged"), [(None, 1), (31, 1), (30, 0)])
+def test_paid_work_is_hedged_where_money_or_credit_of_ours_is_as_far_as_the_budget_goes(
+    budget: int | None, hedged: int
+) -> None:
+    priced = Need(bid=Msat(1), network="play")
+    play, _ = slow_tail(priced, price=Price(Msat(1)), network="play", funded=True)
+    # Thirty jobs went out before: they count, and what they were charged does.
+    play.tell(Fund(0, budget and budget - 30))
+    second = sends(play.wait(1.5))
+    assert [send.hedge for send in second] == [True] * hedged
+    if budget is not None:
+        assert play.dispatcher.budget_left(0) == budget - 30 - hedged
 
 
 def test_the_last_jobs_of_a_run_do_not_go_to_the_slowest_machine() -> None:
