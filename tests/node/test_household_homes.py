@@ -36,6 +36,13 @@ async def invited(env, relay, count):
     return process, codes
 
 
+async def ended(process) -> None:
+    """Kills a command (kill -9) and waits for it."""
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
 async def mapped(env, folder) -> set[str]:
     """The providers that answered a map, from this home."""
     prompts = folder / "prompts.txt"
@@ -97,7 +104,7 @@ async def test_a_line_with_yesterdays_address_and_start_behind_it_are_enough_for
         here = (await serve("start", "--relay", env=head, stack=stack)).hello
         inviting, [code] = await invited(head, f"ws://127.0.0.1:{free_port()}", 1)
         process = await spawn("join", code, "--start", "--json", env=second, stderr=asyncio.subprocess.PIPE)
-        stack.callback(process.kill)
+        stack.push_async_callback(ended, process)
         joined, started = [orjson.loads(await asyncio.wait_for(process.stdout.readline(), 90)) for _ in range(2)]
         assert await asyncio.wait_for(inviting.wait(), 60) == 0
         assert joined["head"] == nip19.parse_public_key(here["npub"])
