@@ -94,7 +94,7 @@ async def _newcomer(url: str, providers: int) -> tuple[float, float, int]:
         async with SwarmClient(pool, secret) as swarm:
             await swarm.complete("How many legs has a spider?", max_tokens=16)
             first_s = time.perf_counter() - started
-            while len(swarm.directory) < providers and time.perf_counter() - started < LIST_S:
+            while len(swarm.directory) < providers and time.perf_counter() - started < LIST_S:  # noqa: ASYNC110 - tells nobody
                 await asyncio.sleep(_LOOK_S)
             return first_s, time.perf_counter() - started, len(swarm.directory)
     finally:

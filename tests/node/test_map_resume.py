@@ -39,9 +39,8 @@ def answered(database: Path) -> int:
         return 0  # it has not made the file or its tables yet
 
 
-@pytest.mark.parametrize(
-    ("jobs", "kills"), [(40, 1), pytest.param(500, 5, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
-)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("jobs", "kills"), [(40, 1), pytest.param(500, 5, marks=pytest.mark.slow)])
 async def test_a_map_killed_again_and_again_answers_everything_and_pays_nothing_twice(
     tmp_path: Path, jobs: int, kills: int
 ) -> None:

@@ -120,7 +120,7 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
                 if key not in asked_until_out and swarm.reputation.is_out(key, time.time()):
                     asked_until_out[key] = engine_.given
 
-        specs = [JobSpec(f"question number {n} of a long list", max_tokens=64) for n in range(JOBS.get(kind, 400))]
+        specs = [JobSpec(f"question number {n} of a long list", max_tokens=64) for n in range(JOBS.get(kind, 600))]
         outcomes = await swarm.map(specs, on_progress=look, deadline_s=800)
         answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
         assert len(answers) == len(specs)
