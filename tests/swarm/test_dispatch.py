@@ -445,6 +445,15 @@ def test_paid_work_is_hedged_where_money_or_credit_of_ours_is_as_far_as_the_budg
         assert play.dispatcher.budget_left(0) == budget - 30 - hedged
 
 
+def test_a_second_opinion_that_is_slow_goes_to_another_of_those_it_is_for() -> None:
+    play, straggler = slow_tail()
+    play.tell(Drop((straggler.slot,)))
+    [first] = sends(play.tell(Add((Job(100, NEED, 120.0, 1e4, to=("p1", "p2")),))))
+    play.tell(Published(first.attempt))
+    [second] = sends(play.wait(2.0))
+    assert (first.provider, second.provider, second.hedge) == ("p1", "p2", True)
+
+
 def test_the_last_jobs_of_a_run_do_not_go_to_the_slowest_machine() -> None:
     play = Play(*(provider(f"p{n}") for n in range(4)), provider("snail", tokens_out_per_s=1.0))
     job = 0
