@@ -151,7 +151,7 @@ class Checks:
         if asked.votes > 1:
             self._open(case)
             self._vote(case, now)
-        elif not doubts and (self._is_examined(provider) or self._rng.random() >= self._share(provider)):
+        elif not doubts and (self._can_wait(answer) or self._rng.random() >= self._share(provider)):
             self._leave_loose(slot, provider)
             self._accept(case, answer)
         elif answer.sha256 in self.holds:
@@ -210,11 +210,19 @@ class Checks:
 
     def _close(self, case: _Case) -> None:
         if self._cases.pop(case.slot, None) is not None:
-            self._examined[case.answers[0].provider] -= 1
+            provider = case.answers[0].provider
+            self._examined[provider] -= 1
+            if not self._examined[provider]:
+                del self._examined[provider]
 
-    def _is_examined(self, provider: str) -> bool:
-        """Whether something else that it answered is being compared already, which will tell of this too."""
-        return self._examined[provider] > 0 and not self._reputation.is_suspect(provider)
+    def _can_wait(self, answer: Answer) -> bool:
+        """Whether something else of its provider is being compared, which tells of this too, and a check would cost."""
+        provider = answer.provider
+        return (
+            provider in self._examined
+            and answer.sha256 not in self.holds
+            and not self._reputation.is_suspect(provider)
+        )
 
     def _share(self, provider: str) -> float:
         return self._reputation.check_share(provider, len(self._loose.get(provider, ())))
@@ -258,7 +266,7 @@ class Checks:
             drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)
         known_first = len(case.answers) > 1 or not self._reputation.is_proven(first.provider)
         # Of equals, those come first of whom nothing is known.
-        drawn.sort(key=lambda key: self._examined[key] > 0 or self._reputation.was_checked(key))
+        drawn.sort(key=lambda key: key in self._examined or self._reputation.was_checked(key))
         drawn.sort(key=self._reputation.trust, reverse=known_first)
         return tuple(drawn[:ASKED])
 

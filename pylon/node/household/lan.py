@@ -1,8 +1,8 @@
 """Where the household's relay is in this network: the head says so by multicast DNS, members ask.
 
 An address changes when a router starts anew, and an invite may have been made in another network. So the relay is
-announced as a DNS-SD service (RFC 6762, RFC 6763), under a name that only who knows the head's key can ask for.
-Whoever answers with a wrong address gains nothing: what the head says is signed and sealed by the head's key.
+announced as a DNS-SD service (RFC 6762, RFC 6763), under a name that only who knows the head's key can tell from
+others. Whoever answers with a wrong address gains nothing: what the head says is signed and sealed by its key.
 """
 
 import hashlib
@@ -71,12 +71,13 @@ class Mdns:
         info = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}", port=port, addresses=here, server=f"{name}.local.")
         try:
             opened = self._made()
-            await opened.async_register_service(info, cooperating_responders=True)
         except OSError as error:
             logger.warning("the household's relay is not announced in this network", error=str(error))
             yield
             return
         try:
+            # One household has one head: whoever else bears the name is this machine before it was started anew.
+            await opened.async_register_service(info, cooperating_responders=True)
             yield
         finally:
             await opened.async_unregister_all_services()
