@@ -216,7 +216,7 @@ class Checks:
                 del self._examined[provider]
 
     def _can_wait(self, answer: Answer) -> bool:
-        """Whether something else of its provider is being compared, which tells of this too, and a check would cost."""
+        """Whether a check would cost a job, and one of something else of its provider is under way already."""
         provider = answer.provider
         return (
             provider in self._examined
