@@ -158,6 +158,12 @@ class HouseholdSection(_Section):
     strangers: bool = Field(
         False, description="Serve and ask others, too; by default a household keeps to its members."
     )
+    lan: bool = Field(
+        True, description="Announce the household's relay in the local network, and look for it there (mDNS)."
+    )
+    lan_interfaces: list[str] = Field(
+        [], description="Addresses of this machine over which that is done; none: all that it has."
+    )
 
 
 class RlmSection(_Section):

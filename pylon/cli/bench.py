@@ -7,6 +7,7 @@ import typer
 
 from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
+from pylon.bench.first_answer import Newcomers, first_answer
 from pylon.bench.needle_timing import time_chunks
 from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
@@ -35,6 +36,16 @@ def fanout_(
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
+
+
+@app.command("first-answer")
+def first_answer_(
+    providers: Annotated[int, typer.Option(min=2, help="How many providers there are.")] = 1_000,
+    times: Annotated[int, typer.Option(min=1, help="How many customers come, one after the other.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure how long a customer with nothing waits for its first answer: from an empty directory, at one relay."""
+    _print(run(first_answer(Newcomers(providers, times), _say), as_json=as_json), as_json)
 
 
 @app.command()

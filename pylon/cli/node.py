@@ -23,6 +23,7 @@ from pylon.node.control import Event, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household.hub import household_relay
+from pylon.node.household.lan import announcing
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
@@ -114,6 +115,8 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
         if relay:
             hub = household_relay(home, config, socket.gethostname().removesuffix(".local"))
             await stack.enter_async_context(hub)
+            head = identity.load(home.identity_file).public
+            await stack.enter_async_context(announcing(config, head, hub.url))
         core = await _take_over(home, config)
         await _serve(core, config, drain_s, as_json)
 

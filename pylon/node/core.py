@@ -32,6 +32,7 @@ from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
+from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
 from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
@@ -128,10 +129,13 @@ class Core:
         group.start()
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
-        urls = relay_urls(self.config.relays, self.household.get(), self.secret.public)
+        household = self.household.get()
+        urls = relay_urls(self.config.relays, household, self.secret.public)
         self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)
+        if household is not None and household.head != self.secret.public:
+            await reach(self.pool, household, neighbourhood(self.config))
         if self._serve:
             await self._open_provider()
         self._exit.push_async_callback(self._close_customer)

@@ -5,7 +5,7 @@ asked, and an invoice is answered by asking somebody else.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,6 +88,9 @@ class Purse(Protocol):
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
+
+    async def charged(self, requests: Sequence[str]) -> int:
+        """What receipts that hold charge for these requests, in msat."""
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
@@ -173,6 +176,10 @@ class AccountPurse:
             Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
             for one in orders
         ]
+
+    async def charged(self, requests: Sequence[str]) -> int:
+        """See `Purse`."""
+        return sum((await mirror_store.charged(self.database, requests)).values())
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""

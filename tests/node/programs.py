@@ -22,6 +22,7 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
         "PYLON_HOME": str(home),
         "PYLON_RELAYS": orjson.dumps([relay]).decode(),
         "PYLON_INFERENCE__ENGINE": "instant",
+        "PYLON_HOUSEHOLD__LAN_INTERFACES": '["127.0.0.1"]',
         **settings,
     }
 
