@@ -4,46 +4,34 @@
     for command in dispatcher.handle(Add(jobs), now): …
 
 Every slot ends with exactly one `Deliver` or `GiveUp`. The cost of a decision does not grow with the number of
-providers: they are kept in order of expected completion (`candidates`), and every deadline is in one heap.
+providers: they are kept in order of expected completion (`company`), and every deadline is in one heap (`timers`).
 """
 
-import heapq
 import random
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from itertools import chain, islice
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import moves as m
 from pylon.swarm.budget import Budgets
+from pylon.swarm.company import Company
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.lane import Attempt, Lane, Slot
-from pylon.swarm.listing import Listing, Need
+from pylon.swarm.listing import Need
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
 from pylon.swarm.standing import Standing
+from pylon.swarm.timers import Timers
 
-# What is remembered of providers that are gone, so that leaving and coming back clears no record.
-REMEMBERED = 10_000
-LANES = 32
-# A new need is looked for among so many that do; the others join it with their next heartbeat.
-ENOUGH = 4_000
 SEND_FAILURES = 3
 # A code that is the same everywhere is believed when two say it: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
-# Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
-SPREAD = 0.2
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
-
-
-# When, a number that orders equals, what is then to be done, and whether it still matters by then.
-type _Timer = tuple[float, int, Callable[[float], None], Callable[[], bool]]
 
 
 class Dispatcher:
@@ -57,16 +45,11 @@ class Dispatcher:
         # The slot that would have gone out, had its run had the money.
         self._short: Slot | None = None
         self._rng = rng
-        self._standings: dict[str, Standing] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
-        self._lanes: OrderedDict[Need, Lane] = OrderedDict()
-        self._turns: deque[Lane] = deque()
+        self._company = Company(settings, rng, self._look_for_nobody)
+        self._timers = Timers()
         self._slots: dict[int, Slot] = {}
         self._attempts: dict[int, Attempt] = {}
         self.last_attempt = 0
-        self._timers: list[_Timer] = []
-        self._last_timer = 0
-        self._sweep_at = 1_024
         self._out: list[m.Command] = []
         self.in_flight = 0
 
@@ -77,7 +60,7 @@ class Dispatcher:
 
     def next_due(self) -> float | None:
         """When the next `Tick` can matter at the earliest."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.first
 
     def budget_left(self, run: int) -> int | None:
         """What a run may still reserve, in msat; None without a limit."""
@@ -93,9 +76,9 @@ class Dispatcher:
         self._out = []
         match event:
             case ProviderUp(listing):
-                self._provider_up(listing, now)
+                self._company.up(listing, self._room.shared(listing.relays), now)
             case ProviderDown(provider):
-                self._provider_down(provider, now)
+                self._company.down(provider, now)
             case m.Add(jobs):
                 self._add(jobs, now)
             case m.Adopt(job, provider, cost):
@@ -118,129 +101,41 @@ class Dispatcher:
                 self._on(attempt, lambda found, at: self._refused(found, code, at), now)
             case m.Tick():
                 pass
-        while self._timers and self._timers[0][0] <= now:
-            _, _, due, matters = heapq.heappop(self._timers)
-            if matters():
-                due(now)
+        self._timers.run(now)
         self._fill(now)
         out, self._out = self._out, []
         return out
 
-    # --- providers --------------------------------------------------------------------------------------------
-
-    def _provider_up(self, listing: Listing, now: float) -> None:
-        standing = self._standing(listing.provider)
-        self._gone.pop(listing.provider, None)
-        standing.update(listing, self._settings.overcommit)
-        standing.relays = self._room.shared(listing.relays)
-        for lane in self._lanes.values():
-            self._join(lane, standing, now)
-
-    def _standing(self, provider: str) -> Standing:
-        standing = self._standings.get(provider)
-        if standing is None:
-            standing = self._standings[provider] = Standing(provider)
-            standing.spread = 1.0 + SPREAD * self._rng.random()
-        return standing
-
-    def _provider_down(self, provider: str, now: float) -> None:
-        standing = self._standings.get(provider)
-        if standing is None:
-            return
-        # What is in flight there stays: one that leaves in good order finishes first, and the others are timed.
-        standing.listing = None
-        for lane in self._lanes.values():
-            self._join(lane, standing, now)
-        self._gone[provider] = None
-        if len(self._gone) > REMEMBERED:
-            oldest, _ = self._gone.popitem(last=False)
-            del self._standings[oldest]
-
-    def _join(self, lane: Lane, standing: Standing, now: float) -> None:
-        if standing.fits(lane.need):
-            lane.members.add(standing.provider)
-        elif standing.provider in lane.members:
-            lane.members.discard(standing.provider)
-            if not lane.members:
-                self._emptied(lane, now)
-        lane.place(standing, now)
-
-    def _place(self, standing: Standing, now: float) -> None:
-        for lane in self._lanes.values():
-            if standing.provider in lane.members:
-                lane.place(standing, now)
-
-    def _rested(self, standing: Standing, now: float) -> None:
-        """Places it anew, and once more when its rest is over."""
-        self._place(standing, now)
-        if standing.rests(now):
-            self._at(
-                standing.rests_until,
-                lambda at: self._place(standing, at),
-                lambda: standing.listing is not None,
-            )
-
     # --- slots ------------------------------------------------------------------------------------------------
 
     def _add(self, jobs: tuple[m.Job, ...], now: float) -> None:
+        lanes: dict[Need, Lane] = {}
         for job in jobs:
             slot = self._open(job, now)
+            lanes[job.need] = slot.lane
             # One that is for some only is looked at by itself, as those are that were sent before.
             if job.to or job.without:
                 slot.lane.again.append(slot)
             else:
                 slot.lane.fresh.put(slot)
-        for need in {job.need for job in jobs}:
-            lane = self._lanes[need]
+        for lane in lanes.values():
             if not lane.members:
                 self._look_for_nobody(lane, now)
 
     def _open(self, job: m.Job, now: float) -> Slot:
-        lane = self._lane(job, now)
+        lane = self._company.lane(job, now)
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
         lane.open += 1
         self._end_at(slot, job.deadline)
         return slot
 
     def _adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
-        slot, standing = self._open(job, now), self._standing(provider)
-        if standing.listing is None:
-            self._gone[provider] = None
+        slot, standing = self._open(job, now), self._company.remember(provider)
         attempt = self._send(slot, standing, now, hedge=False, cost=cost)
         attempt.published = attempt.acknowledged = True
 
-    def _lane(self, job: m.Job, now: float) -> Lane:
-        need = job.need
-        lane = self._lanes.get(need)
-        if lane is not None:
-            self._lanes.move_to_end(need)
-            return lane
-        if len(self._lanes) >= LANES:
-            unused = next((old for old in self._lanes.values() if not old.open), None)
-            if unused is not None:
-                del self._lanes[unused.need]
-                self._turns.remove(unused)
-        lane = self._lanes[need] = Lane(
-            need, job.prompt_tokens, job.max_tokens, self._settings.samples, self._settings.price_weight
-        )
-        lane.empty_since = now
-        self._turns.append(lane)
-        known = list(self._standings.values())
-        start = self._rng.randrange(len(known)) if known else 0
-        for standing in chain(islice(known, start, None), islice(known, start)):
-            if len(lane.members) >= ENOUGH:
-                break
-            if standing.fits(need):
-                lane.members.add(standing.provider)
-                lane.place(standing, now)
-        return lane
-
-    def _emptied(self, lane: Lane, now: float) -> None:
-        lane.empty_since = now
-        self._look_for_nobody(lane, now)
-
     def _look_for_nobody(self, lane: Lane, now: float) -> None:
-        self._at(now + self._settings.patience_s, lambda at: self._nobody(lane, at), lambda: not lane.members)
+        self._timers.at(now + self._settings.patience_s, lambda at: self._nobody(lane, at), lambda: not lane.members)
 
     def _nobody(self, lane: Lane, now: float) -> None:
         if lane.members or lane.empty_since + self._settings.patience_s > now:
@@ -251,7 +146,7 @@ class Dispatcher:
 
     def _end_at(self, slot: Slot, when: float) -> None:
         slot.ends_at = when
-        self._at(
+        self._timers.at(
             when,
             lambda at: self._give_up(slot, m.Failure.DEADLINE, at),
             lambda: not slot.done and slot.ends_at == when,
@@ -293,16 +188,16 @@ class Dispatcher:
     def _fill(self, now: float) -> None:
         for priority in self._priorities():
             idle = 0
-            while idle < len(self._turns) and self.in_flight < self._settings.width:
-                lane = self._turns[0]
-                self._turns.rotate(-1)
+            while idle < len(self._company.turns) and self.in_flight < self._settings.width:
+                lane = self._company.turns[0]
+                self._company.turns.rotate(-1)
                 idle += 1
                 if lane.waiting and lane.priority >= priority and self._one_of(lane, now):
                     idle = 0
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""
-        return sorted({lane.priority for lane in self._turns if lane.waiting}, reverse=True)
+        return sorted({lane.priority for lane in self._company.turns if lane.waiting}, reverse=True)
 
     def _one_of(self, lane: Lane, now: float) -> bool:
         """Sends a job of this lane or gives one up; whether there was one."""
@@ -310,7 +205,7 @@ class Dispatcher:
         found = lane.next_send(self._rng, self._may)
         if found is not None:
             slot, provider = found
-            self._out.append(self._sending(self._send(slot, self._standings[provider], now, hedge=False)))
+            self._out.append(self._sending(self._send(slot, self._company[provider], now, hedge=False)))
             return True
         if lane.again and not lane.again[0].done and lane.is_refused_by_all(lane.again[0]):
             self._give_up(lane.again.popleft(), m.Failure.REFUSED, now)
@@ -322,7 +217,7 @@ class Dispatcher:
         return False
 
     def _may(self, slot: Slot, provider: str) -> bool:
-        standing = self._standings[provider]
+        standing = self._company[provider]
         if not self._room.has(standing.relays):
             return False
         if self._budgets.affords(slot.job.run, standing.quote(slot.job.prompt_tokens, slot.job.max_tokens)):
@@ -346,7 +241,7 @@ class Dispatcher:
         slot.lane.hedged += hedge
         standing.in_flight += 1
         self.in_flight += 1
-        self._place(standing, now)
+        self._company.place(standing, now)
         self._watch(attempt, now + self._settings.answer_s, self._unanswered)
         return attempt
 
@@ -362,7 +257,7 @@ class Dispatcher:
         attempt.standing.in_flight -= 1
         attempt.slot.lane.in_flight -= 1
         self.in_flight -= 1
-        self._place(attempt.standing, now)
+        self._company.place(attempt.standing, now)
 
     def _cancel(self, attempt: Attempt) -> None:
         self._out.append(m.CancelAttempt(attempt.slot.job.slot, attempt.id, attempt.standing.provider))
@@ -399,7 +294,7 @@ class Dispatcher:
         if attempt.live:
             self._release(attempt, now, charged)
         else:
-            self._place(standing, now)
+            self._company.place(standing, now)
         self._finish(slot, now)
         self._out.append(m.Deliver(slot.job.slot, attempt.id, len(slot.attempts)))
 
@@ -425,7 +320,7 @@ class Dispatcher:
             slot.final_refusals += code is not None and not code.elsewhere
             if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
                 standing.refused_models.add(slot.job.need.model)
-                self._join(slot.lane, standing, now)
+                self._company.join(slot.lane, standing, now)
         self._rested(standing, now)
         self._again(slot, now)
 
@@ -439,7 +334,7 @@ class Dispatcher:
             self._silence.saw(False)
         if attempt.standing.silences:
             attempt.standing.silences = 0
-            self._place(attempt.standing, now)
+            self._company.place(attempt.standing, now)
 
     def _unacknowledged(self, attempt: Attempt, now: float) -> None:
         """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
@@ -482,7 +377,7 @@ class Dispatcher:
                 return
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
-            self._place(attempt.standing, now)
+            self._company.place(attempt.standing, now)
             if self._hedge(slot, now):
                 return
         self._watch(attempt, now + HEDGE_AFTER_S, self._consider_hedge)
@@ -506,12 +401,12 @@ class Dispatcher:
             provider = lane.candidates.choose(self._rng, known, accept=may)
         if provider is None:
             return False
-        self._out.append(self._sending(self._send(slot, self._standings[provider], now, hedge=True)))
+        self._out.append(self._sending(self._send(slot, self._company[provider], now, hedge=True)))
         return True
 
     def _may_hedge(self, slot: Slot, provider: str) -> bool:
         """Only to somebody idle who would work at once: free, or with money or credit of ours."""
-        standing = self._standings[provider]
+        standing = self._company[provider]
         listing = standing.listing
         if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded):
             return False
@@ -519,15 +414,15 @@ class Dispatcher:
             return False
         return self._may(slot, provider)
 
-    # --- timers -----------------------------------------------------------------------------------------------
+    def _rested(self, standing: Standing, now: float) -> None:
+        """Places it anew, and once more when its rest is over."""
+        self._company.place(standing, now)
+        if standing.rests(now):
+            self._timers.at(
+                standing.rests_until,
+                lambda at: self._company.place(standing, at),
+                lambda: standing.listing is not None,
+            )
 
     def _watch(self, attempt: Attempt, when: float, due: Callable[[Attempt, float], None]) -> None:
-        self._at(when, lambda at: due(attempt, at), lambda: attempt.live)
-
-    def _at(self, when: float, due: Callable[[float], None], matters: Callable[[], bool]) -> None:
-        self._last_timer += 1
-        heapq.heappush(self._timers, (when, self._last_timer, due, matters))
-        if len(self._timers) > self._sweep_at:
-            self._timers = [timer for timer in self._timers if timer[3]()]
-            heapq.heapify(self._timers)
-            self._sweep_at = max(1_024, 2 * len(self._timers))
+        self._timers.at(when, lambda at: due(attempt, at), lambda: attempt.live)

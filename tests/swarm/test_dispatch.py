@@ -9,8 +9,9 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.swarm.company import LANES
 from pylon.swarm.directory import ProviderDown, ProviderUp
-from pylon.swarm.dispatch import LANES, Dispatcher
+from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import (
     Acknowledged,
@@ -325,7 +326,7 @@ def test_who_is_silent_twice_rests_but_not_where_everybody_is_now_and_then() -> 
     lossy.dispatcher._silence.share = 0.25
     for play, enough in ((quiet, 2), (lossy, 4)):
         play.add(1)
-        standing = play.dispatcher._standings["a"]
+        standing = play.dispatcher._company["a"]
         for silent in range(1, enough + 1):
             play.tell(Published(play.dispatcher.last_attempt))
             play.wait(5.1)
@@ -339,7 +340,7 @@ def test_one_word_says_that_its_provider_is_not_lost() -> None:
         send = play.send()
         play.wait(5.1)
         play.tell(Answered(send.attempt))
-        assert play.dispatcher._standings["a"].silences == 0
+        assert play.dispatcher._company["a"].silences == 0
 
 
 def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:
@@ -491,7 +492,7 @@ def test_a_thousand_different_needs_leave_a_bounded_number_of_lanes() -> None:
     play = Play(provider("a", models=tuple(OfferedModel(f"m{n}") for n in range(100))))
     for n in range(100):
         play.tell(Answered(play.send(need=Need(model=f"m{n}")).attempt))
-    assert len(play.dispatcher._lanes) == len(play.dispatcher._turns) == LANES
+    assert len(play.dispatcher._company._lanes) == len(play.dispatcher._company.turns) == LANES
 
 
 def test_timers_of_finished_jobs_do_not_pile_up() -> None:

@@ -272,8 +272,8 @@ class Histories(RuleBasedStateMachine):
         assert set(self.outcomes) == set(self.jobs)
         assert self.dispatcher.open == self.dispatcher.in_flight == 0
         assert not self.dispatcher._attempts
-        assert all(standing.in_flight == 0 for standing in self.dispatcher._standings.values())
-        assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._lanes.values())
+        assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
+        assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
 
 
 TestHistories = Histories.TestCase

@@ -3,7 +3,7 @@
 import random
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.swarm import dispatch
+from pylon.swarm import company
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.listing import Listing, Need
@@ -13,7 +13,7 @@ from pylon.swarm.settings import DispatchSettings
 
 def opened(monkeypatch, *, rare: int = 0, need: Need | None = None, seed: int = 1):
     """A dispatcher that knows 200 providers where 20 are enough; and those that a first job looked at."""
-    monkeypatch.setattr(dispatch, "ENOUGH", 20)
+    monkeypatch.setattr(company, "ENOUGH", 20)
     dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
     for number in range(200):
         model = OfferedModel("rare" if number < rare else "common")

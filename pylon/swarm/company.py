@@ -1,0 +1,129 @@
+"""Everybody who could be asked, ordered for each need by when they would be done.
+
+A provider's place in a lane is kept as things change; a decision looks at the first few alone.
+"""
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+
+from pylon.swarm import moves as m
+from pylon.swarm.lane import Lane
+from pylon.swarm.listing import Listing, Need
+from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.standing import Standing
+
+# What is remembered of providers that are gone, so that leaving and coming back clears no record.
+REMEMBERED = 10_000
+LANES = 32
+# A new need is looked for among so many that do; the others join it with their next heartbeat.
+ENOUGH = 4_000
+# Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
+SPREAD = 0.2
+
+
+class Company:
+    """`emptied` is called when nobody is left in a lane."""
+
+    def __init__(
+        self, settings: DispatchSettings, rng: random.Random, emptied: Callable[[Lane, float], None]
+    ) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._emptied = emptied
+        self._standings: dict[str, Standing] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._lanes: OrderedDict[Need, Lane] = OrderedDict()
+        self.turns: deque[Lane] = deque()
+        """The lanes in the order in which they may send next."""
+
+    def __getitem__(self, provider: str) -> Standing:
+        return self._standings[provider]
+
+    def remember(self, provider: str) -> Standing:
+        """What is known of a provider, which may never have been seen."""
+        standing = self._standing(provider)
+        if standing.listing is None:
+            self._leave(provider)
+        return standing
+
+    def up(self, listing: Listing, relays: tuple[str, ...], now: float) -> None:
+        """A provider said how it is. `relays` are those that it shares with us."""
+        standing = self._standing(listing.provider)
+        self._gone.pop(listing.provider, None)
+        standing.update(listing, self._settings.overcommit)
+        standing.relays = relays
+        for lane in self._lanes.values():
+            self.join(lane, standing, now)
+
+    def down(self, provider: str, now: float) -> None:
+        """A provider is gone."""
+        standing = self._standings.get(provider)
+        if standing is None:
+            return
+        # What is in flight there stays: one that leaves in good order finishes first, and the others are timed.
+        standing.listing = None
+        for lane in self._lanes.values():
+            self.join(lane, standing, now)
+        self._leave(provider)
+
+    def join(self, lane: Lane, standing: Standing, now: float) -> None:
+        """Takes a provider into a lane, or out of it, as it fits."""
+        if standing.fits(lane.need):
+            lane.members.add(standing.provider)
+        elif standing.provider in lane.members:
+            lane.members.discard(standing.provider)
+            if not lane.members:
+                lane.empty_since = now
+                self._emptied(lane, now)
+        lane.place(standing, now)
+
+    def place(self, standing: Standing, now: float) -> None:
+        """Something about a provider changed that says when it would be done."""
+        for lane in self._lanes.values():
+            if standing.provider in lane.members:
+                lane.place(standing, now)
+
+    def lane(self, job: m.Job, now: float) -> Lane:
+        """The lane of a job's need, made when there is none."""
+        need = job.need
+        lane = self._lanes.get(need)
+        if lane is not None:
+            self._lanes.move_to_end(need)
+            return lane
+        if len(self._lanes) >= LANES:
+            unused = next((old for old in self._lanes.values() if not old.open), None)
+            if unused is not None:
+                del self._lanes[unused.need]
+                self.turns.remove(unused)
+        lane = self._lanes[need] = Lane(
+            need, job.prompt_tokens, job.max_tokens, self._settings.samples, self._settings.price_weight
+        )
+        lane.empty_since = now
+        self.turns.append(lane)
+        for standing in self._from_anywhere():
+            if len(lane.members) >= ENOUGH:
+                break
+            if standing.fits(need):
+                lane.members.add(standing.provider)
+                lane.place(standing, now)
+        return lane
+
+    def _standing(self, provider: str) -> Standing:
+        standing = self._standings.get(provider)
+        if standing is None:
+            standing = self._standings[provider] = Standing(provider)
+            standing.spread = 1.0 + SPREAD * self._rng.random()
+        return standing
+
+    def _from_anywhere(self) -> Iterator[Standing]:
+        known = list(self._standings.values())
+        start = self._rng.randrange(len(known)) if known else 0
+        return chain(islice(known, start, None), islice(known, start))
+
+    def _leave(self, provider: str) -> None:
+        self._gone[provider] = None
+        if len(self._gone) > REMEMBERED:
+            oldest, _ = self._gone.popitem(last=False)
+            del self._standings[oldest]
