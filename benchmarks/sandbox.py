@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from pylon.rlm.repl.backends import PROCESS, UNSAFE, WASM
+from pylon.rlm.repl.backends import PROCESS, UNSAFE, wasm
 from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.life import Backend
 from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubCalls, SubReply
@@ -101,7 +101,9 @@ async def measure(characters: int, repeats: int) -> dict[str, object]:
             file.write("needle in the middle")
             while file.tell() < characters:
                 file.write(LINE[: characters - file.tell()])
-        for backend in [WASM, PROCESS] if platform.system() == "Linux" else [WASM]:
+        cache = Path(folder) / "cache"
+        cache.mkdir()
+        for backend in [wasm(cache), PROCESS] if platform.system() == "Linux" else [wasm(cache)]:
             low = await memory(backend, small)
             above = await memory(backend, large) - low
             starts, starts_bare, runs, runs_free = [], [], [], []

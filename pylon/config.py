@@ -59,13 +59,19 @@ class ProviderSection(_Section):
 class InferenceSection(_Section):
     """`[inference]`: the model on this machine."""
 
-    engine: Literal["mlx", "openai", "instant"] = Field(
+    engine: Literal["mlx", "llama", "openai", "instant"] = Field(
         "mlx",
-        description="`mlx` runs a model here, `openai` asks a server; `instant` is a stand-in that answers by rule.",
+        description=(
+            "`mlx` runs a model here, `llama` runs a GGUF model by llama.cpp, `openai` asks a server; `instant` is a "
+            "stand-in that answers by rule."
+        ),
     )
     model: str = Field(
         "needle-1",
-        description="A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name.",
+        description=(
+            "A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name; with `llama` "
+            "also the path of a GGUF file."
+        ),
     )
     slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
     memory_gb: float = Field(
@@ -151,6 +157,12 @@ class HouseholdSection(_Section):
 
     strangers: bool = Field(
         False, description="Serve and ask others, too; by default a household keeps to its members."
+    )
+    lan: bool = Field(
+        True, description="Announce the household's relay in the local network, and look for it there (mDNS)."
+    )
+    lan_interfaces: list[str] = Field(
+        [], description="Addresses of this machine over which that is done; none: all that it has."
     )
 
 

@@ -3,7 +3,8 @@
     PylonError
     ├── UsageError            a command was called wrongly                              exit 2
     ├── SetupError            no home, no key, a broken config file, wrong permissions  exit 3
-    │   └── HomeBusyError     another process owns this PYLON_HOME
+    │   ├── HomeBusyError     another process owns this PYLON_HOME
+    │   └── LinkBusyError     another home has this wallet link open
     ├── UnreachableError      no relay, no node or no provider answers                  exit 4
     ├── JobsFailedError       some jobs of a run got no answer                          exit 5
     ├── WireError             something from the network is not what it must be         exit 1
@@ -44,6 +45,10 @@ class SetupError(PylonError):
 
 
 class HomeBusyError(SetupError):
+    pass
+
+
+class LinkBusyError(SetupError):
     pass
 
 

@@ -135,14 +135,14 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     """The report: who answered, and a row for each kind of task."""
     rows: list[Row] = []
     async with _sub(options) as sub:
-        open_repl = await rlm_parts.open_repls(RlmSection())
         limits = Limits(
             msat=options.sats * 1_000, calls=options.calls, wall_s=options.seconds, depth=0, prompt_chars=100_000
         )
-        bench = Bench(partial(_root, options), sub, open_repl, limits)
         with tempfile.TemporaryDirectory(prefix="pylon-rlm-") as folder:
+            open_repl = await rlm_parts.open_repls(RlmSection(), Path(folder, "cache"))
+            bench = Bench(partial(_root, options), sub, open_repl, limits)
             for task in tasks(options.task, options.seeds, options.chars):
-                rows.append(await bench.run(task, Path(folder)))
+                rows.append(await bench.run(task, Path(folder, "runs")))
                 print(f"{task.kind} {task.name}: {rows[-1].score:.2f}", file=sys.stderr)
     stands_in = options.sub == "stand-in"
     return {

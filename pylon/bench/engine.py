@@ -1,4 +1,4 @@
-"""`pylon bench engine`: answers per second of this machine's engine, and against mlx_lm's own server."""
+"""`pylon bench engine`: answers per second of this machine's engine, and against a server of the same model."""
 
 import asyncio
 import json
@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from pylon.bench.engine_load import Load, Tokens, load
 from pylon.bench.engine_peer import WAYS, Peer, cpu_s, peer
 from pylon.bench.engine_work import SHAPES, Shape, prompts
+from pylon.bench.gguf import gguf_counter
 from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError, UsageError
 from pylon.inference.child import BEAT_S
-from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
+from pylon.inference.engine import EngineSpec, GenerationRequest, Message, ModelInfo, Sampling
 from pylon.inference.service import InferenceService
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -62,6 +63,13 @@ class Ours:
 
         return await load(ask, prompts, in_flight)
 
+    @property
+    def model(self) -> ModelInfo:
+        """What answers, once it has answered."""
+        model = self.service.model
+        assert model is not None  # noqa: S101 - `ours` asked it once
+        return model
+
     def cpu_s(self) -> float:
         """Processor seconds of the inference child so far."""
         return cpu_s(psutil.Process(self.service.status().pid))
@@ -85,15 +93,19 @@ async def ours(spec: EngineSpec) -> AsyncIterator[Ours]:
         await service.close()
 
 
-def token_counter(directory: Path) -> Callable[[str], int]:
-    """Counts a text's tokens as the model in `directory` cuts it."""
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+def token_counter(spec: EngineSpec) -> Callable[[str], int]:
+    """Counts a text's tokens as the model cuts it. Raises EngineError."""
+    if spec.model_file is not None:
+        return gguf_counter(spec.model_file)
+    if spec.model_dir is None:
+        raise EngineFailedError("only an engine with its model's files on this machine can be measured")
+    tokenizer = Tokenizer.from_file(str(spec.model_dir / "tokenizer.json"))
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> dict[str, Any]:
     """Throughput and latency of each shape with 1 to 32 in flight; and the speeds that a heartbeat tells."""
-    count = token_counter(_directory(spec))
+    count = token_counter(spec)
     rows: list[dict[str, Any]] = []
     async with ours(spec) as engine:
         for shape in shapes:
@@ -125,20 +137,21 @@ def _row(shape: Shape, width: int, load: Load) -> dict[str, Any]:
 
 
 async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, say: Say) -> dict[str, Any]:
-    """Ours against mlx_lm.server in turn, 32 in flight: see docs/benchmarks.md for each figure."""
-    directory = _directory(spec)
-    count = token_counter(directory)
+    """Ours against the engine's peer in turn, 32 in flight: see docs/benchmarks.md for each figure."""
+    count = token_counter(spec)
     results: dict[str, Any] = {"model": spec.model, "rounds": rounds, "in_flight": IN_FLIGHT, "requests": requests}
-    async with ours(spec) as engine, peer(directory, IN_FLIGHT) as other:
+    async with ours(spec) as engine, peer(spec, engine.model, IN_FLIGHT) as other:
         for shape in shapes:
-            results[shape.name] = await _shape(shape, engine, other, count, requests, rounds, say)
-            if shape.name in _EFFICIENCY:
-                floor = await _floor(directory, shape)
+            duel = _Duel(shape, WAYS[spec.engine], requests, rounds)
+            results[shape.name] = await _shape(duel, engine, other, count, say)
+            # What an engine cannot avoid is measured with MLX alone.
+            if shape.name in _EFFICIENCY and spec.model_dir is not None:
+                floor = await _floor(spec.model_dir, shape)
                 results[shape.name] |= _efficiency(shape, requests, floor, results[shape.name])
             for figure in ("ratio", "cpu_ratio"):
                 results[f"{figure}_{shape.name}"] = results[shape.name][figure]
     for figure in ("efficiency", "cpu_efficiency"):
-        told = [results[shape.name][figure] for shape in shapes if shape.name in _EFFICIENCY]
+        told = [results[shape.name][figure] for shape in shapes if figure in results[shape.name]]
         if told:
             results[figure] = min(told)
     return results
@@ -173,27 +186,36 @@ class _Side:
         }
 
 
-async def _shape(
-    shape: Shape, engine: Ours, other: Peer, count: Callable[[str], int], requests: int, rounds: int, say: Say
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Duel:
+    """`ways` are how the peer is asked."""
+
+    shape: Shape
+    ways: tuple[str, ...]
+    requests: int
+    rounds: int
+
+
+async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], int], say: Say) -> dict[str, Any]:
     """Medians over rounds; the first prompts of a shape only warm both sides' caches."""
+    shape, ways, requests, rounds = duel.shape, duel.ways, duel.requests, duel.rounds
     await engine.answer(prompts(shape, 4, "warm", count), shape.answer)
-    for way in WAYS:
+    for way in ways:
         await other.answer(prompts(shape, 2, f"warm {way}", count), shape.answer, way)
-    mine, theirs = _Side(), {way: _Side() for way in WAYS}
+    mine, theirs = _Side(), {way: _Side() for way in ways}
     tokens = Tokens(0, 0)
     before = await engine.read_tokens()
     for number in range(rounds):
         say(f"{shape.name}, round {number + 1} of {rounds}")
         part = prompts(shape, requests, f"round {number}", count)
         tokens = (await mine.run(engine.answer(part, shape.answer), engine.cpu_s)).tokens
-        for way in WAYS:
+        for way in ways:
             # A way gets prompts of its own: what the others left in the cache must not serve it.
             part = prompts(shape, requests, f"{way} {number}", count)
             await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
     read = await engine.read_tokens() - before
-    best = min(WAYS, key=lambda way: median(theirs[way].wall_s))
-    cheapest = min(WAYS, key=lambda way: median(theirs[way].cpu_s))
+    best = min(ways, key=lambda way: median(theirs[way].wall_s))
+    cheapest = min(ways, key=lambda way: median(theirs[way].cpu_s))
     return {
         "ratio": round(median(theirs[best].wall_s) / median(mine.wall_s), 2),
         "cpu_ratio": round(median(theirs[cheapest].cpu_s) / median(mine.cpu_s), 2),
@@ -248,9 +270,3 @@ def _efficiency(shape: Shape, requests: int, floor: dict[str, float], measured: 
         "efficiency": round(wall_s / median(measured["ours"]["wall_s"]), 2),
         "cpu_efficiency": round(cpu_s / median(measured["ours"]["cpu_s"]), 2),
     }
-
-
-def _directory(spec: EngineSpec) -> Path:
-    if spec.model_dir is None:
-        raise EngineFailedError("only an engine with its model's files on this machine can be measured")
-    return spec.model_dir

@@ -1,4 +1,4 @@
-"""`mlx_lm.server` as a peer: the same model on the same machine, under the same BLAS, asked over its own HTTP."""
+"""A peer: `mlx_lm.server` or llama.cpp's own, with the same model on the same machine, asked over its own HTTP."""
 
 import asyncio
 import contextlib
@@ -14,39 +14,61 @@ import psutil
 
 from pylon.bench.engine_load import Load, Tokens, load
 from pylon.errors import EngineFailedError
-from pylon.inference.blas import openblas_places, threads_for
+from pylon.inference.blas import openblas_places, processors, threads_for
+from pylon.inference.cells import ROW_TOKENS
+from pylon.inference.engine import EngineSpec, ModelInfo
 from pylon.inference.environment import child_environment
 from pylon.inference.weights import weight_files
 
 START_S = 300.0
 ANSWER_S = 600.0
 _RESETS, _AFTER_RESET_S = 100, 0.01
-# How it may be asked; the best of these counts for it.
-WAYS = ("batching", "one at a time", "seed set")
+# The peer of each engine, and how it may be asked; the best of these counts for it.
+PEERS = {"mlx": "mlx-lm-server", "llama": "llama-server"}
+WAYS = {"mlx": ("batching", "one at a time", "seed set"), "llama": ("batching", "one at a time")}
 
 
 @contextlib.asynccontextmanager
-async def peer(directory: Path, in_flight: int) -> AsyncIterator["Peer"]:
-    """A server that runs while this is entered. Raises EngineFailedError when it does not start."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(directory), "--port", str(port)]
-    command += ["--decode-concurrency", str(in_flight), "--log-level", "ERROR"]
-    process = await asyncio.create_subprocess_exec(
-        *command, env=_environment(directory), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
+async def peer(spec: EngineSpec, model: ModelInfo, in_flight: int) -> AsyncIterator["Peer"]:
+    """The peer of the spec's engine, which runs while this is entered. Raises EngineFailedError."""
+    start = _mlx_server(spec, in_flight) if spec.engine == "mlx" else _llama_server(spec, model, in_flight)
+    process, url = await start
     limits = httpx.Limits(max_connections=in_flight)
     try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=ANSWER_S, limits=limits, trust_env=False
-        ) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=ANSWER_S, limits=limits, trust_env=False) as client:
             await _started(client, process)
             yield Peer(client, in_flight, psutil.Process(process.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _mlx_server(spec: EngineSpec, in_flight: int) -> tuple[asyncio.subprocess.Process, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(spec.model_dir), "--port", str(port)]
+    command += ["--decode-concurrency", str(in_flight), "--log-level", "ERROR"]
+    nothing = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *command, env=_environment(spec.model_dir), stdout=nothing, stderr=nothing
+    )
+    return process, f"http://127.0.0.1:{port}"
+
+
+async def _llama_server(spec: EngineSpec, model: ModelInfo, in_flight: int) -> tuple[asyncio.subprocess.Process, str]:
+    """With as many threads as ours, and the room that ours has for each row."""
+    size = sum(file.stat().st_size for file in weight_files(spec.model_file)) if spec.model_file else 0
+    numbers = (in_flight, min(model.context, ROW_TOKENS), threads_for(size) or processors())
+    command = [sys.executable, "-m", "pylon.bench.llama_server", str(spec.model_file), *map(str, numbers)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    url = (await process.stdout.readline()).decode().strip() if process.stdout else ""
+    if not url:
+        raise EngineFailedError("llama.cpp's server did not start", hint="./scripts/setup --dev installs xllamacpp.")
+    return process, url
 
 
 class Peer:
@@ -60,7 +82,7 @@ class Peer:
         return cpu_s(self._process)
 
     async def answer(self, prompts: list[str], most: int, way: str) -> Load:
-        """Asks them all, greedily, in one of WAYS; answers have at most `most` tokens."""
+        """Asks them all, greedily, in one of its WAYS; answers have at most `most` tokens."""
         ask = self._asker(most, seed=1 if way == "seed set" else None)
         return await load(ask, prompts, 1 if way == "one at a time" else self._in_flight)
 
@@ -93,12 +115,12 @@ def cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def _environment(directory: Path | None) -> dict[str, str]:
     environment = child_environment(os.environ, platform.system())
     blas = next(
         (str(place) for place in openblas_places(platform.system(), platform.machine()) if place.exists()), ""
     )
-    if blas:
+    if blas and directory is not None:
         environment["LD_PRELOAD"] = blas
         threads = threads_for(sum(file.stat().st_size for file in weight_files(directory)))
         if threads is not None:
@@ -114,4 +136,4 @@ async def _started(client: httpx.AsyncClient, process: asyncio.subprocess.Proces
                     await client.get("/health", timeout=5)
                     return
                 await asyncio.sleep(0.2)
-    raise EngineFailedError("mlx_lm.server did not start")
+    raise EngineFailedError("the peer did not start")

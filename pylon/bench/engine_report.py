@@ -1,5 +1,6 @@
 """A whole run of `pylon bench engine`: which model, which comparison, and what is kept of it."""
 
+import contextlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -9,16 +10,15 @@ from typing import Any
 from pylon import config as settings
 from pylon.bench import wild_model
 from pylon.bench.engine import IN_FLIGHT, Say, Shapes, chosen_shapes, lower, run_module, sweep, versus
+from pylon.bench.engine_peer import PEERS
 from pylon.bench.engine_picture import draw_sweep
 from pylon.bench.engine_work import SHAPES
 from pylon.errors import SetupError, UsageError
 from pylon.inference.capacity import Capacity, save_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.models import needle
-from pylon.inference.weights import model_directory
+from pylon.inference.weights import gguf_file, model_directory, model_name
 from pylon.node.home import Home, open_home
-
-PEER = "mlx-lm-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Plan:
     """The options of the command; empty ones leave the choice to it."""
 
     model: str = ""
+    engine: str = ""
     versus: str = ""
     requests: int = 64
     rounds: int = 3
@@ -35,25 +36,26 @@ class Plan:
 
 async def measure(plan: Plan, say: Say) -> dict[str, Any]:
     """The report. Raises UsageError, EngineError."""
-    if plan.versus not in ("", PEER):
-        raise UsageError(f"there is no peer {plan.versus!r}", hint=f"--vs {PEER}")
     if plan.versus and plan.plot is not None:
         raise UsageError("a comparison has no picture", hint="--plot goes without --vs.")
     shapes = chosen_shapes(plan.shapes)
-    home, model = _home_and_model(plan.model)
-    directory = model_directory(model, settings.home_directory() / "models")
-    spec = EngineSpec("mlx", model, directory, slots=IN_FLIGHT)
+    home, engine, model = _chosen(plan)
+    if plan.versus not in ("", PEERS[engine]):
+        raise UsageError(f"{plan.versus!r} is no peer of the {engine} engine", hint=f"--vs {PEERS[engine]}")
+    spec = _spec(engine, model, settings.home_directory() / "models")
     if plan.versus:
         return await _compare(spec, plan, shapes, say)
     report = await sweep(spec, plan.requests, shapes, say)
     if home is not None and shapes == SHAPES:
         _remember(home, report)
     if plan.plot is not None:
-        plan.plot.write_text(draw_sweep(model, report["rows"]), encoding="utf-8")
+        plan.plot.write_text(draw_sweep(spec.model, report["rows"]), encoding="utf-8")
     return report
 
 
 async def _compare(spec: EngineSpec, plan: Plan, shapes: Shapes, say: Say) -> dict[str, Any]:
+    if spec.engine != "mlx":
+        return lower([await versus(spec, plan.requests, plan.rounds, shapes, say)])
     with tempfile.TemporaryDirectory() as folder:
         wild = Path(folder) / wild_model.MODEL_ID
         # In a process of its own: this one asks both sides and shall hold no model.
@@ -62,13 +64,25 @@ async def _compare(spec: EngineSpec, plan: Plan, shapes: Shapes, say: Say) -> di
         return lower([await versus(each, plan.requests, plan.rounds, shapes, say) for each in specs])
 
 
-def _home_and_model(model: str) -> tuple[Home | None, str]:
-    """Without a home there is nowhere to remember what was measured, and the packaged model is measured."""
-    try:
+def _chosen(plan: Plan) -> tuple[Home | None, str, str]:
+    """Home, engine and model. Without a home there is nowhere to remember what was measured.
+
+    What is not said is as the settings say, or the packaged model under MLX. Raises UsageError.
+    """
+    if plan.engine not in ("", *PEERS):
+        raise UsageError(f"there is no engine {plan.engine!r} to measure", hint=f"Engines are: {', '.join(PEERS)}.")
+    home, engine, model = None, "mlx", needle.MODEL_ID
+    with contextlib.suppress(SetupError):
         home, config = open_home()
-    except SetupError:
-        return None, model or needle.MODEL_ID
-    return home, model or (config.inference.model if config.inference.engine == "mlx" else needle.MODEL_ID)
+        if config.inference.engine in PEERS and plan.engine in ("", config.inference.engine):
+            engine, model = config.inference.engine, config.inference.model
+    return home, plan.engine or engine, plan.model or model
+
+
+def _spec(engine: str, model: str, models: Path) -> EngineSpec:
+    if engine == "llama":
+        return EngineSpec(engine, model_name(model), slots=IN_FLIGHT, model_file=gguf_file(model, models))
+    return EngineSpec(engine, model, model_directory(model, models), slots=IN_FLIGHT)
 
 
 def _remember(home: Home, report: dict[str, Any]) -> None:

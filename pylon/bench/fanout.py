@@ -104,7 +104,7 @@ async def fanout(plan: Fanout, say: Say) -> dict[str, Any]:
 
     Raises `SetupError`, `UnreachableError`.
     """
-    _allow_files(max(plan.providers, plan.relays) + SPARE_FILES)
+    allow_files(max(plan.providers, plan.relays) + SPARE_FILES)
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in one
     # SIGINT cancels it already (`asyncio.run`).
@@ -207,7 +207,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _allow_files(wanted: int) -> None:
+def allow_files(wanted: int) -> None:
+    """Lets this process and those that it starts have so many files open. Raises `SetupError`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted:
         return

@@ -6,14 +6,17 @@ training never put in a key; only the answers of the model count.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any, Literal
 
-from pylon.errors import ModelError, UsageError
+from pylon.errors import EngineFailedError, ModelError, UsageError
 from pylon.inference.blas import prefer_openblas
+from pylon.inference.child import open_engine
+from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import WORDS, Task, held_out, sized
 
@@ -126,12 +129,14 @@ def _mlx(path: Path) -> Answer:
 
 
 def _llama(path: Path) -> Answer:
+    if not path.exists():
+        raise ModelError(f"{path.name} is not in this installation", hint="Install Pylon again.")
+    if importlib.util.find_spec("llama_cpp"):
+        return _engine(EngineSpec("llama", needle.MODEL_ID, slots=1, model_file=path))
     try:
         import xllamacpp
     except ImportError:
-        raise ModelError("xllamacpp is not installed", hint="It comes with the development dependencies.") from None
-    if not path.exists():
-        raise ModelError(f"{path.name} is not in this installation", hint="Install Pylon again.")
+        raise ModelError("llama.cpp is not built", hint="`./scripts/setup --llama` builds it.") from None
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx = 2048
@@ -145,6 +150,23 @@ def _llama(path: Path) -> Answer:
     def answer(text: str) -> str:
         request = {"messages": [{"role": "user", "content": text}], "max_tokens": ANSWER_TOKENS, "temperature": 0}
         return str(server.handle_chat_completions(request)["choices"][0]["message"]["content"]).strip()
+
+    return answer
+
+
+def _engine(spec: EngineSpec) -> Answer:
+    """The engine itself, as the inference child runs it."""
+    engine = open_engine(spec)
+    engine.load()
+
+    def answer(text: str) -> str:
+        turns = (Message("user", text),)
+        engine.add(GenerationRequest("", turns, Sampling(ANSWER_TOKENS), spec.model))
+        while engine.busy:
+            for event in engine.step():
+                if isinstance(event, Finished):
+                    return event.generation.text.strip()
+        raise EngineFailedError("the engine gave no answer")
 
     return answer
 

@@ -32,7 +32,7 @@ def time_chunks(repeats: int = 8) -> dict[str, float | None]:
     return {
         "mlx": _in_child("mlx", repeats, openblas=False),
         "mlx_openblas": _in_child("mlx", repeats, openblas=True) if blas else None,
-        "llama": _in_child("llama", repeats, openblas=False) if importlib.util.find_spec("xllamacpp") else None,
+        "llama": _in_child("llama", repeats, openblas=False) if _has_llama() else None,
     }
 
 
@@ -68,3 +68,7 @@ def _seconds(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+def _has_llama() -> bool:
+    return any(importlib.util.find_spec(name) for name in ("llama_cpp", "xllamacpp"))

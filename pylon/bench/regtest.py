@@ -28,6 +28,8 @@ from pylon.bench.regtest_packages import Programs, fetch
 from pylon.errors import PylonError, SetupError, UnreachableError
 
 SIDES = ("buyer", "provider")
+# Who each link is for, and which side's wallet it opens: no two homes use one link.
+LINKS = {"buyer": "buyer", "provider": "provider", "provider-2": "provider"}
 PORTS = ("bitcoind", "electrumx", "electrumx_rpc", "lightning", "buyer", "provider", "relay")
 MATURE_BLOCKS = 101
 CHANNEL_BTC, PUSHED_BTC = "0.1", "0.01"
@@ -57,6 +59,8 @@ class Regtest:
             # A chain that was never finished is begun anew.
             self.down()
             shutil.rmtree(self.chain, ignore_errors=True)
+            for name in LINKS:
+                self.link_file(name).unlink(missing_ok=True)
             self._state = {"ports": _free_ports(), "password": secrets.token_hex(16), "processes": {}}
         self.chain.mkdir(exist_ok=True)
         self._save()
@@ -67,10 +71,11 @@ class Regtest:
         self._say("the channel")
         self._until(self._channel_is_open, OPENS_S, "the channel did not open")
         if not self._state.get("made"):
-            for side in SIDES:
-                self._link(side)
             self._state["made"] = True
             self._save()
+        for name in LINKS:
+            if not self.link_file(name).exists():
+                self._link(name)
         return self.status()
 
     def down(self) -> None:
@@ -87,7 +92,7 @@ class Regtest:
             "up": bool(running) and all(running.values()) and bool(self._state.get("made")),
             "processes": running,
             "relay": self.relay if self._state else None,
-            "links": {side: str(self.link_file(side)) for side in SIDES if self.link_file(side).exists()},
+            "links": {name: str(self.link_file(name)) for name in LINKS if self.link_file(name).exists()},
         }
 
     # --- what tests and the demo ask for ----------------------------------------------------------------------
@@ -96,9 +101,9 @@ class Regtest:
     def relay(self) -> str:
         return f"ws://127.0.0.1:{self._port('relay')}"
 
-    def link_file(self, side: str) -> Path:
-        """Where a wallet's link is kept (0600)."""
-        return self.folder / f"{side}.nwc"
+    def link_file(self, name: str) -> Path:
+        """Where one of `LINKS` is kept (0600)."""
+        return self.folder / f"{name}.nwc"
 
     def start_wallet(self, side: str) -> None:
         """Starts a wallet that was stopped, and waits until it has its channel."""
@@ -213,9 +218,9 @@ class Regtest:
         found = [self.wallet(side, "list_channels") for side in SIDES]
         return all(one and one[0]["state"] == "OPEN" and one[0]["peer_state"] == "GOOD" for one in found)
 
-    def _link(self, side: str) -> None:
-        text = self.wallet(side, "nwc_add_connection", name="pylon")
-        path = self.link_file(side)
+    def _link(self, name: str) -> None:
+        text = self.wallet(LINKS[name], "nwc_add_connection", name=f"pylon {name}")
+        path = self.link_file(name)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
             stream.write(text + "\n")
 
@@ -333,8 +338,8 @@ def main() -> int:
     else:
         running = ", ".join(name for name, runs in report["processes"].items() if runs) or "nothing"
         print(f"{running} running in {report['folder']} ({time.monotonic() - started:.1f} s)")
-        for side, path in report["links"].items():
-            print(f"  {side}'s wallet: pylon wallet connect - < {path}")
+        for name, path in report["links"].items():
+            print(f"  {name}: pylon wallet connect - < {path}")
     return 0
 
 

@@ -102,7 +102,7 @@ async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
             keys += started["keys"]
         await _listed(client, len(keys))
         say(f"{len(keys)} providers are listed")
-        ours = _Ours(home, core, client, keys, await rlm_parts.open_repls(RlmSection()))
+        ours = _Ours(home, core, client, keys, await rlm_parts.open_repls(RlmSection(), home.cache))
         return await _measure(plan, ours, peer.call, peer.hello["version"], say)
 
 

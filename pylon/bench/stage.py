@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Stage:
     """The processes of one demo, and the folder that holds all their homes."""
 
     folder: Path
-    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     relay: str = ""
 
     def environment(self, name: str, **settings: str) -> dict[str, str]:
@@ -34,14 +34,10 @@ class Stage:
 
     async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
         """Starts a command that stays; the object it prints first."""
-        with (self.folder / log).open("wb") as stream:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
-                env=env, stdout=asyncio.subprocess.PIPE, stderr=stream, start_new_session=True,
-            )  # fmt: skip
+        process = _spawn(arguments, env, self.folder / log)
         self.processes.append(process)
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
+        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), READY_S)
         if not line:
             raise UnreachableError(f"`pylon {arguments[0]}` ended at once", hint=f"See {self.folder / log}.")
         hello: dict[str, Any] = orjson.loads(line)
@@ -73,13 +69,14 @@ class Stage:
     async def close(self) -> None:
         """Ends everything in the reverse of the order in which it was started."""
         for process in reversed(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), 20)
-            except TimeoutError:
+                await asyncio.to_thread(process.wait, 20)
+            except subprocess.TimeoutExpired:
                 process.kill()
-                await process.wait()
+                await asyncio.to_thread(process.wait)
+            if process.stdout is not None:
+                process.stdout.close()
 
     async def move_in(self, name: str, *, link: str = "", **settings: str) -> dict[str, str]:
         """A home with a key and a wallet, at the relay's playbank or by a link; the environment of its commands."""
@@ -105,3 +102,12 @@ class Stage:
             if sum(row["state"] == "ready" for row in seen["providers"]) == count:
                 return
         raise UnreachableError("the providers did not get ready", hint=f"See the logs in {self.folder}.")
+
+
+def _spawn(arguments: tuple[str, ...], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    # Not asyncio's: of those it wants to close the pipes when they outlive the event loop, and cannot.
+    with log.open("wb") as stream:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "pylon.cli.main", *arguments, "--json"],
+            env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, start_new_session=True,
+        )  # fmt: skip

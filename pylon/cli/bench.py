@@ -7,6 +7,7 @@ import typer
 
 from pylon.bench import money
 from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
+from pylon.bench.first_answer import Newcomers, first_answer
 from pylon.bench.needle_timing import time_chunks
 from pylon.bench.swarm import SwarmPlan, swarm
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
@@ -35,6 +36,16 @@ def fanout_(
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
+
+
+@app.command("first-answer")
+def first_answer_(
+    providers: Annotated[int, typer.Option(min=2, help="How many providers there are.")] = 1_000,
+    times: Annotated[int, typer.Option(min=1, help="How many customers come, one after the other.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure how long a customer with nothing waits for its first answer: from an empty directory, at one relay."""
+    _print(run(first_answer(Newcomers(providers, times), _say), as_json=as_json), as_json)
 
 
 @app.command()
@@ -66,7 +77,8 @@ async def _fanout(plan: Fanout) -> dict[str, Any]:
 @app.command("engine")
 def engine_(
     model: Annotated[str, typer.Option(help="The model (default: the one of the settings).")] = "",
-    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server.")] = "",
+    engine: Annotated[str, typer.Option(help="mlx or llama (default: the one of the settings).")] = "",
+    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server, or llama-server with llama.")] = "",
     requests: Annotated[int, typer.Option(min=1, help="Prompts of each shape, in each round.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often each side is measured, in turn.")] = 3,
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape; may be repeated.")] = None,
@@ -76,12 +88,13 @@ def engine_(
     """Measure answers per second and latency with 1 to 32 in flight, and remember them as this machine's capacity.
 
     With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
-    figure of the two counts. docs/benchmarks.md says what each figure means.
+    figure of the two counts. With --engine llama --vs llama-server: against llama.cpp's own, on this model.
+    docs/benchmarks.md says what each figure means.
     """
     # Imported late, as is the next one: what they need is large, and no other command needs it.
     from pylon.bench import engine_report
 
-    plan = engine_report.Plan(model, vs, requests, rounds, tuple(shape or ()), plot)
+    plan = engine_report.Plan(model, engine, vs, requests, rounds, tuple(shape or ()), plot)
     report = run(engine_report.measure(plan, _say), as_json=as_json)
     if as_json:
         print_json(report)
@@ -142,6 +155,11 @@ def swarm_(
 def rlm_(
     calls: Annotated[int, typer.Option(min=1, help="Sub-calls of the program.")] = 1_000,
     providers: Annotated[int, typer.Option(help="How many providers there are at the most.")] = 64,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Instead, measure what a run holds at its peak, by the length of its text."),
+    ] = False,
+    chars: Annotated[int, typer.Option(min=1_000, help="With --memory: the length of the text.")] = 40_000_000,
     as_json: Json = False,
 ) -> None:
     """Measure a recursive language model's sub-calls on 1, 4, 16 and 64 providers against the paper's engine on one.
@@ -150,8 +168,11 @@ def rlm_(
     docs/benchmarks.md says what each figure means.
     """
     # Imported late as well: sandboxes and a whole core come with it.
-    from pylon.bench import rlm
+    from pylon.bench import rlm, rlm_memory
 
+    if memory:
+        _print(run(rlm_memory.bench(chars, _say), as_json=as_json), as_json)
+        return
     report = run(rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json=as_json)
     _print(report, as_json)
     if report["missing"]:

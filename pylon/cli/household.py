@@ -9,12 +9,14 @@ import typer
 from pylon.cli.node import DRAIN_S, found_or_made, serve
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.clock import SystemClock
+from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UsageError
 from pylon.node import identity
 from pylon.node.control import Event, result_of
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining
+from pylon.node.household.lan import neighbourhood
 from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
 
@@ -69,12 +71,12 @@ def join(
         home, config = found_or_made()
     except PylonError as error:
         fail(error, as_json=as_json)
-    run(_join(home, decoded, own_name(name), as_json), as_json=as_json)
+    run(_join(home, config, decoded, own_name(name), as_json), as_json=as_json)
     if start:
         run(serve(home, config, DRAIN_S, as_json=as_json), as_json=as_json)
 
 
-async def _join(home: Home, invite: invites.Invite, name: str, as_json: bool) -> None:
+async def _join(home: Home, config: Config, invite: invites.Invite, name: str, as_json: bool) -> None:
     lock = HomeLock(home)
     try:
         lock.acquire()
@@ -90,7 +92,7 @@ async def _join(home: Home, invite: invites.Invite, name: str, as_json: bool) ->
         secret = identity.load(home.identity_file)
         if secret.public == invite.head:
             raise UsageError("this invite is this machine's own", hint="Give it to another machine.")
-        household = await joining.join(invite, secret, name, SystemClock())
+        household = await joining.join(invite, secret, name, SystemClock(), neighbourhood(config))
         file.save(household)
     finally:
         lock.release()

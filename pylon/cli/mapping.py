@@ -125,10 +125,14 @@ async def _call(params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     return result
 
 
+def _beside(msat: int) -> str:
+    return f" ({sats_text(msat)} of it for checks and what was not used)" if msat else ""
+
+
 def _summary(result: dict[str, Any]) -> str:
     rate = result["answered"] / result["wall_s"] if result["wall_s"] else 0.0
     return (
         f"{result['answered']} of {result['jobs']} answered by {len(result['providers'])} providers"
         f" in {result['wall_s']:.1f} s ({rate:.1f}/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms),"
-        f" {result['checked']} checked, {sats_text(result['paid_msat'])}"
+        f" {result['checked']} checked, {sats_text(result['paid_msat'])}{_beside(result['beside_msat'])}"
     )

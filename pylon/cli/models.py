@@ -12,11 +12,11 @@ from pylon import config as settings
 from pylon.bench import needle as bench
 from pylon.bench.needle import Engine
 from pylon.cli.output import Json, err, fail, out, print_json, table
-from pylon.errors import PylonError, UsageError
+from pylon.errors import ModelError, PylonError, UsageError
 from pylon.host.memory import total_bytes
 from pylon.inference import catalogue, local
 from pylon.inference.models import needle
-from pylon.inference.weights import is_model_id, model_directory, weights_sha256
+from pylon.inference.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
 from pylon.node.home import open_home, private_folder
 from pylon.node.setting import write_setting
 
@@ -36,16 +36,22 @@ def list_(as_json: Json = False) -> None:
         print_json(
             {
                 "here": [
-                    {"id": model.id, "bytes": model.size, "packaged": model.packaged, "used": model.id == used}
+                    {
+                        "id": model.id,
+                        "engine": model.engine,
+                        "bytes": model.size,
+                        "packaged": model.packaged,
+                        "used": (model.engine, model.id) == used,
+                    }
                     for model in here
                 ],
                 "catalogue": [_entry(choice) for choice in catalogue.choices(total_bytes())],
             }
         )
         return
-    made = table("here", ">size", "")
+    made = table("here", "engine", ">size", "")
     for model in here:
-        made.add_row(model.id, _gb(model.size), "in use" if model.id == used else "")
+        made.add_row(model.id, model.engine, _gb(model.size), "in use" if (model.engine, model.id) == used else "")
     out.print(made)
     out.print()
     made = table("to fetch", ">weights", ">context", "strengths")
@@ -79,6 +85,7 @@ def recommend(
 def pull(
     model: Model,
     revision: Annotated[str | None, typer.Option(help="A commit, branch or tag of it (default: the newest).")] = None,
+    file: Annotated[str | None, typer.Option(help="Part of a GGUF file's name (default: Q4_K_M).")] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch a model. One that broke off goes on from there; files are checked, and a model appears when whole."""
@@ -90,8 +97,9 @@ def pull(
         _check_id(model)
         private_folder(_models())
         with _DownloadBar(directory, quiet=as_json) as report:
-            size = fetching.pull(model, directory, report, revision=revision)
-        sha256 = weights_sha256(directory, _models() / "weights.json")
+            size = fetching.pull(model, directory, report, revision=revision, gguf=file)
+        place = directory if (directory / "config.json").exists() else gguf_file(model, _models())
+        sha256 = weights_sha256(place, _models() / "weights.json")
     except PylonError as error:
         fail(error, as_json=as_json)
     if as_json:
@@ -102,13 +110,16 @@ def pull(
 
 
 @app.command()
-def use(model: Model, as_json: Json = False) -> None:
-    """Serve this model from the next start on: writes it into the settings."""
+def use(
+    model: Model,
+    engine: Annotated[str, typer.Option(help="mlx or llama (default: the one whose files are here).")] = "",
+    as_json: Json = False,
+) -> None:
+    """Serve this model from the next start on: writes it into the settings. It may be the path of a GGUF file."""
     try:
         home, _ = open_home()
-        _check_id(model)
-        model_directory(model, home.models)
-        write_setting(home.config_file, "inference", "engine", "mlx")
+        chosen = _serving(model, engine, home.models)
+        write_setting(home.config_file, "inference", "engine", chosen)
         write_setting(home.config_file, "inference", "model", model)
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -122,7 +133,7 @@ def use(model: Model, as_json: Json = False) -> None:
 def remove(model: Model, as_json: Json = False) -> None:
     """Delete a model's files."""
     try:
-        if model == _used():
+        if model == _used()[1]:
             raise UsageError(f"{model} is in use", hint="Choose another first: pylon models use needle-1")
         size = local.remove(model, _models())
     except PylonError as error:
@@ -137,13 +148,31 @@ def _models() -> Path:
     return settings.home_directory() / "models"
 
 
-def _used() -> str:
-    """The model of the settings, or empty before there are any."""
+def _used() -> tuple[str, str]:
+    """Engine and model of the settings, or empty before there are any."""
     try:
         section = open_home()[1].inference
     except PylonError:
-        return ""
-    return section.model if section.engine == "mlx" else ""
+        return "", ""
+    return (section.engine, section.model) if section.engine in ("mlx", "llama") else ("", "")
+
+
+def _serving(model: str, engine: str, models_dir: Path) -> str:
+    """The engine that can serve a model. Raises UsageError, ModelError."""
+    if engine not in ("", "mlx", "llama"):
+        raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
+    if engine == "llama" or model.endswith(GGUF):
+        gguf_file(model, models_dir)
+        return "llama"
+    _check_id(model)
+    try:
+        model_directory(model, models_dir)
+    except ModelError:
+        if engine == "mlx":
+            raise
+        gguf_file(model, models_dir)
+        return "llama"
+    return "mlx"
 
 
 def _check_id(model: str) -> None:
@@ -219,7 +248,7 @@ def verify(
 ) -> None:
     """Measure how well the packaged model does its one thing, by length, phrasing and position.
 
-    With `llama` it needs the development set-up, which has llama.cpp.
+    With `llama` it asks the llama.cpp engine, where that is built, and otherwise the development set-up's xllamacpp.
     """
     try:
         result = bench.verify(

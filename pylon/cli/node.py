@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from pylon.node.control import Event, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household.hub import household_relay
+from pylon.node.household.lan import announcing
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
@@ -42,8 +44,7 @@ def init(
     """
     try:
         root = settings.home_directory()
-        # Settings may stand in the environment alone before there is a file.
-        network = settings.load(root / "config.toml").network if (root / "config.toml").exists() else "play"
+        network = _settings(root).network
         home = Home(root, network)
         new = not home.identity_file.exists()
         # Asked for before anything is made.
@@ -67,12 +68,18 @@ def init(
 def found_or_made() -> tuple[Home, Config]:
     """The home, made with a new key where there is none. Raises `SetupError`."""
     root = settings.home_directory()
-    config = settings.load(root / "config.toml") if (root / "config.toml").exists() else Config()
+    config = _settings(root)
     home = Home(root, config.network)
     if not home.identity_file.exists():
         home.create()
         identity.create(home.identity_file)
     return home, config
+
+
+def _settings(root: Path) -> Config:
+    """Settings may stand in the environment alone before there is a file. Raises `SetupError`."""
+    file = root / "config.toml"
+    return settings.load(file) if file.exists() else settings.parse({}, source="the environment")
 
 
 def _found(home: Home, passphrase: bool) -> SecretKey:
@@ -108,6 +115,8 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
         if relay:
             hub = household_relay(home, config, socket.gethostname().removesuffix(".local"))
             await stack.enter_async_context(hub)
+            head = identity.load(home.identity_file).public
+            await stack.enter_async_context(announcing(config, head, hub.url))
         core = await _take_over(home, config)
         await _serve(core, config, drain_s, as_json)
 

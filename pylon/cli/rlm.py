@@ -93,7 +93,6 @@ def ask_(
     run(_ask(asked, as_json), as_json=as_json)
 
 
-_LIST_WIDTH = 150
 _SHAPES = ("auto", "text", "json", "files")
 _STRATEGIES = ("rlm", "map-reduce", "search")
 
@@ -165,9 +164,11 @@ async def _list(limit: int, as_json: bool) -> None:
     for row in rows:
         state = row["reason"] if row["partial"] else row["state"]
         figures = (str(row["turns"]), f"{row['calls']:,}", f"{row['msat'] / 1000:,.3f}")
-        made.add_row(row["id"], state, *figures, row["question"][:50], (row["answer"] or "")[:40])
+        made.add_row(row["id"], state, *figures, _short(row["question"])[:50], _short(row["answer"] or "")[:40])
     # An id that is cut is of no use.
-    out.print(made, width=_LIST_WIDTH, crop=False)
+    for column in made.columns[:-2]:
+        column.no_wrap = True
+    out.print(made, crop=False)
 
 
 @app.command("show")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pylon.bench.simulation.cost import decision_cost
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.run import simulate
 from pylon.bench.simulation.scale import scale
@@ -40,6 +41,12 @@ def simulate_(
     pictures: Annotated[
         Path | None, typer.Option("--scale", help="Run all that docs/scale.md shows, and draw it in this folder.")
     ] = None,
+    cost: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Measure a decision's cost at 1,000 and at 100,000 machines, so many times in turn."
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Simulate a swarm: the deciders of this program among modelled machines, relays and people.
@@ -54,9 +61,15 @@ def simulate_(
     except UsageError as error:
         fail(error, as_json=as_json)
     collect_rarely()
+
+    def say(text: str) -> None:
+        err.print(f"simulate: {text}", style="dim")
+
     try:
         if pictures is not None:
-            report: dict[str, Any] = scale(plan, pictures, lambda text: err.print(f"simulate: {text}", style="dim"))
+            report: dict[str, Any] = scale(plan, pictures, say)
+        elif cost:
+            report = decision_cost(plan, cost, say)
         else:
             report = _simulate(plan, as_json)
     except PylonError as error:
@@ -65,6 +78,11 @@ def simulate_(
         print_json(report)
     elif pictures is not None:
         out.print(f"drawn in {pictures}")
+    elif cost:
+        out.print(
+            f"a command {report['us_per_command']} µs, a heartbeat {report['us_per_heartbeat']} µs, by machines;"
+            f" a command costs {report['ratio']} times as much among 100,000 as among 1,000"
+        )
     else:
         _print(report)
 

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 # Where Debian, Ubuntu and Fedora put it, threaded builds first.
 _PLACES = (
     "/usr/lib/{machine}-linux-gnu/openblas-pthread/libopenblas.so.0",
@@ -29,6 +31,12 @@ def threads_for(weights_bytes: int) -> int | None:
     wall time, since they mostly wait for each other.
     """
     return 1 if weights_bytes < _SMALL_BYTES else None
+
+
+def processors() -> int:
+    """Cores that this process may use: two threads on one take turns at its arithmetic unit."""
+    cores = psutil.cpu_count(logical=False) or 1
+    return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
 
 
 def prefer_openblas(threads: int | None = None, places: Iterable[Path] | None = None) -> Path | None:

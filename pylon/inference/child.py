@@ -45,9 +45,12 @@ _READ_BYTES = 65_536
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
 ENGINES = {
     "mlx": ("pylon.inference.mlx", "MlxEngine"),
+    "llama": ("pylon.inference.llama", "LlamaEngine"),
     "openai": ("pylon.inference.openai", "OpenAIEngine"),
     "instant": ("pylon.inference.instant", "InstantEngine"),
 }
+# Engines whose library does not come with every installation.
+_INSTALL = {"llama": "`./scripts/setup --llama` builds it, in minutes; a C++ compiler must be there."}
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -57,8 +60,14 @@ def open_engine(spec: EngineSpec) -> Engine:
     module, name = ENGINES[spec.engine]
     if spec.engine == "mlx" and spec.model_dir is not None:
         prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))
-    engine: Engine = getattr(importlib.import_module(module), name)(spec)
-    return engine
+    try:
+        made: Callable[[EngineSpec], Engine] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"The {spec.engine} engine needs {error.name}, which is not installed.",
+            hint=_INSTALL.get(spec.engine, ""),
+        ) from error
+    return made(spec)
 
 
 class EngineLoop:

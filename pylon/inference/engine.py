@@ -138,9 +138,9 @@ Event = Progress | Finished | Failed
 class EngineSpec:
     """Which engine runs which model, and how many requests it batches well (`slots`).
 
-    `model_dir` is where the model's files lie (`weights.model_directory` finds it); the instant engine needs
-    none. `hash_cache` is a file that remembers weights hashes. `memory` is the most bytes that it may use, 0 what
-    the machine allows. `options` are the engine's own settings.
+    `model_dir` is where an MLX model's files lie (`weights.model_directory` finds it), `model_file` llama.cpp's GGUF
+    file (`weights.gguf_file`); other engines need neither. `hash_cache` is a file that remembers weights hashes.
+    `memory` is the most bytes that it may use, 0 what the machine allows. `options` are the engine's own settings.
     """
 
     engine: str
@@ -150,10 +150,11 @@ class EngineSpec:
     hash_cache: Path | None = None
     memory: int = 0
     options: Mapping[str, object] = field(default_factory=dict)
+    model_file: Path | None = None
 
 
 # Engines whose answers can be made to follow a JSON schema.
-SCHEMA_ENGINES = frozenset({"mlx", "openai"})
+SCHEMA_ENGINES = frozenset({"mlx", "llama", "openai"})
 
 
 class Scoring(Protocol):

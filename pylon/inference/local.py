@@ -4,17 +4,22 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pylon.errors import ModelError, UsageError
-from pylon.inference.weights import PACKAGED, model_directory, weight_files
+from pylon.inference.weights import GGUF, PACKAGED, gguf_file, is_first_part, model_directory, weight_files
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """`size` is that of its weights, in bytes; a `packaged` one came with Pylon."""
+    """`place` is its folder, or its GGUF file for the `llama` engine; `size` that of its weights, in bytes.
+
+    A `packaged` one came with Pylon.
+    """
 
     id: str
-    directory: Path
+    engine: Literal["mlx", "llama"]
+    place: Path
     size: int
     packaged: bool
 
@@ -29,16 +34,34 @@ def local_models(models_dir: Path) -> list[LocalModel]:
                 continue
             with contextlib.suppress(ModelError):
                 size = sum(file.stat().st_size for file in weight_files(directory))
-                found.append(LocalModel(str(directory.relative_to(root)), directory, size, root is PACKAGED))
+                found.append(LocalModel(str(directory.relative_to(root)), "mlx", directory, size, root is PACKAGED))
+        for file in sorted([*root.glob(f"*{GGUF}"), *root.glob(f"*/*{GGUF}"), *root.glob(f"*/*/*{GGUF}")]):
+            if file.parent.name.endswith(".partial") or not is_first_part(file):
+                continue
+            # A repository's file has the repository's name, one that lies there by itself its own.
+            place = file.with_suffix("") if file.parent == root else file.parent
+            size = sum(part.stat().st_size for part in weight_files(file))
+            found.append(LocalModel(str(place.relative_to(root)), "llama", file, size, root is PACKAGED))
     return found
 
 
 def remove(model: str, models_dir: Path) -> int:
     """Deletes a model's files; says how many bytes its weights had. Raises ModelError, UsageError."""
-    directory = model_directory(model, models_dir)
-    if directory.is_relative_to(PACKAGED):
+    try:
+        place = model_directory(model, models_dir)
+    except ModelError:
+        place = gguf_file(model, models_dir)
+    if place.is_relative_to(PACKAGED):
         raise UsageError(f"{model} came with Pylon and goes with it", hint="Only fetched models can be removed.")
-    size = sum(file.stat().st_size for file in weight_files(directory))
+    if not place.is_relative_to(models_dir):
+        raise UsageError(f"{place} is not among Pylon's own models", hint="Delete it as you would any other file.")
+    files = weight_files(place)
+    size = sum(file.stat().st_size for file in files)
+    directory = place if place.is_dir() else place.parent
+    if directory == models_dir:
+        for file in files:
+            file.unlink()
+        return size
     shutil.rmtree(directory)
     # Its owner's folder, when nothing else is in it.
     if directory.parent != models_dir:

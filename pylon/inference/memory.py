@@ -6,6 +6,8 @@ A batch's key-value state is as wide as its longest row, so what a request costs
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pylon.errors import ModelError
+
 # Of the limit: above it nothing new starts, which leaves the rest for what estimates do not see (the chunk that is
 # being read, copies while rows join and leave).
 SOFT = 0.9
@@ -26,6 +28,15 @@ def memory_limit(free: int, accelerator: int | None, wished: int = 0) -> int:
     if accelerator is not None:
         limit = min(limit, accelerator)
     return min(limit, wished) if wished else limit
+
+
+def check_weights(size: int, limit: int, model: str) -> None:
+    """Raises ModelError when weights of `size` bytes leave nothing of `limit`."""
+    if size >= limit:
+        raise ModelError(
+            f"The weights of {model} take {size / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be used here now.",
+            hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

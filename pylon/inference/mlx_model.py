@@ -1,25 +1,30 @@
 """A loaded MLX model: from a folder to a network, from a chat to tokens, from sampling settings to a sampler."""
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
+import numpy as np
+from llguidance.hf import from_tokenizer
 from mlx.utils import tree_flatten
 from mlx_lm import load
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
+from numpy.typing import NDArray
 
 from pylon.errors import ModelError, PromptError
 from pylon.host.memory import free_bytes
 from pylon.inference.answer import Detokenizer
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
-from pylon.inference.memory import MemoryPlan, memory_limit
-from pylon.inference.prefixes import common_length
-from pylon.inference.schema import SchemaCompiler
+from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
+from pylon.inference.schema import SchemaCompiler, SchemaGuide
 from pylon.inference.weights import weight_files, weights_sha256
 
+# mlx_lm's key-value states grow by so many tokens at a time.
+_STATE_STEP = 256
 # For models whose files do not tell how much they take.
 _CONTEXT_TOKENS = 4096
 
@@ -51,7 +56,9 @@ class MlxModel:
                 hint="Fetch the model again, or choose one that mlx-lm supports.",
             ) from error
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), engine="mlx")
-        return cls(info, network, tokenizer, _plan(network, limit), SchemaCompiler(tokenizer))
+        ends = sorted(tokenizer.eos_token_ids)
+        schemas = SchemaCompiler(lambda: from_tokenizer(tokenizer._tokenizer, eos_token=ends), ends)
+        return cls(info, network, tokenizer, _plan(network, limit), schemas)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The chat as the model was trained to read it. Raises PromptError."""
@@ -66,12 +73,9 @@ class MlxModel:
                 hint="Use at most one system message, first, then user and assistant in turn.",
             ) from error
 
-    def template(self) -> list[int]:
-        """The head that this model's chat template puts in front of every user message: no customer's words."""
-        if not self.tokenizer.has_chat_template:
-            return []
-        one, other = (self.prompt([Message("user", text)]) for text in ("a", "0"))
-        return one[: common_length(one, other)]
+    def answer_tokens(self, text: str) -> list[int]:
+        """Those that the model would write this with."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def stop_tokens(self) -> list[int]:
         return sorted(self.tokenizer.eos_token_ids)
@@ -85,10 +89,31 @@ class MlxModel:
         state: list[Any] = make_prompt_cache(self.network)
         return state
 
+    def copy_state(self, state: list[Any]) -> list[Any]:
+        return copy.deepcopy(state)
+
+    def state_bytes(self, state: list[Any], tokens: int) -> int:  # noqa: ARG002 - it says so itself
+        return sum(layer.nbytes for layer in state)
+
+    def drop(self, state: list[Any]) -> None:
+        """MLX frees what nothing refers to."""
+
     def read(self, tokens: list[int], state: list[Any]) -> None:
         """Takes tokens into `state`."""
         self.network(mx.array(tokens)[None], cache=state)
         mx.eval([layer.state for layer in state])
+
+    def logits(self, tokens: list[int], state: list[Any]) -> NDArray[np.float32]:
+        """Reads them; a row for what could follow each of them."""
+        return np.array(self.network(mx.array(tokens)[None], cache=state)[0].astype(mx.float32))
+
+    def longest_head(self, room: int) -> int:
+        """How many tokens of a shared head fit into so many bytes."""
+        memory = self.memory
+        room -= memory.per_row
+        if room < 0:
+            return 0
+        return room // memory.per_token // _STATE_STEP * _STATE_STEP if memory.per_token else 2**63
 
 
 # Rows of a batch are sampled in one go only when they share the sampler object.
@@ -110,13 +135,19 @@ def logits_processors(sampling: Sampling, prompt_tokens: int) -> list[LogitsProc
     return [frequency_penalty]
 
 
-def check_weights(size: int, limit: int, model: str) -> None:
-    """Raises ModelError when weights of `size` bytes leave nothing of `limit`."""
-    if size >= limit:
-        raise ModelError(
-            f"The weights of {model} take {size / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be used here now.",
-            hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
-        )
+def schema_processor(guide: SchemaGuide, prompt_tokens: int) -> LogitsProcessor:
+    """Lets nothing be drawn that would break the schema."""
+    read = prompt_tokens
+
+    def follow(tokens: mx.array, logits: mx.array) -> mx.array:
+        """`tokens` holds prompt and answer so far, `logits` one row for the next token."""
+        nonlocal read
+        new = cast("list[int]", tokens[read:].tolist()) if tokens.size > read else []
+        read = tokens.size
+        allowed = guide.allowed(new, logits.shape[-1])
+        return logits if allowed is None else mx.where(mx.array(allowed), logits, -mx.inf)
+
+    return follow
 
 
 def _accelerator_bytes() -> int | None:

@@ -67,6 +67,9 @@ class PrefixStore[State]:
     def __len__(self) -> int:
         return len(self._prefixes)
 
+    def __contains__(self, prefix: Prefix[State]) -> bool:
+        return id(prefix) in self._prefixes
+
     def find(self, customer: str, tokens: Sequence[int]) -> Prefix[State] | None:
         """The customer's longest prefix that `tokens` begin with and go beyond."""
         fitting = [
@@ -82,19 +85,30 @@ class PrefixStore[State]:
         self._prefixes.move_to_end(id(longest))
         return longest
 
-    def put(self, prefix: Prefix[State]) -> None:
+    def put(self, prefix: Prefix[State]) -> list[Prefix[State]]:
+        """Those that had to go for it."""
         self._prefixes[id(prefix)] = prefix
+        gone: list[Prefix[State]] = []
         while len(self._prefixes) > self._most or self.size > self._most_bytes:
             oldest = next((key for key, each in self._prefixes.items() if each.customer is not None), None)
             if oldest is None:
-                return
-            del self._prefixes[oldest]
+                break
+            gone.append(self._prefixes.pop(oldest))
+        return gone
 
-    def clear(self) -> None:
-        """Lets all customers' prefixes go."""
-        self._prefixes = OrderedDict((key, each) for key, each in self._prefixes.items() if each.customer is None)
+    def clear(self) -> list[Prefix[State]]:
+        """Lets all customers' prefixes go; says which."""
+        gone = [each for each in self._prefixes.values() if each.customer is not None]
+        for each in gone:
+            del self._prefixes[id(each)]
+        return gone
 
     @property
     def size(self) -> int:
         """In bytes."""
         return sum(prefix.size for prefix in self._prefixes.values())
+
+    @property
+    def tokens(self) -> int:
+        """Of all together."""
+        return sum(len(prefix.tokens) for prefix in self._prefixes.values())

@@ -1,11 +1,12 @@
 """Fetching a model by huggingface_hub: room first, progress, resumed where it broke off, each file checked.
 
-Only what a model needs is taken: weights, settings, tokenizer and template. No code of a repository is fetched.
+Only what a model needs is taken: weights, settings, tokenizer and template, or one GGUF file, which holds all of
+them. No code of a repository is fetched.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +18,11 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pylon.errors import ModelError, UnreachableError
+from pylon.inference.weights import GGUF, model_name
 
 _WANTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
+# Of a repository's many: about 4.8 bits a weight, the usual compromise.
+DEFAULT_GGUF = "Q4_K_M"
 _GIT_BLOB_CHUNK = 1024 * 1024
 # Left free on the disk, whatever is fetched.
 SPARE_BYTES = 2 * 10**9
@@ -39,8 +43,13 @@ class RemoteFile:
     blob: str | None
 
 
-def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str, list[RemoteFile]]:
-    """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no MLX model."""
+def remote_files(
+    model: str, revision: str | None, hub: str | None, gguf: str | None = None
+) -> tuple[str, list[RemoteFile]]:
+    """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no model.
+
+    Of a repository of GGUF files it is the one whose name holds `gguf`, or Q4_K_M.
+    """
     try:
         info = HfApi(endpoint=hub).model_info(model, revision=revision, files_metadata=True)
     except OfflineModeIsEnabled:
@@ -53,18 +62,50 @@ def remote_files(model: str, revision: str | None, hub: str | None) -> tuple[str
         ) from None
     except Exception:  # a lost connection is an error of whatever library the hub's client speaks HTTP with
         raise _offline() from None
-    files = [_remote(entry) for entry in info.siblings or [] if _wanted(entry.rfilename)]
-    if not any(file.name.endswith(".safetensors") for file in files):
-        raise ModelError(f"{model} holds no safetensors, so it is no MLX model.", hint="Names often end in -4bit.")
-    return str(info.sha or "main"), files
+    commit, siblings = str(info.sha or "main"), info.siblings or []
+    files = [_remote(entry) for entry in siblings if _wanted(entry.rfilename)]
+    if gguf is None and any(file.name.endswith(".safetensors") for file in files):
+        return commit, files
+    names = [entry.rfilename for entry in siblings if entry.rfilename.endswith(GGUF) and _is_plain(entry.rfilename)]
+    chosen = chosen_gguf(model, names, gguf)
+    return commit, [_remote(entry) for entry in siblings if entry.rfilename in chosen]
 
 
-def pull(model: str, directory: Path, report: Report, *, revision: str | None = None, hub: str | None = None) -> int:
+def chosen_gguf(model: str, names: Sequence[str], wish: str | None) -> list[str]:
+    """One of a repository's GGUF files, or all parts of one. Raises ModelError."""
+    if not names:
+        raise ModelError(
+            f"{model} holds neither safetensors nor GGUF files, so it is no model for an engine here.",
+            hint="Names of MLX models often end in -4bit, those of GGUF models in -GGUF.",
+        )
+    fitting = list(names)
+    if wish or len(names) > 1:
+        fitting = [name for name in names if (wish or DEFAULT_GGUF).lower() in name.lower()]
+    models = {model_name(name) for name in fitting}
+    if len(models) != 1:
+        there = ", ".join(sorted({model_name(name) for name in names}))
+        raise ModelError(
+            f"{len(models) or 'None'} of the GGUF files of {model} have {wish or DEFAULT_GGUF} in their names.",
+            hint=f"Choose one with --file; there are: {there[:500]}.",
+        )
+    return fitting
+
+
+def pull(
+    model: str,
+    directory: Path,
+    report: Report,
+    *,
+    revision: str | None = None,
+    hub: str | None = None,
+    gguf: str | None = None,
+) -> int:
     """Fetches a model into `directory`, which appears only when it is whole; says how many bytes it has.
 
-    `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. Raises UnreachableError, ModelError.
+    `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. `gguf` is part of the name of the GGUF file
+    that is wanted. Raises UnreachableError, ModelError.
     """
-    commit, files = remote_files(model, revision, hub)
+    commit, files = remote_files(model, revision, hub, gguf)
     partial = _partial(directory, commit)
     size = sum(file.size for file in files)
     check_space(partial, size - sum(_there(partial, file) for file in files), model)
@@ -141,8 +182,12 @@ def _remote(entry: Any) -> RemoteFile:
 
 
 def _wanted(name: str) -> bool:
+    return _is_plain(name) and name.endswith(_WANTED)
+
+
+def _is_plain(name: str) -> bool:
     # Folders hold other formats; a name from the network must not lead out of ours.
-    return len(PurePosixPath(name).parts) == 1 and not name.startswith(".") and name.endswith(_WANTED)
+    return len(PurePosixPath(name).parts) == 1 and not name.startswith(".")
 
 
 def _status(error: Exception) -> int | None:

@@ -13,6 +13,7 @@ from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequence
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import greedy_sampler
 
+from pylon.inference.batched import Token
 from pylon.inference.mlx_model import LogitsProcessor, Sampler
 
 # What MLX keeps of freed memory is given back every so many steps.
@@ -31,15 +32,6 @@ class Row:
     max_tokens: int
     sampler: Sampler
     processors: list[LogitsProcessor]
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One row's next token. `finish` is `stop` when it is a stop token, `length` when it is the last allowed."""
-
-    uid: int
-    token: int
-    finish: str | None
 
 
 class Rows:
@@ -80,8 +72,14 @@ class Rows:
             max_tokens=[row.max_tokens for row in group],
         )
 
-    def read(self) -> None:
-        """Reads one chunk of the group; one that is through joins the batch."""
+    def step(self) -> list[Token]:
+        """The next token of each row in the batch; then one chunk of the group that is being read."""
+        heard = self._decode()
+        self._read()
+        return heard
+
+    def _read(self) -> None:
+        """A group that is through joins the batch."""
         if not self._left:
             return
         # A row's last token is not read but decoded: what comes of it is the answer's first.
@@ -94,8 +92,7 @@ class Rows:
             self._decoding.extend(self._reading.generate(self._left))
             self._left = []
 
-    def decode(self) -> list[Token]:
-        """The next token of each row in the batch."""
+    def _decode(self) -> list[Token]:
         if not self._decoding.uids:
             return []
         self._steps += 1

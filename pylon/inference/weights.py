@@ -3,6 +3,7 @@
 Nothing is ever fetched here.
 """
 
+import glob
 import hashlib
 import re
 from pathlib import Path
@@ -14,6 +15,9 @@ from pylon.errors import ModelError
 PACKAGED = Path(__file__).parent / "models"
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
+GGUF = ".gguf"
+# A model may come in parts: name-00001-of-00003.gguf.
+_PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)")
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -41,8 +45,52 @@ def model_directory(model: str, models_dir: Path) -> Path:
     )
 
 
+def gguf_file(model: str, models_dir: Path) -> Path:
+    """The (first) GGUF file of `model`, which is an id as above, or the path of such a file. Raises ModelError."""
+    if model.endswith(GGUF) and (path := Path(model).expanduser()).is_absolute():
+        if path.is_file():
+            return path
+        raise ModelError(f"There is no file {path}.")
+    if not is_model_id(model):
+        raise ModelError(
+            f"{model!r} is neither a model id nor the path of a GGUF file.",
+            hint="An id looks like needle-1 or unsloth/Qwen3-0.6B-GGUF; a path begins with / or ~ and ends in .gguf.",
+        )
+    for place in (PACKAGED / f"{model}{GGUF}", models_dir / f"{model}{GGUF}"):
+        if place.is_file():
+            return place
+    files = sorted((models_dir / model).glob(f"*{GGUF}"))
+    first = [file for file in files if is_first_part(file)]
+    if len(first) == 1:
+        return first[0]
+    if first:
+        raise ModelError(
+            f"There are {len(first)} GGUF files of the model {model}.",
+            hint=f"Name one by its path, such as {first[0]}.",
+        )
+    raise ModelError(
+        f"There is no GGUF file of the model {model} on this machine.",
+        hint=f"`pylon models pull {model}` fetches one; or put it into {models_dir / model}; or use needle-1.",
+    )
+
+
+def is_first_part(file: Path) -> bool:
+    """Whether a GGUF file is a whole one, or the first of several that make one."""
+    part = _PART.search(file.name)
+    return part is None or int(part[1]) == 1
+
+
+def model_name(model: str) -> str:
+    """The id under which a model is known: a GGUF file that was named by its path is called as the file is."""
+    return _PART.sub("", Path(model).name).removesuffix(GGUF) if model.endswith(GGUF) else model
+
+
 def weight_files(directory: Path) -> list[Path]:
-    """The model's safetensors in the order of their names. Raises ModelError when there are none."""
+    """The model's safetensors in the order of their names, or a GGUF file's parts. Raises ModelError for none."""
+    if directory.suffix == GGUF:
+        part = _PART.search(directory.name)
+        stem = directory.name[: part.start()] if part else ""
+        return sorted(directory.parent.glob(f"{glob.escape(stem)}-*-of-{part[2]}{GGUF}")) if part else [directory]
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise ModelError(
@@ -53,7 +101,9 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def weights_sha256(directory: Path, cache: Path | None = None) -> str:
-    """Hex SHA-256 of the safetensors in the order of their names, as `cat *.safetensors | sha256sum` gives it.
+    """Hex SHA-256 of the weights' files in the order of their names, as `cat *.safetensors | sha256sum` gives it.
+
+    `directory` may be a GGUF file.
 
     `cache` remembers it for as long as no file's size or time of change differs: reading tens of gigabytes takes
     the better part of a minute. Raises ModelError.

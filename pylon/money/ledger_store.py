@@ -44,9 +44,9 @@ async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
 async def balance(reader: Reader, account: str) -> int:
     """What an account's entries add up to, in msat, on its own side."""
     row = await reader.fetch_one(
-        "SELECT (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE debit = ?1)"
-        " - (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE credit = ?1)",
-        (account,),
+        "SELECT (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE debit = :account)"
+        " - (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE credit = :account)",
+        {"account": account},
     )
     raised = int(row[0]) if row else 0
     return raised if is_debit_account(account) else -raised

@@ -18,9 +18,9 @@ _CHUNK = 500
 async def load(reader: Reader, provider: str) -> Mirror:
     """Where we stand with a provider; a new mirror when there was none."""
     row = await reader.fetch_one(
-        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = ?1) AS waits"
-        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = ?1",
-        (provider,),
+        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits"
+        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
+        {"provider": provider},
     )
     assert row is not None  # noqa: S101 - a LEFT JOIN of one row
     claims: tuple[Claim, ...] = ()
@@ -67,9 +67,9 @@ async def observe(
     """
     # What was accepted under this number, and what was charged for this job: one or two rows.
     rows = await tx.fetch_all(
-        "SELECT * FROM money_claim WHERE provider = ?1 AND epoch = ?2 AND seq = ?3"
-        " UNION SELECT * FROM money_claim WHERE job = ?4 AND provider = ?1",
-        (provider, receipt.epoch, receipt.seq, job),
+        "SELECT * FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq"
+        " UNION SELECT * FROM money_claim WHERE job = :job AND provider = :provider",
+        {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
     )
     known = next((row for row in rows if (row["epoch"], row["seq"]) == (receipt.epoch, receipt.seq)), None)
     mirror = await load(tx, provider)

@@ -40,16 +40,21 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
     row = await tx.fetch_one(
         """
         SELECT
-            EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = ?1) AS hash_seen,
-            EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = ?1) AS own,
-            (SELECT state FROM money_payment WHERE job = ?2 AND state <> 'failed') AS job_state,
+            EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
+            EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = :hash) AS own,
+            (SELECT state FROM money_payment WHERE job = :job AND state <> 'failed') AS job_state,
             EXISTS (SELECT 1 FROM money_payment
-                WHERE provider = ?3 AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
-            (SELECT payee FROM money_payee WHERE provider = ?3) AS payee,
-            EXISTS (SELECT 1 FROM money_payment WHERE provider = ?3 AND state = 'settled'
-                AND fee > fee_limit AND changed_at > ?4) AS fees
+                WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
+            (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
+            EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider AND state = 'settled'
+                AND fee > fee_limit AND changed_at > :since) AS fees
         """,
-        (invoice.payment_hash, order.job, order.provider, now - FEE_MEMORY_S),
+        {
+            "hash": invoice.payment_hash,
+            "job": order.job,
+            "provider": order.provider,
+            "since": now - FEE_MEMORY_S,
+        },
     )
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     mirror = await mirror_store.load(tx, order.provider)
@@ -76,16 +81,22 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
                 msat + CASE WHEN state = 'settled' THEN fee ELSE fee_limit END AS msat
             FROM money_payment WHERE state <> 'failed'
         )
-        SELECT coalesce(sum(msat) FILTER (WHERE job = ?1), 0),
-            coalesce(sum(msat) FILTER (WHERE open AND provider = ?2), 0),
-            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?4), 0),
-            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > ?5), 0),
-            coalesce(sum(msat) FILTER (WHERE run = ?3), 0),
+        SELECT coalesce(sum(msat) FILTER (WHERE job = :job), 0),
+            coalesce(sum(msat) FILTER (WHERE open AND provider = :provider), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :hour), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :day), 0),
+            coalesce(sum(msat) FILTER (WHERE run = :run), 0),
             coalesce(sum(msat), 0),
             coalesce(sum(open), 0)
         FROM counted
         """,
-        (spend.job, spend.provider, spend.run, now - HOUR_S, now - DAY_S),
+        {
+            "job": spend.job,
+            "provider": spend.provider,
+            "run": spend.run,
+            "hour": now - HOUR_S,
+            "day": now - DAY_S,
+        },
     )
     assert row is not None  # noqa: S101 - an aggregate has one row
     *sums, in_flight = row

@@ -215,9 +215,10 @@ class PlayBank:
     async def history(self, account: str, *, limit: int, offset: int, since: int, until: int) -> list[BankInvoice]:
         """Invoices that this account made or paid, newest first."""
         rows = await self._database.fetch_all(
-            "SELECT * FROM bank_invoice WHERE (account = ?1 OR payer = ?1) AND created_at BETWEEN ?2 AND ?3"
-            " ORDER BY created_at DESC, payment_hash LIMIT ?4 OFFSET ?5",
-            (account, since, until, limit, offset),
+            "SELECT * FROM bank_invoice WHERE (account = :account OR payer = :account)"
+            " AND created_at BETWEEN :since AND :until"
+            " ORDER BY created_at DESC, payment_hash LIMIT :limit OFFSET :offset",
+            {"account": account, "since": since, "until": until, "limit": limit, "offset": offset},
         )
         return [_invoice(row) for row in rows]
 
@@ -231,9 +232,9 @@ async def _move(tx: Transaction, at: float, reference: str, source: str, target:
 
 async def _balance(reader: Reader, account: str) -> int:
     row = await reader.fetch_one(
-        "SELECT (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE target = ?1)"
-        " - (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = ?1)",
-        (account,),
+        "SELECT (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE target = :account)"
+        " - (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = :account)",
+        {"account": account},
     )
     return int(row[0]) if row else 0
 

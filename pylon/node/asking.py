@@ -69,7 +69,10 @@ async def ask_all(
     options = {"deadline_s": params.get("deadline_s"), "budget_msat": params.get("budget_msat")}
     async for event in run.run(journal=journal, priority=int(params.get("priority") or 0), **options):
         yield event
-    summary = {"resumed": journal is not None and journal.taken_up, **_summary(run.outcomes, run.wall_s)}
+    summary = {
+        "resumed": journal is not None and journal.taken_up,
+        **_summary(run.outcomes, run.wall_s, run.msat),
+    }
     if run.stream:
         del summary["outcomes"]
     yield Result(summary)
@@ -112,6 +115,11 @@ class _Mapping:
         finally:
             asking.cancel()
         self.wall_s = time.monotonic() - started
+
+    @property
+    def msat(self) -> int:
+        """What it was charged, second opinions and what was not used included."""
+        return self._latest.msat
 
     def _event(self) -> dict[str, Any]:
         now = self._latest
@@ -226,15 +234,18 @@ def _spec(job: object, timeout: float) -> JobSpec:
     return JobSpec(**{"timeout": timeout, **fields})
 
 
-def _summary(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
+def _summary(outcomes: Sequence[Outcome], wall_s: float, msat: int) -> dict[str, Any]:
     answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    used = sum(int(answer.paid) for answer in answers)
     by_provider: dict[str, list[Answer]] = {}
     for answer in answers:
         by_provider.setdefault(answer.provider, []).append(answer)
     return {
         "jobs": len(outcomes),
         "answered": len(answers),
-        "paid_msat": sum(int(answer.paid) for answer in answers),
+        "paid_msat": max(msat, used),
+        # Second opinions, and answers that came too late or were no good.
+        "beside_msat": max(0, msat - used),
         "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
         "wall_s": round(wall_s, 3),
         **percentiles(answer.latency_ms for answer in answers),

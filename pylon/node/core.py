@@ -8,7 +8,6 @@ import asyncio
 import uuid
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from pylon import log
@@ -18,7 +17,7 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import ChildLimits, InferenceService
-from pylon.inference.weights import model_directory
+from pylon.inference.weights import gguf_file, model_directory, model_name
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
@@ -33,7 +32,9 @@ from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
+from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
@@ -63,8 +64,8 @@ SCHEMAS = (SCHEMA, MONEY, SWARM)
 class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
-    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `SetupError`
-    when key, model or database cannot be used.
+    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `LinkBusyError`
+    when another home has its wallet link open, `SetupError` when key, model or database cannot be used.
     """
 
     def __init__(self, home: Home, config: Config, *, serve: bool, clock: Clock | None = None) -> None:
@@ -128,10 +129,13 @@ class Core:
         group.start()
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
-        urls = relay_urls(self.config.relays, self.household.get(), self.secret.public)
+        household = self.household.get()
+        urls = relay_urls(self.config.relays, household, self.secret.public)
         self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)
+        if household is not None and household.head != self.secret.public:
+            await reach(self.pool, household, neighbourhood(self.config))
         if self._serve:
             await self._open_provider()
         self._exit.push_async_callback(self._close_customer)
@@ -140,6 +144,9 @@ class Core:
         self._exit.push_async_callback(self.control.close)
 
     async def _open_money(self, link: NwcUri) -> None:
+        lock = LinkLock(self.home, link)
+        lock.acquire()
+        self._exit.callback(lock.release)
         also = self.config.wallet.also_called
         self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
         stopped = partial(is_stopped, self.home.root)
@@ -278,19 +285,28 @@ class Core:
 
 def model_id(config: Config) -> str:
     """The id under which the model is announced: a stand-in is named as one."""
-    return "stand-in-instant" if config.inference.engine == "instant" else config.inference.model
+    match config.inference.engine:
+        case "instant":
+            return "stand-in-instant"
+        case "llama":
+            return model_name(config.inference.model)
+        case _:
+            return config.inference.model
 
 
 def engine_spec(home: Home, config: Config) -> EngineSpec:
     """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
-    directory: Path | None = None
+    directory = file = None
     section = config.inference
     if section.engine == "mlx":
-        directory = model_directory(config.inference.model, home.models)
+        directory = model_directory(section.model, home.models)
+    elif section.engine == "llama":
+        file = gguf_file(section.model, home.models)
     return EngineSpec(
         engine=config.inference.engine,
         model=model_id(config),
         model_dir=directory,
+        model_file=file,
         slots=config.inference.slots,
         hash_cache=home.models / "weights.json",
         memory=int(section.memory_gb * 1e9),

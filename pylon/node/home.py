@@ -1,6 +1,6 @@
 """PYLON_HOME: what lies where, and who owns it.
 
-    config.toml   models/   logs/   runs/   <network>/identity   <network>/pylon.db   <network>/pylon.sock
+    config.toml   models/   logs/   runs/   cache/   <network>/identity   <network>/pylon.db   <network>/pylon.sock
 
 Directories are 0700, key and database 0600. Each network has a folder, a key and a database of its own, so that
 play money and live money never meet.
@@ -50,6 +50,11 @@ class Home:
     def runs(self) -> Path:
         """Trajectories of the RLM."""
         return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """What is made anew when it is missing: the runtime of the sandbox, unpacked."""
+        return self.root / "cache"
 
     @property
     def folder(self) -> Path:

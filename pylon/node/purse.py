@@ -20,7 +20,11 @@ LINK_FILE = "wallet"
 
 
 def save_link(home: Home, link: NwcUri) -> None:
-    """Writes the link, over an older one."""
+    """Writes the link, over an older one. Raises `SetupError` where `pylon init` was not run for this network."""
+    if not home.identity_file.exists():
+        raise SetupError(
+            f"there is no key in {home.folder}", hint="Run `pylon init`: each network has one of its own."
+        )
     path = home.folder / LINK_FILE
     fresh = path.with_suffix(".new")
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pylon.clock import Clock, SystemClock
 from pylon.config import Config, RlmSection
+from pylon.errors import SandboxError
 from pylon.node import rlm_parts as parts
 from pylon.node.control import Node
 from pylon.node.home import Home, private_folder
@@ -23,6 +24,7 @@ from pylon.rlm.budget import Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.loop import LoopOutcome
 from pylon.rlm.progress import Tally
+from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
 from pylon.rlm.replay import replay
 from pylon.rlm.rlm import Origin, Rlm
@@ -99,23 +101,20 @@ async def ask(
         context = await asyncio.to_thread(_load, question, section, trajectory)
         outcome = await _run(home, config, node, question.question, context, work)
     finally:
-        trajectory.close()
-        if not trajectory.count:
-            # It never began: there is nothing to look at.
-            shutil.rmtree(trajectory.folder, ignore_errors=True)
+        _close(trajectory)
     return _report(outcome, context, work, clock.monotonic() - started)
 
 
 async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
     """What `pylon rlm replay --json` prints. Raises `UsageError`, `SandboxError`."""
     clock = SystemClock()
-    open_repl = await parts.open_repls(config.rlm)
+    open_repl = await parts.open_repls(config.rlm, home.cache)
     trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock)
     settings = parts.loop_settings(config.rlm, "rlm")
     try:
         made = await replay(run, open_repl, trajectory, clock, settings=settings)
     finally:
-        trajectory.close()
+        _close(trajectory)
     outcome = made.outcome
     return {
         "id": trajectory.id,
@@ -135,14 +134,18 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s)
     limits = parts.limits_of(section)
 
-    open_repl = await parts.open_repls(section, unsafe=work.unsafe)
+    open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
 
     async def run(root: Root) -> LoopOutcome:
         rlm = Rlm(
             root, sub, open_repl, work.trajectory, work.clock,
             settings=parts.loop_settings(section, strategy), sub_settings=settings,
         )  # fmt: skip
-        return await rlm.run(question, context, limits, origin=Origin(strategy))
+        try:
+            return await rlm.run(question, context, limits, origin=Origin(strategy))
+        except SandboxError:
+            known.forget(home.cache)
+            raise
 
     if strategy == "rlm":
         async with parts.open_root(home, config, section, sub, work.clock) as root:
@@ -154,6 +157,13 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
         over = "" if expected.within else ", which is over the budget"
         work.tell(f"about {expected.calls:,} sub-calls for at most {expected.msat / 1000:,.3f} sats{over}")
     return await run(parts.program_root(strategy, question, models, settings))
+
+
+def _close(trajectory: Trajectory) -> None:
+    trajectory.close()
+    if not trajectory.count:
+        # It never began: there is nothing to look at.
+        shutil.rmtree(trajectory.folder, ignore_errors=True)
 
 
 def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Context:

@@ -10,7 +10,7 @@ from pylon.config import Config, RlmSection
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
 from pylon.node.core import engine_spec
-from pylon.node.home import Home
+from pylon.node.home import Home, private_folder
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key
@@ -59,7 +59,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
     cell = CellLimits(
         seconds=max(section.cell_s, _PROGRAM_S) if program else section.cell_s,
         memory_bytes=section.cell_memory_mb * MIB,
-        calls=section.max_calls,
+        # It is the budget that refuses calls, and says so; a cell's own limit ends only floods.
+        calls=max(CellLimits().calls, 2 * section.max_calls),
     )
     return LoopSettings(
         # A program that is asked for a second turn says that it has none.
@@ -79,9 +80,11 @@ def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, tim
     return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s)
 
 
-async def open_repls(section: RlmSection, *, unsafe: bool = False) -> Callable[[], Repl]:
-    """What makes REPLs. Raises `SandboxError` when no sandbox works here; `unsafe` wants none."""
-    backend = await choose(section.sandbox, unsafe=unsafe)
+async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Callable[[], Repl]:
+    """What makes REPLs; `cache` is where sandboxes keep what each start needs. Raises `SandboxError` when no sandbox
+    works here; `unsafe` wants none."""
+    private_folder(cache)
+    backend = await choose(section.sandbox, cache=cache, unsafe=unsafe)
     return lambda: ChildRepl(backend)
 
 

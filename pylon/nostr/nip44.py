@@ -8,6 +8,7 @@ import base64
 import hmac
 import os
 import struct
+import threading
 from collections import OrderedDict
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -52,6 +53,8 @@ class ConversationKeys:
         self._private = _agreement_key(secret)
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
+        # Answers are signed in the database's thread, beside whatever the event loop reads.
+        self._turn = threading.Lock()
 
     @property
     def kept(self) -> int:
@@ -64,14 +67,15 @@ class ConversationKeys:
 
     def get(self, peer: str) -> bytes:
         """The key for this public key. Raises `MalformedError`."""
-        key = self._keys.get(peer)
-        if key is None:
-            key = self._keys[peer] = _agree(self._private, peer)
-            if len(self._keys) > self._capacity:
-                self._keys.popitem(last=False)
-        else:
-            self._keys.move_to_end(peer)
-        return key
+        with self._turn:
+            key = self._keys.get(peer)
+            if key is None:
+                key = self._keys[peer] = _agree(self._private, peer)
+                if len(self._keys) > self._capacity:
+                    self._keys.popitem(last=False)
+            else:
+                self._keys.move_to_end(peer)
+            return key
 
     def encrypt(self, peer: str, plaintext: bytes) -> str:
         """Encrypts for the peer. Raises `TooLargeError`, `MalformedError`."""

@@ -18,10 +18,11 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import RelayError, SignatureError, UnreachableError
 from pylon.nostr import messages as m
-from pylon.nostr.connection import Backoff, Filters, RelayConnection, RelayStatus
+from pylon.nostr.connection import Backoff, RelayConnection, RelayStatus
 from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.subscriptions import Filters
 
 logger = log.get("nostr")
 

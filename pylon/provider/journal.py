@@ -203,8 +203,8 @@ class Journal:
         """The newest jobs."""
         rows = await self._database.fetch_all(
             "SELECT id, customer, kind, state, code, model, received_at, finished_at, prompt_tokens,"
-            " completion_tokens, run_ms, charge_msat FROM job WHERE ?1 IS NULL OR state = ?1"
-            " ORDER BY received_at DESC LIMIT ?2",
+            " completion_tokens, run_ms, charge_msat FROM job WHERE state = coalesce(?, state)"
+            " ORDER BY received_at DESC LIMIT ?",
             (state, limit),
         )
         return [Row(**{**dict(row), "state": JobState(row["state"])}) for row in rows]

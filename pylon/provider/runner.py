@@ -208,9 +208,10 @@ class Runner:
             Finish(generation.finish),
         )
 
+        limit = self._outbox.event_bytes(job.relay)
+
         def sign(receipt: AccountReceipt | None) -> Event:
             whole = replace(result, account=receipt)
-            limit = self._outbox.event_bytes(job.relay)
             return self._secret.sign(
                 result_draft(whole, self._keys, request=job.event, created_at=int(now), limit=limit)
             )

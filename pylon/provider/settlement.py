@@ -6,12 +6,10 @@ back. With accounts, the step of a job and its money are one transaction.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 from pylon.money import account_store
 from pylon.money.account import TRUSTED, Basis, Decision, Run, Terms, Trial
-from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
@@ -30,7 +28,10 @@ class Settlement(Protocol):
         """Writes the job down, and says whether it may run or what has to be paid first."""
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
-        """The signed result, journaled with the receipt for what the job cost."""
+        """The signed result, journaled with the receipt for what the job cost.
+
+        `sign` may be called in another thread: it touches nothing of the event loop's.
+        """
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """A job ends without a result, and costs nothing."""
@@ -107,12 +108,12 @@ class AccountSettlement:
         charged = min(used, job.terms.quote)
 
         async def step(tx: Transaction) -> Event:
-            receipt = await tx.together(partial(_charge, job.id, charged, work.finished_at))
+            receipt = await account_store.charge(tx, job.id, charged, work.finished_at)
             event = sign(receipt)
             await rows.sign(tx, job.id, event, work, receipt.charge_msat)
             return event
 
-        return await self._journal.transact(step)
+        return await self._journal.transact(step, together=True)
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """See `Settlement`."""
@@ -122,7 +123,3 @@ class AccountSettlement:
             await rows.end(tx, job_id, state, code=code, finished_at=finished_at)
 
         await self._journal.transact(step, together=True)
-
-
-async def _charge(job: str, amount: Msat, at: float, tx: Transaction) -> AccountReceipt:
-    return await account_store.charge(tx, job, amount, at)

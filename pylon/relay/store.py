@@ -214,8 +214,12 @@ def _write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], 
         )
         # Not kind 5: deleting a deletion request has no effect (NIP-09).
         connection.executemany(
-            "DELETE FROM event WHERE (id = ?1 OR address = ?1) AND pubkey = ?2 AND created_at <= ?3 AND kind <> 5",
-            [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
+            "DELETE FROM event WHERE (id = :target OR address = :target) AND pubkey = :pubkey"
+            " AND created_at <= :until AND kind <> 5",
+            [
+                {"target": target, "pubkey": pubkey, "until": until}
+                for (target, pubkey), until in todo.deleted.items()
+            ],
         )
 
 

@@ -23,7 +23,7 @@ from pylon.rlm.root import Message, Reply, RootError
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubModels, SubOutcome
-from pylon.rlm.trajectory import Event, Trajectory
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory
 
 # Whatever held the run up then is known now.
 _UNBOUND_S = 1e9
@@ -137,10 +137,11 @@ def _sub_settings(sub: dict[str, Any]) -> SubSettings:
 def _context(run: Run, begun: Event) -> Context:
     files: list[FileFacts] = []
     for file in begun["context"]["files"]:
-        path = Path(file["path"])
+        given, kept = Path(file["path"]), run.folder / BLOBS / file["sha256"]
+        path = kept if kept.is_file() else given
         if not path.is_file() or (found := file_facts(file["name"], path)).sha256 != file["sha256"]:
             raise UsageError(
-                f"{path} is not what run {run.id} worked on any more",
+                f"{given} is not what run {run.id} worked on any more",
                 hint="`rlm.keep_context_mb` says which contexts are kept with their runs.",
             )
         files.append(found)

@@ -9,6 +9,7 @@ limitations); here any number go on beside each other, to the depth that the bud
 """
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -67,6 +68,8 @@ class Rlm:
         self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(self._settings.children)
         )
+        # REPLs of loops that begin together would all take as long to start as all of them.
+        self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._models = SubModels((), 0, 1)
 
     async def run(
@@ -131,7 +134,8 @@ class Rlm:
             ]
 
         try:
-            await repl.open(source, settings.cell, on_calls)
+            async with self._starts:
+                await repl.open(source, settings.cell, on_calls)
             return await loop.run()
         finally:
             await repl.close()

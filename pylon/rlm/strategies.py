@@ -19,6 +19,8 @@ READER_TOKENS = 16
 # Prose has about four characters a token; three are safe.
 _CHARS_PER_TOKEN = 3
 _LEAST_PIECE, _MOST_PIECE = 1_000, 40_000
+# A search is after what stands around its hits: more of it is paid for and read in vain.
+_MOST_FOUND = 8_000
 
 
 class ProgramRoot:
@@ -53,6 +55,8 @@ def program(
     """The code of a strategy for one question and whoever would answer."""
     reader = is_reader(models)
     piece = needle.CHUNK_CHARS if reader else _piece(question, models, answer_tokens)
+    if strategy == "search":
+        piece = min(piece, _MOST_FOUND)
     names = {
         "QUESTION": question,
         "PIECE": piece,

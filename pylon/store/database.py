@@ -6,7 +6,7 @@ Every room gives its `Schema`; its migrations are counted apart from those of ot
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,8 @@ from pylon.store.thread import SqliteThread, Work
 APPLICATION_ID = 0x50594C4E
 
 type Row = sqlite3.Row
-type Values = Sequence[Any]
+# In order for `?`, by name for `:name`. Not `?1`: sqlite3 takes that for a name as well, which no order answers.
+type Values = Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,10 @@ class Database:
         """
         async with self._turn:
             return await self._writer.run(partial(_transact, work=work))
+
+    async def write_together[T](self, step: Step[T]) -> T:
+        """The same for a step (see `Transaction.together`)."""
+        return await self.write(partial(_run_through, step=step))
 
     async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:

@@ -95,20 +95,24 @@ class GroupCommit:
                 waiting.done.set_result(result)
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
-        if all(waiting.step is None for waiting in group):
+        if all(waiting.step is None or waiting.together for waiting in group):
             # Most groups: begun, written and committed in one trip to the database's thread.
-            return await self._database.write(partial(_execute_each, group=group))
-        results: list[Any] = []
+            return await self._database.write_together(partial(_do_each, group=group))
         async with self._database.transaction() as tx:
-            for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
-                run = list(members)
-                if together:
-                    results += await tx.together(partial(_take_each, group=run))
-                elif is_step:
-                    results += await _take_each(tx, run)
-                else:
-                    results += await tx.run(partial(_execute_each, group=run))
-        return results
+            return await _do_each(tx, group)
+
+
+async def _do_each(tx: Transaction, group: list[_Waiting]) -> list[Any]:
+    results: list[Any] = []
+    for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
+        run = list(members)
+        if together:
+            results += await tx.together(partial(_take_each, group=run))
+        elif is_step:
+            results += await _take_each(tx, run)
+        else:
+            results += await tx.run(partial(_execute_each, group=run))
+    return results
 
 
 def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:

@@ -4,6 +4,8 @@ An answer that is to be checked is held back meanwhile. It is re-scored where th
 otherwise its question goes to a second provider as one more job of the same run, which nothing marks, and when the
 two differ to a third. Each comparison checks both sides. What checks cost in further jobs is bounded by a share of
 the run's jobs; only what must be decided (two answers that differ, an answer that is hardly believable) may pass it.
+Before anybody is checked twice, everybody is checked once: a comparison spent on one of whom another is under way
+could be the one that a liar goes without.
 
 When somebody turns out to lie, what it answered in runs that are still open, and was not checked, is asked again.
 """
@@ -27,6 +29,8 @@ ASKED = 6
 PATIENCE, LEAST_S = 4.0, 5.0
 # What must be decided may overdraw the allowance by so many jobs.
 OVERDRAFT = 10.0
+# A comparison that nobody answered is asked for once more.
+TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class _Case:
     answers: list[Answer]
     tried: set[str]
     waiting: int = 0
+    unanswered: int = 0
     how: list[str] = field(default_factory=list)
 
 
@@ -95,11 +100,15 @@ class Checks:
         self._rng = rng
         self._peers = Peers()
         self._cases: dict[int, _Case] = {}
+        # Whose answers are under examination, how many of each.
+        self._examined: Counter[str] = Counter()
         # What each provider answered since it last passed a check, in runs that are open.
         self._loose: dict[str, dict[int, None]] = {}
         self._loose_at: dict[int, str] = {}
         self._out: list[Command] = []
         self._allowance = 1.0
+        # What open runs will still add to it with their answers.
+        self._expected = 0.0
         self.holds: frozenset[str] = frozenset()
         # Further jobs that comparisons took, and answers that our own model read.
         self.asked = 0
@@ -114,12 +123,17 @@ class Checks:
 
     def added(self, jobs: int) -> None:
         """A run of so many jobs began. Half of its allowance is there at once, the rest comes with its answers."""
-        self._allowance += self._settings.share * jobs / 2
+        half = self._settings.share * jobs / 2
+        self._allowance += half
+        self._expected += half
 
-    def closed(self, slots: Iterable[int]) -> None:
-        """A run ended: nothing of it can be asked again."""
+    def closed(self, slots: Iterable[int], *, last: bool = False) -> None:
+        """A run ended: nothing of it can be asked again. `last`: no other is open."""
+        if last:
+            self._expected = 0.0
         for slot in slots:
-            self._cases.pop(slot, None)
+            if (case := self._cases.get(slot)) is not None:
+                self._close(case)
             provider = self._loose_at.pop(slot, None)
             if provider is not None and (loose := self._loose.get(provider)) is not None:
                 loose.pop(slot, None)
@@ -129,17 +143,19 @@ class Checks:
     def answered(self, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._out = []
-        self._allowance += self._settings.share / 2
+        half = self._settings.share / 2
+        self._allowance += half
+        self._expected = max(0.0, self._expected - half)
         provider, doubts = answer.provider, doubts_of(asked, answer)
         case = _Case(slot, asked, doubts, [answer], {provider})
         if asked.votes > 1:
-            self._cases[slot] = case
+            self._open(case)
             self._vote(case, now)
-        elif not doubts and self._rng.random() >= self._share(provider):
+        elif not doubts and (self._can_wait(answer) or self._rng.random() >= self._share(provider)):
             self._leave_loose(slot, provider)
             self._accept(case, answer)
         elif answer.sha256 in self.holds:
-            self._cases[slot] = case
+            self._open(case)
             self.rescored += 1
             self._out.append(Rescore(slot, answer))
         elif not self._second(case):
@@ -181,9 +197,32 @@ class Checks:
         case = self._cases.get(slot)
         if case is not None:
             case.waiting -= 1
-            if not case.waiting:
+            case.unanswered += 1
+            again = case.asked.votes <= 1 and case.unanswered < TRIES and self._second(case)
+            if not case.waiting and not again:
                 self._settle(case, now)
         return self._take()
+
+    def _open(self, case: _Case) -> None:
+        if case.slot not in self._cases:
+            self._cases[case.slot] = case
+            self._examined[case.answers[0].provider] += 1
+
+    def _close(self, case: _Case) -> None:
+        if self._cases.pop(case.slot, None) is not None:
+            provider = case.answers[0].provider
+            self._examined[provider] -= 1
+            if not self._examined[provider]:
+                del self._examined[provider]
+
+    def _can_wait(self, answer: Answer) -> bool:
+        """Whether a check would cost a job, and one of something else of its provider is under way already."""
+        provider = answer.provider
+        return (
+            provider in self._examined
+            and answer.sha256 not in self.holds
+            and not self._reputation.is_suspect(provider)
+        )
 
     def _share(self, provider: str) -> float:
         return self._reputation.check_share(provider, len(self._loose.get(provider, ())))
@@ -194,14 +233,18 @@ class Checks:
         """Has one more provider asked, when there is one and the allowance is not used up."""
         suspect = self._reputation.is_suspect(case.answers[0].provider)
         must = suspect or bool(case.doubts) or len(case.answers) > 1
-        if self._allowance < (-OVERDRAFT if must else 1.0):
+        if self._allowance < (-OVERDRAFT if must else self._least(case.answers[0].provider)):
             return False
         to = self._whom(case)
         if not to:
             return False
-        self._cases[case.slot] = case
+        self._open(case)
         self._ask(case, to)
         return True
+
+    def _least(self, provider: str) -> float:
+        """What must be left of the allowance: of somebody never checked, the run's answers to come are enough."""
+        return 1.0 if self._reputation.was_checked(provider) else 1.0 - self._expected
 
     def _ask(self, case: _Case, to: tuple[str, ...]) -> None:
         case.waiting += 1
@@ -222,6 +265,8 @@ class Checks:
             # Anybody at all can tell whether the question calls for nothing, or for an echo.
             drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)
         known_first = len(case.answers) > 1 or not self._reputation.is_proven(first.provider)
+        # Of equals, those come first of whom nothing is known.
+        drawn.sort(key=lambda key: key in self._examined or self._reputation.was_checked(key))
         drawn.sort(key=self._reputation.trust, reverse=known_first)
         return tuple(drawn[:ASKED])
 
@@ -295,7 +340,8 @@ class Checks:
     def _unchecked(self, case: _Case, now: float) -> None:
         answer = case.answers[0]
         if not case.doubts:
-            self._note(answer, Seen.UNCHECKED, now)
+            if not self._peers.draw(self._rng, ANY, 1, case.tried):
+                self._note(answer, Seen.ALONE, now)
             self._leave_loose(case.slot, answer.provider)
         self._accept(case, answer)
 
@@ -304,12 +350,12 @@ class Checks:
         self._loose_at[slot] = provider
 
     def _accept(self, case: _Case, answer: Answer) -> None:
-        self._cases.pop(case.slot, None)
+        self._close(case)
         believable = () if answer is case.answers[0] and case.doubts else ("plausible",)
         self._out.append(Accept(case.slot, answer, (*believable, *case.how)))
 
     def _again(self, case: _Case) -> None:
-        self._cases.pop(case.slot, None)
+        self._close(case)
         self._out.append(Again((case.slot,), case.answers[0].provider))
 
     def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[Command]:

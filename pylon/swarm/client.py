@@ -224,9 +224,9 @@ class SwarmClient:
         self._runs[run.number] = run
         try:
             kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
+            run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
             if budget_msat is not None:
-                spent = sum(int(answer.paid) for answer in kept.answers.values())
-                self._tell(m.Fund(run.number, max(0, budget_msat - spent)))
+                self._tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
             await self._begin(run, kept)
             await run.done.wait()
             if run.journal is not None:
@@ -247,7 +247,8 @@ class SwarmClient:
         flights: list[Flight] = []
         for place, sent in open_.items():
             number, spec = run.number, run.specs[place]
-            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, now, wall)
+            cost = int(sent.quote or 0)
+            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
             flight = sent.flight(slot, attempt, now)
             self._flights.add(flight)
             self._flights.went_out(attempt, now)
@@ -367,7 +368,9 @@ class SwarmClient:
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None and self._rescorer is not None:
             self._checks.holds = self._rescorer.holds()
-        now = self._clock.monotonic()
+        now, run = self._clock.monotonic(), self._run_of(flight.slot)
+        if run is not None:
+            run.msat += int(flight.paid)
         answer = answered(flight, 1, now)
         self._follow(self._coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
 

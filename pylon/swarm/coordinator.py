@@ -127,18 +127,21 @@ class Coordinator:
         return self.handle(m.Add(jobs), now, wall)
 
     def adopt(
-        self, run: int, place: int, spec: JobSpec, provider: str, now: float, wall: float
+        self, run: int, place: int, spec: JobSpec, provider: str, cost: int, now: float, wall: float
     ) -> tuple[int, int, list[Command]]:
-        """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows."""
+        """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows.
+
+        `cost` is the most that it may charge, in msat.
+        """
         job = self._slot(_Piece(run, place, spec, _NO_JOB))
         attempt = self.dispatcher.last_attempt + 1
-        return job.slot, attempt, self.handle(m.Adopt(job, provider), now, wall)
+        return job.slot, attempt, self.handle(m.Adopt(job, provider, cost), now, wall)
 
     def end(self, run: int, now: float, wall: float) -> list[Command]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
         slots = self._runs.pop(run).slots
         if self.checks is not None:
-            self.checks.closed(slots)
+            self.checks.closed(slots, last=not self._runs)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         for slot in slots:
             del self._pieces[slot]

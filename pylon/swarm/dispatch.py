@@ -21,6 +21,7 @@ from pylon.swarm.lane import Attempt, Lane, Slot
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.silence import Silence
 from pylon.swarm.standing import Standing
 
 # What is remembered of providers that are gone, so that leaving and coming back clears no record.
@@ -52,6 +53,7 @@ class Dispatcher:
         self._settings = settings
         self._room = RelayRoom(relays, settings.relay_width)
         self._budgets = Budgets()
+        self._silence = Silence()
         # The slot that would have gone out, had its run had the money.
         self._short: Slot | None = None
         self._rng = rng
@@ -96,8 +98,8 @@ class Dispatcher:
                 self._provider_down(provider, now)
             case m.Add(jobs):
                 self._add(jobs, now)
-            case m.Adopt(job, provider):
-                self._adopt(job, provider, now)
+            case m.Adopt(job, provider, cost):
+                self._adopt(job, provider, cost, now)
             case m.Fund(run, msat):
                 self._budgets.fund(run, msat)
             case m.Drop(slots, failure):
@@ -109,8 +111,7 @@ class Dispatcher:
             case m.SendFailed(attempt):
                 self._on(attempt, self._send_failed, now)
             case m.Acknowledged(attempt):
-                if attempt in self._attempts:
-                    self._attempts[attempt].acknowledged = True
+                self._on(attempt, self._acknowledged, now)
             case m.Answered(attempt, charged):
                 self._on(attempt, lambda found, at: self._answered(found, charged, at), now)
             case m.Refused(attempt, code):
@@ -201,11 +202,11 @@ class Dispatcher:
         self._end_at(slot, job.deadline)
         return slot
 
-    def _adopt(self, job: m.Job, provider: str, now: float) -> None:
+    def _adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         slot, standing = self._open(job, now), self._standing(provider)
         if standing.listing is None:
             self._gone[provider] = None
-        attempt = self._send(slot, standing, now, hedge=False)
+        attempt = self._send(slot, standing, now, hedge=False, cost=cost)
         attempt.published = attempt.acknowledged = True
 
     def _lane(self, job: m.Job, now: float) -> Lane:
@@ -274,7 +275,8 @@ class Dispatcher:
         """The slot's attempt came to nothing: into the queue again, unless another one is still on its way."""
         if slot.live:
             return
-        if slot.failures >= self._settings.attempts or slot.refusals >= self._settings.refusals:
+        rules = self._settings
+        if slot.failures >= rules.attempts or slot.refusals >= rules.refusals or slot.silences >= rules.silences:
             self._give_up(slot, m.Failure.EXHAUSTED, now)
         elif slot.final_refusals >= FINAL_REFUSALS:
             self._give_up(slot, m.Failure.REFUSED, now)
@@ -328,13 +330,13 @@ class Dispatcher:
         self._short = slot
         return False
 
-    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> Attempt:
+    def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool, cost: int | None = None) -> Attempt:
         job = slot.job
         if not slot.attempts:
             self._end_at(slot, min(job.deadline, now + job.timeout))
         self.last_attempt += 1
         attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
-        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens)
+        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
         self._budgets.reserve(job.run, attempt.cost)
         self._attempts[attempt.id] = attempt
@@ -391,6 +393,7 @@ class Dispatcher:
         # One that was given up as too slow is as good as any while the slot is empty.
         slot, standing = attempt.slot, attempt.standing
         seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
+        self._heard(attempt, now)
         standing.answered(seconds)
         slot.lane.recent.add(seconds)
         if attempt.live:
@@ -404,6 +407,7 @@ class Dispatcher:
         if not attempt.live:
             return
         slot, standing = attempt.slot, attempt.standing
+        self._heard(attempt, now)
         # An answer that cannot be read, or that was no good, may have been charged.
         self._release(attempt, now, None if code is None else 0)
         slot.code = code or slot.code
@@ -425,9 +429,26 @@ class Dispatcher:
         self._rested(standing, now)
         self._again(slot, now)
 
+    def _acknowledged(self, attempt: Attempt, now: float) -> None:
+        self._heard(attempt, now)
+        attempt.acknowledged = True
+
+    def _heard(self, attempt: Attempt, now: float) -> None:
+        """A word came: neither the request nor its provider is lost."""
+        if attempt.live and not attempt.acknowledged:
+            self._silence.saw(False)
+        if attempt.standing.silences:
+            attempt.standing.silences = 0
+            self._place(attempt.standing, now)
+
     def _unacknowledged(self, attempt: Attempt, now: float) -> None:
-        if not attempt.acknowledged:
-            self._lapsed(attempt, now)
+        """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
+        if attempt.acknowledged:
+            return
+        self._silence.saw(True)
+        attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
+        attempt.slot.silences += 1
+        self._elsewhere(attempt, now)
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if attempt.slot.lane.others_for(attempt.slot):
@@ -436,12 +457,16 @@ class Dispatcher:
             self._watch(attempt, now + self._settings.answer_s, self._unanswered)
 
     def _lapsed(self, attempt: Attempt, now: float) -> None:
+        attempt.standing.missed(now, now - attempt.sent_at)
+        attempt.slot.failures += 1
+        self._elsewhere(attempt, now)
+
+    def _elsewhere(self, attempt: Attempt, now: float) -> None:
+        """It is waited for no longer, and its slot goes to somebody else."""
         self._release(attempt, now)
         self._cancel(attempt)
-        attempt.standing.missed(now, now - attempt.sent_at)
         self._rested(attempt.standing, now)
         attempt.slot.tried.add(attempt.standing.provider)
-        attempt.slot.failures += 1
         self._again(attempt.slot, now)
 
     def _consider_hedge(self, attempt: Attempt, now: float) -> None:
@@ -466,12 +491,19 @@ class Dispatcher:
         lane = slot.lane
         # Jobs that were never sent come first, and a swarm that is slow as a whole is not helped by asking twice.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
-        if lane.presses or self.in_flight >= self._settings.width or slot.ends_at <= now or slot.job.to:
+        if lane.presses or self.in_flight >= self._settings.width or slot.ends_at <= now:
             return False
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
             return False
         known = {attempt.standing.provider for attempt in slot.attempts} | slot.barred
-        provider = lane.candidates.choose(self._rng, known, accept=lambda key: self._may_hedge(slot, key))
+
+        def may(key: str) -> bool:
+            return self._may_hedge(slot, key)
+
+        if slot.job.to:
+            provider = next((k for k in slot.job.to if k in lane.candidates and k not in known and may(k)), None)
+        else:
+            provider = lane.candidates.choose(self._rng, known, accept=may)
         if provider is None:
             return False
         self._out.append(self._sending(self._send(slot, self._standings[provider], now, hedge=True)))
@@ -482,6 +514,8 @@ class Dispatcher:
         standing = self._standings[provider]
         listing = standing.listing
         if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded):
+            return False
+        if standing.silences:
             return False
         return self._may(slot, provider)
 

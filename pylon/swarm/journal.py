@@ -78,10 +78,11 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a run left behind: answers by place, and the requests of places that have none."""
+    """What a run left behind: answers by place, the requests of places that have none, the ids of all requests."""
 
     answers: dict[int, Answer]
     sent: tuple[Sent, ...]
+    requests: tuple[str, ...] = ()
 
 
 class RunJournal:
@@ -138,7 +139,7 @@ class RunJournal:
             for row in rows
             if row["place"] not in answers
         )
-        return Kept(answers, sent)
+        return Kept(answers, sent, tuple(row["request"] for row in rows))
 
     async def sent(self, sent: Sent) -> None:
         """A request is about to go out."""

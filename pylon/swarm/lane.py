@@ -48,6 +48,7 @@ class Slot:
     tried: set[str] = field(default_factory=set)
     barred: set[str] = field(default_factory=set)
     failures: int = 0
+    silences: int = 0
     refusals: int = 0
     final_refusals: int = 0
     send_failures: int = 0
@@ -60,7 +61,10 @@ class Slot:
 
 
 class Lane:
-    """`members` do for the need and are alive, `awake` are those that do not rest, `candidates` have room too."""
+    """`members` do for the need and are alive, `awake` are those that do not rest, `candidates` have room too.
+
+    `silent` are those awake whose last request was met with silence.
+    """
 
     def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int, price_weight: float) -> None:
         self.need = need
@@ -71,6 +75,7 @@ class Lane:
         self._samples = samples
         self.members: set[str] = set()
         self.awake: set[str] = set()
+        self.silent: set[str] = set()
         self.candidates = Candidates()
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
@@ -95,9 +100,14 @@ class Lane:
         key = standing.provider
         if key not in self.members or standing.rests(now):
             self.awake.discard(key)
+            self.silent.discard(key)
             self.candidates.remove(key)
             return
         self.awake.add(key)
+        if standing.silences:
+            self.silent.add(key)
+        else:
+            self.silent.discard(key)
         if standing.has_room:
             rank = standing.rank(self.need, self._prompt_tokens, self._max_tokens, self._price_weight)
             self.candidates.put(key, step(rank))
@@ -142,6 +152,10 @@ class Lane:
         known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
         if slot.job.to:
             return any(key in self.awake and key not in known for key in slot.job.to)
+        if slot.silences:
+            return len(self.awake) - len(self.silent) > sum(
+                key in self.awake and key not in self.silent for key in known
+            )
         return len(self.awake) > sum(key in self.awake for key in known)
 
     def is_refused_by_all(self, slot: Slot) -> bool:
@@ -169,7 +183,12 @@ class Lane:
         if slot.job.to:
             return next((key for key in slot.job.to if self._can(key, slot) and may(slot, key)), None)
         known = slot.tried | slot.barred
-        provider = self.candidates.choose(rng, known, worst=worst, accept=lambda key: may(slot, key))
+
+        def first(key: str) -> bool:
+            # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
+            return not (slot.silences and key in self.silent) and may(slot, key)
+
+        provider = self.candidates.choose(rng, known, worst=worst, accept=first)
         if provider is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
             provider = self.candidates.choose(rng, slot.barred, worst=worst, accept=lambda key: may(slot, key))

@@ -54,10 +54,14 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now."""
+    """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now.
+
+    `cost` is the most that it may charge, in msat: this much of the run's budget is set aside, as far as it goes.
+    """
 
     job: Job
     provider: str
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

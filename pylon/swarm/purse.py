@@ -5,7 +5,7 @@ asked, and an invoice is answered by asking somebody else.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,11 +15,14 @@ from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store
+from pylon.money.invoice import InvoiceError, decode
 from pylon.money.mirror import End, Outcome, Step, balance
 from pylon.money.msat import ZERO, Msat
 from pylon.money.order_store import Ordered
-from pylon.money.payment import Ask, Order, PaymentState
+from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payment_store import Payment
 from pylon.money.receipt import AccountSeen
+from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.store.database import Database, Transaction
@@ -30,6 +33,11 @@ from pylon.swarm.relation import Relation
 logger = log.get("swarm")
 
 CHECK_S = 3.0
+# Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
+PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
+PASSING_S = 60.0
+# A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
+LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,9 @@ class Purse(Protocol):
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
+
+    async def charged(self, requests: Sequence[str]) -> int:
+        """What receipts that hold charge for these requests, in msat."""
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
@@ -166,6 +177,10 @@ class AccountPurse:
             for one in orders
         ]
 
+    async def charged(self, requests: Sequence[str]) -> int:
+        """See `Purse`."""
+        return sum((await mirror_store.charged(self.database, requests)).values())
+
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
         asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
@@ -176,11 +191,11 @@ class AccountPurse:
         )
         relation = self._relation(bill.author)
         try:
-            payment = await self.sender.pay(ask, order)
+            payment = await self._pay(ask, order)
             if payment.state is PaymentState.FAILED:
                 raise MoneyError(f"payment {payment.payment_hash} failed")
         except MoneyError:
-            relation.unpaid = True
+            relation.unpaid_until = self._runs_out(invoice)
             self.changed(bill.author)
             raise
         if payment.state is PaymentState.SETTLED:
@@ -218,19 +233,49 @@ class AccountPurse:
         self.changed(bill.author)
         return Msat(max(0, receipt.charge_msat))
 
+    async def _pay(self, ask: Ask, order: Order) -> Payment:
+        kept_until = self.clock.monotonic() + PASSING_S
+        while True:
+            try:
+                return await self.sender.pay(ask, order)
+            except PaymentRefusedError as refused:
+                if refused.code not in PASSING or self.clock.monotonic() > kept_until:
+                    raise
+            await asyncio.sleep(CHECK_S)
+
+    def _runs_out(self, invoice: str | None) -> float:
+        """When its provider has given up the invoice, in Unix seconds."""
+        now = self.clock.wall()
+        try:
+            ends = decode(invoice or "").expires_at + GRACE_S
+        except InvoiceError:
+            ends = now
+        return min(max(ends, now + LEAST_UNPAID_S), now + MOST_UNPAID_S)
+
     def _relation(self, provider: str) -> Relation:
         return self._relations.setdefault(provider, Relation())
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
-            await self.sender.check()
+            for payment in await self.sender.check():
+                if payment.state is PaymentState.SETTLED:
+                    self._relation(payment.provider).balance += int(payment.amount)
+                    self.changed(payment.provider)
+            self._forgive()
             for provider in await mirror_store.waiting_providers(self.database):
                 async with self.database.transaction() as tx:
                     step = await mirror_store.tick(tx, provider, self.clock.wall())
                 if step.mirror.ended is not None:
                     self._relation(provider).ended = step.mirror.ended
                     self.changed(provider)
+
+    def _forgive(self) -> None:
+        now = self.clock.wall()
+        for provider, relation in self._relations.items():
+            if 0.0 < relation.unpaid_until <= now:
+                relation.unpaid_until = 0.0
+                self.changed(provider)
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:

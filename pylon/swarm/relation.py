@@ -21,8 +21,8 @@ class Relation:
     ended: End | None = None
     balance: int = 0
     quote: Msat = ZERO
-    unpaid: bool = False
-    """It asked for a payment that was not made: until its invoice runs out it would hold what it is sent."""
+    unpaid_until: float = 0.0
+    """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent."""
 
     def width(self, price: Price) -> int | None:
         """How many jobs may be in flight: as many as our money there covers, and one at least; None is any number.
@@ -30,7 +30,7 @@ class Relation:
         That one asks for the next deposit, which grows with the work that was done well by then. Sending more
         at once would have each of them ask for a small one.
         """
-        if self.ended is not None or self.unpaid:
+        if self.ended is not None or self.unpaid_until:
             return 0
         if price.is_free:
             return None

@@ -19,8 +19,8 @@ LONGEST_OUT_S = 30 * DAY_S
 PROVEN = 3
 SETTLED = 10
 NEWCOMER_WIDTH = 2
-# Where nothing could be compared, so many believable answers stand for being proven.
-UNCHECKED_ENOUGH = 10
+# Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
+ALONE_ENOUGH = 10
 REASONS = 20
 
 
@@ -28,7 +28,7 @@ class Seen(StrEnum):
     """What an answer of a provider turned out to be."""
 
     PASSED = "passed"  # a check agreed
-    UNCHECKED = "unchecked"  # believable, and no check was possible
+    ALONE = "alone"  # believable, and nobody else was there who could be asked
     FAULTY = "faulty"  # it could not be an honest answer, and was not delivered
     DOUBTFUL = "doubtful"  # empty or an echo, say, where another provider gave a proper answer
     LOST = "lost"  # two others agreed on another answer
@@ -55,7 +55,7 @@ class Record:
     first_at: float
     at: float
     passed: float = 0.0
-    unchecked: float = 0.0
+    alone: float = 0.0
     bad: float = 0.0
     streak: int = 0
     offences: int = 0
@@ -67,14 +67,14 @@ class Record:
             return
         kept = 0.5 ** ((now - self.at) / HALF_LIFE_S)
         self.passed *= kept
-        self.unchecked *= kept
+        self.alone *= kept
         self.bad *= kept
         self.at = now
 
     @property
     def proven(self) -> bool:
         """Whether it may have as many jobs as it has slots."""
-        return self.streak >= PROVEN or (not self.bad and self.unchecked >= UNCHECKED_ENOUGH)
+        return self.streak >= PROVEN or (not self.bad and self.alone >= ALONE_ENOUGH)
 
     @property
     def trust(self) -> float:
@@ -134,6 +134,11 @@ class Reputation:
         share = 0.03 if record.streak < 4 * SETTLED else 0.02
         return share * max(1.0, loose / 8.0)
 
+    def was_checked(self, provider: str) -> bool:
+        """Whether any answer of it was ever checked, whatever came of it."""
+        record = self._records.get(provider)
+        return provider in self.own or (record is not None and (record.passed > 0 or record.bad > 0))
+
     def is_suspect(self, provider: str) -> bool:
         """Whether it failed a check and has not passed ten since."""
         record = self._records.get(provider)
@@ -148,8 +153,8 @@ class Reputation:
             record = self._records[provider] = Record(provider, now, now)
         self._changed.add(provider)
         record.fade(now)
-        if seen is Seen.UNCHECKED:
-            record.unchecked += 1
+        if seen is Seen.ALONE:
+            record.alone += 1
             return False
         if seen is Seen.PASSED:
             record.passed += 1
@@ -179,7 +184,7 @@ def why(record: Record | None, now: float) -> list[str]:
     record.fade(now)
     lines = [
         f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
-        f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.unchecked:.1f} answers unchecked",
+        f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.alone:.1f} answers while it was alone",
     ]
     if now < record.out_until:
         lines.append(f"left out for {(record.out_until - now) / 3600:.1f} h more, for the {record.offences}. time")

@@ -35,5 +35,7 @@ async def save(database: Database, reputation: Reputation) -> None:
 
 
 def _record(row: dict[str, object]) -> Record:
+    # Counted once, and told too little: nobody is proven by answers that were not checked.
+    row.pop("unchecked", None)
     reasons = [Reason(r["at"], Seen(r["seen"]), r["detail"]) for r in row.pop("reasons")]  # type: ignore[attr-defined]
     return Record(**row, reasons=reasons)  # type: ignore[arg-type]

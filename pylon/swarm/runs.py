@@ -22,6 +22,7 @@ class Run:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answered: int = 0
     failed: int = 0
+    # All that was charged for it: second opinions, and what was not used, included.
     msat: int = 0
 
     def __post_init__(self) -> None:
@@ -34,7 +35,6 @@ class Run:
         self.outcomes[place] = outcome
         if isinstance(outcome, Answer):
             self.answered += 1
-            self.msat += int(outcome.paid)
         else:
             self.failed += 1
         if self.on_outcome is not None:

@@ -11,7 +11,8 @@ class DispatchSettings:
 
     `width` jobs are in flight at most. A provider says within `ack_s` that it has the job, or the job goes
     elsewhere; likewise after `answer_s` without a result, when somebody else could do it. `attempts` providers may
-    fail a job before it is given up, and `patience_s` is how long a job waits for anybody at all to come.
+    fail a job before it is given up, `silences` requests for it be met with silence (relays lose some), and
+    `patience_s` is how long a job waits for anybody at all to come.
     """
 
     width: int = 2_000
@@ -20,6 +21,7 @@ class DispatchSettings:
     ack_s: float = 5.0
     answer_s: float = 60.0
     attempts: int = 4
+    silences: int = 12
     refusals: int = 16
     patience_s: float = 10.0
     # In flight to a provider, in multiples of its slots: one waits there while another runs.

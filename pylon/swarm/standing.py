@@ -34,6 +34,8 @@ class Standing:
     # Of the relays in the listing, those that we use too.
     relays: tuple[str, ...] = ()
     misses: int = 0
+    silences: int = 0
+    silent_at: float = -math.inf
     refusals: int = 0
     busy: int = 0
     rests_until: float = -math.inf
@@ -57,7 +59,9 @@ class Standing:
     @property
     def has_room(self) -> bool:
         allowed = None if self.listing is None else self.listing.width
-        return self.in_flight < (self.limit if allowed is None else min(self.limit, allowed))
+        # Who was silent is tried with one.
+        most = 1 if self.silences else self.limit
+        return self.in_flight < (most if allowed is None else min(most, allowed))
 
     @property
     def is_idle(self) -> bool:
@@ -123,6 +127,18 @@ class Standing:
         self.misses += 1
         if self.misses >= MISSES:
             self._rest(now, _REST_S * 2 ** min(self.misses - MISSES, 10))
+
+    def silent(self, now: float, sent_at: float, enough: int) -> None:
+        """No word came for a request sent then. After `enough` in a row it is left alone, longer each time.
+
+        Requests that were out together may have been lost together, and count as one. Its pace is not touched: what
+        was lost on the way took no time there.
+        """
+        if sent_at < self.silent_at:
+            return
+        self.silences, self.silent_at = self.silences + 1, now
+        if self.silences >= enough:
+            self._rest(now, _REST_S * 2 ** min(self.silences - enough, 10))
 
     def refused(self, now: float) -> None:
         """It said no to one job. One that says no to all of them is left alone too."""

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from pylon.nostr.connection import Filters
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import Received
+from pylon.nostr.subscriptions import Filters
 
 
 class Subscription(Protocol):

@@ -6,6 +6,7 @@ import time
 import httpx
 import pytest
 
+from pylon.bench import rlm_memory
 from pylon.bench.rlm import RlmPlan, bench
 from pylon.bench.rlm_peer import ANSWER, Endpoint
 
@@ -44,6 +45,15 @@ def test_the_endpoint_gives_a_root_its_script_and_counts_no_sub_call(endpoint):
     endpoint.script = "the script"
     assert ask(endpoint, "system", "user") == "the script" and endpoint.answered == 0
     assert ask(endpoint, "user") == ANSWER
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_memory_of_a_whole_run_is_measured_by_its_text():
+    report = await rlm_memory.bench(4_000_000, lambda _: None)
+    assert report["failed"] == 0 < report["calls"] <= 65
+    # Its children are in it: an interpreter in WebAssembly takes some 100 MB itself.
+    assert 100 < report["small_mib"] < report["large_mib"] and report["memory_by_text"] > 1
 
 
 @pytest.mark.slow

@@ -1,14 +1,21 @@
 """The runner: what it sums is what was done. The root is a script, the sub-model a stand-in, the REPL no sandbox."""
 
+import asyncio
 import random
+import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
 import pytest
 
 from benchmarks.rlm import hops, niah, pairs, programs, run, stand_in
+from pylon.relay.server import RelayServer
 from pylon.rlm.budget import Limits
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.sublm import FunctionSubLM
+from tests.node import programs as node
+from tests.rlm.completions import completion, served
 from tests.rlm.fakes import InProcessRepl
 
 
@@ -52,3 +59,35 @@ def test_the_page_has_the_papers_figures_and_leaves_empty_what_nobody_ran():
     page = (Path(run.__file__).parent / "README.md").read_text()
     assert "| paper: GPT-5, RLM of depth 1 | 56.5 | 58.0 | 91.3 |" in page
     assert "| Pylon: a large root model, sub-calls to the swarm | | | | |" in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_an_endpoint_is_the_root_and_the_swarm_answers(tmp_path):
+    """The program as a person starts it; the endpoint says the script, and a stand-in engine serves the swarm."""
+    made = list(run.tasks(["s-niah"], 1, 6_000))
+
+    def script(request):
+        asked = request["messages"][1]["content"]
+        (task,) = [task for task in made if task.question in asked]
+        turns = programs.turns(task)
+        said = sum(message["role"] == "assistant" for message in request["messages"])
+        return 200, [], completion(turns[min(said, len(turns) - 1)], model="served")
+
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        url, asked = await stack.enter_async_context(served(script))
+        env = node.environment(tmp_path / "home", relay.url)
+        await node.run("init", env=env)
+        await node.start(env, stack)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.rlm.run", "--root-url", url, "--root-model", "served", "--sub", "swarm",
+            "--task", "s-niah", "--seeds", "1", "--chars", "6000", "--json", env=env, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+    report = orjson.loads(out)
+    assert (process.returncode, report["root"], report["sub"]) == (0, "served", "the swarm")
+    row = report["tasks"]["s-niah"]
+    assert (row["tasks"], row["failed"], row["partial"]) == (len(made), 0, 0)
+    assert row["calls"] >= 1 and row["root_tokens"] > 100 and row["sub_tokens"] > 1_000
+    assert len(asked) >= len(made)

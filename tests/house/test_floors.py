@@ -27,8 +27,15 @@ DECIDERS = [
     "provider/admission.py",
     "provider/queue.py",
     "provider/refusals.py",
-    "swarm/dispatch.py",
+    "swarm/checks.py",
+    "swarm/coordinator.py",
     "swarm/directory.py",
+    "swarm/dispatch.py",
+    "swarm/lane.py",
+    "swarm/reputation.py",
+    "swarm/silence.py",
+    "swarm/standing.py",
+    "swarm/verification.py",
     "inference/memory.py",
     "inference/catalogue.py",
     "inference/headroom.py",
@@ -49,7 +56,9 @@ DECIDERS = [
 ]
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
-CHILD_FILES = {f"inference/{name}.py" for name in ("mlx", "mlx_model", "mlx_score", "schema", "rows")}
+CHILD_FILES = {
+    f"inference/{name}.py" for name in ("mlx", "mlx_model", "rows", "llama_model", "llama_text", "llama_sampling")
+}
 
 
 def files() -> list[Path]:

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import platform
 import shutil
@@ -5,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pylon.clock import SystemClock
@@ -21,6 +23,16 @@ os.environ |= child_environment({}, platform.system())
 Ask = Callable[..., GenerationRequest]
 Serve = Callable[..., Awaitable[InferenceService]]
 
+# An engine that is built from source, and so not there in every set-up.
+LLAMA = pytest.param(
+    "llama",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(
+            importlib.util.find_spec("llama_cpp") is None, reason="llama.cpp is not built: ./scripts/setup --llama"
+        ),
+    ],
+)
 MISBEHAVING = (sys.executable, str(Path(__file__).parent / "misbehaving.py"))
 QUICK = ChildLimits(stall_s=2, loading_s=60, backoff_s=0.01, close_s=2)
 
@@ -56,6 +68,24 @@ def babble_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mx.save_safetensors(str(directory / "wild.safetensors"), wild, metadata={"format": "mlx"})
     (directory / "wild.safetensors").replace(weights)
     return directory
+
+
+@pytest.fixture(scope="session")
+def babble_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for llama.cpp: all of its weights are drawn at random, norms too."""
+    packaged = (PACKAGED / "needle-1.gguf").read_bytes()
+    weights = (PACKAGED / "needle-1" / "model.safetensors").read_bytes()
+    # The same weights, of 32 bits each, end both files; safetensors has eight bytes and so many more in front.
+    size = len(weights) - 8 - int.from_bytes(weights[:8], "little")
+    wild = np.random.default_rng(1).normal(0, 0.1, size // 4).astype(np.float32).tobytes()
+    file = tmp_path_factory.mktemp("models") / "babble.gguf"
+    file.write_bytes(packaged[: len(packaged) - len(wild)] + wild)
+    return file
+
+
+@pytest.fixture
+def babble_gguf(babble_file: Path) -> EngineSpec:
+    return EngineSpec("llama", "babble", slots=8, model_file=babble_file)
 
 
 @pytest.fixture

@@ -3,18 +3,22 @@
 import pytest
 
 from pylon.bench.needle import count_tokens, sized_task
+from pylon.inference.batched import BatchedEngine
+from pylon.inference.child import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
-from pylon.inference.mlx import MlxEngine
 from pylon.inference.models import needle
 from pylon.inference.reuse import AnswerStore
 from pylon.inference.weights import PACKAGED
+from tests.inference.conftest import LLAMA
 
 PROMPTS = 200
 LEAST = 0.99
 
 
-def answers(prompts: list[str], slots: int) -> list[str]:
-    engine = MlxEngine(EngineSpec("mlx", needle.MODEL_ID, PACKAGED / needle.MODEL_ID, slots=slots))
+def answers(name: str, prompts: list[str], slots: int) -> list[str]:
+    places = PACKAGED / needle.MODEL_ID, PACKAGED / f"{needle.MODEL_ID}.gguf"
+    engine = open_engine(EngineSpec(name, needle.MODEL_ID, places[0], slots=slots, model_file=places[1]))
+    assert isinstance(engine, BatchedEngine)
     engine.load()
     engine._answers = AnswerStore(most=0)
     for number, prompt in enumerate(prompts):
@@ -25,15 +29,31 @@ def answers(prompts: list[str], slots: int) -> list[str]:
     done: dict[str, str] = {}
     while engine.busy:
         done |= {event.id: event.generation.text for event in engine.step() if isinstance(event, Finished)}
+    engine.close()
     return [done[str(number)] for number in range(len(prompts))]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_greedy_answers_in_a_batch_of_32_are_those_given_alone() -> None:
+@pytest.mark.parametrize("name", ["mlx", LLAMA])
+def test_greedy_answers_in_a_batch_of_32_are_those_given_alone(name: str) -> None:
+    prompts = asked()
+    together, alone = answers(name, prompts, 32), answers(name, prompts, 1)
+    assert agreeing(together, alone) >= LEAST * PROMPTS
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [LLAMA])
+def test_both_engines_give_the_same_answers(name: str) -> None:
+    prompts = asked()
+    assert agreeing(answers(name, prompts, 32), answers("mlx", prompts, 32)) >= LEAST * PROMPTS
+
+
+def asked() -> list[str]:
     count = count_tokens()
     tasks = [sized_task(f"agree {n}", count, 40 + n * 3, present=n % 3 > 0, phrasing=n % 8) for n in range(PROMPTS)]
-    prompts = [needle.prompt(task.question, task.chunk) for task in tasks]
-    together, alone = answers(prompts, 32), answers(prompts, 1)
-    same = sum(one == other for one, other in zip(together, alone, strict=True))
-    assert same >= LEAST * PROMPTS
+    return [needle.prompt(task.question, task.chunk) for task in tasks]
+
+
+def agreeing(some: list[str], others: list[str]) -> int:
+    return sum(one == other for one, other in zip(some, others, strict=True))

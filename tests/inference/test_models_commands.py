@@ -36,13 +36,32 @@ def models(*arguments: str) -> tuple[int, dict]:
 def test_a_model_is_listed_used_and_removed(home: Path) -> None:
     shutil.copytree(NEEDLE, home / "models" / TINY)
     assert models("use", TINY) == (0, {"model": TINY})
-    here = {entry["id"]: entry for entry in models("list")[1]["here"]}
+    here = {entry["id"]: entry for entry in models("list")[1]["here"] if entry["engine"] == "mlx"}
     assert here[TINY]["used"] and not here["needle-1"]["used"]
     assert models("remove", TINY)[0] == 2, "it is in use"
     assert models("use", "needle-1")[0] == 0
     assert models("remove", TINY) == (0, {"removed": TINY, "bytes": here[TINY]["bytes"]})
-    assert [entry["id"] for entry in models("list")[1]["here"]] == ["needle-1"]
+    assert [(entry["id"], entry["engine"]) for entry in models("list")[1]["here"]] == [
+        ("needle-1", "mlx"),
+        ("needle-1", "llama"),
+    ]
     assert not (home / "models" / "mlx-community").exists()
+
+
+def test_a_gguf_model_is_listed_used_and_removed(home: Path) -> None:
+    file = home / "models" / "org" / "Tiny-GGUF" / "Tiny-Q4_K_M.gguf"
+    file.parent.mkdir(parents=True)
+    shutil.copy(PACKAGED / "needle-1.gguf", file)
+    assert models("use", "org/Tiny-GGUF")[0] == 0
+    assert [(entry["id"], entry["engine"]) for entry in models("list")[1]["here"] if entry["used"]] == [
+        ("org/Tiny-GGUF", "llama")
+    ]
+    assert models("remove", "org/Tiny-GGUF")[0] == 2, "it is in use"
+    assert models("use", str(file))[0] == 0
+    assert models("use", "needle-1", "--engine", "llama")[0] == 0
+    assert 'engine = "llama"' in (home / "config.toml").read_text()
+    assert models("remove", "org/Tiny-GGUF")[1]["bytes"] == (PACKAGED / "needle-1.gguf").stat().st_size
+    assert not file.parent.parent.exists()
 
 
 def test_what_came_with_pylon_is_not_removed(home: Path) -> None:

@@ -7,7 +7,7 @@ import huggingface_hub.constants
 import pytest
 
 from pylon.errors import ModelError, UnreachableError
-from pylon.inference.pull import pull
+from pylon.inference.pull import chosen_gguf, pull
 from pylon.inference.weights import PACKAGED, weights_sha256
 from tests.inference.hub import LATER, Hub
 
@@ -101,5 +101,23 @@ def test_what_is_not_there_and_what_is_no_mlx_model_are_told_apart(hub: Hub, dir
     with pytest.raises(ModelError, match="There is no model"):
         fetch(hub, directory, "mlx-community/Nothing")
     del hub.files["model.safetensors"]
-    with pytest.raises(ModelError, match="no MLX model"):
+    with pytest.raises(ModelError, match="no model for an engine here"):
         fetch(hub, directory)
+
+
+def test_of_a_repository_of_gguf_files_one_is_fetched(hub: Hub, directory: Path) -> None:
+    hub.files = {f"Tiny-{kind}.gguf": kind.encode() * 9 for kind in ("Q2_K", "Q4_K_M", "Q8_0")} | {"README.md": b""}
+    fetch(hub, directory)
+    assert [path.name for path in directory.iterdir()] == ["Tiny-Q4_K_M.gguf"]
+    pull(TINY, directory, lambda *_: None, hub=hub.url, gguf="q8")
+    assert [path.name for path in directory.iterdir()] == ["Tiny-Q8_0.gguf"]
+
+
+def test_a_gguf_file_is_chosen_by_its_name_and_comes_with_all_its_parts() -> None:
+    parts = ["A-Q4_K_M-00001-of-00002.gguf", "A-Q4_K_M-00002-of-00002.gguf"]
+    assert chosen_gguf("a", [*parts, "A-Q8_0.gguf"], None) == parts
+    assert chosen_gguf("a", ["only.gguf"], None) == ["only.gguf"]
+    for names, wish in ((["A-Q8_0.gguf", "A-Q6_K.gguf"], None), ([*parts, "A-Q8_0.gguf"], "Q"), ([], None)):
+        with pytest.raises(ModelError) as caught:
+            chosen_gguf("a", names, wish)
+        assert caught.value.hint

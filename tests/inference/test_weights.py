@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError
-from pylon.inference.weights import PACKAGED, model_directory, weights_sha256
+from pylon.inference.weights import PACKAGED, gguf_file, model_directory, model_name, weights_sha256
 
 
 def model(directory: Path, **files: bytes) -> Path:
@@ -69,3 +69,39 @@ def test_a_broken_cache_is_made_anew(tmp_path: Path, junk: bytes) -> None:
     cache.write_bytes(junk)
     assert weights_sha256(directory, cache) == hashlib.sha256(b"one").hexdigest()
     assert weights_sha256(directory, cache) == hashlib.sha256(b"one").hexdigest()
+
+
+def test_the_packaged_gguf_is_found_without_any_home(tmp_path: Path) -> None:
+    assert gguf_file("needle-1", tmp_path) == PACKAGED / "needle-1.gguf"
+
+
+def test_a_gguf_may_lie_by_itself_in_a_repositorys_folder_or_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "org" / "A-GGUF").mkdir(parents=True)
+    alone, fetched = tmp_path / "mine.gguf", tmp_path / "org" / "A-GGUF" / "A-Q4_K_M.gguf"
+    alone.write_bytes(b"1")
+    fetched.write_bytes(b"2")
+    assert gguf_file("mine", tmp_path) == alone
+    assert gguf_file("org/A-GGUF", tmp_path) == fetched
+    assert gguf_file(str(fetched), tmp_path / "elsewhere") == fetched
+    assert model_name(str(fetched)) == "A-Q4_K_M"
+    assert model_name("org/A-GGUF") == "org/A-GGUF"
+    fetched.with_name("A-Q8_0.gguf").write_bytes(b"3")
+    with pytest.raises(ModelError, match="There are 2"):
+        gguf_file("org/A-GGUF", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x.gguf", "a/../b.gguf", "../x", "absent", "/absent.gguf", ""])
+def test_what_is_no_gguf_is_a_model_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"1")
+    with pytest.raises(ModelError):
+        gguf_file(name, tmp_path / "models")
+
+
+def test_a_gguf_in_parts_is_one_model_and_hashed_as_one(tmp_path: Path) -> None:
+    (tmp_path / "org" / "B").mkdir(parents=True)
+    parts = [tmp_path / "org" / "B" / f"B-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for number, part in enumerate(parts):
+        part.write_bytes(b"part" + bytes([number]))
+    assert gguf_file("org/B", tmp_path) == parts[0]
+    assert weights_sha256(parts[0]) == hashlib.sha256(b"part\0part\1").hexdigest()
+    assert model_name(str(parts[0])) == "B"

@@ -63,7 +63,8 @@ class House:
     async def map(self, home: Home, count: int, timeout_s: float = 120) -> dict[str, Any]:
         """Asks so many questions, and ends the customer again."""
         async with self.customer(home) as node:
-            return await result_of(node, "map", {"jobs": prompts(count), "timeout_s": timeout_s})
+            params = {"jobs": prompts(count), "timeout_s": timeout_s, "deadline_s": timeout_s}
+            return await result_of(node, "map", params)
 
     def customer(self, home: Home) -> AbstractAsyncContextManager[Node]:
         return customer_of(home, self.regtest.relay, bid_msat=10_000)

@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+# On a machine that is busy with other things.
+READY_S = 180.0
+
 
 def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
     """A home of its own, the stand-in engine, and one relay."""
@@ -19,6 +22,7 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
         "PYLON_HOME": str(home),
         "PYLON_RELAYS": orjson.dumps([relay]).decode(),
         "PYLON_INFERENCE__ENGINE": "instant",
+        "PYLON_HOUSEHOLD__LAN_INTERFACES": '["127.0.0.1"]',
         **settings,
     }
 
@@ -62,7 +66,7 @@ async def serve(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> 
     """Starts a command that stays; ends with the stack if it has not ended before."""
     process = await spawn(*arguments, "--json", env=env, stderr=asyncio.subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    line = await asyncio.wait_for(process.stdout.readline(), READY_S)
     assert line, (await process.stderr.read()).decode()
     served = Served(process, orjson.loads(line))
     stack.push_async_callback(served.kill)

@@ -36,6 +36,13 @@ async def invited(env, relay, count):
     return process, codes
 
 
+async def ended(process) -> None:
+    """Kills a command (kill -9) and waits for it."""
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
 async def mapped(env, folder) -> set[str]:
     """The providers that answered a map, from this home."""
     prompts = folder / "prompts.txt"
@@ -85,3 +92,22 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
         assert gone not in {row["npub"] for row in data["members"]}
     assert (tmp_path / "a" / "play" / "household.json").stat().st_mode & 0o077 == 0
     assert made["new"]
+
+
+async def test_a_line_with_yesterdays_address_and_start_behind_it_are_enough_for_a_second_machine(tmp_path):
+    port = free_port()
+    relay = f"ws://127.0.0.1:{port}"
+    head = environment(tmp_path / "a", relay, PYLON_RELAY__PORT=str(port), PYLON_RELAY__HOST="127.0.0.1")
+    second = member(tmp_path / "b")
+    async with AsyncExitStack() as stack:
+        assert (await run("init", env=head))[0] == 0
+        here = (await serve("start", "--relay", env=head, stack=stack)).hello
+        inviting, [code] = await invited(head, f"ws://127.0.0.1:{free_port()}", 1)
+        process = await spawn("join", code, "--start", "--json", env=second, stderr=asyncio.subprocess.PIPE)
+        stack.push_async_callback(ended, process)
+        joined, started = [orjson.loads(await asyncio.wait_for(process.stdout.readline(), 90)) for _ in range(2)]
+        assert await asyncio.wait_for(inviting.wait(), 60) == 0
+        assert joined["head"] == nip19.parse_public_key(here["npub"])
+        assert relay in started["relays"], "the network told where it is"
+        status, data, told = await run("status", "--all", env=head)
+        assert (status, [row["alive"] for row in data["members"]]) == (0, [True, True]), told

@@ -115,9 +115,16 @@ async def history(town: Town, seed: int) -> str:
 async def come_back(town: Town, customer: dict[str, str], provider: dict[str, str], moment: str) -> None:
     """The customer's next process: it asks again, learns what it missed, and both books agree."""
     async with customer_of(Home(Path(customer["PYLON_HOME"])), town.url, bid_msat=5_000) as node:
-        mapped = await result_of(node, "map", {"jobs": PROMPTS, "timeout_s": 60})
+        params = {"jobs": PROMPTS, "timeout_s": 60, "deadline_s": 60}
+        mapped = await result_of(node, "map", params)
         # A request to pay that died on its way blocks this provider until its invoice can no longer be paid.
         unsure = ask(customer, "SELECT 1 FROM money_payment WHERE state = 'unknown'")
+        if mapped["answered"] < JOBS and not unsure:
+            # Work waits behind an invoice that died with its customer, until it runs out.
+            async with asyncio.timeout(240):
+                while ask(provider, "SELECT 1 FROM money_invoice WHERE state = 'pending'"):
+                    await asyncio.sleep(1)
+            mapped = await result_of(node, "map", params)
         assert mapped["answered"] == JOBS or unsure, (moment, mapped)
         ours, theirs = await agreed(node, Home(Path(provider["PYLON_HOME"])))
     payments = ask(customer, "SELECT job, state FROM money_payment")

@@ -232,7 +232,7 @@ async def test_a_publication_that_nobody_waits_for_any_more_ends_in_silence(capl
 
 
 async def test_unsubscribing_frees_a_reader_that_waits_for_room(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.connection.QUEUE_EVENTS", 1)
+    monkeypatch.setattr("pylon.nostr.subscriptions.QUEUE_EVENTS", 1)
 
     def many(relay, socket, message):
         if message[0] == "REQ":

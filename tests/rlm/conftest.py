@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pylon.rlm.repl.backends import PROCESS, WASM
+from pylon.rlm.repl.backends import PROCESS, wasm
 from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubReply
 
-BACKENDS = {"process": PROCESS, "wasm": WASM}
 LIMITS = CellLimits(seconds=20.0, memory_bytes=128 * MIB, output_bytes=100_000, calls=2000)
 
 
@@ -32,15 +31,21 @@ class Place:
     listener: socket.socket
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request):
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Where the sandbox's runtime is unpacked, once for all tests of this process."""
+    return tmp_path_factory.mktemp("sandbox")
+
+
+@pytest.fixture(params=["process", "wasm"])
+def backend(request, cache):
     if request.param == "process":
         kernel = pytest.importorskip("pylon.rlm.repl.lock.landlock")
         try:
             kernel.abi()
         except OSError:
             pytest.skip("this kernel has no Landlock")
-    return BACKENDS[request.param]
+    return PROCESS if request.param == "process" else wasm(cache)
 
 
 @pytest.fixture

@@ -119,6 +119,13 @@ def _writes(place):
         "zipfile": f"zipfile.ZipFile({target!r}, 'w') and True",
         "shelve": f"shelve.open({target!r}) and True",
         "logging to a file": f"logging.FileHandler({target!r}) and True",
+        # Sandboxes share it.
+        "append to the standard library": "open(os.__file__, 'a').write('x')",
+        "create in the standard library": "open(os.path.dirname(os.__file__) + '/pylon_evil.py', 'w').write('x')",
+        "remove from the standard library": "os.remove(os.path.dirname(os.__file__) + '/this.py') or True",
+        "rename the standard library": "os.rename(os.__file__, os.__file__ + 'x') or True",
+        "truncate the standard library": "os.truncate(os.__file__, 0) or True",
+        "link in the standard library": "os.symlink('/etc', os.path.dirname(os.__file__) + '/etc') or True",
     }.items():
         yield name, _attempt(act, _IMPORTS)
 

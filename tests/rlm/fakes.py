@@ -144,10 +144,10 @@ class Stage:
             settings=settings, sub_settings=sub_settings,
         )  # fmt: skip
 
-    async def run(self, question="what?", context="some text", limits=None, **options):
+    async def run(self, question="what?", context="some text", limits=None, within_s=60, **options):
         made = from_value(context, self.folder / "context")
         try:
-            return await asyncio.wait_for(self.rlm.run(question, made, limits or Limits(), **options), 60)
+            return await asyncio.wait_for(self.rlm.run(question, made, limits or Limits(), **options), within_s)
         finally:
             with contextlib.suppress(OSError):
                 self.trajectory.close()

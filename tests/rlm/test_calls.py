@@ -3,10 +3,18 @@
 import asyncio
 import random
 
-from pylon.rlm.budget import Limits
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.config import RlmSection
+from pylon.node.rlm_parts import loop_settings
+from pylon.rlm.budget import Budget, Limits
+from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.gate import Gate
 from pylon.rlm.loop import Reason
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubFailure
+from pylon.rlm.trajectory import Trajectory
 from tests.rlm.fakes import Stage, repl
 
 BATCH = """
@@ -136,3 +144,34 @@ async def test_a_gate_never_lets_a_waiting_call_starve(tmp_path):
     again.root.most_msat = 95
     outcome = await again.run(limits=Limits(msat=100))
     assert (outcome.reason, outcome.partial) == (Reason.BUDGET, True)
+
+
+@pytest.mark.parametrize("most", [2, 5_000, 1_000_000])
+def test_a_cells_own_limit_leaves_it_to_the_budget_to_refuse(most):
+    assert loop_settings(RlmSection(max_calls=most), "rlm").cell.calls > most
+
+
+async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_path):
+    late = asyncio.Event()
+
+    async def answer(prompt):
+        await late.wait()
+        return prompt
+
+    sub = FunctionSubLM(answer, msat=331, most_msat=900)
+    clock = SystemClock()
+    budget = Budget(Limits(msat=2_000), now=clock.monotonic())
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["x", "y", "z"], None))
+    while len(sub.jobs) < 2:
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (budget.spent.msat, budget.reserved.msat) == (0, 1_800)
+    late.set()
+    while budget.reserved.calls:
+        await asyncio.sleep(0.01)
+    # The third waited for room in the budget, and never went out.
+    assert (budget.spent.msat, budget.spent.calls, len(sub.jobs)) == (662, 2, 2)
+    await room.close()

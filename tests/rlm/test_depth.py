@@ -15,6 +15,27 @@ else:
     FINAL(context.upper())
 """)
 
+BOMB = repl("FINAL(' '.join(rlm_query_batched([context + str(n) for n in range(10)])))")
+
+
+def one_level(first, child):
+    """What a root says that begins loops of one kind."""
+    return lambda messages: child if "Your task stands" in messages[1].content else first
+
+
+def barrier(count):
+    """A sub-LM that answers when so many calls are there."""
+    there, all_there = [], asyncio.Event()
+
+    async def answer(prompt):
+        there.append(prompt)
+        if len(there) == count:
+            all_there.set()
+        await all_there.wait()
+        return prompt
+
+    return answer
+
 
 async def test_three_levels_of_loops_put_their_answers_together(tmp_path):
     stage = Stage(tmp_path, [SPLIT], settings=LoopSettings(children=4))
@@ -32,9 +53,8 @@ async def test_below_the_last_depth_a_loop_is_a_plain_call(tmp_path):
 
 
 async def test_a_recursion_bomb_is_stopped_by_depth_and_calls(tmp_path):
-    bomb = repl("FINAL(' '.join(rlm_query_batched([context + str(n) for n in range(10)])))")
     InProcessRepl.opened = 0
-    stage = Stage(tmp_path, [bomb], settings=LoopSettings(children=4))
+    stage = Stage(tmp_path, [BOMB], settings=LoopSettings(children=4))
     outcome = await stage.run(limits=Limits(depth=30, calls=60))
     assert outcome.partial
     assert stage.events("final")[0]["spent"]["calls"] == 60
@@ -42,20 +62,8 @@ async def test_a_recursion_bomb_is_stopped_by_depth_and_calls(tmp_path):
 
 
 async def test_children_run_side_by_side(tmp_path):
-    there, all_there = [], asyncio.Event()
-
-    async def answer(prompt):
-        there.append(prompt)
-        if len(there) == 6:
-            all_there.set()
-        await all_there.wait()
-        return prompt
-
-    def turns(messages):
-        child = "Your task stands" in messages[1].content
-        return repl("FINAL(llm_query(context))" if child else "FINAL(rlm_query_batched(list('abcdef')))")
-
-    stage = Stage(tmp_path, turns, answer, settings=LoopSettings(children=6))
+    turns = one_level(repl("FINAL(rlm_query_batched(list('abcdef')))"), repl("FINAL(llm_query(context))"))
+    stage = Stage(tmp_path, turns, barrier(6), settings=LoopSettings(children=6))
     outcome = await stage.run(limits=Limits(depth=1))
     assert outcome.answer == str(list("abcdef"))
 
@@ -69,9 +77,6 @@ async def test_a_child_that_finds_nothing_is_a_typed_failure_and_its_siblings_st
                 raise RootError("gone")
             return await super().reply(messages)
 
-    def turns(messages):
-        child = "Your task stands" in messages[1].content
-        return repl("FINAL(context)" if child else "a = rlm_query_batched(['x', 'yy'])\nFINAL(a[0].code + a[1])")
-
+    turns = one_level(repl("a = rlm_query_batched(['x', 'yy'])\nFINAL(a[0].code + a[1])"), repl("FINAL(context)"))
     outcome = await Stage(tmp_path, Root(turns)).run(limits=Limits(depth=1))
     assert outcome.answer == "no_answeryy"

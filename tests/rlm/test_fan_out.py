@@ -66,6 +66,7 @@ def test_a_program_gives_the_same_and_asks_the_same(code):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs())
 def test_twenty_thousand_programs_give_the_same_and_ask_the_same(code):

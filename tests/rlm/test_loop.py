@@ -84,6 +84,13 @@ async def test_a_megabyte_of_code_is_not_run_and_does_not_fill_the_window(tmp_pa
     assert len(stage.events("cell")) == 1
 
 
+async def test_a_root_that_writes_nothing_but_megabytes_of_code_ends_partial(tmp_path):
+    stage = Stage(tmp_path, [repl("x = 1\n" * 170_000)])
+    outcome = await stage.run()
+    assert outcome.partial and outcome.reason is Reason.NO_CODE and outcome.turns == 3
+    assert not stage.events("cell") and len(outcome.answer or "") < 1_000
+
+
 async def test_a_root_that_never_answers_ends_with_what_the_repl_has(tmp_path):
     class Silent(ScriptedRoot):
         async def reply(self, messages, **loop):

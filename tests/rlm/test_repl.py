@@ -1,12 +1,13 @@
 """What the loop may rely on in any REPL: sub-calls, time, state, and which backend is taken."""
 
 import asyncio
+import hashlib
 
 import pytest
 
 from pylon.errors import SandboxError
-from pylon.rlm.repl import backends
-from pylon.rlm.repl.backends import PROCESS, UNSAFE, WASM, choose
+from pylon.rlm.repl import backends, known
+from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
 from pylon.rlm.repl.protocol import CellLimits, SubReply
 from pylon.rlm.repl.stopwatch import Stopwatch
 
@@ -81,20 +82,47 @@ async def test_a_context_of_json_is_what_it_holds(open_repl):
     assert (await repl.run("print(context['a'][1])")).stdout == "é\n"
 
 
-async def test_auto_takes_wasm_then_process_and_never_none(monkeypatch):
+async def test_auto_takes_wasm_then_process_and_never_none(monkeypatch, tmp_path):
     broken = {"wasm"}
 
     async def self_test(backend):
         return "it is broken." if backend.name in broken else ""
 
     monkeypatch.setattr(backends, "self_test", self_test)
-    assert await choose() is PROCESS
+    assert await choose(cache=tmp_path) is PROCESS
+    known.forget(tmp_path)
     broken.add("process")
     with pytest.raises(SandboxError, match="No sandbox works"):
-        await choose()
-    assert await choose(unsafe=True) is UNSAFE
+        await choose(cache=tmp_path)
+    assert await choose(cache=tmp_path, unsafe=True) is UNSAFE
     broken.clear()
-    assert await choose() is WASM
+    assert await choose(cache=tmp_path) == wasm(tmp_path)
+
+
+async def test_a_sandbox_that_passed_is_not_tested_again_here_until_it_is_forgotten(monkeypatch, tmp_path):
+    tested = []
+
+    async def self_test(backend):
+        tested.append(backend.name)
+        return ""
+
+    monkeypatch.setattr(backends, "self_test", self_test)
+    for _ in range(3):
+        assert await choose(cache=tmp_path) == wasm(tmp_path)
+    assert tested == ["wasm"]
+    await choose("process", cache=tmp_path)
+    assert sorted(known.passed(tmp_path)) == ["process", "wasm"]
+    known.forget(tmp_path)
+    await choose(cache=tmp_path)
+    monkeypatch.setattr(known, "version", lambda _: "another")
+    await choose(cache=tmp_path)
+    assert tested == ["wasm", "process", "wasm", "wasm"]
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b'{"passed": ["wasm"]}', b"\xff"])
+async def test_a_record_that_is_none_passes_nobody(tmp_path, record):
+    (tmp_path / "sandboxes.json").write_bytes(record)
+    assert known.passed(tmp_path) == []
 
 
 async def test_a_backend_without_a_sandbox_fails_the_self_test():
@@ -109,3 +137,10 @@ def test_a_stopwatch_stands_while_any_sub_call_is_out():
     assert watch.used(19.0) == 1.0
     watch.call_back(20.0)
     assert watch.used(22.0) == 3.0
+
+
+async def test_a_context_that_is_read_in_pieces_is_whole(open_repl):
+    context = "x" + "é日😀" * 200_000
+    repl = await open_repl(context)
+    outcome = await repl.run("import hashlib\nprint(len(context), hashlib.sha256(context.encode()).hexdigest())")
+    assert outcome.stdout.split() == [str(len(context)), hashlib.sha256(context.encode()).hexdigest()]

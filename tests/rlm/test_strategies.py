@@ -155,3 +155,16 @@ def test_a_question_is_data_in_the_program():
 def test_needle_is_asked_as_it_was_trained():
     code = program("map-reduce", QUESTION, READER, answer_tokens=strategies.READER_TOKENS)
     assert repr(needle.ask(QUESTION)) in code and f"PIECE = {needle.CHUNK_CHARS}" in code
+
+
+@pytest.mark.parametrize("models", [READER, ANY])
+async def test_where_no_call_is_answered_there_is_no_answer(tmp_path, models):
+    sub = FunctionSubLM(lambda _: SubFailure("exhausted", "nobody is there"), models=models)
+    _, outcome = await run(tmp_path, "map-reduce", sub, text(9_000), question="Where do falcons nest?")
+    assert (outcome.answer, outcome.partial) == (None, True)
+
+
+async def test_without_a_conclusion_the_notes_are_the_answer(tmp_path):
+    sub = FunctionSubLM(lambda prompt: f"note {len(prompt)}", models=ANY)
+    _, outcome = await run(tmp_path, "map-reduce", sub, text(60_000), "Where?", limits=Limits(calls=3))
+    assert outcome.partial and outcome.answer.count("note ") == 3

@@ -120,6 +120,16 @@ async def test_a_replay_asks_no_model_and_comes_to_the_same_answer(stage, tmp_pa
     assert [event["code"]["sha256"] for event in Run(tmp_path / "again").events() if event["type"] == "cell"] == old
 
 
+async def test_a_replay_works_on_the_context_that_was_kept_with_its_run(stage, tmp_path):
+    given = tmp_path / "context"
+    kept = stage.events("run")[0]["context"]["files"][0]["sha256"]
+    given.rename(stage.folder / "run" / "blobs" / kept)
+    given.write_text("another text")
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(Run(stage.folder / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    assert made.same
+
+
 async def test_a_replay_without_its_context_says_so(stage, tmp_path):
     (tmp_path / "context").write_text("changed")
     with pytest.raises(UsageError, match="not what run"):

@@ -5,6 +5,7 @@ import pytest
 
 from pylon.store.database import Database, Schema, Transaction
 from pylon.store.group import GroupCommit
+from pylon.store.thread import SqliteThread
 
 NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;",))
 
@@ -101,3 +102,33 @@ async def test_nothing_is_written_when_one_statement_ends_the_whole_transaction(
     assert all(isinstance(outcome, sqlite3.IntegrityError) for outcome in outcomes)
     assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["taken"]
     await group.execute("INSERT INTO note (text) VALUES ('next')")
+
+
+async def test_statements_and_steps_that_run_together_are_committed_in_one_trip(database, group, monkeypatch):
+    trips = []
+    run = SqliteThread.run
+
+    async def counted(self, work):
+        trips.append(work)
+        return await run(self, work)
+
+    monkeypatch.setattr(SqliteThread, "run", counted)
+
+    async def step(tx: Transaction) -> int:
+        await tx.execute("INSERT INTO note (text) VALUES ('b')")
+        return len(await tx.fetch_all("SELECT * FROM note"))
+
+    async def bad(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO note (text) VALUES ('half')")
+        await tx.execute("INSERT INTO note (text) VALUES ('a')")
+
+    outcomes = await asyncio.gather(
+        group.execute("INSERT INTO note (text) VALUES ('a')"),
+        group.submit(step, together=True),
+        group.submit(bad, together=True),
+        group.execute("INSERT INTO note (text) VALUES ('c')"),
+        return_exceptions=True,
+    )
+    assert len(trips) == 1
+    assert outcomes[:2] == [None, 2] and isinstance(outcomes[2], sqlite3.IntegrityError)
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note ORDER BY id")] == ["a", "b", "c"]

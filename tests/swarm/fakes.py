@@ -17,12 +17,12 @@ from pylon.jobs.heartbeat import Heartbeat, heartbeat_draft
 from pylon.jobs.kinds import REQUEST_KINDS, result_kind
 from pylon.jobs.request import ReceivedRequest, parse_request
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
-from pylon.nostr.connection import Filters
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import Received
+from pylon.nostr.subscriptions import Filters
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
 

@@ -21,6 +21,7 @@ from pylon.swarm.moves import (
     Deliver,
     Drop,
     Failure,
+    Fund,
     GiveUp,
     Job,
     Published,
@@ -299,6 +300,48 @@ def test_a_provider_that_missed_two_deadlines_in_a_row_rests_and_longer_each_tim
     assert sent_at == [5, 40, 105]
 
 
+def test_silence_is_no_failure_so_a_lossy_relay_exhausts_no_job() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(9)), attempts=4, hedge_share=0)
+    play.send()
+    for _ in range(7):
+        [again] = sends(play.wait(5.1))
+        play.tell(Published(again.attempt))
+    assert again.slot == 0
+    play.tell(Acknowledged(again.attempt))
+    assert play.tell(Answered(again.attempt)) == [Deliver(0, again.attempt, 8)]
+
+
+def test_there_is_an_end_to_asking_the_silent() -> None:
+    play = Play(*(provider(f"p{n}") for n in range(9)), silences=3, hedge_share=0)
+    play.send()
+    for _ in range(2):
+        [again] = sends(play.wait(5.1))
+        play.tell(Published(again.attempt))
+    assert GiveUp(0, Failure.EXHAUSTED, None, 3) in play.wait(5.1)
+
+
+def test_who_is_silent_twice_rests_but_not_where_everybody_is_now_and_then() -> None:
+    quiet, lossy = Play(provider("a"), hedge_share=0), Play(provider("a"), hedge_share=0)
+    lossy.dispatcher._silence.share = 0.25
+    for play, enough in ((quiet, 2), (lossy, 4)):
+        play.add(1)
+        standing = play.dispatcher._standings["a"]
+        for silent in range(1, enough + 1):
+            play.tell(Published(play.dispatcher.last_attempt))
+            play.wait(5.1)
+            assert standing.silences == silent and standing.rests(play.now) is (silent == enough)
+        assert standing.pace.seconds == 0.0
+
+
+def test_one_word_says_that_its_provider_is_not_lost() -> None:
+    play = Play(provider("a"), hedge_share=0)
+    for _ in range(3):
+        send = play.send()
+        play.wait(5.1)
+        play.tell(Answered(send.attempt))
+        assert play.dispatcher._standings["a"].silences == 0
+
+
 def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:
     play = Play(provider("dead"), attempts=99)
     send = play.send(timeout=1_000)
@@ -386,6 +429,29 @@ def test_nothing_is_hedged_to_whoever_wants_money() -> None:
     assert sends(play.wait(3.0)) == []
     free, _ = slow_tail(priced)
     assert len(sends(free.wait(3.0))) == 1
+
+
+@pytest.mark.parametrize(("budget", "hedged"), [(None, 1), (31, 1), (30, 0)])
+def test_paid_work_is_hedged_where_money_or_credit_of_ours_is_as_far_as_the_budget_goes(
+    budget: int | None, hedged: int
+) -> None:
+    priced = Need(bid=Msat(1), network="play")
+    play, _ = slow_tail(priced, price=Price(Msat(1)), network="play", funded=True)
+    # Thirty jobs went out before: they count, and what they were charged does.
+    play.tell(Fund(0, budget and budget - 30))
+    second = sends(play.wait(1.5))
+    assert [send.hedge for send in second] == [True] * hedged
+    if budget is not None:
+        assert play.dispatcher.budget_left(0) == budget - 30 - hedged
+
+
+def test_a_second_opinion_that_is_slow_goes_to_another_of_those_it_is_for() -> None:
+    play, straggler = slow_tail()
+    play.tell(Drop((straggler.slot,)))
+    [first] = sends(play.tell(Add((Job(100, NEED, 120.0, 1e4, to=("p1", "p2")),))))
+    play.tell(Published(first.attempt))
+    [second] = sends(play.wait(2.0))
+    assert (first.provider, second.provider, second.hedge) == ("p1", "p2", True)
 
 
 def test_the_last_jobs_of_a_run_do_not_go_to_the_slowest_machine() -> None:

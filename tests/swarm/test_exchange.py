@@ -23,6 +23,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.fault_relay import FaultRelay
 
 MODEL = "stand-in-instant"
 
@@ -33,7 +34,7 @@ async def relay() -> AsyncIterator[RelayServer]:
         yield server
 
 
-async def serve(stack: AsyncExitStack, relay: RelayServer, path: Path) -> str:
+async def serve(stack: AsyncExitStack, relay: RelayServer | FaultRelay, path: Path) -> str:
     """Starts a provider; its public key."""
     secret = SecretKey.generate()
     database = await Database.open(path, [SCHEMA], label="play")

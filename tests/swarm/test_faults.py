@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pylon.jobs.kinds import RESULT_KINDS
+from pylon.jobs.kinds import FEEDBACK, REQUEST_KINDS, RESULT_KINDS
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -26,23 +26,31 @@ def is_answer(event: dict[str, Any]) -> bool:
     return event["kind"] in RESULT_KINDS
 
 
+def is_job(event: dict[str, Any]) -> bool:
+    """A request, feedback or a result."""
+    return event["kind"] in RESULT_KINDS | REQUEST_KINDS | {FEEDBACK}
+
+
 @pytest.mark.parametrize(
-    "faults",
+    ("faults", "both"),
     [
-        Faults(drop=0.3, only=is_answer),
-        Faults(duplicate=0.5, reorder=0.3, delay=0.3, only=is_answer),
-        Faults(forge=0.3, hang_up=0.02, only=is_answer),
+        pytest.param(Faults(drop=0.3, only=is_answer), False, id="a third of what is pushed is lost"),
+        pytest.param(
+            Faults(duplicate=0.5, reorder=0.3, delay=0.3, only=is_answer), False, id="doubled, shuffled and late"
+        ),
+        pytest.param(Faults(forge=0.3, hang_up=0.02, only=is_answer), False, id="forged, and the line breaks"),
+        pytest.param(Faults(drop=0.3, only=is_job), True, id="requests are lost too", marks=[pytest.mark.slow]),
     ],
-    ids=["a third of what is pushed is lost", "doubled, shuffled and late", "forged, and the line breaks"],
 )
 async def test_whatever_a_relay_does_to_live_events_every_job_is_answered_once(
-    faults: Faults, tmp_path: Path
+    faults: Faults, both: bool, tmp_path: Path
 ) -> None:
+    """With `both` the providers are behind the faults too: what they are sent is lost as well."""
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
         proxy = await stack.enter_async_context(FaultRelay(relay.url, faults))
         for n in range(2):
-            await serve(stack, relay, tmp_path / f"{n}.db")
+            await serve(stack, proxy if both else relay, tmp_path / f"{n}.db")
         secret = SecretKey.generate()
         pool = RelayPool([proxy.url], secret=secret)
         pool.start()

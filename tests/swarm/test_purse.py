@@ -1,5 +1,6 @@
 """What a customer offers, pays and accepts, against a real database and a wallet that is a fake and says so."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,14 @@ from pylon.money.deposit import GROWTH
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
+from pylon.money.payment import PaymentRefusedError, Refusal
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.usage import Bounds
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
+from pylon.swarm import purse as purses
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import AccountPurse, Bill
 from tests.money.fakes import FakeLightning, clock, open_database
@@ -38,7 +41,8 @@ def lightning():
 async def purse(tmp_path, lightning):
     database = await open_database(tmp_path)
     policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
-    sender = Sender(database, lightning.wallet(), policy, lightning.clock)
+    lightning.payer = lightning.wallet()
+    sender = Sender(database, lightning.payer, policy, lightning.clock)
     group = GroupCommit(database)
     group.start()
     purse = AccountPurse(database, group, sender, lightning.clock, US, Msat.from_sats(1_000), "run")
@@ -121,6 +125,65 @@ async def test_what_was_paid_widens_what_may_be_sent(purse, lightning):
     await purse.pay(bill(purse), offer, Amount(Msat(3_000), invoice))
     assert len(lightning.moved) == 1
     assert purse.width(PRICED) == 3
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(purses, "CHECK_S", 0.01)
+
+
+async def asked(lightning, sats: int = 3) -> Amount:
+    theirs = lightning.wallet(SecretKey(bytes(31) + b"\x09"))
+    invoice = await theirs.create_invoice(Msat(sats * 1_000), description="work", expiry_s=120)
+    return Amount(Msat(sats * 1_000), invoice)
+
+
+async def test_a_provider_whose_invoice_was_not_paid_is_asked_again_once_it_ran_out(purse, lightning, quick):
+    again = asyncio.Event()
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.down = True
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, await asked(lightning))
+    lightning.payer.down = False
+    purse.changed = lambda _: again.set()
+    lightning.clock.advance(120)
+    await asyncio.sleep(0.1)
+    assert purse.width(PRICED) == 0
+    lightning.clock.advance(61)
+    await asyncio.wait_for(again.wait(), 5)
+    assert purse.width(PRICED) == 1
+    await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
+    assert purse.width(PRICED) == 3
+
+
+async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(purse, lightning, quick):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.next_pay = ["stuck"]
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    second = asyncio.create_task(purse.pay(bill(purse, "2" * 64), offer, await asked(lightning)))
+    await asyncio.sleep(0.1)
+    assert len(lightning.moved) == 1 and not second.done()
+    lightning.payer.stuck.clear()
+    await asyncio.wait_for(second, 5)
+    assert len(lightning.moved) == 2
+    # The first one counts as well, once it is known.
+    assert purse.width(PRICED) == 6
+
+
+async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightning, quick):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.next_pay = ["stuck"]
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    second = asyncio.create_task(purse.pay(bill(purse, "2" * 64), offer, await asked(lightning)))
+    await asyncio.sleep(0.05)
+    lightning.clock.advance(61)
+    with pytest.raises(PaymentRefusedError) as caught:
+        await asyncio.wait_for(second, 5)
+    assert caught.value.code is Refusal.TOPUP_IN_FLIGHT
+    assert purse.width(PRICED) == 0
 
 
 async def test_an_invoice_that_is_not_what_was_agreed_raises(purse):

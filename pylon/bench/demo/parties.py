@@ -24,7 +24,7 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """Play money from the playbank, or the coins of a private chain over real Lightning; `links` are its wallets."""
+    """Play money from the playbank, or coins of a private chain over real Lightning, with a link for each name."""
 
     network: str = "play"
     links: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,8 @@ class Money:
 def real_lightning() -> Money:
     """Two wallets on a private chain, as `scripts/regtest` keeps them; they stay up afterwards."""
     links = Regtest(default_folder(), lambda text: say(f"{text} …")).up()["links"]
-    return Money("regtest", {side: Path(path).read_text(encoding="utf-8") for side, path in links.items()})
+    of = dict(zip((CUSTOMER, *PROVIDERS), ("buyer", "provider", "provider-2"), strict=True))
+    return Money("regtest", {name: Path(links[link]).read_text(encoding="utf-8") for name, link in of.items()})
 
 
 async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str, str]:
@@ -46,13 +47,12 @@ async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str,
     settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
 
     async def provider(name: str) -> None:
-        link = money.links.get("provider", "")
-        env = await stage.move_in(name, link=link, PYLON_PROVIDER__NAME=name, **settings)
+        env = await stage.move_in(name, link=money.links.get(name, ""), PYLON_PROVIDER__NAME=name, **settings)
         await stage.serve("start", env=env, log=f"{name}.log")
 
     customer, _ = await asyncio.gather(
         stage.move_in(
-            CUSTOMER, link=money.links.get("buyer", ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
+            CUSTOMER, link=money.links.get(CUSTOMER, ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
             PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
         ),
         asyncio.gather(*map(provider, PROVIDERS)),

@@ -1,14 +1,11 @@
 """The calls of a core about its household: `invite`, `household`, `household-remove`."""
 
-import ipaddress
-import socket
-import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pylon.errors import SetupError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
+from pylon.node.household.address import reachable
 from pylon.node.household.inviting import Joined
 from pylon.node.household.status import members
 from pylon.nostr import nip19
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 
 MOST_INVITES = 20
 MOST_MINUTES = 24 * 60
-# An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
-_ELSEWHERE = ("192.0.2.1", 9)
 
 
 async def invite(core: "Core", params: dict[str, Any]) -> Answers:
@@ -69,36 +64,3 @@ async def remove(core: "Core", params: dict[str, Any]) -> Answers:
     if not removed:
         raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
     yield Result({"removed": nip19.npub(key)})
-
-
-def reachable(url: str) -> str:
-    """A relay's address as other machines of this network know it: loopback becomes this machine's own.
-
-    A Mac goes by its name, which stays when its address changes; elsewhere not every network knows names.
-    """
-    parts = urlsplit(url)
-    if parts.hostname is None or not _is_loopback(parts.hostname):
-        return url
-    port = f":{parts.port}" if parts.port is not None else ""
-    name = socket.gethostname().lower().removesuffix(".local")
-    host = f"{name}.local" if sys.platform == "darwin" else own_address()
-    return urlunsplit(parts._replace(netloc=f"{host}{port}"))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def own_address() -> str:
-    """This machine's address in its network; loopback when it is in none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_ELSEWHERE)
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])

@@ -7,6 +7,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError, UsageError, WireError
 from pylon.node.household.invite import Invite
+from pylon.node.household.lan import Neighbourhood
 from pylon.node.household.members import Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
 from pylon.nostr.filter import Filter
@@ -28,8 +29,12 @@ def _lists(head: str, member: str) -> Callable[[], tuple[Filter, ...]]:
     return lambda: (wanted,)
 
 
-async def join(invite: Invite, secret: SecretKey, name: str, clock: Clock) -> Household:
+async def join(
+    invite: Invite, secret: SecretKey, name: str, clock: Clock, near: Neighbourhood | None = None
+) -> Household:
     """Asks the head to be entered; the household once it has answered.
+
+    When no relay of the invite can be reached, it is asked `near` where the head's is.
 
     Raises `UsageError` for an invite that has ended, `UnreachableError` when relay or head do not answer.
     """
@@ -40,7 +45,7 @@ async def join(invite: Invite, secret: SecretKey, name: str, clock: Clock) -> Ho
     pool.start()
     subscription: PoolSubscription | None = None
     try:
-        await pool.wait_open(OPEN_S)
+        await _open(pool, invite, near)
         subscription = pool.subscribe(_lists(invite.head, secret.public), name="household")
         async with asyncio.timeout(ANSWER_S):
             return await _ask(pool, subscription, invite, secret, name, clock)
@@ -54,6 +59,15 @@ async def join(invite: Invite, secret: SecretKey, name: str, clock: Clock) -> Ho
         if subscription is not None:
             await subscription.close()
         await pool.close()
+
+
+async def _open(pool: RelayPool, invite: Invite, near: Neighbourhood | None) -> None:
+    try:
+        await pool.wait_open(OPEN_S)
+    except UnreachableError:
+        found = None if near is None else await near.find(invite.head)
+        if found is None or not await pool.add(found, timeout=OPEN_S):
+            raise
 
 
 async def _ask(

@@ -8,6 +8,12 @@ else:
     texts = {str(number): text if isinstance(text, str) else repr(text) for number, text in enumerate(context)}
 
 
+def none_answered(replies):
+    """Ends the program where no sub-call was answered: that nothing is found would be no answer then."""
+    if replies and all(isinstance(reply, SubCallError) for reply in replies):
+        raise RuntimeError(f"none of {len(replies):,} sub-calls was answered; the last one: {replies[-1]}")
+
+
 def after_space(text, at, lowest):
     """Just behind the last white space before `at`, or `at` when there is none above `lowest`."""
     for place in range(at, max(lowest, 0), -1):

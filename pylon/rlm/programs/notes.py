@@ -3,6 +3,7 @@
 places = places_of(0)
 print(f"{len(places):,} pieces")
 replies = llm_query_batched([ASKS[0] + texts[name][start:end] for name, start, end in places])
+none_answered(replies)
 failed = sum(isinstance(reply, SubCallError) for reply in replies)
 notes = [
     f"[{name}, from character {start:,}] {reply.strip()}"
@@ -28,13 +29,23 @@ def bundles(notes):
 groups = bundles(notes)
 while len(groups) > 1:
     shorter = llm_query_batched([COMBINE + "\n\n".join(group) for group in groups])
-    kept = [reply.strip() for reply in shorter if not isinstance(reply, SubCallError) and reply.strip()]
-    print(f"{len(groups)} groups of notes put together, {len(shorter) - len(kept)} failed")
-    failed += len(shorter) - len(kept)
+    # A group that could not be put together stands as it is, cut below like all others.
+    kept = [
+        "\n\n".join(group) if isinstance(reply, SubCallError) else reply.strip()
+        for group, reply in zip(groups, shorter)
+    ]
+    kept = [note for note in kept if note]
+    lost = sum(isinstance(reply, SubCallError) for reply in shorter)
+    print(f"{len(groups)} groups of notes put together, {lost} failed")
+    failed += lost
     # Notes that do not get shorter are cut, or this would go on for ever.
     groups = bundles([note[: PIECE // 2 - 4] for note in kept])
 if not groups[0]:
     answer["content"] = ABSENT
 else:
-    answer["content"] = llm_query(CONCLUDE + "\n\n".join(groups[0]))
+    # Without a conclusion, the notes are the best that there is.
+    answer["content"] = "\n\n".join(groups[0])
+    conclusion = llm_query(CONCLUDE + answer["content"])
+    if not isinstance(conclusion, SubCallError):
+        answer["content"] = conclusion
 answer["ready"] = True

@@ -41,6 +41,7 @@ for number in range(ROUNDS):
     places = places_of(number)
     print(f"round {number + 1}: {len(places):,} pieces")
     replies = llm_query_batched([ASKS[number % len(ASKS)] + texts[name][start:end] for name, start, end in places])
+    none_answered(replies)
     found = values(places, replies)
     again = [
         (value, prompt) for value in found for place in sorted(found[value])[:3] for prompt in looks(value, *place)

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Literal
 
 from pylon.errors import SandboxError
+from pylon.rlm.repl import known
 from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.life import Backend
 from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubCalls, SubReply
 
 type Setting = Literal["auto", "wasm", "process"]
 
-WASM = Backend("wasm", "pylon.rlm.repl.wasm_child", (), interrupts=False, overhead_bytes=512 * MIB)
 PROCESS = Backend("process", "pylon.rlm.repl.locked_child", (), interrupts=True, overhead_bytes=None)
 # No sandbox at all: the code may do whatever the user may. Only for who says so: --unsafe-local-repl.
 UNSAFE = Backend("unsafe", "pylon.rlm.repl.locked_child", ("--unlocked",), interrupts=True, overhead_bytes=None)
 
-_NAMES = {"wasm": (WASM,), "process": (PROCESS,), "auto": (WASM, PROCESS)}
+_NAMES = {"wasm": ("wasm",), "process": ("process",), "auto": ("wasm", "process")}
 # Each line does what a sandbox must not let it do, and says so if it could.
 _FORBIDDEN = """
 import os, socket
@@ -38,17 +38,30 @@ answer["content"] = llm_query("ready") + ";" + ",".join(held)
 """
 
 
-async def choose(setting: Setting = "auto", *, unsafe: bool = False) -> Backend:
-    """The first backend that passes its self-test; `unsafe` is the user's word that no sandbox is wanted.
+def wasm(cache: Path) -> Backend:
+    """The WebAssembly sandbox. `cache` is a folder that only its user may enter: the runtime, which is native code,
+    unpacks itself there once, and is loaded from there at each start."""
+    module = "pylon.rlm.repl.wasm_child"
+    return Backend("wasm", module, (str(cache.absolute()),), interrupts=False, overhead_bytes=512 * MIB)
+
+
+async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False) -> Backend:
+    """The first backend that passes its self-test, or is known to have passed it; `unsafe` is the user's word that no
+    sandbox is wanted. `cache` is a folder as for `wasm`.
 
     Raises SandboxError when none does: code of a model never runs unsandboxed by itself.
     """
     if unsafe:
         return UNSAFE
     reasons: list[str] = []
-    for backend in _NAMES[setting]:
+    tested = known.passed(cache)
+    for name in _NAMES[setting]:
+        backend = wasm(cache) if name == "wasm" else PROCESS
+        if name in tested:
+            return backend
         reason = await self_test(backend)
         if not reason:
+            known.remember(cache, name)
             return backend
         reasons.append(f"{backend.name}: {reason}")
     raise SandboxError(

@@ -1,11 +1,12 @@
 """The wasm sandbox's main: a process around one CPython in WebAssembly, between two pipes and a folder.
 
 It carries bytes and understands none of them: what the guest writes goes out as it is, and each message for the guest
-becomes a file. Started fresh as `python -P -m pylon.rlm.repl.wasm_child` in a folder of its own.
+becomes a file. Started fresh as `python -P -m pylon.rlm.repl.wasm_child CACHE` in a folder of its own.
 """
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -14,15 +15,14 @@ import eryx
 import orjson
 
 from pylon.frames import FrameDecoder
-from pylon.rlm.repl import guest
 from pylon.rlm.repl.protocol import MIB
+from pylon.rlm.repl.wasm_program import program
 
 _READ_BYTES = 65_536
 # The interpreter itself, in its own memory.
 _INTERPRETER_BYTES = 64 * MIB
 # Decoding a text holds it twice; objects made of JSON take more.
 _CONTEXT_GROWTH = 4
-_PACKAGE = "pylon_guest"
 
 
 class Replies:
@@ -51,35 +51,6 @@ class Replies:
         self._removed = self._written
 
 
-def program() -> str:
-    """The guest's modules, as code that makes them and runs their main."""
-    root = Path(guest.__file__).parent
-    sources = {
-        ".".join((_PACKAGE, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): (
-            path.read_text(encoding="utf-8"),
-            path.name == "__init__.py",
-        )
-        for path in sorted(root.rglob("*.py"))
-    }
-    return _LOADER.format(sources=sources, package=_PACKAGE)
-
-
-_LOADER = """
-import importlib.abc, importlib.util, sys
-class _Guest(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    sources = {sources!r}
-    def find_spec(self, name, path=None, target=None):
-        if name in self.sources:
-            return importlib.util.spec_from_loader(name, self, origin=name, is_package=self.sources[name][1])
-    def exec_module(self, module):
-        module.__file__ = "<pylon " + module.__name__ + ">"
-        exec(compile(self.sources[module.__name__][0], module.__file__, "exec"), module.__dict__)
-sys.meta_path.append(_Guest())
-from {package}.wasm import main
-main()
-"""
-
-
 def main() -> None:
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -100,6 +71,7 @@ def main() -> None:
     for message in messages:
         replies.write(message)
     threading.Thread(target=_carry, args=(source, decoder, replies), daemon=True, name="pipe").start()
+    runtime = _runtime(Path(sys.argv[1]))
     sandbox = eryx.Sandbox(
         resource_limits=eryx.ResourceLimits(
             execution_timeout_ms=None,
@@ -113,11 +85,23 @@ def main() -> None:
         on_stderr=lambda _: None,
     )
     try:
-        sandbox.execute(program())
+        sandbox.execute(program(runtime))
     except eryx.EryxError as error:
         print(str(error)[-2000:], file=sys.stderr, flush=True)  # noqa: T201
     # The guest never ends by itself; threads of the runtime may, so this does not wait for them.
     os._exit(1)
+
+
+def _runtime(cache: Path) -> Path:
+    """Where the runtime of this version unpacks itself, 60 MB in a thousand files, and finds itself from then on."""
+    folder = cache / f"eryx-{eryx.__version__}"
+    if not folder.exists():
+        # Another may just have made the folder too.
+        for former in set(cache.glob("eryx-*")) - {folder}:
+            shutil.rmtree(former, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = str(folder)
+    return folder
 
 
 def _memory_bytes(hello: dict[str, object]) -> int:

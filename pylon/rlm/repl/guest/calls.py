@@ -5,7 +5,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from .port import PART_BYTES, Message, Port
+from .port import GROUP_BYTES, PART_BYTES, Message, Port
 
 # No model's name is longer.
 MODEL_CHARS = 200
@@ -70,7 +70,7 @@ class Calls:
                 )
                 continue
             self.made += 1
-            if not sent or size + length > PART_BYTES:
+            if not sent or size + length > GROUP_BYTES:
                 sent.append([])
                 size = 0
             sent[-1].append(slot)

@@ -8,6 +8,8 @@ type Message = dict[str, Any]
 
 # Under the host's frame limit, with room for JSON's escapes of ordinary text.
 PART_BYTES = 8 * 1024 * 1024
+# Both sides hold a message several times over while they write and read it, so many prompts travel in smaller parts.
+GROUP_BYTES = 512 * 1024
 
 
 class Port(Protocol):

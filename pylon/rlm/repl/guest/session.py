@@ -9,7 +9,6 @@ import reprlib
 import sys
 import traceback
 from collections.abc import Coroutine
-from pathlib import PurePath
 from typing import Any
 
 from . import concurrency
@@ -23,7 +22,7 @@ PREVIEW_CHARS = 200
 ANSWER_CHARS = 4 * 1024 * 1024
 _SHOWN = 500
 _ERROR_CHARS = 20_000
-_HERE = str(PurePath(__file__).parent)
+_HERE = __file__.removesuffix("session.py")
 
 
 class CellTime(BaseException):

@@ -6,18 +6,21 @@ writes. Waiting is looking for the next file: any code, in whatever function, ca
 """
 
 import asyncio
+import codecs
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from .port import Message, to_bytes
 from .session import Session
 
-_REPLIES = Path("/replies")
-_CONTEXT = Path("/context")
-# Long enough to cost nothing while a root model thinks, short enough not to be felt.
-_SHORT_S, _LONG_S = 0.001, 0.02
+_REPLIES = "/replies"
+_CONTEXT = "/context"
+# Larger ones do not fit the gaps that former ones have left, and come to stand in the growing text's way.
+_PIECE_BYTES = 64 * 1024
+# Each look costs a third of a millisecond, and a loop that waits for its children is one of many that do. So what is
+# waited for already sets the pause: a fiftieth of it is not felt.
+_SHORT_S, _SHARE, _LONG_S = 0.001, 0.02, 0.2
 
 
 class FilePort:
@@ -33,14 +36,14 @@ class FilePort:
 
     def receive(self) -> Message:
         self._number += 1
-        path = _REPLIES / str(self._number)
-        pause = _SHORT_S
+        path = f"{_REPLIES}/{self._number}"
+        began = time.monotonic()
         while True:
             try:
-                message: Message = json.loads(path.read_bytes())
+                message: Message = json.loads(_read(path))
             except FileNotFoundError:
-                time.sleep(pause)
-                pause = min(pause * 1.5, _LONG_S)
+                waited = time.monotonic() - began
+                time.sleep(min(max(_SHORT_S, _SHARE * waited), _LONG_S))
             else:
                 return message
 
@@ -60,14 +63,28 @@ class FilePort:
 
 
 def _context(hello: Message) -> object:
-    texts = [_text(_CONTEXT / str(n)) for n in range(len(hello["files"]))]
+    texts = [_text(f"{_CONTEXT}/{n}") for n in range(len(hello["files"]))]
     if hello["context"] == "files":
         return {name: text for (name, _), text in zip(hello["files"], texts, strict=True)}
     return json.loads(texts[0]) if hello["context"] == "json" else texts[0]
 
 
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
+def _text(path: str) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = ""
+    # There are no mapped files here, and memory that has grown never shrinks: the bytes of a text beside it would
+    # keep their room for ever. This way it grows where it stands.
+    with open(path, "rb") as file:  # noqa: PTH123
+        while piece := file.read(_PIECE_BYTES):
+            text += decoder.decode(piece)
+    text += decoder.decode(b"", final=True)
+    return text
+
+
+def _read(path: str) -> bytes:
+    # pathlib is not among what the interpreter has loaded, and takes longer to load than all of the above.
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def main() -> None:

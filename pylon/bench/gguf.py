@@ -1,0 +1,24 @@
+"""Counting tokens as a GGUF model cuts them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pylon.errors import ModelError
+
+
+def gguf_counter(file: Path) -> Callable[[str], int]:
+    """Loads the file's vocabulary alone. Raises ModelError."""
+    try:
+        import llama_cpp
+
+        from pylon.inference.llama_text import Vocabulary
+    except ModuleNotFoundError:
+        raise ModelError("llama.cpp is not built", hint="`./scripts/setup --llama` builds it.") from None
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
+    if not model:
+        raise ModelError(f"{file} does not load.")
+    vocabulary = Vocabulary(model)
+    return lambda text: len(vocabulary.tokens(text))

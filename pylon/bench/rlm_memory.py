@@ -1,0 +1,88 @@
+"""`pylon bench rlm --memory`: what a whole run of `pylon rlm` holds at its peak, by the text that it is asked about.
+
+Relay, provider, customer, REPL and trajectory are the shipped ones; a stand-in answers in place of a model, and the
+program `search` stands in a root model's. The command has no node beside it, so that it is its own.
+"""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pylon.bench.demo.task import make_task
+from pylon.bench.fanout import Say
+from pylon.bench.stage import Stage
+
+MIB = 1024 * 1024
+LEAST_CHARS = 1_000
+_LOOK_S = 0.01
+
+
+async def bench(chars: int, say: Say) -> dict[str, Any]:
+    """Runs it over 1,000 characters and over `chars`; the report. It leaves no process and no file.
+
+    Raises `PylonError`.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-memory-")))
+    try:
+        await stage.open_relay()
+        stand_in = {"PYLON_INFERENCE__ENGINE": "instant"}
+        provider, customer = stage.environment("provider", **stand_in), stage.environment("customer", **stand_in)
+        for env in (provider, customer):
+            await stage.run("init", env=env)
+        await stage.serve("start", env=provider, log="provider.log")
+        await stage.wait_for_providers(1, customer)
+        # The first run of a home unpacks the sandbox.
+        await _peak(stage, customer, LEAST_CHARS)
+        small = await _peak(stage, customer, LEAST_CHARS)
+        say(f"{LEAST_CHARS:,} characters: {small[0] / MIB:,.0f} MB at the most")
+        large = await _peak(stage, customer, chars)
+        say(f"{chars:,} characters: {large[0] / MIB:,.0f} MB at the most")
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        await asyncio.shield(stage.close())
+        shutil.rmtree(stage.folder, ignore_errors=True)
+    return {
+        "chars": chars,
+        "compute": "a model: a stand-in answers at once, and the program `search` is in a root's place",
+        "calls": large[2]["calls"],
+        "failed": large[2]["failed"],
+        "small_mib": round(small[0] / MIB, 1),
+        "large_mib": round(large[0] / MIB, 1),
+        "memory_by_text": round((large[0] - small[0]) / large[1], 2),
+    }
+
+
+async def _peak(stage: Stage, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
+    """Bytes that one run and all its children held together at the most, bytes of the text, and the run's report."""
+    task = make_task(chars, seed=1)
+    file = stage.folder / "text.txt"
+    file.write_text(task.text, encoding="utf-8")
+    before = {child.pid for child in psutil.Process().children()}
+    run = asyncio.create_task(
+        stage.run("rlm", task.question, "--context", str(file), "--strategy", "search", env=env)
+    )
+    most = 0
+    while not run.done():
+        await asyncio.wait([run], timeout=_LOOK_S)
+        started = [child for child in psutil.Process().children() if child.pid not in before]
+        most = max(most, sum(map(_held, started)))
+    return most, file.stat().st_size, await run
+
+
+def _held(process: psutil.Process) -> int:
+    """Resident bytes of a process and its children; of one that has gone, none."""
+    held = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            held += one.memory_info().rss
+    except psutil.Error:
+        pass
+    return held

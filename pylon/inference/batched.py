@@ -1,0 +1,350 @@
+"""What every engine that batches does: requests join and leave one running batch, each starts beside what suits it.
+
+An engine's own files know the model and its batch; here is the order of things. A head that several of a customer's
+prompts share is read once, and so is a prompt that is asked twice. What starts fits into memory. A request with a
+seed that matters runs alone: what stands beside it in a batch would change its numbers in their last bits.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import PromptError
+from pylon.inference.answer import Answer, Detokenizer
+from pylon.inference.asked import Asked
+from pylon.inference.engine import (
+    EngineSpec,
+    Event,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+    Scored,
+    ScoreRequest,
+    TokenCount,
+)
+from pylon.inference.heads import Head, Heads, Reader
+from pylon.inference.reuse import AnswerStore, Twins, answer_key
+from pylon.inference.schema import SchemaCompiler, SchemaGuide
+from pylon.inference.score import Judge, ranks
+
+# A request that was put back so often for lack of memory will not fit the next time either.
+_MOST_SHEDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One row's next token. `finish` is `stop` when it is a stop token, `length` when it is the last allowed."""
+
+    uid: int
+    token: int
+    finish: str | None
+
+
+class Model[State](Reader[State], Judge[State], Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def schemas(self) -> SchemaCompiler: ...
+
+    def answer_tokens(self, text: str) -> list[int]:
+        """Those that the model would write this with."""
+
+    def detokenizer(self) -> Detokenizer: ...
+
+
+class Batch(Protocol):
+    """The rows that a model works on, whether their prompts are being read or their answers decoded."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether it has enough to read: until it has not, nothing is started."""
+
+    def step(self) -> Sequence[Token]:
+        """Computes a little; the next token of each row that has one. A row that has its last is gone then."""
+
+    def remove(self, uid: int) -> None:
+        """Lets a row go at once."""
+
+
+class BatchedEngine(ABC):
+    """`load` of each engine sets `_model`, `_rows` and `_heads`."""
+
+    _model: Model[Any]
+    _rows: Batch
+    _heads: Heads[Any]
+
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
+        self._spec = spec
+        self._clock = clock or SystemClock()
+        self._waiting: deque[Asked] = deque()
+        self._running: dict[int, Asked] = {}
+        self._uids = itertools.count()
+        self._answers = AnswerStore()
+        self._twins: Twins[Asked] = Twins()
+        self._known: list[Event] = []  # said by the next step without computing
+        self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
+
+    @abstractmethod
+    def load(self) -> ModelInfo:
+        """See `Engine`."""
+
+    @abstractmethod
+    def _longest(self) -> int:
+        """How many tokens, prompt and answer together, memory holds of one request that is alone."""
+
+    @abstractmethod
+    def _longest_head(self, first: Asked) -> int:
+        """How many tokens a further head may have now: one beside which `first` would not start is of no use."""
+
+    @abstractmethod
+    def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
+        """Whether memory lets `new` start beside these."""
+
+    @abstractmethod
+    def _together(self, lengths: Sequence[int], free: int) -> list[int]:
+        """Places of the first and of those that are read with it, of prompts with so many unread tokens each."""
+
+    @abstractmethod
+    def _begin(self, group: Sequence[Asked], head: Head[Any] | None) -> None:
+        """Puts rows into the batch; they share this head."""
+
+    def _over(self, *, now: bool = False) -> bool:  # noqa: ARG002
+        """Whether memory in use passes the hard limit."""
+        return False
+
+    def _make_room(self, tokens: int) -> None:  # noqa: B027
+        """For so many tokens beside what runs. Raises EngineFailedError."""
+
+    def _give_back(self) -> None:  # noqa: B027
+        """Returns freed memory to the system."""
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """Entered around whatever computes."""
+        return nullcontext()
+
+    def add(self, request: GenerationRequest) -> None:
+        tokens = self._fitting(request)
+        key = answer_key(request.customer, tokens, request.sampling)
+        if key is not None and (known := self._answers.find(key)) is not None:
+            self._known.append(Finished(request.id, known))
+            return
+        sequence = Asked(request, tokens, self._answer(request), key, self._guide(request))
+        if key is None or self._twins.lead(key, sequence):
+            self._waiting.append(sequence)
+
+    def cancel(self, request_id: str) -> None:
+        self._known = [event for event in self._known if event.id != request_id]
+        self._twins.cancel(request_id)
+        for sequence in [each for each in self._waiting if each.id == request_id]:
+            self._waiting.remove(sequence)
+            self._promote(sequence)
+        for sequence in [each for each in self._running.values() if each.id == request_id]:
+            self._leave(sequence, still_generating=True)
+            self._promote(sequence)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running or self._known)
+
+    @property
+    def tokens(self) -> TokenCount:
+        read = self._read_tokens + self._heads.read
+        return TokenCount(self._prompt_tokens, self._completion_tokens, read)
+
+    def step(self) -> list[Event]:
+        events, self._known = self._known, []
+        if not self._waiting and not self._running:
+            return events
+        events += self._keep_within_memory()
+        with self._computing():
+            for token in self._rows.step():
+                events += self._heard(token)
+            if not self._heads.advance():
+                while self._admit():
+                    pass
+        return events
+
+    def score(self, request: ScoreRequest) -> Scored:
+        """See `Scoring`."""
+        prompt = self._model.prompt(request.messages)
+        answer = self._model.answer_tokens(request.answer)
+        if not prompt or len(prompt) + len(answer) > self._model.info.context:
+            raise PromptError("The prompt and its answer do not fit this model's context.")
+        self._make_room(len(prompt) + len(answer))
+        with self._computing():
+            return Scored(request.id, tuple(ranks(self._model, prompt, answer)))
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._running.clear()
+        del self._rows, self._model, self._heads
+        self._give_back()
+
+    def _fitting(self, request: GenerationRequest) -> list[int]:
+        """The request's prompt in tokens. Raises PromptError when it can never be answered here."""
+        sampling = request.sampling
+        if sampling.max_tokens < 1 or not sampling.temperature >= 0:
+            raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
+        tokens = self._model.prompt(request.messages)
+        context, memory = self._model.info.context, self._longest()
+        room = min(context, memory) - sampling.max_tokens
+        if not tokens or len(tokens) > room:
+            limit = f"the model's context is {context}" if context <= memory else f"memory here holds {memory}"
+            raise PromptError(
+                f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens.",
+                hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
+            )
+        return tokens
+
+    def _answer(self, request: GenerationRequest) -> Answer:
+        return Answer(self._model.detokenizer(), request.sampling.stop)
+
+    def _guide(self, request: GenerationRequest) -> SchemaGuide | None:
+        schema = request.sampling.schema
+        return None if schema is None else self._model.schemas.guide(schema)
+
+    def _promote(self, gone: Asked) -> None:
+        """One of those that waited for a request's answer takes its place."""
+        if gone.key is None:
+            return
+        for follower in self._twins.end(gone.key):
+            if self._twins.lead(gone.key, follower):
+                self._waiting.append(follower)
+
+    def _keep_within_memory(self) -> list[Event]:
+        """Over the hard limit, lets go what is not needed, and then the request that came last."""
+        if not self._over():
+            return []
+        self._heads.clear()
+        self._give_back()
+        if not self._over(now=True) or not self._running:
+            return []
+        newest = max(self._running.values(), key=lambda sequence: sequence.uid)
+        self._leave(newest, still_generating=True)
+        self._give_back()
+        newest.sheds += 1
+        if newest.sheds > _MOST_SHEDS or not self._running:
+            return self._failed(newest, "Memory on this machine ran out.")
+        newest.answer = self._answer(newest.request)
+        newest.guide = self._guide(newest.request)
+        self._waiting.appendleft(newest)
+        return []
+
+    def _admit(self) -> bool:
+        """Starts the request that has waited longest with those that go well beside it, or begins their head.
+
+        Says whether it started any.
+        """
+        free = self._spec.slots - len(self._running)
+        if not self._waiting or self._rows.reading or free <= 0:
+            return False
+        first = self._waiting[0]
+        if not self._room(first):
+            return False
+        if first.alone and not self._running:
+            self._start([first])
+            return True
+        if first.alone or any(sequence.alone for sequence in self._running.values()):
+            return False
+        customer = first.request.customer
+        kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
+        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head(first)):
+            return False
+        head = self._heads.find(customer, first.tokens)
+        fitting = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
+        for each in fitting:
+            each.head = head
+        places = self._together([len(each.tokens) - each.known for each in fitting], free)
+        self._start(self._affordable([fitting[place] for place in places]), head)
+        return True
+
+    def _room(self, first: Asked) -> bool:
+        """Whether memory lets it start; alone it always does, since it was taken on."""
+        first.head = None
+        if self._admits(list(self._running.values()), first):
+            return True
+        if self._running:
+            return False
+        self._heads.clear()
+        return True
+
+    def _affordable(self, group: Sequence[Asked]) -> list[Asked]:
+        """As many of a group as memory has room for, the first in any case."""
+        chosen = [group[0]]
+        for each in group[1:]:
+            if self._admits([*self._running.values(), *chosen], each):
+                chosen.append(each)
+        return chosen
+
+    def _start(self, group: Sequence[Asked], head: Head[Any] | None = None) -> None:
+        now = self._clock.monotonic()
+        for sequence in group:
+            self._waiting.remove(sequence)
+            sequence.uid = next(self._uids)
+            sequence.started = now
+            self._running[sequence.uid] = sequence
+            self._read_tokens += len(sequence.tokens) - sequence.known
+            self._heads.remember(sequence.request.customer, sequence.tokens)
+        self._begin(group, head)
+
+    def _heard(self, heard: Token) -> list[Event]:
+        sequence = self._running[heard.uid]
+        try:
+            return self._said(sequence, heard.token, heard.finish)
+        except Exception as error:  # one answer's text must not take the others down
+            self._leave(sequence, still_generating=heard.finish is None)
+            return self._failed(sequence, f"The answer could not be read ({type(error).__name__}).")
+
+    def _said(self, sequence: Asked, token: int, finish: str | None) -> list[Event]:
+        answer = sequence.answer
+        # A stop response carries the stop token, which is no part of the answer.
+        stopped = answer.add(token) if finish != "stop" else False
+        followers = self._twins.followers(sequence.key) if sequence.key is not None else ()
+        if finish is None and not stopped:
+            self._count(0, 1)
+            return [Progress(each.id, answer.shown, answer.tokens) for each in (sequence, *followers)]
+        stopped = answer.end() or finish == "stop"
+        self._leave(sequence, still_generating=finish is None)
+        self._count(len(sequence.tokens), 1)
+        if sequence.guide is not None and sequence.guide.fault:
+            return self._failed(sequence, f"The JSON schema could not be followed: {sequence.guide.fault[:200]}")
+        generation = self._generation(sequence, "stop" if stopped else "length")
+        if sequence.key is None:
+            return [Finished(sequence.id, generation)]
+        self._answers.put(sequence.key, generation)
+        return [Finished(each.id, generation) for each in (sequence, *self._twins.end(sequence.key))]
+
+    def _failed(self, sequence: Asked, message: str) -> list[Event]:
+        """For it and for those that waited for its answer: theirs would fail in the same way."""
+        twins = self._twins.end(sequence.key) if sequence.key is not None else []
+        return [Failed(each.id, "engine", message) for each in (sequence, *twins)]
+
+    def _generation(self, sequence: Asked, finish: Literal["stop", "length"]) -> Generation:
+        return Generation(
+            text=sequence.answer.text,
+            finish=finish,
+            prompt_tokens=len(sequence.tokens),
+            completion_tokens=sequence.answer.tokens,
+            run_ms=round((self._clock.monotonic() - sequence.started) * 1000),
+        )
+
+    def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
+        del self._running[sequence.uid]
+        if still_generating:
+            with self._computing():
+                self._rows.remove(sequence.uid)
+
+    def _count(self, prompt: int, completion: int) -> None:
+        self._prompt_tokens += prompt
+        self._completion_tokens += completion

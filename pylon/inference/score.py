@@ -1,0 +1,51 @@
+"""An answer read by a model that did not write it: the rank of each of its tokens among all that could stand there.
+
+Teacher forcing: whatever the model would have said, it is shown the answer's own tokens. Greedy answers of the same
+weights have rank 0 throughout, but where rounding decides.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Logits of so many positions are held at once: a row can be a megabyte.
+ROWS = 32
+_PROMPT_STEP = 512
+
+
+class Judge[State](Protocol):
+    """A model that shows its logits."""
+
+    def new_state(self) -> State: ...
+
+    def read(self, tokens: list[int], state: State) -> None: ...
+
+    def drop(self, state: State) -> None: ...
+
+    def logits(self, tokens: list[int], state: State) -> NDArray[np.float32]:
+        """Reads at most ROWS tokens; a row for what could follow each of them."""
+
+    def stop_tokens(self) -> Iterable[int]: ...
+
+
+def ranks[State](model: Judge[State], prompt: list[int], answer: list[int]) -> list[int]:
+    """One rank a token of the answer, then that of the best end token after it."""
+    state = model.new_state()
+    try:
+        for at in range(0, len(prompt) - 1, _PROMPT_STEP):
+            model.read(prompt[at : min(at + _PROMPT_STEP, len(prompt) - 1)], state)
+        # Each token is judged by what stood before it.
+        read = [prompt[-1], *answer]
+        found: list[int] = []
+        for at in range(0, len(read), ROWS):
+            rows = model.logits(read[at : at + ROWS], state)
+            found += [_rank(row, token) for row, token in zip(rows, answer[at : at + ROWS], strict=False)]
+        return [*found, min((_rank(rows[-1], token) for token in model.stop_tokens()), default=0)]
+    finally:
+        model.drop(state)
+
+
+def _rank(row: NDArray[np.float32], token: int) -> int:
+    return int((row > row[token]).sum())

@@ -1,0 +1,43 @@
+"""This machine's address, as other machines of its network know it."""
+
+import ipaddress
+import socket
+import sys
+from urllib.parse import urlsplit, urlunsplit
+
+# An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+def reachable(url: str) -> str:
+    """A relay's address as other machines of this network know it: loopback becomes this machine's own.
+
+    A Mac goes by its name, which stays when its address changes; elsewhere not every network knows names.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None or not is_loopback(parts.hostname):
+        return url
+    port = f":{parts.port}" if parts.port is not None else ""
+    name = socket.gethostname().lower().removesuffix(".local")
+    host = f"{name}.local" if sys.platform == "darwin" else own_address()
+    return urlunsplit(parts._replace(netloc=f"{host}{port}"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is the machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_address() -> str:
+    """This machine's address in its network; loopback when it is in none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,161 @@
+"""What is subscribed on one connection: asked for again after each reconnection, and by pages for stored events.
+
+Source: NIP-01 "From client to relay: sending events and creating subscriptions", NIP-42 (`auth-required:`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pylon import log
+from pylon.errors import RelayError
+from pylon.nostr import messages as m
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.nip11 import RelayInformation
+
+logger = log.get("nostr")
+
+QUEUE_EVENTS = 4_096
+# An endless stream of "try again" from a relay must not become an endless stream of requests.
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+type Filters = Callable[[], tuple[Filter, ...]]
+
+
+@dataclass(slots=True)
+class _Subscription:
+    filters: Filters
+    queue: asyncio.Queue[Event | m.Eose]
+    refusals: int = 0
+    waits_for_auth: bool = False
+    retry: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    def stop_retrying(self) -> None:
+        if self.retry is not None:
+            self.retry.cancel()
+
+
+class Subscriptions:
+    """`send` takes a frame without waiting, and drops it while there is no connection.
+
+    `information` is what the relay says of itself now. `has_key`: whether it can be told who we are, if it asks.
+    """
+
+    def __init__(
+        self, url: str, send: Callable[[str], None], information: Callable[[], RelayInformation], *, has_key: bool
+    ) -> None:
+        self._url = url
+        self._send = send
+        self._information = information
+        self._has_key = has_key
+        self._open: dict[str, _Subscription] = {}
+        self._names = 0
+        self._queries = 0
+        self._query_ended = asyncio.Event()
+
+    def subscribe(self, filters: Filters, *, name: str = "") -> tuple[str, asyncio.Queue[Event | m.Eose]]:
+        """See `RelayConnection.subscribe`."""
+        self._names += 1
+        name = f"{name or 'q'}{self._names}"
+        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue(QUEUE_EVENTS)
+        self._open[name] = _Subscription(filters, queue)
+        self._request(name)
+        return name, queue
+
+    def unsubscribe(self, name: str) -> None:
+        """Ends a subscription. Unknown ids are ignored."""
+        subscription = self._open.pop(name, None)
+        if subscription is None:
+            return
+        subscription.stop_retrying()
+        # A reader that waits for room in this queue would wait for ever: there is nobody left to make room.
+        while not subscription.queue.empty():
+            subscription.queue.get_nowait()
+        self._send(m.encode(m.Close(name)))
+
+    async def query(self, filters: tuple[Filter, ...], *, timeout: float) -> list[Event]:
+        """See `RelayConnection.query`."""
+        found: dict[str, Event] = {}
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    page = await self._page(filters)
+                    known = len(found)
+                    found.update((event.id, event) for event in page)
+                    # A relay leaves out what is over its limit without a word: the rest is older.
+                    most = self._information().max_limit
+                    full = most is not None and len(page) >= most and len(found) > known
+                    if not full or any(f.limit is not None for f in filters):
+                        break
+                    oldest = min(event.created_at for event in page)
+                    filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
+        except TimeoutError as error:
+            raise RelayError(f"{self._url} did not answer a query within {timeout:g} s") from error
+        return list(found.values())
+
+    # --- what the relay says ----------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The connection is new: asks for everything again."""
+        for name in list(self._open):
+            self._request(name)
+
+    def authenticated(self) -> None:
+        """The relay knows now who we are: asks again for what it had closed for that."""
+        for name, subscription in list(self._open.items()):
+            if subscription.waits_for_auth:
+                subscription.waits_for_auth = False
+                self._request(name)
+
+    async def receive(self, name: str, item: Event | m.Eose) -> None:
+        """An event, or the end of the stored ones. Waits while the subscription's reader is behind."""
+        subscription = self._open.get(name)
+        if subscription is None:
+            return
+        if isinstance(item, m.Eose):
+            subscription.refusals = 0
+        await subscription.queue.put(item)
+
+    def refused(self, name: str, reason: str) -> None:
+        """The relay closed a subscription: it is asked for again, later each time."""
+        subscription = self._open.get(name)
+        if subscription is None:
+            return
+        if reason.startswith("auth-required") and self._has_key:
+            subscription.waits_for_auth = True
+            return
+        delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
+        subscription.refusals += 1
+        logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)
+
+    def close(self) -> None:
+        """Asks for nothing any more."""
+        for subscription in self._open.values():
+            subscription.stop_retrying()
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _request(self, name: str) -> None:
+        subscription = self._open.get(name)
+        if subscription is not None:
+            self._send(m.encode(m.Req(name, self._information().lowered(subscription.filters()))))
+
+    async def _page(self, filters: tuple[Filter, ...]) -> list[Event]:
+        # Subscriptions that last have their place; queries take turns at what the relay allows besides.
+        most = self._information().max_subscriptions
+        while self._queries and most is not None and len(self._open) >= most:
+            self._query_ended.clear()
+            await self._query_ended.wait()
+        self._queries += 1
+        name, queue = self.subscribe(lambda: filters)
+        found: list[Event] = []
+        try:
+            while not isinstance(item := await queue.get(), m.Eose):
+                found.append(item)
+        finally:
+            self.unsubscribe(name)
+            self._queries -= 1
+            self._query_ended.set()
+        return found

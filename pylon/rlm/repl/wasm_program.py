@@ -1,0 +1,101 @@
+"""The guest's modules as one program for the wasm sandbox, compiled once.
+
+The interpreter in WebAssembly takes longer to compile them than to start, so their bytecode is kept. It is made in a
+sandbox that has seen no code but ours, and only a guest ever reads it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import eryx
+
+from pylon.rlm.repl import guest
+
+_PACKAGE = "pylon_guest"
+_DIGEST_BYTES = 32
+# Writes the bytecode of every module on standard output.
+_COMPILER = """
+import base64, marshal
+codes = {{name: compile(text, "<pylon " + name + ">", "exec") for name, (text, _) in {sources!r}.items()}}
+print(base64.b64encode(marshal.dumps(codes)).decode())
+"""
+# A finder without base classes: those of importlib.abc take long to load.
+_LOADER = """
+import binascii, importlib.machinery, marshal, sys
+class _Guest:
+    packages = {packages!r}
+    codes = marshal.loads(binascii.a2b_base64({bytecode!r}))
+    def find_spec(self, name, path=None, target=None):
+        if name in self.codes:
+            return importlib.machinery.ModuleSpec(name, self, origin=name, is_package=name in self.packages)
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        module.__file__ = "<pylon " + module.__name__ + ">"
+        exec(self.codes[module.__name__], module.__dict__)
+sys.meta_path.append(_Guest())
+from {package}.wasm import main
+main()
+"""
+
+type Sources = dict[str, tuple[bytes, bool]]
+
+
+def program(folder: Path) -> str:
+    """Code that makes the guest's modules and runs their main. `folder` is where their bytecode is kept."""
+    sources = _sources()
+    path = folder / "guest.bytecode"
+    bytecode = _kept(path, sources)
+    if bytecode is None:
+        bytecode = _compiled(sources)
+        # Where it cannot be kept, each start compiles.
+        with contextlib.suppress(OSError):
+            _keep(path, sources, bytecode)
+    packages = {name for name, (_, is_package) in sources.items() if is_package}
+    return _LOADER.format(packages=packages, bytecode=base64.b64encode(bytecode).decode(), package=_PACKAGE)
+
+
+def _sources() -> Sources:
+    """Each module's text, and whether it is a package."""
+    root = Path(guest.__file__).parent
+    return {
+        ".".join((_PACKAGE, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): (
+            path.read_bytes(),
+            path.name == "__init__.py",
+        )
+        for path in sorted(root.rglob("*.py"))
+    }
+
+
+def _compiled(sources: Sources) -> bytes:
+    result = eryx.Sandbox().execute(_COMPILER.format(sources=sources))
+    return base64.b64decode(result.stdout)
+
+
+def _kept(path: Path, sources: Sources) -> bytes | None:
+    """Bytecode of these very sources for this very interpreter, whole; or None."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, bytecode = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return bytecode if digest == _digest(sources, bytecode) else None
+
+
+def _keep(path: Path, sources: Sources, bytecode: bytes) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(_digest(sources, bytecode) + bytecode)
+    Path(draft).replace(path)
+
+
+def _digest(sources: Sources, bytecode: bytes) -> bytes:
+    digest = hashlib.sha256(eryx.__version__.encode())
+    for name, (text, _) in sources.items():
+        digest.update(f"{name} {len(text)} ".encode() + text)
+    digest.update(bytecode)
+    return digest.digest()

@@ -1,0 +1,33 @@
+"""How often requests are met with silence, and how much one silence says against the provider that was asked.
+
+A relay that loses one live event in three makes every provider look dead now and then; a provider that is dead is
+silent every time. So it is counted how many in a row one provider left unanswered, and how rare that is here.
+"""
+
+import math
+
+# The newest outcome counts for so much: some dozens of the last ones decide.
+_WEIGHT = 0.03
+# A streak that chance makes more seldom than this is the provider's doing.
+_CHANCE = 0.02
+FEWEST, MOST = 2, 6
+
+
+class Silence:
+    """The share of requests, of late, of which no word came; at the start none."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def saw(self, silent: bool) -> None:
+        """A request was met with silence, or with a word."""
+        self.share += _WEIGHT * (silent - self.share)
+
+    @property
+    def enough(self) -> int:
+        """So many in a row are not chance any more: 2 where hardly any are lost, 4 where three in ten are."""
+        if self.share <= 0.0:
+            return FEWEST
+        if self.share >= 1.0:
+            return MOST
+        return min(MOST, max(FEWEST, math.ceil(math.log(_CHANCE) / math.log(self.share))))

@@ -1,0 +1,94 @@
+"""Which answers are checked, by the decider alone: whom scarce checks go to, and what an unanswered one is worth."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.result import Finish, Usage
+from pylon.swarm.checks import Accept, Ask, Checks, Command
+from pylon.swarm.directory import ProviderUp
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.listing import Listing
+from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation
+from pylon.swarm.settings import CheckSettings
+from tests.swarm.crowd_model import Member, Model, kinds
+
+MODEL = OfferedModel("m", "ab" * 32)
+ANSWER = Answer("so it is", "", "m", MODEL.sha256, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")
+ASKED = JobSpec("how is it?")
+
+
+class Desk:
+    """Checks, and the answers that providers give one after the other."""
+
+    def __init__(self, *providers: str, jobs: int = 100) -> None:
+        self.reputation = Reputation()
+        self.checks = Checks(CheckSettings(), self.reputation, random.Random(1))
+        for provider in providers:
+            self.checks.observe(ProviderUp(Listing(provider, models=(MODEL,))))
+        self.checks.added(jobs)
+        self.slots = 0
+
+    def answers(self, provider: str) -> tuple[int, list[Command]]:
+        slot, self.slots = self.slots, self.slots + 1
+        return slot, self.checks.answered(slot, ASKED, replace(ANSWER, provider=provider), 0.0)
+
+
+def asks(commands: list[Command]) -> list[Ask]:
+    return [command for command in commands if isinstance(command, Ask)]
+
+
+def accepts(commands: list[Command]) -> list[Accept]:
+    return [command for command in commands if isinstance(command, Accept)]
+
+
+def test_a_small_run_s_checks_reach_every_stranger_before_anybody_is_checked_twice() -> None:
+    names = [f"p{n}" for n in range(6)]
+    desk = Desk(*names)
+    asked = [name for _ in range(3) for name in names if asks(desk.answers(name)[1])]
+    assert asked == names
+    # That used up what this run may cost, its own answers' share included.
+    assert desk.checks.asked <= 0.05 * 100 + 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_liar_among_a_few_delivers_nothing_whatever_the_dice_say(seed: int) -> None:
+    members = [Member(f"honest-{n}") for n in range(5)] + [Member("liar", kinds(text=True)["wrong model"])]
+    assert Model(members, seed=seed, text=True).run(100).wrong == 0
+
+
+def test_a_comparison_that_nobody_answers_is_asked_for_once_more_and_then_proves_nothing() -> None:
+    desk = Desk("new", "silent", "mute", jobs=1_000)
+    for _ in range(4 * PROVEN):
+        slot, commands = desk.answers("new")
+        assert asks(commands), "it was not checked yet, so it is still to be"
+        assert asks(desk.checks.no_second(slot, 0.0))
+        given_up = desk.checks.no_second(slot, 0.0)
+        assert not asks(given_up) and len(accepts(given_up)) == 1
+        assert "compared" not in accepts(given_up)[0].how
+    assert desk.reputation.width("new", 0.0) == NEWCOMER_WIDTH
+    assert desk.reputation.trust("new") == 0.5
+
+
+def test_who_cannot_be_compared_with_anybody_gets_no_more_room_unless_it_is_alone() -> None:
+    desk, alone = Desk("own-weights"), Desk("only")
+    desk.checks.observe(ProviderUp(Listing("another", models=(OfferedModel("n", "cd" * 32),))))
+    for _ in range(30):
+        assert accepts(desk.answers("own-weights")[1]) and accepts(alone.answers("only")[1])
+    assert desk.reputation.width("own-weights", 0.0) == NEWCOMER_WIDTH
+    assert alone.reputation.width("only", 0.0) is None
+
+
+def test_while_an_answer_is_compared_the_others_of_its_provider_wait_for_no_check_of_their_own() -> None:
+    desk = Desk("a", "b", "c")
+    first, commands = desk.answers("a")
+    [ask] = asks(commands)
+    second, commands = desk.answers("a")
+    assert accepts(commands) and not asks(commands)
+    # What was delivered meanwhile is asked again when the comparison shows a lie.
+    other = replace(ANSWER, provider=ask.to[0], text="not so")
+    [third] = asks(desk.checks.second(first, other, 0.0))
+    found = desk.checks.second(first, replace(other, provider=third.to[0]), 0.0)
+    assert [again.slots for again in found if hasattr(again, "slots")] == [(second,)]

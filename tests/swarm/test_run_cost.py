@@ -1,0 +1,101 @@
+"""What a run says that it cost is all that receipts charged for it, second opinions among it."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pylon.clock import SystemClock
+from pylon.jobs.answer import Amount
+from pylon.jobs.result import JobResult
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.usage import Bounds
+from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.journal import RunJournal
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import Bill, Offer, Owed
+from pylon.swarm.schema import SWARM
+from pylon.swarm.settings import CheckSettings, SwarmSettings
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+EACH = Msat(7)
+PRICE = Price(EACH)
+JOBS = 20
+
+
+@dataclass
+class Till:
+    """Stands for a purse: every result is charged alike, and what was charged is remembered by request."""
+
+    receipts: dict[str, int] = field(default_factory=dict)
+
+    def width(self, listing: Listing) -> int | None:
+        return None
+
+    def funded(self, listing: Listing) -> bool:
+        return True
+
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+        return Offer(listing, bounds, EACH, bid)
+
+    async def ordered(self, request: str, kind: int, offer: Offer) -> None: ...
+
+    async def unanswered(self, *, at_start: bool) -> list[Owed]:
+        return []
+
+    async def charged(self, requests: Sequence[str]) -> int:
+        return sum(self.receipts.get(request, 0) for request in requests)
+
+    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None: ...
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        self.receipts[bill.request] = int(EACH)
+        return EACH
+
+
+async def test_second_opinions_are_in_the_sum_and_a_run_that_is_taken_up_knows_what_it_has_cost(
+    tmp_path: Path,
+) -> None:
+    relays, till = FakeRelays(), Till()
+    for _ in range(3):
+        FakeProvider(relays, now=time.time(), slots=20, price=PRICE, network="play")
+    settings = SwarmSettings(bid=EACH, checks=CheckSettings(share=0.5))
+    specs = [JobSpec(f"question {n}, which is long enough", max_tokens=8) for n in range(JOBS)]
+    sums: list[int] = []
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        client = SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till)
+        await stack.enter_async_context(client)
+        await client.caught_up()
+
+        async def mapped(**options: object) -> list[object]:
+            journal = await RunJournal.open(database, group, SystemClock(), specs, resume="resume" in options)
+            return list(
+                await client.map(
+                    specs, journal=journal, on_progress=lambda p: sums.append(p.msat), budget_msat=200 * int(EACH)
+                )
+            )
+
+        outcomes = await mapped()
+        assert all(isinstance(outcome, Answer) for outcome in outcomes)
+        asked = len(till.receipts) - JOBS
+        assert asked >= 3, "the checks asked somebody"
+        assert sums[-1] == sum(till.receipts.values()) == (JOBS + asked) * EACH
+        assert sum(outcome.paid for outcome in outcomes if isinstance(outcome, Answer)) == JOBS * EACH
+
+        # Nothing is asked again, and what the checks cost is remembered.
+        again = await mapped(resume=True)
+        assert [replace(a, attempts=1) for a in again if isinstance(a, Answer)] == [
+            replace(a, attempts=1) for a in outcomes if isinstance(a, Answer)
+        ]
+        assert sums[-1] == (JOBS + asked) * EACH
