@@ -38,7 +38,7 @@ STAGES = (
     Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
     Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
 )
-DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0)
+DENSE, DENSE_SHARE, LAST_DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0), 0.6, 0.75
 """Near misses with hardly any text around them: most later steps, where a token teaches most about matching."""
 
 BATCH_TOKENS, POOL = 4096, 256
@@ -112,8 +112,12 @@ class Data:
         return row
 
     def echo(self) -> Row:
-        """A list of keys, then the same keys in another order: after a key's first token the rest can be copied."""
-        keys = [tasks.new_key(self.rng, tasks.WORDS) for _ in range(self.rng.randint(2, 8))]
+        """A list of keys, then the same keys in another order: after a key's first token the rest can be copied.
+
+        Most are longer than any real key: of pairs alone, a run learnt which words were about, and no more.
+        """
+        rng = self.rng
+        keys = [rng.choices(tasks.WORDS, k=rng.randint(2, 6)) for _ in range(rng.randint(2, 8))]
         row = _answered([1], [])
         for again in (False, True):
             self.rng.shuffle(keys)

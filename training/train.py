@@ -6,19 +6,23 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from curriculum import DENSE, LAST_NONE, STAGES, Data
+from curriculum import DENSE, DENSE_SHARE, LAST_DENSE, LAST_NONE, STAGES, Data
 from model import Config, Needle
 from muon import Muon
 from objective import Probes, loss_of
 from tokenizers import Tokenizer
 
 WARM_UP, FULL, CLOSING = 50, 0.55, 0.17
-"""Steps of warm-up; the share of all tokens at full rate, before it falls in a straight line to zero; the rate below
-which `none` weighs more."""
+"""Steps of warm-up; the share of the first leg at full rate, before it falls in a straight line to zero; the rate
+below which `none` weighs more."""
+
+LEGS, AGAIN = (17.0e6, 22.5e6, 27.0e6), 0.4
+"""Tokens at which a leg of training ends; from the second on the rate falls from AGAIN, over mostly dense steps."""
 
 SAVE_S, LOG_S = 120, 15
 
@@ -43,10 +47,13 @@ class Progress:
             self.level, self.means["exact"] = self.level + 1, 0.5
 
 
-def rate(progress: Progress, tokens: float) -> float:
+def rate(progress: Progress) -> float:
     """The learning rate's factor, 0 to 1."""
-    left = 1 - progress.tokens / tokens
-    return max(0.0, min(1.0, (progress.step + 1) / WARM_UP, left / (1 - FULL)))
+    for start, end in pairwise((0.0, *LEGS)):
+        if progress.tokens < end:
+            left = (end - progress.tokens) / (end - start)
+            return AGAIN * left if start else min(1.0, (progress.step + 1) / WARM_UP, left / (1 - FULL))
+    return 0.0
 
 
 class Run:
@@ -91,15 +98,17 @@ class Run:
         self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
 
     def step(self) -> None:
-        """One step at the present stage; three in five of the later ones are dense with near misses."""
+        """One step at the present stage; most of the later ones are dense with near misses."""
         progress, rng = self.progress, self.data.rng
-        factor = rate(progress, self.args.tokens)
+        factor = rate(progress)
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        if factor < CLOSING and progress.level > 0:
+        late = progress.tokens >= LEGS[0]
+        if late or (factor < CLOSING and progress.level > 0):
             self.data.first_none = LAST_NONE
-        stage = DENSE if progress.level > 2 and rng.random() < 0.6 else STAGES[progress.level]
+        dense = progress.level > 2 and rng.random() < (LAST_DENSE if late else DENSE_SHARE)
+        stage = DENSE if dense else STAGES[progress.level]
         batch = self.data.batch(stage)
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
@@ -116,14 +125,14 @@ class Run:
         """Go on to the last step; log every few seconds, save every two minutes."""
         clock = saved = printed = time.monotonic()
         with (self.args.out / "log.jsonl").open("a") as log:
-            while self.progress.tokens < self.args.tokens:
+            while self.progress.tokens < LEGS[-1]:
                 self.step()
                 now = time.monotonic()
                 self.progress.seconds += now - clock
                 clock = now
                 if now - printed > LOG_S:
                     printed = now
-                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress, self.args.tokens)})
+                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress)})
                     print(line, flush=True)
                     print(line, file=log, flush=True)
                 if now - saved > SAVE_S:
@@ -136,7 +145,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on")
-    parser.add_argument("--tokens", type=float, default=17e6, help="after so many the learning rate is zero")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
