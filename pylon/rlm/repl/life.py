@@ -127,8 +127,11 @@ class Life:
         try:
             async for message in self._child.messages():
                 if not isinstance(message, Asked):
-                    if self._expected is not None and not self._expected.done():
-                        self._expected.set_result(message)
+                    if self._expected is None or self._expected.done():
+                        # What is left of a forgery would be taken for the next cell's answer.
+                        self._fault = "spoke unasked"
+                        break
+                    self._expected.set_result(message)
                 elif not await self._answering.take(message):
                     self._fault = "made more requests than a cell may make"
                     break
