@@ -37,6 +37,9 @@ logger = log.get("nostr")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
+# A relay that shows some events to their parties alone leaves them out of a query's answer, without a word, until it
+# knows who asks: so long is its challenge waited for, and then its OK.
+CHALLENGE_SECONDS, KNOWN_SECONDS = 0.3, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class RelayConnection:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, nothing secret
         self._socket: ClientConnection | None = None
         self._opened = asyncio.Event()
+        # Set when the relay knows who we are, or does not want to.
+        self._introduced = asyncio.Event()
+        self._introduction: asyncio.TimerHandle | None = None
         self._publications = Publications(url, self._send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
             url, self._send_later, lambda: self.status.information, has_key=secret is not None
@@ -111,6 +117,8 @@ class RelayConnection:
         self._set_state("closed")
         await self._publications.close()
         self._subscriptions.close()
+        if self._introduction is not None:
+            self._introduction.cancel()
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds."""
@@ -142,7 +150,12 @@ class RelayConnection:
 
         Raises `RelayError` when the relay did not finish its answer within `timeout` seconds.
         """
-        return await self._subscriptions.query(filters, timeout=timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._introduced.wait()
+                return await self._subscriptions.query(filters)
+        except TimeoutError as error:
+            raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -166,6 +179,7 @@ class RelayConnection:
             finally:
                 self._socket = None
                 self._opened.clear()
+                self._introduced.clear()
                 learning.cancel()
             attempt += 1
             self._set_state("connecting", reason)
@@ -185,6 +199,7 @@ class RelayConnection:
     async def _serve(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._auth_event = None
+        self._introduce(0.0 if self._secret is None else CHALLENGE_SECONDS)
         self._set_state("open")
         self._subscriptions.opened()
         await self._publications.opened()
@@ -225,10 +240,17 @@ class RelayConnection:
             return
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
+        self._introduce(KNOWN_SECONDS)
         await self._send(m.encode(m.Auth(event)))
+
+    def _introduce(self, within: float) -> None:
+        if self._introduction is not None:
+            self._introduction.cancel()
+        self._introduction = asyncio.get_running_loop().call_later(within, self._introduced.set)
 
     async def _authenticated(self, ok: m.Ok) -> None:
         self._auth_event = None
+        self._introduced.set()
         if not ok.accepted:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)

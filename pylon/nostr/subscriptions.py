@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pylon import log
-from pylon.errors import RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -74,25 +73,20 @@ class Subscriptions:
             subscription.queue.get_nowait()
         self._send(m.encode(m.Close(name)))
 
-    async def query(self, filters: tuple[Filter, ...], *, timeout: float) -> list[Event]:
-        """See `RelayConnection.query`."""
+    async def query(self, filters: tuple[Filter, ...]) -> list[Event]:
+        """The stored events that match, page by page where the relay bounds an answer."""
         found: dict[str, Event] = {}
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    page = await self._page(filters)
-                    known = len(found)
-                    found.update((event.id, event) for event in page)
-                    # A relay leaves out what is over its limit without a word: the rest is older.
-                    most = self._information().max_limit
-                    full = most is not None and len(page) >= most and len(found) > known
-                    if not full or any(f.limit is not None for f in filters):
-                        break
-                    oldest = min(event.created_at for event in page)
-                    filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
-        except TimeoutError as error:
-            raise RelayError(f"{self._url} did not answer a query within {timeout:g} s") from error
-        return list(found.values())
+        while True:
+            page = await self._page(filters)
+            known = len(found)
+            found.update((event.id, event) for event in page)
+            # A relay leaves out what is over its limit without a word: the rest is older.
+            most = self._information().max_limit
+            full = most is not None and len(page) >= most and len(found) > known
+            if not full or any(f.limit is not None for f in filters):
+                return list(found.values())
+            oldest = min(event.created_at for event in page)
+            filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
 
     # --- what the relay says ----------------------------------------------------------------------------------
 

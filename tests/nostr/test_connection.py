@@ -173,6 +173,30 @@ async def test_a_challenge_is_answered_and_what_waited_for_it_is_done():
         assert ["challenge", "riddle"] in answer["tags"]
 
 
+async def test_a_query_waits_until_the_relay_knows_who_asks():
+    event = note()
+
+    def shows_its_parties_alone(relay, socket, message):
+        match message:
+            case ["AUTH", answer]:
+                relay.known = True
+                return [["OK", answer["id"], True, ""]]
+            case ["REQ", name, *_] if hasattr(relay, "known"):
+                return [["EVENT", name, event.to_dict()], ["EOSE", name]]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(shows_its_parties_alone) as relay, connected(relay, KEY) as connection:
+        asked = asyncio.create_task(connection.query(NOTES))
+        await asyncio.sleep(0.05)
+        await relay.say(["AUTH", "riddle"])
+        assert await asked == [event]
+
+
+async def test_a_query_does_not_wait_for_a_challenge_that_never_comes():
+    async with ScriptedRelay() as relay, connected(relay, KEY) as connection:
+        assert await connection.query(NOTES, timeout=5) == []
+
+
 async def test_without_a_key_a_challenge_is_not_answered():
     async with ScriptedRelay(wants_auth, ["AUTH", "riddle"]) as relay, connected(relay) as connection:
         with pytest.raises(RelayError, match="auth-required"):
