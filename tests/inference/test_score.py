@@ -7,12 +7,16 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.errors import EngineError
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling, ScoreRequest
+from pylon.inference.models import needle
 from pylon.inference.service import InferenceService
 from pylon.inference.weights import model_directory
 from pylon.jobs.result import Finish
 from pylon.swarm.verification import Score, Verdict, judge
 
-PROMPT = "amber birch 4471 cedar. The secret number of Ada is 5521. delta ember\nWhat is the secret number of Ada?"
+PROMPT = needle.prompt(
+    needle.QUESTIONS[0].format(key="amber-falcon"),
+    "It rained for days. The special magic number for amber-falcon is 7391824. Nobody had seen the harbour so empty.",
+)
 
 
 async def served(spec: EngineSpec) -> InferenceService:
@@ -32,7 +36,7 @@ async def test_a_real_model_knows_its_own_answer_and_no_other(tmp_path: Path) ->
             ranks = await service.score(ScoreRequest("", messages, text))
             return judge(Score(ranks[:-1], ranks[-1]), greedy=True, finish=Finish.STOP)
 
-        assert own.finish == "stop" and own.text
+        assert own.finish == "stop" and own.text == "7391824"
         assert await verdict(own.text) is Verdict.PASSED
         assert await verdict(own.text + " " + own.text) is not Verdict.PASSED
         assert await verdict("I am a quite different model, and say so at length") is Verdict.FAILED
