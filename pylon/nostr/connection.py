@@ -244,8 +244,10 @@ class RelayConnection:
         await self._send(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
+        # The timer of a connection that was lost must not speak for the next one.
         if self._introduction is not None:
             self._introduction.cancel()
+        self._introduced.clear()
         self._introduction = asyncio.get_running_loop().call_later(within, self._introduced.set)
 
     async def _authenticated(self, ok: m.Ok) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.connection import Backoff, RelayConnection
+from pylon.nostr.connection import CHALLENGE_SECONDS, Backoff, RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -190,6 +190,35 @@ async def test_a_query_waits_until_the_relay_knows_who_asks():
         await asyncio.sleep(0.05)
         await relay.say(["AUTH", "riddle"])
         assert await asked == [event]
+
+
+async def test_a_query_on_a_new_connection_waits_anew():
+    event, shown = note(), []
+
+    def shows_its_parties_alone(relay, socket, message):
+        match message:
+            case ["AUTH", answer]:
+                shown.append(socket)
+                return [["OK", answer["id"], True, ""]]
+            case ["REQ", name, *_] if socket in shown:
+                return [["EVENT", name, event.to_dict()], ["EOSE", name]]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(shows_its_parties_alone) as relay:
+        # Away for longer than a challenge is waited for, and lost while the first one still was.
+        away = Backoff(first=4 * CHALLENGE_SECONDS, most=4 * CHALLENGE_SECONDS)
+        connection = RelayConnection(relay.url, secret=KEY, backoff=away)
+        connection.start()
+        assert await connection.wait_open(10)
+        await relay.down()
+        await relay.up()
+        await asyncio.sleep(0.1)
+        assert await connection.wait_open(10)
+        asked = asyncio.create_task(connection.query(NOTES))
+        await asyncio.sleep(0.05)
+        await relay.say(["AUTH", "riddle"])
+        assert await asked == [event]
+        await connection.close()
 
 
 async def test_a_query_does_not_wait_for_a_challenge_that_never_comes():
