@@ -26,6 +26,7 @@ import psutil
 
 from pylon.bench.regtest_packages import Programs, fetch
 from pylon.errors import PylonError, SetupError, UnreachableError
+from pylon.files import write_whole
 
 SIDES = ("buyer", "provider")
 # Who each link is for, and which side's wallet it opens: no two homes use one link.
@@ -286,10 +287,7 @@ class Regtest:
         return int(self._state["ports"][name])
 
     def _save(self) -> None:
-        fresh = self._file.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            json.dump(self._state, stream)
-        fresh.replace(self._file)
+        write_whole(self._file, json.dumps(self._state).encode())
 
 
 def default_folder() -> Path:

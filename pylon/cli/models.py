@@ -18,7 +18,7 @@ from pylon.inference import catalogue, local
 from pylon.inference.models import needle
 from pylon.inference.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
 from pylon.node.home import open_home, private_folder
-from pylon.node.setting import write_setting
+from pylon.node.settings_file import change
 
 app = typer.Typer(no_args_is_help=True, help="The models on this machine.")
 
@@ -119,8 +119,7 @@ def use(
     try:
         home, _ = open_home()
         chosen = _serving(model, engine, home.models)
-        write_setting(home.config_file, "inference", "engine", chosen)
-        write_setting(home.config_file, "inference", "model", model)
+        change(home.config_file, "inference", {"engine": chosen, "model": model})
     except PylonError as error:
         fail(error, as_json=as_json)
     if as_json:

@@ -5,6 +5,8 @@ from pathlib import Path
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from pylon.files import write_whole
+
 
 class Capacity(BaseModel):
     """Tokens per second of prompts and of answers, with `slots` in flight. `measured_at` is Unix time."""
@@ -25,9 +27,7 @@ def load_capacity(path: Path, model: str) -> Capacity | None:
 
 def save_capacity(path: Path, model: str, capacity: Capacity) -> None:
     known = _read(path) | {model: capacity.model_dump()}
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
-    fresh.replace(path)
+    write_whole(path, orjson.dumps(known, option=orjson.OPT_INDENT_2))
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from pylon.errors import ModelError
+from pylon.files import write_whole
 
 PACKAGED = Path(__file__).parent / "models"
 
@@ -136,6 +137,4 @@ def _read_cache(cache: Path | None) -> dict[str, object]:
 
 def _write_cache(cache: Path, known: dict[str, object]) -> None:
     cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = cache.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
-    fresh.replace(cache)
+    write_whole(cache, orjson.dumps(known, option=orjson.OPT_INDENT_2))

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from pylon.errors import SetupError, UsageError
+from pylon.files import write_whole
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
 from pylon.money.network import Network
 from pylon.node.home import Home
@@ -47,14 +48,7 @@ def allow(home: Home, public: str, typed: str) -> None:
     need_mainnet(home)
     if typed.replace(",", "").split() != [str(sats) for sats in terms().values()]:
         raise UsageError("those are not the caps: live money is not allowed", hint="Type the three numbers as shown.")
-    path = home.folder / LIVE_FILE
-    fresh = path.with_suffix(".new")
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(orjson.dumps({"key": public, "caps_sat": terms()}) + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+    write_whole(home.folder / LIVE_FILE, orjson.dumps({"key": public, "caps_sat": terms()}) + b"\n")
 
 
 def withdraw(home: Home) -> None:

@@ -3,12 +3,12 @@
 The link is a secret like the key: a file of its own (0600) in the network's folder.
 """
 
-import os
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from pylon.clock import Clock
 from pylon.errors import SetupError
+from pylon.files import write_whole
 from pylon.money.guard import GuardedWallet
 from pylon.money.network import Network
 from pylon.money.nwc import NwcWallet
@@ -25,14 +25,7 @@ def save_link(home: Home, link: NwcUri) -> None:
         raise SetupError(
             f"there is no key in {home.folder}", hint="Run `pylon init`: each network has one of its own."
         )
-    path = home.folder / LINK_FILE
-    fresh = path.with_suffix(".new")
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w", encoding="ascii") as stream:
-        stream.write(link.reveal() + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+    write_whole(home.folder / LINK_FILE, f"{link.reveal()}\n".encode("ascii"))
 
 
 def load_link(home: Home) -> NwcUri | None:

@@ -1,41 +1,47 @@
-"""Changing a setting in `config.toml` the way a person would: everything else in the file stays as it is."""
+"""Changing settings in `config.toml` the way a person would: everything else in the file stays as it is."""
 
-import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.exceptions import ParseError
 
 from pylon import config as settings
 from pylon.config import Config
-from pylon.errors import SetupError
+from pylon.files import write_whole
 
 
 def change(path: Path, section: str, values: dict[str, Any]) -> Config:
     """Sets `values` in `[section]`; the settings as they are now, the environment included.
 
-    The file is replaced at once and only by one that loads. Raises `SetupError`; then nothing was changed.
+    All of them or none: the file is replaced in one step, and only by one that loads. Raises `SetupError`.
     """
     settings.load(path)
     text = path.read_text(encoding="utf-8")
-    try:
-        document = tomlkit.parse(text)
-    except ParseError as error:
-        raise SetupError(f"{path} is not valid TOML: {error}", hint="Mend that line and try again.") from error
-    table = document.setdefault(section, tomlkit.table())
     for name, value in values.items():
-        table[name] = value
-    fresh = path.with_suffix(".new")
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        stream.write(tomlkit.dumps(document))
-        stream.flush()
-        os.fsync(stream.fileno())
-    try:
-        changed = settings.load(fresh)
-    except SetupError:
-        fresh.unlink()
-        raise
-    fresh.replace(path)
+        text = _with(text, section, name, value)
+    changed = settings.parse(tomllib.loads(text), source=str(path))
+    write_whole(path, text.encode())
     return changed
+
+
+def _with(text: str, section: str, name: str, value: Any) -> str:
+    document = tomlkit.parse(text)
+    if name in document.get(section, {}):
+        document[section][name] = value
+        return tomlkit.dumps(document)
+    line = f"{name} = {tomlkit.item(value).as_string()}"
+    lines = text.splitlines()
+    header = f"[{section}]"
+    start = next((at for at, each in enumerate(lines) if each.strip() == header), None)
+    if start is None:
+        return "\n".join([*lines, "", header, line, ""])
+    end = next((at for at in range(start + 1, len(lines)) if lines[at].lstrip().startswith("[")), len(lines))
+    # The example that `pylon init` wrote has the setting commented out, below what it means.
+    shown = next((at for at in range(start + 1, end) if re.match(rf"# ?{name}\s*=", lines[at])), None)
+    if shown is None:
+        lines.insert(start + 1, line)
+    else:
+        lines[shown] = line
+    return "\n".join([*lines, ""])

@@ -4,7 +4,6 @@ The head is the machine that invites; its list counts, and every other member ke
 file, the one that holds the home's lock; others (a relay beside the node) read it, and see a change at once.
 """
 
-import os
 import time
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ import orjson
 
 from pylon.config import DEFAULT_RELAY
 from pylon.errors import SetupError
+from pylon.files import write_whole
 from pylon.nostr.event import is_hex64
 
 FILE = "household.json"
@@ -82,13 +82,7 @@ class HouseholdFile:
 
     def save(self, household: Household) -> None:
         """Replaces the file in one step, for its owner's eyes only."""
-        draft = self._path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(orjson.dumps(asdict(household), option=orjson.OPT_INDENT_2))
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(self._path)
+        write_whole(self._path, orjson.dumps(asdict(household), option=orjson.OPT_INDENT_2))
 
 
 def _load(path: Path) -> Household:

@@ -7,12 +7,11 @@ sandbox that has seen no code but ours, and only a guest ever reads it.
 import base64
 import contextlib
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import eryx
 
+from pylon.files import write_whole
 from pylon.rlm.repl import guest
 
 _PACKAGE = "pylon_guest"
@@ -54,7 +53,7 @@ def program(folder: Path) -> str:
         bytecode = _compiled(sources)
         # Where it cannot be kept, each start compiles.
         with contextlib.suppress(OSError):
-            _keep(path, sources, bytecode)
+            write_whole(path, _digest(sources, bytecode) + bytecode)
     packages = {name for name, (_, is_package) in sources.items() if is_package}
     return _LOADER.format(packages=packages, bytecode=base64.b64encode(bytecode).decode(), package=_PACKAGE)
 
@@ -84,13 +83,6 @@ def _kept(path: Path, sources: Sources) -> bytes | None:
         return None
     digest, bytecode = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     return bytecode if digest == _digest(sources, bytecode) else None
-
-
-def _keep(path: Path, sources: Sources, bytecode: bytes) -> None:
-    handle, draft = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(_digest(sources, bytecode) + bytecode)
-    Path(draft).replace(path)
 
 
 def _digest(sources: Sources, bytecode: bytes) -> bytes:
