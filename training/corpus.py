@@ -11,6 +11,7 @@ import random
 import re
 import sysconfig
 import tokenize
+from collections import Counter
 from pathlib import Path
 
 HELD_OUT = {"pydoc_data"}
@@ -47,6 +48,12 @@ def documents() -> list[str]:
             continue
         found += [part for part in parts if len(part) > 200]
     return found
+
+
+def words(docs: list[str]) -> list[str]:
+    """Words of three to nine small letters that occur five times or more, in a fixed order: what free keys are of."""
+    found = Counter(word for doc in docs for word in re.findall(r"\b[a-z]{3,9}\b", doc))
+    return sorted(word for word, times in found.items() if times >= 5)
 
 
 class Filler:

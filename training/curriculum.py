@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from typing import NamedTuple
 
 import corpus
 import torch
 from shared import needle, tasks
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Stage:
     echo: bool = False
 
 
+FREE, ECHO_FREE = 0.35, 0.5
+"""Shares of dialogues, and of echoes, whose keys are of any words and of numbers, not of the package's list."""
+
 STAGES = (
     Stage((0, 0), 0, 0, 0.0, 0.0, 0.90, echo=True),
     Stage((0, 60), 1, 1, 0.0, 0.2, 0.90),
@@ -37,8 +44,9 @@ STAGES = (
     Stage((0, 500), 6, 8, 0.7, 0.5, 0.80),
     Stage((0, 1600), 6, 8, 0.8, 0.5, 0.85),
     Stage((50, 2400), 6, 8, 0.85, 0.5, 2.0),
+    Stage((0, 120), 14, 8, 0.9, 0.5, 2.0),
 )
-DENSE, DENSE_SHARE, LAST_DENSE = Stage((0, 120), 14, 8, 0.9, 0.5, 2.0), 0.6, 0.75
+DENSE, DENSE_SHARE = len(STAGES) - 1, 0.7
 """Near misses with hardly any text around them: most later steps, where a token teaches most about matching."""
 
 BATCH_TOKENS, POOL = 4096, 256
@@ -67,25 +75,46 @@ class Row:
     far: list[int]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows side by side, (batch, time) each, filled up with IGNORE."""
+class Batch(NamedTuple):
+    """Rows side by side, (batch, time) each, filled up with IGNORE; and the number of the stage they are of."""
 
+    level: int
     ids: Tensor
     answer: Tensor
     near: Tensor
     far: Tensor
 
 
-class Data:
-    """Batches of whole dialogues, right-padded, from one seed."""
+class Data(IterableDataset[Batch]):
+    """An endless stream of batches of whole dialogues, right-padded, at the stage that `level` names just then."""
 
-    def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
-        self.filler = corpus.Filler(corpus.documents())
-        self.tokenizer = tokenizer
-        self.rng = random.Random(seed)
-        self.first_none = FIRST_NONE
-        self.pools: dict[Stage, list[Batch]] = {}
+    def __init__(self, tokenizer: Tokenizer, seed: str, level: Synchronized[int]) -> None:
+        docs = corpus.documents()
+        self.filler = corpus.Filler(docs)
+        self.words = [word for word in corpus.words(docs) if word not in tasks.UNKNOWN_WORDS]
+        self.tokenizer, self.seed, self.level = tokenizer, seed, level
+        self.rng = random.Random()
+        self.pools: dict[int, list[Batch]] = {}
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of the present stage, most of the later ones dense; each worker process has a seed of its own."""
+        worker = get_worker_info()
+        self.rng.seed(f"{self.seed} {worker.id if worker else 0}")
+        while True:
+            level = self.level.value
+            yield self.batch(DENSE if level > 2 and self.rng.random() < DENSE_SHARE else level)
+
+    def batch(self, level: int) -> Batch:
+        """Dialogues of about one length, as many as fit a batch."""
+        pool = self.pools.setdefault(level, [])
+        if not pool:
+            rows = sorted((self.one(STAGES[level]) for _ in range(POOL)), key=lambda row: len(row.ids))
+            while rows:
+                fits = max(1, BATCH_TOKENS // len(rows[-1].ids))
+                pool.append(_batch(level, rows[-fits:]))
+                del rows[-fits:]
+            self.rng.shuffle(pool)
+        return pool.pop()
 
     def one(self, stage: Stage) -> Row:
         """One dialogue of this stage."""
@@ -94,14 +123,14 @@ class Data:
             return self.echo()
         text = self.filler.slice(rng, rng.randint(*stage.chars)) if stage.chars[1] > 60 else ""
         task = tasks.make_task(
-            rng, text, tasks.WORDS, present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
-            questions=needle.QUESTIONS[: stage.phrasings], misses=stage.misses,
+            rng, text, self.parts(FREE), present=rng.random() >= stage.absent, others=rng.randint(0, stage.others),
+            misses=stage.misses, questions=needle.QUESTIONS[: stage.phrasings],
             mention=0.35 if stage.phrasings > 1 else 0.0, accept=lambda key: not tasks.held_out(key),
         )  # fmt: skip
         content = DIALOGUE.format(needle.prompt(task.question, task.chunk))
         head = self.tokenizer.encode(content)
         row = _answered(head.ids, self.tokenizer.encode(f"{task.answer}<|im_end|>").ids)
-        row.answer[len(head.ids)] = self.first_none if task.answer == needle.ABSENT else FIRST_DIGIT
+        row.answer[len(head.ids)] = FIRST_NONE if task.answer == needle.ABSENT else FIRST_DIGIT
         for statement in task.statements:
             at = content.find(statement.sentence)
             key_end = at + statement.sentence.find(statement.key) + len(statement.key)
@@ -111,13 +140,21 @@ class Data:
             row.far[first : last + 1] = [int(statement.asked)] * (last + 1 - first)
         return row
 
+    def parts(self, free: float) -> Sequence[str]:
+        """What a dialogue's keys are made of: in a share `free` of dialogues, of any words, or words and numbers."""
+        roll = self.rng.random()
+        if roll >= free:
+            return tasks.WORDS
+        some = self.rng.sample(self.words, 40)
+        return some if roll < free / 2 else some[:8] + [str(self.rng.randint(1, 999)) for _ in range(8)]
+
     def echo(self) -> Row:
         """A list of keys, then the same keys in another order: after a key's first token the rest can be copied.
 
         Most are longer than any real key: of pairs alone, a run learnt which words were about, and no more.
         """
-        rng = self.rng
-        keys = [rng.choices(tasks.WORDS, k=rng.randint(2, 6)) for _ in range(rng.randint(2, 8))]
+        rng, words = self.rng, self.parts(ECHO_FREE)
+        keys = [rng.choices(words, k=rng.randint(2, 6)) for _ in range(rng.randint(2, 8))]
         row = _answered([1], [])
         for again in (False, True):
             self.rng.shuffle(keys)
@@ -127,30 +164,22 @@ class Data:
                 row.answer.extend(int(again and i > 0) for i in range(len(part)))
         return Row(row.ids, row.answer, [IGNORE] * len(row.ids), [IGNORE] * len(row.ids))
 
-    def batch(self, stage: Stage) -> Batch:
-        """Dialogues of about one length, as many as fit a batch."""
-        pool = self.pools.setdefault(stage, [])
-        if not pool:
-            rows = sorted((self.one(stage) for _ in range(POOL)), key=lambda row: len(row.ids))
-            while rows:
-                fits = max(1, BATCH_TOKENS // len(rows[-1].ids))
-                pool.append(_batch(rows[-fits:]))
-                del rows[-fits:]
-            self.rng.shuffle(pool)
-        return pool.pop()
 
+def _batch(level: int, rows: list[Row]) -> Batch:
+    time = max(len(row.ids) for row in rows)
 
-def _batch(rows: list[Row]) -> Batch:
-    return Batch(*(_stack(column) for column in zip(*(astuple(row) for row in rows), strict=True)))
+    def stack(columns: Iterable[list[int]]) -> Tensor:
+        return torch.tensor([column + [IGNORE] * (time - len(column)) for column in columns])
+
+    return Batch(
+        level,
+        stack(row.ids for row in rows),
+        stack(row.answer for row in rows),
+        stack(row.near for row in rows),
+        stack(row.far for row in rows),
+    )
 
 
 def _answered(head: list[int], answer: list[int]) -> Row:
     ids = head + answer
     return Row(ids, [0] * len(head) + [1] * len(answer), [IGNORE] * len(ids), [IGNORE] * len(ids))
-
-
-def _stack(rows: tuple[list[int], ...]) -> Tensor:
-    out = torch.full((len(rows), max(map(len, rows))), IGNORE)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-    return out

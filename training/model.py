@@ -28,13 +28,16 @@ class Config:
     window: int = 2048
 
 
-def rope(x: Tensor, theta: float) -> Tensor:
+def turns(time: int, size: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine by which heads of `size` are rotated at each position, (time, size / 2) each."""
+    freq = theta ** (-torch.arange(size // 2, dtype=torch.float32, device=device) / (size // 2))
+    angle = torch.arange(time, dtype=torch.float32, device=device)[:, None] * freq[None, :]
+    return angle.cos(), angle.sin()
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate (batch, heads, time, size) by position: halves, not pairs."""
-    half = x.shape[-1] // 2
-    freq = theta ** (-torch.arange(half, dtype=torch.float32) / half)
-    angle = torch.arange(x.shape[2], dtype=torch.float32)[:, None] * freq[None, :]
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
+    a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
@@ -51,6 +54,8 @@ class ShortConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, x = self.in_proj(x).chunk(3, -1)
         bx = F.pad(b * x, (0, 0, self.kernel - 1, 0))
+        if x.is_cuda:
+            return self.out_proj(c * self.conv(bx.transpose(1, 2)).transpose(1, 2))
         time = x.shape[1]
         # Shifted sums: on a CPU several times faster than a depthwise Conv1d and its backward.
         weight = self.conv.weight[:, 0]
@@ -63,7 +68,7 @@ class Attention(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.heads, self.theta = c.heads, c.theta
+        self.heads = c.heads
         size = c.width // c.heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             nn.Linear(c.width, c.width, bias=False) for _ in range(4)
@@ -71,16 +76,16 @@ class Attention(nn.Module):
         self.q_layernorm = nn.RMSNorm(size, eps=c.eps)
         self.k_layernorm = nn.RMSNorm(size, eps=c.eps)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turned: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (batch, heads, time, size) each."""
         q, k, v = (
             proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return rope(self.q_layernorm(q), self.theta), rope(self.k_layernorm(k), self.theta), v
+        return rope(self.q_layernorm(q), *turned), rope(self.k_layernorm(k), *turned), v
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.scaled_dot_product_attention(*self.project(x), is_causal=True)
+    def forward(self, x: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
+        y = F.scaled_dot_product_attention(*self.project(x, turned), is_causal=True)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
@@ -107,9 +112,9 @@ class Layer(nn.Module):
         self.operator_norm = nn.RMSNorm(c.width, eps=c.eps)
         self.ffn_norm = nn.RMSNorm(c.width, eps=c.eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        mix = self.self_attn if self.kind == "a" else self.conv
-        x = x + mix(self.operator_norm(x))
+    def forward(self, x: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
+        normed = self.operator_norm(x)
+        x = x + (self.self_attn(normed, turned) if self.kind == "a" else self.conv(normed))
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -138,9 +143,11 @@ class Needle(nn.Module):
 
     def states(self, tokens: Tensor) -> list[Tensor]:
         """What every layer hands on, (batch, time, width) each."""
+        c = self.config
+        turned = turns(tokens.shape[1], c.width // c.heads, c.theta, tokens.device)
         x, out = self.embed_tokens(tokens), []
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, turned)
             out.append(x)
         return out
 

@@ -14,12 +14,12 @@ def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
     x = x.transpose(1, 2) if flip else x
     for _ in range(steps):
         s = x @ x.transpose(1, 2)
-        x = a * x + (b * s + c * (s @ s)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if flip else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Parameters of one shape go through Newton-Schulz together."""
+    """Parameters of one shape are stepped together, and share one momentum buffer, kept with the first of them."""
 
     def __init__(self, params: list[Tensor], lr: float = 0.02, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -31,12 +31,9 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 shapes.setdefault(p.shape, []).append(p)
             for shape, params in shapes.items():
-                updates = []
-                for p in params:
-                    buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    buffer.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(buffer, group["momentum"]))
-                stacked = orthogonal(torch.stack(updates))
+                grads = torch.stack([p.grad for p in params])
+                buffer = self.state[params[0]].setdefault("momentum", torch.zeros_like(grads))
+                buffer.lerp_(grads, 1 - group["momentum"])
+                updates = orthogonal(grads.lerp_(buffer, group["momentum"]))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                for p, update in zip(params, stacked, strict=True):
-                    p.add_(update, alpha=-group["lr"] * scale)
+                torch._foreach_add_(params, list(updates), alpha=-group["lr"] * scale)

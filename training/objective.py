@@ -26,7 +26,7 @@ class Probes(nn.Module):
         self.reads = nn.ModuleList(nn.Linear(config.width, 1) for _ in self.after)
 
     def forward(self, states: list[Tensor], *marks: Tensor) -> Tensor:
-        total = torch.zeros(())
+        total = torch.zeros((), device=states[0].device)
         for read, after, mark in zip(self.reads, self.after, marks, strict=True):
             known = mark != IGNORE
             if known.any():
@@ -48,10 +48,11 @@ def loss_of(model: Needle, probes: Probes, batch: Batch) -> tuple[Tensor, dict[s
     right = logits.argmax(-1) == target[mask]
     if not bool((batch.far == IGNORE).all()):  # an echo has many answers a row; elsewhere the whole row must be right
         row = mask.nonzero()[:, 0]
-        right = torch.ones(len(ids), dtype=torch.bool).index_put((row[~right],), torch.tensor(False))
+        wrong = torch.zeros(len(ids), device=ids.device).index_put((row,), (~right).float(), accumulate=True)
+        right = wrong == 0
     probe = probes(states, batch.near[:, :-1], batch.far[:, :-1])
-    sample = (torch.rand(target.shape) < TEXT_SHARE) & (batch.answer[:, 1:] == 0)
+    sample = (torch.rand(target.shape, device=ids.device) < TEXT_SHARE) & (batch.answer[:, 1:] == 0)
     text = F.cross_entropy(model.logits(hidden[sample]), target[sample], reduction="sum") / sample.sum().clamp(min=1)
-    logged = {"loss": loss, "probe": probe, "text": text, "exact": right.float().mean()}
-    total = loss + PROBE_WEIGHT * probe + TEXT_WEIGHT * text
-    return total, {name: value.item() for name, value in logged.items()}
+    figures = torch.stack((loss, probe, text, right.float().mean())).tolist()  # one wait for the device, not four
+    logged = dict(zip(("loss", "probe", "text", "exact"), figures, strict=True))
+    return loss + PROBE_WEIGHT * probe + TEXT_WEIGHT * text, logged

@@ -1,31 +1,29 @@
-"""Train needle-1 on a CPU: one learning-rate schedule; the curriculum moves on when the answers are right."""
+"""Train needle-1: one learning-rate schedule; the curriculum moves on when the answers are right."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from curriculum import DENSE, DENSE_SHARE, LAST_DENSE, LAST_NONE, STAGES, Data
+from curriculum import FIRST_NONE, LAST_NONE, STAGES, Batch, Data
 from model import Config, Needle
 from muon import Muon
 from objective import Probes, loss_of
 from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
 
-WARM_UP, FULL, CLOSING = 50, 0.55, 0.17
-"""Steps of warm-up; the share of the first leg at full rate, before it falls in a straight line to zero; the rate
-below which `none` weighs more."""
-
-LEGS, AGAIN = (17.0e6, 22.5e6, 27.0e6), 0.4
-"""Tokens at which a leg of training ends; from the second on the rate falls from AGAIN, over mostly dense steps."""
+TOKENS = 47_500_000
+WARM_UP, FULL, CLOSING = 50, 0.4, 0.17
+"""Steps of warm-up; the share of the run at full rate, before it falls in a straight line to zero; the rate below
+which `none` weighs more."""
 
 SAVE_S, LOG_S = 120, 15
-
 
 UNTRAINED = {"loss": 3.0, "probe": 1.4, "text": 8.0, "exact": 0.0}
 
@@ -47,33 +45,34 @@ class Progress:
             self.level, self.means["exact"] = self.level + 1, 0.5
 
 
-def rate(progress: Progress) -> float:
+def rate(progress: Progress, tokens: int) -> float:
     """The learning rate's factor, 0 to 1."""
-    for start, end in pairwise((0.0, *LEGS)):
-        if progress.tokens < end:
-            left = (end - progress.tokens) / (end - start)
-            return AGAIN * left if start else min(1.0, (progress.step + 1) / WARM_UP, left / (1 - FULL))
-    return 0.0
+    return min(1.0, (progress.step + 1) / WARM_UP, max(0.0, 1 - progress.tokens / tokens) / (1 - FULL))
 
 
 class Run:
     """A model, its optimizers, its data and its progress."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.path = args, args.out / "checkpoint.pt"
+        self.args, self.path, self.device = args, args.out / "checkpoint.pt", torch.device(args.device)
         tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
         self.config = Config(tokenizer.get_vocab_size())
-        self.model, self.probes = Needle(self.config), Probes(self.config)
+        # Made on the CPU, so that a seed begins with the same weights wherever it is trained.
+        self.model, self.probes = Needle(self.config).to(self.device), Probes(self.config).to(self.device)
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.dim() == 2 and "embed" not in name]
         self.rest = [p for name, p in named if p.dim() != 2 or "embed" in name] + list(self.probes.parameters())
         adam = torch.optim.AdamW(self.rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0)
         self.optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=0.02), adam]
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
-        self.data = Data(tokenizer, args.seed)
         self.progress = Progress()
         if self.path.exists():
             self.load()
+        self.level = multiprocessing.Value("i", self.progress.level)
+        # Another stretch of the same stream: a resumed run must not see its first batches again.
+        data = Data(tokenizer, f"{args.seed} {self.progress.step}", self.level)
+        ahead = 4 if args.workers else None
+        self.batches = iter(DataLoader(data, None, num_workers=args.workers, prefetch_factor=ahead))
 
     def parts(self) -> dict[str, Any]:
         return {"probes": self.probes, "muon": self.optimizers[0], "adam": self.optimizers[1]}
@@ -89,27 +88,22 @@ class Run:
         self.path.with_suffix(".part").rename(self.path)
 
     def load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.progress = Progress(**state["progress"])
-        # Another stretch of the same stream: a resumed run must not see its first batches again.
-        self.data.rng.seed(f"{self.args.seed} {self.progress.step}")
 
     def step(self) -> None:
-        """One step at the present stage; most of the later ones are dense with near misses."""
-        progress, rng = self.progress, self.data.rng
-        factor = rate(progress)
+        """One step at the present stage."""
+        progress, factor = self.progress, rate(self.progress, self.args.tokens)
         for optimizer, full in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
-        late = progress.tokens >= LEGS[0]
-        if late or (factor < CLOSING and progress.level > 0):
-            self.data.first_none = LAST_NONE
-        dense = progress.level > 2 and rng.random() < (LAST_DENSE if late else DENSE_SHARE)
-        stage = DENSE if dense else STAGES[progress.level]
-        batch = self.data.batch(stage)
+        level, *columns = next(self.batches)
+        batch = Batch(level, *(column.to(self.device, non_blocking=True) for column in columns))
+        if factor < CLOSING:
+            batch.answer[batch.answer == FIRST_NONE] = LAST_NONE
         loss, logged = loss_of(self.model, self.probes, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
@@ -118,21 +112,22 @@ class Run:
             optimizer.zero_grad()
         progress.step += 1
         progress.tokens += batch.ids.numel()
-        if stage is not DENSE:
+        if level == progress.level:
             progress.note(logged)
+            self.level.value = progress.level
 
     def train(self) -> None:
         """Go on to the last step; log every few seconds, save every two minutes."""
         clock = saved = printed = time.monotonic()
         with (self.args.out / "log.jsonl").open("a") as log:
-            while self.progress.tokens < LEGS[-1]:
+            while self.progress.tokens < self.args.tokens:
                 self.step()
                 now = time.monotonic()
                 self.progress.seconds += now - clock
                 clock = now
                 if now - printed > LOG_S:
                     printed = now
-                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress)})
+                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress, self.args.tokens)})
                     print(line, flush=True)
                     print(line, file=log, flush=True)
                 if now - saved > SAVE_S:
@@ -146,7 +141,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; a run found there goes on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="padding included; the rate reaches zero there")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 0: this one does")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)

@@ -1,7 +1,7 @@
 """`pylon models verify needle-1`: is the shipped model as good as its page says, on data made from a seed?
 
-The text is the Python language reference that every Python ships (`pydoc_data.topics`) and the keys are words that
-training never put in a key; only the answers of the model count.
+The text is the Python language reference that every Python ships (`pydoc_data.topics`) and training never saw the
+keys; only the answers of the model count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pylon.inference.blas import prefer_openblas
 from pylon.inference.child import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
-from pylon.inference.models.needle_tasks import WORDS, Task, held_out, sized
+from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, held_out, sized
 
 Engine = Literal["mlx", "llama"]
 Answer = Callable[[str], str]
@@ -42,13 +42,15 @@ def verify(
 ) -> dict[str, Any]:
     """Exact-match shares (0 to 1) of needle-1 under `engine`.
 
-    `present` and `absent` are how many questions of each sort are asked. Raises `ModelError` when the
-    weights or the engine's library are missing.
+    `present` and `absent` are how many questions of each sort are asked, and as many as a quarter of `present` about
+    keys of other words and of numbers. Raises `ModelError` when the weights or the engine's library are missing.
     """
     count = count_tokens(folder)
-    total = present + absent
+    other = present // 4
+    total = present + absent + other
     found: list[tuple[int, int, int, bool]] = []
     refused: list[bool] = []
+    others: list[bool] = []
     with answers(engine, folder) as answer:
         for i in range(total):
             if i < present:
@@ -61,6 +63,10 @@ def verify(
                 task = sized_task(where, count, LENGTHS[length], present=True, phrasing=phrasing, decile=decile)
                 right = answer(needle.prompt(task.question, task.chunk)) == task.answer
                 found.append((length, phrasing, min(9, int(task.depth * 10)), right))
+            elif i < present + other:
+                where = f"{seed} other {i}"
+                task = sized_task(where, count, LENGTHS[i % len(LENGTHS)], present=True, words=OTHER_PARTS)
+                others.append(answer(needle.prompt(task.question, task.chunk)) == task.answer)
             else:
                 length, phrasing = LENGTHS[0] + i * 37 % (LENGTHS[-1] - LENGTHS[0]), i % len(needle.QUESTIONS)
                 task = sized_task(f"{seed} absent {i}", count, length, present=False, phrasing=phrasing)
@@ -72,9 +78,10 @@ def verify(
         "model": needle.MODEL_ID,
         "engine": engine,
         "seed": seed,
-        "asked": {"present": present, "absent": absent},
+        "asked": {"present": present, "absent": absent, "other_keys": other},
         "needle_present": _share(r for *_, r in found),
         "needle_absent": _share(refused),
+        "other_keys": _share(others),
         "worst_decile": min((d for d in deciles if d is not None), default=None),
         "by_length": {str(n): _share(r for at, _, _, r in found if at == k) for k, n in enumerate(LENGTHS)},
         "by_phrasing": {q: _share(r for _, at, _, r in found if at == k) for k, q in enumerate(needle.QUESTIONS)},

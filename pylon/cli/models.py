@@ -255,7 +255,7 @@ def verify(
             seed,
             present=present,
             absent=absent,
-            progress=_progress(present + absent, as_json),
+            progress=_progress(as_json),
         )
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -264,13 +264,16 @@ def verify(
         return
     out.print(f"{model} under {engine}, seed {seed}: shares of exact answers")
     made = table("", ">share")
-    made.add_row("answer in the chunk", f"{result['needle_present']:.4f}")
-    made.add_row("answer not in the chunk", f"{result['needle_absent']:.4f}")
-    made.add_row("worst tenth of the chunk", f"{result['worst_decile']:.4f}")
-    for tokens, share in result["by_length"].items():
-        made.add_row(f"chunks of {tokens} tokens", f"{share:.4f}")
-    for question, share in result["by_phrasing"].items():
-        made.add_row(question, f"{share:.4f}")
+    shares = {
+        "answer in the chunk": result["needle_present"],
+        "answer in the chunk, keys of other words and numbers": result["other_keys"],
+        "answer not in the chunk": result["needle_absent"],
+        "worst tenth of the chunk": result["worst_decile"],
+        **{f"chunks of {tokens} tokens": share for tokens, share in result["by_length"].items()},
+        **result["by_phrasing"],
+    }
+    for what, share in shares.items():
+        made.add_row(what, "not asked" if share is None else f"{share:.4f}")
     out.print(made)
 
 
@@ -284,15 +287,15 @@ def _engine(model: str, engine: str) -> Engine:
             raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
 
 
-def _progress(total: int, quiet: bool) -> Callable[[int, int], None] | None:
+def _progress(quiet: bool) -> Callable[[int, int], None] | None:
     if quiet or not err.is_terminal:
         return None
     bar = Progress(console=err, transient=True)
-    task = bar.add_task("asking", total=total)
+    task = bar.add_task("asking", total=None)
     bar.start()
 
     def report(done: int, of: int) -> None:
-        bar.update(task, completed=done)
+        bar.update(task, completed=done, total=of)
         if done == of:
             bar.stop()
 

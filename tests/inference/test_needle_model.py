@@ -84,7 +84,7 @@ def test_chunk_of_dense_code_still_fits_the_window() -> None:
 
 def test_verify_reports_what_the_page_promises() -> None:
     report = bench.verify("mlx", seed=3, present=12, absent=4)
-    assert {"needle_present", "needle_absent", "worst_decile", "by_length"} <= set(report)
+    assert {"needle_present", "needle_absent", "other_keys", "worst_decile", "by_length"} <= set(report)
     assert set(report["by_length"]) == {str(n) for n in bench.LENGTHS}
 
 
@@ -94,7 +94,8 @@ def test_shipped_weights_reach_what_their_page_says() -> None:
     report = bench.verify("llama", seed=11, present=960, absent=2000)
     assert min(report["by_length"].values()) >= 0.97
     assert report["worst_decile"] >= 0.90
-    assert report["needle_absent"] >= 0.99
+    assert report["needle_absent"] >= 0.999
+    assert report["other_keys"] >= 0.97
 
 
 @pytest.mark.slow

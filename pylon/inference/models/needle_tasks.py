@@ -30,8 +30,11 @@ willow winter wolf zephyr zinc
 UNKNOWN_WORDS: tuple[str, ...] = tuple(_WORDS.split()[2::5])
 """Words that training never puts into a key, and that are mostly several tokens long: for measuring only."""
 
+OTHER_PARTS: tuple[str, ...] = (*UNKNOWN_WORDS, *(str(7 * i * i + 3) for i in range(12)))
+"""What the keys of a user may be made of as well: words that no list has, and numbers of one to three digits."""
+
 WORDS: tuple[str, ...] = tuple(word for word in _WORDS.split() if word not in UNKNOWN_WORDS)
-"""The words that keys are made of, each one token; training never sees the pairs of them that `held_out` names."""
+"""The words that most keys are made of, each one token; training never sees the pairs that `held_out` names."""
 
 
 def held_out(key: tuple[str, ...]) -> bool:
@@ -95,14 +98,16 @@ def new_key(rng: random.Random, words: Sequence[str]) -> tuple[str, ...]:
 
 
 def near_miss(rng: random.Random, key: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
-    """A key that differs from `key` in one part, in the order of its parts, or by a part more."""
+    """A key that differs from `key` in one part, in the order of its parts, or by a part more or less."""
     while True:
         at = rng.randrange(len(key))
         roll = rng.random()
         if roll < 0.1:
             other = tuple(rng.sample(key, len(key)))
         elif roll < 0.13:
-            other = (*key, rng.choice(words))
+            other = (*key, rng.choice(words)) if roll < 0.115 else (rng.choice(words), *key)
+        elif roll < 0.15:
+            other = key[:at] + key[at + 1 :]
         else:
             other = (*key[:at], rng.choice(words), *key[at + 1 :])
         if other != key:
