@@ -1,10 +1,10 @@
 """One connection to one relay, kept for ever: reconnects, subscribes again, sends again what was not acknowledged.
 
-The owner sees three things: `publish` (returns when the relay said OK), `subscribe` (events arrive in a bounded
-queue, stored ones first), and `query` (stored events up to EOSE). A connection that is down delays them; it does
-not lose them.
+The owner sees three things: `publish` (returns when the relay said OK), `subscribe` (events are handed over one by
+one, stored ones first), and `query` (stored events up to EOSE). A connection that is down delays them; it does not
+lose them.
 
-A reader that falls behind fills its queue, the socket is no longer read, and the relay notices. So nothing that
+A reader that falls behind takes no more, the socket is no longer read, and the relay notices. So nothing that
 consumes a subscription may wait for a `publish` on the same connection.
 
 Source: NIP-01 "Communication between clients and relays", NIP-42.
@@ -30,7 +30,8 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.nip42 import auth_draft
 from pylon.nostr.publications import Publications
-from pylon.nostr.subscriptions import Filters, Subscriptions
+from pylon.nostr.sending import sent_at_once
+from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
 
 logger = log.get("nostr")
 
@@ -133,13 +134,13 @@ class RelayConnection:
         """
         return await self._publications.publish(event, timeout=timeout)
 
-    def subscribe(self, filters: Filters, *, name: str = "") -> tuple[str, asyncio.Queue[Event | m.Eose]]:
-        """Opens a subscription that lasts until `unsubscribe`; its id, and the queue of what comes.
+    def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
+        """Opens a subscription that lasts until `unsubscribe`; its id. `deliver` takes what comes.
 
         `filters` is asked anew at each (re)connection, so that `since` can move on. Events are not verified yet.
-        An `Eose` in the queue says that stored events end there; it comes again after each reconnection.
+        An `Eose` says that stored events end there; it comes again after each reconnection.
         """
-        return self._subscriptions.subscribe(filters, name=name)
+        return self._subscriptions.subscribe(filters, deliver, name=name)
 
     def unsubscribe(self, name: str) -> None:
         """Ends a subscription. Unknown ids are ignored."""
@@ -263,13 +264,13 @@ class RelayConnection:
     # --- sending --------------------------------------------------------------------------------------------
 
     def _send_later(self, frame: str) -> None:
-        if self._socket is not None:
+        if self._socket is not None and not sent_at_once(self._socket, frame):
             task = asyncio.get_running_loop().create_task(self._send(frame))
             # The loop keeps weak references only; the name binds it until it is done.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _send(self, frame: str) -> None:
-        if self._socket is not None:
+        if self._socket is not None and not sent_at_once(self._socket, frame):
             # What could not be sent is sent again by `_serve` when the connection is back.
             with suppress(WebSocketException, OSError):
                 await self._socket.send(frame)

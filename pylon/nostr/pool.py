@@ -63,7 +63,7 @@ class PoolSubscription:
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
         self._seen = SeenIds()
-        self._opened: dict[RelayConnection, tuple[str, asyncio.Task[None]]] = {}
+        self._opened: dict[RelayConnection, str] = {}
         self.closed = False
 
     def __aiter__(self) -> AsyncIterator[Received]:
@@ -91,35 +91,32 @@ class PoolSubscription:
 
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
         """Adds a relay."""
-        name, queue = connection.subscribe(filters, name=self.name)
-        pump = asyncio.create_task(self._pump(queue, connection.url), name=f"subscription {self.name}")
-        self._opened[connection] = (name, pump)
+        take = partial(self._take, relay=connection.url)
+        self._opened[connection] = connection.subscribe(filters, take, name=self.name)
 
-    async def close_on(self, connection: RelayConnection) -> None:
+    def close_on(self, connection: RelayConnection) -> None:
         """Lets a relay go; one that it is not open on is ignored."""
-        opened = self._opened.pop(connection, None)
-        if opened is None:
-            return
-        name, pump = opened
-        connection.unsubscribe(name)
-        pump.cancel()
-        await asyncio.gather(pump, return_exceptions=True)
+        name = self._opened.pop(connection, None)
+        if name is not None:
+            connection.unsubscribe(name)
 
     async def close(self) -> None:
         """Ends it on all relays."""
         self.closed = True
-        await asyncio.gather(*map(self.close_on, list(self._opened)))
+        for connection in list(self._opened):
+            self.close_on(connection)
+        # A connection that waits for room here would wait for ever: there is nobody left to make room.
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
-    async def _pump(self, queue: asyncio.Queue[Event | m.Eose], relay: str) -> None:
-        while True:
-            item = await queue.get()
-            if isinstance(item, m.Eose):
-                self.caught_up.set()
-                continue
-            try:
-                await self.offer(item, relay)
-            except SignatureError as error:
-                logger.warning("relay passed on a forged event", relay=relay, error=str(error))
+    async def _take(self, item: Event | m.Eose, relay: str) -> None:
+        if isinstance(item, m.Eose):
+            self.caught_up.set()
+            return
+        try:
+            await self.offer(item, relay)
+        except SignatureError as error:
+            logger.warning("relay passed on a forged event", relay=relay, error=str(error))
 
 
 class RelayPool:
@@ -166,7 +163,7 @@ class RelayPool:
         """Hangs up on a relay that was added."""
         connection = self._connections.pop(url)
         for subscription, _ in self._subscriptions:
-            await subscription.close_on(connection)
+            subscription.close_on(connection)
         await connection.close()
 
     @property

@@ -5,7 +5,7 @@ Source: NIP-01 "From relay to client: sending events and notices" (`OK`), NIP-42
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
@@ -15,8 +15,10 @@ from pylon.nostr.pacing import Pacer
 
 @dataclass(slots=True)
 class _Publication:
+    """`waiting` are those who want to hear of it, and until when (the event loop's time)."""
+
     frame: str
-    done: asyncio.Future[m.Ok]
+    waiting: list[tuple[asyncio.Future[m.Ok], float]] = field(default_factory=list)
 
 
 class Publications:
@@ -30,73 +32,100 @@ class Publications:
         self._send = send
         self._has_key = has_key
         self._pacer = Pacer(self._send_again)
-        self._waiting: dict[str, _Publication] = {}
+        self._open: dict[str, _Publication] = {}
+        # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
+        self._timer: asyncio.TimerHandle | None = None
 
     async def publish(self, event: Event, *, timeout: float) -> m.Ok:
         """Sends the event until the relay acknowledges it.
 
         Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds.
         """
-        publication = self._waiting.get(event.id)
-        if publication is None:
-            publication = _Publication(m.encode(m.EventMessage(event)), asyncio.get_running_loop().create_future())
-            self._waiting[event.id] = publication
-            publication.done.add_done_callback(lambda _: self._waiting.pop(event.id, None))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[m.Ok] = loop.create_future()
+        until = loop.time() + timeout
+        self._look_at(until)
+        publication = self._open.get(event.id)
+        if publication is not None:
+            publication.waiting.append((answer, until))
+        else:
+            publication = _Publication(m.encode(m.EventMessage(event)), [(answer, until)])
+            self._open[event.id] = publication
             if self._pacer.busy:
                 self._pacer.hold(event.id)
             else:
                 await self._send(publication.frame)
-        # Not `wait_for`: several may wait for one publication, and one that goes must not end it for the others.
-        await asyncio.wait((publication.done,), timeout=timeout)
-        if not publication.done.done():
-            publication.done.cancel()
-        if publication.done.cancelled():
-            raise RelayError(f"{self._url} did not acknowledge an event within {timeout:g} s")
-        ok = publication.done.result()
+        ok = await answer
         if not ok.accepted:
             raise RelayError(f"{self._url} refused an event: {ok.message}")
         return ok
 
     async def opened(self) -> None:
         """The connection is new: sends what has no answer yet, but for what the relay was too slow for."""
-        for event_id, publication in list(self._waiting.items()):
+        for event_id, publication in list(self._open.items()):
             if event_id not in self._pacer:
                 await self._send(publication.frame)
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""
-        for publication in list(self._waiting.values()):
+        for publication in list(self._open.values()):
             await self._send(publication.frame)
 
     def answered(self, ok: m.Ok) -> None:
         """The relay's word on an event."""
-        publication = self._waiting.get(ok.event_id)
-        if publication is None or publication.done.done():
+        publication = self._open.get(ok.event_id)
+        if publication is None:
             return
         reason = ok.message.partition(":")[0]
         refused = not ok.accepted and reason == "rate-limited"
         self._pacer.answered(ok.event_id, refused=refused)
-        if refused:
+        # With `auth-required` it is sent again when the relay accepted who we are.
+        if refused or (not ok.accepted and reason == "auth-required" and self._has_key):
             return
-        if ok.accepted or reason == "duplicate":
-            publication.done.set_result(m.Ok(ok.event_id, True, ok.message))
-        elif reason == "auth-required" and self._has_key:
-            # It is sent again when the relay accepted who we are; the publisher's own time-out ends the wait.
-            return
-        else:
-            publication.done.set_result(ok)
+        del self._open[ok.event_id]
+        said = m.Ok(ok.event_id, True, ok.message) if reason == "duplicate" else ok
+        for answer, _ in publication.waiting:
+            if not answer.done():
+                answer.set_result(said)
 
     async def close(self) -> None:
         """Whoever waits gets a `RelayError`."""
         await self._pacer.close()
-        for publication in self._waiting.values():
-            if not publication.done.done():
-                publication.done.set_exception(RelayError(f"{self._url} was closed before it answered"))
-                # Read here, since whoever waited may have gone; asyncio would call that a fault.
-                publication.done.exception()
+        if self._timer is not None:
+            self._timer.cancel()
+        for publication in self._open.values():
+            for answer, _ in publication.waiting:
+                self._give_up(answer, f"{self._url} was closed before it answered")
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Whoever has waited long enough hears so; what nobody waits for any more is forgotten."""
+        now, self._timer = asyncio.get_running_loop().time(), None
+        for event_id, publication in list(self._open.items()):
+            for answer, until in publication.waiting:
+                if until <= now:
+                    self._give_up(answer, f"{self._url} did not acknowledge an event in time")
+            publication.waiting = [one for one in publication.waiting if not one[0].done()]
+            if not publication.waiting:
+                del self._open[event_id]
+        ends = [until for publication in self._open.values() for _, until in publication.waiting]
+        if ends:
+            self._look_at(min(ends))
+
+    @staticmethod
+    def _give_up(answer: asyncio.Future[m.Ok], reason: str) -> None:
+        if not answer.done():
+            answer.set_exception(RelayError(reason))
+            # Read here, since whoever waited may have gone; asyncio would call that a fault.
+            answer.exception()
 
     async def _send_again(self, event_id: str) -> bool:
-        publication = self._waiting.get(event_id)
+        publication = self._open.get(event_id)
         if publication is None:
             return False
         await self._send(publication.frame)

@@ -4,7 +4,7 @@ Source: NIP-01 "From client to relay: sending events and creating subscriptions"
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from pylon import log
@@ -15,17 +15,18 @@ from pylon.nostr.nip11 import RelayInformation
 
 logger = log.get("nostr")
 
-QUEUE_EVENTS = 4_096
 # An endless stream of "try again" from a relay must not become an endless stream of requests.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 type Filters = Callable[[], tuple[Filter, ...]]
+# Takes what comes. While it waits for room nothing further is read from the relay.
+type Deliver = Callable[[Event | m.Eose], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class _Subscription:
     filters: Filters
-    queue: asyncio.Queue[Event | m.Eose]
+    deliver: Deliver
     refusals: int = 0
     waits_for_auth: bool = False
     retry: asyncio.TimerHandle | None = field(default=None, repr=False)
@@ -53,14 +54,13 @@ class Subscriptions:
         self._queries = 0
         self._query_ended = asyncio.Event()
 
-    def subscribe(self, filters: Filters, *, name: str = "") -> tuple[str, asyncio.Queue[Event | m.Eose]]:
+    def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
         """See `RelayConnection.subscribe`."""
         self._names += 1
         name = f"{name or 'q'}{self._names}"
-        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue(QUEUE_EVENTS)
-        self._open[name] = _Subscription(filters, queue)
+        self._open[name] = _Subscription(filters, deliver)
         self._request(name)
-        return name, queue
+        return name
 
     def unsubscribe(self, name: str) -> None:
         """Ends a subscription. Unknown ids are ignored."""
@@ -68,9 +68,6 @@ class Subscriptions:
         if subscription is None:
             return
         subscription.stop_retrying()
-        # A reader that waits for room in this queue would wait for ever: there is nobody left to make room.
-        while not subscription.queue.empty():
-            subscription.queue.get_nowait()
         self._send(m.encode(m.Close(name)))
 
     async def query(self, filters: tuple[Filter, ...]) -> list[Event]:
@@ -109,7 +106,7 @@ class Subscriptions:
             return
         if isinstance(item, m.Eose):
             subscription.refusals = 0
-        await subscription.queue.put(item)
+        await subscription.deliver(item)
 
     def refused(self, name: str, reason: str) -> None:
         """The relay closed a subscription: it is asked for again, later each time."""
@@ -143,11 +140,18 @@ class Subscriptions:
             self._query_ended.clear()
             await self._query_ended.wait()
         self._queries += 1
-        name, queue = self.subscribe(lambda: filters)
         found: list[Event] = []
-        try:
-            while not isinstance(item := await queue.get(), m.Eose):
+        ended = asyncio.Event()
+
+        async def take(item: Event | m.Eose) -> None:
+            if isinstance(item, m.Eose):
+                ended.set()
+            else:
                 found.append(item)
+
+        name = self.subscribe(lambda: filters, take)
+        try:
+            await ended.wait()
         finally:
             self.unsubscribe(name)
             self._queries -= 1

@@ -16,8 +16,18 @@ _STORED_BYTES = 1024 * 1024
 class Outbox:
     """The queue of one connection, and the loop that empties it."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]], *, max_bytes: int, max_frames: int) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        sent_at_once: Callable[[bytes], bool],
+        *,
+        max_bytes: int,
+        max_frames: int,
+    ) -> None:
+        """`sent_at_once` sends a frame if the peer keeps up, and says whether; `send` waits until it does."""
         self._send = send
+        self._sent_at_once = sent_at_once
+        self._sending = False
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         self._frames: deque[tuple[bytes, ...]] = deque()
@@ -26,7 +36,9 @@ class Outbox:
         self._sent = asyncio.Event()
 
     def offer(self, *parts: bytes) -> bool:
-        """Queues a message given in parts, which are joined when it is sent; False when there is no room."""
+        """Sends or queues a message given in parts, which are joined when it is sent; False when there is no room."""
+        if not self._frames and not self._sending and self._sent_at_once(b"".join(parts)):
+            return True
         size = sum(map(len, parts))
         if self._bytes + size > self._max_bytes or len(self._frames) >= self._max_frames:
             return False
@@ -52,9 +64,11 @@ class Outbox:
         """Sends for ever; raises what `send` raises."""
         while True:
             await self._filled.wait()
+            self._sending = True
             while self._frames:
                 parts = self._frames.popleft()
                 self._bytes -= sum(map(len, parts))
                 self._sent.set()
-                await self._send(parts[0] if len(parts) == 1 else b"".join(parts))
+                await self._send(b"".join(parts))
+            self._sending = False
             self._filled.clear()

@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 from websockets.asyncio.server import ServerConnection
@@ -32,6 +33,7 @@ from pylon.nostr.messages import (
     encode,
     parse_client_message,
 )
+from pylon.nostr.sending import sent_at_once
 from pylon.relay import access
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits, TokenBucket
@@ -88,7 +90,12 @@ class Session:
         self._held_bytes = 0
         self._lagging = asyncio.Event()
         limits = shared.limits
-        self._outbox = Outbox(self._transmit, max_bytes=limits.queue_bytes, max_frames=limits.queue_frames)
+        self._outbox = Outbox(
+            self._transmit,
+            partial(sent_at_once, websocket),
+            max_bytes=limits.queue_bytes,
+            max_frames=limits.queue_frames,
+        )
         self._in_flight = asyncio.Semaphore(limits.in_flight)
         self._bucket: TokenBucket | None = None
         if limits.writes_per_minute is not None:

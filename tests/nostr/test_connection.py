@@ -66,9 +66,19 @@ async def test_of_two_who_wait_for_one_event_each_hears_that_nothing_came():
     async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
         event = note()
         ends = await asyncio.gather(
-            connection.publish(event, timeout=0.1), connection.publish(event, timeout=10), return_exceptions=True
+            connection.publish(event, timeout=0.1), connection.publish(event, timeout=0.2), return_exceptions=True
         )
         assert [type(end) for end in ends] == [RelayError, RelayError]
+
+
+async def test_one_who_gives_up_early_does_not_end_the_wait_of_another():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        event = note()
+        patient = asyncio.create_task(connection.publish(event, timeout=10))
+        with pytest.raises(RelayError, match="did not acknowledge"):
+            await connection.publish(event, timeout=0.05)
+        await relay.say(["OK", event.id, True, ""])
+        assert (await patient).accepted
 
 
 async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
@@ -98,7 +108,7 @@ async def test_a_rate_limited_event_is_sent_again_later():
 async def test_subscriptions_come_back_after_a_reconnection_with_filters_asked_anew():
     since = iter(range(100))
     async with ScriptedRelay() as relay, connected(relay) as connection:
-        connection.subscribe(lambda: (Filter(since=next(since)),))
+        connection.subscribe(lambda: (Filter(since=next(since)),), asyncio.Queue().put)
         await relay.until(lambda: len(relay.of("REQ")) == 1)
         await relay.down()
         await relay.up()
@@ -115,7 +125,8 @@ async def test_a_subscription_closed_by_the_relay_is_asked_for_again():
         return []
 
     async with ScriptedRelay(close_first) as relay, connected(relay) as connection:
-        _, queue = connection.subscribe(lambda: NOTES)
+        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
+        connection.subscribe(lambda: NOTES, queue.put)
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert len(relay.of("REQ")) == 2
 
@@ -127,7 +138,8 @@ async def test_events_and_end_of_stored_events_arrive_in_order():
         return [["EVENT", message[1], event.to_dict()], ["EOSE", message[1]]]
 
     async with ScriptedRelay(one) as relay, connected(relay) as connection:
-        _, queue = connection.subscribe(lambda: NOTES)
+        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
+        connection.subscribe(lambda: NOTES, queue.put)
         assert await asyncio.wait_for(queue.get(), 10) == event
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
 
@@ -165,7 +177,8 @@ def wants_auth(relay, socket, message):
 
 async def test_a_challenge_is_answered_and_what_waited_for_it_is_done():
     async with ScriptedRelay(wants_auth, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
-        _, queue = connection.subscribe(lambda: NOTES)
+        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
+        connection.subscribe(lambda: NOTES, queue.put)
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert (await connection.publish(note(), timeout=10)).accepted
         answer = relay.of("AUTH")[0][1]
@@ -284,22 +297,6 @@ async def test_a_publication_that_nobody_waits_for_any_more_ends_in_silence(capl
         assert "never retrieved" not in caplog.text
 
 
-async def test_unsubscribing_frees_a_reader_that_waits_for_room(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.subscriptions.QUEUE_EVENTS", 1)
-
-    def many(relay, socket, message):
-        if message[0] == "REQ":
-            return [["EVENT", message[1], note(str(n)).to_dict()] for n in range(5)]
-        return polite(relay, socket, message)
-
-    async with ScriptedRelay(many) as relay, connected(relay) as connection:
-        name, queue = connection.subscribe(lambda: NOTES)
-        while not queue.full():
-            await asyncio.sleep(0.01)
-        connection.unsubscribe(name)
-        assert (await connection.publish(note(), timeout=10)).accepted
-
-
 @pytest.mark.parametrize("attempt", [1, 2, 5, 50])
 def test_the_wait_doubles_up_to_its_limit_with_up_to_half_taken_away(attempt):
     import random
@@ -347,7 +344,7 @@ async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended():
         return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
 
     async with ScriptedRelay(close) as relay, connected(relay) as connection:
-        name, _ = connection.subscribe(lambda: NOTES)
+        name = connection.subscribe(lambda: NOTES, asyncio.Queue().put)
         await relay.until(lambda: relay.of("REQ"))
         await connection.publish(note())
         connection.unsubscribe(name)
@@ -360,14 +357,15 @@ async def test_closing_ends_subscriptions_that_wait_to_be_asked_for_again():
         return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
 
     async with ScriptedRelay(close) as relay, connected(relay) as connection:
-        connection.subscribe(lambda: NOTES)
+        connection.subscribe(lambda: NOTES, asyncio.Queue().put)
         await connection.publish(note())
 
 
 async def test_subscribing_before_the_relay_is_there_asks_once_it_is():
     async with ScriptedRelay() as relay:
         connection = RelayConnection(relay.url, backoff=QUICK)
-        _, queue = connection.subscribe(lambda: NOTES)
+        queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
+        connection.subscribe(lambda: NOTES, queue.put)
         waiting = asyncio.create_task(connection.publish(note(), timeout=10))
         connection.start()
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)

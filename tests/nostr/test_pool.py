@@ -68,6 +68,18 @@ async def test_a_forged_copy_that_comes_first_does_not_hide_the_true_event():
         await subscription.close()
 
 
+async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_it(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.pool.QUEUE_EVENTS", 1)
+    events = [note(str(n)).to_dict() for n in range(5)]
+    async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
+        subscription = pool.subscribe(lambda: NOTES)
+        async with asyncio.timeout(10):
+            while not subscription._queue.full():
+                await asyncio.sleep(0.01)
+        await subscription.close()
+        assert await pool.publish(note(), timeout=10)
+
+
 async def test_publish_returns_at_the_first_ok_though_another_relay_is_silent():
     async with ScriptedRelay() as good, ScriptedRelay(lambda *_: []) as silent, pooled(good, silent) as pool:
         await pool.wait_open()

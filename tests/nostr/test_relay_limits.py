@@ -157,14 +157,14 @@ async def test_queries_take_turns_at_the_subscriptions_that_a_relay_allows():
                 open_now.discard(name)
 
     async with Documented(counting, max_subscriptions=3) as relay, connected(relay) as connection:
-        connection.subscribe(lambda: (Filter(),))
+        connection.subscribe(lambda: (Filter(),), asyncio.Queue().put)
         await asyncio.gather(*(connection.query((Filter(),)) for _ in range(10)))
         assert (len(relay.of("REQ")), most) == (11, 3)
 
 
 async def test_a_query_goes_out_even_where_no_subscription_is_left():
     async with Documented(max_subscriptions=1) as relay, connected(relay) as connection:
-        connection.subscribe(lambda: (Filter(),))
+        connection.subscribe(lambda: (Filter(),), asyncio.Queue().put)
         assert await connection.query((Filter(),), timeout=5) == []
 
 

@@ -121,7 +121,8 @@ async def test_our_own_connection_is_shown_its_encrypted_jobs_live_and_stored():
         connection.start()
         assert await connection.wait_open(10)
         wanted = Filter(kinds=frozenset({5940}), tags={"p": frozenset({BOB.public})})
-        _, queue = connection.subscribe(lambda: (wanted,))
+        queue = asyncio.Queue()
+        connection.subscribe(lambda: (wanted,), queue.put)
         seen = set()
         async with asyncio.timeout(10):
             for number, job in enumerate(jobs):
