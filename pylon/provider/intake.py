@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
@@ -10,7 +11,7 @@ from pylon.errors import MalformedError
 from pylon.jobs.cancel import parse_cancel
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.kinds import DELETION
-from pylon.jobs.request import ReceivedRequest, parse_request
+from pylon.jobs.request import parse_request
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
@@ -96,51 +97,64 @@ class Intake:
                 logger.exception("a batch of requests failed")
 
     async def _take(self, batch: Sequence[Received], *, live: bool) -> None:
-        requests = [item for item in batch if item.event.kind != DELETION]
-        known = await self._journal.known(item.event.id for item in requests) if requests else {}
-        queued: list[Job] = []
-        for received in requests:
-            if received.event.id in known:
-                if live:
-                    self._repeat(received, known[received.event.id])
-            elif (job := self._admit(received, queued)) is not None:
-                queued.append(job)
+        queued: list[tuple[Job, Received]] = []
+        refused: list[tuple[Received, Callable[[], None]]] = []
+        for received in batch:
+            if received.event.kind == DELETION:
+                continue
+            found = self._judge(received, [job for job, _ in queued])
+            if isinstance(found, Job):
+                queued.append((found, received))
+            elif found is not None:
+                refused.append((received, found))
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
-            await self._write(queued[0])
+            await self._write(*queued[0], live=live)
         else:
             # Group commit makes one disk flush of them.
-            await asyncio.gather(*map(self._write, queued))
+            await asyncio.gather(*(self._write(job, received, live=live) for job, received in queued))
+        if refused:
+            await self._refuse(refused, live=live)
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
 
-    async def _write(self, job: Job) -> None:
+    async def _write(self, job: Job, received: Received, *, live: bool) -> None:
         decision = await self._settlement.take(job)
-        if self._till is None:
+        if decision is None:
+            # Taken on before: by an earlier process, or so long ago that the relays' copies are new again.
+            known = await self._journal.known([job.id])
+            if live:
+                self._repeat(received, known.get(job.id))
+        elif self._till is None:
             self._runner.add(job)
         else:
             await self._till.handle(job, decision)
+
+    async def _refuse(self, refused: Sequence[tuple[Received, Callable[[], None]]], *, live: bool) -> None:
+        # What was taken on before is answered as it was then, whatever would be said today.
+        known = await self._journal.known(received.event.id for received, _ in refused)
+        for received, say in refused:
+            if received.event.id not in known:
+                say()
+            elif live:
+                self._repeat(received, known[received.event.id])
 
     def _repeat(self, received: Received, result: Event | None) -> None:
         # The customer asks again: it gets the same answer, and the work is not done twice.
         if result is not None:
             self._outbox.put(Letter(result, received.relay, give_up_at=self._clock.wall() + 60))
 
-    def _admit(self, received: Received, ahead: Sequence[Job]) -> Job | None:
-        event = received.event
+    def _judge(self, received: Received, ahead: Sequence[Job]) -> Job | Callable[[], None] | None:
+        """The admitted job, or what says no; None for what is passed over."""
         try:
-            request = parse_request(event, self._keys)
+            request = parse_request(received.event, self._keys)
         except RequestError as error:
-            self._refuse_unread(received, error)
-            return None
+            return self._refusal(received, error)
         load = self._load(request.customer)
         if ahead:
             same = sum(1 for job in ahead if job.request.customer == request.customer)
             load = replace(load, waiting=load.waiting + len(ahead), of_customer=load.of_customer + same)
-        return self._decide(request, received, load)
-
-    def _decide(self, request: ReceivedRequest, received: Received, load: Load) -> Job | None:
         now = self._clock.wall()
         verdict = admit(request, self._settings, load, provider=self._provider, now=now)
         match verdict:
@@ -149,10 +163,11 @@ class Intake:
                 return Job(request, received.event, verdict, now, received.relay, trusted)
             case Refuse(code, reason):
                 logger.info("refused", job=request.id, customer=request.customer, code=code.value)
-                self._replies.refuse(request.customer, request.id, request.private, received.relay, code, reason)
+                return partial(
+                    self._replies.refuse, request.customer, request.id, request.private, received.relay, code, reason
+                )
             case _:
-                pass
-        return None
+                return None
 
     def restore(self, event: Event, relay: str, received_at: float) -> Job | None:
         """A job that the journal held when the process ended, or None when it can no longer be read or run."""
@@ -167,17 +182,17 @@ class Intake:
             return None
         return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)
 
-    def _refuse_unread(self, received: Received, error: RequestError) -> None:
+    def _refusal(self, received: Received, error: RequestError) -> Callable[[], None] | None:
         event = received.event
         stranger = event.pubkey not in self._settings.trusted
         # Silence for what is malformed and from a stranger, and for what is not addressed to us.
         if event.pubkey in self._settings.blocked or event.tag("p") != self._provider:
-            return
+            return None
         if stranger and (self._settings.only_trusted or error.code is ErrorCode.MALFORMED):
             logger.debug("malformed request", id=event.id, reason=str(error))
-            return
+            return None
         private = any(tag[0] == "encrypted" for tag in event.tags)
-        self._replies.refuse(event.pubkey, event.id, private, received.relay, error.code, str(error))
+        return partial(self._replies.refuse, event.pubkey, event.id, private, received.relay, error.code, str(error))
 
     async def _cancel(self, event: Event) -> None:
         try:

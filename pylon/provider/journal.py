@@ -130,6 +130,11 @@ async def insert(tx: Transaction, job: Job, state: JobState) -> None:
     await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = 'awaiting_funds'", (state.value, job.id))
 
 
+async def holds(tx: Transaction, job_id: str) -> bool:
+    """Whether a job was taken on before."""
+    return await tx.fetch_one("SELECT 1 FROM job WHERE id = ?", (job_id,)) is not None
+
+
 async def sign(tx: Transaction, job_id: str, result: Event, work: Work, charge_msat: int) -> None:
     """Writes the result and what it cost."""
     await tx.execute(_SIGN, _signature(job_id, result, work, charge_msat))
@@ -141,15 +146,15 @@ async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finis
 
 
 class Journal:
-    """Writes return when they are on disk."""
+    """Writes return when they are on disk, but for `settled`."""
 
     def __init__(self, database: Database, group: GroupCommit) -> None:
         self._database = database
         self._group = group
 
-    async def admitted(self, job: Job) -> None:
-        """A job was taken on that no account has to answer for."""
-        await self._group.execute(_INSERT, _admission(job, JobState.QUEUED))
+    async def admitted(self, job: Job) -> bool:
+        """A job is taken on that no account has to answer for; False when it was before."""
+        return await self._group.execute(_INSERT, _admission(job, JobState.QUEUED)) == 1
 
     async def signed(self, job_id: str, result: Event, work: Work) -> None:
         """A result exists; from here on this one and no other is the answer."""
@@ -159,9 +164,9 @@ class Journal:
         """Runs a step that joins the journal with other tables (see `GroupCommit.submit`)."""
         return await self._group.submit(step, together=together)
 
-    async def settled(self, job_id: str) -> None:
-        """A relay has the result, and nothing is owed."""
-        await self._group.execute("UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'", (job_id,))
+    def settled(self, job_id: str) -> None:
+        """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""
+        self._group.execute_later("UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'", (job_id,))
 
     async def ended(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """A job ends without a result."""

@@ -1,7 +1,7 @@
 """Publishing until a relay has said OK, however long the relays are away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Letter:
 
     event: Event
     relay: str
-    done: Callable[[bool], Awaitable[None]] | None = None
+    done: Callable[[bool], None] | None = None
     give_up_at: float | None = None
 
 
@@ -58,16 +58,25 @@ class Outbox:
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""
-        self._empty.clear()
-        task = asyncio.get_running_loop().create_task(self._send(letter), name="outbox")
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        self._track(asyncio.get_running_loop().create_task(self._send(letter), name="outbox"))
+
+    async def carry(self, letter: Letter) -> None:
+        """The same in the task that calls: it ends when the letter is delivered or let go, or with `close`."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._track(task)
+        await self._send(letter)
 
     async def wait_empty(self, timeout: float) -> bool:
         """Whether everything was acknowledged within `timeout` seconds."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), timeout)
         return self._empty.is_set()
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._empty.clear()
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
@@ -79,7 +88,7 @@ class Outbox:
     async def _send(self, letter: Letter) -> None:
         published = await self._deliver(letter)
         if letter.done is not None:
-            await letter.done(published)
+            letter.done(published)
 
     async def _deliver(self, letter: Letter) -> bool:
         attempt = 0

@@ -1,8 +1,9 @@
 """From the queue to the signed result: as many jobs at once as the engine batches well."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
@@ -43,7 +44,7 @@ class Running:
 
 
 class Runner:
-    """Owns the queue. `on_idle` is called when neither queue nor engine holds a job."""
+    """Owns the queue. A job is one task, from the engine to the relay's OK for its result."""
 
     def __init__(
         self,
@@ -72,22 +73,19 @@ class Runner:
         self._processing_after_s = processing_after_s
         # Jobs whose customer has heard nothing yet, oldest first.
         self._silent: dict[str, Job] = {}
-        self._wake = asyncio.Event()
-        self._busy = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begins to work."""
-        self._tasks = [
-            asyncio.create_task(self._feed(), name="runner"),
-            asyncio.create_task(self._tick(), name="runner tick"),
-        ]
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Stops at once. What was queued stays so in the journal and runs after the next start."""
-        tasks = [*self._tasks, *(running.task for running in self.running.values())]
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [*self._ending, *(running.task for running in self.running.values())]
+        # Whoever ends would otherwise make room for what waits.
+        self._closed = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -99,10 +97,10 @@ class Runner:
     def add(self, job: Job) -> None:
         """Takes on a job that the journal has."""
         self._idle.clear()
-        self._busy.set()
         self.queue.push(job)
         self._silent[job.id] = job
-        self._wake.set()
+        self._feed()
+        self._watch()
 
     async def cancel(self, job_id: str, customer: str) -> None:
         """Lets a job go, if it is this customer's."""
@@ -118,34 +116,40 @@ class Runner:
             elif job is not None:
                 await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
 
-    async def _feed(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while len(self.running) < self._inference.slots:
-                job = self.queue.pop()
-                if job is None:
-                    break
-                if job.terms.expires_at <= self._clock.wall():
-                    await self._expire(job)
-                    continue
-                # The loop has no turn between these two lines, so the task finds itself listed.
-                task = asyncio.create_task(self._work(job), name=f"job {job.id[:8]}")
-                self.running[job.id] = Running(job, task)
+    def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._closed and len(self.running) < self._inference.slots:
+            job = self.queue.pop()
+            if job is None:
+                break
+            # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
+            asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
 
-    async def _tick(self) -> None:
-        while True:
-            # Nothing is due while nothing is here: an idle node sleeps.
-            await self._busy.wait()
-            await asyncio.sleep(self._next_tick())
-            now = self._clock.wall()
-            for job in self.queue.take_expired(now):
-                await self._expire(job)
-            for job in list(self._silent.values()):
-                if now - job.received_at < self._processing_after_s:
-                    break
-                del self._silent[job.id]
-                self._replies.processing(job.request, job.relay)
+    def _watch(self) -> None:
+        """Looks again when something may be due. Nothing is while nothing is here: an idle node sleeps."""
+        if not self._silent and not self.queue:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._next_tick()
+        if self._timer is not None and self._timer.when() > due + TICK_S:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clock.wall()
+        for job in self.queue.take_expired(now):
+            ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        for job in list(self._silent.values()):
+            if now - job.received_at < self._processing_after_s:
+                break
+            del self._silent[job.id]
+            self._replies.processing(job.request, job.relay)
+        self._watch()
 
     def _next_tick(self) -> float:
         # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
@@ -155,6 +159,23 @@ class Runner:
         return max(TICK_S, oldest.received_at + self._processing_after_s - self._clock.wall())
 
     async def _work(self, job: Job) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self.running[job.id] = Running(job, task)
+        try:
+            event = await self._result(job)
+        finally:
+            del self.running[job.id]
+            self._feed()
+            self._check_idle()
+        if event is not None:
+            await self._outbox.carry(self._letter(event, job.id, job.relay))
+
+    async def _result(self, job: Job) -> Event | None:
+        """The journaled result, or None when there is none."""
+        if job.terms.expires_at <= self._clock.wall():
+            await self._expire(job)
+            return None
         try:
             generation = await self._inference.generate(_generation_request(job), self._progress(job))
         except asyncio.CancelledError:
@@ -170,11 +191,8 @@ class Runner:
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
         else:
             self.running[job.id].answered = True
-            await self._sign(job, generation)
-        finally:
-            del self.running[job.id]
-            self._wake.set()
-            self._check_idle()
+            return await self._sign(job, generation)
+        return None
 
     def _progress(self, job: Job) -> Callable[[Progress], None] | None:
         if not job.request.job.parameters.stream:
@@ -193,7 +211,7 @@ class Runner:
 
         return progress
 
-    async def _sign(self, job: Job, generation: Generation) -> None:
+    async def _sign(self, job: Job, generation: Generation) -> Event | None:
         now = self._clock.wall()
         run_s = generation.run_ms / 1_000
         self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
@@ -222,20 +240,20 @@ class Runner:
         except WireError as error:
             logger.warning("a result could not be made", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
-            return
+            return None
         self._silent.pop(job.id, None)
-        self.publish(event, job.id, job.relay)
+        return event
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
         """Publishes a journaled result until a relay has it, then settles the job."""
-        self._outbox.put(Letter(event, relay, done=self._settle(job_id)))
+        self._outbox.put(self._letter(event, job_id, relay))
 
-    def _settle(self, job_id: str) -> Callable[[bool], Awaitable[None]]:
-        async def settle(published: bool) -> None:
-            if published:
-                await self._journal.settled(job_id)
+    def _letter(self, event: Event, job_id: str, relay: str) -> Letter:
+        return Letter(event, relay, done=partial(self._published, job_id))
 
-        return settle
+    def _published(self, job_id: str, published: bool) -> None:
+        if published:
+            self._journal.settled(job_id)
 
     async def _expire(self, job: Job) -> None:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
@@ -251,7 +269,6 @@ class Runner:
 
     def _check_idle(self) -> None:
         if not self.queue and not self.running:
-            self._busy.clear()
             self._idle.set()
 
 

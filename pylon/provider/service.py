@@ -87,9 +87,8 @@ class Provider:
         self._journal = journal
         self._outbox = Outbox(pool, self._clock.wall)
         replies = Replies(secret, keys, self._outbox, self._clock, settings.trusted.__contains__)
-        self._settlement: Settlement = FreeSettlement(journal)
-        if takings is not None:
-            self._settlement = AccountSettlement(journal, settings.price, takings.credit)
+        accounts = None if takings is None else AccountSettlement(journal, settings.price, takings.credit)
+        self._settlement: Settlement = accounts or FreeSettlement(journal)
         self._runner = Runner(
             secret,
             keys,
@@ -102,12 +101,12 @@ class Provider:
             settings.processing_after_s,
         )
         self._till: Till | None = None
-        if takings is not None:
+        if takings is not None and accounts is not None:
             self._till = Till(
                 takings.database,
                 takings.receiver,
                 takings.wallet,
-                self._settlement,
+                accounts,
                 replies,
                 self._clock,
                 self._runner.add,
@@ -134,7 +133,6 @@ class Provider:
     async def start(self) -> None:
         """Takes up what was left, then listens and is seen."""
         self._paused = await self._journal.setting(PAUSED)
-        self._runner.start()
         if self._till is not None:
             await self._till.start()
         await self._recover()

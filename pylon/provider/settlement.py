@@ -24,8 +24,8 @@ type Sign = Callable[[AccountReceipt | None], Event]
 class Settlement(Protocol):
     """What a provider asks about money. Every method returns when its writes are on disk."""
 
-    async def take(self, job: Job) -> Decision:
-        """Writes the job down, and says whether it may run or what has to be paid first."""
+    async def take(self, job: Job) -> Decision | None:
+        """Writes a job down, and says whether it may run or what has to be paid first; None when it stands there."""
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """The signed result, journaled with the receipt for what the job cost.
@@ -43,10 +43,9 @@ class FreeSettlement:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def take(self, job: Job) -> Decision:
+    async def take(self, job: Job) -> Decision | None:
         """See `Settlement`."""
-        await self._journal.admitted(job)
-        return Run(Basis.METERED)
+        return Run(Basis.METERED) if await self._journal.admitted(job) else None
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`."""
@@ -79,28 +78,35 @@ class AccountSettlement:
         self._price = price
         self._policy = policy
 
-    async def take(self, job: Job) -> Decision:
-        """See `Settlement`. Asked again for a job that waits, it decides anew."""
+    async def take(self, job: Job) -> Decision | None:
+        """See `Settlement`."""
 
-        async def step(tx: Transaction) -> Decision:
-            customer, now = job.request.customer, job.received_at
-            await account_store.open_account(tx, customer, now)
-            await account_store.acknowledge(tx, customer, job.request.job.account_seen, now)
-            decision = await account_store.admit(
-                tx,
-                customer,
-                job.id,
-                job.terms.quote,
-                terms=self._policy.terms(job),
-                now=now,
-                wish=job.request.job.topup,
-                trial=self._policy.trial,
-            )
-            state = JobState.QUEUED if isinstance(decision, Run) else JobState.AWAITING_FUNDS
-            await rows.insert(tx, job, state)
-            return decision
+        async def step(tx: Transaction) -> Decision | None:
+            return None if await rows.holds(tx, job.id) else await self._decide(tx, job)
 
         return await self._journal.transact(step, together=True)
+
+    async def decide(self, job: Job) -> Decision:
+        """What `take` says, anew for a job that waits for its customer's payment."""
+        return await self._journal.transact(lambda tx: self._decide(tx, job), together=True)
+
+    async def _decide(self, tx: Transaction, job: Job) -> Decision:
+        customer, now = job.request.customer, job.received_at
+        await account_store.open_account(tx, customer, now)
+        await account_store.acknowledge(tx, customer, job.request.job.account_seen, now)
+        decision = await account_store.admit(
+            tx,
+            customer,
+            job.id,
+            job.terms.quote,
+            terms=self._policy.terms(job),
+            now=now,
+            wish=job.request.job.topup,
+            trial=self._policy.trial,
+        )
+        state = JobState.QUEUED if isinstance(decision, Run) else JobState.AWAITING_FUNDS
+        await rows.insert(tx, job, state)
+        return decision
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""

@@ -17,7 +17,7 @@ from pylon.money.wallet import Wallet, WalletError
 from pylon.provider.journal import JobState
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
-from pylon.provider.settlement import Settlement
+from pylon.provider.settlement import AccountSettlement
 from pylon.store.database import Database
 
 logger = log.get("provider")
@@ -35,7 +35,7 @@ class Till:
         database: Database,
         receiver: Receiver,
         wallet: Wallet,
-        settlement: Settlement,
+        settlement: AccountSettlement,
         replies: Replies,
         clock: Clock,
         run: Callable[[Job], None],
@@ -81,7 +81,7 @@ class Till:
 
     async def restore(self, job: Job) -> None:
         """A job that waited when the last process ended."""
-        await self.handle(job, await self._settlement.take(job))
+        await self.handle(job, await self._settlement.decide(job))
 
     async def handle(self, job: Job, decision: Decision) -> None:
         """Does what was decided about a job that the journal has."""
@@ -208,4 +208,4 @@ class Till:
         async with self._turn:
             for job in list(self._waiting.get(customer, {}).values()):
                 if job.id in self._waiting.get(customer, {}):
-                    await self.handle(job, await self._settlement.take(job))
+                    await self.handle(job, await self._settlement.decide(job))

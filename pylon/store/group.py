@@ -13,15 +13,21 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from pylon import log
 from pylon.store.database import Database, Step, Transaction
 
 MAX_GROUP = 512
+# How long a write that nobody waits for may wait for others to go along with.
+LATER_S = 0.5
+
+_log = log.get("store")
 
 
 @dataclass(slots=True)
 class _Waiting:
     step: Step[Any] | None
-    done: asyncio.Future[Any]
+    # None: nobody waits for it.
+    done: asyncio.Future[Any] | None
     sql: str = ""
     values: tuple[Any, ...] = ()
     together: bool = False
@@ -36,6 +42,7 @@ class GroupCommit:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins to commit."""
@@ -62,11 +69,19 @@ class GroupCommit:
         result: T = await self._enqueue(waiting)
         return result
 
-    async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> None:
-        """Runs one statement and returns once it is committed."""
-        await self._enqueue(_Waiting(None, asyncio.get_running_loop().create_future(), sql, values))
+    async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> int:
+        """Runs one statement; the number of rows it changed, once it is committed."""
+        changed: int = await self._enqueue(_Waiting(None, asyncio.get_running_loop().create_future(), sql, values))
+        return changed
+
+    def execute_later(self, sql: str, values: tuple[Any, ...] = ()) -> None:
+        """Runs one statement in its turn, with the next commit: for what a crash may undo."""
+        self._waiting.append(_Waiting(None, None, sql, values))
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake.set)
 
     async def _enqueue(self, waiting: _Waiting) -> Any:
+        assert waiting.done is not None  # noqa: S101 - the callers made one
         self._waiting.append(waiting)
         self._wake.set()
         return await waiting.done
@@ -79,6 +94,9 @@ class GroupCommit:
                 await self._flush()
 
     async def _flush(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         async with self._turn:
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
             try:
@@ -87,9 +105,12 @@ class GroupCommit:
                 # Whatever broke the commit broke it for everyone who waits for it.
                 results = [error] * len(group)
         for waiting, result in zip(group, results, strict=True):
-            if waiting.done.done():
+            if waiting.done is None:
+                if isinstance(result, Exception):
+                    _log.error("a write was lost", error=repr(result))
+            elif waiting.done.done():
                 continue
-            if isinstance(result, Exception):
+            elif isinstance(result, Exception):
                 waiting.done.set_exception(result)
             else:
                 waiting.done.set_result(result)
@@ -115,19 +136,19 @@ async def _do_each(tx: Transaction, group: list[_Waiting]) -> list[Any]:
     return results
 
 
-def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | None]:
-    results: list[Exception | None] = []
+def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | int]:
+    results: list[Exception | int] = []
     for waiting in group:
         # A single statement that fails leaves nothing behind: it needs no savepoint.
         try:
-            connection.execute(waiting.sql, waiting.values)
+            changed = connection.execute(waiting.sql, waiting.values).rowcount
         except Exception as error:
             # A full disk ends the whole transaction, and what came after would be committed by itself.
             if not connection.in_transaction:
                 raise
             results.append(error)
         else:
-            results.append(None)
+            results.append(changed)
     return results
 
 

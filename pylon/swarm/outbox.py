@@ -52,10 +52,12 @@ class Outbox:
 
     def _turn(self) -> None:
         self._turn_is_asked = False
+        loop = asyncio.get_running_loop()
         for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._running))):
             work = self._waiting.popleft()()
             if work is not None:
-                task = asyncio.get_running_loop().create_task(work, name="swarm publication")
+                # Begun at once: most of what it has to do it does before it first waits.
+                task = asyncio.Task(work, loop=loop, name="swarm publication", eager_start=True)
                 self._running.add(task)
                 task.add_done_callback(self._done)
         self._after()

@@ -9,6 +9,7 @@ from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest
 from pylon.jobs.result import Finish
 from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
 from pylon.provider.journal import JobState
 
 
@@ -113,6 +114,29 @@ async def test_a_cancelled_job_frees_its_place_and_brings_no_result(serve, custo
     while (await serving.provider.status()).jobs != {JobState.CANCELLED: 2}:
         await asyncio.sleep(0.02)
     assert customer.answers == []
+
+
+async def test_a_job_that_is_taken_back_together_with_its_request_leaves_its_place_free(serve, customer):
+    secret = SecretKey.generate()
+    # Both are stored when the provider comes: it gets them in one go.
+    unwanted = await customer.ask(secret.public, customer.job("unwanted"))
+    await customer.send(cancel_draft((unwanted.id,), RLM_REQUEST, secret.public, created_at=unwanted.created_at))
+    serving = await serve(slots=1, delay_s=0.3, secret=secret)
+    wanted = await customer.ask(serving.public, customer.job("wanted"))
+    assert await customer.result(wanted)
+    assert (await serving.provider.status()).running == 0
+
+
+async def test_a_job_of_an_earlier_process_is_answered_as_then_though_the_owner_has_paused_since(serve, customer):
+    serving = await serve()
+    request = await customer.ask(serving.public, customer.job())
+    first = await customer.result(request)
+    await serving.provider.pause()
+    await serving.stop()
+    again = await serve(secret=serving.secret)
+    other = await customer.ask(again.public, customer.job("other"))
+    assert (await customer.refusal(other)).code is ErrorCode.PAUSED
+    assert customer.results(request) == [first] and customer.feedback(request) == []
 
 
 async def test_only_its_customer_may_cancel_a_job(serve, customer, another_customer):

@@ -43,7 +43,7 @@ async def test_what_is_queued_or_signed_is_pending_and_nothing_else(journal):
     result = event("result", 6940)
     await sign(journal, answered, result)
     await sign(journal, done, event("other result", 6940))
-    await journal.settled(done.id)
+    journal.settled(done.id)
     await journal.ended(dropped.id, JobState.CANCELLED, code="cancelled", finished_at=3.0)
     pending = await journal.pending()
     assert [(p.event, p.result) for p in pending] == [(waiting, None), (result, result)]
@@ -80,7 +80,7 @@ async def test_forgetting_drops_contents_first_and_rows_later_but_never_what_is_
     await queue(journal, open_, at=5, expires_at=20)
     for request in (old, new):
         await sign(journal, request, event(request.content + " result", 6940))
-        await journal.settled(request.id)
+        journal.settled(request.id)
     await journal.forget(results_before=100, rows_before=0)
     known = await journal.known([old.id, new.id])
     assert known[old.id] is None and known[new.id] is not None

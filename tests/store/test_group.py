@@ -30,6 +30,43 @@ async def test_a_submitted_write_is_committed_when_submit_returns(database, grou
     assert len(await database.fetch_all("SELECT * FROM note")) == 1
 
 
+async def test_a_write_that_nobody_waits_for_goes_with_the_next_one(database, group):
+    group.execute_later("INSERT INTO note (text) VALUES ('first')")
+    await group.execute("INSERT INTO note (text) VALUES ('second')")
+    rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
+    assert [row["text"] for row in rows] == ["first", "second"]
+
+
+async def test_a_write_that_nobody_waits_for_is_committed_before_long_when_nothing_else_comes(database, group):
+    group.execute_later("INSERT INTO note (text) VALUES ('alone')")
+    async with asyncio.timeout(10):
+        while not await database.fetch_all("SELECT * FROM note"):
+            await asyncio.sleep(0.02)
+
+
+async def test_closing_commits_what_nobody_waits_for(database):
+    group = GroupCommit(database)
+    group.start()
+    group.execute_later("INSERT INTO note (text) VALUES ('last words')")
+    await group.close()
+    assert len(await database.fetch_all("SELECT * FROM note")) == 1
+
+
+async def test_a_write_that_nobody_waits_for_is_reported_when_it_fails_and_hinders_nobody(
+    database, group, monkeypatch
+):
+    said = []
+    monkeypatch.setattr("pylon.store.group._log.error", lambda event, **_: said.append(event), raising=False)
+    group.execute_later("INSERT INTO nowhere VALUES (1)")
+    assert await group.execute("INSERT INTO note (text) VALUES ('after')") == 1
+    assert said == ["a write was lost"]
+
+
+async def test_an_executed_write_tells_how_many_rows_it_changed(group):
+    insert = "INSERT INTO note (text) VALUES ('once') ON CONFLICT DO NOTHING"
+    assert [await group.execute(insert), await group.execute(insert)] == [1, 0]
+
+
 async def test_a_step_that_fails_undoes_itself_alone(database, group):
     async def twice(tx: Transaction) -> None:
         await tx.execute("INSERT INTO note (text) VALUES ('half')")
@@ -130,5 +167,5 @@ async def test_statements_and_steps_that_run_together_are_committed_in_one_trip(
         return_exceptions=True,
     )
     assert len(trips) == 1
-    assert outcomes[:2] == [None, 2] and isinstance(outcomes[2], sqlite3.IntegrityError)
+    assert outcomes[:2] == [1, 2] and isinstance(outcomes[2], sqlite3.IntegrityError)
     assert [row["text"] for row in await database.fetch_all("SELECT text FROM note ORDER BY id")] == ["a", "b", "c"]
