@@ -124,7 +124,8 @@ async def test_a_job_that_is_taken_back_together_with_its_request_leaves_its_pla
     serving = await serve(slots=1, delay_s=0.3, secret=secret)
     wanted = await customer.ask(serving.public, customer.job("wanted"))
     assert await customer.result(wanted)
-    assert (await serving.provider.status()).running == 0
+    status = await serving.provider.status()
+    assert status.running == 0 and status.jobs[JobState.CANCELLED] == 1
 
 
 async def test_a_job_of_an_earlier_process_is_answered_as_then_though_the_owner_has_paused_since(serve, customer):
