@@ -233,6 +233,7 @@ class Dispatcher:
         attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
+        attempt.answered_before = slot.lane.answered
         self._budgets.reserve(job.run, attempt.cost)
         self._attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
@@ -291,6 +292,7 @@ class Dispatcher:
         self._heard(attempt, now)
         standing.answered(seconds)
         slot.lane.recent.add(seconds)
+        slot.lane.answered += 1
         if attempt.live:
             self._release(attempt, now, charged)
         else:
@@ -378,13 +380,13 @@ class Dispatcher:
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
             self._company.place(attempt.standing, now)
-            if self._hedge(slot, now):
+            if lane.is_among_the_last(attempt) and self._hedge(slot, now):
                 return
         self._watch(attempt, now + HEDGE_AFTER_S, self._consider_hedge)
 
     def _hedge(self, slot: Slot, now: float) -> bool:
         lane = slot.lane
-        # Jobs that were never sent come first, and a swarm that is slow as a whole is not helped by asking twice.
+        # Jobs that were never sent come first.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
         if lane.presses or self.in_flight >= self._settings.width or slot.ends_at <= now:
             return False

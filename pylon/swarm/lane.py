@@ -17,6 +17,8 @@ from pylon.swarm.waiting import Waiting
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
+# Among the slowest is who is still out when so many times as many have come back.
+STILL_OUT = 4
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class Attempt:
     hedge: bool
     cost: int = 0
     relay: str | None = None
+    # How many answers its lane had had when it was sent.
+    answered_before: int = 0
     live: bool = True
     published: bool = False
     acknowledged: bool = False
@@ -83,6 +87,7 @@ class Lane:
         self.open = 0
         self.in_flight = 0
         self.sent = 0
+        self.answered = 0
         self.hedged = 0
         self.empty_since = 0.0
 
@@ -146,6 +151,14 @@ class Lane:
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
         return self.recent.quantile(quantile) if len(self.recent) >= self._samples else None
+
+    def is_among_the_last(self, attempt: Attempt) -> bool:
+        """Whether it is one of the slowest few: of those out together with it, most have come back since.
+
+        While most are still out the whole swarm is slow, or the way there, and asking twice makes it slower. Of a
+        handful each may be hedged.
+        """
+        return self.answered - attempt.answered_before + self._samples >= STILL_OUT * self.in_flight
 
     def others_for(self, slot: Slot) -> bool:
         """Whether somebody who has not had this slot yet could take it, now or when there is room."""

@@ -410,6 +410,18 @@ def test_the_slow_tail_goes_to_a_second_provider_and_the_first_answer_wins() -> 
     ]
 
 
+@pytest.mark.parametrize(("back", "hedged"), [(100, False), (190, True)])
+def test_nothing_is_asked_twice_while_most_of_what_went_out_is_still_out(back: int, hedged: bool) -> None:
+    play = Play(*(provider(f"p{n}") for n in range(250)))
+    out = sends(play.tell(Add(tuple(Job(n, NEED, 120.0, 1e4) for n in range(200)))))
+    for send in out:
+        play.tell(Published(send.attempt))
+    play.now += 0.1
+    for send in out[:back]:
+        play.tell(Answered(send.attempt))
+    assert bool(sends(play.wait(3.0))) == hedged
+
+
 def test_after_a_pause_of_the_program_nothing_is_sent_for_a_slot_that_is_over() -> None:
     play, straggler = slow_tail()
     play.now += 500.0
