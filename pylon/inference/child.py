@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
@@ -74,8 +74,13 @@ class EngineLoop:
     """Takes commands between steps, tells what the steps brought, and beats."""
 
     def __init__(
-        self, engine: Engine, commands: "queue.Queue[ToChild]", send: Callable[[FromChild], None], clock: Clock
+        self,
+        engine: Engine,
+        commands: "queue.Queue[ToChild]",
+        send: Callable[[Sequence[FromChild]], None],
+        clock: Clock,
     ) -> None:
+        """`send` takes what belongs together: it goes out in one write."""
         self._engine = engine
         self._commands = commands
         self._send = send
@@ -89,8 +94,7 @@ class EngineLoop:
         while self._take_commands():
             if self._engine.busy:
                 began = self._clock.monotonic()
-                for event in self._engine.step():
-                    self._tell(event)
+                self._tell(self._engine.step())
                 self._busy_s += self._clock.monotonic() - began
             self._beat()
 
@@ -120,12 +124,12 @@ class EngineLoop:
         try:
             self._engine.add(request)
         except PromptError as error:
-            self._send(Failed(request.id, "prompt", str(error), error.hint))
+            self._send([Failed(request.id, "prompt", str(error), error.hint)])
         except ParameterError as error:
-            self._send(Failed(request.id, "parameter", str(error), error.hint))
+            self._send([Failed(request.id, "parameter", str(error), error.hint)])
         except Exception as error:  # one request's fault must not take its neighbours down
             # The error's own text may quote the prompt, so only its kind is told.
-            self._send(Failed(request.id, "engine", f"The engine could not take the prompt ({_kind(error)})."))
+            self._send([Failed(request.id, "engine", f"The engine could not take the prompt ({_kind(error)}).")])
         else:
             if command.stream:
                 self._shown[request.id] = float("-inf")
@@ -133,30 +137,35 @@ class EngineLoop:
     def _score(self, request: ScoreRequest) -> None:
         score = getattr(self._engine, "score", None)
         if score is None:
-            self._send(Failed(request.id, "engine", "This engine cannot read answers of others."))
+            self._send([Failed(request.id, "engine", "This engine cannot read answers of others.")])
             return
         try:
-            self._send(score(request))
+            self._send([score(request)])
         except Exception as error:  # the text is a stranger's, and must not take anybody down
-            self._send(Failed(request.id, "engine", f"The answer could not be read ({_kind(error)})."))
+            self._send([Failed(request.id, "engine", f"The answer could not be read ({_kind(error)}).")])
 
-    def _tell(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            now = self._clock.monotonic()
-            shown = self._shown.get(event.id)
-            if shown is None or now - shown < PROGRESS_S:
-                return
-            self._shown[event.id] = now
-        else:
+    def _tell(self, events: Sequence[Event]) -> None:
+        wanted = [event for event in events if self._is_wanted(event)]
+        if wanted:
+            self._send(wanted)
+
+    def _is_wanted(self, event: Event) -> bool:
+        if not isinstance(event, Progress):
             self._shown.pop(event.id, None)
-        self._send(event)
+            return True
+        now = self._clock.monotonic()
+        shown = self._shown.get(event.id)
+        if shown is None or now - shown < PROGRESS_S:
+            return False
+        self._shown[event.id] = now
+        return True
 
     def _beat(self) -> None:
         now = self._clock.monotonic()
         if now - self._beat_at >= BEAT_S:
             self._beat_at = now
             count = self._engine.tokens
-            self._send(Beat(count.prompt, count.completion, self._busy_s, count.read))
+            self._send([Beat(count.prompt, count.completion, self._busy_s, count.read)])
 
 
 def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
@@ -175,16 +184,16 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")
 
-    def send(message: FromChild) -> None:
-        _write(sink, encode(message))
+    def send(messages: Sequence[FromChild]) -> None:
+        _write(sink, b"".join(map(encode, messages)))
 
     try:
         engine = open_engine(load.spec)
         model = engine.load()
     except ModelError as error:
-        send(Unloadable(str(error), error.hint))
+        send([Unloadable(str(error), error.hint)])
         return
-    send(Ready(model))
+    send([Ready(model)])
     try:
         EngineLoop(engine, commands, send, SystemClock()).run()
     finally:

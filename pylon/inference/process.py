@@ -24,6 +24,7 @@ class ChildProcess:
         self._process = process
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._errors = asyncio.create_task(self._read_errors())
+        self._unsent: list[bytes] = []
         # Why it was killed; set by whoever kills it, since an exit code alone does not tell.
         self.verdict = ""
 
@@ -53,9 +54,16 @@ class ChildProcess:
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
+        """Frames of one turn of the event loop go out in one write: requests come in crowds."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unsent.append(frame)
+
+    def _write(self) -> None:
+        frames, self._unsent = self._unsent, []
         stdin = self._process.stdin
         if stdin is not None and not stdin.is_closing():
-            stdin.write(frame)
+            stdin.write(b"".join(frames))
 
     async def messages(self) -> AsyncIterator[FromChild]:
         """Until its pipe ends. Raises WireError on anything that is no message."""

@@ -115,6 +115,10 @@ def decompress(packed: bytes) -> bytes:
     # The window is what the decompressor allocates before it has seen a byte of content.
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_DECOMPRESSED_BYTES * 2)
     try:
+        # Most frames say how much they hold; the others are read with as much room as there may be.
+        size = zstandard.frame_content_size(compressed)
+        if 0 <= size <= limit:
+            return decompressor.decompress(compressed)
         with decompressor.stream_reader(compressed) as reader:
             plain = reader.read(limit + 1)
     except zstandard.ZstdError as error:
