@@ -187,8 +187,8 @@ class Coordinator:
     def _slot(self, piece: _Piece, to: tuple[str, ...] = (), until: float = math.inf) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
-        job = replace(run.job(piece.spec, slot), run=piece.run, to=to, without=piece.without)
-        job = replace(job, deadline=min(job.deadline, until))
+        job = run.job(piece.spec, slot)
+        job = replace(job, run=piece.run, to=to, without=piece.without, deadline=min(job.deadline, until))
         piece.job = job
         self._pieces[slot] = piece
         run.slots.append(slot)
