@@ -136,6 +136,24 @@ def test_the_limits_hold_to_the_byte():
         decompress(pack(letters[: MAX_DECOMPRESSED_BYTES + 1]))
 
 
+@pytest.mark.parametrize("size", [0, 1_000, 20_000])
+def test_a_frame_that_does_not_tell_its_size_is_read_all_the_same_and_bounded(size):
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    data = random.Random(size).randbytes(size)
+    assert decompress(base64.b64encode(compressor.compress(data))) == data
+    with pytest.raises(TooLargeError):
+        decompress(base64.b64encode(compressor.compress(bytes(MAX_DECOMPRESSED_BYTES))))
+
+
+def test_a_frame_that_tells_less_than_it_holds_is_no_payload():
+    frame = bytearray(zstandard.ZstdCompressor().compress(random.Random(1).randbytes(200)))
+    # RFC 8878, 3.1.1.1: with one segment of under 256 bytes the size is the byte behind magic number and descriptor.
+    assert frame[5] == 200
+    frame[5] = 100
+    with pytest.raises(MalformedError):
+        decompress(base64.b64encode(bytes(frame)))
+
+
 def test_a_window_larger_than_any_payload_is_refused():
     parameters = zstandard.ZstdCompressionParameters(window_log=27, compression_level=3)
     frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()

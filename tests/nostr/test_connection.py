@@ -186,6 +186,34 @@ async def test_a_challenge_is_answered_and_what_waited_for_it_is_done():
         assert ["challenge", "riddle"] in answer["tags"]
 
 
+async def test_what_was_refused_before_the_challenge_came_is_asked_for_and_sent_again_after_it():
+    def asks_late(relay, socket, message):
+        refused = wants_auth(relay, socket, message)
+        # The challenge comes only now that somebody wants something.
+        late = message[0] == "EVENT" and refused[0][2] is False
+        return [*refused, ["AUTH", "riddle"]] if late else refused
+
+    async with ScriptedRelay(asks_late) as relay, connected(relay, KEY) as connection:
+        queue = asyncio.Queue()
+        connection.subscribe(lambda: NOTES, queue.put)
+        await relay.until(lambda: relay.of("REQ"))
+        assert (await connection.publish(note(), timeout=10)).accepted
+        assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
+        assert (len(relay.of("REQ")), len(relay.of("EVENT"))) == (2, 2)
+
+
+async def test_an_answer_that_comes_when_nobody_waits_any_more_is_passed_over():
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        event = note()
+        waiting = asyncio.create_task(connection.publish(event))
+        await relay.until(lambda: relay.of("EVENT"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await relay.say(["OK", event.id, True, ""])
+        relay.answer = polite
+        assert (await connection.publish(note("another"))).accepted
+
+
 async def test_a_query_waits_until_the_relay_knows_who_asks():
     event = note()
 

@@ -110,6 +110,24 @@ async def test_a_query_is_answered_by_the_relays_that_are_there():
             assert await pool.query(NOTES, timeout=0.5) == [event]
 
 
+async def test_a_batch_is_what_is_there_up_to_its_limit():
+    events = [note(str(n)) for n in range(5)]
+    async with ScriptedRelay(serving(*(event.to_dict() for event in events))) as relay, pooled(relay) as pool:
+        subscription = pool.subscribe(lambda: NOTES)
+        await asyncio.wait_for(subscription.caught_up.wait(), 10)
+        batches = [await subscription.next_batch(3) for _ in range(2)]
+        assert [[received.event for received in batch] for batch in batches] == [events[:3], events[3:]]
+        await subscription.close()
+
+
+async def test_only_relays_of_the_pool_can_be_named():
+    async with ScriptedRelay() as a, ScriptedRelay() as b, pooled(a, b) as pool:
+        await pool.wait_open()
+        assert await pool.publish(note(), relays=[b.url, "ws://127.0.0.1:9"]) == [b.url]
+        with pytest.raises(RelayError, match="none of the named relays"):
+            await pool.publish(note(), relays=["ws://127.0.0.1:9"])
+
+
 async def test_a_query_that_nobody_answers_raises():
     async with ScriptedRelay(lambda *_: []) as silent, pooled(silent) as pool:
         with pytest.raises(UnreachableError, match="no relay answered"):
