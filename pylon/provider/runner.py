@@ -81,11 +81,11 @@ class Runner:
 
     async def close(self) -> None:
         """Stops at once. What was queued stays so in the journal and runs after the next start."""
+        # Whoever ends would otherwise make room for what waits.
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         tasks = [*self._ending, *(running.task for running in self.running.values())]
-        # Whoever ends would otherwise make room for what waits.
-        self._closed = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

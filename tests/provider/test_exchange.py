@@ -6,11 +6,16 @@ from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, TEXT_REQUEST
-from pylon.jobs.request import JobRequest
+from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish
+from pylon.money.msat import ZERO
+from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.provider.admission import Accept
 from pylon.provider.journal import JobState
+from pylon.provider.queue import Job
+from tests.provider.conftest import MODEL
 
 
 async def test_a_private_request_gets_a_sealed_result_with_its_receipt(serve, customer):
@@ -116,16 +121,19 @@ async def test_a_cancelled_job_frees_its_place_and_brings_no_result(serve, custo
     assert customer.answers == []
 
 
-async def test_a_job_that_is_taken_back_together_with_its_request_leaves_its_place_free(serve, customer):
-    secret = SecretKey.generate()
-    # Both are stored when the provider comes: it gets them in one go.
-    unwanted = await customer.ask(secret.public, customer.job("unwanted"))
-    await customer.send(cancel_draft((unwanted.id,), RLM_REQUEST, secret.public, created_at=unwanted.created_at))
-    serving = await serve(slots=1, delay_s=0.3, secret=secret)
-    wanted = await customer.ask(serving.public, customer.job("wanted"))
-    assert await customer.result(wanted)
-    status = await serving.provider.status()
-    assert status.running == 0 and status.jobs[JobState.CANCELLED] == 1
+async def test_a_job_that_is_taken_back_before_it_began_leaves_its_place_free(serve, customer):
+    serving = await serve(delay_s=30.0, slots=1)
+    event = SecretKey.generate().sign(EventDraft(RLM_REQUEST, "sealed"))
+    request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("unwanted"), True, (), True)
+    expires_at = event.created_at + 60
+    job = Job(request, event, Accept(ZERO, expires_at, MODEL, 8), event.created_at, "")
+    await serving.journal.admitted(job)
+    runner = serving.provider._runner
+    runner.add(job)
+    await runner.cancel(job.id, event.pubkey)
+    async with asyncio.timeout(10):
+        await runner.wait_idle()
+    assert (await serving.provider.status()).jobs == {JobState.CANCELLED: 1}
 
 
 async def test_a_job_of_an_earlier_process_is_answered_as_then_though_the_owner_has_paused_since(serve, customer):
