@@ -97,35 +97,35 @@ class Intake:
                 logger.exception("a batch of requests failed")
 
     async def _take(self, batch: Sequence[Received], *, live: bool) -> None:
-        queued: list[tuple[Job, Received]] = []
+        queued: list[Job] = []
         refused: list[tuple[Received, Callable[[], None]]] = []
         for received in batch:
             if received.event.kind == DELETION:
                 continue
-            found = self._judge(received, [job for job, _ in queued])
+            found = self._judge(received, queued)
             if isinstance(found, Job):
-                queued.append((found, received))
+                queued.append(found)
             elif found is not None:
                 refused.append((received, found))
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
-            await self._write(*queued[0], live=live)
+            await self._write(queued[0], live=live)
         else:
             # Group commit makes one disk flush of them.
-            await asyncio.gather(*(self._write(job, received, live=live) for job, received in queued))
+            await asyncio.gather(*(self._write(job, live=live) for job in queued))
         if refused:
             await self._refuse(refused, live=live)
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
 
-    async def _write(self, job: Job, received: Received, *, live: bool) -> None:
+    async def _write(self, job: Job, *, live: bool) -> None:
         decision = await self._settlement.take(job)
         if decision is None:
             # Taken on before: by an earlier process, or so long ago that the relays' copies are new again.
             known = await self._journal.known([job.id])
             if live:
-                self._repeat(received, known.get(job.id))
+                self._repeat(job.relay, known.get(job.id))
         elif self._till is None:
             self._runner.add(job)
         else:
@@ -138,12 +138,12 @@ class Intake:
             if received.event.id not in known:
                 say()
             elif live:
-                self._repeat(received, known[received.event.id])
+                self._repeat(received.relay, known[received.event.id])
 
-    def _repeat(self, received: Received, result: Event | None) -> None:
+    def _repeat(self, relay: str, result: Event | None) -> None:
         # The customer asks again: it gets the same answer, and the work is not done twice.
         if result is not None:
-            self._outbox.put(Letter(result, received.relay, give_up_at=self._clock.wall() + 60))
+            self._outbox.put(Letter(result, relay, give_up_at=self._clock.wall() + 60))
 
     def _judge(self, received: Received, ahead: Sequence[Job]) -> Job | Callable[[], None] | None:
         """The admitted job, or what says no; None for what is passed over."""
