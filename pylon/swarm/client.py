@@ -88,7 +88,7 @@ class SwarmClient:
         self._flights = Flights()
         self._outbox = Outbox(self.settings.publishing)
         self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
-        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard)
+        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard, self._unheard)
         self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
         self._settling = Settling(purse, self._flights, self._tell, self._answered, dispatcher.is_live)
         self._requests = Requests(
@@ -364,6 +364,9 @@ class SwarmClient:
                     run.partial(text)
             case _:
                 self._tell(meaning)
+
+    def _unheard(self, flight: Flight) -> None:
+        self._tell(m.Unheard(flight.attempt))
 
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None and self._rescorer is not None:

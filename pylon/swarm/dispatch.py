@@ -29,6 +29,8 @@ FINAL_REFUSALS = 2
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
+# What relays lost so often is sent to two at once, when somebody is idle.
+UNLUCKY = 2
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
@@ -45,7 +47,7 @@ class Dispatcher:
         # The slot that would have gone out, had its run had the money.
         self._short: Slot | None = None
         self._rng = rng
-        self._company = Company(settings, rng, self._look_for_nobody)
+        self._company = Company(settings, rng, self._silence, self._look_for_nobody)
         self._timers = Timers()
         self._slots: dict[int, Slot] = {}
         self._attempts: dict[int, Attempt] = {}
@@ -95,6 +97,8 @@ class Dispatcher:
                 self._on(attempt, self._send_failed, now)
             case m.Acknowledged(attempt):
                 self._on(attempt, self._acknowledged, now)
+            case m.Unheard(attempt):
+                self._on(attempt, self._unheard, now)
             case m.Answered(attempt, charged):
                 self._on(attempt, lambda found, at: self._answered(found, charged, at), now)
             case m.Refused(attempt, code):
@@ -332,6 +336,7 @@ class Dispatcher:
         """A word came: neither the request nor its provider is lost."""
         if attempt.live and not attempt.acknowledged:
             self._silence.saw(False)
+        attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
         if attempt.standing.silences:
             attempt.standing.silences = 0
             self._company.place(attempt.standing, now)
@@ -341,9 +346,16 @@ class Dispatcher:
         if attempt.acknowledged:
             return
         self._silence.saw(True)
-        attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
+        # Where silence is common, it says nothing of a provider that had a word for a later request.
+        if not self._silence.is_common or not attempt.was_passed_over:
+            attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
         attempt.slot.silences += 1
         self._elsewhere(attempt, now)
+
+    def _unheard(self, attempt: Attempt, now: float) -> None:
+        """Where silence is common, or a later request was not met with it, no further deadline is waited for."""
+        if attempt.live and (self._silence.is_common or attempt.was_passed_over):
+            self._unacknowledged(attempt, now)
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if attempt.slot.lane.others_for(attempt.slot):
@@ -370,7 +382,10 @@ class Dispatcher:
         if len(slot.live) > 1:
             return
         usual = lane.usual(HEDGE_QUANTILE)
-        if usual is not None:
+        if slot.silences >= UNLUCKY and self._silence.is_common:
+            if self._hedge(slot, now):
+                return
+        elif usual is not None:
             late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
             if now < late_at:
                 self._watch(attempt, late_at, self._consider_hedge)
