@@ -20,8 +20,9 @@ from pylon.errors import UnreachableError
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm import checks as c
+from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
+from pylon.swarm.checks import Checks
 from pylon.swarm.compose import job_of
 from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -83,7 +84,7 @@ class SwarmClient:
         keys = keys or ConversationKeys(secret)
         dispatcher = Dispatcher(self.settings.dispatch, rng, pool.urls)
         rules = self.settings.checks
-        self._checks = None if rules is None else c.Checks(rules, self.reputation, rng)
+        self._checks = None if rules is None else Checks(rules, self.reputation, rng)
         self._coordinator = Coordinator(dispatcher, self._checks, self.settings.own)
         self._flights = Flights()
         self._outbox = Outbox(self.settings.publishing)

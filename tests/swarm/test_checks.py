@@ -7,7 +7,8 @@ import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
-from pylon.swarm.checks import Accept, Ask, Checks, Command
+from pylon.swarm.check_moves import Accept, Ask, Command
+from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing

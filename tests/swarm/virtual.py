@@ -15,7 +15,8 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.heartbeat import INTERVAL_S
 from pylon.jobs.result import Finish, Usage
 from pylon.provider.settings import ProviderSettings
-from pylon.swarm.checks import Changed, Checks
+from pylon.swarm.check_moves import Changed
+from pylon.swarm.checks import Checks
 from pylon.swarm.client import LOOK_S
 from pylon.swarm.coordinator import Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import ProviderUp
