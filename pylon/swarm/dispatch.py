@@ -114,14 +114,18 @@ class Dispatcher:
 
     def _add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         lanes: dict[Need, Lane] = {}
+        ends: dict[float, list[Slot]] = {}
         for job in jobs:
             slot = self._open(job, now)
+            ends.setdefault(job.deadline, []).append(slot)
             lanes[job.need] = slot.lane
             # One that is for some only is looked at by itself, as those are that were sent before.
             if job.to or job.without:
                 slot.lane.again.append(slot)
             else:
                 slot.lane.fresh.put(slot)
+        for deadline, slots in ends.items():
+            self._end_at(slots, deadline)
         for lane in lanes.values():
             if not lane.members:
                 self._look_for_nobody(lane, now)
@@ -130,11 +134,11 @@ class Dispatcher:
         lane = self._company.lane(job, now)
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
         lane.open += 1
-        self._end_at(slot, job.deadline)
         return slot
 
     def _adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         slot, standing = self._open(job, now), self._company.remember(provider)
+        self._end_at([slot], job.deadline)
         attempt = self._send(slot, standing, now, hedge=False, cost=cost)
         attempt.published = attempt.acknowledged = True
 
@@ -148,13 +152,17 @@ class Dispatcher:
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
                 self._give_up(slot, m.Failure.NO_PROVIDER, now)
 
-    def _end_at(self, slot: Slot, when: float) -> None:
-        slot.ends_at = when
-        self._timers.at(
-            when,
-            lambda at: self._give_up(slot, m.Failure.DEADLINE, at),
-            lambda: not slot.done and slot.ends_at == when,
-        )
+    def _end_at(self, slots: Sequence[Slot], when: float) -> None:
+        """One timer for all of them: jobs of a run share their deadline, and there may be a million."""
+
+        def end(now: float) -> None:
+            for slot in slots:
+                if not slot.done and slot.ends_at == when:
+                    self._give_up(slot, m.Failure.DEADLINE, now)
+
+        for slot in slots:
+            slot.ends_at = when
+        self._timers.at(when, end, lambda: any(not slot.done and slot.ends_at == when for slot in slots))
 
     def _give_up(self, slot: Slot, failure: m.Failure, now: float) -> None:
         self._finish(slot, now)
@@ -232,7 +240,7 @@ class Dispatcher:
     def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool, cost: int | None = None) -> Attempt:
         job = slot.job
         if not slot.attempts:
-            self._end_at(slot, min(job.deadline, now + job.timeout))
+            self._end_at([slot], min(job.deadline, now + job.timeout))
         self.last_attempt += 1
         attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
