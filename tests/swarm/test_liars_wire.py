@@ -132,8 +132,8 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
         )
         print(figures)  # noqa: T201 - what it cost, for who runs it with -s
         assert bad <= len(specs) / 100
-        # What must be decided may overdraw the share by ten jobs.
-        assert checks.asked <= 0.05 * len(specs) + 11
+        # Only where a run is small may what must be decided overdraw the share, by ten jobs.
+        assert checks.asked <= 0.05 * len(specs) + (1 if len(specs) >= 1_000 else 11)
         limit = ASKED_UNTIL_OUT.get(kind, 20)
         if limit is not None:
             assert set(asked_until_out) == set(liars) and max(asked_until_out.values()) <= limit + 2
