@@ -253,7 +253,10 @@ class Checks:
             self._accept(case, last)
             return
         agree = [answer for answer in case.answers[:-1] if same(case.asked, answer, last)]
-        if agree:
+        if agree and doubts_of(case.asked, last) and not all(doubts_of(case.asked, one) for one in case.answers):
+            # Two that are hardly believable prove nothing against one that is.
+            self._accept(case, agree[0])
+        elif agree:
             case.how.append("compared")
             for one, other in ((agree[0], last), (last, agree[0])):
                 self._agreed.setdefault(one.provider, deque(maxlen=LATELY)).append(other.provider)
