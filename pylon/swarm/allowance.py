@@ -39,7 +39,10 @@ class Allowance:
         self.left -= 1.0
 
     def affords(self, *, must: bool, first: bool) -> bool:
-        """Whether there is enough for one more: one that `must` be, the `first` of a provider, or any other."""
-        if must:
-            return self.left >= 1.0 + self._kept - MUST
-        return self.left >= 1.0 + self._kept - (self._expected if first else 0.0)
+        """Whether there is enough for one more: one that `must` be, the `first` of a provider, or any other.
+
+        The first two need not wait for the answers that will pay for them.
+        """
+        if must or first:
+            return self.left + self._expected >= 1.0 + self._kept - (MUST if must else 0.0)
+        return self.left >= 1.0 + self._kept

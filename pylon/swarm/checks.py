@@ -254,10 +254,12 @@ class Checks:
             return
         agree = [answer for answer in case.answers[:-1] if same(case.asked, answer, last)]
         if agree and doubts_of(case.asked, last) and not all(doubts_of(case.asked, one) for one in case.answers):
-            # Two that are hardly believable prove nothing against one that is.
-            self._accept(case, agree[0])
+            # Two that are hardly believable prove nothing against one that is: the better known one is believed.
+            self._accept(case, max(case.answers, key=lambda one: self._weight(case, one)))
         elif agree:
             case.how.append("compared")
+            # Should both turn out to lie, this one is asked again as well.
+            self._unchecked.add(case.slot, agree[0].provider)
             for one, other in ((agree[0], last), (last, agree[0])):
                 self._agreed.setdefault(one.provider, deque(maxlen=LATELY)).append(other.provider)
                 self._note(one, Seen.PASSED, now, by=other.provider)
@@ -269,6 +271,9 @@ class Checks:
             self._incomparable(case, first, last, now)
         elif len(case.answers) > 2 or not self._second(case):
             self._settle(case, now)
+
+    def _weight(self, case: _Case, answer: Answer) -> tuple[float, bool]:
+        return self._reputation.trust(answer.provider), not doubts_of(case.asked, answer)
 
     def _incomparable(self, case: _Case, first: Answer, last: Answer, now: float) -> None:
         """Other weights, or chance: only what is hardly believable loses to what is."""
@@ -318,10 +323,9 @@ class Checks:
 
     def _leave(self, case: _Case, now: float) -> None:
         answer = case.answers[0]
-        if not case.doubts:
-            if not self._peers.draw(self._rng, ANY, 1, case.tried):
-                self._note(answer, Seen.ALONE, now)
-            self._unchecked.add(case.slot, answer.provider)
+        if not case.doubts and not self._peers.draw(self._rng, ANY, 1, case.tried):
+            self._note(answer, Seen.ALONE, now)
+        self._unchecked.add(case.slot, answer.provider)
         self._accept(case, answer)
 
     def _accept(self, case: _Case, answer: Answer) -> None:

@@ -135,7 +135,7 @@ def test_whose_answers_a_liar_confirmed_is_checked_anew_and_loses_them_if_it_lie
     desk.checks._allowance.left = 0.0
     assert asks(desk.answers("a")[1]), "however little is left for checks"
     caught = desk.checks.note("a", Seen.FORGED, 0.0, "")
-    assert [again.slots for again in caught if isinstance(again, Again)] == [(confirmed,)]
+    assert [again.slots for again in caught if isinstance(again, Again)] == [(confirmed, slot)]
 
 
 def test_two_hardly_believable_answers_prove_nothing_against_one_that_is_believable() -> None:
@@ -145,6 +145,7 @@ def test_two_hardly_believable_answers_prove_nothing_against_one_that_is_believa
     [ask] = asks(commands)
     honest = ask.to[0]
     [third] = asks(desk.checks.second(0, replace(ANSWER, provider=honest), 0.0))
-    desk.checks.second(0, replace(echo, provider=third.to[0]), 0.0)
+    [accepted] = accepts(desk.checks.second(0, replace(echo, provider=third.to[0]), 0.0))
+    assert accepted.answer.provider == honest
     assert not desk.reputation.is_out(honest, 0.0)
     assert not any(desk.reputation.was_checked(name) for name in "abc")

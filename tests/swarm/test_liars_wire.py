@@ -49,7 +49,8 @@ KINDS: dict[str, Lie] = {
     "sleeper": lambda prompt, given, right: wrong(prompt) if given >= SLEEPS else right,
     "selective": lambda prompt, given, right: wrong(prompt) if random.Random(prompt).random() < 0.2 else right,
 }
-JOBS = {"sleeper": 1_600, "selective": 1_000}
+# One that lies now and then is found by its many answers: in a run of a thousand each of twenty gives fifty.
+JOBS = {"sleeper": 1_600, "selective": 3_000}
 ASKED_UNTIL_OUT = {"sleeper": 100, "selective": None}
 
 
