@@ -25,9 +25,10 @@ class Allowance:
         self._kept = MUST * min(1.0, max(0.0, (self._jobs - _SMALL) / (_LARGE - _SMALL)))
 
     def answered(self) -> None:
-        """A job of a run was answered."""
-        self.left += self._share / 2
-        self._expected = max(0.0, self._expected - self._share / 2)
+        """A job of a run was answered. One that is asked again brings nothing twice."""
+        brings = min(self._share / 2, self._expected)
+        self.left += brings
+        self._expected -= brings
 
     def ended(self) -> None:
         """No run is open."""
