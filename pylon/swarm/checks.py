@@ -11,15 +11,18 @@ When somebody turns out to lie, what it answered in runs that are still open, an
 """
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pylon.swarm.allowance import Allowance
+from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Rescore
 from pylon.swarm.directory import Change, ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.peers import ANY, Peers
 from pylon.swarm.reputation import Reputation, Seen
 from pylon.swarm.settings import CheckSettings
+from pylon.swarm.unchecked import Unchecked
 from pylon.swarm.verification import Doubt, Verdict, doubts_of, same, value_of
 
 # So many are drawn, and the better half of them may be asked for a second opinion.
@@ -27,54 +30,9 @@ DRAWN = 12
 ASKED = 6
 # A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
 PATIENCE, LEAST_S = 4.0, 5.0
-# What must be decided may overdraw the allowance by so many jobs.
-OVERDRAFT = 10.0
+LATELY = 4
 # A comparison that nobody answered is asked for once more.
 TRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """This answer fills the slot. `how` names what it passed."""
-
-    slot: int
-    answer: Answer
-    how: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask the first of these providers that has room the slot's question too; `second` or `no_second` follows."""
-
-    slot: int
-    to: tuple[str, ...]
-    within_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rescore:
-    """Have our own model read this answer; `scored` follows."""
-
-    slot: int
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """These slots are to be asked again, by somebody else than this provider; some were filled before."""
-
-    slots: tuple[int, ...]
-    without: str
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What may go to this provider has changed."""
-
-    provider: str
-
-
-type Command = Accept | Ask | Rescore | Again | Changed
 
 
 @dataclass(slots=True)
@@ -95,20 +53,19 @@ class Checks:
     """See the module. `holds` are the weights hashes of models that can be asked here."""
 
     def __init__(self, settings: CheckSettings, reputation: Reputation, rng: random.Random) -> None:
-        self._settings = settings
         self._reputation = reputation
         self._rng = rng
         self._peers = Peers()
         self._cases: dict[int, _Case] = {}
         # Whose answers are under examination, how many of each.
         self._examined: Counter[str] = Counter()
-        # What each provider answered since it last passed a check, in runs that are open.
-        self._loose: dict[str, dict[int, None]] = {}
-        self._loose_at: dict[int, str] = {}
+        # With whom each one agreed lately.
+        self._agreed: dict[str, deque[str]] = {}
+        # Whose answers passed by the opinion of somebody who was caught, and no check since.
+        self._doubted: set[str] = set()
+        self._unchecked = Unchecked()
+        self._allowance = Allowance(settings.share)
         self._out: list[Command] = []
-        self._allowance = 1.0
-        # What open runs will still add to it with their answers.
-        self._expected = 0.0
         self.holds: frozenset[str] = frozenset()
         # Further jobs that comparisons took, and answers that our own model read.
         self.asked = 0
@@ -120,46 +77,44 @@ class Checks:
             self._peers.put(change.listing)
         else:
             self._peers.remove(change.provider)
+            self._agreed.pop(change.provider, None)
+            self._doubted.discard(change.provider)
 
     def added(self, jobs: int) -> None:
-        """A run of so many jobs began. Half of its allowance is there at once, the rest comes with its answers."""
-        half = self._settings.share * jobs / 2
-        self._allowance += half
-        self._expected += half
+        """A run of so many jobs began."""
+        self._allowance.added(jobs)
 
     def closed(self, slots: Iterable[int], *, last: bool = False) -> None:
         """A run ended: nothing of it can be asked again. `last`: no other is open."""
         if last:
-            self._expected = 0.0
+            self._allowance.ended()
+        slots = tuple(slots)
         for slot in slots:
             if (case := self._cases.get(slot)) is not None:
                 self._close(case)
-            provider = self._loose_at.pop(slot, None)
-            if provider is not None and (loose := self._loose.get(provider)) is not None:
-                loose.pop(slot, None)
-                if not loose:
-                    del self._loose[provider]
+        self._unchecked.closed(slots)
 
     def answered(self, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._out = []
-        half = self._settings.share / 2
-        self._allowance += half
-        self._expected = max(0.0, self._expected - half)
+        self._allowance.answered()
         provider, doubts = answer.provider, doubts_of(asked, answer)
         case = _Case(slot, asked, doubts, [answer], {provider})
-        if asked.votes > 1:
+        if self._reputation.is_out(provider, now):
+            # It was caught while this was on its way.
+            self._again(case)
+        elif asked.votes > 1:
             self._open(case)
             self._vote(case, now)
         elif not doubts and (self._can_wait(answer) or self._rng.random() >= self._share(provider)):
-            self._leave_loose(slot, provider)
+            self._unchecked.add(slot, provider)
             self._accept(case, answer)
         elif answer.sha256 in self.holds:
             self._open(case)
             self.rescored += 1
             self._out.append(Rescore(slot, answer))
         elif not self._second(case):
-            self._unchecked(case, now)
+            self._leave(case, now)
         return self._take()
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
@@ -177,13 +132,16 @@ class Checks:
             self._note(answer, Seen.FORGED, now, "its model here would not have written this")
             self._again(case)
         elif not self._second(case):
-            self._unchecked(case, now)
+            self._leave(case, now)
         return self._take()
 
     def second(self, slot: int, answer: Answer, now: float) -> list[Command]:
         """Another provider's answer to a slot's question."""
         self._out = []
         case = self._cases.get(slot)
+        if case is not None and self._reputation.is_out(answer.provider, now):
+            case.tried.add(answer.provider)
+            return self.no_second(slot, now)
         if case is not None:
             case.waiting -= 1
             case.answers.append(answer)
@@ -218,22 +176,24 @@ class Checks:
     def _can_wait(self, answer: Answer) -> bool:
         """Whether a check would cost a job, and one of something else of its provider is under way already."""
         provider = answer.provider
-        return (
-            provider in self._examined
-            and answer.sha256 not in self.holds
-            and not self._reputation.is_suspect(provider)
-        )
+        return provider in self._examined and answer.sha256 not in self.holds and not self._is_suspect(provider)
+
+    def _is_suspect(self, provider: str) -> bool:
+        return provider in self._doubted or self._reputation.is_suspect(provider)
 
     def _share(self, provider: str) -> float:
-        return self._reputation.check_share(provider, len(self._loose.get(provider, ())))
+        if provider in self._doubted:
+            return 1.0
+        return self._reputation.check_share(provider, self._unchecked.count(provider))
 
     # --- what an answer is compared with ----------------------------------------------------------------------
 
     def _second(self, case: _Case) -> bool:
         """Has one more provider asked, when there is one and the allowance is not used up."""
-        suspect = self._reputation.is_suspect(case.answers[0].provider)
-        must = suspect or bool(case.doubts) or len(case.answers) > 1
-        if self._allowance < (-OVERDRAFT if must else self._least(case.answers[0].provider)):
+        provider = case.answers[0].provider
+        must = self._is_suspect(provider) or bool(case.doubts) or len(case.answers) > 1
+        first = not self._reputation.was_checked(provider)
+        if not self._allowance.affords(must=must, first=first) or not (must or self._is_its_turn(provider)):
             return False
         to = self._whom(case)
         if not to:
@@ -242,15 +202,18 @@ class Checks:
         self._ask(case, to)
         return True
 
-    def _least(self, provider: str) -> float:
-        """What must be left of the allowance: of somebody never checked, the run's answers to come are enough."""
-        return 1.0 if self._reputation.was_checked(provider) else 1.0 - self._expected
+    def _is_its_turn(self, provider: str) -> bool:
+        """Where checks are too few for everybody, those go first who went longest without."""
+        if not self._reputation.is_proven(provider) or self._allowance.left >= len(self._peers):
+            return True
+        others = self._peers.draw(self._rng, ANY, DRAWN, {provider})
+        return self._unchecked.count(provider) >= max(map(self._unchecked.count, others), default=0)
 
     def _ask(self, case: _Case, to: tuple[str, ...]) -> None:
         case.waiting += 1
         self.asked += 1
         if case.asked.votes <= 1:
-            self._allowance -= 1.0
+            self._allowance.spend()
         first_s = case.answers[0].latency_ms / 1_000
         self._out.append(Ask(case.slot, to, max(LEAST_S, PATIENCE * first_s)))
 
@@ -264,9 +227,15 @@ class Checks:
         if not drawn and case.doubts:
             # Anybody at all can tell whether the question calls for nothing, or for an echo.
             drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)
-        known_first = len(case.answers) > 1 or not self._reputation.is_proven(first.provider)
-        # Of equals, those come first of whom nothing is known.
-        drawn.sort(key=lambda key: key in self._examined or self._reputation.was_checked(key))
+        deciding = len(case.answers) > 1 or self._is_suspect(first.provider)
+        known_first = deciding or not self._reputation.is_proven(first.provider)
+        # Whoever is to decide should have passed a check lately; whoever is to be checked as well, long ago.
+        half = sorted(map(self._unchecked.count, drawn))[len(drawn) // 2] if drawn else 0
+        drawn.sort(key=lambda key: self._unchecked.count(key) < half, reverse=known_first)
+        # Two that lie alike agree each time: somebody else says more, and most of all one of whom nothing is known.
+        agreed = {other for answer in case.answers for other in self._agreed.get(answer.provider, ())}
+        drawn.sort(key=agreed.__contains__)
+        drawn.sort(key=lambda key: key in self._examined or self._reputation.was_checked(key), reverse=deciding)
         drawn.sort(key=self._reputation.trust, reverse=known_first)
         return tuple(drawn[:ASKED])
 
@@ -278,11 +247,22 @@ class Checks:
                 self._vote(case, now)
             return
         first, last = case.answers[0], case.answers[-1]
+        # What somebody said who was caught meanwhile speaks for nobody.
+        case.answers = [answer for answer in case.answers if not self._reputation.is_out(answer.provider, now)]
+        if first not in case.answers:
+            self._accept(case, last)
+            return
         agree = [answer for answer in case.answers[:-1] if same(case.asked, answer, last)]
-        if agree:
+        if agree and doubts_of(case.asked, last) and not all(doubts_of(case.asked, one) for one in case.answers):
+            # Two that are hardly believable prove nothing against one that is: the better known one is believed.
+            self._accept(case, max(case.answers, key=lambda one: self._weight(case, one)))
+        elif agree:
             case.how.append("compared")
-            for answer in (*agree, last):
-                self._note(answer, Seen.PASSED, now)
+            # Should both turn out to lie, this one is asked again as well.
+            self._unchecked.add(case.slot, agree[0].provider)
+            for one, other in ((agree[0], last), (last, agree[0])):
+                self._agreed.setdefault(one.provider, deque(maxlen=LATELY)).append(other.provider)
+                self._note(one, Seen.PASSED, now, by=other.provider)
             for answer in case.answers:
                 if answer is not last and answer not in agree:
                     self._note(answer, Seen.LOST, now, "two others agreed on another answer")
@@ -292,20 +272,23 @@ class Checks:
         elif len(case.answers) > 2 or not self._second(case):
             self._settle(case, now)
 
+    def _weight(self, case: _Case, answer: Answer) -> tuple[float, bool]:
+        return self._reputation.trust(answer.provider), not doubts_of(case.asked, answer)
+
     def _incomparable(self, case: _Case, first: Answer, last: Answer, now: float) -> None:
         """Other weights, or chance: only what is hardly believable loses to what is."""
         if case.doubts and not doubts_of(case.asked, last):
             self._note(first, Seen.DOUBTFUL, now, case.doubts[0].value)
             self._accept(case, last)
         else:
-            self._unchecked(case, now)
+            self._leave(case, now)
 
     def _settle(self, case: _Case, now: float) -> None:
         """No further opinion is to be had."""
         if case.asked.votes > 1:
             self._vote(case, now, last=True)
         elif len(case.answers) == 1:
-            self._unchecked(case, now)
+            self._leave(case, now)
         else:
             # They differ, and nobody decides between them: the better known one is believed.
             best = max(case.answers, key=lambda answer: self._reputation.trust(answer.provider))
@@ -322,10 +305,11 @@ class Checks:
         chosen = case.answers[said.index(winner)]
         if count >= enough:
             case.how.append("majority")
-            for answer, value in zip(case.answers, said, strict=True):
-                if value == winner:
-                    self._note(answer, Seen.PASSED, now)
-                else:
+            winners = [answer for answer, value in zip(case.answers, said, strict=True) if value == winner]
+            for n, answer in enumerate(winners):
+                self._note(answer, Seen.PASSED, now, by=winners[n - 1].provider)
+            for answer in case.answers:
+                if answer not in winners:
                     self._note(answer, Seen.LOST, now, f"{count} of {len(said)} gave another answer")
             self._accept(case, chosen)
             return
@@ -337,17 +321,12 @@ class Checks:
         if not case.waiting:
             self._accept(case, chosen)
 
-    def _unchecked(self, case: _Case, now: float) -> None:
+    def _leave(self, case: _Case, now: float) -> None:
         answer = case.answers[0]
-        if not case.doubts:
-            if not self._peers.draw(self._rng, ANY, 1, case.tried):
-                self._note(answer, Seen.ALONE, now)
-            self._leave_loose(case.slot, answer.provider)
+        if not case.doubts and not self._peers.draw(self._rng, ANY, 1, case.tried):
+            self._note(answer, Seen.ALONE, now)
+        self._unchecked.add(case.slot, answer.provider)
         self._accept(case, answer)
-
-    def _leave_loose(self, slot: int, provider: str) -> None:
-        self._loose.setdefault(provider, {})[slot] = None
-        self._loose_at[slot] = provider
 
     def _accept(self, case: _Case, answer: Answer) -> None:
         self._close(case)
@@ -364,20 +343,28 @@ class Checks:
         self._book(provider, seen, now, detail)
         return self._take()
 
-    def _note(self, answer: Answer, seen: Seen, now: float, detail: str = "") -> None:
-        self._book(answer.provider, seen, now, detail)
+    def _note(self, answer: Answer, seen: Seen, now: float, detail: str = "", *, by: str | None = None) -> None:
+        self._book(answer.provider, seen, now, detail, by)
 
-    def _book(self, provider: str, seen: Seen, now: float, detail: str = "") -> None:
+    def _book(self, provider: str, seen: Seen, now: float, detail: str, by: str | None = None) -> None:
         before = self._reputation.width(provider, now)
         caught = self._reputation.note(provider, seen, now, detail)
-        if seen is Seen.PASSED or caught:
-            loose = self._loose.pop(provider, {})
-            for slot in loose:
-                del self._loose_at[slot]
-            if caught and loose:
-                self._out.append(Again(tuple(loose), provider))
+        self._doubted.discard(provider)
+        if seen is Seen.PASSED:
+            self._unchecked.passed(provider, by)
+        elif caught:
+            slots, others = self._unchecked.caught(provider)
+            self._doubted |= others - self._reputation.own
+            self._ask_again(provider, slots)
+            for other in others:
+                if self._reputation.is_out(other, now):
+                    self._ask_again(other, self._unchecked.caught(other)[0])
         if caught or self._reputation.width(provider, now) != before:
             self._out.append(Changed(provider))
+
+    def _ask_again(self, provider: str, slots: tuple[int, ...]) -> None:
+        if slots:
+            self._out.append(Again(slots, provider))
 
     def _take(self) -> list[Command]:
         out, self._out = self._out, []

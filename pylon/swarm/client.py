@@ -20,8 +20,9 @@ from pylon.errors import UnreachableError
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm import checks as c
+from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
+from pylon.swarm.checks import Checks
 from pylon.swarm.compose import job_of
 from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -83,12 +84,12 @@ class SwarmClient:
         keys = keys or ConversationKeys(secret)
         dispatcher = Dispatcher(self.settings.dispatch, rng, pool.urls)
         rules = self.settings.checks
-        self._checks = None if rules is None else c.Checks(rules, self.reputation, rng)
+        self._checks = None if rules is None else Checks(rules, self.reputation, rng)
         self._coordinator = Coordinator(dispatcher, self._checks, self.settings.own)
         self._flights = Flights()
         self._outbox = Outbox(self.settings.publishing)
         self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
-        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard)
+        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard, self._unheard)
         self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
         self._settling = Settling(purse, self._flights, self._tell, self._answered, dispatcher.is_live)
         self._requests = Requests(
@@ -364,6 +365,9 @@ class SwarmClient:
                     run.partial(text)
             case _:
                 self._tell(meaning)
+
+    def _unheard(self, flight: Flight) -> None:
+        self._tell(m.Unheard(flight.attempt))
 
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None and self._rescorer is not None:

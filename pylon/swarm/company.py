@@ -12,6 +12,7 @@ from pylon.swarm import moves as m
 from pylon.swarm.lane import Lane
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.silence import Silence
 from pylon.swarm.standing import Standing
 
 # What is remembered of providers that are gone, so that leaving and coming back clears no record.
@@ -27,9 +28,14 @@ class Company:
     """`emptied` is called when nobody is left in a lane."""
 
     def __init__(
-        self, settings: DispatchSettings, rng: random.Random, emptied: Callable[[Lane, float], None]
+        self,
+        settings: DispatchSettings,
+        rng: random.Random,
+        silence: Silence,
+        emptied: Callable[[Lane, float], None],
     ) -> None:
         self._settings = settings
+        self._silence = silence
         self._rng = rng
         self._emptied = emptied
         self._standings: dict[str, Standing] = {}
@@ -77,13 +83,13 @@ class Company:
             if not lane.members:
                 lane.empty_since = now
                 self._emptied(lane, now)
-        lane.place(standing, now)
+        lane.place(standing, now, self._silence.lost)
 
     def place(self, standing: Standing, now: float) -> None:
         """Something about a provider changed that says when it would be done."""
         for lane in self._lanes.values():
             if standing.provider in lane.members:
-                lane.place(standing, now)
+                lane.place(standing, now, self._silence.lost)
 
     def lane(self, job: m.Job, now: float) -> Lane:
         """The lane of a job's need, made when there is none."""
@@ -107,7 +113,7 @@ class Company:
                 break
             if standing.fits(need):
                 lane.members.add(standing.provider)
-                lane.place(standing, now)
+                lane.place(standing, now, self._silence.lost)
         return lane
 
     def _standing(self, provider: str) -> Standing:

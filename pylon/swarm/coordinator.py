@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm import checks as c
+from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
+from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
@@ -78,7 +79,7 @@ class _Piece:
 class Coordinator:
     """See the module. Without `checks` every answer is taken as it comes."""
 
-    def __init__(self, dispatcher: Dispatcher, checks: c.Checks | None, own: frozenset[str] = frozenset()) -> None:
+    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, own: frozenset[str] = frozenset()) -> None:
         self.dispatcher = dispatcher
         self.checks = checks
         self.own = own

@@ -29,6 +29,8 @@ FINAL_REFUSALS = 2
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
+# What relays lost so often is sent to two at once, when somebody is idle.
+UNLUCKY = 2
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
@@ -45,7 +47,7 @@ class Dispatcher:
         # The slot that would have gone out, had its run had the money.
         self._short: Slot | None = None
         self._rng = rng
-        self._company = Company(settings, rng, self._look_for_nobody)
+        self._company = Company(settings, rng, self._silence, self._look_for_nobody)
         self._timers = Timers()
         self._slots: dict[int, Slot] = {}
         self._attempts: dict[int, Attempt] = {}
@@ -95,6 +97,8 @@ class Dispatcher:
                 self._on(attempt, self._send_failed, now)
             case m.Acknowledged(attempt):
                 self._on(attempt, self._acknowledged, now)
+            case m.Unheard(attempt):
+                self._on(attempt, self._unheard, now)
             case m.Answered(attempt, charged):
                 self._on(attempt, lambda found, at: self._answered(found, charged, at), now)
             case m.Refused(attempt, code):
@@ -110,14 +114,18 @@ class Dispatcher:
 
     def _add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         lanes: dict[Need, Lane] = {}
+        ends: dict[float, list[Slot]] = {}
         for job in jobs:
             slot = self._open(job, now)
+            ends.setdefault(job.deadline, []).append(slot)
             lanes[job.need] = slot.lane
             # One that is for some only is looked at by itself, as those are that were sent before.
             if job.to or job.without:
                 slot.lane.again.append(slot)
             else:
                 slot.lane.fresh.put(slot)
+        for deadline, slots in ends.items():
+            self._end_at(slots, deadline)
         for lane in lanes.values():
             if not lane.members:
                 self._look_for_nobody(lane, now)
@@ -126,11 +134,11 @@ class Dispatcher:
         lane = self._company.lane(job, now)
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
         lane.open += 1
-        self._end_at(slot, job.deadline)
         return slot
 
     def _adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         slot, standing = self._open(job, now), self._company.remember(provider)
+        self._end_at([slot], job.deadline)
         attempt = self._send(slot, standing, now, hedge=False, cost=cost)
         attempt.published = attempt.acknowledged = True
 
@@ -144,13 +152,17 @@ class Dispatcher:
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
                 self._give_up(slot, m.Failure.NO_PROVIDER, now)
 
-    def _end_at(self, slot: Slot, when: float) -> None:
-        slot.ends_at = when
-        self._timers.at(
-            when,
-            lambda at: self._give_up(slot, m.Failure.DEADLINE, at),
-            lambda: not slot.done and slot.ends_at == when,
-        )
+    def _end_at(self, slots: Sequence[Slot], when: float) -> None:
+        """One timer for all of them: jobs of a run share their deadline, and there may be a million."""
+
+        def end(now: float) -> None:
+            for slot in slots:
+                if not slot.done and slot.ends_at == when:
+                    self._give_up(slot, m.Failure.DEADLINE, now)
+
+        for slot in slots:
+            slot.ends_at = when
+        self._timers.at(when, end, lambda: any(not slot.done and slot.ends_at == when for slot in slots))
 
     def _give_up(self, slot: Slot, failure: m.Failure, now: float) -> None:
         self._finish(slot, now)
@@ -228,7 +240,7 @@ class Dispatcher:
     def _send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool, cost: int | None = None) -> Attempt:
         job = slot.job
         if not slot.attempts:
-            self._end_at(slot, min(job.deadline, now + job.timeout))
+            self._end_at([slot], min(job.deadline, now + job.timeout))
         self.last_attempt += 1
         attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
@@ -334,6 +346,7 @@ class Dispatcher:
         """A word came: neither the request nor its provider is lost."""
         if attempt.live and not attempt.acknowledged:
             self._silence.saw(False)
+        attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
         if attempt.standing.silences:
             attempt.standing.silences = 0
             self._company.place(attempt.standing, now)
@@ -343,9 +356,16 @@ class Dispatcher:
         if attempt.acknowledged:
             return
         self._silence.saw(True)
-        attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
+        # Where silence is common, it says nothing of a provider that had a word for a later request.
+        if not self._silence.is_common or not attempt.was_passed_over:
+            attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
         attempt.slot.silences += 1
         self._elsewhere(attempt, now)
+
+    def _unheard(self, attempt: Attempt, now: float) -> None:
+        """Where silence is common, or a later request was not met with it, no further deadline is waited for."""
+        if attempt.live and (self._silence.is_common or attempt.was_passed_over):
+            self._unacknowledged(attempt, now)
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if attempt.slot.lane.others_for(attempt.slot):
@@ -372,7 +392,10 @@ class Dispatcher:
         if len(slot.live) > 1:
             return
         usual = lane.usual(HEDGE_QUANTILE)
-        if usual is not None:
+        if slot.silences >= UNLUCKY and self._silence.is_common:
+            if self._hedge(slot, now):
+                return
+        elif usual is not None:
             late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
             if now < late_at:
                 self._watch(attempt, late_at, self._consider_hedge)

@@ -2,7 +2,8 @@
 
 Relays lose live events, so a silent request is looked up in what they have stored: one second after it went out,
 then at growing intervals. The second look falls before the acknowledgement deadline, so that an answer that only
-the push lost is not asked for twice.
+the push lost is not asked for twice; and after the moment at which its provider owed a word, so that a relay without
+one has most likely lost the request.
 """
 
 import heapq
@@ -22,6 +23,8 @@ from pylon.swarm.moves import Acknowledged, Answered, Refused
 from pylon.swarm.purse import Offer
 
 FIRST_LOOK_S = 1.0
+# A provider whose result takes longer than two and a half seconds says so by then, and that takes a while to arrive.
+WORD_DUE_S = 2.9
 MOST_S = 10.0
 LATE = 10_000
 
@@ -45,6 +48,8 @@ class Flight:
     billed: bool = False
     # Of a streamed answer, what has come so far.
     partial: str = ""
+    # Anything at all came from its provider.
+    heard: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing.
     settled: bool = False
 

@@ -1,9 +1,7 @@
 """Answers as relays bring them: one subscription, and a look at what they have stored for what stays silent."""
 
 import asyncio
-import math
 from collections.abc import Callable
-from contextlib import suppress
 
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
@@ -11,19 +9,19 @@ from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm.flights import Flight, Flights, Meaning, read_answer
+from pylon.swarm.flights import WORD_DUE_S, Flight, Flights, Meaning, read_answer
+from pylon.swarm.looks import Looks
 from pylon.swarm.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport
 
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
-# A look waits while an answer came within the first time, but no longer than the second after the last look: well
-# before the deadline of an acknowledgement.
-LULL_S = 0.5
-LOOK_LATEST_S = 2.5
 
 
 class Inbox:
-    """`heard` is called with an answer and what it means. `public` is the customer's key."""
+    """`heard` is called with an answer and what it means, `unheard` with a request of which relays hold no word.
+
+    `public` is the customer's key.
+    """
 
     def __init__(
         self,
@@ -33,6 +31,7 @@ class Inbox:
         public: str,
         clock: Clock,
         heard: Callable[[Event, Flight, Meaning], None],
+        unheard: Callable[[Flight], None],
     ) -> None:
         self._pool = pool
         self._flights = flights
@@ -40,7 +39,8 @@ class Inbox:
         self._public = public
         self._clock = clock
         self._heard = heard
-        self._last_answer_at = self._looked_at = -math.inf
+        self._unheard = unheard
+        self._looks = Looks()
 
     async def run(self) -> None:
         """Listens until cancelled."""
@@ -55,43 +55,48 @@ class Inbox:
             await subscription.close()
 
     async def look(self) -> None:
-        """Asks relays for stored answers to requests that were silent for a while.
-
-        While answers stream in, the next ones are more likely on their way than lost, and a look costs the relay
-        as much as a hundred of them: it waits for a lull, but not for long.
-        """
+        """Asks relays for stored answers to requests that were silent for a while."""
         now = self._clock.monotonic()
-        if now - self._last_answer_at < LULL_S and now - self._looked_at < LOOK_LATEST_S:
+        if not self._looks.is_due(now):
             return
-        self._looked_at = now
         silent = self._flights.silent(now)
-        await self.look_for(silent)
+        self._looks.found(len(silent), await self.look_for(silent))
 
-    async def look_for(self, flights: list[Flight]) -> None:
-        """Asks relays for stored answers to these requests."""
+    async def look_for(self, flights: list[Flight]) -> int:
+        """Asks relays for stored answers to these requests; to how many of them they had the first word."""
         chunks = [flights[at : at + CHUNK] for at in range(0, len(flights), CHUNK)]
-        await asyncio.gather(*map(self._look_for, chunks))
+        return sum(await asyncio.gather(*map(self._look_for, chunks)))
 
-    async def _look_for(self, flights: list[Flight]) -> None:
+    async def _look_for(self, flights: list[Flight]) -> int:
         sought = Filter(
             kinds=ANSWER_KINDS,
             authors=frozenset(flight.provider for flight in flights),
             tags={"e": frozenset(flight.request for flight in flights)},
         )
-        with suppress(UnreachableError):
-            for event in await self._pool.query((sought,), timeout=5.0):
-                self._receive(event)
+        asked_at = self._clock.monotonic()
+        try:
+            events = await self._pool.query((sought,), timeout=5.0)
+        except UnreachableError:
+            return 0
+        found = sum([self._receive(event) for event in events])
+        for flight in flights:
+            if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S:
+                self._unheard(flight)
+        return found
 
     def _filters(self) -> tuple[Filter, ...]:
         # Asked anew at each connection: nothing older than what is still out can matter.
         oldest = min((flight.created_at for flight in self._flights), default=int(self._clock.wall()))
         return (Filter(kinds=ANSWER_KINDS, tags={"p": frozenset({self._public})}, since=oldest - SKEW_S),)
 
-    def _receive(self, event: Event) -> None:
+    def _receive(self, event: Event) -> bool:
+        """Whether it is the first word for its request."""
         flight = self._flights.asked(event, self._public)
         if flight is None:
-            return
-        self._last_answer_at = self._clock.monotonic()
+            return False
+        first, flight.heard = not flight.heard, True
+        self._looks.answered(self._clock.monotonic())
         meaning = read_answer(event, flight, self._keys)
         if meaning is not None:
             self._heard(event, flight, meaning)
+        return first

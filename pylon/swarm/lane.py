@@ -39,6 +39,11 @@ class Attempt:
     published: bool = False
     acknowledged: bool = False
 
+    @property
+    def was_passed_over(self) -> bool:
+        """Whether its provider had a word for a request that was sent later."""
+        return self.standing.heard_of > self.sent_at
+
 
 @dataclass(slots=True)
 class Slot:
@@ -100,8 +105,8 @@ class Lane:
         """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
         return bool(len(self.fresh)) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
-    def place(self, standing: Standing, now: float) -> None:
-        """Puts a provider where it now belongs."""
+    def place(self, standing: Standing, now: float, lost: float) -> None:
+        """Puts a provider where it now belongs. `lost` is the share of requests that never arrive."""
         key = standing.provider
         if key not in self.members or standing.rests(now):
             self.awake.discard(key)
@@ -113,7 +118,7 @@ class Lane:
             self.silent.add(key)
         else:
             self.silent.discard(key)
-        if standing.has_room:
+        if standing.has_room(lost):
             rank = standing.rank(self.need, self._prompt_tokens, self._max_tokens, self._price_weight)
             self.candidates.put(key, step(rank))
         else:

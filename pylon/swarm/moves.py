@@ -102,6 +102,13 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Unheard:
+    """Relays were asked, and hold no word of the provider's, though one was due by now."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A result came that may be delivered. `charged` is in msat; None counts as all that it could cost."""
 
@@ -132,6 +139,7 @@ type SwarmEvent = (
     | Published
     | SendFailed
     | Acknowledged
+    | Unheard
     | Answered
     | Refused
     | Tick

@@ -38,6 +38,9 @@ class Peers:
         self._pools: dict[str, _Pool] = {ANY: _Pool()}
         self._known: dict[str, frozenset[str]] = {}
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def put(self, listing: Listing) -> None:
         """Adds a provider, or what it runs now."""
         runs = frozenset(model.sha256 for model in listing.models if model.sha256) | {ANY}

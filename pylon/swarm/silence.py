@@ -8,6 +8,8 @@ import math
 
 # The newest outcome counts for so much: some dozens of the last ones decide.
 _WEIGHT = 0.03
+# More than one in two is the doing of providers, too.
+_MOST_LOST = 0.5
 # A streak that chance makes more seldom than this is the provider's doing.
 _CHANCE = 0.02
 FEWEST, MOST = 2, 6
@@ -22,6 +24,16 @@ class Silence:
     def saw(self, silent: bool) -> None:
         """A request was met with silence, or with a word."""
         self.share += _WEIGHT * (silent - self.share)
+
+    @property
+    def is_common(self) -> bool:
+        """Whether one silence is more likely the relay's doing than the provider's."""
+        return self.enough > FEWEST
+
+    @property
+    def lost(self) -> float:
+        """The share of requests that never arrive, as far as relays lose them."""
+        return min(self.share, _MOST_LOST) if self.is_common else 0.0
 
     @property
     def enough(self) -> int:

@@ -36,6 +36,8 @@ class Standing:
     misses: int = 0
     silences: int = 0
     silent_at: float = -math.inf
+    # When the latest of the requests was sent for which it had a word.
+    heard_of: float = -math.inf
     refusals: int = 0
     busy: int = 0
     rests_until: float = -math.inf
@@ -56,12 +58,12 @@ class Standing:
     def rests(self, now: float) -> bool:
         return now < self.rests_until
 
-    @property
-    def has_room(self) -> bool:
+    def has_room(self, lost: float) -> bool:
+        """Whether one more may go there, where this share of requests never arrives."""
         allowed = None if self.listing is None else self.listing.width
         # Who was silent is tried with one.
         most = 1 if self.silences else self.limit
-        return self.in_flight < (most if allowed is None else min(most, allowed))
+        return self.in_flight * (1.0 - lost) < most and (allowed is None or self.in_flight < allowed)
 
     @property
     def is_idle(self) -> bool:

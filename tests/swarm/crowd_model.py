@@ -15,7 +15,8 @@ import orjson
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
-from pylon.swarm.checks import Changed, Checks, Rescore
+from pylon.swarm.check_moves import Changed, Rescore
+from pylon.swarm.checks import Checks
 from pylon.swarm.coordinator import Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher

@@ -7,11 +7,12 @@ import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
-from pylon.swarm.checks import Accept, Ask, Checks, Command
+from pylon.swarm.check_moves import Accept, Again, Ask, Command
+from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation
+from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation, Seen
 from pylon.swarm.settings import CheckSettings
 from tests.swarm.crowd_model import Member, Model, kinds
 
@@ -92,3 +93,59 @@ def test_while_an_answer_is_compared_the_others_of_its_provider_wait_for_no_chec
     [third] = asks(desk.checks.second(first, other, 0.0))
     found = desk.checks.second(first, replace(other, provider=third.to[0]), 0.0)
     assert [again.slots for again in found if hasattr(again, "slots")] == [(second,)]
+
+
+def test_where_checks_are_scarce_they_go_to_those_that_went_longest_without() -> None:
+    names = [f"p{n}" for n in range(6)]
+    desk = Desk(*names)
+    for name in names:
+        for _ in range(PROVEN):
+            desk.reputation.note(name, Seen.PASSED, 0.0)
+    for slot in range(100, 104):
+        desk.checks._unchecked.add(slot, "p0")
+    assert not asks(desk.answers("p1")[1])
+    assert asks(desk.answers("p0")[1])
+
+
+def test_an_opinion_of_somebody_who_was_caught_meanwhile_counts_for_nothing() -> None:
+    desk = Desk("a", "b", "c")
+    slot, commands = desk.answers("a")
+    [ask] = asks(commands)
+    liar = ask.to[0]
+    desk.checks.note(liar, Seen.FORGED, 0.0, "")
+    found = desk.checks.second(slot, replace(ANSWER, provider=liar), 0.0)
+    assert not accepts(found) and [again.to[0] != liar for again in asks(found)] == [True]
+
+
+def test_what_is_under_way_from_somebody_who_was_caught_is_asked_again_without_a_check() -> None:
+    desk = Desk("a", "b", "c")
+    desk.checks.note("a", Seen.FORGED, 0.0, "")
+    slot, commands = desk.answers("a")
+    assert commands == [Again((slot,), "a")]
+
+
+def test_whose_answers_a_liar_confirmed_is_checked_anew_and_loses_them_if_it_lies_too() -> None:
+    desk = Desk("a", "b", "c", "d")
+    slot, commands = desk.answers("a")
+    confirmed, _ = desk.answers("a")
+    [ask] = asks(commands)
+    liar = ask.to[0]
+    assert accepts(desk.checks.second(slot, replace(ANSWER, provider=liar), 0.0))
+    desk.checks.note(liar, Seen.FORGED, 0.0, "")
+    desk.checks._allowance.left = 0.0
+    assert asks(desk.answers("a")[1]), "however little is left for checks"
+    caught = desk.checks.note("a", Seen.FORGED, 0.0, "")
+    assert [again.slots for again in caught if isinstance(again, Again)] == [(confirmed, slot)]
+
+
+def test_two_hardly_believable_answers_prove_nothing_against_one_that_is_believable() -> None:
+    desk = Desk("a", "b", "c")
+    echo = replace(ANSWER, text=ASKED.prompt)
+    commands = desk.checks.answered(0, ASKED, replace(echo, provider="a"), 0.0)
+    [ask] = asks(commands)
+    honest = ask.to[0]
+    [third] = asks(desk.checks.second(0, replace(ANSWER, provider=honest), 0.0))
+    [accepted] = accepts(desk.checks.second(0, replace(echo, provider=third.to[0]), 0.0))
+    assert accepted.answer.provider == honest
+    assert not desk.reputation.is_out(honest, 0.0)
+    assert not any(desk.reputation.was_checked(name) for name in "abc")

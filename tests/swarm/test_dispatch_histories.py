@@ -30,6 +30,7 @@ from pylon.swarm.moves import (
     SendFailed,
     SwarmEvent,
     Tick,
+    Unheard,
 )
 from pylon.swarm.settings import DispatchSettings
 
@@ -70,7 +71,11 @@ class Histories(RuleBasedStateMachine):
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
                 # What was refused, or never left, cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
-        for command in self.dispatcher.handle(event, self.now):
+        silence = self.dispatcher._silence
+        self.lost = silence.lost
+        commands = self.dispatcher.handle(event, self.now)
+        self.lost = max(self.lost, silence.lost)
+        for command in commands:
             match command:
                 case Send(slot, attempt, provider, expires_at, hedge):
                     assert attempt == self.attempts + 1, "attempts are numbered without gaps"
@@ -91,8 +96,9 @@ class Histories(RuleBasedStateMachine):
                         assert on_it < RELAY_WIDTH, "no relay carries more than its width"
                     need = self.jobs[slot].need
                     assert need.why_not(self.alive[provider]) == "", "only to those who can do it"
-                    room = -(-self.alive[provider].slots * OVERCOMMIT // 1)
-                    room = min(max(1, room), 10**9 if listing.width is None else listing.width)
+                    # Where requests get lost more of them are out, but no more than purse and trust allow.
+                    room = max(1, -(-self.alive[provider].slots * OVERCOMMIT // 1))
+                    room = min(room / (1 - self.lost), 10**9 if listing.width is None else listing.width)
                     there = sum(send.provider == provider for send in self.live.values())
                     assert there < room, "nothing is sent to the full"
                     mine = [send for send in self.live.values() if send.slot == slot]
@@ -221,6 +227,10 @@ class Histories(RuleBasedStateMachine):
     @rule(back=st.integers(0, 6))
     def acknowledged(self, back: int) -> None:
         self.tell(Acknowledged(self.attempts - back))
+
+    @rule(back=st.integers(0, 6))
+    def unheard(self, back: int) -> None:
+        self.tell(Unheard(self.attempts - back))
 
     @rule(back=st.integers(0, 6), share=st.sampled_from([None, 0.0, 0.5, 1.0]))
     def answered(self, back: int, share: float | None) -> None:

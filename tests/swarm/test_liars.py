@@ -22,8 +22,8 @@ def hold(told: Told) -> None:
     """What is promised of every kind: hardly a wrong answer, none missing, and checks that cost little."""
     assert told.failed == 0
     assert told.wrong <= told.jobs / 100
-    # What must be decided may overdraw the share by ten jobs.
-    assert told.asked <= 0.05 * told.jobs + 11
+    # Only where a run is small may what must be decided overdraw the share, by ten jobs.
+    assert told.asked <= 0.05 * told.jobs + (1 if told.jobs >= 1_000 else 11)
 
 
 @pytest.mark.parametrize("kind", ALWAYS)

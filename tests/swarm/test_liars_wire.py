@@ -49,7 +49,8 @@ KINDS: dict[str, Lie] = {
     "sleeper": lambda prompt, given, right: wrong(prompt) if given >= SLEEPS else right,
     "selective": lambda prompt, given, right: wrong(prompt) if random.Random(prompt).random() < 0.2 else right,
 }
-JOBS = {"sleeper": 1_600, "selective": 1_000}
+# One that lies now and then is found by its many answers: in a run of a thousand each of twenty gives fifty.
+JOBS = {"sleeper": 1_600, "selective": 3_000}
 ASKED_UNTIL_OUT = {"sleeper": 100, "selective": None}
 
 
@@ -132,8 +133,8 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
         )
         print(figures)  # noqa: T201 - what it cost, for who runs it with -s
         assert bad <= len(specs) / 100
-        # What must be decided may overdraw the share by ten jobs.
-        assert checks.asked <= 0.05 * len(specs) + 11
+        # Only where a run is small may what must be decided overdraw the share, by ten jobs.
+        assert checks.asked <= 0.05 * len(specs) + (1 if len(specs) >= 1_000 else 11)
         limit = ASKED_UNTIL_OUT.get(kind, 20)
         if limit is not None:
             assert set(asked_until_out) == set(liars) and max(asked_until_out.values()) <= limit + 2

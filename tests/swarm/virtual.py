@@ -4,6 +4,7 @@ What is left of a real run's time beside this one's is the machine that it ran o
 """
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -14,14 +15,16 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.heartbeat import INTERVAL_S
 from pylon.jobs.result import Finish, Usage
 from pylon.provider.settings import ProviderSettings
-from pylon.swarm.checks import Changed, Checks
+from pylon.swarm.check_moves import Changed
+from pylon.swarm.checks import Checks
+from pylon.swarm.client import LOOK_S
 from pylon.swarm.coordinator import Coordinator, Fail, Fill, Unfill
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import FIRST_LOOK_S
+from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick
+from pylon.swarm.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
 from pylon.swarm.reputation import SETTLED, Reputation, Seen
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 
@@ -65,6 +68,9 @@ class Bench:
         self.failed: list[Fail] = []
         self.slots: dict[int, int] = {}
         self.sent = 0
+        # Attempts of which no word came, and what of them only a relay's store has.
+        self.unheard: set[int] = set()
+        self.stored: dict[int, list[Callable[[], None]]] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._entered = 0
         self.reputation = Reputation()
@@ -148,7 +154,9 @@ class Bench:
     def _send(self, send: Send) -> None:
         self.sent += 1
         self.slots[send.attempt] = send.slot
+        self.unheard.add(send.attempt)
         self.after(HOP_S, lambda: self._tell(Published(send.attempt)))
+        self._look_at(send.attempt, self.now + HOP_S, FIRST_LOOK_S)
         if self.rng.random() >= self.lost:
             self.after(2 * HOP_S, lambda: self._take(self.machines[send.provider], send.attempt))
 
@@ -160,7 +168,7 @@ class Bench:
 
     def _still(self, machine: Machine, attempt: int) -> None:
         if machine.alive and (attempt in machine.queue or machine.running == attempt):
-            self._say(lambda: self._tell(Acknowledged(attempt)))
+            self._say(attempt, lambda: self._tell(Acknowledged(attempt)))
 
     def _cancel(self, machine: Machine, attempt: int) -> None:
         if attempt in machine.queue:
@@ -180,13 +188,33 @@ class Bench:
         if not machine.alive or machine.running != attempt:
             return
         machine.running = None
-        self._say(lambda: self._answered(machine, attempt))
+        self._say(attempt, lambda: self._answered(machine, attempt))
         self._work(machine)
 
-    def _say(self, heard: Callable[[], None]) -> None:
-        # What the push lost is found in the relay's store by the customer's next look.
-        late = self.rng.uniform(0, 2 * FIRST_LOOK_S) if self.rng.random() < self.lost else 0.0
-        self.after(2 * HOP_S + late, heard)
+    def _say(self, attempt: int, heard: Callable[[], None]) -> None:
+        if self.rng.random() < self.lost:
+            self.after(HOP_S, lambda: self.stored.setdefault(attempt, []).append(heard))
+        else:
+            self.after(2 * HOP_S, lambda: self._hear(attempt, heard))
+
+    def _hear(self, attempt: int, heard: Callable[[], None]) -> None:
+        self.unheard.discard(attempt)
+        heard()
+
+    def _look_at(self, attempt: int, sent_at: float, wait: float) -> None:
+        """What the push lost is found in the relay's store by the customer's next look."""
+        looked_at = math.ceil((self.now + wait) / LOOK_S) * LOOK_S
+
+        def look() -> None:
+            if self.slots[attempt] not in self.coordinator.dispatcher._slots:
+                return
+            for heard in self.stored.pop(attempt, []):
+                self._hear(attempt, heard)
+            if attempt in self.unheard and looked_at - sent_at >= WORD_DUE_S:
+                self._tell(Unheard(attempt))
+            self._look_at(attempt, sent_at, min(2 * wait, MOST_S))
+
+        self.after(looked_at + 2 * HOP_S - self.now, look)
 
     def _answered(self, machine: Machine, attempt: int) -> None:
         slot = self.slots[attempt]

@@ -20,9 +20,9 @@ from pylon.swarm.client import LOOK_S, TICK_S
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.directory import Change, Directory, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import Flight, Flights
-from pylon.swarm.inbox import LOOK_LATEST_S, LULL_S
+from pylon.swarm.flights import WORD_DUE_S, Flight, Flights
 from pylon.swarm.job import JobSpec
+from pylon.swarm.looks import Looks
 from pylon.swarm.presence import CHUNK
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 
@@ -49,7 +49,7 @@ class Person:
         self._busy_until = 0.0
         # Replies that were not pushed: a look finds them.
         self._missed: dict[str, Reply] = {}
-        self._answered_at = self._looked_at = -math.inf
+        self._looks = Looks()
 
     @property
     def open(self) -> int:
@@ -132,7 +132,7 @@ class Person:
         # One shared relay for the first try of a job, all of them afterwards.
         relays = machine.relays if again else (world.rng.choice(machine.relays),)
         request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,), True)
-        asked = Asked(request, relays, self._heard, self._missed.__setitem__)
+        asked = Asked(request, relays, self._heard, self._stored)
         world.tally.sent += 1
         world.tally.hedges += send.hedge
         self._flights.add(
@@ -166,14 +166,20 @@ class Person:
     # --- answers ----------------------------------------------------------------------------------------------
 
     def _heard(self, request: str, reply: Reply) -> None:
-        self._answered_at = self._world.agenda.now
+        self._looks.answered(self._world.agenda.now)
         self._busy_until = max(self._busy_until, self._world.agenda.now) + SEAL_S
         self._world.agenda.at(self._busy_until, lambda: self._read(request, reply))
+
+    def _stored(self, request: str, reply: Reply) -> None:
+        # A result says all that there is to say, also when an older word arrives after it.
+        if not isinstance(self._missed.get(request), Result):
+            self._missed[request] = reply
 
     def _read(self, request: str, reply: Reply) -> None:
         flight = self._flights.of_request(request)
         if flight is None:
             return
+        flight.heard = True
         match reply:
             case Processing():
                 self._handle(m.Acknowledged(flight.attempt))
@@ -239,15 +245,16 @@ class Person:
 
     def _look(self) -> None:
         now = self._world.agenda.now
-        if now - self._answered_at >= LULL_S or now - self._looked_at >= LOOK_LATEST_S:
-            self._looked_at = now
+        if self._looks.is_due(now):
             silent = self._flights.silent(now)
+            self._looks.found(len(silent), sum(flight.request in self._missed for flight in silent))
             for at in range(0, len(silent), CHUNK):
-                self._look_for([flight.request for flight in silent[at : at + CHUNK]])
+                self._look_for(silent[at : at + CHUNK])
         if self.open:
             self._world.agenda.after(LOOK_S, self._look)
 
-    def _look_for(self, requests: list[str]) -> None:
+    def _look_for(self, flights: list[Flight]) -> None:
+        requests, asked_at = [flight.request for flight in flights], self._world.agenda.now
         found = [request for request in requests if request in self._missed]
 
         def answered() -> None:
@@ -255,6 +262,9 @@ class Person:
                 reply = self._missed.pop(request, None)
                 if reply is not None:
                     self._heard(request, reply)
+            for flight in flights:
+                if flight.request not in found and not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S:
+                    self._handle(m.Unheard(flight.attempt))
 
         # A filter names the ids it looks for.
         asks = OK_BYTES + 70 * 2 * len(requests)

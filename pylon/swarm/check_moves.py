@@ -1,0 +1,49 @@
+"""What the checks want done."""
+
+from dataclasses import dataclass
+
+from pylon.swarm.job import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """This answer fills the slot. `how` names what it passed."""
+
+    slot: int
+    answer: Answer
+    how: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the first of these providers that has room the slot's question too; `second` or `no_second` follows."""
+
+    slot: int
+    to: tuple[str, ...]
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rescore:
+    """Have our own model read this answer; `scored` follows."""
+
+    slot: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """These slots are to be asked again, by somebody else than this provider; some were filled before."""
+
+    slots: tuple[int, ...]
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What may go to this provider has changed."""
+
+    provider: str
+
+
+type Command = Accept | Ask | Rescore | Again | Changed
