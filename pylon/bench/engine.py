@@ -26,6 +26,8 @@ from pylon.inference.service import InferenceService
 WIDTHS = (1, 2, 4, 8, 16, 32)
 IN_FLIGHT = 32
 _PART_LIMIT_S = 600
+# A way of asking the peer that took so many times as long as its best one is not tried in further rounds.
+_HOPELESS = 1.5
 # The shapes for which efficiency is told: those that recursive runs make.
 _EFFICIENCY = ("lines", "chunks")
 
@@ -206,10 +208,11 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
     tokens = Tokens(0, 0)
     before = await engine.read_tokens()
     for number in range(rounds):
-        say(f"{shape.name}, round {number + 1} of {rounds}")
+        say(f"{shape.name}, round {number + 1} of {rounds}: ours")
         part = prompts(shape, requests, f"round {number}", count)
         tokens = (await mine.run(engine.answer(part, shape.answer), engine.cpu_s)).tokens
-        for way in ways:
+        for way in _hopeful(theirs):
+            say(f"{shape.name}, round {number + 1} of {rounds}: the peer, {way}")
             # A way gets prompts of its own: what the others left in the cache must not serve it.
             part = prompts(shape, requests, f"{way} {number}", count)
             await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
@@ -227,6 +230,19 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
         "read_tokens": round(read / requests / rounds, 1),
         "their_read_tokens": round(theirs[best].read, 1),
     }
+
+
+def _hopeful(theirs: dict[str, _Side]) -> list[str]:
+    """The ways that may still turn out to be the best, on the clock or in processor time."""
+    if any(not side.wall_s for side in theirs.values()):
+        return list(theirs)
+    wall_s = min(side.wall_s[0] for side in theirs.values())
+    cpu_s = min(side.cpu_s[0] for side in theirs.values())
+    return [
+        way
+        for way, side in theirs.items()
+        if side.wall_s[0] <= _HOPELESS * wall_s or side.cpu_s[0] <= _HOPELESS * cpu_s
+    ]
 
 
 async def _floor(directory: Path, shape: Shape) -> dict[str, float]:

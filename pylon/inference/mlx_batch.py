@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
-from pylon.inference.mlx_model import STATE_STEP, LogitsProcessor, Sampler
+from pylon.inference.mlx_model import LogitsProcessor, Sampler
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +26,10 @@ class Row:
 
 
 def behind(head: list[Any], rows: int, longest: int) -> list[Any]:
-    """The state of so many rows that go on from one head, with room for `longest` tokens more."""
+    """The state of so many rows that go on from one head.
+
+    There is room for `longest` tokens more, since a state that has to grow is copied whole.
+    """
     return [_copies(layer, rows, longest) for layer in head]
 
 
@@ -34,14 +37,11 @@ def _copies(layer: Any, rows: int, longest: int) -> Any:
     if type(layer) is not KVCache or layer.empty():
         return layer.merge([layer] * rows)
     size = layer.offset
-    # A state that has to grow later is copied whole.
-    room = -(-(size + longest) // STATE_STEP) * STATE_STEP
 
     def spread(head: mx.array) -> mx.array:
         _, heads, _, width = head.shape
-        wide = mx.zeros((rows, heads, room, width), dtype=head.dtype)
-        wide[..., :size, :] = head[..., :size, :]
-        return wide
+        room = mx.broadcast_to(mx.zeros((), dtype=head.dtype), (rows, heads, longest, width))
+        return mx.concatenate([mx.broadcast_to(head[..., :size, :], (rows, heads, size, width)), room], axis=2)
 
     nothing = mx.zeros((rows,), dtype=mx.int32)
     copies = BatchKVCache([0])

@@ -24,7 +24,7 @@ from pylon.inference.schema import SchemaCompiler, SchemaGuide
 from pylon.inference.weights import weight_files, weights_sha256
 
 # mlx_lm's key-value states grow by so many tokens at a time.
-STATE_STEP = 256
+_STATE_STEP = 256
 # For models whose files do not tell how much they take.
 _CONTEXT_TOKENS = 4096
 
@@ -114,7 +114,7 @@ class MlxModel:
         room -= memory.per_row
         if room < 0:
             return 0
-        return room // memory.per_token // STATE_STEP * STATE_STEP if memory.per_token else 2**63
+        return room // memory.per_token // _STATE_STEP * _STATE_STEP if memory.per_token else 2**63
 
 
 # Rows of a batch are sampled in one go only when they share the sampler object.

@@ -4,6 +4,7 @@ On mlx_lm's caches directly rather than on its batch generator, which copies a g
 the one to the other, and the whole batch's whenever a row ends.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,8 @@ class Rows:
 
     def _read(self, group: _Group) -> None:
         """A group that is through joins the batch."""
-        chunk = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(group.rows)))
+        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(group.rows)))
+        chunk = _evenly(max(len(left) for left in group.left) - 1, most)
         # A row's last token is not read but decoded: what comes of it is the answer's first.
         parts = [left[: min(chunk, len(left) - 1)] for left in group.left]
         if any(parts):
@@ -92,7 +94,7 @@ class Rows:
         if any(padding):
             for layer in layers:
                 layer.prepare(lengths=lengths, right_padding=padding)
-        at_once = max(_LEAST_TOKENS, self._at_once // len(parts))
+        at_once = _evenly(width, max(_LEAST_TOKENS, self._at_once // len(parts)))
         for begin in range(0, width, at_once):
             self._network(tokens[:, begin : begin + at_once], cache=layers)
             mx.eval([layer.state for layer in layers])
@@ -135,3 +137,8 @@ class Rows:
         if self._ended:
             self._batch.keep([place for place, row in enumerate(self._batch.rows) if row.uid not in self._ended])
             self._ended.clear()
+
+
+def _evenly(tokens: int, most: int) -> int:
+    """How many to read at a time, of about `most`: a short rest at the end costs nearly as much as a full part."""
+    return max(1, math.ceil(tokens / max(1, round(tokens / most))))
