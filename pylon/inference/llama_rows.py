@@ -42,7 +42,7 @@ class LlamaRows:
         self._model.drop(row.state)
 
     def step(self) -> list[Token]:
-        """The next token of each row that is read; beside them one prompt is read as far as it fits, others if whole."""
+        """The next token of each row that is read. One prompt is read as far as it fits beside them, others if whole."""
         self._work.clear()
         ready: list[Row] = []
         reading = False
