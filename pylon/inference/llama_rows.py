@@ -42,7 +42,7 @@ class LlamaRows:
         self._model.drop(row.state)
 
     def step(self) -> list[Token]:
-        """The next token of each row that is read. One prompt is read as far as it fits beside them, others if whole."""
+        """The next token of each row that is read; beside them, as much of one prompt as fits, and whole others."""
         self._work.clear()
         ready: list[Row] = []
         reading = False
