@@ -9,9 +9,10 @@ from typing import Any
 
 from pylon import config as settings
 from pylon.bench import wild_model
-from pylon.bench.engine import IN_FLIGHT, Say, Shapes, chosen_shapes, lower, run_module, sweep, versus
+from pylon.bench.engine import IN_FLIGHT, Say, Shapes, chosen_shapes, sweep
 from pylon.bench.engine_peer import PEERS
 from pylon.bench.engine_picture import draw_sweep
+from pylon.bench.engine_versus import lower, run_module, versus
 from pylon.bench.engine_work import SHAPES
 from pylon.errors import SetupError, UsageError
 from pylon.inference.capacity import Capacity, save_capacity

@@ -14,7 +14,6 @@ from pylon.inference.weights import PACKAGED
 MODEL_ID = "random-5m"
 _CONFIG = {
     "model_type": "llama",
-    "vocab_size": 4096,
     "hidden_size": 256,
     "intermediate_size": 688,
     "num_hidden_layers": 5,
@@ -37,11 +36,14 @@ def make(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         shutil.copy(PACKAGED / needle.MODEL_ID / name, directory / name)
-    (directory / "config.json").write_text(json.dumps(_CONFIG))
+    # Of the tokenizer, which changes with needle-1: an id beyond the embedding would be read from anywhere in memory.
+    vocabulary = json.loads((PACKAGED / needle.MODEL_ID / "config.json").read_text())["vocab_size"]
+    config = _CONFIG | {"vocab_size": vocabulary}
+    (directory / "config.json").write_text(json.dumps(config))
     mx.random.seed(1)
     weights = {
         name: mx.ones(value.shape) if value.ndim == 1 else mx.random.normal(value.shape) * 0.05
-        for name, value in tree_flatten(Model(ModelArgs.from_dict(_CONFIG)).parameters())
+        for name, value in tree_flatten(Model(ModelArgs.from_dict(config)).parameters())
     }
     mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
     return sum(value.size for value in weights.values())

@@ -5,11 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pylon.bench import money
-from pylon.bench.fanout import MIN_PROCESSES, Fanout, fanout
-from pylon.bench.first_answer import Newcomers, first_answer
-from pylon.bench.needle_timing import time_chunks
-from pylon.bench.swarm import SwarmPlan, swarm
+# What is measured is imported by the command that measures it: a node that serves needs none of it in memory.
 from pylon.cli.output import Json, err, fail, out, print_json, run, table
 from pylon.errors import JobsFailedError, PylonError
 
@@ -22,9 +18,7 @@ def fanout_(
     jobs: Annotated[int, typer.Option(min=1, help="How many jobs one customer maps.")] = 100,
     relays: Annotated[int, typer.Option(min=1, help="How many relays; every provider is on one of them.")] = 1,
     size: Annotated[int, typer.Option("--bytes", min=16, max=40_000, help="Bytes of each prompt.")] = 300,
-    processes: Annotated[
-        int, typer.Option(min=MIN_PROCESSES, help="How many processes hold the providers.")
-    ] = MIN_PROCESSES,
+    processes: Annotated[int, typer.Option(min=2, help="How many processes hold the providers.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Fan jobs out to many providers and back, and compare with what that cannot avoid.
@@ -32,7 +26,9 @@ def fanout_(
     Relays, providers and customer are processes of this machine; a stand-in answers in place of a model.
     docs/benchmarks.md says what each figure means.
     """
-    report = run(_fanout(Fanout(providers, jobs, relays, size, processes)), as_json=as_json)
+    from pylon.bench.fanout import Fanout, fanout
+
+    report = run(fanout(Fanout(providers, jobs, relays, size, processes), _say), as_json=as_json)
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
@@ -45,6 +41,8 @@ def first_answer_(
     as_json: Json = False,
 ) -> None:
     """Measure how long a customer with nothing waits for its first answer: from an empty directory, at one relay."""
+    from pylon.bench.first_answer import Newcomers, first_answer
+
     _print(run(first_answer(Newcomers(providers, times), _say), as_json=as_json), as_json)
 
 
@@ -57,6 +55,8 @@ def needle(
 
     MLX with its own BLAS, MLX over OpenBLAS where that is installed, and llama.cpp in the development set-up.
     """
+    from pylon.bench.needle_timing import time_chunks
+
     try:
         report = time_chunks(repeats)
     except PylonError as error:
@@ -68,10 +68,6 @@ def needle(
     for engine, ms in report.items():
         made.add_row(engine, "not installed" if ms is None else f"{ms:.1f}")
     out.print(made)
-
-
-async def _fanout(plan: Fanout) -> dict[str, Any]:
-    return await fanout(plan, _say)
 
 
 @app.command("engine")
@@ -91,7 +87,6 @@ def engine_(
     figure of the two counts. With --engine llama --vs llama-server: against llama.cpp's own, on this model.
     docs/benchmarks.md says what each figure means.
     """
-    # Imported late, as is the next one: what they need is large, and no other command needs it.
     from pylon.bench import engine_report
 
     plan = engine_report.Plan(model, engine, vs, requests, rounds, tuple(shape or ()), plot)
@@ -129,6 +124,8 @@ def money_(
 
     A stand-in answers in place of a model. docs/benchmarks.md says what each figure means.
     """
+    from pylon.bench import money
+
     plan = money.Plan(jobs, providers)
     report = run(money.bench(plan, _say), as_json=as_json)
     _print(report, as_json)
@@ -145,6 +142,8 @@ def swarm_(
 
     All is the shipped program but the compute, which is a model: engines that sleep 0.8 s a job, one at a time.
     """
+    from pylon.bench.swarm import SwarmPlan, swarm
+
     report = run(swarm(SwarmPlan(providers), _say), as_json=as_json)
     _print(report, as_json)
     if report["missing"]:

@@ -6,10 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pylon.bench.simulation.cost import decision_cost
 from pylon.bench.simulation.plan import Plan
-from pylon.bench.simulation.run import simulate
-from pylon.bench.simulation.scale import scale
 from pylon.cli.output import Json, err, fail, out, print_json, table
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError, UsageError
@@ -67,8 +64,12 @@ def simulate_(
 
     try:
         if pictures is not None:
+            from pylon.bench.simulation.scale import scale
+
             report: dict[str, Any] = scale(plan, pictures, say)
         elif cost:
+            from pylon.bench.simulation.cost import decision_cost
+
             report = decision_cost(plan, cost, say)
         else:
             report = _simulate(plan, as_json)
@@ -88,6 +89,8 @@ def simulate_(
 
 
 def _simulate(plan: Plan, as_json: bool) -> dict[str, Any]:
+    from pylon.bench.simulation.run import simulate
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

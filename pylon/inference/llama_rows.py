@@ -42,14 +42,18 @@ class LlamaRows:
         self._model.drop(row.state)
 
     def step(self) -> list[Token]:
-        """The next token of each row that is read; of the others' prompts is read what fits beside them."""
+        """The next token of each row that is read; beside them, as much of one prompt as fits, and whole others."""
         self._work.clear()
         ready: list[Row] = []
+        reading = False
         # Rows that are decoded have one token left each, and none of them waits for others' prompts.
         for row in sorted(self._rows.values(), key=lambda row: len(row.left) > 1):
-            part = row.left[: BATCH_TOKENS - self._work.size]
-            if not part:
-                break
+            room = BATCH_TOKENS - self._work.size
+            # llama.cpp computes sequences of unlike length one after the other: part of a further prompt costs extra.
+            if not room or (reading and len(row.left) > room):
+                continue
+            reading = reading or len(row.left) > 1
+            part = row.left[:room]
             row.left = row.left[len(part) :]
             self._model.put(self._work, part, row.state, outputs=0 if row.left else 1)
             if not row.left:

@@ -16,12 +16,12 @@ from pylon.inference.batching import alike
 from pylon.inference.engine import ModelInfo, Sampling
 from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
+from pylon.inference.mlx_batch import Row
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler, schema_processor
-from pylon.inference.rows import Row, Rows
+from pylon.inference.rows import ROW_TOKENS, Rows
 
-# One chunk stalls the running answers for as long as it takes: so many tokens of one prompt, so many of a group.
-PREFILL_STEP_TOKENS = 512
-PREFILL_TOKENS = 2_048
+# Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
+GROUP_TOKENS = 4_096
 
 
 def _in_use() -> int:
@@ -35,11 +35,12 @@ class MlxEngine(BatchedEngine):
 
     def load(self) -> ModelInfo:
         self._model = MlxModel.load(self._spec)
+        accelerated = mx.default_device() != mx.Device(mx.cpu)
         self._headroom = Headroom(self._model.memory, _in_use, self._clock)
-        self._rows = Rows(self._model.network, self._model.stop_tokens(), PREFILL_STEP_TOKENS)
+        self._rows = Rows(self._model.network, self._model.stop_tokens(), accelerated=accelerated)
         self._stream = mx.new_stream(mx.default_device())
         with self._computing():
-            self._heads = Heads(self._model, self._model.memory.prefix_bytes, PREFILL_STEP_TOKENS)
+            self._heads = Heads(self._model, self._model.memory.prefix_bytes, ROW_TOKENS)
         return self._model.info
 
     def _computing(self) -> Any:
@@ -64,14 +65,12 @@ class MlxEngine(BatchedEngine):
         mx.clear_cache()
 
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
-        chunk = min(lengths[0], PREFILL_STEP_TOKENS)
-        return alike(lengths, min(free, max(1, PREFILL_TOKENS // chunk)))
+        return alike(lengths, min(free, max(1, GROUP_TOKENS // lengths[0])))
 
     def _begin(self, group: Sequence[Asked], head: Head[list[Any]] | None) -> None:
         if group[0].alone:
             mx.random.seed((group[0].sampling.seed or 0) % 2**64)
-        rows = [self._row(sequence) for sequence in group]
-        self._rows.start(rows, group[0].tokens[: group[0].known], head.state if head else None)
+        self._rows.start([self._row(sequence) for sequence in group], head.state if head else None)
 
     def _row(self, sequence: Asked) -> Row:
         return Row(
@@ -88,10 +87,9 @@ class MlxEngine(BatchedEngine):
         return sampler(sampling.temperature, sampling.top_p, top_k)
 
     def _processors(self, sequence: Asked) -> list[LogitsProcessor]:
-        length = len(sequence.tokens)
-        processors = logits_processors(sequence.sampling, length)
+        processors = logits_processors(sequence.sampling)
         # Last: no penalty can bring back what the schema rules out.
-        return processors if sequence.guide is None else [*processors, schema_processor(sequence.guide, length)]
+        return processors if sequence.guide is None else [*processors, schema_processor(sequence.guide)]
 
     def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
         super()._leave(sequence, still_generating=still_generating)

@@ -29,6 +29,7 @@ _STATE_STEP = 256
 _CONTEXT_TOKENS = 4096
 
 Sampler = Callable[[mx.array], mx.array]
+# From the tokens of an answer so far, and the logits of its next one.
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 
 
@@ -119,31 +120,32 @@ class MlxModel:
 # Rows of a batch are sampled in one go only when they share the sampler object.
 @functools.lru_cache(maxsize=64)
 def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
-    made: Sampler = make_sampler(temp=temperature, top_p=top_p, top_k=top_k)
-    return made
+    """Takes logits, a row for each token to be chosen."""
+    if not temperature:
+        return lambda logits: mx.argmax(logits, axis=-1)
+    draw: Sampler = make_sampler(temp=temperature, top_p=top_p, top_k=top_k)
+    return lambda logits: draw(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
 
 
-def logits_processors(sampling: Sampling, prompt_tokens: int) -> list[LogitsProcessor]:
+def logits_processors(sampling: Sampling) -> list[LogitsProcessor]:
     if not sampling.frequency_penalty:
         return []
 
-    def frequency_penalty(tokens: mx.array, logits: mx.array) -> mx.array:
+    def frequency_penalty(answered: mx.array, logits: mx.array) -> mx.array:
         # OpenAI's parameter counts the answer only; mlx_lm's own processor would count the prompt's tail too.
-        answered = tokens[prompt_tokens:]
         return logits.at[:, answered].subtract(sampling.frequency_penalty) if answered.size else logits
 
     return [frequency_penalty]
 
 
-def schema_processor(guide: SchemaGuide, prompt_tokens: int) -> LogitsProcessor:
+def schema_processor(guide: SchemaGuide) -> LogitsProcessor:
     """Lets nothing be drawn that would break the schema."""
-    read = prompt_tokens
+    read = 0
 
-    def follow(tokens: mx.array, logits: mx.array) -> mx.array:
-        """`tokens` holds prompt and answer so far, `logits` one row for the next token."""
+    def follow(answered: mx.array, logits: mx.array) -> mx.array:
         nonlocal read
-        new = cast("list[int]", tokens[read:].tolist()) if tokens.size > read else []
-        read = tokens.size
+        new = cast("list[int]", answered[read:].tolist()) if answered.size > read else []
+        read = answered.size
         allowed = guide.allowed(new, logits.shape[-1])
         return logits if allowed is None else mx.where(mx.array(allowed), logits, -mx.inf)
 

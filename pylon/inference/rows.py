@@ -1,137 +1,144 @@
 """The rows that a network works on: one group of prompts being read, and the batch of answers being decoded.
 
-On mlx_lm's two batches directly rather than on its batch generator, which copies a group's whole state when it goes
-from the one to the other, and the whole batch's whenever a row ends.
+On mlx_lm's caches directly rather than on its batch generator, which copies a group's whole state when it goes from
+the one to the other, and the whole batch's whenever a row ends.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.sample_utils import greedy_sampler
 
 from pylon.inference.batched import Token
-from pylon.inference.mlx_model import LogitsProcessor, Sampler
+from pylon.inference.mlx_batch import Batch, Row, behind
 
+# Of a group are read so many tokens a step, since running answers stall for as long; of one prompt so many.
+STEP_TOKENS = 2_048
+ROW_TOKENS = 512
+# A processor is fastest while what it computes stays in its cache: so many tokens at once.
+_CACHED_TOKENS = 512
+_LEAST_TOKENS = 64
+# Room for so much of an answer is made at once; a longer one's state grows as it comes.
+_ANSWER_TOKENS = 256
 # What MLX keeps of freed memory is given back every so many steps.
 _CLEAR_EVERY = 512
 # Rows that ended are computed on until they are this part of the batch: taking them out copies all others.
 _ENDED = 0.25
-_NO_STOPS = StopSequences()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A prompt from its head on: `tokens` come behind what the head's state holds."""
+@dataclass(slots=True)
+class _Group:
+    """Prompts that are read together: of each row `left` is not read yet."""
 
-    uid: int
-    tokens: list[int]
-    max_tokens: int
-    sampler: Sampler
-    processors: list[LogitsProcessor]
+    rows: list[Row]
+    layers: list[Any]
+    left: list[list[int]]
 
 
 class Rows:
-    """`chunk` is how many tokens of each row are read at a time. All calls come within one MLX stream."""
+    """All calls come within one MLX stream. `accelerated`: it computes elsewhere than in this process's own time."""
 
-    def __init__(self, network: Any, stop_tokens: Iterable[int], chunk: int) -> None:
+    def __init__(self, network: Any, stop_tokens: Iterable[int], *, accelerated: bool) -> None:
         self._network = network
         self._stops = frozenset(stop_tokens)
-        self._chunk = chunk
-        self._reading: Any = PromptProcessingBatch.empty(network, greedy_sampler, chunk)
-        self._left: list[list[int]] = []
-        self._decoding: Any = GenerationBatch.empty(network, greedy_sampler)
-        self._remaining: dict[int, int] = {}  # tokens that a row may still have
+        self._at_once = STEP_TOKENS if accelerated else _CACHED_TOKENS
+        self._group: _Group | None = None
+        self._batch = Batch(network, ahead=accelerated)
         self._ended: set[int] = set()
         self._steps = 0
 
     @property
     def reading(self) -> bool:
         """Whether a group is being read: until it is through, no other starts."""
-        return bool(self._left)
+        return self._group is not None
 
-    def start(self, group: Sequence[Row], head: Sequence[int], state: list[Any] | None) -> None:
-        """Begins to read prompts that share this head; `state` is what the network made of it, and stays as it is."""
-        self._take_out()
-        self._remaining |= {row.uid: row.max_tokens for row in group}
-        self._left = [list(row.tokens) for row in group]
-        self._reading = PromptProcessingBatch(
-            self._network,
-            [row.uid for row in group],
-            [state or make_prompt_cache(self._network) for _ in group],
-            tokens=[list(head) for _ in group],
-            prefill_step_size=self._chunk,
-            samplers=[row.sampler for row in group],
-            fallback_sampler=greedy_sampler,
-            logits_processors=[row.processors for row in group],
-            # When a row ends is decided here, not there.
-            stop_sequences=[_NO_STOPS] * len(group),
-            max_tokens=[row.max_tokens for row in group],
-        )
+    def start(self, rows: Sequence[Row], state: list[Any] | None) -> None:
+        """Begins to read prompts that share a head; `state` is what the network made of it, and stays as it is."""
+        longest = max(len(row.tokens) + min(row.remaining, _ANSWER_TOKENS) for row in rows)
+        layers = behind(state or make_prompt_cache(self._network), len(rows), longest)
+        self._group = _Group(list(rows), layers, [row.tokens for row in rows])
 
     def step(self) -> list[Token]:
-        """The next token of each row in the batch; then one chunk of the group that is being read."""
-        heard = self._decode()
-        self._read()
-        return heard
-
-    def _read(self) -> None:
-        """A group that is through joins the batch."""
-        if not self._left:
-            return
-        # A row's last token is not read but decoded: what comes of it is the answer's first.
-        parts = [left[: min(self._chunk, len(left) - 1)] for left in self._left]
-        if any(parts):
-            self._reading.prompt(parts)
-            self._left = [left[len(part) :] for left, part in zip(self._left, parts, strict=True)]
-        if all(len(left) == 1 for left in self._left):
-            self._take_out()
-            self._decoding.extend(self._reading.generate(self._left))
-            self._left = []
-
-    def _decode(self) -> list[Token]:
-        if not self._decoding.uids:
-            return []
+        """The next token of each row in the batch; then a part of the group that is being read."""
         self._steps += 1
         if self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
-        # Its public `next` takes each ended row out at once; mlx-lm is pinned to the version that has this.
-        tokens, _ = self._decoding._step()
-        heard = [
-            self._next(uid, token)
-            for uid, token in zip(self._decoding.uids, tokens, strict=True)
-            if uid not in self._ended
-        ]
+        heard = self._decode()
+        if self._group is not None:
+            self._read(self._group)
+        return heard
+
+    def _read(self, group: _Group) -> None:
+        """A group that is through joins the batch."""
+        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(group.rows)))
+        chunk = _evenly(max(len(left) for left in group.left) - 1, most)
+        # A row's last token is not read but decoded: what comes of it is the answer's first.
+        parts = [left[: min(chunk, len(left) - 1)] for left in group.left]
+        if any(parts):
+            self._take_in(parts, group.layers)
+            group.left = [left[len(part) :] for left, part in zip(group.left, parts, strict=True)]
+        if all(len(left) == 1 for left in group.left):
+            self._take_out()
+            self._batch.join(group.rows, group.layers, [left[0] for left in group.left])
+            self._group = None
+
+    def _take_in(self, parts: Sequence[Sequence[int]], layers: list[Any]) -> None:
+        """Parts of unequal length are padded on the right, and the padding is taken out of the state behind it."""
+        lengths = [len(part) for part in parts]
+        width = max(lengths)
+        padding = [width - length for length in lengths]
+        tokens = mx.array([[*part, *[0] * more] for part, more in zip(parts, padding, strict=True)])
+        if any(padding):
+            for layer in layers:
+                layer.prepare(lengths=lengths, right_padding=padding)
+        at_once = _evenly(width, max(_LEAST_TOKENS, self._at_once // len(parts)))
+        for begin in range(0, width, at_once):
+            self._network(tokens[:, begin : begin + at_once], cache=layers)
+            mx.eval([layer.state for layer in layers])
+        if any(padding):
+            for layer in layers:
+                layer.finalize()
+            mx.eval([layer.state for layer in layers])
+
+    def _decode(self) -> list[Token]:
+        heard = [self._next(row, token) for row, token in self._batch.step() if row.uid not in self._ended]
         self._ended |= {token.uid for token in heard if token.finish is not None}
-        if len(self._ended) >= _ENDED * len(self._decoding.uids):
+        if len(self._ended) >= _ENDED * len(self._batch.rows):
             self._take_out()
         return heard
 
+    def _next(self, row: Row, token: int) -> Token:
+        row.remaining -= 1
+        if token in self._stops:
+            return Token(row.uid, token, "stop")
+        return Token(row.uid, token, None if row.remaining else "length")
+
     def remove(self, uid: int) -> None:
         """Lets a row go at once, whether it is read or decoded."""
-        if uid in self._decoding.uids:
+        group = self._group
+        if group is None or all(row.uid != uid for row in group.rows):
             self._ended.add(uid)
             self._take_out()
-        elif self._left:
-            keep = [place for place, each in enumerate(self._reading.uids) if each != uid]
-            self._reading.filter(keep)
-            self._left = [self._left[place] for place in keep]
-        self._remaining.pop(uid, None)
-
-    def _next(self, uid: int, token: int) -> Token:
-        self._remaining[uid] -= 1
-        if token in self._stops:
-            return Token(uid, token, "stop")
-        return Token(uid, token, None if self._remaining[uid] else "length")
+            return
+        keep = [place for place, row in enumerate(group.rows) if row.uid != uid]
+        if not keep:
+            self._group = None
+            return
+        for layer in group.layers:
+            layer.filter(keep)
+        group.rows = [group.rows[place] for place in keep]
+        group.left = [group.left[place] for place in keep]
 
     def _take_out(self) -> None:
         """Takes the rows that ended out of the batch."""
-        if not self._ended:
-            return
-        self._decoding.filter([place for place, uid in enumerate(self._decoding.uids) if uid not in self._ended])
-        for uid in self._ended:
-            self._remaining.pop(uid, None)
-        self._ended.clear()
+        if self._ended:
+            self._batch.keep([place for place, row in enumerate(self._batch.rows) if row.uid not in self._ended])
+            self._ended.clear()
+
+
+def _evenly(tokens: int, most: int) -> int:
+    """How many to read at a time, of about `most`: a short rest at the end costs nearly as much as a full part."""
+    return max(1, math.ceil(tokens / max(1, round(tokens / most))))

@@ -5,9 +5,10 @@ import random
 
 import pytest
 
-from pylon.bench.engine import IN_FLIGHT, chosen_shapes, lower, versus
+from pylon.bench.engine import IN_FLIGHT, chosen_shapes
 from pylon.bench.engine_load import Tokens, load
 from pylon.bench.engine_picture import draw_sweep
+from pylon.bench.engine_versus import lower, versus
 from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.errors import UsageError
 from pylon.inference.engine import EngineSpec

@@ -60,7 +60,8 @@ DECIDERS = [
 # Only what runs inside the inference child may load a model's library.
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
 CHILD_FILES = {
-    f"inference/{name}.py" for name in ("mlx", "mlx_model", "rows", "llama_model", "llama_text", "llama_sampling")
+    f"inference/{name}.py"
+    for name in ("mlx", "mlx_batch", "mlx_model", "rows", "llama_model", "llama_text", "llama_sampling")
 }
 
 

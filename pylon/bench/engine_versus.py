@@ -1,0 +1,176 @@
+"""`pylon bench engine --vs`: our engine against a server of the same model, and against what no engine can avoid."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pylon.bench.engine import IN_FLIGHT, Ours, Say, Shapes, ours, token_counter
+from pylon.bench.engine_load import Load, Tokens
+from pylon.bench.engine_peer import WAYS, Peer, peer
+from pylon.bench.engine_work import Shape, prompts
+from pylon.errors import EngineFailedError
+from pylon.inference.engine import EngineSpec
+
+_PART_LIMIT_S = 600
+# A way of asking the peer that took so many times as long as its best one is not tried in further rounds.
+_HOPELESS = 1.5
+# The shapes for which efficiency is told: those that recursive runs make.
+_EFFICIENCY = ("lines", "chunks")
+
+
+async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, say: Say) -> dict[str, Any]:
+    """Ours against the engine's peer in turn, 32 in flight: see docs/benchmarks.md for each figure."""
+    count = token_counter(spec)
+    results: dict[str, Any] = {"model": spec.model, "rounds": rounds, "in_flight": IN_FLIGHT, "requests": requests}
+    async with ours(spec) as engine, peer(spec, engine.model, IN_FLIGHT) as other:
+        for shape in shapes:
+            duel = _Duel(shape, WAYS[spec.engine], requests, rounds)
+            results[shape.name] = await _shape(duel, engine, other, count, say)
+            # What an engine cannot avoid is measured with MLX alone.
+            if shape.name in _EFFICIENCY and spec.model_dir is not None:
+                floor = await _floor(spec.model_dir, shape)
+                results[shape.name] |= _efficiency(shape, requests, floor, results[shape.name])
+            for figure in ("ratio", "cpu_ratio"):
+                results[f"{figure}_{shape.name}"] = results[shape.name][figure]
+            figures = ("ratio", "cpu_ratio", "efficiency", "cpu_efficiency")
+            told = [f"{figure} {results[shape.name][figure]}" for figure in figures if figure in results[shape.name]]
+            say(f"{spec.model}, {shape.name}: {', '.join(told)}")
+    for figure in ("efficiency", "cpu_efficiency"):
+        told = [results[shape.name][figure] for shape in shapes if figure in results[shape.name]]
+        if told:
+            results[figure] = min(told)
+    return results
+
+
+def lower(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of several models' reports, the least of each figure; the reports themselves are in `models`."""
+    figures = [name for name in reports[0] if "ratio" in name or "efficiency" in name]
+    return {name: min(report[name] for report in reports) for name in figures} | {"models": list(reports)}
+
+
+@dataclass(slots=True)
+class _Side:
+    """What the rounds of one side took: seconds, processor seconds, prompt tokens computed for a request."""
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    read: float = 0.0
+
+    async def run(self, work: Awaitable[Load], cpu_s: Callable[[], float]) -> Load:
+        before = cpu_s()
+        ran = await work
+        self.wall_s.append(ran.wall_s)
+        self.cpu_s.append(cpu_s() - before)
+        self.read = ran.tokens.read / ran.requests
+        return ran
+
+    def told(self) -> dict[str, list[float]]:
+        return {
+            "wall_s": [round(value, 3) for value in self.wall_s],
+            "cpu_s": [round(value, 3) for value in self.cpu_s],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Duel:
+    """`ways` are how the peer is asked."""
+
+    shape: Shape
+    ways: tuple[str, ...]
+    requests: int
+    rounds: int
+
+
+async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], int], say: Say) -> dict[str, Any]:
+    """Medians over rounds; the first prompts of a shape only warm both sides' caches."""
+    shape, ways, requests, rounds = duel.shape, duel.ways, duel.requests, duel.rounds
+    await engine.answer(prompts(shape, 4, "warm", count), shape.answer)
+    for way in ways:
+        await other.answer(prompts(shape, 2, f"warm {way}", count), shape.answer, way)
+    mine, theirs = _Side(), {way: _Side() for way in ways}
+    tokens = Tokens(0, 0)
+    before = await engine.read_tokens()
+    for number in range(rounds):
+        say(f"{shape.name}, round {number + 1} of {rounds}: ours")
+        part = prompts(shape, requests, f"round {number}", count)
+        tokens = (await mine.run(engine.answer(part, shape.answer), engine.cpu_s)).tokens
+        for way in _hopeful(theirs):
+            say(f"{shape.name}, round {number + 1} of {rounds}: the peer, {way}")
+            # A way gets prompts of its own: what the others left in the cache must not serve it.
+            part = prompts(shape, requests, f"{way} {number}", count)
+            await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
+    read = await engine.read_tokens() - before
+    best = min(ways, key=lambda way: median(theirs[way].wall_s))
+    cheapest = min(ways, key=lambda way: median(theirs[way].cpu_s))
+    return {
+        "ratio": round(median(theirs[best].wall_s) / median(mine.wall_s), 2),
+        "cpu_ratio": round(median(theirs[cheapest].cpu_s) / median(mine.cpu_s), 2),
+        "ours": mine.told(),
+        "theirs": {way: side.told() for way, side in theirs.items()},
+        "best": best,
+        "prompt_tokens": round(tokens.prompt / requests, 1),
+        "completion_tokens": round(tokens.completion / requests, 1),
+        "read_tokens": round(read / requests / rounds, 1),
+        "their_read_tokens": round(theirs[best].read, 1),
+    }
+
+
+def _hopeful(theirs: dict[str, _Side]) -> list[str]:
+    """The ways that may still turn out to be the best, on the clock or in processor time."""
+    if any(not side.wall_s for side in theirs.values()):
+        return list(theirs)
+    wall_s = min(side.wall_s[0] for side in theirs.values())
+    cpu_s = min(side.cpu_s[0] for side in theirs.values())
+    return [
+        way
+        for way, side in theirs.items()
+        if side.wall_s[0] <= _HOPELESS * wall_s or side.cpu_s[0] <= _HOPELESS * cpu_s
+    ]
+
+
+async def _floor(directory: Path, shape: Shape) -> dict[str, float]:
+    """What engine_floor measures, in a process of its own."""
+    numbers = [str(shape.shared), str(shape.own[1]), str(IN_FLIGHT)]
+    output = await run_module("pylon.bench.engine_floor", str(directory), *numbers)
+    return {name: float(value) for name, value in json.loads(output).items()}
+
+
+async def run_module(module: str, *arguments: str) -> bytes:
+    """The output of one of our modules, run as a process of its own. Raises EngineFailedError."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", module, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _PART_LIMIT_S)
+    except TimeoutError:
+        raise EngineFailedError(f"{module} took too long") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode != 0:
+        raise EngineFailedError(f"{module} ended with exit code {process.returncode}")
+    return output
+
+
+def _efficiency(shape: Shape, requests: int, floor: dict[str, float], measured: dict[str, Any]) -> dict[str, float]:
+    """Reading what is new of each prompt at the best speed, and decoding at the best batch, over our time.
+
+    The head was read before the rounds began.
+    """
+    own = (measured["prompt_tokens"] - shape.shared) * requests
+    steps = measured["completion_tokens"] * requests / IN_FLIGHT
+    wall_s = own * floor["token_s"] + steps * floor["step_s"]
+    cpu_s = own * floor["token_cpu_s"] + steps * floor["step_cpu_s"]
+    return {
+        "floor_s": round(wall_s, 3),
+        "floor_cpu_s": round(cpu_s, 3),
+        "efficiency": round(wall_s / median(measured["ours"]["wall_s"]), 2),
+        "cpu_efficiency": round(cpu_s / median(measured["ours"]["cpu_s"]), 2),
+    }
