@@ -8,7 +8,7 @@ import multiprocessing
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from curriculum import FIRST_NONE, LAST_NONE, STAGES, Batch, Data
@@ -117,7 +117,7 @@ class Run:
             self.level.value = progress.level
 
     def train(self) -> None:
-        """Go on to the last step; log every few seconds, save every two minutes."""
+        """Go on to the last step; log every few seconds, save every two minutes, and do both at the end."""
         clock = saved = printed = time.monotonic()
         with (self.args.out / "log.jsonl").open("a") as log:
             while self.progress.tokens < self.args.tokens:
@@ -127,13 +127,17 @@ class Run:
                 clock = now
                 if now - printed > LOG_S:
                     printed = now
-                    line = json.dumps({**asdict(self.progress), "rate": rate(self.progress, self.args.tokens)})
-                    print(line, flush=True)
-                    print(line, file=log, flush=True)
+                    self.tell(log)
                 if now - saved > SAVE_S:
                     saved = now
                     self.save()
+            self.tell(log)
         self.save()
+
+    def tell(self, log: TextIO) -> None:
+        line = json.dumps({**asdict(self.progress), "rate": rate(self.progress, self.args.tokens)})
+        print(line, flush=True)
+        print(line, file=log, flush=True)
 
 
 def main() -> None:
