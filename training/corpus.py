@@ -1,6 +1,6 @@
 """Text that every Python ships: docstrings, comments and code of its standard library. Offline and reproducible.
 
-`pydoc_data.topics` (the language reference) and the licence are held out: verification and the demo read them.
+`pydoc_data.topics`, the language reference, is held out: verification reads it.
 """
 
 from __future__ import annotations

@@ -133,6 +133,8 @@ class Data(IterableDataset[Batch]):
         row.answer[len(head.ids)] = FIRST_NONE if task.answer == needle.ABSENT else FIRST_DIGIT
         for statement in task.statements:
             at = content.find(statement.sentence)
+            if at < 0:  # another statement was put into the middle of this one
+                continue
             key_end = at + statement.sentence.find(statement.key) + len(statement.key)
             value_end = at + statement.sentence.find(statement.value) + len(statement.value)
             first, last = head.char_to_token(key_end - 1), head.char_to_token(value_end - 1)

@@ -19,7 +19,7 @@ def main(log: Path) -> None:
 
     last = lines[-1]["tokens"] / 1e6
     svg = draw(
-        "Training needle-1: every dip is a step to longer chunks and closer near misses",
+        "Training needle-1: six stages within the first seventh, then practice",
         [
             Line("answers right in every token (share)", "#0a7d4f", points("exact")),
             Line("answer loss (nats, cut at 1)", "#c2410c", points("loss")),

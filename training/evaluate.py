@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import torch
 from curriculum import DIALOGUE
@@ -57,7 +58,7 @@ def right(model: Needle, asked: list[tuple[int, list[int], list[int]]]) -> list[
     return out
 
 
-def report(model: Needle, tokenizer: Tokenizer, seed: int, present: int, absent: int) -> dict[str, object]:
+def report(model: Needle, tokenizer: Tokenizer, seed: int, present: int, absent: int) -> dict[str, Any]:
     """Shares of right answers: all present, by length, all absent."""
     asked = questions(tokenizer, seed, present, present=True)
     found = right(model, asked)
@@ -79,9 +80,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--present", type=int, default=240)
     parser.add_argument("--absent", type=int, default=600)
+    parser.add_argument("--least", type=float, default=0.0, help="fail where either share is below this")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
-    print(json.dumps(report(load(args.checkpoint), tokenizer, args.seed, args.present, args.absent)))
+    made = report(load(args.checkpoint), tokenizer, args.seed, args.present, args.absent)
+    print(json.dumps(made))
+    if min(made["present"], made["absent"]) < args.least:
+        raise SystemExit(f"not good enough: {args.least} is asked for")
 
 
 if __name__ == "__main__":

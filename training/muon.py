@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrices to a stack (n, rows, columns)."""
+    """Roughly the nearest (semi-)orthogonal matrices to a stack (n, rows, columns)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = g / (g.norm(dim=(1, 2), keepdim=True) + 1e-7)
     flip = g.shape[1] > g.shape[2]
@@ -32,7 +32,10 @@ class Muon(torch.optim.Optimizer):
                 shapes.setdefault(p.shape, []).append(p)
             for shape, params in shapes.items():
                 grads = torch.stack([p.grad for p in params])
-                buffer = self.state[params[0]].setdefault("momentum", torch.zeros_like(grads))
+                state = self.state[params[0]]
+                if not state:
+                    state["momentum"] = torch.zeros_like(grads)
+                buffer = state["momentum"]
                 buffer.lerp_(grads, 1 - group["momentum"])
                 updates = orthogonal(grads.lerp_(buffer, group["momentum"]))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5

@@ -30,7 +30,7 @@ UNTRAINED = {"loss": 3.0, "probe": 1.4, "text": 8.0, "exact": 0.0}
 
 @dataclass
 class Progress:
-    """Where a run stands: kept in its checkpoint, so that a stopped run goes on as if it had not stopped."""
+    """Where a run stands: kept in its checkpoint, so that a stopped run goes on from there, with other batches."""
 
     step: int = 0
     level: int = 0
@@ -62,12 +62,15 @@ class Run:
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.dim() == 2 and "embed" not in name]
         self.rest = [p for name, p in named if p.dim() != 2 or "embed" in name] + list(self.probes.parameters())
-        adam = torch.optim.AdamW(self.rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0)
+        adam = torch.optim.Adam(self.rest, lr=3e-3, betas=(0.9, 0.98))
         self.optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=0.02), adam]
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.progress = Progress()
+        self.log = args.out / "log.jsonl"
         if self.path.exists():
             self.load()
+        else:
+            self.log.unlink(missing_ok=True)
         self.level = multiprocessing.Value("i", self.progress.level)
         # Another stretch of the same stream: a resumed run must not see its first batches again.
         data = Data(tokenizer, f"{args.seed} {self.progress.step}", self.level)
@@ -77,11 +80,16 @@ class Run:
     def parts(self) -> dict[str, Any]:
         return {"probes": self.probes, "muon": self.optimizers[0], "adam": self.optimizers[1]}
 
+    def asked(self) -> dict[str, int]:
+        """What makes it this run and no other."""
+        return {"seed": self.args.seed, "tokens": self.args.tokens}
+
     def save(self) -> None:
         state = {
             "config": asdict(self.config),
             "model": self.model.state_dict(),
             "progress": asdict(self.progress),
+            "asked": self.asked(),
         }
         state |= {name: part.state_dict() for name, part in self.parts().items()}
         torch.save(state, self.path.with_suffix(".part"))
@@ -93,6 +101,10 @@ class Run:
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.progress = Progress(**state["progress"])
+        if state["asked"] != self.asked():
+            raise SystemExit(f"{self.path} is of a run with {state['asked']}: give the same, or another folder.")
+        lines = self.log.read_text().splitlines(keepends=True)
+        self.log.write_text("".join(line for line in lines if json.loads(line)["tokens"] <= self.progress.tokens))
 
     def step(self) -> None:
         """One step at the present stage."""
@@ -101,7 +113,7 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
         level, *columns = next(self.batches)
-        batch = Batch(level, *(column.to(self.device, non_blocking=True) for column in columns))
+        batch = Batch(level, *(column.to(self.device) for column in columns))
         if factor < CLOSING:
             batch.answer[batch.answer == FIRST_NONE] = LAST_NONE
         loss, logged = loss_of(self.model, self.probes, batch)
@@ -119,7 +131,9 @@ class Run:
     def train(self) -> None:
         """Go on to the last step; log every few seconds, save every two minutes, and do both at the end."""
         clock = saved = printed = time.monotonic()
-        with (self.args.out / "log.jsonl").open("a") as log:
+        if self.progress.tokens >= self.args.tokens:
+            return
+        with self.log.open("a") as log:
             while self.progress.tokens < self.args.tokens:
                 self.step()
                 now = time.monotonic()

@@ -1,7 +1,7 @@
 """`pylon models verify needle-1`: is the shipped model as good as its page says, on data made from a seed?
 
-The text is the Python language reference that every Python ships (`pydoc_data.topics`) and training never saw the
-keys; only the answers of the model count.
+The text is the Python language reference that every Python ships (`pydoc_data.topics`), and training never asked
+about the keys. Only the model's own answers count.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any, Literal
 
 from pylon.errors import EngineFailedError, ModelError, UsageError
@@ -25,10 +25,9 @@ Answer = Callable[[str], str]
 
 MODELS = Path(needle.__file__).parent
 LENGTHS = (64, 128, 256, 384, 512, 640)
-"""Lengths of a chunk in the model's own tokens; the last is the end of its window."""
+"""Lengths of a chunk in the model's own tokens; the last is the longest that it is trained for."""
 
 ANSWER_TOKENS = 12
-_TEXT = "\n\n".join(topics[name] for name in sorted(topics))
 
 
 def verify(
@@ -62,7 +61,7 @@ def verify(
                 where = f"{seed} present {i}"
                 task = sized_task(where, count, LENGTHS[length], present=True, phrasing=phrasing, decile=decile)
                 right = answer(needle.prompt(task.question, task.chunk)) == task.answer
-                found.append((length, phrasing, min(9, int(task.depth * 10)), right))
+                found.append((length, phrasing, decile, right))
             elif i < present + other:
                 where = f"{seed} other {i}"
                 task = sized_task(where, count, LENGTHS[i % len(LENGTHS)], present=True, words=OTHER_PARTS)
@@ -101,8 +100,15 @@ def sized_task(
 ) -> Task:
     """A task over held-out text whose chunk has at most `tokens` tokens, and nearly that many."""
     return sized(
-        seed, _TEXT, count, tokens, present=present, phrasing=phrasing, decile=decile, words=words, accept=held_out
+        seed, _text(), count, tokens, present=present, phrasing=phrasing, decile=decile, words=words, accept=held_out
     )
+
+
+@cache
+def _text() -> str:
+    from pydoc_data.topics import topics  # half a megabyte
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 @contextmanager
@@ -122,10 +128,12 @@ def answers(engine: Engine, folder: Path = MODELS, *, openblas: bool = True) -> 
 
 
 def _mlx(path: Path) -> Answer:
-    from mlx_lm import generate, load
-
     if not (path / "model.safetensors").exists():
         raise ModelError(f"{path.name} is not in this installation", hint="Install Pylon again.")
+    try:
+        from mlx_lm import generate, load
+    except ImportError:
+        raise ModelError("mlx-lm is not installed", hint="Install Pylon again, or take --engine llama.") from None
     model, tokenizer = load(str(path))[:2]
 
     def answer(text: str) -> str:
@@ -182,7 +190,10 @@ def count_tokens(folder: Path = MODELS) -> Callable[[str], int]:
     """A function that counts a text in needle-1's own tokens."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / needle.MODEL_ID / "tokenizer.json"))
+    path = folder / needle.MODEL_ID / "tokenizer.json"
+    if not path.exists():
+        raise ModelError(f"{needle.MODEL_ID} is not in this installation", hint="Install Pylon again.")
+    tokenizer = Tokenizer.from_file(str(path))
     return lambda text: len(tokenizer.encode(text).ids)
 
 

@@ -38,7 +38,9 @@ def time_chunks(repeats: int = 8) -> dict[str, float | None]:
 
 def _in_child(engine: Engine, repeats: int, *, openblas: bool) -> float:
     code = f"from pylon.bench.needle_timing import measure; measure({engine!r}, {repeats}, openblas={openblas})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    # Whatever BLAS the shell preloads is not what is asked for here.
+    inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment = {**inherited, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(  # noqa: S603 - our own interpreter and our own line
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
     )

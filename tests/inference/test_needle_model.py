@@ -61,12 +61,12 @@ def test_a_stated_value_in_a_short_chunk_is_found(mlx: bench.Answer) -> None:
 
 
 def test_the_answer_follows_when_every_digit_is_swapped(mlx: bench.Answer) -> None:
-    digits = list("0123456789")
+    digits = list("123456789")
     random.Random(4).shuffle(digits)
-    swap = str.maketrans("0123456789", "".join(digits))
+    swap = str.maketrans("123456789", "".join(digits))  # a number does not begin with 0
     followed = 0
     for task in some(12, present=True, tokens=64):
-        chunk = task.chunk.replace(task.answer, task.answer.translate(swap))
+        chunk = task.chunk.translate(swap)
         followed += mlx(needle.prompt(task.question, chunk)) == task.answer.translate(swap)
     assert followed >= 10
 

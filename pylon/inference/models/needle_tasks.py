@@ -34,7 +34,7 @@ OTHER_PARTS: tuple[str, ...] = (*UNKNOWN_WORDS, *(str(7 * i * i + 3) for i in ra
 """What the keys of a user may be made of as well: words that no list has, and numbers of one to three digits."""
 
 WORDS: tuple[str, ...] = tuple(word for word in _WORDS.split() if word not in UNKNOWN_WORDS)
-"""The words that most keys are made of, each one token; training never sees the pairs that `held_out` names."""
+"""The words that most keys are made of, each one token; training never asks about the pairs that `held_out` names."""
 
 
 def held_out(key: tuple[str, ...]) -> bool:
@@ -152,7 +152,9 @@ def make_task(
     depth: float | None = None,
     accept: Callable[[tuple[str, ...]], bool] = lambda _: True,
 ) -> Task:
-    """Hide one statement (when `present`) and `others` statements about other keys in `text`.
+    """Hide one statement (when `present`) and at most `others` statements about other keys in `text`.
+
+    A later one may stand in the middle of an earlier one; the asked one comes last and is whole.
 
     `misses` is the share of the others that are near misses of the key asked for; `mention` the chance that the
     key also stands in a sentence without a value. Keys are drawn until `accept` takes one.
