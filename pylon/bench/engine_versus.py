@@ -19,6 +19,7 @@ from pylon.inference.engine import EngineSpec
 _PART_LIMIT_S = 600
 # A way of asking the peer that took so many times as long as its best one is not tried in further rounds.
 _HOPELESS = 1.5
+_COUNTED = ("ratio_", "cpu_ratio_", "efficiency", "cpu_efficiency")
 # The shapes for which efficiency is told: those that recursive runs make.
 _EFFICIENCY = ("lines", "chunks")
 
@@ -49,7 +50,7 @@ async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, s
 
 def lower(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of several models' reports, the least of each figure; the reports themselves are in `models`."""
-    figures = [name for name in reports[0] if "ratio" in name or "efficiency" in name]
+    figures = [name for name, value in reports[0].items() if name.startswith(_COUNTED) and isinstance(value, float)]
     return {name: min(report[name] for report in reports) for name in figures} | {"models": list(reports)}
 
 

@@ -51,9 +51,10 @@ async def test_no_more_are_asked_at_once_than_said_and_all_are_counted() -> None
 
 
 def test_the_lower_figure_of_several_models_counts() -> None:
+    # A shape's own report stands beside its figures, and the name of one has "ratio" in it.
     reports = [
-        {"model": "a", "ratio_lines": 3.0, "efficiency": 0.8},
-        {"model": "b", "ratio_lines": 2.0, "efficiency": 0.9},
+        {"model": "a", "rounds": 3, "ratio_lines": 2.5, "efficiency": 0.8, "generation": {"ratio": 1.1}},
+        {"model": "b", "rounds": 3, "ratio_lines": 2.0, "efficiency": 0.9, "generation": {"ratio": 1.2}},
     ]
     assert lower(reports) == {"ratio_lines": 2.0, "efficiency": 0.8, "models": reports}
 
