@@ -66,6 +66,8 @@ def test_an_interrupted_fanout_leaves_nothing_behind(tmp_path, number):
     process = subprocess.Popen(
         [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
         env=environment(tmp_path),
+        # What a shell starts in its background ignores Ctrl-C, and hands that down to the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -84,6 +86,8 @@ def test_parts_end_with_a_caller_that_was_killed(tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
         env=environment(tmp_path),
+        # What a shell starts in its background ignores Ctrl-C, and hands that down to the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
