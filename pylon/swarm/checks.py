@@ -30,6 +30,7 @@ DRAWN = 12
 ASKED = 6
 # A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
 PATIENCE, LEAST_S = 4.0, 5.0
+# So many of those that a provider agreed with are remembered.
 LATELY = 4
 # A comparison that nobody answered is asked for once more.
 TRIES = 2

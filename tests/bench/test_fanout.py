@@ -86,8 +86,6 @@ def test_parts_end_with_a_caller_that_was_killed(tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "--providers", "4", "--jobs", "4", "--json"],
         env=environment(tmp_path),
-        # What a shell starts in its background ignores Ctrl-C, and hands that down to the tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -31,7 +31,7 @@ UNKNOWN_WORDS: tuple[str, ...] = tuple(_WORDS.split()[2::5])
 """Words that training never puts into a key, and that are mostly several tokens long: for measuring only."""
 
 OTHER_PARTS: tuple[str, ...] = (*UNKNOWN_WORDS, *(str(7 * i * i + 3) for i in range(12)))
-"""What the keys of a user may be made of as well: words that no list has, and numbers of one to three digits."""
+"""What the keys of a user may be made of as well: words that training put into no key, and small numbers."""
 
 WORDS: tuple[str, ...] = tuple(word for word in _WORDS.split() if word not in UNKNOWN_WORDS)
 """The words that most keys are made of, each one token; training never asks about the pairs that `held_out` names."""
