@@ -8,27 +8,13 @@ import base64
 import binascii
 import os
 
-from cryptography.exceptions import InvalidKey
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from pylon.errors import DecryptionError, MalformedError
-from pylon.nostr.keys import SecretKey
+from pylon.errors import DecryptionError
 
 _BLOCK = 16
 _SEPARATOR = "?iv="
-
-
-def shared_secret(secret: SecretKey, peer: str) -> bytes:
-    """The 32 bytes both sides derive. Raises `MalformedError`."""
-    try:
-        curve = ec.SECP256K1()
-        point = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x02" + bytes.fromhex(peer))
-        private = ec.derive_private_key(int.from_bytes(secret.secret_bytes), curve)
-        return private.exchange(ec.ECDH(), point)
-    except (ValueError, InvalidKey) as error:
-        raise MalformedError("this public key is not a point of the curve") from error
 
 
 def is_nip04(payload: str) -> bool:

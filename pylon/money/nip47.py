@@ -12,6 +12,7 @@ import orjson
 from pylon.errors import MalformedError
 from pylon.money import nip04
 from pylon.nostr import nip44
+from pylon.nostr.agreement import shared_x
 from pylon.nostr.event import Event, EventDraft, Tag, expiration
 from pylon.nostr.keys import SecretKey
 
@@ -86,7 +87,7 @@ class Cipher:
     def __init__(self, secret: SecretKey, peer: str) -> None:
         self.peer = peer
         self._nip44 = nip44.conversation_key(secret, peer)
-        self._nip04 = nip04.shared_secret(secret, peer)
+        self._nip04 = shared_x(secret, peer)
 
     def encrypt(self, scheme: Scheme, value: dict[str, Any]) -> str:
         """An object as a payload."""

@@ -11,46 +11,27 @@ import struct
 import threading
 from collections import OrderedDict
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-from pylon.errors import DecryptionError, MalformedError, TooLargeError
-from pylon.nostr.event import is_hex64
+from pylon.errors import DecryptionError, TooLargeError
+from pylon.nostr.agreement import shared_x
 from pylon.nostr.keys import SecretKey
 
 MAX_PLAINTEXT = 16 * 1024 * 1024
 _SHORT_MAX = 0xFFFF
-_CURVE = ec.SECP256K1()
 
 
 def conversation_key(secret: SecretKey, peer: str) -> bytes:
     """The 32 bytes both sides derive: HKDF-extract of the ECDH point's x. Raises `MalformedError`."""
-    return _agree(_agreement_key(secret), peer)
-
-
-def _agreement_key(secret: SecretKey) -> ec.EllipticCurvePrivateKey:
-    # `cryptography` because its key agreement is constant time; coincurve's multiplication of a point is not.
-    return ec.derive_private_key(int.from_bytes(secret.secret_bytes), _CURVE)
-
-
-def _agree(private: ec.EllipticCurvePrivateKey, peer: str) -> bytes:
-    if not is_hex64(peer):
-        raise MalformedError("a public key is 64 lower-case hex characters")
-    try:
-        # A Nostr key is the x of a point whose y is even: 02 in front says so.
-        point = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, b"\x02" + bytes.fromhex(peer))
-    except ValueError as error:
-        raise MalformedError("this public key is not a point of the curve") from error
-    return hmac.digest(b"nip44-v2", private.exchange(ec.ECDH(), point), "sha256")
+    return hmac.digest(b"nip44-v2", shared_x(secret, peer), "sha256")
 
 
 class ConversationKeys:
-    """Conversation keys of one secret key, the most recently used kept: an agreement costs about a millisecond."""
+    """Conversation keys of one secret key, the most recently used kept: agreeing costs more than sealing."""
 
     def __init__(self, secret: SecretKey, capacity: int = 10_000) -> None:
-        # Made once: deriving it costs as much as the agreement itself.
-        self._private = _agreement_key(secret)
+        self._secret = secret
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
         # Answers are signed in the database's thread, beside whatever the event loop reads.
@@ -70,7 +51,7 @@ class ConversationKeys:
         with self._turn:
             key = self._keys.get(peer)
             if key is None:
-                key = self._keys[peer] = _agree(self._private, peer)
+                key = self._keys[peer] = conversation_key(self._secret, peer)
                 if len(self._keys) > self._capacity:
                     self._keys.popitem(last=False)
             else:

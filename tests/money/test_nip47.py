@@ -11,6 +11,7 @@ from pylon.errors import DecryptionError, MalformedError, MoneyError, WireError
 from pylon.money import nip04, nip47
 from pylon.money.nip47 import Cipher, Response, Scheme
 from pylon.money.nwc_uri import NwcUri, parse_uri
+from pylon.nostr.agreement import shared_x
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 
@@ -28,16 +29,16 @@ EXAMPLE = (
 
 @given(st.binary(max_size=200))
 def test_nip04_decrypts_what_it_encrypted(plaintext):
-    payload = nip04.encrypt(nip04.shared_secret(ALICE, BOB.public), plaintext)
+    payload = nip04.encrypt(shared_x(ALICE, BOB.public), plaintext)
     assert nip04.is_nip04(payload)
-    assert nip04.decrypt(nip04.shared_secret(BOB, ALICE.public), payload) == plaintext
+    assert nip04.decrypt(shared_x(BOB, ALICE.public), payload) == plaintext
 
 
 def test_nip04_and_nostr_sdk_understand_each_other():
-    ours = nip04.encrypt(nip04.shared_secret(ALICE, BOB.public), "ナンセンス".encode())
+    ours = nip04.encrypt(shared_x(ALICE, BOB.public), "ナンセンス".encode())
     assert nostr_sdk.nip04_decrypt(SDK_BOB.secret_key(), SDK_ALICE.public_key(), ours) == "ナンセンス"
     theirs = nostr_sdk.nip04_encrypt(SDK_BOB.secret_key(), SDK_ALICE.public_key(), "ナンセンス")
-    assert nip04.decrypt(nip04.shared_secret(ALICE, BOB.public), theirs).decode() == "ナンセンス"
+    assert nip04.decrypt(shared_x(ALICE, BOB.public), theirs).decode() == "ナンセンス"
 
 
 @pytest.mark.parametrize("payload", ["", "?iv=", "AAAA?iv=AAAA", "!?iv=!", "A" * 24 + "?iv=" + "A" * 22 + "==", "zz"])
@@ -48,7 +49,7 @@ def test_what_is_not_nip04_is_refused(payload):
 
 def test_nip04_with_no_point_of_the_curve_is_malformed():
     with pytest.raises(MalformedError):
-        nip04.shared_secret(ALICE, "ff" * 32)
+        shared_x(ALICE, "ff" * 32)
 
 
 # --- the connection string -----------------------------------------------------------------------------------------

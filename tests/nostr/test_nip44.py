@@ -210,13 +210,13 @@ def test_a_peer_that_is_no_key_is_refused(peer: str) -> None:
 
 def test_of_the_conversation_keys_the_most_recently_used_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     agreed: list[str] = []
-    agree = nip44._agree
+    agree = nip44.conversation_key
 
-    def counting(private: Any, peer: str) -> bytes:
+    def counting(secret: SecretKey, peer: str) -> bytes:
         agreed.append(peer)
-        return agree(private, peer)
+        return agree(secret, peer)
 
-    monkeypatch.setattr(nip44, "_agree", counting)
+    monkeypatch.setattr(nip44, "conversation_key", counting)
     one, two, three = (SecretKey.generate().public for _ in range(3))
     keys = ConversationKeys(ALICE, capacity=2)
     for peer in (one, two, one, three, one, two):

@@ -1,0 +1,57 @@
+"""Key agreement, against an independent implementation of ECDH."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.errors import MalformedError
+from pylon.nostr import agreement
+from pylon.nostr.agreement import shared_x
+from pylon.nostr.keys import SecretKey
+
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+numbers = st.one_of(st.sampled_from([1, 2, ORDER - 2, ORDER - 1]), st.integers(1, ORDER - 1))
+
+
+@given(numbers, numbers)
+def test_it_is_the_x_that_openssl_reaches(mine: int, theirs: int) -> None:
+    peer = SecretKey(theirs.to_bytes(32)).public
+    curve = ec.SECP256K1()
+    point = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x02" + bytes.fromhex(peer))
+    expected = ec.derive_private_key(mine, curve).exchange(ec.ECDH(), point)
+    assert shared_x(SecretKey(mine.to_bytes(32)), peer) == expected
+
+
+@given(numbers, st.lists(st.integers(0, ORDER - 2), min_size=1, max_size=3))
+def test_no_mask_changes_what_comes_out(number: int, masks: list[int]) -> None:
+    key, peer = SecretKey(number.to_bytes(32)), SecretKey(b"\x07" * 32).public
+    expected = shared_x(key, peer)
+    # What would leave nothing to multiply by is drawn again: the mask that is the secret's negative.
+    drawn = iter([ORDER - number - 1, *masks, 41])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agreement.secrets, "randbelow", lambda _: next(drawn))
+        assert shared_x(key, peer) == expected
+
+
+def test_the_secret_itself_is_never_multiplied_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    class Watched(agreement.PublicKey):
+        def multiply(self, scalar: bytes, update: bool = False) -> agreement.PublicKey:
+            seen.append(scalar)
+            return super().multiply(scalar, update)
+
+    monkeypatch.setattr(agreement, "PublicKey", Watched)
+    secret = SecretKey(b"\x05" * 32)
+    for _ in range(8):
+        shared_x(secret, SecretKey(b"\x07" * 32).public)
+    assert secret.secret_bytes not in seen
+    assert len(set(seen)) == 16
+
+
+@pytest.mark.parametrize("peer", ["", "ff" * 32, "02" + "11" * 32, "G" * 64, "AB" * 32])
+def test_what_is_no_public_key_is_refused(peer: str) -> None:
+    with pytest.raises(MalformedError):
+        shared_x(SecretKey(b"\x05" * 32), peer)
