@@ -24,6 +24,7 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.corking import CorkedClient
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -168,7 +169,12 @@ class RelayConnection:
                 # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its
                 # window costs 60 KiB a connection.
                 async with connect(
-                    self.url, compression=None, max_size=MAX_FRAME_BYTES, ping_timeout=60, close_timeout=2
+                    self.url,
+                    create_connection=CorkedClient,
+                    compression=None,
+                    max_size=MAX_FRAME_BYTES,
+                    ping_timeout=60,
+                    close_timeout=2,
                 ) as socket:
                     attempt = 0
                     if not self._known:

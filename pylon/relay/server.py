@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError
+from pylon.nostr.corking import CorkedServer
 from pylon.nostr.event import Event
 from pylon.relay.access import is_private
 from pylon.relay.information import CONTENT_TYPE, information
@@ -125,6 +126,7 @@ class RelayServer:
                 self._host,
                 self._port,
                 process_request=self._http,
+                create_connection=CorkedServer,
                 # Events are mostly ciphertext: deflate costs more memory and time than it saves.
                 compression=None,
                 max_size=self._limits.message_bytes,
