@@ -23,7 +23,7 @@ from pylon.errors import UsageError
 COMMAND = [sys.executable, "-m", "pylon.cli.main", "bench", "fanout"]
 PROMISED = {
     "completed", "wall_s", "floor_s", "ratio", "warm_ratio", "relay_cpu_s", "customer_rss_mb",
-    "warm_wall_s", "warm_floor_s",
+    "warm_wall_s", "warm_floor_s", "strict_ratio",
 }  # fmt: skip
 
 
@@ -105,6 +105,7 @@ async def test_every_part_of_the_floor_takes_time():
     assert all(getattr(floor, field.name) > 0 for field in fields(floor))
     assert floor.of(10, 0) > 0
     assert floor.of(10, 20) == pytest.approx(floor.of(10, 0) + 20 * floor.agree_s)
+    assert floor.of(10, 20, own=True) == pytest.approx(floor.of(10, 0) + 20 * floor.own_agree_s)
 
 
 async def test_larger_messages_raise_the_floor():
