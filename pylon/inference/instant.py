@@ -37,6 +37,7 @@ _STEP_S = 0.005
 @dataclass(frozen=True, slots=True)
 class _Answer:
     request: GenerationRequest
+    prompt_tokens: int
     started: float
     due: float
 
@@ -58,7 +59,7 @@ class InstantEngine:
         self._delay_s = float(delay_s)
         self._slots = spec.slots
         self._clock = clock or SystemClock()
-        self._waiting: deque[GenerationRequest] = deque()
+        self._waiting: deque[tuple[GenerationRequest, int]] = deque()
         self._running: dict[str, _Answer] = {}
         self._tokens = TokenCount()
 
@@ -74,11 +75,11 @@ class InstantEngine:
                 f"takes {CONTEXT_TOKENS} together.",
                 hint="Send a shorter prompt or ask for fewer tokens.",
             )
-        self._waiting.append(request)
+        self._waiting.append((request, size))
 
     def cancel(self, request_id: str) -> None:
         self._running.pop(request_id, None)
-        self._waiting = deque(request for request in self._waiting if request.id != request_id)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[0].id != request_id)
 
     @property
     def busy(self) -> bool:
@@ -91,8 +92,8 @@ class InstantEngine:
     def step(self) -> list[Event]:
         now = self._clock.monotonic()
         while self._waiting and len(self._running) < self._slots:
-            request = self._waiting.popleft()
-            self._running[request.id] = _Answer(request, now, now + self._delay_s)
+            request, size = self._waiting.popleft()
+            self._running[request.id] = _Answer(request, size, now, now + self._delay_s)
         done = [answer for answer in self._running.values() if answer.due <= now]
         if not done:
             first = min(answer.due for answer in self._running.values())
@@ -132,7 +133,7 @@ class InstantEngine:
         return Generation(
             text=cut,
             finish="length" if stop is None and len(words) > request.sampling.max_tokens else "stop",
-            prompt_tokens=_prompt_tokens(request),
+            prompt_tokens=answer.prompt_tokens,
             completion_tokens=_words(cut),
             run_ms=round((now - answer.started) * 1000),
         )
@@ -141,7 +142,7 @@ class InstantEngine:
 def _rule(prompt: str) -> str:
     """An answer that depends on the whole prompt and shows its first words."""
     digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"stand-in answer {digest}: " + " ".join(prompt.split()[:_RULE_WORDS])
+    return f"stand-in answer {digest}: " + " ".join(prompt.split(None, _RULE_WORDS)[:_RULE_WORDS])
 
 
 def _prompt_tokens(request: GenerationRequest) -> int:
