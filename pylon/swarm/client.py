@@ -1,4 +1,4 @@
-"""The customer's edge: prompts in, answers in order out. It decides nothing; `coordinator` and `directory` do.
+"""The customer's edge: prompts in, answers in order out. What becomes of them is `conductor`'s.
 
     async with SwarmClient(pool, secret) as swarm:
         answer = await swarm.complete("How many legs has a spider?", max_tokens=16)
@@ -17,34 +17,25 @@ from typing import Any, Self
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import UnreachableError
-from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
-from pylon.swarm.checks import Checks
-from pylon.swarm.compose import job_of
-from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
-from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
+from pylon.swarm.conductor import Conductor
+from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
-from pylon.swarm.job import Answer, JobSpec, Outcome, Progress, answered, failed
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.journal import Kept, RunJournal
-from pylon.swarm.listing import Listing, Need, reasons
-from pylon.swarm.money import Settling, report
+from pylon.swarm.money import report
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.reputation import Reputation
-from pylon.swarm.requests import Requests
-from pylon.swarm.rescoring import SCORE_S, Rescorer
+from pylon.swarm.rescoring import Rescorer
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
-from pylon.swarm.verification import Verdict, judge
 
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
@@ -71,37 +62,30 @@ class SwarmClient:
         reach: Reach | None = None,
     ) -> None:
         """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
-        self.settings = settings or SwarmSettings()
-        self.directory = Directory(keep=self.settings.allow or frozenset())
-        self.reputation = reputation or Reputation(own=self.settings.own)
+        settings = settings or SwarmSettings()
+        self.directory = Directory(keep=settings.allow or frozenset())
+        self.reputation = reputation or Reputation(own=settings.own)
         self._purse = purse
-        self._rescorer = rescorer
         self._reach = reach
-        if reach is not None:
-            reach.reached = self.reconsider
         self._clock = clock or SystemClock()
         rng = rng or random.Random()  # noqa: S311 - it spreads load, nothing secret
         keys = keys or ConversationKeys(secret)
-        dispatcher = Dispatcher(self.settings.dispatch, rng, pool.urls)
-        rules = self.settings.checks
-        self._checks = None if rules is None else Checks(rules, self.reputation, rng)
-        self._coordinator = Coordinator(dispatcher, self._checks, self.settings.own)
-        self._flights = Flights()
-        self._outbox = Outbox(self.settings.publishing)
-        self._presence = Presence(pool, self.directory, keys, self._clock, self._changed)
-        self._inbox = Inbox(pool, self._flights, keys, secret.public, self._clock, self._heard, self._unheard)
-        self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, self._flights.awaits)
-        self._settling = Settling(purse, self._flights, self._tell, self._answered, dispatcher.is_live)
-        self._requests = Requests(
-            pool, secret, keys, self._clock, rng, self.directory, self._coordinator, self._flights, self._outbox,
-            purse, lambda: self.settings, self._tell, self._run_of, self._fault, reach,
+        self._outbox = Outbox(settings.publishing)
+        self._conductor = conductor = Conductor(
+            pool, secret, keys, settings, self.directory, self._outbox, self._clock, rng,
+            purse=purse, reputation=self.reputation, rescorer=rescorer, reach=reach,
         )  # fmt: skip
-        self._runs: dict[int, Run] = {}
-        # What a person should read about a slot that is being dropped.
-        self._details: dict[tuple[int, int | None], str] = {}
-        self._scoring: set[asyncio.Task[None]] = set()
+        self._presence = Presence(pool, self.directory, keys, self._clock, conductor.outlook.changed)
+        flights = conductor.flights
+        self._inbox = Inbox(pool, flights, keys, secret.public, self._clock, conductor.heard, conductor.unheard)
+        self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+
+    @property
+    def settings(self) -> SwarmSettings:
+        """The rules in force."""
+        return self._conductor.settings
 
     async def start(self) -> None:
         """Begins to listen for providers and for answers."""
@@ -115,13 +99,12 @@ class SwarmClient:
     async def close(self) -> None:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
         self._closed = True
-        for run in list(self._runs.values()):
-            self._cancel_run(run)
+        self._conductor.cancel_all()
         await self._outbox.close(within=CLOSE_S)
-        await self._settling.close()
-        for task in (*self._tasks, *self._scoring):
+        await self._conductor.close()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._scoring, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -138,10 +121,11 @@ class SwarmClient:
 
     def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """From now on these alone may be asked (None: anybody), and these are one's own machines."""
-        before, self.settings = self.settings.own, replace(self.settings, allow=allow, own=own)
-        self._coordinator.own = self.reputation.own = own
-        for provider in before ^ own:
-            self.reconsider(provider)
+        self._conductor.change_company(allow=allow, own=own)
+
+    def reconsider(self, provider: str) -> None:
+        """What may go to this provider has changed, by what its purse says."""
+        self._conductor.outlook.reconsider(provider)
 
     # --- asking -----------------------------------------------------------------------------------------------
 
@@ -194,7 +178,7 @@ class SwarmClient:
         await self._do(run, deadline_s, budget_msat, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
             raise UnreachableError(
-                f"no provider can take this: {self._seen(self._need(specs[0]))}",
+                f"no provider can take this: {self._conductor.nobody(specs[0])}",
                 hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
             )
         return run.results()
@@ -207,7 +191,7 @@ class SwarmClient:
             return outcome
         if outcome.reason is m.Failure.NO_PROVIDER:
             raise UnreachableError(
-                f"no provider can take this: {self._seen(self._need(spec))}",
+                f"no provider can take this: {self._conductor.nobody(spec)}",
                 hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
             )
         raise outcome
@@ -215,222 +199,28 @@ class SwarmClient:
     async def _do(self, run: Run, deadline_s: float | None, budget_msat: int | None, priority: int) -> None:
         if self._closed:
             raise UnreachableError("this client was closed")
-        now = self._clock.monotonic()
-        deadline = now + (self.settings.run_s if deadline_s is None else deadline_s)
-
-        def job(spec: JobSpec, slot: int) -> m.Job:
-            return job_of(slot, spec, self.settings, deadline=deadline, priority=priority)
-
-        run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
-        self._runs[run.number] = run
+        deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
+        self._conductor.open(run, deadline=deadline, priority=priority)
         try:
             kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
             run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
             if budget_msat is not None:
-                self._tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
-            await self._begin(run, kept)
+                self._conductor.tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
+            if found := self._conductor.ask(run, kept):
+                await self._inbox.look_for(found)
             await run.done.wait()
             if run.journal is not None:
                 await run.journal.ended()
         finally:
-            if run.number in self._runs:
-                self._cancel_run(run)
-
-    async def _begin(self, run: Run, kept: Kept) -> None:
-        """Settles what the journal knows, waits for what it sent, asks the rest."""
-        for place, answer in kept.answers.items():
-            run.settle(place, answer, self._coordinator.dispatcher.in_flight)
-        if run.done.is_set():
-            self._over(run)
-            return
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
-        flights: list[Flight] = []
-        for place, sent in open_.items():
-            number, spec = run.number, run.specs[place]
-            cost = int(sent.quote or 0)
-            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
-            flight = sent.flight(slot, attempt, now)
-            self._flights.add(flight)
-            self._flights.went_out(attempt, now)
-            flights.append(flight)
-            self._follow(commands)
-        if flights:
-            await self._inbox.look_for(flights)
-        rest = [(n, spec) for n, spec in enumerate(run.specs) if n not in kept.answers and n not in open_]
-        if rest:
-            self._follow(self._coordinator.ask(run.number, rest, self._clock.monotonic(), self._clock.wall()))
-
-    def _cancel_run(self, run: Run) -> None:
-        """Whatever has no outcome yet is cancelled."""
-        for place, outcome in enumerate(run.outcomes):
-            if outcome is None:
-                run.settle(place, failed(m.Failure.CANCELLED, None, 0), self._coordinator.dispatcher.in_flight)
-        if run.number in self._runs:
-            self._over(run)
-
-    def _over(self, run: Run) -> None:
-        del self._runs[run.number]
-        self._follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
-
-    def _need(self, spec: JobSpec) -> Need:
-        return job_of(0, spec, self.settings, deadline=0.0).need
-
-    def _seen(self, need: Need) -> str:
-        """Who is there, and why nobody does."""
-        why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self.directory).items()))
-        return f"{self.directory.known} providers heard of, {len(self.directory)} alive{why}"
-
-    # --- the deciders' commands -------------------------------------------------------------------------------
-
-    def _tell(self, event: m.SwarmEvent) -> None:
-        self._follow(self._coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
-
-    def _follow(self, commands: list[Command]) -> None:
-        unwanted: dict[tuple[str, int], list[str]] = {}
-        nobody: dict[Need, str] = {}
-        for command in commands:
-            match command:
-                case m.Send():
-                    self._requests.send(command)
-                case m.CancelAttempt(_, attempt, provider):
-                    flight = self._flights.of_attempt(attempt)
-                    if flight is not None:
-                        unwanted.setdefault((provider, flight.kind), []).append(flight.request)
-                case Fill(run, place, answer):
-                    self._settle(run, place, answer)
-                case Unfill(run, place):
-                    self._reopen(run, place)
-                case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
-                    need = self._need(self._runs[run].specs[place])
-                    if need not in nobody:
-                        nobody[need] = self._seen(need)
-                    self._settle(run, place, failed(failure, code, attempts, nobody[need]))
-                case Fail(run, place, failure, code, attempts):
-                    detail = self._details.pop((run, place), "")
-                    self._settle(run, place, failed(failure, code, attempts, detail))
-                case c.Rescore(slot, answer):
-                    self._score(slot, answer)
-                case c.Changed(provider):
-                    self.reconsider(provider)
-        for (provider, kind), requests in unwanted.items():
-            self._requests.cancel(tuple(requests), kind, provider)
-        for over in self._coordinator.take_over():
-            self._flights.end(over)
-
-    def _settle(self, number: int, place: int, outcome: Outcome) -> None:
-        run = self._runs.get(number)
-        if run is None:
-            return
-        if run.journal is not None and isinstance(outcome, Answer):
-            self._write(run.journal.filled(place, outcome))
-        run.settle(place, outcome, self._coordinator.dispatcher.in_flight)
-        if run.done.is_set():
-            self._over(run)
-
-    def _reopen(self, number: int, place: int) -> None:
-        run = self._runs[number]
-        if run.journal is not None:
-            self._write(run.journal.unfilled(place))
-        run.reopen(place)
-
-    def _write(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._scoring.add(task)
-        task.add_done_callback(self._scoring.discard)
-        task.add_done_callback(report)
-
-    def _run_of(self, slot: int) -> Run | None:
-        number = self._coordinator.run_of(slot)
-        return None if number is None else self._runs.get(number)
-
-    def _fault(self, slot: int, detail: str) -> None:
-        number = self._coordinator.run_of(slot)
-        if number is not None:
-            self._details[number, self._coordinator.place_of(slot)] = detail
-
-    # --- what comes back --------------------------------------------------------------------------------------
-
-    def _heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
-        """An answer. Where money is at stake it is settled before the deciders hear of it."""
-        match meaning:
-            case PaymentAsked():
-                self._settling.asked(event, flight, meaning)
-            case m.Answered():
-                self._settling.result(event, flight)
-            case Partial(attempt, text):
-                self._tell(m.Acknowledged(attempt))
-                run = self._run_of(flight.slot)
-                if run is not None and run.partial is not None:
-                    run.partial(text)
-            case _:
-                self._tell(meaning)
-
-    def _unheard(self, flight: Flight) -> None:
-        self._tell(m.Unheard(flight.attempt))
-
-    def _answered(self, flight: Flight) -> None:
-        if self._checks is not None and self._rescorer is not None:
-            self._checks.holds = self._rescorer.holds()
-        now, run = self._clock.monotonic(), self._run_of(flight.slot)
-        if run is not None:
-            run.msat += int(flight.paid)
-        answer = answered(flight, 1, now)
-        self._follow(self._coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
-
-    def _score(self, slot: int, answer: Answer) -> None:
-        async def score() -> None:
-            spec, verdict = self._coordinator.spec_of(slot), Verdict.UNCLEAR
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SCORE_S):
-                    found = await self._rescorer.score(spec, answer.text) if self._rescorer is not None else None
-                if found is not None:
-                    verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
-            self._follow(self._coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
-
-        self._write(score())
-
-    # --- providers --------------------------------------------------------------------------------------------
-
-    def _changed(self, change: Change) -> None:
-        """Something about a provider. What may go to it is for purse and reputation to say."""
-        if self._reach is not None:
-            if isinstance(change, ProviderDown):
-                self._reach.gone(change.provider)
-            elif self._reach.holds(change.listing):
-                return
-        if isinstance(change, ProviderUp):
-            change = ProviderUp(self._as_we_see_it(change.listing))
-        self._tell(change)
-
-    def _as_we_see_it(self, listing: Listing) -> Listing:
-        provider, purse = listing.provider, self._purse
-        widths = [None if purse is None else purse.width(listing)]
-        trust = 1.0
-        if self._checks is not None:
-            widths.append(self.reputation.width(provider, self._clock.wall()))
-            trust = self.reputation.trust(provider)
-        return replace(
-            listing,
-            width=min((width for width in widths if width is not None), default=None),
-            trust=trust,
-            funded=purse is not None and purse.funded(listing),
-            own=provider in self.settings.own,
-        )
-
-    def reconsider(self, provider: str) -> None:
-        """Purse or reputation changed their mind about a provider, or it is known now where it is reached."""
-        listing = self.directory.get(provider)
-        if listing is not None:
-            self._changed(ProviderUp(listing))
+            self._conductor.cancel(run)
 
     # --- time -------------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
         while True:
             self._presence.expire()
-            self._tell(m.Tick())
-            busy = self._coordinator.dispatcher.open > 0
+            self._conductor.tell(m.Tick())
+            busy = self._conductor.busy
             warmed = not busy and self._presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
 

@@ -114,7 +114,7 @@ async def test_an_answer_from_anybody_else_is_no_answer(relays, customer) -> Non
 async def test_an_answer_that_cannot_be_read_sends_the_job_elsewhere(relays, customer) -> None:
     broken, good = provider(relays, silent=True), provider(relays)
     swarm = await customer(allow=frozenset({broken.public}))
-    swarm.settings = SwarmSettings(checks=None)
+    swarm.change_company(allow=None, own=frozenset())
     asking = asyncio.create_task(swarm.map(["first"] + ["more"] * 3))
     while not broken.received:
         await asyncio.sleep(0.01)

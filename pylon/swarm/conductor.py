@@ -1,0 +1,268 @@
+"""What becomes of a customer's runs: the deciders' commands are followed, and what comes back is told to them."""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from pylon.clock import Clock
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm import check_moves as c
+from pylon.swarm import moves as m
+from pylon.swarm.checks import Checks
+from pylon.swarm.compose import job_of
+from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
+from pylon.swarm.directory import Directory
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
+from pylon.swarm.job import Answer, JobSpec, Outcome, answered, failed
+from pylon.swarm.journal import Kept
+from pylon.swarm.listing import Need
+from pylon.swarm.money import Settling, report
+from pylon.swarm.outbox import Outbox
+from pylon.swarm.outlook import Outlook
+from pylon.swarm.purse import Purse
+from pylon.swarm.reach import Reach
+from pylon.swarm.reputation import Reputation
+from pylon.swarm.requests import Requests
+from pylon.swarm.rescoring import SCORE_S, Rescorer
+from pylon.swarm.runs import Run
+from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.transport import Transport
+from pylon.swarm.verification import Verdict, judge
+
+
+class Conductor:
+    """Stands between the deciders and the wire, and decides nothing itself. `directory` is the client's."""
+
+    def __init__(
+        self,
+        pool: Transport,
+        secret: SecretKey,
+        keys: ConversationKeys,
+        settings: SwarmSettings,
+        directory: Directory,
+        outbox: Outbox,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        purse: Purse | None,
+        reputation: Reputation,
+        rescorer: Rescorer | None,
+        reach: Reach | None,
+    ) -> None:
+        self.settings = settings
+        self.flights = Flights()
+        self.checks = None if settings.checks is None else Checks(settings.checks, reputation, rng)
+        dispatcher = Dispatcher(settings.dispatch, rng, pool.urls)
+        self.coordinator = Coordinator(dispatcher, self.checks, settings.own)
+        self.outlook = Outlook(
+            directory, settings.own, self.tell, clock,
+            purse=purse, reputation=reputation, checked=self.checks is not None, reach=reach,
+        )  # fmt: skip
+        self._reputation = reputation
+        self._rescorer = rescorer
+        self._clock = clock
+        self._settling = Settling(purse, self.flights, self.tell, self._answered, dispatcher.is_live)
+        self._requests = Requests(
+            pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,
+            purse, lambda: self.settings, self.tell, self._run_of, self._fault, reach,
+        )  # fmt: skip
+        self._runs: dict[int, Run] = {}
+        # What a person should read about a slot that is being dropped.
+        self._details: dict[tuple[int, int | None], str] = {}
+        # Scores, and what is written into journals.
+        self._beside: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is out."""
+        return self.coordinator.dispatcher.open > 0
+
+    async def close(self) -> None:
+        """Ends, once the money that is on its way has been booked. Nothing may be out any more."""
+        await self._settling.close()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+
+    def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
+        """From now on these alone may be asked (None: anybody), and these are one's own machines."""
+        before, self.settings = self.settings.own, replace(self.settings, allow=allow, own=own)
+        self.coordinator.own = self._reputation.own = self.outlook.own = own
+        for provider in before ^ own:
+            self.outlook.reconsider(provider)
+
+    # --- runs -------------------------------------------------------------------------------------------------
+
+    def open(self, run: Run, *, deadline: float, priority: int) -> None:
+        """A run begins, and gets its number. `deadline` is on the monotonic clock."""
+
+        def job(spec: JobSpec, slot: int) -> m.Job:
+            return job_of(slot, spec, self.settings, deadline=deadline, priority=priority)
+
+        run.number = self.coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
+        self._runs[run.number] = run
+
+    def ask(self, run: Run, kept: Kept) -> list[Flight]:
+        """Settles what the journal knows, waits for what it sent, asks the rest; what it sent, to be looked for."""
+        for place, answer in kept.answers.items():
+            run.settle(place, answer, self.coordinator.dispatcher.in_flight)
+        if run.done.is_set():
+            self._over(run)
+            return []
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
+        flights: list[Flight] = []
+        for place, sent in open_.items():
+            number, spec = run.number, run.specs[place]
+            cost = int(sent.quote or 0)
+            slot, attempt, commands = self.coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
+            flight = sent.flight(slot, attempt, now)
+            self.flights.add(flight)
+            self.flights.went_out(attempt, now)
+            flights.append(flight)
+            self._follow(commands)
+        rest = [(n, spec) for n, spec in enumerate(run.specs) if n not in kept.answers and n not in open_]
+        if rest:
+            self._follow(self.coordinator.ask(run.number, rest, self._clock.monotonic(), self._clock.wall()))
+        return flights
+
+    def cancel_all(self) -> None:
+        """Cancels all runs."""
+        for run in list(self._runs.values()):
+            self.cancel(run)
+
+    def cancel(self, run: Run) -> None:
+        """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
+        if run.number not in self._runs:
+            return
+        for place, outcome in enumerate(run.outcomes):
+            if outcome is None:
+                run.settle(place, failed(m.Failure.CANCELLED, None, 0), self.coordinator.dispatcher.in_flight)
+        if run.number in self._runs:
+            self._over(run)
+
+    def _over(self, run: Run) -> None:
+        del self._runs[run.number]
+        self._follow(self.coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
+
+    def _need(self, spec: JobSpec) -> Need:
+        return job_of(0, spec, self.settings, deadline=0.0).need
+
+    def nobody(self, spec: JobSpec) -> str:
+        """Who is there, and why nobody takes this."""
+        return self.outlook.seen(self._need(spec))
+
+    # --- the deciders' commands -------------------------------------------------------------------------------
+
+    def tell(self, event: m.SwarmEvent) -> None:
+        self._follow(self.coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
+
+    def _follow(self, commands: list[Command]) -> None:
+        unwanted: dict[tuple[str, int], list[str]] = {}
+        nobody: dict[Need, str] = {}
+        for command in commands:
+            match command:
+                case m.Send():
+                    self._requests.send(command)
+                case m.CancelAttempt(_, attempt, provider):
+                    flight = self.flights.of_attempt(attempt)
+                    if flight is not None:
+                        unwanted.setdefault((provider, flight.kind), []).append(flight.request)
+                case Fill(run, place, answer):
+                    self._settle(run, place, answer)
+                case Unfill(run, place):
+                    self._reopen(run, place)
+                case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
+                    need = self._need(self._runs[run].specs[place])
+                    if need not in nobody:
+                        nobody[need] = self.outlook.seen(need)
+                    self._settle(run, place, failed(failure, code, attempts, nobody[need]))
+                case Fail(run, place, failure, code, attempts):
+                    detail = self._details.pop((run, place), "")
+                    self._settle(run, place, failed(failure, code, attempts, detail))
+                case c.Rescore(slot, answer):
+                    self._score(slot, answer)
+                case c.Changed(provider):
+                    self.outlook.reconsider(provider)
+        for (provider, kind), requests in unwanted.items():
+            self._requests.cancel(tuple(requests), kind, provider)
+        for over in self.coordinator.take_over():
+            self.flights.end(over)
+
+    def _settle(self, number: int, place: int, outcome: Outcome) -> None:
+        run = self._runs.get(number)
+        if run is None:
+            return
+        if run.journal is not None and isinstance(outcome, Answer):
+            self._write(run.journal.filled(place, outcome))
+        run.settle(place, outcome, self.coordinator.dispatcher.in_flight)
+        if run.done.is_set():
+            self._over(run)
+
+    def _reopen(self, number: int, place: int) -> None:
+        run = self._runs[number]
+        if run.journal is not None:
+            self._write(run.journal.unfilled(place))
+        run.reopen(place)
+
+    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        task.add_done_callback(report)
+
+    def _run_of(self, slot: int) -> Run | None:
+        number = self.coordinator.run_of(slot)
+        return None if number is None else self._runs.get(number)
+
+    def _fault(self, slot: int, detail: str) -> None:
+        number = self.coordinator.run_of(slot)
+        if number is not None:
+            self._details[number, self.coordinator.place_of(slot)] = detail
+
+    # --- what comes back --------------------------------------------------------------------------------------
+
+    def heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
+        """An answer. Where money is at stake it is settled before the deciders hear of it."""
+        match meaning:
+            case PaymentAsked():
+                self._settling.asked(event, flight, meaning)
+            case m.Answered():
+                self._settling.result(event, flight)
+            case Partial(attempt, text):
+                self.tell(m.Acknowledged(attempt))
+                run = self._run_of(flight.slot)
+                if run is not None and run.partial is not None:
+                    run.partial(text)
+            case _:
+                self.tell(meaning)
+
+    def unheard(self, flight: Flight) -> None:
+        self.tell(m.Unheard(flight.attempt))
+
+    def _answered(self, flight: Flight) -> None:
+        if self.checks is not None and self._rescorer is not None:
+            self.checks.holds = self._rescorer.holds()
+        now, run = self._clock.monotonic(), self._run_of(flight.slot)
+        if run is not None:
+            run.msat += int(flight.paid)
+        answer = answered(flight, 1, now)
+        self._follow(self.coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
+
+    def _score(self, slot: int, answer: Answer) -> None:
+        async def score() -> None:
+            spec, verdict = self.coordinator.spec_of(slot), Verdict.UNCLEAR
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SCORE_S):
+                    found = await self._rescorer.score(spec, answer.text) if self._rescorer is not None else None
+                if found is not None:
+                    verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
+            self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
+
+        self._write(score())
