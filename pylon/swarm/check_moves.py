@@ -24,6 +24,13 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """What fills this slot is looked at once more; another `Accept` or `Again` follows."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rescore:
     """Have our own model read this answer; `scored` follows."""
 
@@ -46,4 +53,4 @@ class Changed:
     provider: str
 
 
-type Command = Accept | Ask | Rescore | Again | Changed
+type Command = Accept | Ask | Reopen | Rescore | Again | Changed

@@ -34,7 +34,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Unfill:
-    """What stood in a run's place was by somebody who turned out to lie; it is asked again."""
+    """What stood in a run's place is by somebody who lied, or may have: it is asked again or looked at once more."""
 
     run: int
     place: int
@@ -119,7 +119,7 @@ class Coordinator:
         run, self._next_run = self._next_run, self._next_run + 1
         self._runs[run] = _Run(job, final)
         if self.checks is not None:
-            self.checks.added(jobs)
+            self.checks.added(run, jobs, final=final)
         return run
 
     def ask(self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float) -> list[Command]:
@@ -142,7 +142,7 @@ class Coordinator:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
         slots = self._runs.pop(run).slots
         if self.checks is not None:
-            self.checks.closed(slots, last=not self._runs)
+            self.checks.closed(run, slots)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         for slot in slots:
             del self._pieces[slot]
@@ -217,7 +217,7 @@ class Coordinator:
         elif piece.opinion_of is not None:
             self._opinion(piece.opinion_of, answer, now)
         else:
-            self._apply(self.checks.answered(slot, piece.spec, answer, self._wall), now)
+            self._apply(self.checks.answered(piece.run, slot, piece.spec, answer, self._wall), now)
 
     def _opinion(self, of: int, answer: Answer | None, now: float) -> None:
         if self.checks is not None:
@@ -252,6 +252,10 @@ class Coordinator:
                     piece = self._pieces[slot]
                     opinion = _Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
                     self._tell(m.Add((self._slot(opinion, to, now + within_s),)), now)
+                case c.Reopen(slot):
+                    piece = self._pieces[slot]
+                    piece.filled = False
+                    self._out.append(Unfill(piece.run, piece.place))
                 case c.Again(slots, without):
                     for slot in slots:
                         self._again(slot, without, now)

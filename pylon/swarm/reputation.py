@@ -19,6 +19,10 @@ LONGEST_OUT_S = 30 * DAY_S
 PROVEN = 3
 SETTLED = 10
 NEWCOMER_WIDTH = 2
+# From so many passed checks in a row on, a share of its answers is sampled; the share grows from so many on that came
+# without a check. Before that it has whatever checks there are.
+WELL_KNOWN = 40
+SAMPLED, SELDOM = 0.03, 10.0
 # Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
 ALONE_ENOUGH = 10
 REASONS = 20
@@ -129,10 +133,7 @@ class Reputation:
         if provider in self.own:
             return 0.0
         record = self._records.get(provider)
-        if record is None or record.streak < SETTLED:
-            return 1.0
-        share = 0.03 if record.streak < 4 * SETTLED else 0.02
-        return share * max(1.0, loose / 8.0)
+        return 1.0 if record is None or record.streak < WELL_KNOWN else SAMPLED * max(1.0, loose / SELDOM)
 
     def was_checked(self, provider: str) -> bool:
         """Whether any answer of it was ever checked, whatever came of it."""

@@ -7,7 +7,8 @@ import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
-from pylon.swarm.check_moves import Accept, Again, Ask, Command
+from pylon.swarm.allowance import Purpose
+from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen
 from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
@@ -19,6 +20,7 @@ from tests.swarm.crowd_model import Member, Model, kinds
 MODEL = OfferedModel("m", "ab" * 32)
 ANSWER = Answer("so it is", "", "m", MODEL.sha256, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")
 ASKED = JobSpec("how is it?")
+RUN = 1
 
 
 class Desk:
@@ -29,12 +31,12 @@ class Desk:
         self.checks = Checks(CheckSettings(), self.reputation, random.Random(1))
         for provider in providers:
             self.checks.observe(ProviderUp(Listing(provider, models=(MODEL,))))
-        self.checks.added(jobs)
+        self.checks.added(RUN, jobs)
         self.slots = 0
 
     def answers(self, provider: str) -> tuple[int, list[Command]]:
         slot, self.slots = self.slots, self.slots + 1
-        return slot, self.checks.answered(slot, ASKED, replace(ANSWER, provider=provider), 0.0)
+        return slot, self.checks.answered(RUN, slot, ASKED, replace(ANSWER, provider=provider), 0.0)
 
 
 def asks(commands: list[Command]) -> list[Ask]:
@@ -101,8 +103,10 @@ def test_where_checks_are_scarce_they_go_to_those_that_went_longest_without() ->
     for name in names:
         for _ in range(PROVEN):
             desk.reputation.note(name, Seen.PASSED, 0.0)
-    for slot in range(100, 104):
-        desk.checks._unchecked.add(slot, "p0")
+    delivered = [desk.answers("p0")[1] for _ in range(4)]
+    assert not any(asks(commands) for commands in delivered), "the first samples are granted with later answers"
+    while not desk.checks._allowance.affords(Purpose.SAMPLE):
+        desk.checks._allowance.answered(RUN)
     assert not asks(desk.answers("p1")[1])
     assert asks(desk.answers("p0")[1])
 
@@ -141,7 +145,7 @@ def test_whose_answers_a_liar_confirmed_is_checked_anew_and_loses_them_if_it_lie
 def test_two_hardly_believable_answers_prove_nothing_against_one_that_is_believable() -> None:
     desk = Desk("a", "b", "c")
     echo = replace(ANSWER, text=ASKED.prompt)
-    commands = desk.checks.answered(0, ASKED, replace(echo, provider="a"), 0.0)
+    commands = desk.checks.answered(RUN, 0, ASKED, replace(echo, provider="a"), 0.0)
     [ask] = asks(commands)
     honest = ask.to[0]
     [third] = asks(desk.checks.second(0, replace(ANSWER, provider=honest), 0.0))
@@ -149,3 +153,55 @@ def test_two_hardly_believable_answers_prove_nothing_against_one_that_is_believa
     assert accepted.answer.provider == honest
     assert not desk.reputation.is_out(honest, 0.0)
     assert not any(desk.reputation.was_checked(name) for name in "abc")
+
+
+def proven(desk: Desk, *names: str) -> None:
+    for name in names:
+        for _ in range(PROVEN):
+            desk.reputation.note(name, Seen.PASSED, 0.0)
+
+
+def lost_by(desk: Desk, liar: str) -> tuple[list[int], list[Command]]:
+    """What follows when somebody who was believed loses a comparison, and the slots that it had answered before."""
+    before = [desk.answers(liar)[0] for _ in range(5)]
+    while not desk.checks._allowance.affords(Purpose.SAMPLE):
+        desk.checks._allowance.answered(RUN)
+    slot, commands = desk.answers(liar)
+    [ask] = asks(commands)
+    other = replace(ANSWER, provider=ask.to[0], text="not so")
+    [third] = asks(desk.checks.second(slot, other, 0.0))
+    return before, desk.checks.second(slot, replace(other, provider=third.to[0]), 0.0)
+
+
+def test_of_somebody_who_loses_a_comparison_the_latest_answers_are_looked_at_once_more() -> None:
+    desk = Desk("a", "b", "c", "d", jobs=1_000)
+    proven(desk, "a", "b", "c", "d")
+    before, commands = lost_by(desk, "a")
+    reopened = [command.slot for command in commands if isinstance(command, Reopen)]
+    assert reopened == before[-1:-3:-1] == [ask.slot for ask in asks(commands)]
+    ask = asks(commands)[0]
+    assert commands.index(Reopen(ask.slot)) < commands.index(ask)
+    # One that stands is filled again, and the next one is looked at; a second lie ends it.
+    stands = desk.checks.second(ask.slot, replace(ANSWER, provider=ask.to[0]), 0.0)
+    assert [accepted.slot for accepted in accepts(stands)] == [before[-1]]
+    assert [command.slot for command in stands if isinstance(command, Reopen)] == [before[-3]]
+    caught = desk.checks.note("a", Seen.FORGED, 0.0, "")
+    assert [again.slots for again in caught if isinstance(again, Again)] == [tuple(before[:2])]
+
+
+def test_what_was_told_already_is_not_looked_at_again() -> None:
+    desk = Desk("a", "b", "c", "d", jobs=0)
+    desk.checks.added(RUN, 1_000, final=True)
+    proven(desk, "a", "b", "c", "d")
+    _, commands = lost_by(desk, "a")
+    assert not any(isinstance(command, Reopen) for command in commands)
+    assert not any(isinstance(again, Again) for again in desk.checks.note("a", Seen.FORGED, 0.0, ""))
+
+
+def test_a_caught_liar_loses_all_that_nobody_confirmed_however_often_it_passed_since() -> None:
+    desk = Desk("a", "b", "c")
+    before = [desk.answers("a")[0] for _ in range(3)][1:]
+    proven(desk, "a")
+    desk.checks.note("a", Seen.FORGED, 0.0, "")
+    caught = desk.checks.note("a", Seen.FORGED, 0.0, "")
+    assert [again.slots for again in caught if isinstance(again, Again)] == [tuple(before)]
