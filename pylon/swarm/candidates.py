@@ -7,6 +7,7 @@ drawn at random, so that a thousand customers with the same figures do not all t
 import math
 import random
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 _FIRST_S = 0.02
 _STEP = math.log(1.25)
@@ -23,44 +24,50 @@ def step(seconds: float) -> int:
     return int(math.log(max(seconds, _FIRST_S) / _FIRST_S) / _STEP)
 
 
-class Candidates:
-    """Keys in steps. Placing, removing and choosing cost the same for ten as for a hundred thousand."""
+class Candidate(Protocol):
+    """What can be placed. Where it is stands in itself: among a hundred thousand, every further look-up is a miss."""
+
+    provider: str
+    # -1 while it is nowhere.
+    step: int
+    index: int
+
+
+class Candidates[C: Candidate]:
+    """Providers in steps. Placing, removing and choosing cost the same for ten as for a hundred thousand."""
 
     def __init__(self) -> None:
-        self._steps: list[list[str]] = [[] for _ in range(_STEPS)]
-        self._place: dict[str, tuple[int, int]] = {}
-        # Bit n is set while step n holds a key, so that the lowest is found without a walk.
+        self._steps: list[list[C]] = [[] for _ in range(_STEPS)]
+        self._count = 0
+        # Bit n is set while step n holds somebody, so that the lowest is found without a walk.
         self._filled = 0
 
     def __len__(self) -> int:
-        return len(self._place)
+        return self._count
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._place
-
-    def put(self, key: str, at: int) -> None:
-        """Places the key in a step, or moves it there."""
-        place = self._place.get(key)
-        if place is not None:
-            if place[0] == at:
-                return
-            self.remove(key)
+    def put(self, candidate: C, at: int) -> None:
+        """Places it in a step, or moves it there."""
+        if candidate.step == at:
+            return
+        self.remove(candidate)
         members = self._steps[at]
-        self._place[key] = (at, len(members))
-        members.append(key)
+        candidate.step, candidate.index = at, len(members)
+        members.append(candidate)
+        self._count += 1
         self._filled |= 1 << at
 
-    def remove(self, key: str) -> None:
-        """Takes the key out; unknown keys are ignored."""
-        place = self._place.pop(key, None)
-        if place is None:
+    def remove(self, candidate: C) -> None:
+        """Takes it out, wherever it is."""
+        at = candidate.step
+        if at < 0:
             return
-        at, index = place
         members = self._steps[at]
         last = members.pop()
-        if last != key:
-            members[index] = last
-            self._place[last] = (at, index)
+        if last is not candidate:
+            members[candidate.index] = last
+            last.index = candidate.index
+        candidate.step = -1
+        self._count -= 1
         if not members:
             self._filled &= ~(1 << at)
 
@@ -70,9 +77,9 @@ class Candidates:
         without: Collection[str] = (),
         *,
         worst: int = _STEPS - 1,
-        accept: Callable[[str], bool] | None = None,
-    ) -> str | None:
-        """One of the best step that is not in `without`, at random; none beyond the step `worst`.
+        accept: Callable[[C], bool] | None = None,
+    ) -> C | None:
+        """One of the best step whose provider is not in `without`, at random; none beyond the step `worst`.
 
         `accept` may turn a few down. Costs up to the size of `without` more.
         """
@@ -84,7 +91,7 @@ class Candidates:
             members = self._steps[lowest.bit_length() - 1]
             start = rng.randrange(len(members))
             for offset in range(min(len(members), tries)):
-                key = members[(start + offset) % len(members)]
-                if key not in without and (accept is None or accept(key)):
-                    return key
+                found = members[(start + offset) % len(members)]
+                if found.provider not in without and (accept is None or accept(found)):
+                    return found
         return None

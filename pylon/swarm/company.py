@@ -76,20 +76,19 @@ class Company:
 
     def join(self, lane: Lane, standing: Standing, now: float) -> None:
         """Takes a provider into a lane, or out of it, as it fits."""
+        seat = lane.members.get(standing.provider)
         if standing.fits(lane.need):
-            lane.members.add(standing.provider)
-        elif standing.provider in lane.members:
-            lane.members.discard(standing.provider)
+            lane.place(seat or lane.seat(standing), now, self._silence.lost)
+        elif seat is not None:
+            lane.dismiss(seat)
             if not lane.members:
                 lane.empty_since = now
                 self._emptied(lane, now)
-        lane.place(standing, now, self._silence.lost)
 
     def place(self, standing: Standing, now: float) -> None:
         """Something about a provider changed that says when it would be done."""
-        for lane in self._lanes.values():
-            if standing.provider in lane.members:
-                lane.place(standing, now, self._silence.lost)
+        for seat in standing.seats:
+            seat.lane.place(seat, now, self._silence.lost)
 
     def lane(self, job: m.Job, now: float) -> Lane:
         """The lane of a job's need, made when there is none."""
@@ -101,6 +100,8 @@ class Company:
         if len(self._lanes) >= LANES:
             unused = next((old for old in self._lanes.values() if not old.open), None)
             if unused is not None:
+                for seat in list(unused.members.values()):
+                    unused.dismiss(seat)
                 del self._lanes[unused.need]
                 self.turns.remove(unused)
         lane = self._lanes[need] = Lane(
@@ -112,8 +113,7 @@ class Company:
             if len(lane.members) >= ENOUGH:
                 break
             if standing.fits(need):
-                lane.members.add(standing.provider)
-                lane.place(standing, now, self._silence.lost)
+                lane.place(lane.seat(standing), now, self._silence.lost)
         return lane
 
     def _standing(self, provider: str) -> Standing:

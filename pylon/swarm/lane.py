@@ -3,7 +3,7 @@
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -69,11 +69,21 @@ class Slot:
         return [attempt for attempt in self.attempts if attempt.live]
 
 
-class Lane:
-    """`members` do for the need and are alive, `awake` are those that do not rest, `candidates` have room too.
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A provider's place in a lane. `awake` is one that does not rest, `silent` one that met its last request so."""
 
-    `silent` are those awake whose last request was met with silence.
-    """
+    standing: Standing
+    lane: "Lane"
+    provider: str
+    awake: bool = False
+    silent: bool = False
+    step: int = -1
+    index: int = 0
+
+
+class Lane:
+    """`members` do for the need and are alive; of those that do not rest, `candidates` have room."""
 
     def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int, price_weight: float) -> None:
         self.need = need
@@ -82,10 +92,10 @@ class Lane:
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
         self._samples = samples
-        self.members: set[str] = set()
-        self.awake: set[str] = set()
-        self.silent: set[str] = set()
-        self.candidates = Candidates()
+        self.members: dict[str, Seat] = {}
+        self.candidates: Candidates[Seat] = Candidates()
+        # How many of the members are so.
+        self._awake = self._silent = 0
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
         self.recent = Recent()
@@ -105,24 +115,37 @@ class Lane:
         """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
         return bool(len(self.fresh)) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
-    def place(self, standing: Standing, now: float, lost: float) -> None:
+    def seat(self, standing: Standing) -> Seat:
+        """Takes a provider in."""
+        seat = self.members[standing.provider] = Seat(standing, self, standing.provider)
+        standing.seats.append(seat)
+        return seat
+
+    def dismiss(self, seat: Seat) -> None:
+        """A provider does not do for the need any more."""
+        self._set(seat, awake=False, silent=False)
+        self.candidates.remove(seat)
+        del self.members[seat.provider]
+        seat.standing.seats.remove(seat)
+
+    def place(self, seat: Seat, now: float, lost: float) -> None:
         """Puts a provider where it now belongs. `lost` is the share of requests that never arrive."""
-        key = standing.provider
-        if key not in self.members or standing.rests(now):
-            self.awake.discard(key)
-            self.silent.discard(key)
-            self.candidates.remove(key)
-            return
-        self.awake.add(key)
-        if standing.silences:
-            self.silent.add(key)
-        else:
-            self.silent.discard(key)
-        if standing.has_room(lost):
+        standing = seat.standing
+        awake = not standing.rests(now)
+        self._set(seat, awake=awake, silent=awake and standing.silences > 0)
+        if awake and standing.has_room(lost):
             rank = standing.rank(self.need, self._prompt_tokens, self._max_tokens, self._price_weight)
-            self.candidates.put(key, step(rank))
+            self.candidates.put(seat, step(rank))
         else:
-            self.candidates.remove(key)
+            self.candidates.remove(seat)
+
+    def _set(self, seat: Seat, *, awake: bool, silent: bool) -> None:
+        if seat.awake is not awake:
+            seat.awake = awake
+            self._awake += 1 if awake else -1
+        if seat.silent is not silent:
+            seat.silent = silent
+            self._silent += 1 if silent else -1
 
     @property
     def priority(self) -> int:
@@ -130,7 +153,7 @@ class Lane:
         again = (slot.job.priority for slot in islice(self.again, _LOOKED_AT))
         return max(again, default=self.fresh.priority or 0)
 
-    def next_send(self, rng: random.Random, may: "May") -> tuple[Slot, str] | None:
+    def next_send(self, rng: random.Random, may: "May") -> tuple[Slot, Standing] | None:
         """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first.
 
         `may` says whether this slot may go to that provider just now.
@@ -140,18 +163,18 @@ class Lane:
             slot = self.again.popleft()
             if slot.done:
                 continue
-            provider = self._provider_for(slot, rng, worst, may)
-            if provider is not None:
-                return slot, provider
+            seat = self._seat_for(slot, rng, worst, may)
+            if seat is not None:
+                return slot, seat.standing
             self.again.append(slot)
         slot_or_none = self.fresh.first()
         if slot_or_none is None:
             return None
-        provider = self.candidates.choose(rng, worst=worst, accept=lambda key: may(slot_or_none, key))
-        if provider is None:
+        seat = self.candidates.choose(rng, worst=worst, accept=lambda seat: may(slot_or_none, seat.standing))
+        if seat is None:
             return None
         self.fresh.pop()
-        return slot_or_none, provider
+        return slot_or_none, seat.standing
 
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
@@ -169,12 +192,11 @@ class Lane:
         """Whether somebody who has not had this slot yet could take it, now or when there is room."""
         known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
         if slot.job.to:
-            return any(key in self.awake and key not in known for key in slot.job.to)
+            return any(seat.awake for key in slot.job.to if key not in known and (seat := self.members.get(key)))
+        seats = [seat for key in known if (seat := self.members.get(key)) is not None and seat.awake]
         if slot.silences:
-            return len(self.awake) - len(self.silent) > sum(
-                key in self.awake and key not in self.silent for key in known
-            )
-        return len(self.awake) > sum(key in self.awake for key in known)
+            return self._awake - self._silent > sum(not seat.silent for seat in seats)
+        return self._awake > len(seats)
 
     def is_refused_by_all(self, slot: Slot) -> bool:
         """Whether everybody who is left has refused this slot for good."""
@@ -182,7 +204,7 @@ class Lane:
             return not any(
                 key in self.members and key not in slot.barred and key not in slot.tried for key in slot.job.to
             )
-        return bool(self.members) and len(slot.barred) >= len(self.members) and self.members <= slot.barred
+        return bool(self.members) and len(slot.barred) >= len(self.members) and self.members.keys() <= slot.barred
 
     def _worst(self) -> int:
         """How slow a provider may be to get a job now.
@@ -197,23 +219,27 @@ class Lane:
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return step(4 * usual + queue)
 
-    def _provider_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> str | None:
+    def _seat_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> Seat | None:
         if slot.job.to:
-            return next((key for key in slot.job.to if self._can(key, slot) and may(slot, key)), None)
+            return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
 
-        def first(key: str) -> bool:
+        def first(seat: Seat) -> bool:
             # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
-            return not (slot.silences and key in self.silent) and may(slot, key)
+            return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        provider = self.candidates.choose(rng, known, worst=worst, accept=first)
-        if provider is None and not self.others_for(slot):
+        found = self.candidates.choose(rng, known, worst=worst, accept=first)
+        if found is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
-            provider = self.candidates.choose(rng, slot.barred, worst=worst, accept=lambda key: may(slot, key))
-        return provider
+            found = self.candidates.choose(
+                rng, slot.barred, worst=worst, accept=lambda seat: may(slot, seat.standing)
+            )
+        return found
 
-    def _can(self, key: str, slot: Slot) -> bool:
-        return key in self.candidates and key not in slot.tried and key not in slot.barred
+    def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:
+        """The first of these that has room and may have it."""
+        seats = (self.members.get(key) for key in wanted if key not in without)
+        return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
 
 
-type May = Callable[[Slot, str], bool]
+type May = Callable[[Slot, Standing], bool]

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.pace import Pace
+
+if TYPE_CHECKING:
+    from pylon.swarm.lane import Seat
 
 # Before anything is known of a provider it is taken to need this long for a job.
 UNKNOWN_S = 2.0
@@ -18,7 +22,7 @@ _MOST_S = 600.0
 _DOUBT = 0.5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Standing:
     """See the module. Seconds are monotonic."""
 
@@ -42,6 +46,8 @@ class Standing:
     busy: int = 0
     rests_until: float = -math.inf
     refused_models: set[str] = field(default_factory=set)
+    # Where it stands in each lane that it is a member of.
+    seats: list["Seat"] = field(default_factory=list, repr=False)
 
     def update(self, listing: Listing, overcommit: float) -> None:
         """What it now says of itself."""

@@ -3,12 +3,26 @@
 import math
 import random
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.swarm.candidates import Candidates, step
 from pylon.swarm.pace import Recent
+
+
+@dataclass(eq=False)
+class Machine:
+    provider: str
+    step: int = -1
+    index: int = 0
+
+
+def chosen(candidates: Candidates[Machine], without: Collection[str] = (), *, seed: int = 1) -> str | None:
+    found = candidates.choose(random.Random(seed), without)
+    return None if found is None else found.provider
 
 
 def test_near_equals_share_a_step_and_twice_as_slow_does_not() -> None:
@@ -19,21 +33,21 @@ def test_near_equals_share_a_step_and_twice_as_slow_does_not() -> None:
 
 
 def test_the_quickest_step_is_chosen_and_its_members_evenly() -> None:
-    candidates = Candidates()
+    candidates = Candidates[Machine]()
     for n in range(4):
-        candidates.put(f"quick{n}", 3)
-    candidates.put("slow", 9)
-    drawn = Counter(candidates.choose(random.Random(seed)) for seed in range(400))
+        candidates.put(Machine(f"quick{n}"), 3)
+    candidates.put(Machine("slow"), 9)
+    drawn = Counter(chosen(candidates, seed=seed) for seed in range(400))
     assert set(drawn) == {f"quick{n}" for n in range(4)}
     assert min(drawn.values()) > 60
 
 
 def test_one_that_is_left_out_is_not_chosen_even_when_it_is_alone() -> None:
-    candidates = Candidates()
-    candidates.put("a", 3)
+    candidates = Candidates[Machine]()
+    candidates.put(Machine("a"), 3)
     assert candidates.choose(random.Random(), {"a"}) is None
-    candidates.put("b", 9)
-    assert candidates.choose(random.Random(), {"a"}) == "b"
+    candidates.put(Machine("b"), 9)
+    assert chosen(candidates, {"a"}) == "b"
     assert candidates.choose(random.Random(), {"a"}, worst=8) is None
 
 
@@ -41,22 +55,23 @@ def test_one_that_is_left_out_is_not_chosen_even_when_it_is_alone() -> None:
 def test_whatever_was_put_and_removed_the_choice_is_the_one_a_scan_would_make(
     moves: list[tuple[str, int]], without: set[str]
 ) -> None:
-    candidates = Candidates()
+    candidates = Candidates[Machine]()
+    machines = {key: Machine(key) for key in "abcdef"}
     places: dict[str, int] = {}
     for key, at in moves:
         if at < 0:
-            candidates.remove(key)
+            candidates.remove(machines[key])
             places.pop(key, None)
         else:
-            candidates.put(key, at)
+            candidates.put(machines[key], at)
             places[key] = at
     assert len(candidates) == len(places)
     allowed = {key: at for key, at in places.items() if key not in without}
-    chosen = candidates.choose(random.Random(1), without)
-    if chosen is None:
+    found = chosen(candidates, without)
+    if found is None:
         assert not allowed
     else:
-        assert allowed[chosen] == min(allowed.values())
+        assert allowed[found] == min(allowed.values())
 
 
 @given(st.lists(st.floats(0, 100), max_size=60), st.sampled_from([0.5, 0.9]))

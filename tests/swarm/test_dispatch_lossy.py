@@ -1,7 +1,7 @@
 """What the dispatcher makes of relays that lose requests: it is quicker to believe that one is lost."""
 
 from pylon.swarm.directory import ProviderUp
-from pylon.swarm.dispatch import HEDGE_AFTER_S
+from pylon.swarm.hedging import HEDGE_AFTER_S
 from pylon.swarm.looks import LOOK_LATEST_S, LULL_S, Looks
 from pylon.swarm.moves import Answered, CancelAttempt, Published, Send, Unheard
 from pylon.swarm.silence import Silence

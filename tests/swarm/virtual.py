@@ -206,7 +206,7 @@ class Bench:
         looked_at = math.ceil((self.now + wait) / LOOK_S) * LOOK_S
 
         def look() -> None:
-            if self.slots[attempt] not in self.coordinator.dispatcher._slots:
+            if not self.coordinator.dispatcher.is_open(self.slots[attempt]):
                 return
             for heard in self.stored.pop(attempt, []):
                 self._hear(attempt, heard)

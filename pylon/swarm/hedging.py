@@ -1,0 +1,91 @@
+"""The slowest few go to a second provider as well: somebody idle, who is free or has money or credit of ours."""
+
+import random
+
+from pylon.swarm.company import Company
+from pylon.swarm.in_flight import InFlight
+from pylon.swarm.lane import Attempt, Seat, Slot
+from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.silence import Silence
+
+HEDGE_AFTER_S = 0.25
+HEDGE_QUANTILE = 0.9
+HEDGE_FACTOR = 1.5
+# What relays lost so often is sent to two at once, when somebody is idle.
+UNLUCKY = 2
+
+
+class Hedging:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: DispatchSettings,
+        company: Company,
+        in_flight: InFlight,
+        silence: Silence,
+        rng: random.Random,
+    ) -> None:
+        self._settings = settings
+        self._company = company
+        self._in_flight = in_flight
+        self._silence = silence
+        self._rng = rng
+
+    def published(self, attempt: Attempt, now: float) -> None:
+        """An attempt went out, and may turn out to be slow."""
+        if self._settings.hedge_share > 0:
+            self._in_flight.watch(attempt, now + HEDGE_AFTER_S, self._consider)
+
+    def _consider(self, attempt: Attempt, now: float) -> None:
+        slot = attempt.slot
+        lane = slot.lane
+        if len(slot.live) > 1:
+            return
+        usual = lane.usual(HEDGE_QUANTILE)
+        if slot.silences >= UNLUCKY and self._silence.is_common:
+            if self._hedge(slot, now):
+                return
+        elif usual is not None:
+            late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
+            if now < late_at:
+                self._in_flight.watch(attempt, late_at, self._consider)
+                return
+            # Late already: it must not look as quick as one of which nothing is known.
+            attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
+            self._company.place(attempt.standing, now)
+            if lane.is_among_the_last(attempt) and self._hedge(slot, now):
+                return
+        self._in_flight.watch(attempt, now + HEDGE_AFTER_S, self._consider)
+
+    def _hedge(self, slot: Slot, now: float) -> bool:
+        lane = slot.lane
+        # Jobs that were never sent come first.
+        # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
+        if lane.presses or self._in_flight.count >= self._settings.width or slot.ends_at <= now:
+            return False
+        if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
+            return False
+        known = {attempt.standing.provider for attempt in slot.attempts} | slot.barred
+
+        def may(seat: Seat) -> bool:
+            return self._may(slot, seat)
+
+        if slot.job.to:
+            found = lane.first_of(slot.job.to, known, may)
+        else:
+            found = lane.candidates.choose(self._rng, known, accept=may)
+        if found is None:
+            return False
+        self._in_flight.send(slot, found.standing, now, hedge=True)
+        return True
+
+    def _may(self, slot: Slot, seat: Seat) -> bool:
+        """Only to somebody idle who would work at once: free, or with money or credit of ours."""
+        standing = seat.standing
+        listing = standing.listing
+        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded):
+            return False
+        if standing.silences:
+            return False
+        return self._in_flight.may(slot, standing)

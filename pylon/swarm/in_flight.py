@@ -1,0 +1,106 @@
+"""Attempts that are on their way: what each takes of relays, of its provider and of its run's budget."""
+
+from collections.abc import Callable
+
+from pylon.swarm import moves as m
+from pylon.swarm.budget import Budgets
+from pylon.swarm.company import Company
+from pylon.swarm.lane import Attempt, Slot
+from pylon.swarm.room import RelayRoom
+from pylon.swarm.standing import Standing
+from pylon.swarm.timers import Timers
+
+
+class InFlight:
+    """`sent` is told of each new attempt; commands are appended to `out`."""
+
+    def __init__(
+        self,
+        company: Company,
+        room: RelayRoom,
+        timers: Timers,
+        out: list[m.Command],
+        sent: Callable[[Attempt, float], None],
+    ) -> None:
+        self.budgets = Budgets()
+        self.last = 0
+        self.count = 0
+        # The slot that would have gone out, had its run had the money.
+        self.short: Slot | None = None
+        self._company = company
+        self._room = room
+        self._timers = timers
+        self._out = out
+        self._sent = sent
+        self._attempts: dict[int, Attempt] = {}
+
+    def __len__(self) -> int:
+        """Attempts of slots that are open, those included that are waited for no longer."""
+        return len(self._attempts)
+
+    def get(self, attempt: int) -> Attempt | None:
+        """An attempt of a slot that is open."""
+        return self._attempts.get(attempt)
+
+    def may(self, slot: Slot, standing: Standing) -> bool:
+        """Whether relays and budget allow it."""
+        if not self._room.has(standing.relays):
+            return False
+        if self.budgets.affords(slot.job.run, standing.quote(slot.job.prompt_tokens, slot.job.max_tokens)):
+            return True
+        self.short = slot
+        return False
+
+    def send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> None:
+        """Has it sent, its budget being reserved."""
+        attempt = self.begin(slot, standing, now, hedge=hedge)
+        number, provider = slot.job.slot, standing.provider
+        self._out.append(m.Send(number, attempt.id, provider, slot.ends_at, hedge, attempt.relay))
+
+    def begin(
+        self, slot: Slot, standing: Standing, now: float, *, hedge: bool = False, cost: int | None = None
+    ) -> Attempt:
+        """Counts it as sent. `cost` is the most that it may be charged, where that is known already."""
+        job = slot.job
+        self.last += 1
+        attempt = Attempt(self.last, slot, standing, now, standing.rounds, hedge)
+        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
+        attempt.relay = self._room.take(standing.relays)
+        attempt.answered_before = slot.lane.answered
+        self.budgets.reserve(job.run, attempt.cost)
+        self._attempts[attempt.id] = attempt
+        slot.attempts.append(attempt)
+        slot.lane.sent += 1
+        slot.lane.in_flight += 1
+        slot.lane.hedged += hedge
+        standing.in_flight += 1
+        self.count += 1
+        self._company.place(standing, now)
+        self._sent(attempt, now)
+        return attempt
+
+    def release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
+        """It is not waited for any more. Without a charge it counts as all that it could cost."""
+        attempt.live = False
+        self._room.free(attempt.relay)
+        self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)
+        attempt.standing.in_flight -= 1
+        attempt.slot.lane.in_flight -= 1
+        self.count -= 1
+        self._company.place(attempt.standing, now)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Its provider is told to stop."""
+        self._out.append(m.CancelAttempt(attempt.slot.job.slot, attempt.id, attempt.standing.provider))
+
+    def over(self, slot: Slot, now: float) -> None:
+        """The slot has its outcome: what is still out for it is cancelled."""
+        for attempt in slot.attempts:
+            if attempt.live:
+                self.release(attempt, now)
+                self.cancel(attempt)
+            del self._attempts[attempt.id]
+
+    def watch(self, attempt: Attempt, when: float, due: Callable[[Attempt, float], None]) -> None:
+        """Does something about it then, if it is still waited for."""
+        self._timers.at(when, lambda at: due(attempt, at), lambda: attempt.live)

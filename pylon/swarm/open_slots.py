@@ -1,0 +1,134 @@
+"""Slots from the job to its outcome: exactly one `Deliver` or `GiveUp` each."""
+
+from collections.abc import Sequence
+
+from pylon.swarm import moves as m
+from pylon.swarm.company import Company
+from pylon.swarm.in_flight import InFlight
+from pylon.swarm.lane import Attempt, Lane, Slot
+from pylon.swarm.listing import Need
+from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.timers import Timers
+
+SEND_FAILURES = 3
+# A code that is the same everywhere is believed when two say it: one liar must not be able to end a job.
+FINAL_REFUSALS = 2
+
+
+class OpenSlots:
+    """Commands are appended to `out`."""
+
+    def __init__(
+        self, settings: DispatchSettings, company: Company, in_flight: InFlight, timers: Timers, out: list[m.Command]
+    ) -> None:
+        self._settings = settings
+        self._company = company
+        self._in_flight = in_flight
+        self._timers = timers
+        self._out = out
+        self._slots: dict[int, Slot] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._slots
+
+    def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
+        """More jobs, which wait now."""
+        lanes: dict[Need, Lane] = {}
+        ends: dict[float, list[Slot]] = {}
+        for job in jobs:
+            slot = self._open(job, now)
+            ends.setdefault(job.deadline, []).append(slot)
+            lanes[job.need] = slot.lane
+            # One that is for some only is looked at by itself, as those are that were sent before.
+            if job.to or job.without:
+                slot.lane.again.append(slot)
+            else:
+                slot.lane.fresh.put(slot)
+        for deadline, slots in ends.items():
+            self._end_at(slots, deadline)
+        for lane in lanes.values():
+            if not lane.members:
+                self.look_for_nobody(lane, now)
+
+    def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
+        """A job that an earlier process sent to this provider, who may charge so many msat for it."""
+        slot, standing = self._open(job, now), self._company.remember(provider)
+        self._end_at([slot], job.deadline)
+        attempt = self._in_flight.begin(slot, standing, now, cost=cost)
+        attempt.published = attempt.acknowledged = True
+
+    def drop(self, slots: Sequence[int], failure: m.Failure, now: float) -> None:
+        """Gives up those of them that are open."""
+        for number in slots:
+            if (slot := self._slots.get(number)) is not None:
+                self.give_up(slot, failure, now)
+
+    def sent(self, slot: Slot, now: float) -> None:
+        """It goes out for the first time: from now on its own time runs."""
+        self._end_at([slot], min(slot.job.deadline, now + slot.job.timeout))
+
+    def deliver(self, attempt: Attempt, now: float) -> None:
+        """The attempt's answer fills its slot."""
+        slot = attempt.slot
+        self._finish(slot, now)
+        self._out.append(m.Deliver(slot.job.slot, attempt.id, len(slot.attempts)))
+
+    def give_up(self, slot: Slot, failure: m.Failure, now: float) -> None:
+        """The slot stays empty."""
+        self._finish(slot, now)
+        self._out.append(m.GiveUp(slot.job.slot, failure, slot.code, len(slot.attempts)))
+
+    def again(self, slot: Slot, now: float) -> None:
+        """The slot's attempt came to nothing: into the queue again, unless another one is still on its way."""
+        if slot.live:
+            return
+        rules = self._settings
+        if slot.failures >= rules.attempts or slot.refusals >= rules.refusals or slot.silences >= rules.silences:
+            self.give_up(slot, m.Failure.EXHAUSTED, now)
+        elif slot.final_refusals >= FINAL_REFUSALS:
+            self.give_up(slot, m.Failure.REFUSED, now)
+        elif slot.send_failures >= SEND_FAILURES:
+            self.give_up(slot, m.Failure.NOT_SENT, now)
+        else:
+            slot.queued_at = now
+            slot.lane.again.append(slot)
+            if not slot.lane.members:
+                self.look_for_nobody(slot.lane, now)
+
+    def look_for_nobody(self, lane: Lane, now: float) -> None:
+        """Nobody is there who could; if nobody comes, what waits is given up."""
+        self._timers.at(now + self._settings.patience_s, lambda at: self._nobody(lane, at), lambda: not lane.members)
+
+    def _nobody(self, lane: Lane, now: float) -> None:
+        if lane.members or lane.empty_since + self._settings.patience_s > now:
+            return
+        for slot in (*lane.again, *lane.fresh.slots()):
+            if not slot.done and slot.queued_at + self._settings.patience_s <= now:
+                self.give_up(slot, m.Failure.NO_PROVIDER, now)
+
+    def _open(self, job: m.Job, now: float) -> Slot:
+        lane = self._company.lane(job, now)
+        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
+        lane.open += 1
+        return slot
+
+    def _end_at(self, slots: Sequence[Slot], when: float) -> None:
+        """One timer for all of them: jobs of a run share their deadline, and there may be a million."""
+
+        def end(now: float) -> None:
+            for slot in slots:
+                if not slot.done and slot.ends_at == when:
+                    self.give_up(slot, m.Failure.DEADLINE, now)
+
+        for slot in slots:
+            slot.ends_at = when
+        self._timers.at(when, end, lambda: any(not slot.done and slot.ends_at == when for slot in slots))
+
+    def _finish(self, slot: Slot, now: float) -> None:
+        slot.done = True
+        slot.lane.open -= 1
+        del self._slots[slot.job.slot]
+        self._in_flight.over(slot, now)

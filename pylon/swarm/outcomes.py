@@ -1,0 +1,160 @@
+"""What became of an attempt: sent or not, heard or not, answered, refused, or nothing for too long."""
+
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm.company import Company
+from pylon.swarm.hedging import Hedging
+from pylon.swarm.in_flight import InFlight
+from pylon.swarm.lane import Attempt
+from pylon.swarm.open_slots import OpenSlots
+from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.silence import Silence
+from pylon.swarm.standing import Standing
+from pylon.swarm.timers import Timers
+
+_BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
+_FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
+
+
+class Outcomes:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: DispatchSettings,
+        company: Company,
+        slots: OpenSlots,
+        in_flight: InFlight,
+        hedging: Hedging,
+        silence: Silence,
+        timers: Timers,
+    ) -> None:
+        self._settings = settings
+        self._company = company
+        self._slots = slots
+        self._in_flight = in_flight
+        self._hedging = hedging
+        self._silence = silence
+        self._timers = timers
+
+    def sent(self, attempt: Attempt, now: float) -> None:
+        """It is on its way."""
+        if len(attempt.slot.attempts) == 1:
+            self._slots.sent(attempt.slot, now)
+        self._in_flight.watch(attempt, now + self._settings.answer_s, self._unanswered)
+
+    def published(self, attempt: Attempt, now: float) -> None:
+        """A relay took it."""
+        if not attempt.live or attempt.published:
+            return
+        attempt.published = True
+        attempt.sent_at = now
+        self._in_flight.watch(attempt, now + self._settings.ack_s, self._unacknowledged)
+        self._hedging.published(attempt, now)
+
+    def send_failed(self, attempt: Attempt, now: float) -> None:
+        """No relay took it."""
+        if attempt.live and not attempt.published:
+            self._in_flight.release(attempt, now, 0)
+            attempt.slot.send_failures += 1
+            self._slots.again(attempt.slot, now)
+
+    def acknowledged(self, attempt: Attempt, now: float) -> None:
+        """Its provider has it."""
+        self._heard(attempt, now)
+        attempt.acknowledged = True
+
+    def answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
+        """An answer came, for so many msat."""
+        # One that was given up as too slow is as good as any while the slot is empty.
+        slot, standing = attempt.slot, attempt.standing
+        seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
+        self._heard(attempt, now)
+        standing.answered(seconds)
+        slot.lane.recent.add(seconds)
+        slot.lane.answered += 1
+        if attempt.live:
+            self._in_flight.release(attempt, now, charged)
+        else:
+            self._company.place(standing, now)
+        self._slots.deliver(attempt, now)
+
+    def refused(self, attempt: Attempt, code: ErrorCode | None, now: float) -> None:
+        """Its provider would not or could not; None: what came was no good."""
+        if not attempt.live:
+            return
+        slot, standing = attempt.slot, attempt.standing
+        self._heard(attempt, now)
+        # An answer that cannot be read, or that was no good, may have been charged.
+        self._in_flight.release(attempt, now, None if code is None else 0)
+        slot.code = code or slot.code
+        if code in _BUSY:
+            standing.was_busy(now)
+            slot.refusals += 1
+        elif code in _FAULTS:
+            standing.missed(now, 0.0)
+            slot.tried.add(standing.provider)
+            slot.failures += 1
+        else:
+            standing.refused(now)
+            slot.barred.add(standing.provider)
+            slot.refusals += 1
+            slot.final_refusals += code is not None and not code.elsewhere
+            if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
+                standing.refused_models.add(slot.job.need.model)
+                self._company.join(slot.lane, standing, now)
+        self._rested(standing, now)
+        self._slots.again(slot, now)
+
+    def unheard(self, attempt: Attempt, now: float) -> None:
+        """No relay holds a word for it.
+
+        Where silence is common, or a later request was not met with it, no further deadline is waited for.
+        """
+        if attempt.live and (self._silence.is_common or attempt.was_passed_over):
+            self._unacknowledged(attempt, now)
+
+    def _heard(self, attempt: Attempt, now: float) -> None:
+        """A word came: neither the request nor its provider is lost."""
+        if attempt.live and not attempt.acknowledged:
+            self._silence.saw(False)
+        attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
+        if attempt.standing.silences:
+            attempt.standing.silences = 0
+            self._company.place(attempt.standing, now)
+
+    def _unacknowledged(self, attempt: Attempt, now: float) -> None:
+        """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
+        if attempt.acknowledged:
+            return
+        self._silence.saw(True)
+        # Where silence is common, it says nothing of a provider that had a word for a later request.
+        if not self._silence.is_common or not attempt.was_passed_over:
+            attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
+        attempt.slot.silences += 1
+        self._elsewhere(attempt, now)
+
+    def _unanswered(self, attempt: Attempt, now: float) -> None:
+        if not attempt.slot.lane.others_for(attempt.slot):
+            self._in_flight.watch(attempt, now + self._settings.answer_s, self._unanswered)
+            return
+        attempt.standing.missed(now, now - attempt.sent_at)
+        attempt.slot.failures += 1
+        self._elsewhere(attempt, now)
+
+    def _elsewhere(self, attempt: Attempt, now: float) -> None:
+        """It is waited for no longer, and its slot goes to somebody else."""
+        self._in_flight.release(attempt, now)
+        self._in_flight.cancel(attempt)
+        self._rested(attempt.standing, now)
+        attempt.slot.tried.add(attempt.standing.provider)
+        self._slots.again(attempt.slot, now)
+
+    def _rested(self, standing: Standing, now: float) -> None:
+        """Places it anew, and once more when its rest is over."""
+        self._company.place(standing, now)
+        if standing.rests(now):
+            self._timers.at(
+                standing.rests_until,
+                lambda at: self._company.place(standing, at),
+                lambda: standing.listing is not None,
+            )
