@@ -225,14 +225,14 @@ class Checks:
         self._close(case)
         for note in ruling.notes:
             self._note(note, now)
-        by = next((note.by for note in ruling.notes if note.answer is chosen), None)
-        if by is None:
+        by = next((note.by for note in ruling.notes if note.answer is chosen), ())
+        if not by:
             self._deliver(case, chosen)
             return
         case.how.append(ruling.how)
         if case.run not in self._final:
             # Should both turn out to lie, this one is asked again as well.
-            self._unchecked.confirmed(case.slot, chosen.provider, by)
+            self._unchecked.confirmed(case.slot, chosen.provider, by[0])
         self._accept(case, chosen)
 
     def _leave(self, case: Case, now: float) -> None:
@@ -268,8 +268,8 @@ class Checks:
 
     def _note(self, note: Note, now: float) -> None:
         provider = note.answer.provider
-        self._out += self._evidence.note(provider, note.seen, now, note.detail)
-        if note.by is not None:
+        self._out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
+        if note.seen is Seen.PASSED:
             self._witnesses.agreed(provider, note.by)
         if not self._reputation.is_out(provider, now):
             self._look_back(provider)

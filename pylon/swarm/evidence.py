@@ -1,8 +1,22 @@
 """What was seen of providers, and what follows for their other answers."""
 
+from collections import deque
+from dataclasses import dataclass
+
 from pylon.swarm.check_moves import Again, Changed, Command
 from pylon.swarm.reputation import Reputation, Seen
 from pylon.swarm.unchecked import Unchecked
+
+# So many of a provider's latest opinions against others are remembered.
+OPINIONS = 50
+
+
+@dataclass(slots=True, eq=False)
+class _Loss:
+    """Somebody's answer did not count, because of what others said."""
+
+    provider: str
+    void: bool = False
 
 
 class Evidence:
@@ -13,6 +27,8 @@ class Evidence:
         self.unchecked = Unchecked()
         # Whose answers passed by the opinion of somebody who was caught, and no check since.
         self._doubted: set[str] = set()
+        # By whose opinion others lost.
+        self._losses: dict[str, deque[_Loss]] = {}
 
     def is_suspect(self, provider: str) -> bool:
         """Whether each of its answers must be checked, whatever it costs."""
@@ -28,24 +44,40 @@ class Evidence:
         """It left."""
         self._doubted.discard(provider)
 
-    def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> list[Command]:
-        """Books it. `now` is in Unix seconds."""
+    def note(
+        self, provider: str, seen: Seen, now: float, detail: str = "", by: tuple[str, ...] = ()
+    ) -> list[Command]:
+        """Books it. `by` are those whose answers say so. `now` is in Unix seconds."""
         out: list[Command] = []
         before = self.reputation.width(provider, now)
         caught = self.reputation.note(provider, seen, now, detail)
         self._doubted.discard(provider)
         if seen is Seen.PASSED:
             self.unchecked.passed(provider)
-        elif caught:
-            slots, others = self.unchecked.caught(provider)
-            self._doubted |= others - self.reputation.own
-            _ask_again(out, provider, slots)
-            for other in sorted(others):
-                if self.reputation.is_out(other, now):
-                    _ask_again(out, other, self.unchecked.caught(other)[0])
+        elif seen is Seen.LOST:
+            loss = _Loss(provider)
+            for other in by:
+                self._losses.setdefault(other, deque(maxlen=OPINIONS)).append(loss)
+        if caught:
+            self._caught(provider, now, out)
         if caught or self.reputation.width(provider, now) != before:
             out.append(Changed(provider))
         return out
+
+    def _caught(self, provider: str, now: float, out: list[Command]) -> None:
+        slots, others = self.unchecked.caught(provider)
+        self._doubted |= others - self.reputation.own
+        _ask_again(out, provider, slots)
+        for other in sorted(others):
+            if self.reputation.is_out(other, now):
+                _ask_again(out, other, self.unchecked.caught(other)[0])
+        for loss in self._losses.pop(provider, ()):
+            # What a liar had a part in proves nothing: it is seen from the next answers what the other one is.
+            if not loss.void and loss.provider != provider:
+                loss.void = True
+                self.reputation.pardon(loss.provider)
+                self._doubted.add(loss.provider)
+                out.append(Changed(loss.provider))
 
 
 def _ask_again(out: list[Command], provider: str, slots: tuple[int, ...]) -> None:

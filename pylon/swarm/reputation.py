@@ -39,6 +39,8 @@ class Seen(StrEnum):
     FORGED = "forged"  # its own model, asked here, would never have written this
 
 
+# What a newcomer is left out for; one that was proven before, for a failed check more.
+_ENOUGH = 0.99
 _WEIGHT = {Seen.FAULTY: 0.5, Seen.DOUBTFUL: 0.5, Seen.LOST: 1.0, Seen.FORGED: 1.0}
 
 
@@ -165,11 +167,24 @@ class Reputation:
         record.bad += _WEIGHT[seen]
         record.streak = 0
         record.reasons = [*record.reasons, Reason(now, seen, detail)][-REASONS:]
-        if now < record.out_until or record.bad < (2.0 if was_proven or record.passed >= PROVEN else 1.0) - 0.01:
+        if now < record.out_until or record.bad < _ENOUGH + (was_proven or record.passed >= PROVEN):
             return False
         record.out_until = now + min(FIRST_OUT_S * 2.0**record.offences, LONGEST_OUT_S)
         record.offences += 1
         return True
+
+    def pardon(self, provider: str) -> None:
+        """A comparison that it lost turned out to prove nothing."""
+        record = self._records.get(provider)
+        if record is None or not record.bad:
+            return
+        self._changed.add(provider)
+        record.bad = max(0.0, record.bad - _WEIGHT[Seen.LOST])
+        lost = [reason for reason in record.reasons if reason.seen is Seen.LOST]
+        record.reasons = [reason for reason in record.reasons if reason not in lost[-1:]]
+        if record.out_until and record.bad < _ENOUGH:
+            record.out_until = 0.0
+            record.offences -= 1
 
     def take_changed(self) -> list[Record]:
         """The records that changed since this was last asked."""

@@ -11,12 +11,12 @@ from pylon.swarm.verification import doubts_of, same, value_of
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an answer turned out to be; `by` names who said the same."""
+    """What an answer turned out to be; `by` names those whose answers say so."""
 
     answer: Answer
     seen: Seen
     detail: str = ""
-    by: str | None = None
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ def compare(case: Case, reputation: Reputation) -> Ruling:
         # Two that are hardly believable prove nothing against one that is: the better known one is believed.
         return Ruling(max(case.answers, key=lambda one: _weight(case, one, reputation)))
     if agree:
-        passed = [Note(one, Seen.PASSED, by=other.provider) for one, other in ((agree[0], last), (last, agree[0]))]
+        passed = [Note(one, Seen.PASSED, by=(other.provider,)) for one, other in ((agree[0], last), (last, agree[0]))]
         lost = [
-            Note(answer, Seen.LOST, "two others agreed on another answer")
+            Note(answer, Seen.LOST, "two others agreed on another answer", (agree[0].provider, last.provider))
             for answer in case.answers
             if answer is not last and answer not in agree
         ]
@@ -56,7 +56,7 @@ def settle(case: Case, reputation: Reputation) -> Ruling:
     """Answers that differ, and nobody else to ask: the better known one is believed."""
     best = max(case.answers, key=lambda answer: reputation.trust(answer.provider))
     notes = tuple(
-        Note(other, Seen.LOST, "somebody better known gave another answer")
+        Note(other, Seen.LOST, "somebody better known gave another answer", (best.provider,))
         for other in case.answers
         if len(case.answers) == 2 and reputation.is_proven(best.provider) and not reputation.is_proven(other.provider)
     )
@@ -70,9 +70,10 @@ def vote(case: Case, *, last: bool) -> Ruling:
     [(winner, count)] = Counter(said).most_common(1)
     winners = [answer for answer, value in zip(case.answers, said, strict=True) if value == winner]
     if count >= enough:
-        passed = [Note(one, Seen.PASSED, by=winners[n - 1].provider) for n, one in enumerate(winners)]
+        passed = [Note(one, Seen.PASSED, by=(winners[n - 1].provider,)) for n, one in enumerate(winners)]
+        against = tuple(winner.provider for winner in winners)
         lost = [
-            Note(answer, Seen.LOST, f"{count} of {len(said)} gave another answer")
+            Note(answer, Seen.LOST, f"{count} of {len(said)} gave another answer", against)
             for answer in case.answers
             if answer not in winners
         ]

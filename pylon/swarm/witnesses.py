@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, deque
+from collections.abc import Iterable
 
 from pylon.swarm.case import Case
 from pylon.swarm.evidence import Evidence
@@ -37,9 +38,9 @@ class Witnesses:
         self._peers.remove(provider)
         self._agreed.pop(provider, None)
 
-    def agreed(self, one: str, other: str) -> None:
-        """The first one's answer was the same as the other's."""
-        self._agreed.setdefault(one, deque(maxlen=LATELY)).append(other)
+    def agreed(self, one: str, others: Iterable[str]) -> None:
+        """One's answer was the same as the others'."""
+        self._agreed.setdefault(one, deque(maxlen=LATELY)).extend(others)
 
     def opened(self, case: Case) -> None:
         """An examination began."""

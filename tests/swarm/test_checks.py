@@ -8,12 +8,12 @@ import pytest
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import Purpose
-from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen
+from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen
 from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation, Seen
+from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
 from pylon.swarm.settings import CheckSettings
 from tests.swarm.crowd_model import Member, Model, kinds
 
@@ -205,3 +205,21 @@ def test_a_caught_liar_loses_all_that_nobody_confirmed_however_often_it_passed_s
     desk.checks.note("a", Seen.FORGED, 0.0, "")
     caught = desk.checks.note("a", Seen.FORGED, 0.0, "")
     assert [again.slots for again in caught if isinstance(again, Again)] == [tuple(before)]
+
+
+def test_who_lost_by_the_opinion_of_two_that_lie_is_back_when_one_of_them_is_caught() -> None:
+    desk = Desk("a", "b", "c", "d")
+    slot, commands = desk.answers("a")
+    [ask] = asks(commands)
+    lie = replace(ANSWER, text="not so")
+    [third] = asks(desk.checks.second(slot, replace(lie, provider=ask.to[0]), 0.0))
+    desk.checks.second(slot, replace(lie, provider=third.to[0]), 0.0)
+    assert desk.reputation.is_out("a", 0.0)
+    assert Changed("a") in desk.checks.note(third.to[0], Seen.FORGED, 0.0, "")
+    assert not desk.reputation.is_out("a", 0.0)
+    assert "lost" not in " ".join(why(desk.reputation.get("a"), 0.0))
+    assert asks(desk.answers("a")[1]), "its next answer is checked, whatever it costs"
+    # The other one's lie takes nothing away twice.
+    desk.checks.note("a", Seen.LOST, 0.0, "")
+    desk.checks.note(ask.to[0], Seen.FORGED, 0.0, "")
+    assert desk.reputation.is_out("a", 0.0)
