@@ -49,8 +49,8 @@ KINDS: dict[str, Lie] = {
     "sleeper": lambda prompt, given, right: wrong(prompt) if given >= SLEEPS else right,
     "selective": lambda prompt, given, right: wrong(prompt) if random.Random(prompt).random() < 0.2 else right,
 }
-# One that lies now and then is found by its many answers: in a run of a thousand each of twenty gives fifty.
-JOBS = {"sleeper": 1_600, "selective": 3_000}
+# Each of twenty gives a hundred answers then, or a hundred and fifty: docs/swarm.md says what that is enough for.
+JOBS = {"sleeper": 2_000, "selective": 3_000}
 ASKED_UNTIL_OUT = {"sleeper": 100, "selective": None}
 
 
@@ -128,10 +128,9 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
         bad = sum(not is_right(spec.prompt, answer) for spec, answer in zip(specs, answers, strict=True))
         checks = swarm._conductor.checks
         assert checks is not None
-        figures = (
-            f"{kind}: {len(specs)} jobs, {bad} wrong, out after {[*asked_until_out.values()]}, {checks.asked} checks"
-        )
-        print(figures)  # noqa: T201 - what it cost, for who runs it with -s
+        out = ", ".join(str(asked_until_out.get(key, "never")) for key in liars)
+        figures = f"| {kind} | {len(specs):,} | {bad} | {out} | {checks.asked} | {checks.asked / len(specs):.1%} |"
+        print(figures)  # noqa: T201 - a row of docs/benchmarks.md, for who runs it with -s
         assert bad <= len(specs) / 100
         # Only where a run is small may what must be decided overdraw the share, by ten jobs.
         assert checks.asked <= 0.05 * len(specs) + (1 if len(specs) >= 1_000 else 11)
