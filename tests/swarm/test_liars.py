@@ -6,8 +6,8 @@ from tests.swarm.crowd_model import Member, Model, Told, kinds
 
 HONEST, LIARS = 18, 2
 ALWAYS = ["wrong model", "echo", "truncate", "invent", "colluding pair"]
-# Each of twenty gives a hundred answers then, or a hundred and fifty: docs/swarm.md says what that is enough for.
-JOBS = {"sleeper": 2_000, "selective": 3_000}
+# Each of twenty gives a hundred answers then, or 225: docs/swarm.md says what that is enough for.
+JOBS = {"sleeper": 2_000, "selective": 4_500}
 SEEDS = 10
 NEVER = 10**9
 

@@ -49,8 +49,8 @@ KINDS: dict[str, Lie] = {
     "sleeper": lambda prompt, given, right: wrong(prompt) if given >= SLEEPS else right,
     "selective": lambda prompt, given, right: wrong(prompt) if random.Random(prompt).random() < 0.2 else right,
 }
-# Each of twenty gives a hundred answers then, or a hundred and fifty: docs/swarm.md says what that is enough for.
-JOBS = {"sleeper": 2_000, "selective": 3_000}
+# Each of twenty gives a hundred answers then, or 225: docs/swarm.md says what that is enough for.
+JOBS = {"sleeper": 2_000, "selective": 4_500}
 ASKED_UNTIL_OUT = {"sleeper": 100, "selective": None}
 
 
