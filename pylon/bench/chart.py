@@ -48,6 +48,7 @@ def draw(
     for value, name in x_ticks:
         x, _ = place(value, bottom)
         out.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{escape(name)}</text>')
+    left = _key_from(lines)
     for i, line in enumerate(lines):
         path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in line.points))
         out.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2.5"/>')
@@ -58,10 +59,17 @@ def draw(
             ]
         key = TOP + 18 + 18 * i
         stroke = f'stroke="{line.colour}" stroke-width="3"'
-        out.append(f'<line x1="{LEFT + 12}" x2="{LEFT + 36}" y1="{key}" y2="{key}" {stroke}/>')
-        out.append(f'<text x="{LEFT + 42}" y="{key + 4}">{escape(line.name)}</text>')
+        out.append(f'<line x1="{left}" x2="{left + 24}" y1="{key}" y2="{key}" {stroke}/>')
+        out.append(f'<text x="{left + 30}" y="{key + 4}">{escape(line.name)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     out.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>')
     centre = (TOP + HEIGHT - BOTTOM) / 2
     out.append(f'<text transform="translate(18 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def _key_from(lines: Sequence[Line]) -> float:
+    """Where the key stands: on the left, or in the middle where lines begin high and end lower."""
+    first = max((line.points[0][1] for line in lines if line.points), default=0.0)
+    last = max((line.points[-1][1] for line in lines if line.points), default=0.0)
+    return LEFT + 12 if first <= last else (LEFT + WIDTH - RIGHT) / 2 + 12
