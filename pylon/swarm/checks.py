@@ -82,7 +82,7 @@ class Checks:
         self._out = []
         self._allowance.answered(run)
         provider = answer.provider
-        case = Case(slot, asked, doubts_of(asked, answer), [answer], run)
+        case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
             self._again(case)
@@ -175,7 +175,7 @@ class Checks:
             found = self._unchecked.take_latest(provider)
             if found is None:
                 return
-            case = Case(found.slot, found.asked, doubts_of(found.asked, found.answer), [found.answer], found.run)
+            case = Case(found.slot, found.asked, doubts_of(found.asked, found.answer), found.answer, found.run)
             place = len(self._out)
             if not self._examine(case):
                 self._unchecked.add(found)
