@@ -1,8 +1,8 @@
 """What this customer has seen of every provider, and what follows: trust, room, how often it is checked.
 
 Keys cost nothing, so nobody starts with trust: an unknown provider gets two jobs at a time until three of its
-answers have passed a check, and its first ten are all checked where that is possible. Afterwards samples are; after
-a failure all again. Evidence fades, and whoever was caught is left out for a day, twice as long each time.
+answers have passed a check, and as many are checked as can be afforded until forty have passed. Afterwards samples
+are; after a failure all again. Evidence fades, and whoever was caught is left out for a day, twice as long each time.
 
 Values in, values out: times are Unix seconds, `reputation_store` keeps the records.
 """
@@ -15,12 +15,12 @@ DAY_S = 86_400.0
 HALF_LIFE_S = 14 * DAY_S
 FIRST_OUT_S = DAY_S
 LONGEST_OUT_S = 30 * DAY_S
-# Passed checks until it may have more than two jobs at a time, and until only samples are checked.
+# Passed checks until it may have more than two jobs at a time, and until it is trusted fully and a failure forgiven.
 PROVEN = 3
 SETTLED = 10
 NEWCOMER_WIDTH = 2
-# From so many passed checks in a row on, a share of its answers is sampled; the share grows from so many on that came
-# without a check. Before that it has whatever checks there are.
+# From so many passed checks in a row on, this share of its answers is sampled, and more when so many came without a
+# check.
 WELL_KNOWN = 40
 SAMPLED, SELDOM = 0.03, 10.0
 # Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
