@@ -4,67 +4,96 @@ Callers give values as keywords (`log.info("job signed", job=job_id)`). Secrets,
 given.
 """
 
+import json
 import logging
 import logging.handlers
 import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
-
-import structlog
+from typing import Any
 
 FILE_BYTES = 5_000_000
 FILES_KEPT = 5
-
-
-_SHARED: tuple[structlog.typing.Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-)
+_COLORS = {"debug": "32", "info": "32", "warning": "33", "error": "31"}
 
 # A program that uses Pylon as a library, and never calls `configure`, hears nothing.
 logging.getLogger("pylon").addHandler(logging.NullHandler())
 logging.getLogger("pylon").propagate = False
 
 
-def get(name: str) -> structlog.stdlib.BoundLogger:
+class Logger(logging.LoggerAdapter[logging.Logger]):
+    """The standard library's, with values as keywords; `exc_info` is an error whose traceback goes along."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        exc_info = kwargs.pop("exc_info", None)
+        return msg, {"exc_info": exc_info, "extra": {"values": dict(kwargs)}}
+
+
+def get(name: str) -> Logger:
     """The logger of one room, such as `provider`."""
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(f"pylon.{name}"),
-        processors=_SHARED,
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    return logger
+    return Logger(logging.getLogger(f"pylon.{name}"))
 
 
-def configure(level: str = "info", *, file: Path | None = None, json: bool = False, stderr: bool = True) -> None:
+def configure(
+    level: str = "info", *, file: Path | None = None, json_lines: bool = False, stderr: bool = True
+) -> None:
     """Sets logging up for this process, once.
 
     `level` is one of debug, info, warning, error. With `file`, lines go there too; it is rotated at 5 MB and
-    five old ones are kept. With `json`, each line on standard error is one JSON object.
+    five old ones are kept. With `json_lines`, each line on standard error is one JSON object.
     """
     root = logging.getLogger("pylon")
     root.handlers.clear()
     root.addHandler(logging.NullHandler())
     root.setLevel(level.upper())
     if stderr:
-        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-        renderer = structlog.processors.JSONRenderer() if json else console
-        _add(root, logging.StreamHandler(sys.stderr), renderer)
+        console = logging.StreamHandler(sys.stderr)
+        console.setFormatter(JsonLines() if json_lines else Lines(colors=sys.stderr.isatty()))
+        root.addHandler(console)
     if file is not None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         rotating = logging.handlers.RotatingFileHandler(
             file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8"
         )
-        _add(root, rotating, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0))
+        rotating.setFormatter(Lines())
+        root.addHandler(rotating)
 
 
-def _add(root: logging.Logger, handler: logging.Handler, renderer: structlog.typing.Processor) -> None:
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-        )
-    )
-    root.addHandler(handler)
+class Lines(logging.Formatter):
+    """`2026-11-26T07:14:11.114495Z [info     ] job signed job=abc`, and a traceback below where there is one."""
+
+    def __init__(self, *, colors: bool = False) -> None:
+        super().__init__()
+        self._colors = colors
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = record.levelname.lower()
+        shown = f"\x1b[{_COLORS.get(level, '0')}m{level:9}\x1b[0m" if self._colors else f"{level:9}"
+        values = "".join(f" {name}={_plain(value)}" for name, value in sorted(_values(record).items()))
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{_time(record)} [{shown}] {record.getMessage()}{values}{trace}"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object an event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {"event": record.getMessage(), "level": record.levelname.lower(), "timestamp": _time(record)}
+        trace = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return json.dumps({**_values(record), **said, **trace}, default=repr)
+
+
+def _values(record: logging.LogRecord) -> dict[str, object]:
+    return getattr(record, "values", {})
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _plain(value: object) -> str:
+    """Text that is no plain word stands in quotes: a stranger's must neither end the line nor steer a terminal."""
+    if not isinstance(value, str):
+        return repr(value)
+    return value if value.isprintable() and value and " " not in value else repr(value)

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pylon.cli.output import Json, err, fail, print_json, run, short
+from pylon.cli.output import err, short
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError
 from pylon.node.control import result_of
 from pylon.node.home import open_home

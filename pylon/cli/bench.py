@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 # What is measured is imported by the command that measures it: a node that serves needs none of it in memory.
-from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.cli.output import err, out, table
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError, PylonError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.cli.output import err, out, table
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.conformance.clauses import Outcome, Verdict
 from pylon.conformance.run import Report, examine
 from pylon.errors import PylonError

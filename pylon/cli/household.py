@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pylon.cli.node import DRAIN_S, found_or_made, serve
-from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.cli.node import found_or_made
+from pylon.cli.output import err, out, table
+from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
+from pylon.cli.start import serve
 from pylon.clock import SystemClock
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UsageError

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from pylon import config as settings
-from pylon.cli.output import Json, fail, out, print_json
+from pylon.cli.output import out
+from pylon.cli.running import Json, fail, print_json
 from pylon.errors import PylonError, SetupError, UsageError
 from pylon.node import identity as keyfile
 from pylon.node.home import Home, open_home

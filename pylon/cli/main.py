@@ -1,63 +1,107 @@
-"""`pylon`: the commands, one file a group."""
+"""`pylon`: the commands, one file a group.
+
+The file of a command is imported when that command is called: a node that serves for months holds nothing of what
+measuring, asking and showing need, and no command waits for another's libraries.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
 
 import typer
-
-from pylon.cli import (
-    ask,
-    bench,
-    conformance,
-    household,
-    identity,
-    mapping,
-    mcp,
-    models,
-    node,
-    price,
-    providers,
-    relay,
-    rlm,
-    simulate,
-    skill,
-    wallet,
-)
-
-app = typer.Typer(
-    name="pylon",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Turn this computer into a paid node of a swarm of language models, or ask that swarm.",
-)
+from typer.core import TyperGroup
 
 _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
 
-app.command(rich_help_panel=_HOME)(node.init)
-app.add_typer(identity.app, name="identity", rich_help_panel=_HOME)
-app.command(rich_help_panel=_HOME)(node.version)
-app.command(rich_help_panel=_HOME)(household.invite)
-app.command(rich_help_panel=_HOME)(household.join)
-app.command(rich_help_panel=_HOME)(household.expel)
-app.command(rich_help_panel=_SERVE)(node.start)
-app.command(rich_help_panel=_SERVE)(node.stop)
-app.command(rich_help_panel=_SERVE)(node.status)
-app.command(rich_help_panel=_SERVE)(node.pause)
-app.command(rich_help_panel=_SERVE)(node.resume)
-app.command(rich_help_panel=_SERVE)(node.drain)
-app.command(rich_help_panel=_SERVE)(node.jobs)
-app.command(rich_help_panel=_SERVE)(relay.relay)
-app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
-app.command(rich_help_panel=_ASK)(ask.ask)
-app.command("map", rich_help_panel=_ASK)(mapping.map_)
-app.command(rich_help_panel=_ASK)(providers.providers)
-app.add_typer(rlm.app, name="rlm", rich_help_panel=_ASK)
-app.command("mcp", rich_help_panel=_ASK)(mcp.mcp)
-app.add_typer(skill.app, name="skill", rich_help_panel=_ASK)
-app.command(rich_help_panel=_ASK)(conformance.conformance)
-app.add_typer(wallet.app, name="wallet", rich_help_panel=_MONEY)
-app.command(rich_help_panel=_MONEY)(wallet.earnings)
-app.add_typer(price.app, name="price", rich_help_panel=_MONEY)
-app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
-app.command("simulate", rich_help_panel=_MEASURE)(simulate.simulate_)
+
+class _Place(NamedTuple):
+    """Where a command is: a file of this room, and a function or (`app`) a group of commands in it."""
+
+    file: str
+    attribute: str
+    panel: str
+
+
+_PLACES = {
+    "init": _Place("node", "init", _HOME),
+    "version": _Place("node", "version", _HOME),
+    "invite": _Place("household", "invite", _HOME),
+    "join": _Place("household", "join", _HOME),
+    "expel": _Place("household", "expel", _HOME),
+    "start": _Place("start", "start", _SERVE),
+    "stop": _Place("node", "stop", _SERVE),
+    "status": _Place("node", "status", _SERVE),
+    "pause": _Place("node", "pause", _SERVE),
+    "resume": _Place("node", "resume", _SERVE),
+    "drain": _Place("node", "drain", _SERVE),
+    "jobs": _Place("node", "jobs", _SERVE),
+    "relay": _Place("relay", "relay", _SERVE),
+    "ask": _Place("ask", "ask", _ASK),
+    "map": _Place("mapping", "map_", _ASK),
+    "providers": _Place("providers", "providers", _ASK),
+    "mcp": _Place("mcp", "mcp", _ASK),
+    "conformance": _Place("conformance", "conformance", _ASK),
+    "earnings": _Place("wallet", "earnings", _MONEY),
+    "simulate": _Place("simulate", "simulate_", _MEASURE),
+    "identity": _Place("identity", "app", _HOME),
+    "models": _Place("models", "app", _SERVE),
+    "rlm": _Place("rlm", "app", _ASK),
+    "skill": _Place("skill", "app", _ASK),
+    "wallet": _Place("wallet", "app", _MONEY),
+    "price": _Place("price", "app", _MONEY),
+    "bench": _Place("bench", "app", _MEASURE),
+}
+
+
+class _Commands(Mapping[str, Any]):
+    """All commands by name. Looking one up imports its file; the names alone import nothing."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+@cache
+def _command(name: str) -> Any:
+    """Raises KeyError when there is none of that name."""
+    place = _PLACES[name]
+    found = getattr(importlib.import_module(f"pylon.cli.{place.file}"), place.attribute)
+    one = typer.Typer(callback=_pylon, add_completion=False, pretty_exceptions_enable=False)
+    if isinstance(found, typer.Typer):
+        one.add_typer(found, name=name, rich_help_panel=place.panel)
+    else:
+        one.command(name, rich_help_panel=place.panel)(found)
+    group: Any = typer.main.get_command(one)
+    return group.commands[name]
+
+
+class _Pylon(TyperGroup):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = _Commands()
+
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        return list(self.commands)
+
+
+def _pylon() -> None:
+    """Turn this computer into a paid node of a swarm of language models, or ask that swarm."""
+
+
+app = typer.Typer(
+    name="pylon",
+    cls=_Pylon,
+    callback=_pylon,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 def main() -> None:

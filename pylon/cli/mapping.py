@@ -8,8 +8,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
-from pylon.cli.output import Json, err, fail, out, print_json, run, table
+from pylon.cli.output import err, out, table
 from pylon.cli.prompts import read_jobs, write_file, write_rows
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError
 from pylon.money.msat import Msat, sats_text
 from pylon.node.control import Event

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pylon.cli.output import run
+from pylon.cli.running import run
 from pylon.errors import UsageError
 from pylon.node.home import open_home
 from pylon.node.mcp_paths import Readable, default_roots

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from pylon import config as settings
 from pylon.bench import needle as bench
 from pylon.bench.needle import Engine
-from pylon.cli.output import Json, err, fail, out, print_json, table
+from pylon.cli.output import err, out, table
+from pylon.cli.running import Json, fail, print_json
 from pylon.errors import ModelError, PylonError, UsageError
 from pylon.host.memory import total_bytes
 from pylon.inference import catalogue, local

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pylon.cli.output import Json, err, out, print_json, run
+from pylon.cli.output import err, out
+from pylon.cli.running import Json, print_json, run
 from pylon.config import Config
 from pylon.errors import UsageError
 from pylon.money.msat import Msat, sats_text

@@ -8,7 +8,8 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import Json, err, out, print_json, run, table
+from pylon.cli.output import err, out, table
+from pylon.cli.running import Json, print_json, run
 from pylon.node.control import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node

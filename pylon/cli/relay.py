@@ -10,7 +10,8 @@ import typer
 
 from pylon import config as settings
 from pylon import log
-from pylon.cli.output import Json, out, print_json, run
+from pylon.cli.output import out
+from pylon.cli.running import Json, print_json, run
 from pylon.config import Config
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
@@ -51,7 +52,7 @@ async def _relay(
     home = settings.home_directory()
     file = home / "config.toml"
     config = settings.load(file) if file.exists() else Config()
-    log.configure(config.log.level, json=config.log.json_lines)
+    log.configure(config.log.level, json_lines=config.log.json_lines)
     private_folder(home)
     if database is None:
         database = home / "relay.db"

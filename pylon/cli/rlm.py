@@ -9,7 +9,8 @@ import typer
 import typer.core
 from rich.status import Status
 
-from pylon.cli.output import Json, ago, err, fail, out, print_json, run, table
+from pylon.cli.output import ago, err, out, table
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError, UsageError
 from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home

@@ -7,7 +7,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from pylon.bench.simulation.plan import Plan
-from pylon.cli.output import Json, err, fail, out, print_json, table
+from pylon.cli.output import err, out, table
+from pylon.cli.running import Json, fail, print_json
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError, UsageError
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from pylon.cli.output import Json, err, fail, print_json
+from pylon.cli.output import err
+from pylon.cli.running import Json, fail, print_json
 from pylon.errors import PylonError
 from pylon.rlm import skill
 

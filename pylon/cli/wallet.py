@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pylon.cli.output import Json, err, fail, out, print_json, run, short, table
+from pylon.cli.output import err, out, short, table
+from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri

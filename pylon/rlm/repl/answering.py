@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import structlog
-
+from pylon import log
 from pylon.errors import PylonError
 from pylon.frames import encode
 from pylon.rlm.repl.protocol import MIB, OnCalls, SubCalls, SubReply
@@ -16,7 +15,7 @@ _PART_CHARS = 1024 * 1024
 # One reply must fit a frame, with every character escaped.
 _REPLY_CHARS = 2 * 1024 * 1024
 
-_log = structlog.get_logger()
+_log = log.get("rlm")
 
 
 class Answering:

@@ -1,0 +1,48 @@
+"""What every command does alike: it runs, prints JSON, fails. The node does so too, and so nothing here draws."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+
+from pylon import log
+from pylon.collect import collect_rarely
+from pylon.errors import PylonError
+
+INTERRUPTED = 130
+# What a node has to finish what is there when it is told to stop, in seconds.
+DRAIN_S = 60.0
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on standard output."""
+    sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
+    """Says what happened and what to do next, and ends with the error's exit code."""
+    if as_json:
+        print_json({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
+    typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(f" {error}", err=True)
+    if error.hint:
+        typer.echo(f"  {error.hint}", err=True)
+    raise typer.Exit(error.exit_code)
+
+
+def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
+    """Runs a command's work. Errors end the program with their message; Ctrl-C with status 130."""
+    log.configure(logs)
+    collect_rarely()
+    try:
+        return asyncio.run(work)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,126 @@
+"""`pylon start`: the node itself.
+
+This process stays for months, so this file imports neither what draws tables nor what other commands need.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+from pylon import __version__, log
+from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
+from pylon.config import Config
+from pylon.errors import HomeBusyError, PylonError, UnreachableError
+from pylon.node import identity
+from pylon.node.control import result_of
+from pylon.node.core import Core
+from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.session import running_node
+from pylon.nostr import nip19
+
+
+def start(
+    drain_s: Annotated[
+        float, typer.Option(help="Seconds to finish what is there after Ctrl-C or SIGTERM.")
+    ] = DRAIN_S,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve: take jobs from the relays, run them on the model here, publish the results. Stays in the foreground."""
+    try:
+        home, config = open_home()
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    run(serve(home, config, drain_s, relay=relay, as_json=as_json), as_json=as_json)
+
+
+async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = False, as_json: bool) -> None:
+    """Serves until it is told to stop. Raises `SetupError`."""
+    log.configure(config.log.level, file=home.logs / "pylon.log", json_lines=config.log.json_lines)
+    async with AsyncExitStack() as stack:
+        if relay:
+            # A relay's server is another's weight.
+            from pylon.node.household.hub import household_relay
+            from pylon.node.household.lan import announcing
+
+            hub = household_relay(home, config, socket.gethostname().removesuffix(".local"))
+            await stack.enter_async_context(hub)
+            head = identity.load(home.identity_file).public
+            await stack.enter_async_context(announcing(config, head, hub.url))
+        core = await _take_over(home, config)
+        await _serve(core, config, drain_s, as_json)
+
+
+async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> None:
+    stop = _signals(core)
+    async with core:
+        assert core.provider is not None  # noqa: S101 - it was opened to serve
+        hello = {
+            "pid": os.getpid(),
+            "npub": nip19.npub(core.secret.public),
+            "network": config.network,
+            "relays": core.pool.urls,
+            "model": core.engine_spec.model,
+            "version": __version__,
+        }
+        if as_json:
+            print_json(hello)
+        else:
+            typer.echo(f"serving {hello['model']} as {hello['npub']}\n  over {', '.join(core.pool.urls)}")
+            typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
+        await stop.wait()
+        if not core.hurry.is_set():
+            draining = asyncio.create_task(core.provider.drain(drain_s))
+            hurry = asyncio.create_task(core.hurry.wait())
+            await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, hurry):
+                task.cancel()
+            await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+async def _take_over(home: Home, config: Config) -> Core:
+    """A serving core that can have the lock. Waits for a command that holds it; never for another server."""
+    told = False
+    while True:
+        lock = HomeLock(home)
+        try:
+            lock.acquire()
+        except HomeBusyError:
+            try:
+                status = await result_of(running_node(home), "ping")
+            except UnreachableError:
+                status = {}
+            if status.get("serving"):
+                raise HomeBusyError(
+                    f"a node serves this home already (process {status['pid']})",
+                    hint="`pylon status` says how it does, `pylon stop` ends it.",
+                ) from None
+            if not told:
+                typer.secho("another command uses this home; serving begins when it is done …", dim=True, err=True)
+                told = True
+            await asyncio.sleep(0.2)
+            continue
+        lock.release()
+        return Core(home, config, serve=True)
+
+
+def _signals(core: Core) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+
+    def caught() -> None:
+        if core.stopping.is_set():
+            core.stop(at_once=True)
+        else:
+            typer.secho("finishing what is there; once more to stop at once …", dim=True, err=True)
+            core.stop(at_once=False)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, caught)
+    return core.stopping
