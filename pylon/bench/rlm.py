@@ -92,7 +92,7 @@ async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
     home.create()
     identity.create(home.identity_file)
     async with Core(home, settings.parse({"network": "play", "relays": [url]}), serve=False) as core:
-        client = await core.customer()
+        client = (await core.customer()).client
         keys: list[str] = []
         for number in range(CROWDS):
             share = len(range(number, plan.providers, CROWDS))

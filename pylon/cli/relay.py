@@ -15,8 +15,8 @@ from pylon.cli.running import Json, print_json, run
 from pylon.config import Config
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
-from pylon.node.core import public_keys
 from pylon.node.home import private_folder
+from pylon.node.settings import public_keys
 from pylon.nostr import nip19
 from pylon.relay.server import RelayServer
 

@@ -10,7 +10,6 @@ Whatever is wrong, one exception leaves this module: `InvoiceError`, with a code
 from dataclasses import dataclass
 from enum import StrEnum
 
-import bolt11
 from bech32 import bech32_decode
 
 from pylon.errors import MoneyError
@@ -144,6 +143,9 @@ def _read_prefix(prefix: str) -> tuple[str, Msat | None]:
 
 
 def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash: str, created_at: int) -> str:
+    # With its bit strings it is megabytes, and most nodes never see an invoice.
+    import bolt11
+
     # The library checks the signature; it raises at least five kinds of exception on the way.
     try:
         decoded = bolt11.decode(text)

@@ -5,23 +5,20 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 """
 
 import asyncio
-import uuid
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.config import Config, InferenceSection
-from pylon.errors import SetupError, WireError
+from pylon.config import Config
+from pylon.errors import SetupError
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import ChildLimits, InferenceService
-from pylon.inference.weights import gguf_file, model_directory, model_name
-from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
-from pylon.money.price import FREE, Price
 from pylon.money.receiver import Receiver
 from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
@@ -33,28 +30,23 @@ from pylon.node.home import Home, HomeLock
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
-from pylon.node.household.members import Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
 from pylon.node.purse import load_link, open_wallet
-from pylon.node.remembering import Remembering
-from pylon.node.rescoring import ModelRescorer
-from pylon.nostr import nip19
+from pylon.node.settings import engine_spec, model_id, provider_settings
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import SCHEMA, Journal
 from pylon.provider.service import Provider, Takings
-from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import reputation_store
-from pylon.swarm.client import SwarmClient
-from pylon.swarm.purse import AccountPurse
-from pylon.swarm.reach import Reach
 from pylon.swarm.schema import SWARM
-from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
+
+if TYPE_CHECKING:
+    from pylon.node.customer import Customer
 
 logger = log.get("node")
 
@@ -79,6 +71,7 @@ class Core:
         self.control = ControlServer(home.socket, self.methods.table())
         self.provider: Provider | None = None
         self.secret: SecretKey
+        self.keys: ConversationKeys
         self.pool: RelayPool
         self.engine_spec: EngineSpec
         self.journal: Journal
@@ -92,11 +85,8 @@ class Core:
         self.started_at = self.clock.wall()
         self.household = HouseholdFile(home.folder)
         self._serve = serve
-        self._customer: SwarmClient | None = None
-        self._customer_pool: RelayPool | None = None
-        self._inference: InferenceService | None = None
-        self._remembering: Remembering | None = None
-        self._purse: AccountPurse | None = None
+        self._customer: Customer | None = None
+        self.inference: InferenceService | None = None
         self._customer_starts = asyncio.Lock()
         self._lock = HomeLock(home)
         self._exit = AsyncExitStack()
@@ -118,7 +108,7 @@ class Core:
         self._lock.acquire()
         self._exit.callback(self._lock.release)
         self.secret = identity.load(self.home.identity_file)
-        self._keys = ConversationKeys(self.secret)
+        self.keys = ConversationKeys(self.secret)
         self.live = is_allowed(self.home, self.secret.public)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
@@ -155,11 +145,10 @@ class Core:
         self._exit.push_async_callback(self.sender.close)
 
     async def _open_provider(self) -> None:
-        self.engine_spec = engine_spec(self.home, self.config)
-        inference = await self._open_inference()
+        inference = await self.open_inference()
         self.provider = Provider(
             self.secret,
-            self._keys,
+            self.keys,
             self.pool,
             inference,
             self.journal,
@@ -171,8 +160,10 @@ class Core:
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
 
-    async def _open_inference(self) -> InferenceService:
-        inference = self._inference = InferenceService(
+    async def open_inference(self) -> InferenceService:
+        """Loads the model of this machine for this core. Raises `ModelError`."""
+        self.engine_spec = engine_spec(self.home, self.config)
+        inference = self.inference = InferenceService(
             self.engine_spec,
             self.clock,
             limits=ChildLimits(unload_s=self.config.inference.unload_after_s),
@@ -191,12 +182,13 @@ class Core:
         """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
         if self.config.provider.pricing == "free":
             return None
-        self._need_permission('Or serve for free: `provider.pricing = "free"`.')
+        self.need_permission('Or serve for free: `provider.pricing = "free"`.')
         wallet = need_wallet(self.wallet)
         receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self.live)
         return Takings(self.database, wallet, receiver)
 
-    def _need_permission(self, instead: str) -> None:
+    def need_permission(self, instead: str) -> None:
+        """Raises `SetupError`, with what to do `instead`, where money is live and nobody allowed that."""
         if self.network.is_live and not self.live:
             raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 
@@ -206,64 +198,27 @@ class Core:
             self.hurry.set()
         self.stopping.set()
 
-    async def customer(self) -> SwarmClient:
+    async def customer(self) -> "Customer":
         """The customer's side, started when it is first needed."""
         async with self._customer_starts:
             if self._customer is None:
-                self._customer = await self._open_customer()
-        return self._customer
+                # A node that only serves holds in memory nothing of what asking takes.
+                from pylon.node.customer import Customer
 
-    async def _open_customer(self) -> SwarmClient:
-        purse: AccountPurse | None = None
-        if self.sender is not None and self.config.customer.bid_msat:
-            self._need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
-            purse = self._purse = AccountPurse(
-                self.database,
-                self.group,
-                self.sender,
-                self.clock,
-                self.secret.public,
-                caps(self.network).payment,
-                run=uuid.uuid4().hex,
-            )
-        if self.config.customer.rescore and self._inference is None:
-            self.engine_spec = engine_spec(self.home, self.config)
-            await self._open_inference()
-        settings = swarm_settings(self.config, self.household.get(), self.secret.public)
-        reputation = await reputation_store.load(self.database, self.clock.wall(), own=settings.own)
-        self._remembering = Remembering(self.database, reputation)
-        self._remembering.start()
-        # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
-        relays = self._customer_pool = self.pool.extended()
-        client = SwarmClient(
-            relays,
-            self.secret,
-            settings=settings,
-            keys=self._keys,
-            clock=self.clock,
-            purse=purse,
-            reputation=reputation,
-            rescorer=None if self._inference is None else ModelRescorer(self._inference),
-            reach=Reach(relays, most=self.config.customer.further_relays),
-        )
-        if purse is not None:
-            purse.changed = client.reconsider
-            await purse.start()
-        await client.start()
-        return client
+                self._customer = await Customer.open(self)
+        return self._customer
 
     def head(self) -> Head:
         """This node as the head of its household."""
-        return Head(self.secret, self._keys, self.pool, self.household, self.clock)
+        return Head(self.secret, self.keys, self.pool, self.household, self.clock)
 
     def household_changed(self) -> None:
         """Members came or went: whom this node asks follows. Whom it serves is looked up for each request."""
         if self._customer is not None:
-            settings = swarm_settings(self.config, self.household.get(), self.secret.public)
-            self._customer.change_company(allow=settings.allow, own=settings.own)
+            self._customer.household_changed()
 
     def _follow_household(self) -> None:
-        following = follow(self.pool, self.secret, self._keys, self.household, self.household_changed)
+        following = follow(self.pool, self.secret, self.keys, self.household, self.household_changed)
         task = asyncio.create_task(following, name="household")
 
         async def end() -> None:
@@ -275,108 +230,3 @@ class Core:
     async def _close_customer(self) -> None:
         if self._customer is not None:
             await self._customer.close()
-        if self._remembering is not None:
-            await self._remembering.close()
-        if self._customer_pool is not None:
-            await self._customer_pool.close()
-        if self._purse is not None:
-            await self._purse.close()
-
-
-def model_id(config: Config) -> str:
-    """The id under which the model is announced: a stand-in is named as one."""
-    match config.inference.engine:
-        case "instant":
-            return "stand-in-instant"
-        case "llama":
-            return model_name(config.inference.model)
-        case _:
-            return config.inference.model
-
-
-def engine_spec(home: Home, config: Config) -> EngineSpec:
-    """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
-    directory = file = None
-    section = config.inference
-    if section.engine == "mlx":
-        directory = model_directory(section.model, home.models)
-    elif section.engine == "llama":
-        file = gguf_file(section.model, home.models)
-    return EngineSpec(
-        engine=config.inference.engine,
-        model=model_id(config),
-        model_dir=directory,
-        model_file=file,
-        slots=config.inference.slots,
-        hash_cache=home.models / "weights.json",
-        memory=int(section.memory_gb * 1e9),
-        options=_engine_options(section),
-    )
-
-
-def _engine_options(section: InferenceSection) -> dict[str, object]:
-    match section.engine:
-        case "instant":
-            return {"delay_s": section.instant_delay_s}
-        case "openai":
-            return {
-                "base_url": section.openai_url,
-                "key_file": section.openai_key_file,
-                "context": section.openai_context,
-            }
-        case _:
-            return {}
-
-
-def swarm_settings(config: Config, household: Household | None, key: str) -> SwarmSettings:
-    """The customer's rules. A household asks its own members only, unless it is told otherwise.
-
-    One's own key is trusted as the members are: a node may ask itself. Raises `SetupError`.
-    """
-    section = config.customer
-    members = frozenset() if household is None else frozenset(household.members)
-    allow = public_keys("customer.allow", section.allow) or None
-    if household is not None and not config.household.strangers:
-        allow = members
-    return SwarmSettings(
-        dispatch=DispatchSettings(width=section.width, patience_s=section.patience_s),
-        checks=CheckSettings(section.check_share) if section.check_share else None,
-        own=frozenset({key}) | members | public_keys("customer.trusted", section.trusted),
-        allow=allow,
-        block=public_keys("customer.block", section.block),
-        plain=section.plain,
-        network=config.network,
-        bid=Msat(section.bid_msat),
-    )
-
-
-def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:
-    """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
-    section = config.provider
-    price = FREE
-    if section.pricing == "paid":
-        price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
-    return ProviderSettings(
-        name=section.name,
-        about=section.about,
-        price=price,
-        network=config.network,
-        serve_open=section.serve_open,
-        serve_broadcast=section.serve_broadcast,
-        trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
-        only_trusted=household.get() is not None and not config.household.strangers,
-        blocked=public_keys("provider.blocked", section.blocked),
-        max_queue=section.max_queue,
-        max_per_customer=section.max_per_customer,
-        max_prompt_bytes=section.max_prompt_bytes,
-        max_tokens=section.max_tokens,
-        default_max_tokens=section.default_max_tokens,
-    )
-
-
-def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
-    """The keys in a setting. Raises `SetupError`."""
-    try:
-        return frozenset(nip19.parse_public_key(text) for text in texts)
-    except WireError as error:
-        raise SetupError(f"{setting} holds something that is no public key: {error}") from error

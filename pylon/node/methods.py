@@ -14,7 +14,6 @@ from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
 from pylon.node import accounting
 from pylon.node.accounting import need_wallet
-from pylon.node.asking import Books, ask_all, providers, why_provider
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -116,15 +115,13 @@ class Methods:
         yield Result({"jobs": [asdict(row) for row in rows]})
 
     async def _providers(self, params: dict[str, Any]) -> Answers:
-        yield Result(await providers(await self._core.customer(), params))
+        yield Result(await (await self._core.customer()).providers(params))
 
     async def _why_provider(self, params: dict[str, Any]) -> Answers:
-        yield Result(await why_provider(await self._core.customer(), self._core.clock.wall(), params))
+        yield Result(await (await self._core.customer()).why_provider(params))
 
     async def _map(self, params: dict[str, Any]) -> Answers:
-        core, client = self._core, await self._core.customer()
-        books = Books(core.database, core.group, core.clock)
-        async for answer in ask_all(client, core.pool, core.config.customer, books, params):
+        async for answer in (await self._core.customer()).map(params):
             yield answer
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:

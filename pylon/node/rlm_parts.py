@@ -9,8 +9,8 @@ from pylon.clock import Clock
 from pylon.config import Config, RlmSection
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
-from pylon.node.core import engine_spec
 from pylon.node.home import Home, private_folder
+from pylon.node.settings import engine_spec
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key

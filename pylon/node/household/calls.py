@@ -7,7 +7,6 @@ from pylon.errors import SetupError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
 from pylon.node.household.address import reachable
 from pylon.node.household.inviting import Joined
-from pylon.node.household.status import members
 from pylon.nostr import nip19
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ async def household(core: "Core", _: dict[str, Any]) -> Answers:
         raise SetupError(
             "this machine is in no household", hint="`pylon invite` begins one, `pylon join` enters one."
         )
-    rows = await members(known, core.secret.public, await core.customer())
+    rows = await (await core.customer()).members(known)
     yield Result({"relays": list(known.relays), "members": rows})
 
 

@@ -1,0 +1,144 @@
+"""The customer's side of a core: its client, what pays for it, what it remembers of providers, and its calls.
+
+Imported by the first call that asks somebody: a node that only serves does without.
+"""
+
+import uuid
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from pylon.config import Config
+from pylon.money.msat import Msat
+from pylon.node.asking import Books, ask_all, providers, why_provider
+from pylon.node.control import Answers
+from pylon.node.household.members import Household
+from pylon.node.household.status import members
+from pylon.node.live import caps
+from pylon.node.remembering import Remembering
+from pylon.node.rescoring import ModelRescorer
+from pylon.node.settings import public_keys
+from pylon.swarm import reputation_store
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.purse import AccountPurse
+from pylon.swarm.reach import Reach
+from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
+
+if TYPE_CHECKING:
+    from pylon.node.core import Core
+
+
+class Customer:
+    """Made by `open`."""
+
+    def __init__(self, core: "Core", client: SwarmClient, exit_stack: AsyncExitStack) -> None:
+        self.client = client
+        self._core = core
+        self._exit = exit_stack
+
+    @classmethod
+    async def open(cls, core: "Core") -> "Customer":
+        """Raises `SetupError` where it shall pay and live money is not allowed, or a setting does not fit."""
+        stack = AsyncExitStack()
+        try:
+            return cls(core, await _client(core, stack), stack)
+        except BaseException:
+            await stack.aclose()
+            raise
+
+    async def close(self) -> None:
+        await self._exit.aclose()
+
+    def household_changed(self) -> None:
+        """Members came or went."""
+        core = self._core
+        settings = swarm_settings(core.config, core.household.get(), core.secret.public)
+        self.client.change_company(allow=settings.allow, own=settings.own)
+
+    async def map(self, params: dict[str, Any]) -> Answers:
+        """The `map` call."""
+        core = self._core
+        books = Books(core.database, core.group, core.clock)
+        async for answer in ask_all(self.client, core.pool, core.config.customer, books, params):
+            yield answer
+
+    async def providers(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The `providers` call."""
+        return await providers(self.client, params)
+
+    async def members(self, household: Household) -> list[dict[str, Any]]:
+        """How the members of the household do."""
+        return await members(household, self._core.secret.public, self.client)
+
+    async def why_provider(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The `why-provider` call."""
+        return await why_provider(self.client, self._core.clock.wall(), params)
+
+
+async def _client(core: "Core", stack: AsyncExitStack) -> SwarmClient:
+    purse = _purse(core)
+    if purse is not None:
+        stack.push_async_callback(purse.close)
+    if core.config.customer.rescore and core.inference is None:
+        await core.open_inference()
+    settings = swarm_settings(core.config, core.household.get(), core.secret.public)
+    reputation = await reputation_store.load(core.database, core.clock.wall(), own=settings.own)
+    # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
+    relays = core.pool.extended()
+    stack.push_async_callback(relays.close)
+    remembering = Remembering(core.database, reputation)
+    remembering.start()
+    stack.push_async_callback(remembering.close)
+    client = SwarmClient(
+        relays,
+        core.secret,
+        settings=settings,
+        keys=core.keys,
+        clock=core.clock,
+        purse=purse,
+        reputation=reputation,
+        rescorer=None if core.inference is None else ModelRescorer(core.inference),
+        reach=Reach(relays, most=core.config.customer.further_relays),
+    )
+    if purse is not None:
+        purse.changed = client.reconsider
+        await purse.start()
+    await client.start()
+    stack.push_async_callback(client.close)
+    return client
+
+
+def _purse(core: "Core") -> AccountPurse | None:
+    if core.sender is None or not core.config.customer.bid_msat:
+        return None
+    core.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
+    return AccountPurse(
+        core.database,
+        core.group,
+        core.sender,
+        core.clock,
+        core.secret.public,
+        caps(core.network).payment,
+        run=uuid.uuid4().hex,
+    )
+
+
+def swarm_settings(config: Config, household: Household | None, key: str) -> SwarmSettings:
+    """The customer's rules. A household asks its own members only, unless it is told otherwise.
+
+    One's own key is trusted as the members are: a node may ask itself. Raises `SetupError`.
+    """
+    section = config.customer
+    members = frozenset() if household is None else frozenset(household.members)
+    allow = public_keys("customer.allow", section.allow) or None
+    if household is not None and not config.household.strangers:
+        allow = members
+    return SwarmSettings(
+        dispatch=DispatchSettings(width=section.width, patience_s=section.patience_s),
+        checks=CheckSettings(section.check_share) if section.check_share else None,
+        own=frozenset({key}) | members | public_keys("customer.trusted", section.trusted),
+        allow=allow,
+        block=public_keys("customer.block", section.block),
+        plain=section.plain,
+        network=config.network,
+        bid=Msat(section.bid_msat),
+    )

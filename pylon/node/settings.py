@@ -1,0 +1,89 @@
+"""What the config file's settings mean to the rooms below: the engine's spec, the provider's rules."""
+
+from pylon.config import Config, InferenceSection
+from pylon.errors import SetupError, WireError
+from pylon.inference.engine import EngineSpec
+from pylon.inference.weights import gguf_file, model_directory, model_name
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
+from pylon.node.home import Home
+from pylon.node.household.members import HouseholdFile, Trusted
+from pylon.nostr import nip19
+from pylon.provider.settings import ProviderSettings
+
+
+def model_id(config: Config) -> str:
+    """The id under which the model is announced: a stand-in is named as one."""
+    match config.inference.engine:
+        case "instant":
+            return "stand-in-instant"
+        case "llama":
+            return model_name(config.inference.model)
+        case _:
+            return config.inference.model
+
+
+def engine_spec(home: Home, config: Config) -> EngineSpec:
+    """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
+    directory = file = None
+    section = config.inference
+    if section.engine == "mlx":
+        directory = model_directory(section.model, home.models)
+    elif section.engine == "llama":
+        file = gguf_file(section.model, home.models)
+    return EngineSpec(
+        engine=config.inference.engine,
+        model=model_id(config),
+        model_dir=directory,
+        model_file=file,
+        slots=config.inference.slots,
+        hash_cache=home.models / "weights.json",
+        memory=int(section.memory_gb * 1e9),
+        options=_engine_options(section),
+    )
+
+
+def _engine_options(section: InferenceSection) -> dict[str, object]:
+    match section.engine:
+        case "instant":
+            return {"delay_s": section.instant_delay_s}
+        case "openai":
+            return {
+                "base_url": section.openai_url,
+                "key_file": section.openai_key_file,
+                "context": section.openai_context,
+            }
+        case _:
+            return {}
+
+
+def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:
+    """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
+    section = config.provider
+    price = FREE
+    if section.pricing == "paid":
+        price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
+    return ProviderSettings(
+        name=section.name,
+        about=section.about,
+        price=price,
+        network=config.network,
+        serve_open=section.serve_open,
+        serve_broadcast=section.serve_broadcast,
+        trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
+        only_trusted=household.get() is not None and not config.household.strangers,
+        blocked=public_keys("provider.blocked", section.blocked),
+        max_queue=section.max_queue,
+        max_per_customer=section.max_per_customer,
+        max_prompt_bytes=section.max_prompt_bytes,
+        max_tokens=section.max_tokens,
+        default_max_tokens=section.default_max_tokens,
+    )
+
+
+def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
+    """The keys in a setting. Raises `SetupError`."""
+    try:
+        return frozenset(nip19.parse_public_key(text) for text in texts)
+    except WireError as error:
+        raise SetupError(f"{setting} holds something that is no public key: {error}") from error
