@@ -1,20 +1,23 @@
 """Settings: `config.toml` in PYLON_HOME, each overridable by an environment variable.
 
-A setting `b` of the section `[a]` is `PYLON_A__B` in the environment. Unknown names are an error: a misspelt
-setting that is silently ignored is a node that does something else than its owner believes.
+A setting `b` of the section `[a]` is `PYLON_A__B` in the environment, where a list is written as JSON. Unknown names
+are an error: a misspelt setting that is silently ignored is a node that does something else than its owner believes.
 `config/pylon.example.toml` shows every setting with its default.
 """
 
+import json
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
 
 from pylon.errors import SetupError
 
+_PREFIX = "PYLON_"
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
@@ -212,16 +215,8 @@ class LogSection(_Section):
     json_lines: bool = Field(False, description="One JSON object a line on standard error.")
 
 
-class Config(BaseSettings):
+class Config(_Section):
     """All settings of a node."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="PYLON_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
 
     network: Network = Field("play", description="Where money moves: `play` is play money.")
     relays: list[RelayUrl] = Field([DEFAULT_RELAY], min_length=1, description="Relays to read from and write to.")
@@ -235,22 +230,16 @@ class Config(BaseSettings):
     rlm: RlmSection = RlmSection()
     log: LogSection = LogSection()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The environment overrides the file, whose contents come in as arguments.
-        return env_settings, init_settings
-
 
 def home_directory() -> Path:
     """PYLON_HOME, or `~/.pylon`."""
     return Path(os.environ.get("PYLON_HOME") or Path.home() / ".pylon").expanduser().absolute()
+
+
+def found_or_default(root: Path) -> Config:
+    """A home's settings; those of the environment alone where there is no file yet. Raises `SetupError`."""
+    file = root / "config.toml"
+    return load(file) if file.exists() else parse({}, source="the environment")
 
 
 def load(path: Path) -> Config:
@@ -266,10 +255,43 @@ def load(path: Path) -> Config:
 
 def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
     """The settings in decoded TOML and the environment. Raises `SetupError`."""
+    settings = dict(raw)
+    for name, value in from_environment(os.environ).items():
+        of_file = settings.get(name)
+        settings[name] = of_file | value if isinstance(of_file, dict) and isinstance(value, dict) else value
     try:
-        return Config(**raw)
+        return Config.model_validate(settings)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SetupError(
             f"{source} has settings that do not fit: {faults}", hint="config/pylon.example.toml shows every setting."
         ) from error
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What `PYLON_…` variables say, nested as the file is. Raises `SetupError` for a list that is no JSON."""
+    found: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_PREFIX):
+            continue
+        section, _, name = variable.removeprefix(_PREFIX).lower().partition("__")
+        field = Config.model_fields.get(section)
+        if name:
+            kind = field.annotation if field is not None else None
+            inner = kind.model_fields.get(name) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+            found.setdefault(section, {})[name] = _decoded(variable, text, inner)
+        elif field is not None:  # PYLON_HOME and its like are no settings
+            found[section] = _decoded(variable, text, field)
+    return found
+
+
+def _decoded(variable: str, text: str, field: FieldInfo | None) -> object:
+    """Text, which the settings turn into numbers and the like; only lists have a form of their own."""
+    if field is None or get_origin(field.annotation) is not list:
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise SetupError(
+            f"{variable} is not a list in JSON", hint=f"""Write it as {variable}='["one", "two"]'."""
+        ) from None

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +35,7 @@ def init(
     """
     try:
         root = settings.home_directory()
-        network = _settings(root).network
+        network = settings.found_or_default(root).network
         home = Home(root, network)
         new = not home.identity_file.exists()
         # Asked for before anything is made.
@@ -60,18 +59,12 @@ def init(
 def found_or_made() -> tuple[Home, Config]:
     """The home, made with a new key where there is none. Raises `SetupError`."""
     root = settings.home_directory()
-    config = _settings(root)
+    config = settings.found_or_default(root)
     home = Home(root, config.network)
     if not home.identity_file.exists():
         home.create()
         identity.create(home.identity_file)
     return home, config
-
-
-def _settings(root: Path) -> Config:
-    """Settings may stand in the environment alone before there is a file. Raises `SetupError`."""
-    file = root / "config.toml"
-    return settings.load(file) if file.exists() else settings.parse({}, source="the environment")
 
 
 def _found(home: Home, passphrase: bool) -> SecretKey:

@@ -12,7 +12,6 @@ from pylon import config as settings
 from pylon import log
 from pylon.cli.output import out
 from pylon.cli.running import Json, print_json, run
-from pylon.config import Config
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
@@ -50,8 +49,7 @@ async def _relay(
     as_json: bool,
 ) -> None:
     home = settings.home_directory()
-    file = home / "config.toml"
-    config = settings.load(file) if file.exists() else Config()
+    config = settings.found_or_default(home)
     log.configure(config.log.level, json_lines=config.log.json_lines)
     private_folder(home)
     if database is None:

@@ -75,6 +75,40 @@ def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
     assert (section.slots, section.model) == (5, "kept")
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "named"),
+    [
+        ("PYLON_RELAYS", "ws://one", "PYLON_RELAYS is not a list in JSON"),
+        ("PYLON_PROVIDER__TRUSTED", "npub1", "PYLON_PROVIDER__TRUSTED is not a list in JSON"),
+        ("PYLON_RELAYS", "7", "relays"),
+        ("PYLON_INFERENCE__SLOTS", "many", "inference.slots"),
+        ("PYLON_INFERENCE__SLOT", "5", "inference.slot"),
+        ("PYLON_INFERENZE__SLOTS", "5", "inferenze"),
+        ("PYLON_INFERENCE", "mlx", "inference"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_named(monkeypatch, variable, text, named):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SetupError, match=named):
+        config.parse({})
+
+
+def test_variables_are_read_as_the_setting_wants_them(monkeypatch):
+    monkeypatch.setenv("PYLON_RELAYS", '["ws://one", "ws://two"]')
+    monkeypatch.setenv("PYLON_PROVIDER__SERVE_OPEN", "false")
+    monkeypatch.setenv("PYLON_PROVIDER__NAME", '["no list"]')
+    monkeypatch.setenv("PYLON_CUSTOMER__PATIENCE_S", "0.5")
+    read = config.parse({"provider": {"about": "kept", "serve_open": True}})
+    assert read.relays == ["ws://one", "ws://two"]
+    assert (read.provider.serve_open, read.provider.name, read.provider.about) == (False, '["no list"]', "kept")
+    assert read.customer.patience_s == 0.5
+
+
+def test_a_variable_that_is_no_setting_is_left_alone(monkeypatch):
+    monkeypatch.setenv("PYLON_PASSPHRASE", "secret")
+    assert config.parse({}) == Config()
+
+
 def test_without_a_home_the_next_step_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PYLON_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(SetupError) as caught:

@@ -1,0 +1,70 @@
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pylon import log
+
+STEERING = "\x1b[2J\nforged line \u202e"
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Iterator[None]:
+    root = logging.getLogger("pylon")
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    file = tmp_path / "logs" / "pylon.log"
+    log.configure("info", file=file, stderr=False)
+    return file
+
+
+def test_an_event_is_one_line_with_its_values(written: Path) -> None:
+    log.get("provider").info("job signed", job="ab12", ms=3)
+    [line] = written.read_text().splitlines()
+    assert line.endswith("Z [info     ] job signed job=ab12 ms=3")
+
+
+def test_what_is_below_the_level_is_not_written(written: Path) -> None:
+    log.get("provider").debug("nothing of weight")
+    assert written.read_text() == ""
+
+
+def test_a_strangers_text_neither_ends_the_line_nor_steers_the_terminal(written: Path) -> None:
+    log.get("provider").warning("said", error=STEERING, half="\ud800")
+    [line] = written.read_text().splitlines()
+    assert line.isprintable()
+
+
+def test_a_traceback_follows_the_event_of_an_error(written: Path) -> None:
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError as error:
+        log.get("inference").error("it failed", exc_info=error)
+    assert written.read_text().endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_json_line_holds_event_level_time_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", json_lines=True)
+    log.get("provider").info("job signed", job="ab12", error=STEERING, half="\ud800", path=Path("/x"))
+    said = json.loads(capsys.readouterr().err)
+    assert said.pop("timestamp").endswith("Z")
+    assert said == {
+        "event": "job signed",
+        "level": "info",
+        "job": "ab12",
+        "error": STEERING,
+        "half": "\ud800",
+        "path": repr(Path("/x")),
+    }
+
+
+def test_the_file_is_for_its_owner_alone(written: Path) -> None:
+    assert written.parent.stat().st_mode & 0o777 == 0o700
