@@ -4,21 +4,16 @@ The inference child is measured while it answers; the node's process before it h
 """
 
 import asyncio
-import os
 import random
-import sys
-import tempfile
-from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pylon.bench.engine_work import random_words
+from pylon.bench.idle import idle_node
 from pylon.clock import SystemClock
-from pylon.errors import EngineFailedError
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
 from pylon.inference.service import InferenceService
@@ -30,8 +25,6 @@ SAMPLES = 20
 _IN_FLIGHT = 32
 # Of these customers' prompts some repeat and some share heads, as in real runs.
 _CUSTOMERS = 40
-# A node has loaded its model by then and does nothing but beat.
-_SETTLE_S = 20.0
 
 
 @dataclass(slots=True)
@@ -45,7 +38,7 @@ class _Sizes:
 
 async def endurance(requests: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Resident sizes in MB: of the child after WARM requests and at the end, and what loaded this process idle."""
-    idle = await _idle_node()
+    idle = await idle_node()
     spec = EngineSpec("mlx", needle.MODEL_ID, PACKAGED / needle.MODEL_ID, slots=_IN_FLIGHT)
     service = InferenceService(spec, SystemClock())
     await service.start()
@@ -79,29 +72,3 @@ async def endurance(requests: int, say: Callable[[str], None]) -> dict[str, Any]
         "child_mb": sizes.child_mb,
         **idle,
     }
-
-
-async def _idle_node() -> dict[str, Any]:
-    """The size of a node's own process while it serves and nobody asks; on Linux, whether a model's library is in it.
-
-    Raises EngineFailedError when the node does not start.
-    """
-    with tempfile.TemporaryDirectory() as home:
-        environment = os.environ | {"PYLON_HOME": home, "PYLON_RELAY__PORT": "0"}
-        pylon = (sys.executable, "-P", "-m", "pylon.cli.main")
-        first = await asyncio.create_subprocess_exec(*pylon, "init", env=environment, stdout=DEVNULL, stderr=DEVNULL)
-        await first.wait()
-        node = await asyncio.create_subprocess_exec(*pylon, "start", env=environment, stdout=DEVNULL, stderr=DEVNULL)
-        try:
-            await asyncio.sleep(_SETTLE_S)
-            if node.returncode is not None:
-                raise EngineFailedError("a node for measuring did not start")
-            process = psutil.Process(node.pid)
-            maps = {Path(area.path).name for area in process.memory_maps()} if sys.platform == "linux" else set()
-            return {
-                "node_mb": round(process.memory_info().rss / 1e6, 1),
-                "node_libraries": sorted(name for name in maps if name.startswith(("libmlx", "libllama"))),
-            }
-        finally:
-            node.terminate()
-            await node.wait()

@@ -1,0 +1,50 @@
+"""How large a node is while it serves and nobody asks, and the processes beside it."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pylon.bench.stage import Stage
+
+# A node has loaded its model by then and does nothing but beat.
+SETTLE_S = 20.0
+_MODEL_LIBRARIES = ("libmlx", "libllama")
+
+
+async def idle_node(settle_s: float = SETTLE_S) -> dict[str, Any]:
+    """Resident sizes in MB of the node's process, its engine with the packaged model, and a relay on this machine.
+
+    On Linux also which libraries of models are in the node's process. Raises `UnreachableError` when one of the
+    processes does not start.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        try:
+            await stage.open_relay()
+            env = stage.environment("node")
+            await stage.run("init", env=env)
+            node = psutil.Process((await stage.serve("start", env=env, log="node.log"))["pid"])
+            await asyncio.sleep(settle_s)
+            return {
+                "node_mb": _mb(node),
+                "engine_idle_mb": sum(_mb(child) for child in node.children(recursive=True)),
+                "relay_mb": _mb(psutil.Process(stage.processes[0].pid)),
+                "node_libraries": _model_libraries(node),
+            }
+        finally:
+            await stage.close()
+
+
+def _mb(process: psutil.Process) -> float:
+    return round(process.memory_info().rss / 1e6, 1)
+
+
+def _model_libraries(process: psutil.Process) -> list[str]:
+    if sys.platform != "linux":
+        return []
+    names = {Path(area.path).name for area in process.memory_maps()}
+    return sorted(name for name in names if name.startswith(_MODEL_LIBRARIES))
