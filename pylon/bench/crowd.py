@@ -16,6 +16,7 @@ from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, ModelInfo, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import EngineStatus, InferenceService
+from pylon.inference.supervisor import EngineState
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
@@ -52,6 +53,10 @@ class OneSlot(InferenceService):
     @property
     def model(self) -> ModelInfo | None:
         return self._engine.model
+
+    @property
+    def state(self) -> EngineState:
+        return self._engine.state
 
     def status(self) -> EngineStatus:
         return replace(self._engine.status(), slots=1)

@@ -16,7 +16,8 @@ from pylon.config import Config
 from pylon.errors import SetupError
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
-from pylon.inference.service import ChildLimits, InferenceService
+from pylon.inference.service import InferenceService
+from pylon.inference.supervisor import ChildLimits
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.receiver import Receiver

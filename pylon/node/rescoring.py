@@ -17,9 +17,8 @@ class ModelRescorer:
 
     def holds(self) -> frozenset[str]:
         """See `Rescorer`."""
-        status = self.inference.status()
-        model = status.model
-        return frozenset({model.sha256}) if model is not None and status.state == "ready" else frozenset()
+        model = self.inference.model
+        return frozenset({model.sha256}) if model is not None and self.inference.state == "ready" else frozenset()
 
     async def score(self, asked: JobSpec, text: str) -> Score | None:
         """See `Rescorer`."""

@@ -218,11 +218,11 @@ class Provider:
             logger.info("taking up jobs that were left", jobs=again)
 
     def _load(self, customer: str) -> Load:
-        engine = self._inference.status()
-        sha256 = "" if engine.model is None else engine.model.sha256
+        model = self._inference.model
+        sha256 = "" if model is None else model.sha256
         running = sum(1 for r in self._runner.running.values() if r.job.request.customer == customer)
         paused = "draining" if self._draining else self._paused
-        if engine.state == "failed":
+        if self._inference.state == "failed":
             paused = paused or "engine"
         till = self._till
         return Load(
@@ -235,17 +235,17 @@ class Provider:
         )
 
     def _room(self) -> tuple[int, float, str]:
-        engine = self._inference.status()
+        slots = self._inference.slots
         waiting = len(self._runner.queue)
-        free = max(0, engine.slots - len(self._runner.running) - waiting)
-        queue_s = waiting / engine.slots * self._runner.seconds_per_job if waiting else 0.0
+        free = max(0, slots - len(self._runner.running) - waiting)
+        queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
         return free, queue_s, "draining" if self._draining else self._paused
 
     async def _watch_model(self) -> None:
-        state = self._inference.status().state
+        state = self._inference.state
         while True:
             await asyncio.sleep(READY_WATCH_S if state == "ready" else LOADING_WATCH_S)
-            now = self._inference.status().state
+            now = self._inference.state
             if now != state:
                 state = now
                 self._presence.changed()

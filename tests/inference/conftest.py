@@ -13,7 +13,8 @@ from pylon.clock import SystemClock
 from pylon.inference.blas import prefer_openblas
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
 from pylon.inference.environment import child_environment
-from pylon.inference.service import ChildLimits, InferenceService
+from pylon.inference.service import InferenceService
+from pylon.inference.supervisor import ChildLimits
 from pylon.inference.weights import PACKAGED
 
 # As in the child, before any test imports mlx.

@@ -14,7 +14,7 @@ from conftest import MISBEHAVING
 from pylon.errors import EngineFailedError, ModelError, PromptError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
-from pylon.inference.service import ChildLimits
+from pylon.inference.supervisor import ChildLimits
 
 INSTANT = EngineSpec("instant", MODEL_ID, slots=4)
 

@@ -14,7 +14,7 @@ from pylon.inference.cells import CellPlan
 from pylon.inference.child import open_engine
 from pylon.inference.engine import EngineSpec, Finished, Message, ScoreRequest
 from pylon.inference.models import needle
-from pylon.inference.service import ChildLimits
+from pylon.inference.supervisor import ChildLimits
 from pylon.inference.weights import PACKAGED, weights_sha256
 from tests.inference.conftest import LLAMA
 

@@ -9,7 +9,7 @@ import pytest
 
 from pylon.errors import ModelError
 from pylon.inference.engine import EngineSpec
-from pylon.inference.service import ChildLimits
+from pylon.inference.supervisor import ChildLimits
 from pylon.inference.weights import PACKAGED, weights_sha256
 
 PATIENT = ChildLimits(backoff_s=0.01)
@@ -28,7 +28,7 @@ async def test_the_packaged_model_answers_from_its_child_even_after_a_kill(serve
     model = service.status().model
     assert model is not None
     assert model.sha256 == weights_sha256(PACKAGED / "needle-1")
-    scratch = service._scratch
+    scratch = service._supervisor._scratch
     assert scratch is not None
     assert scratch.stat().st_mode & 0o777 == 0o700
     assert {path.name for path in scratch.iterdir()} <= {"mlx", "hf"}, "kernels belong into the private folder"

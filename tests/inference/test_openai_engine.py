@@ -13,7 +13,7 @@ from pylon.errors import EngineFailedError, ModelError
 from pylon.inference import openai
 from pylon.inference.engine import EngineSpec, Event, Failed, Finished, Progress
 from pylon.inference.openai import OpenAIEngine
-from pylon.inference.service import ChildLimits
+from pylon.inference.supervisor import ChildLimits
 
 
 def text(content: str) -> dict[str, object]:

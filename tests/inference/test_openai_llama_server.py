@@ -9,7 +9,7 @@ import pytest
 from pylon.errors import PromptError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.models import needle
-from pylon.inference.service import ChildLimits
+from pylon.inference.supervisor import ChildLimits
 from pylon.inference.weights import PACKAGED
 
 xllamacpp = pytest.importorskip("xllamacpp")
