@@ -49,7 +49,7 @@ class Life:
         self._backend = backend
         self._child = child
         self._clock = clock
-        self._answering = Answering(on_calls, child.send, self._call_out, self._call_back)
+        self._answering = Answering(on_calls, child.send_frame, self._call_out, self._call_back)
         self._watch = Stopwatch(clock.monotonic())
         self._expected: asyncio.Future[FromSandbox] | None = None
         self._fault = ""
@@ -72,7 +72,7 @@ class Life:
         how = await life.end()
         if isinstance(answer, Unable):
             raise SandboxError(answer.text, hint=answer.hint)
-        said = child.last_lines
+        said = "\n".join(child.last_lines)
         raise SandboxError(
             f"The {backend.name} sandbox did not start: it {how}." + (f" It said: {said}" if said else "")
         )
@@ -120,7 +120,7 @@ class Life:
         self._expected = expected
         if self._reader.done():
             expected.cancel()
-        self._child.send(encode(message))
+        self._child.send_frame(encode(message))
         return expected
 
     async def _read(self) -> None:
