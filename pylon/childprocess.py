@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from pylon.frames import FrameDecoder
 
@@ -15,6 +15,9 @@ _LAST_LINES, _LINE_CHARS = 20, 500
 
 class FramedProcess:
     """Made by `start`; whoever makes one calls `end`."""
+
+    # What exit codes of its own mean, as an end of "the process …".
+    CODES: ClassVar[Mapping[int, str]] = {}
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -76,7 +79,7 @@ class FramedProcess:
         code = await self._process.wait()
         # The pipe of a killed child ends with it, so its last words are complete.
         await self._errors
-        return self._verdict or _how(code)
+        return self._verdict or self.CODES.get(code) or _how(code)
 
     async def exited(self, within_s: float) -> None:
         """Gives it time to leave by itself."""

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pylon.frames import FrameDecoder, encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.engine import Engine, EngineSpec, Event, Failed, Progress, ScoreRequest
 from pylon.inference.messages import (
+    OUT_OF_MEMORY,
     Beat,
     Cancel,
     Close,
@@ -43,6 +45,9 @@ _QUIET_S, _BURST_S = 0.003, 0.03
 # The wire lets at most two partial answers a second through; twice that keeps them fresh and the pipe quiet.
 PROGRESS_S = 0.25
 _READ_BYTES = 65_536
+
+# What MLX says on Linux and on Metal, and the C++ library when it can start no thread.
+_REFUSED = ("unable to allocate", "attempting to allocate", "insufficient memory", "resource temporarily unavailable")
 
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
 ENGINES = {
@@ -189,11 +194,26 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")
 
-    def send(messages: Sequence[FromChild]) -> None:
-        _write(sink, b"".join(map(encode, messages)))
-
     try:
-        engine = open_engine(load.spec)
+        _serve(load.spec, open_engine, commands, lambda messages: _write(sink, b"".join(map(encode, messages))))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        with contextlib.suppress(MemoryError):
+            traceback.print_exc()
+            sys.stderr.flush()
+        # Not by closing the engine, which may ask for more.
+        os._exit(OUT_OF_MEMORY)
+
+
+def _serve(
+    spec: EngineSpec,
+    open_engine: Callable[[EngineSpec], Engine],
+    commands: "queue.Queue[ToChild]",
+    send: Callable[[Sequence[FromChild]], None],
+) -> None:
+    try:
+        engine = open_engine(spec)
         model = engine.load()
     except ModelError as error:
         send([Unloadable(str(error), error.hint)])
@@ -203,6 +223,13 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
         EngineLoop(engine, commands, send, SystemClock()).run()
     finally:
         engine.close()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the system refused memory, or a thread, which it does for lack of memory: MLX has no type for it."""
+    if isinstance(error, RuntimeError):
+        return any(sign in str(error).lower() for sign in _REFUSED)
+    return isinstance(error, MemoryError)
 
 
 class _Reader(threading.Thread):

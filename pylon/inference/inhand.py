@@ -25,6 +25,8 @@ _FAILURES: dict[str, type[EngineError]] = {
     "engine": EngineFailedError,
 }
 
+_HINT = "Where memory is short, `inference.memory_gb` and `inference.slots` limit what it takes."
+
 type Ranks = tuple[int, ...]
 
 
@@ -120,9 +122,8 @@ class InHand:
             job.deaths += 1
             if job.deaths > self._requeues:
                 del self._jobs[key]
-                job.answer.set_exception(
-                    EngineFailedError(f"The model's process {reason} while it worked on this, {job.deaths} times.")
-                )
+                text = f"The model's process {reason} while it worked on this, {job.deaths} times."
+                job.answer.set_exception(EngineFailedError(text, hint=_HINT))
 
     def fail_all(self, failure: EngineError) -> None:
         for key, job in list(self._jobs.items()):

@@ -18,6 +18,9 @@ from pylon.inference.engine import (
     ScoreRequest,
 )
 
+# A child's exit code, which needs no memory to say: it was refused some.
+OUT_OF_MEMORY = 71
+
 
 @dataclass(frozen=True, slots=True)
 class Load:

@@ -4,17 +4,20 @@ import os
 import platform
 import sys
 from collections.abc import AsyncIterator, Sequence
+from typing import ClassVar
 
 from pylon.childprocess import FramedProcess
 from pylon.frames import encode
 from pylon.inference.environment import child_environment
-from pylon.inference.messages import FromChild, ToChild, from_child
+from pylon.inference.messages import OUT_OF_MEMORY, FromChild, ToChild, from_child
 
 # -P: a folder called `pylon` where the command happens to be called must not be imported.
 COMMAND = (sys.executable, "-P", "-m", "pylon.inference.child")
 
 
 class ChildProcess(FramedProcess):
+    CODES: ClassVar = {OUT_OF_MEMORY: "ran out of memory"}
+
     @classmethod
     async def spawn(cls, command: Sequence[str]) -> "ChildProcess":
         """Raises OSError."""

@@ -94,7 +94,9 @@ class MisbehavingEngine:
             os.write(RAW_PIPE, b'\x00\x00\x00\x13{"type":"finished"}')
             time.sleep(600)
         elif deed == "leave":
-            sys.exit("the model ran out of memory")
+            sys.exit("the model is tired")
+        elif deed == "take all memory":
+            bytearray(2**60)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,17 @@ async def test_what_a_dead_or_stalled_child_had_in_hand_is_answered_by_the_next(
     assert service.status().reason
 
 
+async def test_a_child_that_is_refused_memory_says_so_and_is_replaced(misbehave, ask) -> None:
+    service = await misbehave()
+    answer = await service.generate(ask("take all memory once", model="misbehaving"))
+    assert answer.text.startswith("take all memory")
+    assert (service.status().restarts, service.status().reason) == (1, "ran out of memory")
+    with pytest.raises(EngineFailedError, match="ran out of memory while it worked on this, 3 times") as caught:
+        await service.generate(ask("take all memory", model="misbehaving"))
+    assert "inference.memory_gb" in caught.value.hint
+    assert (await service.generate(ask("well", model="misbehaving"))).text.startswith("well")
+
+
 @pytest.mark.parametrize("misdeed", ["garbage once", "huge frame once", "wrong fields once"])
 async def test_a_child_that_sends_garbage_is_replaced(misbehave, ask, misdeed) -> None:
     service = await misbehave()
