@@ -31,7 +31,7 @@ class MisbehavingEngine:
         if misdeed:
             self.do(str(misdeed))
         print("a library prints on standard output", flush=True)  # noqa: T201
-        return ModelInfo("misbehaving", "00", "none", 100, "misbehaving")
+        return ModelInfo("misbehaving", "00" * 32, "none", 100, "misbehaving")
 
     def add(self, request):
         prompt = request.messages[0].content

@@ -1,6 +1,6 @@
 """A provider on a real relay with the stand-in engine."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,9 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
+from pylon.inference.process import COMMAND
 from pylon.inference.service import InferenceService
+from pylon.inference.supervisor import ChildLimits
 from pylon.money.guard import GuardedWallet
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -72,6 +74,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         slots: int = 4,
         secret: SecretKey | None = None,
         name: str = "a",
+        command: Sequence[str] = COMMAND,
         takings: Callable[[Database], Takings] | None = None,
         **changes: Any,
     ) -> Serving:
@@ -87,7 +90,8 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         pool = RelayPool([relay.url], secret=secret)
         pool.start()
         mine.push_async_callback(pool.close)
-        inference = InferenceService(EngineSpec("instant", MODEL, slots=slots, options={"delay_s": delay_s}), clock)
+        spec = EngineSpec("instant", MODEL, slots=slots, options={"delay_s": delay_s})
+        inference = InferenceService(spec, clock, limits=ChildLimits(backoff_s=0.01), command=command)
         await inference.start()
         mine.push_async_callback(inference.close)
         settings = replace(ProviderSettings(), **changes)
