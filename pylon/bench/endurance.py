@@ -4,9 +4,11 @@ The inference child is measured while it answers; the node's process before it h
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -14,6 +16,7 @@ import psutil
 from pylon.bench.engine_work import random_words
 from pylon.bench.idle import idle_node
 from pylon.clock import SystemClock
+from pylon.errors import EngineFailedError
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
 from pylon.inference.service import InferenceService
@@ -23,52 +26,67 @@ from pylon.inference.weights import PACKAGED
 WARM = 1_000
 SAMPLES = 20
 _IN_FLIGHT = 32
-# Of these customers' prompts some repeat and some share heads, as in real runs.
-_CUSTOMERS = 40
-
-
-@dataclass(slots=True)
-class _Sizes:
-    child_mb: list[float] = field(default_factory=list)
-
-    def take(self, pid: int | None) -> None:
-        if pid is not None:
-            self.child_mb.append(round(psutil.Process(pid).memory_info().rss / 1e6, 1))
+# Each asks its few questions of ever new pieces, and some of them twice, as in real runs.
+_CUSTOMERS, _QUESTIONS = 40, 3
+_AGAIN = 0.05
 
 
 async def endurance(requests: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Resident sizes in MB: of the child after WARM requests and at the end, and what loaded this process idle."""
+    """Resident sizes in MB: of the child while it answers, and of a node's processes idle. Raises EngineError."""
     idle = await idle_node()
     spec = EngineSpec("mlx", needle.MODEL_ID, PACKAGED / needle.MODEL_ID, slots=_IN_FLIGHT)
     service = InferenceService(spec, SystemClock())
     await service.start()
-    sizes = _Sizes()
-    rng = random.Random(1)  # noqa: S311 - test data
     slots = asyncio.Semaphore(_IN_FLIGHT)
+    asking = _requests(spec.model)
+    sizes: list[float] = []
 
-    async def one(number: int) -> None:
+    async def one() -> None:
         async with slots:
-            prompt = f"{random_words(rng, 40)} {random_words(rng, rng.randint(2, 60))}"
-            turns = (Message("user", prompt),)
-            sampling = Sampling(max_tokens=rng.randint(1, 12), temperature=rng.choice((0.0, 0.7)))
-            customer = str(rng.randrange(_CUSTOMERS))
-            await service.generate(GenerationRequest(str(number), turns, sampling, spec.model, customer))
+            await service.generate(next(asking))
 
     try:
         step = max(1, requests // SAMPLES)
         for start in range(0, requests, step):
-            await asyncio.gather(*(one(number) for number in range(start, min(start + step, requests))))
-            sizes.take(service.status().pid)
-            say(f"{min(start + step, requests)} requests, child {sizes.child_mb[-1]} MB")
+            await asyncio.gather(*(one() for _ in range(min(step, requests - start))))
+            sizes.append(_mb(service))
+            say(f"{min(start + step, requests)} requests, child {sizes[-1]} MB")
     finally:
         await service.close()
-    warm = sizes.child_mb[min(len(sizes.child_mb) - 1, WARM // step)]
     return {
         "model": spec.model,
         "requests": requests,
-        "child_mb_warm": warm,
-        "child_mb_end": sizes.child_mb[-1],
-        "growth": round(sizes.child_mb[-1] / warm - 1, 3),
-        "child_mb": sizes.child_mb,
+        "growth": growth(sizes, WARM // step),
+        "child_mb": sizes,
         **idle,
     }
+
+
+def growth(sizes: Sequence[float], warm: int) -> float:
+    """How much larger a process is in the last third of its samples than in the first, the `warm` first ones aside.
+
+    Of each third the median: what a library keeps to use again goes up and down by a tenth from sample to sample.
+    """
+    after = sizes[warm:] or sizes[-1:]
+    third = -(-len(after) // 3)
+    return round(statistics.median(after[-third:]) / statistics.median(after[:third]) - 1, 3)
+
+
+def _requests(model: str) -> Iterator[GenerationRequest]:
+    rng = random.Random(1)  # noqa: S311 - test data
+    questions = {str(name): [random_words(rng, 40) for _ in range(_QUESTIONS)] for name in range(_CUSTOMERS)}
+    last: dict[str, GenerationRequest] = {}
+    for number in itertools.count():
+        customer = str(rng.randrange(_CUSTOMERS))
+        if customer not in last or rng.random() >= _AGAIN:
+            prompt = f"{rng.choice(questions[customer])} {random_words(rng, rng.randint(2, 60))}"
+            sampling = Sampling(max_tokens=rng.randint(1, 12), temperature=rng.choice((0.0, 0.7)))
+            last[customer] = GenerationRequest("", (Message("user", prompt),), sampling, model, customer)
+        yield replace(last[customer], id=str(number))
+
+
+def _mb(service: InferenceService) -> float:
+    pid = service.status().pid
+    if pid is None:
+        raise EngineFailedError("the engine ended amid the measurement")
+    return round(psutil.Process(pid).memory_info().rss / 1e6, 1)

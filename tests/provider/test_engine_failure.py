@@ -24,4 +24,4 @@ async def test_a_job_under_which_the_engine_ends_three_times_has_failed_and_the_
     assert result.text.startswith("well")
     status = await serving.provider.status()
     assert (status.engine.state, status.engine.restarts, status.engine.reason) == ("ready", 3, reason)
-    assert status.jobs == {"failed": 1, "settled": 1}
+    assert (status.jobs["failed"], sum(status.jobs.values())) == (1, 2)
