@@ -26,8 +26,4 @@ def child_environment(parent: Mapping[str, str], system: str) -> dict[str, str]:
         # There MLX calls a C++ compiler, where one is installed, for every new fused kernel: seconds of standstill
         # each, and no faster afterwards. On Metal fusing needs no compiler and pays.
         environment["MLX_DISABLE_COMPILE"] = "1"
-        # glibc raises this limit by itself, to 32 MB. A model's buffers of all sizes then lie among small things that
-        # stay, with tens of megabytes of holes, and the process grows over thousands of requests. Below it, what MLX
-        # gives back is given back to the system; lower ones cost time.
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(256 * 1024)
     return environment
