@@ -91,7 +91,7 @@ def test_a_recommendation_shows_its_arithmetic(home: Path) -> None:
 def test_a_model_is_fetched_by_the_command_and_its_hash_is_remembered(home: Path, tmp_path: Path) -> None:
     hub = Hub(TINY, {path.name: path.read_bytes() for path in NEEDLE.iterdir()})
     # The other tests of this folder run as the inference child does, which may not fetch.
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     environment = plain | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(
         [sys.executable, "-m", "pylon.cli.main", "models", "pull", TINY, "--json"],
