@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
+from pylon.inference.mlx_heads import RowsBehindHeads
 from pylon.inference.mlx_model import LogitsProcessor, Sampler
 
 
@@ -25,12 +26,17 @@ class Row:
     answered: mx.array | None = None
 
 
-def behind(head: list[Any], rows: int, longest: int) -> list[Any]:
-    """The state of so many rows that go on from one head.
+def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
+    """The state of so many rows that go on from one head; with `apart` it stays in one piece for all.
 
     There is room for `longest` tokens more, since a state that has to grow is copied whole.
     """
-    return [_copies(layer, rows, longest) for layer in head]
+    return [
+        RowsBehindHeads(None if layer.empty() else layer, rows, longest)
+        if apart and type(layer) is KVCache
+        else _copies(layer, rows, longest)
+        for layer in head
+    ]
 
 
 def _copies(layer: Any, rows: int, longest: int) -> Any:
