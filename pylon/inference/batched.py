@@ -196,7 +196,7 @@ class BatchedEngine(ABC):
         sampling = request.sampling
         if sampling.max_tokens < 1 or not sampling.temperature >= 0:
             raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
-        tokens = self._model.prompt(request.messages)
+        tokens = self._model.prompt(request.messages, request.customer)
         context, memory = self._model.info.context, self._longest()
         room = min(context, memory) - sampling.max_tokens
         if not tokens or len(tokens) > room:

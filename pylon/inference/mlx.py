@@ -36,7 +36,8 @@ class MlxEngine(BatchedEngine):
 
     def load(self) -> ModelInfo:
         accelerated = mx.default_device() != mx.Device(mx.cpu)
-        if not accelerated and os.environ.get('NOPATCH') is None: mlx_cpu.install()
+        if not accelerated:
+            mlx_cpu.install()
         self._model = MlxModel.load(self._spec)
         self._headroom = Headroom(self._model.memory, _in_use, self._clock)
         self._rows = Rows(self._model.network, self._model.stop_tokens(), accelerated=accelerated)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import BatchKVCache, KVCache
 
-from pylon.inference.mlx_heads import RowsBehindHeads
 from pylon.inference.mlx_model import LogitsProcessor, Sampler
 
 
@@ -24,35 +22,6 @@ class Row:
     sampler: Sampler
     processors: list[LogitsProcessor]
     answered: mx.array | None = None
-
-
-def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
-    """The state of so many rows that go on from one head; with `apart` it stays in one piece for all.
-
-    There is room for `longest` tokens more, since a state that has to grow is copied whole.
-    """
-    return [
-        RowsBehindHeads(None if layer.empty() else layer, rows, longest)
-        if apart and type(layer) is KVCache
-        else _copies(layer, rows, longest)
-        for layer in head
-    ]
-
-
-def _copies(layer: Any, rows: int, longest: int) -> Any:
-    if type(layer) is not KVCache or layer.empty():
-        return layer.merge([layer] * rows)
-    size = layer.offset
-
-    def spread(head: mx.array) -> mx.array:
-        _, heads, _, width = head.shape
-        room = mx.broadcast_to(mx.zeros((), dtype=head.dtype), (rows, heads, longest, width))
-        return mx.concatenate([mx.broadcast_to(head[..., :size, :], (rows, heads, size, width)), room], axis=2)
-
-    nothing = mx.zeros((rows,), dtype=mx.int32)
-    copies = BatchKVCache([0])
-    copies.state = spread(layer.keys), spread(layer.values), nothing + size, nothing, size
-    return copies
 
 
 class Batch:

@@ -4,8 +4,9 @@ MLX's wheel for x86 takes an exponential one number at a time, in about 24 ns; n
 With that, most of what is left of attention is its products, and with a head that rows share they are one for all.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Head:
 class Apart:
     """Keys or values of rows, (rows, heads, tokens, width), and of the heads in front of them.
 
-    Unless `wanted`, nobody looks at what attention makes of them.
+    Unless `wanted`, nobody looks at what the network makes of them, now and until it is through.
     """
 
     own: mx.array
@@ -42,17 +43,37 @@ class Apart:
     wanted: bool
 
 
+@dataclass(slots=True)
+class _Looks:
+    """Whether anybody looks at what comes now."""
+
+    on: bool = True
+
+
+_looks = _Looks()
+
+
 @functools.cache
 def install() -> None:
     """Lets mlx_lm's networks in this process compute by these: for where MLX computes on a processor."""
+    mx.disable_compile()  # within a compiled function nothing can be computed at once
     mx.fast.scaled_dot_product_attention = _attention(mx.fast.scaled_dot_product_attention)
     nn.silu = _silu(nn.silu)
+
+
+@contextlib.contextmanager
+def looking_away() -> Iterator[None]:
+    """Around a network's work that may come upon keys that are not wanted."""
+    try:
+        yield
+    finally:
+        _looks.on = True
 
 
 def _silu(plain: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
     @functools.wraps(plain)
     def silu(x: mx.array) -> mx.array:
-        if x.dtype != mx.float32:
+        if x.dtype != mx.float32 or not _looks.on:
             return plain(x)
         powers = -x
         with np.errstate(over="ignore"):
@@ -74,12 +95,15 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
     hidden = _Hidden()
 
     @functools.wraps(plain)
-    def attention(queries: mx.array, keys: Any, values: Any, *, scale: float, mask: Any = None, **more: Any) -> mx.array:
+    def attention(
+        queries: mx.array, keys: Any, values: Any, *, scale: float, mask: Any = None, **more: Any
+    ) -> mx.array:
         if not isinstance(keys, Apart):
             if queries.dtype != mx.float32 or any(each is not None for each in more.values()):
                 return plain(queries, keys, values, scale=scale, mask=mask, **more)
             keys, values = (Apart(each, [Head(queries.shape[0], None)], wanted=True) for each in (keys, values))
         if not keys.wanted:
+            _looks.on = False
             return mx.zeros_like(queries)
         rows, heads, tokens, width = queries.shape
         # Query heads that share a key head stand beside each other.
@@ -133,12 +157,14 @@ def _attend(queries: mx.array, keys: Apart, values: Apart, added: Floats | None)
         _softmax(np.array(own, copy=False)[place], seen, hide, sums[place])
     attended = own @ values.own
     if any(scores is not None for scores in shared):
-        attended = attended + mx.concatenate([
-            mx.zeros_like(attended[place])
-            if scores is None or head.states is None
-            else _apart(scores @ head.states, own.shape[2]).swapaxes(0, 1)
-            for place, scores, head in zip(places, shared, values.heads, strict=True)
-        ])
+        attended = attended + mx.concatenate(
+            [
+                mx.zeros_like(attended[place])
+                if scores is None or head.states is None
+                else _apart(scores @ head.states, own.shape[2]).swapaxes(0, 1)
+                for place, scores, head in zip(places, shared, values.heads, strict=True)
+            ]
+        )
     return attended / mx.array(sums)
 
 

@@ -13,8 +13,8 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from pylon.inference.batched import Token
-from pylon.inference.mlx_batch import Batch, Row, behind
-from pylon.inference.mlx_heads import RowsBehindHeads
+from pylon.inference.mlx_batch import Batch, Row
+from pylon.inference.mlx_heads import behind, read, takes_apart
 
 # Of a group are read so many tokens a step, since running answers stall for as long; of one prompt so many.
 STEP_TOKENS = 2_048
@@ -44,7 +44,7 @@ class Rows:
 
     def __init__(self, network: Any, stop_tokens: Iterable[int], *, accelerated: bool) -> None:
         self._network = network
-        self._apart = not accelerated
+        self._apart = not accelerated and takes_apart(network)
         self._stops = frozenset(stop_tokens)
         self._at_once = STEP_TOKENS if accelerated else _CACHED_TOKENS
         self._group: _Group | None = None
@@ -96,15 +96,9 @@ class Rows:
         if any(padding):
             for layer in layers:
                 layer.prepare(lengths=lengths, right_padding=padding)
-        last = layers[-1]
-        if isinstance(last, RowsBehindHeads):
-            last.wanted = False
         at_once = _evenly(width, max(_LEAST_TOKENS, self._at_once // len(parts)))
         for begin in range(0, width, at_once):
-            self._network(tokens[:, begin : begin + at_once], cache=layers)
-            mx.eval([layer.state for layer in layers])
-        if isinstance(last, RowsBehindHeads):
-            last.wanted = True
+            read(self._network, tokens[:, begin : begin + at_once], layers)
         if any(padding):
             for layer in layers:
                 layer.finalize()
