@@ -77,7 +77,7 @@ def _silu(plain: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.arra
             return plain(x)
         powers = -x
         with np.errstate(over="ignore"):
-            for block in np.array_split(_seen(powers).reshape(-1), -(-x.size // _BLOCK)):
+            for block in np.array_split(_seen(powers).reshape(-1), max(1, x.size // _BLOCK)):
                 np.exp(block, out=block)
         return x / (1 + powers)
 
@@ -99,7 +99,8 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
         queries: mx.array, keys: Any, values: Any, *, scale: float, mask: Any = None, **more: Any
     ) -> mx.array:
         if not isinstance(keys, Apart):
-            if queries.dtype != mx.float32 or any(each is not None for each in more.values()):
+            unlike = queries.dtype != mx.float32 or any(each is not None for each in more.values())
+            if unlike or not _one_for_all_heads(mask, queries.shape[2], keys.shape[2]):
                 return plain(queries, keys, values, scale=scale, mask=mask, **more)
             keys, values = (Apart(each, [Head(queries.shape[0], None)], wanted=True) for each in (keys, values))
         if not keys.wanted:
@@ -112,6 +113,12 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
         return _attend(grouped, keys, values, added).reshape(rows, heads, tokens, -1)
 
     return attention
+
+
+def _one_for_all_heads(mask: Any, queries: int, keys: int) -> bool:
+    if mask is None or isinstance(mask, str):
+        return True
+    return mask.shape[-2:] == (queries, keys) and (mask.ndim < 3 or mask.shape[-3] == 1)
 
 
 class _Hidden:
