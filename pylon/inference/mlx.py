@@ -22,7 +22,7 @@ from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processo
 from pylon.inference.rows import ROW_TOKENS, Rows
 
 # Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
-GROUP_TOKENS = 4_096
+GROUP_TOKENS = 8_192
 
 
 def _in_use() -> int:
