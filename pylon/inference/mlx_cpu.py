@@ -76,18 +76,13 @@ def _silu(plain: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.arra
         if x.dtype != mx.float32 or not _looks.on:
             return plain(x)
         powers = -x
+        mx.eval(powers)
+        seen = np.array(powers, copy=False)
         with np.errstate(over="ignore"):
-            for block in np.array_split(_seen(powers).reshape(-1), max(1, x.size // _BLOCK)):
-                np.exp(block, out=block)
+            np.exp(seen, out=seen)
         return x / (1 + powers)
 
     return silu
-
-
-def _seen(array: mx.array) -> Floats:
-    """The array itself, not a copy: only of one that nobody else has may anything be changed."""
-    mx.eval(array)
-    return np.array(array, copy=False)
 
 
 def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
@@ -118,7 +113,7 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
 def _one_for_all_heads(mask: Any, queries: int, keys: int) -> bool:
     if mask is None or isinstance(mask, str):
         return True
-    return mask.shape[-2:] == (queries, keys) and (mask.ndim < 3 or mask.shape[-3] == 1)
+    return bool(mask.shape[-2:] == (queries, keys) and (mask.ndim < 3 or mask.shape[-3] == 1))
 
 
 class _Hidden:

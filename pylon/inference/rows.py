@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from pylon.inference.batched import Token
+from pylon.inference.driven import Token
 from pylon.inference.mlx_batch import Batch, Row
 from pylon.inference.mlx_heads import behind, read, takes_apart
 

@@ -81,3 +81,11 @@ def test_what_it_does_not_do_is_left_to_mlx(case: str) -> None:
 def test_silu_is_that_of_mlx_also_far_from_nought() -> None:
     x = mx.concatenate([normal(3, 30_000).reshape(-1), mx.array([-1e4, -100.0, 0.0, 100.0, 1e4])])
     assert close(nn.silu(x), x * mx.sigmoid(x))
+
+
+def test_silu_of_what_lies_otherwise_in_memory_is_that_of_mlx() -> None:
+    x = normal(5, 300)
+    before = mx.array(x.tolist())
+    for each in (x.T, x[:, ::3], mx.broadcast_to(x[:1], (4, 300))):
+        assert close(nn.silu(each), each * mx.sigmoid(each))
+    assert mx.array_equal(x, before), "what it is given stays as it is"
