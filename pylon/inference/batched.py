@@ -10,71 +10,30 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import PromptError
-from pylon.inference.answer import Answer, Detokenizer
+from pylon.inference.answer import Answer
 from pylon.inference.asked import Asked
+from pylon.inference.driven import Batch, Model, Token
 from pylon.inference.engine import (
     EngineSpec,
     Event,
-    Failed,
-    Finished,
-    Generation,
     GenerationRequest,
     ModelInfo,
-    Progress,
     Scored,
     ScoreRequest,
     TokenCount,
 )
-from pylon.inference.heads import Head, Heads, Reader
-from pylon.inference.reuse import AnswerStore, Twins, answer_key
-from pylon.inference.schema import SchemaCompiler, SchemaGuide
-from pylon.inference.score import Judge, ranks
+from pylon.inference.heads import Head, Heads
+from pylon.inference.replies import Replies
+from pylon.inference.reuse import answer_key
+from pylon.inference.schema import SchemaGuide
+from pylon.inference.score import ranks
 
 # A request that was put back so often for lack of memory will not fit the next time either.
 _MOST_SHEDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One row's next token. `finish` is `stop` when it is a stop token, `length` when it is the last allowed."""
-
-    uid: int
-    token: int
-    finish: str | None
-
-
-class Model[State](Reader[State], Judge[State], Protocol):
-    """A loaded model."""
-
-    @property
-    def info(self) -> ModelInfo: ...
-
-    @property
-    def schemas(self) -> SchemaCompiler: ...
-
-    def answer_tokens(self, text: str) -> list[int]:
-        """Those that the model would write this with."""
-
-    def detokenizer(self) -> Detokenizer: ...
-
-
-class Batch(Protocol):
-    """The rows that a model works on, whether their prompts are being read or their answers decoded."""
-
-    @property
-    def reading(self) -> bool:
-        """Whether it has enough to read: until it has not, nothing is started."""
-
-    def step(self) -> Sequence[Token]:
-        """Computes a little; the next token of each row that has one. A row that has its last is gone then."""
-
-    def remove(self, uid: int) -> None:
-        """Lets a row go at once."""
 
 
 class BatchedEngine(ABC):
@@ -90,8 +49,7 @@ class BatchedEngine(ABC):
         self._waiting: deque[Asked] = deque()
         self._running: dict[int, Asked] = {}
         self._uids = itertools.count()
-        self._answers = AnswerStore()
-        self._twins: Twins[Asked] = Twins()
+        self._replies = Replies(self._clock)
         self._known: list[Event] = []  # said by the next step without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
 
@@ -136,16 +94,16 @@ class BatchedEngine(ABC):
     def add(self, request: GenerationRequest) -> None:
         tokens = self._fitting(request)
         key = answer_key(request.customer, tokens, request.sampling)
-        if key is not None and (known := self._answers.find(key)) is not None:
-            self._known.append(Finished(request.id, known))
+        if (known := self._replies.known(request.id, key)) is not None:
+            self._known.append(known)
             return
         sequence = Asked(request, tokens, self._answer(request), key, self._guide(request))
-        if key is None or self._twins.lead(key, sequence):
+        if self._replies.lead(sequence):
             self._waiting.append(sequence)
 
     def cancel(self, request_id: str) -> None:
         self._known = [event for event in self._known if event.id != request_id]
-        self._twins.cancel(request_id)
+        self._replies.cancel(request_id)
         for sequence in [each for each in self._waiting if each.id == request_id]:
             self._waiting.remove(sequence)
             self._promote(sequence)
@@ -196,7 +154,7 @@ class BatchedEngine(ABC):
         sampling = request.sampling
         if sampling.max_tokens < 1 or not sampling.temperature >= 0:
             raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
-        tokens = self._model.prompt(request.messages)
+        tokens = self._model.prompt(request.messages, request.customer)
         context, memory = self._model.info.context, self._longest()
         room = min(context, memory) - sampling.max_tokens
         if not tokens or len(tokens) > room:
@@ -216,11 +174,9 @@ class BatchedEngine(ABC):
 
     def _promote(self, gone: Asked) -> None:
         """One of those that waited for a request's answer takes its place."""
-        if gone.key is None:
-            return
-        for follower in self._twins.end(gone.key):
-            if self._twins.lead(gone.key, follower):
-                self._waiting.append(follower)
+        follower = self._replies.promote(gone)
+        if follower is not None:
+            self._waiting.append(follower)
 
     def _keep_within_memory(self) -> list[Event]:
         """Over the hard limit, lets go what is not needed, and then the request that came last."""
@@ -235,7 +191,7 @@ class BatchedEngine(ABC):
         self._give_back()
         newest.sheds += 1
         if newest.sheds > _MOST_SHEDS or not self._running:
-            return self._failed(newest, "Memory on this machine ran out.")
+            return self._replies.failed(newest, "Memory on this machine ran out.")
         newest.answer = self._answer(newest.request)
         newest.guide = self._guide(newest.request)
         self._waiting.appendleft(newest)
@@ -304,40 +260,22 @@ class BatchedEngine(ABC):
             return self._said(sequence, heard.token, heard.finish)
         except Exception as error:  # one answer's text must not take the others down
             self._leave(sequence, still_generating=heard.finish is None)
-            return self._failed(sequence, f"The answer could not be read ({type(error).__name__}).")
+            return self._replies.failed(sequence, f"The answer could not be read ({type(error).__name__}).")
 
     def _said(self, sequence: Asked, token: int, finish: str | None) -> list[Event]:
         answer = sequence.answer
         # A stop response carries the stop token, which is no part of the answer.
         stopped = answer.add(token) if finish != "stop" else False
-        followers = self._twins.followers(sequence.key) if sequence.key is not None else ()
         if finish is None and not stopped:
             self._count(0, 1)
-            return [Progress(each.id, answer.shown, answer.tokens) for each in (sequence, *followers)]
+            return self._replies.progress(sequence)
         stopped = answer.end() or finish == "stop"
         self._leave(sequence, still_generating=finish is None)
         self._count(len(sequence.tokens), 1)
         if sequence.guide is not None and sequence.guide.fault:
-            return self._failed(sequence, f"The JSON schema could not be followed: {sequence.guide.fault[:200]}")
-        generation = self._generation(sequence, "stop" if stopped else "length")
-        if sequence.key is None:
-            return [Finished(sequence.id, generation)]
-        self._answers.put(sequence.key, generation)
-        return [Finished(each.id, generation) for each in (sequence, *self._twins.end(sequence.key))]
-
-    def _failed(self, sequence: Asked, message: str) -> list[Event]:
-        """For it and for those that waited for its answer: theirs would fail in the same way."""
-        twins = self._twins.end(sequence.key) if sequence.key is not None else []
-        return [Failed(each.id, "engine", message) for each in (sequence, *twins)]
-
-    def _generation(self, sequence: Asked, finish: Literal["stop", "length"]) -> Generation:
-        return Generation(
-            text=sequence.answer.text,
-            finish=finish,
-            prompt_tokens=len(sequence.tokens),
-            completion_tokens=sequence.answer.tokens,
-            run_ms=round((self._clock.monotonic() - sequence.started) * 1000),
-        )
+            fault = f"The JSON schema could not be followed: {sequence.guide.fault[:200]}"
+            return self._replies.failed(sequence, fault)
+        return self._replies.finished(sequence, "stop" if stopped else "length")
 
     def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
         del self._running[sequence.uid]

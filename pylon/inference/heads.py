@@ -18,8 +18,11 @@ _RECENT_CUSTOMERS = 64
 class Reader[State](Protocol):
     """A model that reads tokens into a sequence's state."""
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The chat as the model was trained to read it. Raises PromptError."""
+    def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:
+        """The chat as the model was trained to read it. Raises PromptError.
+
+        What was found out about it may serve the customer's next one, and nobody else's.
+        """
 
     def new_state(self) -> State:
         """The empty state of one sequence."""

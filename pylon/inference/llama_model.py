@@ -74,8 +74,8 @@ class LlamaModel:
         self._lengths: dict[int, int] = {}
         self._work = WorkBatch(BATCH_TOKENS)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The chat as the model was trained to read it. Raises PromptError."""
+    def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:  # noqa: ARG002
+        """See `Reader`."""
         return self._chat.tokens(messages)
 
     def answer_tokens(self, text: str) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pylon.inference.batched import Token
+from pylon.inference.driven import Token
 from pylon.inference.llama_model import BATCH_TOKENS, LlamaModel, WorkBatch
 from pylon.inference.llama_sampling import Picker
 

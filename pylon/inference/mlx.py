@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from pylon.host.memory import used_bytes
+from pylon.inference import mlx_cpu
 from pylon.inference.asked import Asked
 from pylon.inference.batched import BatchedEngine
 from pylon.inference.batching import alike
@@ -21,7 +22,7 @@ from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processo
 from pylon.inference.rows import ROW_TOKENS, Rows
 
 # Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
-GROUP_TOKENS = 4_096
+GROUP_TOKENS = 8_192
 
 
 def _in_use() -> int:
@@ -34,8 +35,10 @@ class MlxEngine(BatchedEngine):
     _rows: Rows
 
     def load(self) -> ModelInfo:
-        self._model = MlxModel.load(self._spec)
         accelerated = mx.default_device() != mx.Device(mx.cpu)
+        if not accelerated:
+            mlx_cpu.install()
+        self._model = MlxModel.load(self._spec)
         self._headroom = Headroom(self._model.memory, _in_use, self._clock)
         self._rows = Rows(self._model.network, self._model.stop_tokens(), accelerated=accelerated)
         self._stream = mx.new_stream(mx.default_device())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from pylon.inference.mlx_model import LogitsProcessor, Sampler
 
@@ -23,30 +22,6 @@ class Row:
     sampler: Sampler
     processors: list[LogitsProcessor]
     answered: mx.array | None = None
-
-
-def behind(head: list[Any], rows: int, longest: int) -> list[Any]:
-    """The state of so many rows that go on from one head.
-
-    There is room for `longest` tokens more, since a state that has to grow is copied whole.
-    """
-    return [_copies(layer, rows, longest) for layer in head]
-
-
-def _copies(layer: Any, rows: int, longest: int) -> Any:
-    if type(layer) is not KVCache or layer.empty():
-        return layer.merge([layer] * rows)
-    size = layer.offset
-
-    def spread(head: mx.array) -> mx.array:
-        _, heads, _, width = head.shape
-        room = mx.broadcast_to(mx.zeros((), dtype=head.dtype), (rows, heads, longest, width))
-        return mx.concatenate([mx.broadcast_to(head[..., :size, :], (rows, heads, size, width)), room], axis=2)
-
-    nothing = mx.zeros((rows,), dtype=mx.int32)
-    copies = BatchKVCache([0])
-    copies.state = spread(layer.keys), spread(layer.values), nothing + size, nothing, size
-    return copies
 
 
 class Batch:

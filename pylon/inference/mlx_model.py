@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pylon.errors import ModelError, PromptError
 from pylon.host.memory import free_bytes
 from pylon.inference.answer import Detokenizer
+from pylon.inference.cutting import Cutter
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
 from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
 from pylon.inference.schema import SchemaCompiler, SchemaGuide
@@ -40,6 +41,7 @@ class MlxModel:
     tokenizer: Any
     memory: MemoryPlan
     schemas: SchemaCompiler
+    cutter: Cutter | None  # where the tokenizer is of the `tokenizers` library
 
     @classmethod
     def load(cls, spec: EngineSpec) -> "MlxModel":
@@ -59,15 +61,19 @@ class MlxModel:
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), engine="mlx")
         ends = sorted(tokenizer.eos_token_ids)
         schemas = SchemaCompiler(lambda: from_tokenizer(tokenizer._tokenizer, eos_token=ends), ends)
-        return cls(info, network, tokenizer, _plan(network, limit), schemas)
+        cutter = Cutter(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else None
+        return cls(info, network, tokenizer, _plan(network, limit), schemas, cutter)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The chat as the model was trained to read it. Raises PromptError."""
+    def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:
+        """See `Reader`."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
         if not self.tokenizer.has_chat_template:
             return list(self.tokenizer.encode("\n\n".join(message.content for message in messages)))
         try:
-            return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+            if self.cutter is None:
+                return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            return self.cutter.cut(text, customer)
         except Exception as error:  # templates are programs: they refuse roles and orders with their own errors
             raise PromptError(
                 "This model's chat template does not take these messages.",

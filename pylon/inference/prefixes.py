@@ -16,8 +16,8 @@ MOST_PREFIXES = 16
 _STRIDE = 64
 
 
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many leading tokens are equal."""
+def common_length(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many leading tokens, or characters, are equal."""
     most = min(len(one), len(other))
     at = 0
     # Whole slices compare far faster than single tokens do.

@@ -12,14 +12,15 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from pylon.inference.batched import Token
-from pylon.inference.mlx_batch import Batch, Row, behind
+from pylon.inference.driven import Token
+from pylon.inference.mlx_batch import Batch, Row
+from pylon.inference.mlx_heads import behind, read, takes_apart
 
 # Of a group are read so many tokens a step, since running answers stall for as long; of one prompt so many.
 STEP_TOKENS = 2_048
 ROW_TOKENS = 512
 # A processor is fastest while what it computes stays in its cache: so many tokens at once.
-_CACHED_TOKENS = 512
+_CACHED_TOKENS = 1_024
 _LEAST_TOKENS = 64
 # Room for so much of an answer is made at once; a longer one's state grows as it comes.
 _ANSWER_TOKENS = 256
@@ -43,6 +44,7 @@ class Rows:
 
     def __init__(self, network: Any, stop_tokens: Iterable[int], *, accelerated: bool) -> None:
         self._network = network
+        self._apart = not accelerated and takes_apart(network)
         self._stops = frozenset(stop_tokens)
         self._at_once = STEP_TOKENS if accelerated else _CACHED_TOKENS
         self._group: _Group | None = None
@@ -58,7 +60,7 @@ class Rows:
     def start(self, rows: Sequence[Row], state: list[Any] | None) -> None:
         """Begins to read prompts that share a head; `state` is what the network made of it, and stays as it is."""
         longest = max(len(row.tokens) + min(row.remaining, _ANSWER_TOKENS) for row in rows)
-        layers = behind(state or make_prompt_cache(self._network), len(rows), longest)
+        layers = behind(state or make_prompt_cache(self._network), len(rows), longest, apart=self._apart)
         self._group = _Group(list(rows), layers, [row.tokens for row in rows])
 
     def step(self) -> list[Token]:
@@ -96,8 +98,7 @@ class Rows:
                 layer.prepare(lengths=lengths, right_padding=padding)
         at_once = _evenly(width, max(_LEAST_TOKENS, self._at_once // len(parts)))
         for begin in range(0, width, at_once):
-            self._network(tokens[:, begin : begin + at_once], cache=layers)
-            mx.eval([layer.state for layer in layers])
+            read(self._network, tokens[:, begin : begin + at_once], layers)
         if any(padding):
             for layer in layers:
                 layer.finalize()

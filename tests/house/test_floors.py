@@ -70,7 +70,17 @@ DECIDERS = [
 CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
 CHILD_FILES = {
     f"inference/{name}.py"
-    for name in ("mlx", "mlx_batch", "mlx_model", "rows", "llama_model", "llama_text", "llama_sampling")
+    for name in (
+        "mlx",
+        "mlx_batch",
+        "mlx_cpu",
+        "mlx_heads",
+        "mlx_model",
+        "rows",
+        "llama_model",
+        "llama_text",
+        "llama_sampling",
+    )
 }
 
 

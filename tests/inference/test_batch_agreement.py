@@ -20,7 +20,7 @@ def answers(name: str, prompts: list[str], slots: int) -> list[str]:
     engine = open_engine(EngineSpec(name, needle.MODEL_ID, places[0], slots=slots, model_file=places[1]))
     assert isinstance(engine, BatchedEngine)
     engine.load()
-    engine._answers = AnswerStore(most=0)
+    engine._replies.answers = AnswerStore(most=0)
     for number, prompt in enumerate(prompts):
         # One customer for all in the batch, so that heads are shared; a customer each when alone, so that none is.
         customer = "a" if slots > 1 else str(number)

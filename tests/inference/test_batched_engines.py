@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference.batched import BatchedEngine, Token
+from pylon.inference.batched import BatchedEngine
 from pylon.inference.child import open_engine
+from pylon.inference.driven import Token
 from pylon.inference.engine import (
     EngineSpec,
     Event,
@@ -42,7 +43,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[BatchedEngine]:
     assert isinstance(made, BatchedEngine)
     made.load()
     # Every answer is computed: what is given again has a file of its own, test_reuse.py.
-    made._answers = AnswerStore(most=0)
+    made._replies.answers = AnswerStore(most=0)
     yield made
     made.close()
 

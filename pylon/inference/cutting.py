@@ -1,0 +1,86 @@
+"""Chats' texts cut into tokens: a head that a customer's texts have in common is cut once.
+
+Cutting a long instruction anew for each of its pieces takes a small model's engine as long as reading the piece.
+"""
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Encoding, Tokenizer
+
+from pylon.inference.prefixes import common_length
+
+# A shorter head saves less than looking for it takes.
+_LEAST_CHARS = 256
+# A head ends so far before the texts part: what follows may decide how the last words are cut.
+_MARGIN_CHARS = 64
+_MOST_CUSTOMERS = 16
+# Cutting by these, a word's tokens depend on nothing before it.
+_BY_WORDS = {"Sequence", "Split", "ByteLevel", "Digits", "Punctuation"}
+_LOOKS_BACK = ("(?<", "\\b", "\\B", "\\G", "\\A")
+
+
+@dataclass(slots=True)
+class _Known:
+    """A customer's last text, and the head that it shared with the one before."""
+
+    text: str
+    head: str = ""
+    tokens: tuple[int, ...] = ()
+
+
+class Cutter:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._by_words = _cuts_by_words(tokenizer)
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    def cut(self, text: str, customer: str | None) -> list[int]:
+        """All of the text's tokens. Nothing is kept where there is no customer."""
+        if customer is None or not self._by_words:
+            return self._whole(text).ids
+        known = self._known.pop(customer, None) or _Known("")
+        self._known[customer] = known
+        if len(self._known) > _MOST_CUSTOMERS:
+            self._known.popitem(last=False)
+        common = common_length(text, known.text)
+        known.text = text
+        if text.startswith(known.head) and common < len(known.head) + _LEAST_CHARS:
+            return [*known.tokens, *self._whole(text[len(known.head) :]).ids]
+        whole = self._whole(text)
+        known.head, known.tokens = self._head(text, whole, common)
+        return whole.ids
+
+    def _whole(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _head(self, text: str, whole: Encoding, common: int) -> tuple[str, tuple[int, ...]]:
+        """As much of the common head as surely is cut in the same way before any rest, and its tokens."""
+        ids, words, offsets = whole.ids, whole.word_ids, whole.offsets
+        for place in range(len(ids) - 1, 0, -1):
+            start = offsets[place][0]
+            if start < _LEAST_CHARS:
+                break
+            if start > common - _MARGIN_CHARS or words[place] == words[place - 1]:
+                continue
+            if text[start] == " " and text[start - 1].isalnum() and text[start + 1].isalpha():
+                right = ids[place:] == self._whole(text[start:]).ids
+                return (text[:start], tuple(ids[:place])) if right else ("", ())
+        return "", ()
+
+
+def _cuts_by_words(tokenizer: Tokenizer) -> bool:
+    """Whether the tokens of a text are those of its words, each cut by itself."""
+    if tokenizer.normalizer is not None or tokenizer.pre_tokenizer is None:
+        return False
+    steps: list[dict[str, Any]] = [json.loads(tokenizer.pre_tokenizer.__getstate__())]
+    for step in steps:
+        steps += step.get("pretokenizers", ())
+    return all(
+        step["type"] in _BY_WORDS
+        and not step.get("add_prefix_space")
+        and not any(sign in str(step.get("pattern", "")) for sign in _LOOKS_BACK)
+        for step in steps
+    )

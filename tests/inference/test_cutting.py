@@ -1,0 +1,82 @@
+"""A text is cut into the same tokens whether or not its head was cut before."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+
+from pylon.inference.cutting import Cutter
+from pylon.inference.models import needle
+from pylon.inference.weights import PACKAGED
+
+HEAD = "<|im_start|>user\n" + "Say in one line what the text is about; name people, places and numbers. " * 8
+
+
+class Counting:
+    """The packaged model's tokenizer, and how many characters it was given."""
+
+    def __init__(self) -> None:
+        self.real = Tokenizer.from_file(str(PACKAGED / needle.MODEL_ID / "tokenizer.json"))
+        self.normalizer, self.pre_tokenizer = self.real.normalizer, self.real.pre_tokenizer
+        self.chars = 0
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> object:
+        self.chars += len(text)
+        return self.real.encode(text, add_special_tokens=add_special_tokens)
+
+    def whole(self, text: str) -> list[int]:
+        return self.real.encode(text, add_special_tokens=False).ids
+
+
+TOKENIZER = Counting()
+pieces = st.text(st.sampled_from("ab Z\n\t0.'’é漢<|>") | st.characters(codec="utf-8"), max_size=60)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.sampled_from([HEAD, HEAD[:400], HEAD + HEAD, ""]), pieces), min_size=1, max_size=6))
+def test_texts_are_cut_as_they_are_without_any_before(texts: list[tuple[str, str]]) -> None:
+    cutter = Cutter(TOKENIZER)  # type: ignore[arg-type]
+    for head, rest in texts:
+        assert cutter.cut(head + rest, "a") == TOKENIZER.whole(head + rest)
+
+
+def cut_again(cutter: Cutter, customers: list[str]) -> int:
+    """Characters cut for the last of texts that share a head."""
+    for number, customer in enumerate(customers):
+        before = TOKENIZER.chars
+        text = f"{HEAD} The harbour was quiet on day {number}."
+        assert cutter.cut(text, customer) == TOKENIZER.whole(text)
+    return TOKENIZER.chars - before
+
+
+def test_a_shared_head_is_cut_once() -> None:
+    assert cut_again(Cutter(TOKENIZER), ["a"] * 3) < len(HEAD) / 2  # type: ignore[arg-type]
+
+
+def test_no_customer_gains_by_what_another_asked() -> None:
+    assert cut_again(Cutter(TOKENIZER), ["a", "a", "b"]) >= len(HEAD)  # type: ignore[arg-type]
+
+
+def test_a_longer_head_takes_the_place_of_a_shorter_one() -> None:
+    cutter = Cutter(TOKENIZER)  # type: ignore[arg-type]
+    for text in (HEAD + "one", HEAD + "two", HEAD * 3 + "one", HEAD * 3 + "two"):
+        assert cutter.cut(text, "a") == TOKENIZER.whole(text)
+    before = TOKENIZER.chars
+    cutter.cut(HEAD * 3 + "three", "a")
+    assert TOKENIZER.chars - before < len(HEAD)
+
+
+@pytest.mark.parametrize("kind", ["normalizer", "looks behind", "puts a space in front"])
+def test_where_a_word_depends_on_what_is_before_it_texts_are_cut_whole(kind: str) -> None:
+    tokenizer = Counting()
+    if kind == "normalizer":
+        tokenizer.normalizer = normalizers.NFKC()
+    elif kind == "looks behind":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("(?<=a)b", "isolated")
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    cutter = Cutter(tokenizer)  # type: ignore[arg-type]
+    for rest in ("one", "two", "three"):
+        before = tokenizer.chars
+        cutter.cut(HEAD + rest, "a")
+        assert tokenizer.chars - before == len(HEAD + rest)

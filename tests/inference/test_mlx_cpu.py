@@ -1,0 +1,91 @@
+"""Attention and SiLU with numpy's exponential are MLX's own, to the last bits of a float32."""
+
+from itertools import accumulate
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pylon.inference import mlx_cpu
+from pylon.inference.mlx_cpu import Apart, Head
+
+mlx_cpu.install()
+ours, plain = mx.fast.scaled_dot_product_attention, mx.fast.scaled_dot_product_attention.__wrapped__
+NEAR = 2e-5
+counts = st.integers(1, 4)
+
+
+def close(one: mx.array, other: mx.array) -> bool:
+    return one.shape == other.shape and bool(mx.allclose(one, other, rtol=NEAR, atol=NEAR))
+
+
+def normal(*shape: int) -> mx.array:
+    return mx.random.normal(shape) * 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    counts, counts, counts, st.integers(1, 9), st.integers(0, 70), st.sampled_from(["none", "causal", "bool", "sum"])
+)
+def test_attention_is_that_of_mlx(rows: int, heads: int, repeated: int, tokens: int, before: int, kind: str) -> None:
+    keys = tokens + before
+    masks = {
+        "none": None,
+        "causal": "causal",
+        "bool": (mx.random.uniform(shape=(rows, 1, tokens, keys)) > 0.5) | (mx.arange(keys) == before),
+        "sum": normal(tokens, keys),
+    }
+    q, k, v = normal(rows, heads * repeated, tokens, 8), normal(rows, heads, keys, 8), normal(rows, heads, keys, 12)
+    assert close(ours(q, k, v, scale=0.5, mask=masks[kind]), plain(q, k, v, scale=0.5, mask=masks[kind]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(counts, st.integers(0, 40)), min_size=1, max_size=3), counts, counts, st.integers(1, 5))
+def test_attention_to_heads_apart_is_attention_to_copies(
+    heads: list[tuple[int, int]], many: int, repeated: int, tokens: int
+) -> None:
+    rows = sum(share for share, _ in heads)
+    own = tokens + 3
+    mask = (mx.random.uniform(shape=(rows, 1, tokens, own)) > 0.5) | (mx.arange(own) == 0)
+    q, k, v = (
+        normal(rows, size, length, 8) for size, length in ((many * repeated, tokens), (many, own), (many, own))
+    )
+    states = [(normal(many, length, 8), normal(many, length, 8)) if length else (None, None) for _, length in heads]
+    apart = [
+        Apart(each, [Head(share, both[at]) for (share, _), both in zip(heads, states, strict=True)], wanted=True)
+        for at, each in enumerate((k, v))
+    ]
+    said = ours(q, *apart, scale=0.5, mask=mask)
+    ends = list(accumulate(share for share, _ in heads))
+    for (share, length), end, both in zip(heads, ends, states, strict=True):
+        some = slice(end - share, end)
+        copied = [
+            each[some] if head is None else mx.concatenate([mx.repeat(head[None], share, axis=0), each[some]], axis=2)
+            for each, head in zip((k, v), both, strict=True)
+        ]
+        shown = mx.concatenate([mx.ones((share, 1, tokens, length), mx.bool_), mask[some]], axis=3)
+        assert close(said[some], plain(q[some], *copied, scale=0.5, mask=shown))
+
+
+@pytest.mark.parametrize("case", ["half precision", "a mask for each head"])
+def test_what_it_does_not_do_is_left_to_mlx(case: str) -> None:
+    q, k = normal(2, 3, 4, 8), normal(2, 3, 6, 8)
+    mask = normal(2, 3, 4, 6) if case == "a mask for each head" else None
+    if case == "half precision":
+        q, k = q.astype(mx.float16), k.astype(mx.float16)
+    assert mx.array_equal(ours(q, k, k, scale=0.5, mask=mask), plain(q, k, k, scale=0.5, mask=mask))
+
+
+def test_silu_is_that_of_mlx_also_far_from_nought() -> None:
+    x = mx.concatenate([normal(3, 30_000).reshape(-1), mx.array([-1e4, -100.0, 0.0, 100.0, 1e4])])
+    assert close(nn.silu(x), x * mx.sigmoid(x))
+
+
+def test_silu_of_what_lies_otherwise_in_memory_is_that_of_mlx() -> None:
+    x = normal(5, 300)
+    before = mx.array(x.tolist())
+    for each in (x.T, x[:, ::3], mx.broadcast_to(x[:1], (4, 300))):
+        assert close(nn.silu(each), each * mx.sigmoid(each))
+    assert mx.array_equal(x, before), "what it is given stays as it is"

@@ -1,0 +1,111 @@
+"""Rows that go on from heads apart say what they say alone, however they join and leave."""
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models import lfm2, llama
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+
+from pylon.inference import mlx_cpu
+from pylon.inference.mlx_heads import RowsBehindHeads, behind, read, takes_apart
+
+mlx_cpu.install()
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 64,
+}
+LFM2 = {
+    "model_type": "lfm2",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 128,
+    "norm_eps": 1e-5,
+    "conv_bias": False,
+    "conv_L_cache": 3,
+    "block_dim": 32,
+    "block_ff_dim": 48,
+    "block_multiple_of": 1,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": False,
+    "layer_types": ["conv", "full_attention", "conv"],
+}
+
+
+@pytest.fixture(params=["llama", "lfm2"])
+def network(request: pytest.FixtureRequest) -> Any:
+    mx.random.seed(3)
+    if request.param == "llama":
+        return llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    return lfm2.Model(lfm2.ModelArgs.from_dict(LFM2))
+
+
+def head(network: Any, tokens: list[int]) -> list[Any]:
+    state: list[Any] = make_prompt_cache(network)
+    if tokens:
+        network(mx.array([tokens]), cache=state)
+    return state
+
+
+def test_rows_behind_heads_apart_say_what_they_say_alone(network: Any) -> None:
+    heads = [[5, 6, 7, 8, 9], [], [11, 12, 13]]
+    rows = [(0, [1, 2, 3]), (0, [4, 2, 1]), (1, [9, 9, 1]), (2, [3, 1, 2]), (2, [7, 7, 7])]
+    states = [head(network, tokens) for tokens in heads]
+
+    def alone(place: int, more: list[int]) -> mx.array:
+        at, tokens = rows[place]
+        return network(mx.array([[*heads[at], *tokens, *more]]))[0, -1]
+
+    batch: list[Any] = []
+    for at, state in enumerate(states):
+        own = [tokens for of, tokens in rows if of == at]
+        layers = behind(state, len(own), 8, apart=True)
+        read(network, mx.array(own)[:, :-1], layers)
+        for layer, other in zip(batch, layers, strict=False):
+            layer.extend(other)
+        batch = batch or layers
+    assert any(isinstance(layer, RowsBehindHeads) for layer in batch)
+    last = mx.array([[tokens[-1]] for _, tokens in rows])
+    said = network(last, cache=batch)[:, -1]
+    for place in range(len(rows)):
+        assert mx.allclose(said[place], alone(place, []), atol=1e-4)
+    left = [1, 2, 4]
+    for layer in batch:
+        layer.filter(left)
+    said = network(mx.array([[20], [21], [22]]), cache=batch)[:, -1]
+    for place, token, words in zip(left, (20, 21, 22), said, strict=True):
+        assert mx.allclose(words, alone(place, [token]), atol=1e-4)
+
+
+def test_a_network_of_attention_takes_heads_apart(network: Any) -> None:
+    assert takes_apart(network)
+
+
+@pytest.mark.parametrize("does", ["looks at keys itself", "takes them otherwise"])
+def test_a_network_that_does_more_with_keys_gets_copies(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    plain = llama.scaled_dot_product_attention
+
+    def other(queries: mx.array, keys: Any, values: Any, **more: Any) -> mx.array:
+        if does == "looks at keys itself":
+            return plain(queries, keys + 1, values, **more)
+        return plain(queries, getattr(keys, "own", keys), getattr(values, "own", values), **more)
+
+    monkeypatch.setattr(llama, "scaled_dot_product_attention", other)
+    assert not takes_apart(network)
+
+
+def test_a_network_of_half_precision_gets_copies() -> None:
+    network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    network.set_dtype(mx.float16)
+    assert type(make_prompt_cache(network)[0]) is KVCache
+    assert not takes_apart(network)
