@@ -6,13 +6,13 @@
 Decompression is bounded before anything else is done with the bytes: a few kilobytes of zstd can say gigabytes.
 """
 
-import base64
 import binascii
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import pybase64
 import zstandard
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
@@ -61,7 +61,7 @@ def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tupl
         )
     if len(plain) >= MIN_COMPRESSED_BYTES:
         compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
-        packed = base64.b64encode(compressed)
+        packed = pybase64.b64encode(compressed)
         # A text that shrinks more than a hundredfold would be taken for a bomb by the other side.
         if len(packed) < len(plain) <= MAX_RATIO * len(compressed):
             return keys.encrypt(peer, packed), (ENCRYPTED, ZSTD)
@@ -108,7 +108,7 @@ def _has_much_structure(data: bytes) -> bool:
 def decompress(packed: bytes) -> bytes:
     """base64, then zstd, bounded. Raises `MalformedError`, `TooLargeError`."""
     try:
-        compressed = base64.b64decode(packed, validate=True)
+        compressed = pybase64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedError("a compressed payload is not base64") from error
     limit = min(MAX_DECOMPRESSED_BYTES, MAX_RATIO * len(compressed))

@@ -4,13 +4,13 @@ Plaintexts of 65,536 bytes and more take the extended length prefix (NIP-44 "Enc
 bytes and a 32-bit length in place of the 16-bit one.
 """
 
-import base64
 import hmac
 import os
 import struct
 import threading
 from collections import OrderedDict
 
+import pybase64
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
@@ -97,7 +97,7 @@ def encrypt(key: bytes, plaintext: bytes, *, nonce: bytes | None = None) -> str:
     cipher_key, cipher_nonce, mac_key = _message_keys(key, nonce)
     ciphertext = _chacha20(cipher_key, cipher_nonce, padded)
     mac = hmac.digest(mac_key, nonce + ciphertext, "sha256")
-    return base64.b64encode(b"\x02" + nonce + ciphertext + mac).decode("ascii")
+    return pybase64.b64encode(b"\x02" + nonce + ciphertext + mac).decode("ascii")
 
 
 def decrypt(key: bytes, payload: str) -> bytes:
@@ -107,11 +107,11 @@ def decrypt(key: bytes, payload: str) -> bytes:
     if not _MIN_PAYLOAD <= len(payload) <= _MAX_PAYLOAD:
         raise DecryptionError("this payload is too short or too long for NIP-44")
     try:
-        data = base64.b64decode(payload, validate=True)
+        data = pybase64.b64decode(payload, validate=True)
     except ValueError as error:
         raise DecryptionError("this payload is not base64") from error
     # The decoder ignores the unused bits of the last character, so that several texts would be one payload.
-    if base64.b64encode(data) != payload.encode():
+    if pybase64.b64encode(data) != payload.encode():
         raise DecryptionError("this payload is not base64 as it is written")
     if data[0] != 2:
         raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
