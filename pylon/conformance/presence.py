@@ -69,7 +69,7 @@ def _announcement(event: Event | None) -> str | None:
 def _models(event: Event) -> str | None:
     models = [tag for tag in event.tags if tag[0] == "model"]
     if not models:
-        return "no model is announced"
+        return "no model is announced (one that is still being loaded will be, when it is there)"
     for tag in models:
         if len(tag) != 5 or not 1 <= len(tag[1]) <= 200:
             return "a model tag does not hold an id, a sha256, a quantization and a context"

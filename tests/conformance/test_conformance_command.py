@@ -1,15 +1,32 @@
 """`pylon conformance` as people use it, against a node that serves and against a wrong provider."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pylon.conformance.clauses import Clause
+from pylon.jobs.kinds import ANNOUNCEMENT
 from pylon.nostr import nip19
+from pylon.nostr.filter import Filter
+from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from tests.conformance.bare import BareProvider
 from tests.node import programs
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
+
+
+async def until_a_model_is_announced(relay: RelayServer) -> None:
+    """A node is there before its model is."""
+    pool = RelayPool([relay.url])
+    pool.start()
+    try:
+        await pool.wait_open(10)
+        async with asyncio.timeout(30):
+            while not any(e.tag("model") for e in await pool.query((Filter(kinds=frozenset({ANNOUNCEMENT})),))):
+                await asyncio.sleep(0.05)
+    finally:
+        await pool.close()
 
 
 async def test_a_node_that_serves_conforms(tmp_path):
@@ -19,6 +36,7 @@ async def test_a_node_that_serves_conforms(tmp_path):
         env = programs.environment(tmp_path / "home", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="0.3")
         _, made, _ = await programs.run("init", env=env)
         await programs.start(env, stack)
+        await until_a_model_is_announced(relay)
         code, report, _ = await programs.run("conformance", made["npub"], "--silence", "2", env=env)
         assert [clause for clause in report["clauses"] if clause["outcome"] != "pass"] == []
         assert (code, report["conforms"], report["passed"]) == (0, True, len(Clause))
