@@ -33,6 +33,7 @@ from pylon.nostr.nip42 import auth_draft
 from pylon.nostr.publications import Publications
 from pylon.nostr.sending import sent_at_once
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
+from pylon.nostr.tls import context_for
 
 logger = log.get("nostr")
 
@@ -170,6 +171,7 @@ class RelayConnection:
                 # window costs 60 KiB a connection.
                 async with connect(
                     self.url,
+                    ssl=context_for(self.url.startswith("wss:")),
                     create_connection=CorkedClient,
                     compression=None,
                     max_size=MAX_FRAME_BYTES,

@@ -4,7 +4,6 @@ Source: https://github.com/nostr-protocol/nips/blob/master/11.md
 """
 
 import asyncio
-import ssl
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from pylon.errors import RelayError
 from pylon.nostr.event import MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import normalize_relay_url
+from pylon.nostr.tls import context_for
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 5.0
@@ -113,7 +113,7 @@ async def _get(url: str) -> Response:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     reader, writer = await asyncio.open_connection(
-        parts.hostname, parts.port or (443 if secure else 80), ssl=ssl.create_default_context() if secure else None
+        parts.hostname, parts.port or (443 if secure else 80), ssl=context_for(secure)
     )
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

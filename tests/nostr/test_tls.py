@@ -1,0 +1,75 @@
+"""Relays over TLS: trusted by the system's certificates, which are read once."""
+
+import datetime
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from websockets.asyncio.server import serve
+
+from pylon.nostr import tls
+from pylon.nostr.connection import RelayConnection
+from pylon.nostr.nip11 import RelayInformation
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate that it signed itself, for `localhost`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / "relay.pem"
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _read_anew():
+    tls._context.cache_clear()
+    yield
+    tls._context.cache_clear()
+
+
+async def silent(_: str) -> RelayInformation:
+    return RelayInformation()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_relay_is_connected_to_when_its_certificate_is_trusted_and_only_then(tmp_path, monkeypatch, trusted):
+    file = certificate(tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(file)
+
+    async def keep(socket) -> None:
+        await socket.wait_closed()
+
+    async with serve(keep, "localhost", 0, ssl=secured) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        connection = RelayConnection(f"wss://localhost:{port}", learn=silent)
+        connection.start()
+        try:
+            assert await connection.wait_open(10 if trusted else 1) is trusted
+            assert trusted or "CERTIFICATE_VERIFY_FAILED" in connection.status.error
+        finally:
+            await connection.close()
+
+
+def test_all_connections_share_what_they_are_secured_by():
+    assert tls.context_for(True) is tls.context_for(True)
+    assert tls.context_for(False) is None
