@@ -6,6 +6,7 @@ child.
 """
 
 import contextlib
+import errno
 import faulthandler
 import importlib
 import os
@@ -227,9 +228,15 @@ def _serve(
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the system refused memory, or a thread, which it does for lack of memory: MLX has no type for it."""
-    if isinstance(error, RuntimeError):
-        return any(sign in str(error).lower() for sign in _REFUSED)
-    return isinstance(error, MemoryError)
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MemoryError) or (isinstance(found, OSError) and found.errno == errno.ENOMEM):
+            return True
+        if isinstance(found, RuntimeError) and any(sign in str(found).lower() for sign in _REFUSED):
+            return True
+        # What closes an engine may fail too, and hide what it was closed for.
+        found = found.__context__
+    return False
 
 
 class _Reader(threading.Thread):
