@@ -48,7 +48,13 @@ PROGRESS_S = 0.25
 _READ_BYTES = 65_536
 
 # What MLX says on Linux and on Metal, and the C++ library when it can start no thread.
-_REFUSED = ("unable to allocate", "attempting to allocate", "insufficient memory", "resource temporarily unavailable")
+_REFUSED = (
+    "unable to allocate",
+    "attempting to allocate",
+    "insufficient memory",
+    "bad_alloc",
+    "resource temporarily unavailable",
+)
 
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.
 ENGINES = {

@@ -24,6 +24,7 @@ def hidden(first: Exception, second: Exception) -> Exception:
         MemoryError(),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("[malloc] Unable to allocate 4096 bytes."),
+        RuntimeError("std::bad_alloc"),
         hidden(MemoryError(), ValueError("closing failed too")),
     ],
 )
