@@ -161,6 +161,7 @@ class Conductor:
     # --- the deciders' commands -------------------------------------------------------------------------------
 
     def tell(self, event: m.SwarmEvent) -> None:
+        """The deciders hear of something, and what they command is done."""
         self._follow(self.coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
 
     def _follow(self, commands: list[Command]) -> None:
@@ -244,6 +245,7 @@ class Conductor:
                 self.tell(meaning)
 
     def unheard(self, flight: Flight) -> None:
+        """No relay holds a word for this request."""
         self.tell(m.Unheard(flight.attempt))
 
     def _answered(self, flight: Flight) -> None:
