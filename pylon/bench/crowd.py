@@ -58,6 +58,9 @@ class OneSlot(InferenceService):
     def state(self) -> EngineState:
         return self._engine.state
 
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        return self._engine.watch(listener)
+
     def status(self) -> EngineStatus:
         return replace(self._engine.status(), slots=1)
 
@@ -121,12 +124,17 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
 
 
 async def _ready(inference: InferenceService) -> None:
+    changed = asyncio.Event()
+    unwatch = inference.watch(changed.set)
     try:
         async with asyncio.timeout(READY_S):
-            while inference.status().state != "ready":  # noqa: ASYNC110 - it tells nobody when it is
-                await asyncio.sleep(0.02)
+            while inference.state != "ready":
+                await changed.wait()
+                changed.clear()
     except TimeoutError:
         raise UnreachableError(f"the stand-in engine was not ready within {READY_S:g} s") from None
+    finally:
+        unwatch()
 
 
 if __name__ == "__main__":

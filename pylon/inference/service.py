@@ -130,6 +130,10 @@ class InferenceService:
         """See `EngineStatus`; asked for every job."""
         return self._supervisor.state
 
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls the listener whenever `state` has changed, until what this gives is called."""
+        return self._supervisor.watch(listener)
+
     def status(self) -> EngineStatus:
         supervisor = self._supervisor
         return EngineStatus(

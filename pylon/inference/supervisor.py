@@ -53,7 +53,8 @@ class Supervisor:
         hand: InHand,
         on_beat: Callable[[Beat], None],
     ) -> None:
-        self.state: EngineState = "stopped"
+        self._state: EngineState = "stopped"
+        self._listeners: list[Callable[[], None]] = []
         self.model: ModelInfo | None = None
         self.child: ChildProcess | None = None
         self.restarts = 0
@@ -72,6 +73,22 @@ class Supervisor:
         self._heard = False
         self._wanted = asyncio.Event()
         self._asked_at = 0.0
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @state.setter
+    def state(self, state: EngineState) -> None:
+        if state != self._state:
+            self._state = state
+            for listener in tuple(self._listeners):
+                listener()
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls the listener whenever `state` has changed; gives what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def start(self) -> None:
         """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosedOK, WebSocketException
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
@@ -213,13 +213,16 @@ class RelayConnection:
         self._subscriptions.opened()
         await self._publications.opened()
         self._opened.set()
-        async for frame in socket:
-            try:
-                message = m.parse_relay_message(frame)
-            except MalformedError as error:
-                logger.debug("relay sent something malformed", relay=self.url, error=str(error))
-                continue
-            await self._receive(message)
+        with suppress(ConnectionClosedOK):
+            while True:
+                # Undecoded: whoever parses JSON checks UTF-8 as well.
+                frame = await socket.recv(decode=False)
+                try:
+                    message = m.parse_relay_message(frame)
+                except MalformedError as error:
+                    logger.debug("relay sent something malformed", relay=self.url, error=str(error))
+                    continue
+                await self._receive(message)
 
     async def _receive(self, message: m.RelayMessage) -> None:
         match message:
@@ -271,17 +274,17 @@ class RelayConnection:
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def _send_later(self, frame: str) -> None:
+    def _send_later(self, frame: bytes) -> None:
         if self._socket is not None and not sent_at_once(self._socket, frame):
             task = asyncio.get_running_loop().create_task(self._send(frame))
             # The loop keeps weak references only; the name binds it until it is done.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def _send(self, frame: str) -> None:
+    async def _send(self, frame: bytes) -> None:
         if self._socket is not None and not sent_at_once(self._socket, frame):
             # What could not be sent is sent again by `_serve` when the connection is back.
             with suppress(WebSocketException, OSError):
-                await self._socket.send(frame)
+                await self._socket.send(frame, text=True)
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
         self.status.state = state

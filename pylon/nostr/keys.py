@@ -9,23 +9,25 @@ import coincurve
 
 from pylon.errors import MalformedError
 from pylon.nostr.event import Event, EventDraft, check_fields, event_id, is_hex64
+from pylon.nostr.signing import KeyPair
 
 
 class SecretKey:
     """A Nostr secret key. It shows only its public half; the secret leaves through `secret_bytes` alone."""
 
-    __slots__ = ("_key", "_secret", "public")
+    __slots__ = ("_pair", "_secret", "public")
 
     def __init__(self, secret: bytes) -> None:
         """`secret` is 32 bytes, a number from 1 to the curve's order. Raises `MalformedError` otherwise."""
         if len(secret) != 32:
             raise MalformedError("a secret key is 32 bytes")
         try:
-            self._key = coincurve.PrivateKey(secret)
+            key = coincurve.PrivateKey(secret)
         except ValueError as error:
             raise MalformedError("these 32 bytes are not a secret key of secp256k1") from error
         self._secret = bytes(secret)
-        self.public: str = self._key.public_key_xonly.format().hex()
+        self._pair = KeyPair(self._secret)
+        self.public: str = key.public_key_xonly.format().hex()
 
     @classmethod
     def generate(cls) -> "SecretKey":
@@ -45,7 +47,7 @@ class SecretKey:
         created_at = int(time.time()) if draft.created_at is None else draft.created_at
         check_fields(created_at, draft.kind, draft.tags, draft.content)
         digest = event_id(self.public, created_at, draft.kind, draft.tags, draft.content)
-        signature = self._key.sign_schnorr(digest, os.urandom(32))
+        signature = self._pair.sign(digest, os.urandom(32))
         return Event(digest.hex(), self.public, created_at, draft.kind, draft.tags, draft.content, signature.hex())
 
     def __repr__(self) -> str:

@@ -113,10 +113,10 @@ type ClientMessage = EventMessage | Req | Count | Close | Auth | Unknown
 type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge | CountResult | Unknown
 
 
-def encode(message: ClientMessage | RelayMessage) -> str:
+def encode(message: ClientMessage | RelayMessage) -> bytes:
     """The websocket text frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
     try:
-        return orjson.dumps(_to_list(message)).decode()
+        return orjson.dumps(_to_list(message))
     except TypeError as error:
         raise MalformedError("a message holds text that is not valid Unicode") from error
 

@@ -17,7 +17,7 @@ from pylon.nostr.pacing import Pacer
 class _Publication:
     """`waiting` are those who want to hear of it, and until when (the event loop's time)."""
 
-    frame: str
+    frame: bytes
     waiting: list[tuple[asyncio.Future[m.Ok], float]] = field(default_factory=list)
 
 
@@ -27,7 +27,7 @@ class Publications:
     `has_key`: whether the relay can be told who we are, if it asks.
     """
 
-    def __init__(self, url: str, send: Callable[[str], Awaitable[None]], *, has_key: bool) -> None:
+    def __init__(self, url: str, send: Callable[[bytes], Awaitable[None]], *, has_key: bool) -> None:
         self._url = url
         self._send = send
         self._has_key = has_key

@@ -4,7 +4,7 @@ from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
 
 
-def sent_at_once(socket: Connection, frame: str | bytes) -> bool:
+def sent_at_once(socket: Connection, frame: bytes) -> bool:
     """Sends a text frame if nothing waits for the peer already; False when it must wait its turn in `socket.send`.
 
     What `send` does besides is for flow control, and half of its cost. A connection that is closing takes nothing.

@@ -43,7 +43,7 @@ class Subscriptions:
     """
 
     def __init__(
-        self, url: str, send: Callable[[str], None], information: Callable[[], RelayInformation], *, has_key: bool
+        self, url: str, send: Callable[[bytes], None], information: Callable[[], RelayInformation], *, has_key: bool
     ) -> None:
         self._url = url
         self._send = send

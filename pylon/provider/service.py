@@ -5,6 +5,7 @@ relay has acknowledged are published again, jobs that have none are run again.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pylon import log
@@ -34,8 +35,6 @@ logger = log.get("provider")
 KEEP_RESULTS_S = 3_600
 KEEP_ROWS_S = 90 * 86_400
 HOUSEKEEPING_S = 600
-# A model that becomes ready is announced at once; one that falls away may be missed for a few seconds.
-LOADING_WATCH_S, READY_WATCH_S = 0.5, 5.0
 PAUSED = "paused"
 
 
@@ -128,7 +127,8 @@ class Provider:
         self._presence = Presence(secret, pool, settings, self._clock, inference.status, self._room)
         self._paused = ""
         self._draining = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._housekeeper: asyncio.Task[None] | None = None
+        self._unwatch: Callable[[], None] | None = None
 
     async def start(self) -> None:
         """Takes up what was left, then listens and is seen."""
@@ -138,10 +138,9 @@ class Provider:
         await self._recover()
         self._intake.start()
         self._presence.start()
-        self._tasks = [
-            asyncio.create_task(self._housekeeping(), name="housekeeping"),
-            asyncio.create_task(self._watch_model(), name="model watch"),
-        ]
+        self._housekeeper = asyncio.create_task(self._housekeeping(), name="housekeeping")
+        # A model that becomes ready, or falls away, is told at once.
+        self._unwatch = self._inference.watch(self._presence.changed)
 
     async def drain(self, timeout: float) -> bool:
         """Takes nothing new on and finishes what is there; whether all of it was, within `timeout` seconds."""
@@ -156,9 +155,11 @@ class Provider:
 
     async def close(self) -> None:
         """Stops now. Unfinished jobs stay in the journal."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            await asyncio.gather(self._housekeeper, return_exceptions=True)
         await self._intake.close()
         if self._till is not None:
             await self._till.close()
@@ -240,15 +241,6 @@ class Provider:
         free = max(0, slots - len(self._runner.running) - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
         return free, queue_s, "draining" if self._draining else self._paused
-
-    async def _watch_model(self) -> None:
-        state = self._inference.state
-        while True:
-            await asyncio.sleep(READY_WATCH_S if state == "ready" else LOADING_WATCH_S)
-            now = self._inference.state
-            if now != state:
-                state = now
-                self._presence.changed()
 
     async def _housekeeping(self) -> None:
         while True:

@@ -299,7 +299,7 @@ class Session:
             self._lagging.set()
 
     def _tell(self, message: RelayMessage) -> None:
-        if not self._outbox.offer(encode(message).encode()):
+        if not self._outbox.offer(encode(message)):
             self._lagging.set()
 
     async def _transmit(self, frame: bytes) -> None:

@@ -42,6 +42,18 @@ async def test_start_returns_while_the_model_still_loads_and_requests_wait_for_i
     assert status.model.id == MODEL_ID
 
 
+async def test_whoever_watches_hears_of_each_change_of_state_until_it_stops(serve, ask) -> None:
+    service = await serve(INSTANT, limits=ChildLimits(backoff_s=0.01))
+    seen = []
+    unwatch = service.watch(lambda: seen.append(service.state))
+    await service.generate(ask("hello", model=MODEL_ID))
+    os.kill(service.status().pid, signal.SIGKILL)
+    await until(lambda: seen == ["ready", "loading", "ready"])
+    unwatch()
+    await service.close()
+    assert seen == ["ready", "loading", "ready"]
+
+
 async def test_many_requests_at_once_get_each_its_own_answer(serve, ask) -> None:
     service = await serve(INSTANT)
     prompts = [f"prompt {number}" for number in range(500)]
