@@ -3,6 +3,7 @@
 from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
+from pylon.inference.instant import MODEL_ID as STAND_IN
 from pylon.inference.weights import gguf_file, model_directory, model_name
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
@@ -16,7 +17,7 @@ def model_id(config: Config) -> str:
     """The id under which the model is announced: a stand-in is named as one."""
     match config.inference.engine:
         case "instant":
-            return "stand-in-instant"
+            return STAND_IN
         case "llama":
             return model_name(config.inference.model)
         case _:
