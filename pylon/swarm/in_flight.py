@@ -103,4 +103,4 @@ class InFlight:
 
     def watch(self, attempt: Attempt, when: float, due: Callable[[Attempt, float], None]) -> None:
         """Does something about it then, if it is still waited for."""
-        self._timers.at(when, lambda at: due(attempt, at), lambda: attempt.live)
+        self._timers.at(when, due, attempt)

@@ -54,8 +54,8 @@ class Slot:
     ends_at: float
     queued_at: float
     attempts: list[Attempt] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    barred: set[str] = field(default_factory=set)
+    tried: frozenset[str] = frozenset()
+    barred: frozenset[str] = frozenset()
     failures: int = 0
     silences: int = 0
     refusals: int = 0

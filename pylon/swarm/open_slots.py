@@ -1,6 +1,7 @@
 """Slots from the job to its outcome: exactly one `Deliver` or `GiveUp` each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pylon.swarm import moves as m
 from pylon.swarm.company import Company
@@ -13,6 +14,32 @@ from pylon.swarm.timers import Timers
 SEND_FAILURES = 3
 # A code that is the same everywhere is believed when two say it: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """When these slots are over, as far as nothing else was said since."""
+
+    slots: Sequence[Slot]
+    when: float
+
+    @property
+    def live(self) -> bool:
+        return any(self.is_of(slot) for slot in self.slots)
+
+    def is_of(self, slot: Slot) -> bool:
+        return not slot.done and slot.ends_at == self.when
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """Nobody is in a lane."""
+
+    lane: Lane
+
+    @property
+    def live(self) -> bool:
+        return not self.lane.members
 
 
 class OpenSlots:
@@ -56,7 +83,7 @@ class OpenSlots:
     def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         """A job that an earlier process sent to this provider, who may charge so many msat for it."""
         slot, standing = self._open(job, now), self._company.remember(provider)
-        self._end_at([slot], job.deadline)
+        self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
         attempt.published = attempt.acknowledged = True
 
@@ -68,7 +95,7 @@ class OpenSlots:
 
     def sent(self, slot: Slot, now: float) -> None:
         """It goes out for the first time: from now on its own time runs."""
-        self._end_at([slot], min(slot.job.deadline, now + slot.job.timeout))
+        self._end_at((slot,), min(slot.job.deadline, now + slot.job.timeout))
 
     def deliver(self, attempt: Attempt, now: float) -> None:
         """The attempt's answer fills its slot."""
@@ -100,10 +127,11 @@ class OpenSlots:
 
     def look_for_nobody(self, lane: Lane, now: float) -> None:
         """Nobody is there who could; if nobody comes, what waits is given up."""
-        self._timers.at(now + self._settings.patience_s, lambda at: self._nobody(lane, at), lambda: not lane.members)
+        self._timers.at(now + self._settings.patience_s, self._nobody, _Lack(lane))
 
-    def _nobody(self, lane: Lane, now: float) -> None:
-        if lane.members or lane.empty_since + self._settings.patience_s > now:
+    def _nobody(self, lack: "_Lack", now: float) -> None:
+        lane = lack.lane
+        if lane.empty_since + self._settings.patience_s > now:
             return
         for slot in (*lane.again, *lane.fresh.slots()):
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
@@ -111,21 +139,20 @@ class OpenSlots:
 
     def _open(self, job: m.Job, now: float) -> Slot:
         lane = self._company.lane(job, now)
-        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=set(job.without))
+        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=job.without)
         lane.open += 1
         return slot
 
     def _end_at(self, slots: Sequence[Slot], when: float) -> None:
         """One timer for all of them: jobs of a run share their deadline, and there may be a million."""
-
-        def end(now: float) -> None:
-            for slot in slots:
-                if not slot.done and slot.ends_at == when:
-                    self.give_up(slot, m.Failure.DEADLINE, now)
-
         for slot in slots:
             slot.ends_at = when
-        self._timers.at(when, end, lambda: any(not slot.done and slot.ends_at == when for slot in slots))
+        self._timers.at(when, self._ended, _End(slots, when))
+
+    def _ended(self, end: "_End", now: float) -> None:
+        for slot in end.slots:
+            if end.is_of(slot):
+                self.give_up(slot, m.Failure.DEADLINE, now)
 
     def _finish(self, slot: Slot, now: float) -> None:
         slot.done = True

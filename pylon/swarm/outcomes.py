@@ -92,11 +92,11 @@ class Outcomes:
             slot.refusals += 1
         elif code in _FAULTS:
             standing.missed(now, 0.0)
-            slot.tried.add(standing.provider)
+            slot.tried |= {standing.provider}
             slot.failures += 1
         else:
             standing.refused(now)
-            slot.barred.add(standing.provider)
+            slot.barred |= {standing.provider}
             slot.refusals += 1
             slot.final_refusals += code is not None and not code.elsewhere
             if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
@@ -146,15 +146,11 @@ class Outcomes:
         self._in_flight.release(attempt, now)
         self._in_flight.cancel(attempt)
         self._rested(attempt.standing, now)
-        attempt.slot.tried.add(attempt.standing.provider)
+        attempt.slot.tried |= {attempt.standing.provider}
         self._slots.again(attempt.slot, now)
 
     def _rested(self, standing: Standing, now: float) -> None:
         """Places it anew, and once more when its rest is over."""
         self._company.place(standing, now)
         if standing.rests(now):
-            self._timers.at(
-                standing.rests_until,
-                lambda at: self._company.place(standing, at),
-                lambda: standing.listing is not None,
-            )
+            self._timers.at(standing.rests_until, self._company.place, standing)

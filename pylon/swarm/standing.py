@@ -55,6 +55,11 @@ class Standing:
         self.limit = max(1, math.ceil(listing.slots * overcommit))
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
 
+    @property
+    def live(self) -> bool:
+        """Whether it is there."""
+        return self.listing is not None
+
     def fits(self, need: Need) -> bool:
         """Whether it is alive and does what is needed."""
         if self.listing is None or (need.model is not None and need.model in self.refused_models):

@@ -2,17 +2,26 @@
 
 import heapq
 from collections.abc import Callable
+from typing import Any, Protocol
 
-type Due = Callable[[float], None]
-type Matters = Callable[[], bool]
+
+class Subject(Protocol):
+    """What something is to be done about; `live` while it still matters."""
+
+    @property
+    def live(self) -> bool: ...
+
+
+type _Timer = tuple[float, int, Callable[[Any, float], None], Subject]
 
 
 class Timers:
     """Times are the caller's; nothing happens but in `run`."""
 
     def __init__(self) -> None:
-        # When, a number that orders equals, what is then to be done, and whether it still matters by then.
-        self._heap: list[tuple[float, int, Due, Matters]] = []
+        # When, a number that orders equals, what is then to be done, and about what. No function is made for each:
+        # with several deadlines a job the garbage collector would have most of its work with them.
+        self._heap: list[_Timer] = []
         self._last = 0
         self._sweep_at = 1_024
 
@@ -24,18 +33,19 @@ class Timers:
         """When something is due at the earliest."""
         return self._heap[0][0] if self._heap else None
 
-    def at(self, when: float, due: Due, matters: Matters) -> None:
-        """Does it then, if it still matters; `due` is told the time."""
+    def at[S: Subject](self, when: float, due: Callable[[S, float], None], subject: S) -> None:
+        """Does it then, if the subject is still live; `due` is told the time."""
         self._last += 1
-        heapq.heappush(self._heap, (when, self._last, due, matters))
+        timer: _Timer = (when, self._last, due, subject)
+        heapq.heappush(self._heap, timer)
         if len(self._heap) > self._sweep_at:
-            self._heap = [timer for timer in self._heap if timer[3]()]
+            self._heap = [timer for timer in self._heap if timer[3].live]
             heapq.heapify(self._heap)
             self._sweep_at = max(1_024, 2 * len(self._heap))
 
     def run(self, now: float) -> None:
         """Does what is due."""
         while self._heap and self._heap[0][0] <= now:
-            _, _, due, matters = heapq.heappop(self._heap)
-            if matters():
-                due(now)
+            _, _, due, subject = heapq.heappop(self._heap)
+            if subject.live:
+                due(subject, now)
