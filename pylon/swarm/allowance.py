@@ -53,6 +53,13 @@ class Allowance:
         self._unanswered += jobs
         self.left += self._share * jobs
 
+    def taken_up(self, run: int, answered: int, spent: int) -> None:
+        """Of a run that began just now an earlier process had so many answers, and paid so many comparisons."""
+        found = self._runs[run]
+        found.unanswered -= answered
+        self._unanswered -= answered
+        self.left -= spent
+
     def answered(self, run: int) -> None:
         """A job of a run was answered. One that is asked again brings nothing twice."""
         found = self._runs.get(run)

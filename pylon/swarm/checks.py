@@ -67,6 +67,10 @@ class Checks:
         if final:
             self._final.add(run)
 
+    def taken_up(self, run: int, answered: int, asked: int) -> None:
+        """Of a run that began just now an earlier process had so many answers, and asked so many second opinions."""
+        self._allowance.taken_up(run, answered, asked)
+
     def closed(self, run: int, slots: Iterable[int]) -> None:
         """A run ended: nothing of it can be asked again."""
         self._allowance.ended(run)

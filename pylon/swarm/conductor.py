@@ -115,6 +115,7 @@ class Conductor:
         if run.done.is_set():
             self._over(run)
             return []
+        self.coordinator.taken_up(run.number, len(kept.answers), kept.opinions)
         now, wall = self._clock.monotonic(), self._clock.wall()
         open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
         flights: list[Flight] = []
@@ -177,8 +178,8 @@ class Conductor:
                         unwanted.setdefault((provider, flight.kind), []).append(flight.request)
                 case Fill(run, place, answer):
                     self._settle(run, place, answer)
-                case Unfill(run, place):
-                    self._reopen(run, place)
+                case Unfill(run, place, bad):
+                    self._reopen(run, place, bad=bad)
                 case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                     need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
@@ -206,9 +207,10 @@ class Conductor:
         if run.done.is_set():
             self._over(run)
 
-    def _reopen(self, number: int, place: int) -> None:
+    def _reopen(self, number: int, place: int, *, bad: bool) -> None:
         run = self._runs[number]
-        if run.journal is not None:
+        # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
+        if bad and run.journal is not None:
             self._write(run.journal.unfilled(place))
         run.reopen(place)
 

@@ -34,10 +34,15 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Unfill:
-    """What stood in a run's place is by somebody who lied, or may have: it is asked again or looked at once more."""
+    """What stood in a run's place stands no longer.
+
+    `bad`: it is by somebody who lied, and the place is asked again. Otherwise it is looked at once more, and is all
+    that there is for whoever takes the run up meanwhile: the place has been paid for.
+    """
 
     run: int
     place: int
+    bad: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class _Piece:
     again: int = 0
     attempts: int = 0
     filled: bool = False
+    # It was filled, and is being looked at once more.
+    reopened: bool = False
 
 
 class Coordinator:
@@ -121,6 +128,11 @@ class Coordinator:
         if self.checks is not None:
             self.checks.added(run, jobs, final=final)
         return run
+
+    def taken_up(self, run: int, answered: int, asked: int) -> None:
+        """Of a run that began just now an earlier process had so many answers, and asked so many second opinions."""
+        if self.checks is not None:
+            self.checks.taken_up(run, answered, asked)
 
     def ask(self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float) -> list[Command]:
         """Asks some of a run's questions, each for its place."""
@@ -239,7 +251,7 @@ class Coordinator:
 
     def _fill(self, slot: int, answer: Answer, how: tuple[str, ...]) -> None:
         piece = self._pieces[slot]
-        piece.filled = True
+        piece.filled, piece.reopened = True, False
         verified = tuple(dict.fromkeys((*answer.verified, *how)))
         self._out.append(Fill(piece.run, piece.place, replace(answer, attempts=piece.attempts, verified=verified)))
 
@@ -254,8 +266,8 @@ class Coordinator:
                     self._tell(m.Add((self._slot(opinion, to, now + within_s),)), now)
                 case c.Reopen(slot):
                     piece = self._pieces[slot]
-                    piece.filled = False
-                    self._out.append(Unfill(piece.run, piece.place))
+                    piece.filled, piece.reopened = False, True
+                    self._out.append(Unfill(piece.run, piece.place, bad=False))
                 case c.Again(slots, without):
                     for slot in slots:
                         self._again(slot, without, now)
@@ -266,15 +278,21 @@ class Coordinator:
         old = self._pieces[slot]
         if old.filled and self._runs[old.run].final:
             return
-        if old.again >= MOST_AGAIN:
-            if not old.filled:
-                old.filled = True
-                self._out.append(Fail(old.run, old.place, m.Failure.EXHAUSTED, None, old.attempts))
+        if old.filled and old.again >= MOST_AGAIN:
             return
-        if old.filled:
+        if old.filled or old.reopened:
             self._out.append(Unfill(old.run, old.place))
+        if old.again >= MOST_AGAIN:
+            old.filled = True
+            self._out.append(Fail(old.run, old.place, m.Failure.EXHAUSTED, None, old.attempts))
+            return
         piece = replace(
-            old, without=old.without | {without}, again=old.again + 1, attempts=old.attempts, filled=False
+            old,
+            without=old.without | {without},
+            again=old.again + 1,
+            attempts=old.attempts,
+            filled=False,
+            reopened=False,
         )
         self._tell(m.Add((self._slot(piece),)), now)
 

@@ -84,6 +84,11 @@ class Kept:
     sent: tuple[Sent, ...]
     requests: tuple[str, ...] = ()
 
+    @property
+    def opinions(self) -> int:
+        """Requests for a second opinion; one that was sent again counts again."""
+        return sum(sent.place is None for sent in self.sent)
+
 
 class RunJournal:
     """One run's rows. Each call returns once its row is on disk."""
@@ -170,7 +175,7 @@ class RunJournal:
         )
 
     async def unfilled(self, place: int) -> None:
-        """A place's answer was no good."""
+        """A place's answer was no good: it is not to be taken up."""
         await self._group.execute("DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place))
 
     async def ended(self) -> None:

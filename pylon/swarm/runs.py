@@ -45,7 +45,9 @@ class Run:
             self.done.set()
 
     def reopen(self, place: int) -> None:
-        """A place's answer is no good after all; what it cost stays."""
+        """A place's answer does not stand any more, if it still did; what it cost stays."""
+        if self.outcomes[place] is None:
+            return
         self.outcomes[place] = None
         self.answered -= 1
 

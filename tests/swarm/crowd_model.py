@@ -167,7 +167,7 @@ class Model:
                     self.filled += self.places[place] is None
                     self.places[place] = answer
                 case Unfill(_, place):
-                    self.filled -= 1
+                    self.filled -= self.places[place] is not None
                     self.places[place] = None
                 case Fail(_, place):
                     self.failed.add(place)

@@ -15,7 +15,8 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm import reputation_store
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.coordinator import Unfill
+from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.journal import RunJournal
 from pylon.swarm.reputation import Reputation, Seen, why
 from pylon.swarm.schema import SWARM
@@ -158,3 +159,32 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
     assert len(relays.requests()) == 30 and sent <= {event.id for event in relays.requests()}
     third = await second.map(specs, journal=await journal(resume=True))
     assert third == outcomes and len(relays.requests()) == 30
+
+
+async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, stack, tmp_path: Path) -> None:
+    FakeProvider(relays, now=time.time(), delay_s=0.3)
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    stack.push_async_callback(database.close)
+    group = GroupCommit(database)
+    group.start()
+    stack.push_async_callback(group.close)
+    specs = [JobSpec(f"line {n}") for n in range(2)]
+    journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
+    swarm = await customer(relays, stack)
+    reopened: list[Unfill] = []
+
+    def reopen(progress: Progress) -> None:
+        if progress.answered == 1 and not reopened:
+            [run] = swarm._conductor._runs.values()
+            [place] = [place for place, outcome in enumerate(run.outcomes) if outcome is not None]
+            reopened.append(Unfill(run.number, place, bad=False))
+            asyncio.get_running_loop().call_soon(swarm._conductor._follow, list(reopened))
+
+    asking = asyncio.create_task(swarm.map(specs, journal=journal, on_progress=reopen))
+    while not reopened or None not in next(iter(swarm._conductor._runs.values())).outcomes:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    # As kill -9 would, before the second look is over.
+    asking.cancel()
+    kept = await (await RunJournal.open(database, group, SystemClock(), specs, resume=True)).kept()
+    assert reopened[0].place in kept.answers

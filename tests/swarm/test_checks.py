@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,12 +11,13 @@ from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import Purpose
 from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen
 from pylon.swarm.checks import Checks
+from pylon.swarm.coordinator import Fill, Unfill
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
 from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
 from pylon.swarm.settings import CheckSettings
-from tests.swarm.crowd_model import Member, Model, kinds
+from tests.swarm.crowd_model import WALL, Member, Model, kinds
 
 MODEL = OfferedModel("m", "ab" * 32)
 ANSWER = Answer("so it is", "", "m", MODEL.sha256, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")
@@ -223,3 +225,36 @@ def test_who_lost_by_the_opinion_of_two_that_lie_is_back_when_one_of_them_is_cau
     desk.checks.note("a", Seen.LOST, 0.0, "")
     desk.checks.note(ask.to[0], Seen.FORGED, 0.0, "")
     assert desk.reputation.is_out("a", 0.0)
+
+
+class Killable(Model):
+    """Keeps what a run's journal would hold."""
+
+    rows: dict[int, Answer]
+    looked_at = 0
+
+    def do(self, commands: list[Any]) -> None:
+        for command in commands:
+            match command:
+                case Fill(_, place, answer):
+                    self.rows[place] = answer
+                case Unfill(_, place, bad=False):
+                    self.looked_at += 1
+                    assert self.rows[place] == self.places[place], "who takes the run up now pays it no second time"
+                case Unfill(_, place):
+                    out = self.rows.pop(place).provider
+                    assert self.reputation.is_out(out, WALL + self.now), "and takes up nothing of a liar's"
+            super().do([command])
+
+
+@pytest.mark.parametrize(("kind", "jobs"), [("sleeper", 600), ("selective", 1_000)])
+def test_a_place_that_is_looked_at_once_more_stays_in_the_journal_until_its_answer_is_known_to_be_bad(
+    kind: str, jobs: int
+) -> None:
+    lie = kinds(text=False)[kind]
+    members = [Member(f"honest-{n}") for n in range(10)] + [Member("liar", lie)]
+    model = Killable(members, seed=3)
+    model.rows = {}
+    model.run(jobs)
+    assert model.looked_at
+    assert model.rows == dict(enumerate(model.places))

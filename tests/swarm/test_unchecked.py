@@ -139,3 +139,22 @@ def test_single_questions_save_up_for_a_check() -> None:
             checked += 1
         allowance.ended(run)
     assert checked in (4, 5)
+
+
+@pytest.mark.parametrize("jobs", [1_000, 4_000])
+@pytest.mark.parametrize("killed_at", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_a_run_that_was_taken_up_stays_within_its_share_as_a_whole(
+    purpose: Purpose, killed_at: float, jobs: int
+) -> None:
+    done, count = int(killed_at * jobs), 0
+    for answered, until in ((0, done), (done, jobs)):
+        allowance = Allowance(0.05)
+        allowance.added(RUN, jobs)
+        allowance.taken_up(RUN, answered, count)
+        for _ in range(answered, until):
+            allowance.answered(RUN)
+            while allowance.affords(purpose):
+                allowance.spend(purpose)
+                count += 1
+    assert 0.05 * jobs - MUST - 1 < count <= 0.05 * jobs + 2

@@ -145,7 +145,7 @@ class Bench:
                     assert place not in self.places, "one answer for each place"
                     self.places[place] = answer.text
                 case Unfill(_, place):
-                    del self.places[place]
+                    self.places.pop(place, None)
                 case Fail():
                     self.failed.append(command)
                 case Changed(provider):
