@@ -15,7 +15,7 @@ from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
 from pylon.swarm.checks import Checks
 from pylon.swarm.compose import job_of
-from pylon.swarm.coordinator import Command, Coordinator, Fail, Fill, Unfill
+from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
@@ -25,6 +25,7 @@ from pylon.swarm.listing import Need
 from pylon.swarm.money import Settling, report
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.outlook import Outlook
+from pylon.swarm.places import Command, Fail, Fill, Unfill
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation

@@ -15,48 +15,12 @@ from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Need
+from pylon.swarm.places import Command, Fail, Fill, Piece, Unfill
 from pylon.swarm.reputation import Seen
 from pylon.swarm.verification import Verdict, fault_of
 
 # How often a place is asked anew because its answer was no good.
 MOST_AGAIN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """This answer stands in a run's place, until an `Unfill`."""
-
-    run: int
-    place: int
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Unfill:
-    """What stood in a run's place stands no longer.
-
-    `bad`: it is by somebody who lied, and the place is asked again. Otherwise it is looked at once more, and is all
-    that there is for whoever takes the run up meanwhile: the place has been paid for.
-    """
-
-    run: int
-    place: int
-    bad: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """A run's place stays empty."""
-
-    run: int
-    place: int
-    failure: m.Failure
-    code: ErrorCode | None
-    attempts: int
-
-
-type Command = m.Send | m.CancelAttempt | Fill | Unfill | Fail | c.Rescore | c.Changed
 
 
 @dataclass(slots=True)
@@ -66,23 +30,6 @@ class _Run:
     slots: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Piece:
-    """What a slot is for: a place of a run; with `opinion_of` only for comparison with that slot's answer."""
-
-    run: int
-    place: int
-    spec: JobSpec
-    job: m.Job
-    opinion_of: int | None = None
-    without: frozenset[str] = frozenset()
-    again: int = 0
-    attempts: int = 0
-    filled: bool = False
-    # It was filled, and is being looked at once more.
-    reopened: bool = False
-
-
 class Coordinator:
     """See the module. Without `checks` every answer is taken as it comes."""
 
@@ -90,7 +37,7 @@ class Coordinator:
         self.dispatcher = dispatcher
         self.checks = checks
         self.own = own
-        self._pieces: dict[int, _Piece] = {}
+        self._pieces: dict[int, Piece] = {}
         self._runs: dict[int, _Run] = {}
         self._arrived: dict[int, Answer] = {}
         self._next_slot = 0
@@ -136,7 +83,7 @@ class Coordinator:
 
     def ask(self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float) -> list[Command]:
         """Asks some of a run's questions, each for its place."""
-        jobs = tuple(self._slot(_Piece(run, place, spec, _NO_JOB)) for place, spec in questions)
+        jobs = tuple(self._slot(Piece(run, place, spec)) for place, spec in questions)
         return self.handle(m.Add(jobs), now, wall)
 
     def adopt(
@@ -146,7 +93,7 @@ class Coordinator:
 
         `cost` is the most that it may charge, in msat.
         """
-        job = self._slot(_Piece(run, place, spec, _NO_JOB))
+        job = self._slot(Piece(run, place, spec))
         attempt = self.dispatcher.last_attempt + 1
         return job.slot, attempt, self.handle(m.Adopt(job, provider, cost), now, wall)
 
@@ -197,7 +144,7 @@ class Coordinator:
     def _unwatched(self, answer: Answer) -> bool:
         return self.checks is None or answer.provider in self.own
 
-    def _slot(self, piece: _Piece, to: tuple[str, ...] = (), until: float = math.inf) -> m.Job:
+    def _slot(self, piece: Piece, to: tuple[str, ...] = (), until: float = math.inf) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
         job = run.job(piece.spec, slot)
@@ -232,13 +179,12 @@ class Coordinator:
             self._apply(self.checks.answered(piece.run, slot, piece.spec, answer, self._wall), now)
 
     def _opinion(self, of: int, answer: Answer | None, now: float) -> None:
-        if self.checks is not None:
-            found = (
-                self.checks.no_second(of, self._wall)
-                if answer is None
-                else self.checks.second(of, answer, self._wall)
-            )
-            self._apply(found, now)
+        if self.checks is None:
+            return
+        if answer is None:
+            self._apply(self.checks.no_second(of, self._wall), now)
+        else:
+            self._apply(self.checks.second(of, answer, self._wall), now)
 
     def _given_up(self, slot: int, failure: m.Failure, code: ErrorCode | None, attempts: int, now: float) -> None:
         piece = self._pieces[slot]
@@ -262,7 +208,7 @@ class Coordinator:
                     self._fill(slot, answer, how)
                 case c.Ask(slot, to, within_s):
                     piece = self._pieces[slot]
-                    opinion = _Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
+                    opinion = Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
                     self._tell(m.Add((self._slot(opinion, to, now + within_s),)), now)
                 case c.Reopen(slot):
                     piece = self._pieces[slot]
@@ -299,6 +245,3 @@ class Coordinator:
     def _take(self) -> list[Command]:
         out, self._out = self._out, []
         return out
-
-
-_NO_JOB = m.Job(-1, Need(), 0.0, 0.0)

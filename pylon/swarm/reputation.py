@@ -19,6 +19,9 @@ LONGEST_OUT_S = 30 * DAY_S
 PROVEN = 3
 SETTLED = 10
 NEWCOMER_WIDTH = 2
+# So many passed checks in a row make up for one that failed. Whoever lies once in five hardly ever has them; who is
+# wrong once in a hundred, as another quantisation may be, mostly has.
+FORGIVEN = 20
 # From so many passed checks in a row on, this share of its answers is sampled, and more when so many came without a
 # check.
 WELL_KNOWN = 40
@@ -162,6 +165,8 @@ class Reputation:
         if seen is Seen.PASSED:
             record.passed += 1
             record.streak += 1
+            if record.streak % FORGIVEN == 0:
+                record.bad = max(0.0, record.bad - _WEIGHT[Seen.LOST])
             return False
         was_proven = record.proven
         record.bad += _WEIGHT[seen]

@@ -17,12 +17,13 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
 from pylon.swarm.check_moves import Changed, Rescore
 from pylon.swarm.checks import Checks
-from pylon.swarm.coordinator import Coordinator, Fail, Fill, Unfill
+from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import Acknowledged, Job, Published, Send, Tick
+from pylon.swarm.places import Fail, Fill, Unfill
 from pylon.swarm.reputation import Reputation
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 from pylon.swarm.verification import Score, judge

@@ -15,9 +15,9 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm import reputation_store
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.coordinator import Unfill
 from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.journal import RunJournal
+from pylon.swarm.places import Unfill
 from pylon.swarm.reputation import Reputation, Seen, why
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings

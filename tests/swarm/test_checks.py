@@ -11,11 +11,11 @@ from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import Purpose
 from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen
 from pylon.swarm.checks import Checks
-from pylon.swarm.coordinator import Fill, Unfill
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
+from pylon.swarm.places import Fill, Unfill
+from pylon.swarm.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
 from pylon.swarm.settings import CheckSettings
 from tests.swarm.crowd_model import WALL, Member, Model, kinds
 
@@ -258,3 +258,34 @@ def test_a_place_that_is_looked_at_once_more_stays_in_the_journal_until_its_answ
     model.run(jobs)
     assert model.looked_at
     assert model.rows == dict(enumerate(model.places))
+
+
+@pytest.mark.parametrize("passed", [PROVEN, 40, 1_000])
+def test_whoever_passed_ever_so_often_is_out_with_the_second_failure_in_a_row_but_not_with_one_now_and_then(
+    passed: int,
+) -> None:
+    sleeper, careless = Reputation(), Reputation()
+    for reputation in (sleeper, careless):
+        for _ in range(passed):
+            reputation.note("p", Seen.PASSED, 0.0)
+    assert not sleeper.note("p", Seen.LOST, 0.0) and sleeper.note("p", Seen.LOST, 0.0)
+    for _ in range(10):
+        assert not careless.note("p", Seen.LOST, 0.0)
+        for _ in range(FORGIVEN):
+            careless.note("p", Seen.PASSED, 0.0)
+    assert not careless.is_out("p", 0.0) and careless.trust("p") > 0.9
+
+
+def test_hardly_anybody_who_lies_once_in_five_is_forgiven() -> None:
+    rng, checks = random.Random(1), []
+    for _ in range(1_000):
+        reputation, count = Reputation(), 0
+        for _ in range(PROVEN):
+            reputation.note("p", Seen.PASSED, 0.0)
+        while not reputation.is_out("p", 0.0):
+            count += 1
+            reputation.note("p", Seen.LOST if rng.random() < 0.2 else Seen.PASSED, 0.0)
+        checks.append(count)
+    checks.sort()
+    # The second lie comes with the tenth check on average.
+    assert checks[500] <= 10 and checks[950] <= 25

@@ -18,13 +18,14 @@ from pylon.provider.settings import ProviderSettings
 from pylon.swarm.check_moves import Changed
 from pylon.swarm.checks import Checks
 from pylon.swarm.client import LOOK_S
-from pylon.swarm.coordinator import Coordinator, Fail, Fill, Unfill
+from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
+from pylon.swarm.places import Fail, Fill, Unfill
 from pylon.swarm.reputation import SETTLED, Reputation, Seen
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 
