@@ -24,6 +24,10 @@ class Counting:
         self.chars += len(text)
         return self.real.encode(text, add_special_tokens=add_special_tokens)
 
+    def encode_batch_fast(self, texts: list[str], *, add_special_tokens: bool) -> list[object]:
+        self.chars += sum(map(len, texts))
+        return self.real.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+
     def whole(self, text: str) -> list[int]:
         return self.real.encode(text, add_special_tokens=False).ids
 
