@@ -47,7 +47,7 @@ class Cutter:
             self._known.popitem(last=False)
         common = common_length(text, known.text)
         known.text = text
-        if text.startswith(known.head) and common < len(known.head) + _LEAST_CHARS:
+        if _begins(text, known.head) and common < len(known.head) + _LEAST_CHARS:
             return [*known.tokens, *self._ids(text[len(known.head) :])]
         whole = self._whole(text)
         known.head, known.tokens = self._head(text, whole, common)
@@ -69,10 +69,19 @@ class Cutter:
                 break
             if start > common - _MARGIN_CHARS or words[place] == words[place - 1]:
                 continue
-            if text[start] == " " and text[start - 1].isalnum() and text[start + 1].isalpha():
+            if _between_words(text, start):
                 right = ids[place:] == self._ids(text[start:])
                 return (text[:start], tuple(ids[:place])) if right else ("", ())
         return "", ()
+
+
+def _begins(text: str, head: str) -> bool:
+    """Whether the text begins with a head, and does not go on within its last word."""
+    return text.startswith(head) and (not head or _between_words(text, len(head)))
+
+
+def _between_words(text: str, at: int) -> bool:
+    return text[at - 1].isalnum() and text[at : at + 1] == " " and text[at + 1 : at + 2].isalpha()
 
 
 def _cuts_by_words(tokenizer: Tokenizer) -> bool:
