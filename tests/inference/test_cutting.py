@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from pylon.inference.cutting import Cutter
 from pylon.inference.models import needle
@@ -70,6 +70,17 @@ def test_a_text_with_a_word_begun_at_the_end_of_a_head_is_cut_as_a_whole() -> No
     assert cutter._known["a"].head == about
     assert TOKENIZER.whole(about + "s") != [*TOKENIZER.whole(about), *TOKENIZER.whole("s")]
     assert cutter.cut(about + "s", "a") == TOKENIZER.whole(about + "s")
+
+
+def test_no_head_ends_within_what_is_cut_as_one_word() -> None:
+    vocabulary = {piece: number for number, piece in enumerate((" ", "a", "b", "c", "\n", " c", "b c"))}
+    lines = Tokenizer(models.BPE(vocabulary, [(" ", "c"), ("b", " c")]))
+    lines.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    words = "b " * 200
+    for end in range(256, 400, 2):
+        cutter = Cutter(lines)
+        for text in (words + "a", words + "b", words[:end] + "c"):
+            assert cutter.cut(text, "a") == lines.encode(text, add_special_tokens=False).ids
 
 
 class Otherwise(Counting):
