@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -72,13 +72,17 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
         mx.eval([layer.state for layer in rows if not layer.empty()])
         return rows
 
-    def reading(width: int) -> tuple[int, tuple[float, float]]:
-        return width * own, _middle(lambda cache: read(width, own, cache), lambda: behind(width))
+    def reading(width: int) -> tuple[float, float]:
+        cache = behind(width)
+        return _took(lambda: read(width, own, cache))
 
-    shapes = [reading(width) for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
+    widths = [width for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
+    # In turn, so that a quiet moment of the machine serves every shape and not one.
+    tries = [[reading(width) for width in widths] for _ in range(REPEATS)]
+    shapes = [(width * own, _middle(those)) for width, those in zip(widths, zip(*tries, strict=True), strict=True)]
     grown = behind(rows)
     read(rows, own, grown)
-    decoding = _middle(lambda cache: decode(cache, rows), lambda: grown)
+    decoding = _middle([_took(lambda: decode(grown, rows)) for _ in range(REPEATS)])
     return Floor(
         token_s=min(wall_s / tokens for tokens, (wall_s, _) in shapes),
         token_cpu_s=min(cpu_s / tokens for tokens, (_, cpu_s) in shapes),
@@ -87,15 +91,16 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
     )
 
 
-def _middle(work: Callable[[Any], None], prepare: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and processor seconds of `work`, the middle ones: as a round's are, not those of a lucky try."""
-    took = []
-    for _ in range(REPEATS):
-        prepared = prepare()
-        wall, cpu = time.perf_counter(), time.process_time()
-        work(prepared)
-        took.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return median(wall for wall, _ in took[1:]), median(cpu for _, cpu in took[1:])
+def _took(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and processor seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _middle(tries: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The middle wall and processor seconds: as a round's are, not those of a lucky try."""
+    return median(wall for wall, _ in tries[1:]), median(cpu for _, cpu in tries[1:])
 
 
 def main() -> None:
