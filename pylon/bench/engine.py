@@ -16,6 +16,7 @@ from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError, UsageError
 from pylon.inference.child import BEAT_S
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, ModelInfo, Sampling
+from pylon.inference.messages import Beat
 from pylon.inference.service import InferenceService
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -66,10 +67,10 @@ class Ours:
         """Processor seconds of the inference child so far."""
         return cpu_s(psutil.Process(self.service.status().pid))
 
-    async def read_tokens(self) -> int:
-        """How many prompt tokens were computed so far."""
+    async def counted(self) -> Beat:
+        """What was computed so far."""
         await asyncio.sleep(2 * BEAT_S)  # an idle child beats every BEAT_S
-        return self.service.counted.read_tokens
+        return self.service.counted
 
 
 @asynccontextmanager
@@ -105,7 +106,7 @@ async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> di
                 say(f"{shape.name}, {width} in flight")
                 part = prompts(shape, max(width, requests), f"width {width}", count)
                 rows.append(_row(shape, width, await engine.answer(part, shape.answer, width)))
-        await engine.read_tokens()
+        await engine.counted()
         status = engine.service.status()
     return {
         "model": spec.model,

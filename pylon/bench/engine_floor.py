@@ -9,27 +9,38 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.environment import child_environment
 from pylon.inference.weights import weight_files
 
-REPEATS = 3
+# The first try of each, which meets cold memory, does not count.
+REPEATS = 4
 DECODE_STEPS = 8
 # Rows that are read together: the best of these counts.
 TOGETHER = (1, 4, 8, 16, 32)
 MOST_TOKENS = 4_096
 
 
-def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, float]:
-    """Seconds for one token behind the shared head in the best shape, and for one token each of `rows` rows.
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Seconds, on the clock and of the processor, for one token behind the head and for one of each row."""
+
+    token_s: float
+    token_cpu_s: float
+    step_s: float
+    step_cpu_s: float
+
+
+def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
+    """Reading `own` tokens behind a shared head, in the best shape; decoding a token each of `rows` rows.
 
     By the same arithmetic as the engine's, so that no part of what the engine does beside it goes unseen.
-
-    `token_cpu_s` and `step_cpu_s` are the same in processor seconds.
     """
     import mlx.core as mx
     from mlx_lm import load
@@ -61,30 +72,35 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> dict[str, floa
         mx.eval([layer.state for layer in rows if not layer.empty()])
         return rows
 
-    def reading(width: int) -> tuple[int, tuple[float, float]]:
-        return width * own, _best(lambda cache: read(width, own, cache), lambda: behind(width))
+    def reading(width: int) -> tuple[float, float]:
+        cache = behind(width)
+        return _took(lambda: read(width, own, cache))
 
-    shapes = [reading(width) for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
+    widths = [width for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
+    # In turn, so that a quiet moment of the machine serves every shape and not one.
+    tries = [[reading(width) for width in widths] for _ in range(REPEATS)]
+    shapes = [(width * own, _middle(those)) for width, those in zip(widths, zip(*tries, strict=True), strict=True)]
     grown = behind(rows)
     read(rows, own, grown)
-    decoding = _best(lambda cache: decode(cache, rows), lambda: grown)
-    return {
-        "token_s": min(wall_s / tokens for tokens, (wall_s, _) in shapes),
-        "token_cpu_s": min(cpu_s / tokens for tokens, (_, cpu_s) in shapes),
-        "step_s": decoding[0] / DECODE_STEPS,
-        "step_cpu_s": decoding[1] / DECODE_STEPS,
-    }
+    decoding = _middle([_took(lambda: decode(grown, rows)) for _ in range(REPEATS)])
+    return Floor(
+        token_s=min(wall_s / tokens for tokens, (wall_s, _) in shapes),
+        token_cpu_s=min(cpu_s / tokens for tokens, (_, cpu_s) in shapes),
+        step_s=decoding[0] / DECODE_STEPS,
+        step_cpu_s=decoding[1] / DECODE_STEPS,
+    )
 
 
-def _best(work: Callable[[Any], None], prepare: Callable[[], Any]) -> tuple[float, float]:
-    """The least wall and processor seconds that `work` took."""
-    took = []
-    for _ in range(REPEATS):
-        prepared = prepare()
-        wall, cpu = time.perf_counter(), time.process_time()
-        work(prepared)
-        took.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return min(wall for wall, _ in took), min(cpu for _, cpu in took)
+def _took(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and processor seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _middle(tries: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The middle wall and processor seconds: as a round's are, not those of a lucky try."""
+    return median(wall for wall, _ in tries[1:]), median(cpu for _, cpu in tries[1:])
 
 
 def main() -> None:
@@ -92,7 +108,7 @@ def main() -> None:
     os.environ |= child_environment({}, platform.system())
     prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(directory))))
     shared, own, rows = map(int, sys.argv[2:])
-    sys.stdout.write(json.dumps(measure(directory, shared, own, rows)) + "\n")
+    sys.stdout.write(json.dumps(asdict(measure(directory, shared, own, rows))) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from pylon.bench.engine import IN_FLIGHT, Ours, Say, Shapes, ours, token_counter
+from pylon.bench.engine_floor import Floor
 from pylon.bench.engine_load import Load, Tokens
 from pylon.bench.engine_peer import WAYS, Peer, peer
 from pylon.bench.engine_work import Shape, prompts
@@ -30,12 +32,10 @@ async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, s
     results: dict[str, Any] = {"model": spec.model, "rounds": rounds, "in_flight": IN_FLIGHT, "requests": requests}
     async with ours(spec) as engine, peer(spec, engine.model, IN_FLIGHT) as other:
         for shape in shapes:
-            duel = _Duel(shape, WAYS[spec.engine], requests, rounds)
-            results[shape.name] = await _shape(duel, engine, other, count, say)
             # What an engine cannot avoid is measured with MLX alone.
-            if shape.name in _EFFICIENCY and spec.model_dir is not None:
-                floor = await _floor(spec.model_dir, shape)
-                results[shape.name] |= _efficiency(shape, requests, floor, results[shape.name])
+            floor_of = spec.model_dir if shape.name in _EFFICIENCY else None
+            duel = _Duel(shape, WAYS[spec.engine], requests, rounds, floor_of)
+            results[shape.name] = await _shape(duel, engine, other, count, say)
             for figure in ("ratio", "cpu_ratio"):
                 results[f"{figure}_{shape.name}"] = results[shape.name][figure]
             figures = ("ratio", "cpu_ratio", "efficiency", "cpu_efficiency")
@@ -55,7 +55,7 @@ def lower(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Side:
+class Side:
     """What the rounds of one side took: seconds, processor seconds, prompt tokens computed for a request."""
 
     wall_s: list[float] = field(default_factory=list)
@@ -79,12 +79,13 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _Duel:
-    """`ways` are how the peer is asked."""
+    """`ways` are how the peer is asked; `floor_of` is the model of which it is measured what cannot be avoided."""
 
     shape: Shape
     ways: tuple[str, ...]
     requests: int
     rounds: int
+    floor_of: Path | None
 
 
 async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], int], say: Say) -> dict[str, Any]:
@@ -93,19 +94,24 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
     await engine.answer(prompts(shape, 4, "warm", count), shape.answer)
     for way in ways:
         await other.answer(prompts(shape, 2, f"warm {way}", count), shape.answer, way)
-    mine, theirs = _Side(), {way: _Side() for way in ways}
-    tokens = Tokens(0, 0)
-    before = await engine.read_tokens()
+    mine, theirs = Side(), {way: Side() for way in ways}
+    tokens, floors = Tokens(0, 0), list[Floor]()
+    before = await engine.counted()
     for number in range(rounds):
         say(f"{shape.name}, round {number + 1} of {rounds}: ours")
         part = prompts(shape, requests, f"round {number}", count)
         tokens = (await mine.run(engine.answer(part, shape.answer), engine.cpu_s)).tokens
+        if duel.floor_of is not None:
+            say(f"{shape.name}, round {number + 1} of {rounds}: what cannot be avoided")
+            floors.append(await _floor(duel.floor_of, shape))
         for way in _hopeful(theirs):
             say(f"{shape.name}, round {number + 1} of {rounds}: the peer, {way}")
             # A way gets prompts of its own: what the others left in the cache must not serve it.
             part = prompts(shape, requests, f"{way} {number}", count)
             await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
-    read = await engine.read_tokens() - before
+    after = await engine.counted()
+    read = (after.read_tokens - before.read_tokens) / requests / rounds
+    decoded = (after.completion_tokens - before.completion_tokens) / requests / rounds
     best = min(ways, key=lambda way: median(theirs[way].wall_s))
     cheapest = min(ways, key=lambda way: median(theirs[way].cpu_s))
     return {
@@ -116,12 +122,17 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
         "best": best,
         "prompt_tokens": round(tokens.prompt / requests, 1),
         "completion_tokens": round(tokens.completion / requests, 1),
-        "read_tokens": round(read / requests / rounds, 1),
+        "read_tokens": round(read, 1),
         "their_read_tokens": round(theirs[best].read, 1),
+        **(
+            efficiency(requests, min(read, tokens.prompt / requests - shape.shared), decoded, floors, mine)
+            if floors
+            else {}
+        ),
     }
 
 
-def _hopeful(theirs: dict[str, _Side]) -> list[str]:
+def _hopeful(theirs: dict[str, Side]) -> list[str]:
     """The ways that may still turn out to be the best, on the clock or in processor time."""
     if any(not side.wall_s for side in theirs.values()):
         return list(theirs)
@@ -134,11 +145,11 @@ def _hopeful(theirs: dict[str, _Side]) -> list[str]:
     ]
 
 
-async def _floor(directory: Path, shape: Shape) -> dict[str, float]:
+async def _floor(directory: Path, shape: Shape) -> Floor:
     """What engine_floor measures, in a process of its own."""
     numbers = [str(shape.shared), str(shape.own[1]), str(IN_FLIGHT)]
     output = await run_module("pylon.bench.engine_floor", str(directory), *numbers)
-    return {name: float(value) for name, value in json.loads(output).items()}
+    return Floor(**json.loads(output))
 
 
 async def run_module(module: str, *arguments: str) -> bytes:
@@ -160,18 +171,18 @@ async def run_module(module: str, *arguments: str) -> bytes:
     return output
 
 
-def _efficiency(shape: Shape, requests: int, floor: dict[str, float], measured: dict[str, Any]) -> dict[str, float]:
-    """Reading what is new of each prompt at the best speed, and decoding at the best batch, over our time.
+def efficiency(requests: int, own: float, decoded: float, floors: Sequence[Floor], mine: Side) -> dict[str, float]:
+    """What a round cannot avoid over what it took, round by round: the machine's own speed changes between them.
 
-    The head was read before the rounds began.
+    Of a request's `own` prompt tokens the last is fed to the first step of its decoding. `decoded` tokens are its
+    answer's, with the one that ends it. The head was read before the rounds began.
     """
-    own = (measured["prompt_tokens"] - shape.shared) * requests
-    steps = measured["completion_tokens"] * requests / IN_FLIGHT
-    wall_s = own * floor["token_s"] + steps * floor["step_s"]
-    cpu_s = own * floor["token_cpu_s"] + steps * floor["step_cpu_s"]
+    read, steps = (own - 1) * requests, decoded * requests / IN_FLIGHT
+    wall_s = [read * floor.token_s + steps * floor.step_s for floor in floors]
+    cpu_s = [read * floor.token_cpu_s + steps * floor.step_cpu_s for floor in floors]
     return {
-        "floor_s": round(wall_s, 3),
-        "floor_cpu_s": round(cpu_s, 3),
-        "efficiency": round(wall_s / median(measured["ours"]["wall_s"]), 2),
-        "cpu_efficiency": round(cpu_s / median(measured["ours"]["cpu_s"]), 2),
+        "floor_s": round(median(wall_s), 3),
+        "floor_cpu_s": round(median(cpu_s), 3),
+        "efficiency": round(median(map(truediv, wall_s, mine.wall_s)), 2),
+        "cpu_efficiency": round(median(map(truediv, cpu_s, mine.cpu_s)), 2),
     }

@@ -1,10 +1,12 @@
-"""A request in a batching engine's hands: its prompt in tokens, and its answer as it grows."""
+"""A request in a batching engine's hands: whether it fits, its prompt in tokens, and its answer as it grows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pylon.errors import PromptError
 from pylon.inference.answer import Answer
-from pylon.inference.engine import GenerationRequest, Sampling
+from pylon.inference.driven import Model
+from pylon.inference.engine import GenerationRequest, Sampling, ScoreRequest
 from pylon.inference.prefixes import Prefix
 from pylon.inference.reuse import AnswerKey
 from pylon.inference.schema import SchemaGuide
@@ -19,13 +21,18 @@ class Asked:
 
     request: GenerationRequest
     tokens: list[int]
-    answer: Answer
     key: AnswerKey | None
-    guide: SchemaGuide | None
+    answer: Answer = field(init=False)
+    guide: SchemaGuide | None = field(init=False)
     uid: int = -1
     started: float = 0.0
     sheds: int = 0
     head: Prefix[Any] | None = None
+
+    def begin(self, model: Model[Any]) -> None:
+        """From its answer's first token; again, when it was put back. Raises ParameterError."""
+        self.answer = Answer(model.detokenizer(), self.sampling.stop)
+        self.guide = None if self.sampling.schema is None else model.schemas.guide(self.sampling.schema)
 
     @property
     def id(self) -> str:
@@ -49,3 +56,28 @@ class Asked:
     def alone(self) -> bool:
         """Greedy decoding draws nothing, so there a seed changes nothing."""
         return self.sampling.seed is not None and self.sampling.temperature > 0
+
+
+def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[int]:
+    """Its prompt in tokens; `memory` holds so many of one request. Raises PromptError when it can never start."""
+    sampling = request.sampling
+    if sampling.max_tokens < 1 or not sampling.temperature >= 0:
+        raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
+    tokens = model.prompt(request.messages, request.customer)
+    context = model.info.context
+    room = min(context, memory) - sampling.max_tokens
+    if not tokens or len(tokens) > room:
+        limit = f"the model's context is {context}" if context <= memory else f"memory here holds {memory}"
+        raise PromptError(
+            f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens.",
+            hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
+        )
+    return tokens
+
+
+def scorable(model: Model[Any], request: ScoreRequest) -> tuple[list[int], list[int]]:
+    """Prompt and answer in tokens. Raises PromptError when the model can never read both."""
+    prompt, answer = model.prompt(request.messages), model.answer_tokens(request.answer)
+    if not prompt or len(prompt) + len(answer) > model.info.context:
+        raise PromptError("The prompt and its answer do not fit this model's context.")
+    return prompt, answer

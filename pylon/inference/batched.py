@@ -13,23 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import PromptError
-from pylon.inference.answer import Answer
-from pylon.inference.asked import Asked
+from pylon.inference.asked import Asked, fitting, scorable
 from pylon.inference.driven import Batch, Model, Token
-from pylon.inference.engine import (
-    EngineSpec,
-    Event,
-    GenerationRequest,
-    ModelInfo,
-    Scored,
-    ScoreRequest,
-    TokenCount,
-)
+from pylon.inference.engine import EngineSpec, Event, GenerationRequest, ModelInfo, Scored, ScoreRequest, TokenCount
 from pylon.inference.heads import Head, Heads
 from pylon.inference.replies import Replies
 from pylon.inference.reuse import answer_key
-from pylon.inference.schema import SchemaGuide
 from pylon.inference.score import ranks
 
 # A request that was put back so often for lack of memory will not fit the next time either.
@@ -92,12 +81,13 @@ class BatchedEngine(ABC):
         return nullcontext()
 
     def add(self, request: GenerationRequest) -> None:
-        tokens = self._fitting(request)
+        tokens = fitting(self._model, request, self._longest())
         key = answer_key(request.customer, tokens, request.sampling)
         if (known := self._replies.known(request.id, key)) is not None:
             self._known.append(known)
             return
-        sequence = Asked(request, tokens, self._answer(request), key, self._guide(request))
+        sequence = Asked(request, tokens, key)
+        sequence.begin(self._model)
         if self._replies.lead(sequence):
             self._waiting.append(sequence)
 
@@ -135,10 +125,7 @@ class BatchedEngine(ABC):
 
     def score(self, request: ScoreRequest) -> Scored:
         """See `Scoring`."""
-        prompt = self._model.prompt(request.messages)
-        answer = self._model.answer_tokens(request.answer)
-        if not prompt or len(prompt) + len(answer) > self._model.info.context:
-            raise PromptError("The prompt and its answer do not fit this model's context.")
+        prompt, answer = scorable(self._model, request)
         self._make_room(len(prompt) + len(answer))
         with self._computing():
             return Scored(request.id, tuple(ranks(self._model, prompt, answer)))
@@ -148,29 +135,6 @@ class BatchedEngine(ABC):
         self._running.clear()
         del self._rows, self._model, self._heads
         self._give_back()
-
-    def _fitting(self, request: GenerationRequest) -> list[int]:
-        """The request's prompt in tokens. Raises PromptError when it can never be answered here."""
-        sampling = request.sampling
-        if sampling.max_tokens < 1 or not sampling.temperature >= 0:
-            raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
-        tokens = self._model.prompt(request.messages, request.customer)
-        context, memory = self._model.info.context, self._longest()
-        room = min(context, memory) - sampling.max_tokens
-        if not tokens or len(tokens) > room:
-            limit = f"the model's context is {context}" if context <= memory else f"memory here holds {memory}"
-            raise PromptError(
-                f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens.",
-                hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
-            )
-        return tokens
-
-    def _answer(self, request: GenerationRequest) -> Answer:
-        return Answer(self._model.detokenizer(), request.sampling.stop)
-
-    def _guide(self, request: GenerationRequest) -> SchemaGuide | None:
-        schema = request.sampling.schema
-        return None if schema is None else self._model.schemas.guide(schema)
 
     def _promote(self, gone: Asked) -> None:
         """One of those that waited for a request's answer takes its place."""
@@ -192,8 +156,7 @@ class BatchedEngine(ABC):
         newest.sheds += 1
         if newest.sheds > _MOST_SHEDS or not self._running:
             return self._replies.failed(newest, "Memory on this machine ran out.")
-        newest.answer = self._answer(newest.request)
-        newest.guide = self._guide(newest.request)
+        newest.begin(self._model)
         self._waiting.appendleft(newest)
         return []
 
@@ -266,12 +229,12 @@ class BatchedEngine(ABC):
         answer = sequence.answer
         # A stop response carries the stop token, which is no part of the answer.
         stopped = answer.add(token) if finish != "stop" else False
+        self._completion_tokens += 1
         if finish is None and not stopped:
-            self._count(0, 1)
             return self._replies.progress(sequence)
         stopped = answer.end() or finish == "stop"
         self._leave(sequence, still_generating=finish is None)
-        self._count(len(sequence.tokens), 1)
+        self._prompt_tokens += len(sequence.tokens)
         if sequence.guide is not None and sequence.guide.fault:
             fault = f"The JSON schema could not be followed: {sequence.guide.fault[:200]}"
             return self._replies.failed(sequence, fault)
@@ -282,7 +245,3 @@ class BatchedEngine(ABC):
         if still_generating:
             with self._computing():
                 self._rows.remove(sequence.uid)
-
-    def _count(self, prompt: int, completion: int) -> None:
-        self._prompt_tokens += prompt
-        self._completion_tokens += completion

@@ -40,21 +40,25 @@ class Cutter:
     def cut(self, text: str, customer: str | None) -> list[int]:
         """All of the text's tokens. Nothing is kept where there is no customer."""
         if customer is None or not self._by_words:
-            return self._whole(text).ids
+            return self._ids(text)
         known = self._known.pop(customer, None) or _Known("")
         self._known[customer] = known
         if len(self._known) > _MOST_CUSTOMERS:
             self._known.popitem(last=False)
         common = common_length(text, known.text)
         known.text = text
-        if text.startswith(known.head) and common < len(known.head) + _LEAST_CHARS:
-            return [*known.tokens, *self._whole(text[len(known.head) :]).ids]
+        if _begins(text, known.head) and common < len(known.head) + _LEAST_CHARS:
+            return [*known.tokens, *self._ids(text[len(known.head) :])]
         whole = self._whole(text)
         known.head, known.tokens = self._head(text, whole, common)
         return whole.ids
 
     def _whole(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _ids(self, text: str) -> list[int]:
+        """Without where in the text each token is, which takes a third of the time."""
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def _head(self, text: str, whole: Encoding, common: int) -> tuple[str, tuple[int, ...]]:
         """As much of the common head as surely is cut in the same way before any rest, and its tokens."""
@@ -65,10 +69,19 @@ class Cutter:
                 break
             if start > common - _MARGIN_CHARS or words[place] == words[place - 1]:
                 continue
-            if text[start] == " " and text[start - 1].isalnum() and text[start + 1].isalpha():
-                right = ids[place:] == self._whole(text[start:]).ids
+            if _between_words(text, start):
+                right = ids[place:] == self._ids(text[start:])
                 return (text[:start], tuple(ids[:place])) if right else ("", ())
         return "", ()
+
+
+def _begins(text: str, head: str) -> bool:
+    """Whether the text begins with a head, and does not go on within its last word."""
+    return text.startswith(head) and (not head or _between_words(text, len(head)))
+
+
+def _between_words(text: str, at: int) -> bool:
+    return text[at - 1].isalnum() and text[at : at + 1] == " " and text[at + 1 : at + 2].isalpha()
 
 
 def _cuts_by_words(tokenizer: Tokenizer) -> bool:

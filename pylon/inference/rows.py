@@ -21,7 +21,7 @@ STEP_TOKENS = 2_048
 ROW_TOKENS = 512
 # A processor is fastest while what it computes stays in its cache: so many tokens at once.
 _CACHED_TOKENS = 1_024
-_LEAST_TOKENS = 64
+_LEAST_TOKENS = 24
 # Room for so much of an answer is made at once; a longer one's state grows as it comes.
 _ANSWER_TOKENS = 256
 # What MLX keeps of freed memory is given back every so many steps.

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
 from pylon.bench.engine import IN_FLIGHT, chosen_shapes
+from pylon.bench.engine_floor import Floor
 from pylon.bench.engine_load import Tokens, load
 from pylon.bench.engine_picture import draw_sweep
-from pylon.bench.engine_versus import lower, versus
+from pylon.bench.engine_versus import Side, efficiency, lower, versus
 from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.errors import UsageError
 from pylon.inference.engine import EngineSpec
@@ -57,6 +59,15 @@ def test_the_lower_figure_of_several_models_counts() -> None:
         {"model": "b", "rounds": 3, "ratio_lines": 2.0, "efficiency": 0.9, "generation": {"ratio": 1.2}},
     ]
     assert lower(reports) == {"ratio_lines": 2.0, "efficiency": 0.8, "models": reports}
+
+
+def test_efficiency_counts_each_token_once_at_the_speed_of_its_own_round() -> None:
+    # 32 requests: 10 tokens each are read and one is fed to the first of three steps.
+    floors = [Floor(token_s=0.01, token_cpu_s=0.01, step_s=0.1, step_cpu_s=0.2) for _ in range(3)]
+    floors[2] = replace(floors[2], token_s=0.02, step_s=0.2)
+    mine = Side(wall_s=[7.0, 4.375, 7.0], cpu_s=[7.6, 3.8, 15.2])
+    told = efficiency(32, 11, 3, floors, mine)
+    assert told == {"floor_s": 3.5, "floor_cpu_s": 3.8, "efficiency": 0.8, "cpu_efficiency": 0.5}
 
 
 def test_an_unknown_shape_is_refused_with_those_that_there_are() -> None:

@@ -69,18 +69,42 @@ def test_attention_to_heads_apart_is_attention_to_copies(
         assert close(said[some], plain(q[some], *copied, scale=0.5, mask=shown))
 
 
-@pytest.mark.parametrize("case", ["half precision", "a mask for each head"])
+@pytest.mark.parametrize("larger", ["head", "own"])
+def test_scores_of_any_size_are_weighed(larger: str) -> None:
+    # Whole numbers, so that large scores are exact.
+    q, head, own = (mx.round(normal(*shape)) for shape in ((2, 3, 4, 8), (3, 9, 8), (2, 3, 5, 8)))
+    head, own = (head * 16, own) if larger == "head" else (head, own * 16)
+    states = Apart(own, [Head(2, head)], wanted=True)
+    copies = mx.concatenate([mx.repeat(head[None], 2, axis=0), own], axis=2)
+    said = ours(q, states, states, scale=4.0)
+    assert close(said, plain(q, copies, copies, scale=4.0)) and mx.isfinite(said).all()
+
+
+def test_a_mask_serves_layers_with_different_numbers_of_heads() -> None:
+    mask = mx.random.uniform(shape=(2, 1, 4, 6)) > 0.3
+    k = normal(2, 2, 6, 8)
+    for heads in (2, 4, 2):
+        q = normal(2, heads, 4, 8)
+        assert close(ours(q, k, k, scale=0.5, mask=mask), plain(q, k, k, scale=0.5, mask=mask))
+
+
+@pytest.mark.parametrize("case", ["half precision", "a mask for each head", "sinks"])
 def test_what_it_does_not_do_is_left_to_mlx(case: str) -> None:
     q, k = normal(2, 3, 4, 8), normal(2, 3, 6, 8)
-    mask = normal(2, 3, 4, 6) if case == "a mask for each head" else None
     if case == "half precision":
         q, k = q.astype(mx.float16), k.astype(mx.float16)
-    assert mx.array_equal(ours(q, k, k, scale=0.5, mask=mask), plain(q, k, k, scale=0.5, mask=mask))
+    more = {"a mask for each head": {"mask": normal(2, 3, 4, 6)}, "sinks": {"sinks": mx.ones((3,))}}.get(case, {})
+    assert mx.array_equal(ours(q, k, k, scale=0.5, **more), plain(q, k, k, scale=0.5, **more))
 
 
 def test_silu_is_that_of_mlx_also_far_from_nought() -> None:
     x = mx.concatenate([normal(3, 30_000).reshape(-1), mx.array([-1e4, -100.0, 0.0, 100.0, 1e4])])
     assert close(nn.silu(x), x * mx.sigmoid(x))
+
+
+def test_silu_of_half_precision_is_left_to_mlx() -> None:
+    x = normal(300).astype(mx.bfloat16)
+    assert mx.array_equal(nn.silu(x), nn.silu.__wrapped__(x))
 
 
 def test_silu_of_what_lies_otherwise_in_memory_is_that_of_mlx() -> None:

@@ -1,8 +1,10 @@
-"""Rows that go on from heads apart say what they say alone, however they join and leave."""
+"""Rows that go on from heads, apart or copied, say what they say alone, however they join and leave."""
 
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
 import pytest
 from mlx_lm.models import lfm2, llama
 from mlx_lm.models.cache import KVCache, make_prompt_cache
@@ -56,7 +58,8 @@ def head(network: Any, tokens: list[int]) -> list[Any]:
     return state
 
 
-def test_rows_behind_heads_apart_say_what_they_say_alone(network: Any) -> None:
+@pytest.mark.parametrize("apart", [True, False])
+def test_rows_behind_heads_say_what_they_say_alone(network: Any, apart: bool) -> None:
     heads = [[5, 6, 7, 8, 9], [], [11, 12, 13]]
     rows = [(0, [1, 2, 3]), (0, [4, 2, 1]), (1, [9, 9, 1]), (2, [3, 1, 2]), (2, [7, 7, 7])]
     states = [head(network, tokens) for tokens in heads]
@@ -68,12 +71,12 @@ def test_rows_behind_heads_apart_say_what_they_say_alone(network: Any) -> None:
     batch: list[Any] = []
     for at, state in enumerate(states):
         own = [tokens for of, tokens in rows if of == at]
-        layers = behind(state, len(own), 8, apart=True)
+        layers = behind(state, len(own), 8, apart=apart)
         read(network, mx.array(own)[:, :-1], layers)
         for layer, other in zip(batch, layers, strict=False):
             layer.extend(other)
         batch = batch or layers
-    assert any(isinstance(layer, RowsBehindHeads) for layer in batch)
+    assert any(isinstance(layer, RowsBehindHeads) for layer in batch) == apart
     last = mx.array([[tokens[-1]] for _, tokens in rows])
     said = network(last, cache=batch)[:, -1]
     for place in range(len(rows)):
@@ -84,6 +87,35 @@ def test_rows_behind_heads_apart_say_what_they_say_alone(network: Any) -> None:
     said = network(mx.array([[20], [21], [22]]), cache=batch)[:, -1]
     for place, token, words in zip(left, (20, 21, 22), said, strict=True):
         assert mx.allclose(words, alone(place, [token]), atol=1e-4)
+
+
+def test_rows_behind_one_head_stay_together_and_a_head_without_rows_is_let_go() -> None:
+    network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    one, other = head(network, [5, 6]), head(network, [7, 8])
+    batch = [behind(state, rows, 8, apart=True)[0] for state, rows in ((one, 2), (one, 1), (other, 2))]
+    for layers in batch:
+        layers.update_and_fetch(*(mx.zeros((len(layers.offset), 2, 1, 8)) for _ in "kv"))
+    for more in batch[1:]:
+        batch[0].extend(more)
+    assert batch[0]._heads == [(one[0], 3), (other[0], 2)]
+    batch[0].filter([3])
+    assert batch[0]._heads == [(other[0], 1)]
+
+
+def test_what_nobody_looks_at_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    layers = behind(head(network, [5, 6, 7]), 2, 8, apart=True)
+    attended, exponentials = [], []
+    attend, exp = mlx_cpu._attend, np.exp
+    monkeypatch.setattr(mlx_cpu, "_attend", lambda *all_: attended.append(1) or attend(*all_))
+    monkeypatch.setattr(np, "exp", lambda *all_, **more: exponentials.append(1) or exp(*all_, **more))
+    read(network, mx.array([[1, 2], [3, 4]]), layers)
+    assert len(attended) == 1, "the first of two layers"
+    mx.eval(network(mx.array([[3], [5]]), cache=layers))
+    assert len(attended) == 3, "both of them, when the answer counts"
+    before = len(exponentials)
+    mx.eval(nn.silu(mx.ones((2, 2))))
+    assert len(exponentials) == before + 1
 
 
 def test_a_network_of_attention_takes_heads_apart(network: Any) -> None:
