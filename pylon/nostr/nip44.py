@@ -20,8 +20,8 @@ from pylon.errors import DecryptionError, TooLargeError
 from pylon.nostr.agreement import shared_x
 from pylon.nostr.keys import SecretKey
 
-# Of a hash that it does not know by its name, `hmac` makes codes by hashing twice. The other way is OpenSSL's HMAC, which
-# is looked up anew for each code: that takes several times as long wherever other work goes on in between.
+# Of a hash that it does not know by its name, `hmac` makes codes by hashing twice. Its other way is OpenSSL's HMAC,
+# which is looked up anew for each code: that takes several times as long wherever other work goes on in between.
 _SHA256 = partial(hashlib.sha256)
 
 MAX_PLAINTEXT = 16 * 1024 * 1024

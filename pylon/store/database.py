@@ -18,6 +18,9 @@ from pylon.store.thread import SqliteThread, Work
 
 # "PYLN": lets `file` and us tell this database from any other.
 APPLICATION_ID = 0x50594C4E
+# Pages of the log before it is worked into the file, and KiB of pages that a connection keeps: four times what SQLite
+# does by itself. What a job holds is gone again when it is done, so that copying it into the file is mostly in vain.
+_LOG_PAGES, _CACHE_KIB = 4_000, 8_000
 
 type Row = sqlite3.Row
 # In order for `?`, by name for `:name`. Not `?1`: sqlite3 takes that for a name as well, which no order answers.
@@ -234,6 +237,8 @@ def _set_up(connection: sqlite3.Connection, durability: str) -> None:
         f"synchronous = {durability}",
         "foreign_keys = ON",
         "busy_timeout = 10000",
+        f"wal_autocheckpoint = {_LOG_PAGES}",
+        f"cache_size = -{_CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
