@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pylon.bench.part import Calls, Settings, serve
 from pylon.clock import SystemClock
+from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, ModelInfo, Progress
 from pylon.inference.instant import MODEL_ID
@@ -117,7 +118,9 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         made = Crowd(Journal(database, group), OneSlot(inference) if each_s else inference, stack)
 
         async def start(relays: list[str], providers: int) -> dict[str, object]:
-            return {"keys": await made.start_all(relays, providers)}
+            keys = await made.start_all(relays, providers)
+            keep_for_good()
+            return {"keys": keys}
 
         # Providers are not closed one by one: each would withdraw its announcement, and nobody is left to read it.
         yield {}, {"start": start}

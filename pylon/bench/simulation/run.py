@@ -14,6 +14,7 @@ from pylon.bench.simulation.person import Person
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.sizes import measure
 from pylon.bench.simulation.world import World
+from pylon.collect import keep_for_good
 from pylon.jobs.heartbeat import INTERVAL_S
 from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
@@ -44,8 +45,7 @@ def simulate(plan: Plan, on_progress: OnProgress | None = None) -> dict[str, Any
     speeds = [(machine.true_s, plan.slots) for machine in world.machines.values() if machine.nature not in _CHEATS]
     ideal = ideal_s(plan.jobs, speeds, width=plan.width * plan.customers) + 4 * HOP_S
     # What exists by now would not be in a customer's process, and is no garbage.
-    gc.collect()
-    gc.freeze()
+    keep_for_good()
     try:
         for person, share in zip(people, shares, strict=True):
             person.begin(share, deadline_s=RUN_S)
