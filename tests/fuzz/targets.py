@@ -106,7 +106,7 @@ RELAY_MESSAGES = (
 
 
 def _encoded(values: tuple[Any, ...]) -> tuple[bytes, ...]:
-    return tuple(messages.encode(value).encode() for value in values)
+    return tuple(messages.encode(value) for value in values)
 
 
 # Encryption
