@@ -76,6 +76,7 @@ class Supervisor:
 
     @property
     def state(self) -> EngineState:
+        """Whoever watches is told when it changes."""
         return self._state
 
     @state.setter

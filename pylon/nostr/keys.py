@@ -19,15 +19,9 @@ class SecretKey:
 
     def __init__(self, secret: bytes) -> None:
         """`secret` is 32 bytes, a number from 1 to the curve's order. Raises `MalformedError` otherwise."""
-        if len(secret) != 32:
-            raise MalformedError("a secret key is 32 bytes")
-        try:
-            key = coincurve.PrivateKey(secret)
-        except ValueError as error:
-            raise MalformedError("these 32 bytes are not a secret key of secp256k1") from error
         self._secret = bytes(secret)
         self._pair = KeyPair(self._secret)
-        self.public: str = key.public_key_xonly.format().hex()
+        self.public: str = coincurve.PrivateKey(self._secret).public_key_xonly.format().hex()
 
     @classmethod
     def generate(cls) -> "SecretKey":

@@ -25,7 +25,7 @@ class KeyPair:
         """`secret` is 32 bytes, a number from 1 to the curve's order. Raises `MalformedError` otherwise."""
         self._pair = ffi.new("secp256k1_keypair *")
         if len(secret) != 32 or not lib.secp256k1_keypair_create(_CONTEXT, self._pair, secret):
-            raise MalformedError("these bytes are not a secret key of secp256k1")
+            raise MalformedError("a secret key is 32 bytes, a number from 1 to the order of secp256k1")
 
     def sign(self, message: bytes, randomness: bytes) -> bytes:
         """The 64 bytes of a signature of 32; `randomness` is 32 bytes, new for each signature."""
