@@ -30,13 +30,16 @@ from pylon.store.group import GroupCommit
 # A relay takes connections one after another: with all at once the last would give up waiting.
 START_TOGETHER = 25
 READY_S = 60.0
+# Answers that take no time are told to the node in one go, and it has no more than this many out to the engine.
+TOGETHER = 1_024
 
 
-class OneSlot(InferenceService):
-    """A model of a machine that does one job at a time: its share of an engine that sleeps as long as a job takes."""
+class Share(InferenceService):
+    """One provider's share of the engine: as many jobs at once as its machine would take."""
 
-    def __init__(self, engine: InferenceService) -> None:
+    def __init__(self, engine: InferenceService, slots: int = 1) -> None:
         self._engine = engine
+        self._slots = slots
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None = None
@@ -49,7 +52,7 @@ class OneSlot(InferenceService):
 
     @property
     def slots(self) -> int:
-        return 1
+        return self._slots
 
     @property
     def model(self) -> ModelInfo | None:
@@ -63,7 +66,7 @@ class OneSlot(InferenceService):
         return self._engine.watch(listener)
 
     def status(self) -> EngineStatus:
-        return replace(self._engine.status(), slots=1)
+        return replace(self._engine.status(), slots=self._slots)
 
 
 @dataclass(slots=True)
@@ -98,9 +101,9 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the journal, `slots` what each provider runs at once.
+    """`folder` is for the journal, `slots` what each provider runs at once, `each_s` how long a job takes.
 
-    With `each_s` all share `slots`, each runs one job at a time, and a job takes so many seconds.
+    Of what takes time, all together run `together` at once; what takes none is answered as it comes.
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -109,13 +112,13 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         group = GroupCommit(database)
         group.start()
         stack.push_async_callback(group.close)
-        each_s = settings.get("each_s")
-        spec = EngineSpec("instant", MODEL_ID, slots=settings["slots"], options={"delay_s": each_s or 0.0})
+        together = settings.get("together", TOGETHER)
+        spec = EngineSpec("instant", MODEL_ID, slots=together, options={"delay_s": settings.get("each_s", 0.0)})
         inference = InferenceService(spec, clock)
         await inference.start()
         stack.push_async_callback(inference.close)
         await _ready(inference)
-        made = Crowd(Journal(database, group), OneSlot(inference) if each_s else inference, stack)
+        made = Crowd(Journal(database, group), Share(inference, settings["slots"]), stack)
 
         async def start(relays: list[str], providers: int) -> dict[str, object]:
             keys = await made.start_all(relays, providers)

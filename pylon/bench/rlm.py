@@ -96,7 +96,7 @@ async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
         keys: list[str] = []
         for number in range(CROWDS):
             share = len(range(number, plan.providers, CROWDS))
-            crowd = await stage.start("crowd", number, slots=share, each_s=EACH_S)
+            crowd = await stage.start("crowd", number, slots=1, together=share, each_s=EACH_S)
             stage.crowds.append(crowd)
             started = await crowd.call("start", relays=[url], providers=share, timeout=FIND_S)
             keys += started["keys"]

@@ -104,7 +104,7 @@ class _Bench:
         }
 
     async def _crowd(self, number: int, providers: int, each_s: float) -> list[str]:
-        crowd = await self._stage.start("crowd", number, slots=providers, each_s=each_s)
+        crowd = await self._stage.start("crowd", number, slots=1, together=providers, each_s=each_s)
         self._stage.crowds.append(crowd)
         started = await crowd.call("start", relays=[self._url], providers=providers, timeout=FIND_S)
         return list(started["keys"])

@@ -8,6 +8,7 @@ Decompression is bounded before anything else is done with the bytes: a few kilo
 
 import binascii
 import re
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,25 @@ class Payload:
     tags: tuple[Tag, ...] = ()
 
 
+def _decompressor() -> zstandard.ZstdDecompressor:
+    # The window is what the decompressor allocates before it has seen a byte of content.
+    return zstandard.ZstdDecompressor(max_window_size=MAX_DECOMPRESSED_BYTES * 2)
+
+
+class _Zstd(threading.local):
+    """Kept from one payload to the next: its tables are 300 kB of memory, which costs more to get than to use.
+
+    One a thread, since answers are sealed in the database's.
+    """
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self.decompressor = _decompressor()
+
+
+_zstd = _Zstd()
+
+
 def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tuple[Tag, ...]]:
     """The event's content, and the tags that say outside how to read it.
 
@@ -60,7 +80,7 @@ def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tupl
             hint="Cut the prompt into smaller pieces.",
         )
     if len(plain) >= MIN_COMPRESSED_BYTES:
-        compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
+        compressed = _zstd.compressor.compress(plain)
         packed = pybase64.b64encode(compressed)
         # A text that shrinks more than a hundredfold would be taken for a bomb by the other side.
         if len(packed) < len(plain) <= MAX_RATIO * len(compressed):
@@ -112,14 +132,13 @@ def decompress(packed: bytes) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise MalformedError("a compressed payload is not base64") from error
     limit = min(MAX_DECOMPRESSED_BYTES, MAX_RATIO * len(compressed))
-    # The window is what the decompressor allocates before it has seen a byte of content.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_DECOMPRESSED_BYTES * 2)
     try:
         # Most frames say how much they hold; the others are read with as much room as there may be.
         size = zstandard.frame_content_size(compressed)
         if 0 <= size <= limit:
-            return decompressor.decompress(compressed)
-        with decompressor.stream_reader(compressed) as reader:
+            return _zstd.decompressor.decompress(compressed)
+        # One of its own: what it allocates for the frame's window goes with it.
+        with _decompressor().stream_reader(compressed) as reader:
             plain = reader.read(limit + 1)
     except zstandard.ZstdError as error:
         raise MalformedError("a compressed payload is not zstd") from error

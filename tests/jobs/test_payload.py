@@ -168,6 +168,15 @@ def test_what_is_not_zstd_is_no_payload(packed):
         load_json(decompress(packed))
 
 
+def test_a_frame_that_breaks_off_leaves_nothing_to_the_next():
+    text = random.Random(1).randbytes(30_000)
+    broken = base64.b64encode(zstandard.compress(text)[:-1_000])
+    for _ in range(2):
+        with pytest.raises(MalformedError):
+            decompress(broken)
+        assert decompress(pack(text)) == text
+
+
 @pytest.mark.parametrize(
     "item", [b"[]", b"{}", b"0.1", b'["a"]', b'{"":1}', b'"ab"', b'{"a":[]}', b'"\\""', b'"\\\\"', b"\t"]
 )
