@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import ClassVar, Self
 from pylon.frames import FrameDecoder
 
 _READ_BYTES = 65_536
+# A pipe holds 64 KiB, which is two long prompts: with more, what is given to the child is not cut and kept here.
+_PIPE_BYTES = 1024 * 1024
 _LAST_LINES, _LINE_CHARS = 20, 500
 
 
@@ -40,6 +43,7 @@ class FramedProcess:
             close_fds=True,
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which then ends the child
         )
+        _widen(process)
         return cls(process)
 
     @property
@@ -101,6 +105,13 @@ class FramedProcess:
             self._last_lines.extend(line[:_LINE_CHARS] for line in lines)
         if rest:
             self._last_lines.append(rest[:_LINE_CHARS])
+
+
+def _widen(process: asyncio.subprocess.Process) -> None:
+    # Linux alone lets one ask. A user's pipes have a limit together, beyond which they stay as they are.
+    if process.stdin is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(process.stdin.get_extra_info("pipe"), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _how(code: int) -> str:

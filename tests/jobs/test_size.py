@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 
 from pylon.errors import MalformedError
+from pylon.jobs.payload import ENCRYPTED, Payload, seal
 from pylon.jobs.size import event_bytes
 from pylon.nostr.event import EventDraft
 
@@ -14,10 +15,18 @@ def test_the_size_is_known_before_signing(content, tags):
     assert event_bytes(draft) == len(ex.CUSTOMER.sign(draft).to_json())
 
 
+@given(ex.st.text(ex.unicode, max_size=2_000), ex.st.text(ex.unicode, max_size=20))
+def test_the_size_of_what_is_sealed_is_known_too(text, tag):
+    content, tags = seal(ex.CUSTOMER_KEYS, ex.PROVIDER.public, Payload(text))
+    draft = EventDraft(1, content, (*tags, ("x", tag)), ex.NOW)
+    assert event_bytes(draft) == len(ex.CUSTOMER.sign(draft).to_json())
+
+
 def test_an_open_time_is_counted_as_todays():
     assert event_bytes(EventDraft(1)) == event_bytes(EventDraft(1, created_at=ex.NOW))
 
 
 def test_lone_surrogates_have_no_size():
-    with pytest.raises(MalformedError):
-        event_bytes(EventDraft(1, "\ud800"))
+    for draft in (EventDraft(1, "\ud800"), EventDraft(1, "", (ENCRYPTED, ("x", "\ud800")))):
+        with pytest.raises(MalformedError):
+            event_bytes(draft)
