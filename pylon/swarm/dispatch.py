@@ -82,7 +82,14 @@ class Dispatcher:
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
         """What follows from the event. Events about slots and attempts that are over change nothing."""
         became = self._outcomes
+        # The most frequent come first.
         match event:
+            case m.Answered(attempt, charged):
+                self._on(attempt, lambda found, at: became.answered(found, charged, at), now)
+            case m.Published(attempt):
+                self._on(attempt, became.published, now)
+            case m.Acknowledged(attempt):
+                self._on(attempt, became.acknowledged, now)
             case ProviderUp(listing):
                 self._company.up(listing, self._room.shared(listing.relays), now)
             case ProviderDown(provider):
@@ -95,16 +102,10 @@ class Dispatcher:
                 self._in_flight.budgets.fund(run, msat)
             case m.Drop(slots, failure):
                 self._slots.drop(slots, failure, now)
-            case m.Published(attempt):
-                self._on(attempt, became.published, now)
             case m.SendFailed(attempt):
                 self._on(attempt, became.send_failed, now)
-            case m.Acknowledged(attempt):
-                self._on(attempt, became.acknowledged, now)
             case m.Unheard(attempt):
                 self._on(attempt, became.unheard, now)
-            case m.Answered(attempt, charged):
-                self._on(attempt, lambda found, at: became.answered(found, charged, at), now)
             case m.Refused(attempt, code):
                 self._on(attempt, lambda found, at: became.refused(found, code, at), now)
             case m.Tick():
@@ -127,6 +128,8 @@ class Dispatcher:
         self._outcomes.sent(attempt, now)
 
     def _fill(self, now: float) -> None:
+        if self._in_flight.count >= self._settings.width:
+            return
         for priority in self._priorities():
             idle = 0
             while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:

@@ -108,7 +108,7 @@ class Lane:
 
     @property
     def waiting(self) -> bool:
-        return bool(len(self.fresh) or self.again)
+        return bool(self.again or len(self.fresh))
 
     @property
     def presses(self) -> bool:
@@ -150,6 +150,8 @@ class Lane:
     @property
     def priority(self) -> int:
         """The highest of those that wait."""
+        if not self.again:
+            return self.fresh.priority or 0
         again = (slot.job.priority for slot in islice(self.again, _LOOKED_AT))
         return max(again, default=self.fresh.priority or 0)
 
@@ -158,6 +160,8 @@ class Lane:
 
         `may` says whether this slot may go to that provider just now.
         """
+        if not (self.again or len(self.candidates)):
+            return None
         worst = self._worst()
         for _ in range(min(_LOOKED_AT, len(self.again))):
             slot = self.again.popleft()

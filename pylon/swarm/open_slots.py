@@ -7,7 +7,6 @@ from pylon.swarm import moves as m
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
 from pylon.swarm.lane import Attempt, Lane, Slot
-from pylon.swarm.listing import Need
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.timers import Timers
 
@@ -16,7 +15,7 @@ SEND_FAILURES = 3
 FINAL_REFUSALS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _End:
     """When these slots are over, as far as nothing else was said since."""
 
@@ -31,7 +30,7 @@ class _End:
         return not slot.done and slot.ends_at == self.when
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Lack:
     """Nobody is in a lane."""
 
@@ -63,26 +62,31 @@ class OpenSlots:
 
     def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         """More jobs, which wait now."""
-        lanes: dict[Need, Lane] = {}
+        lanes: dict[Lane, None] = {}
+        lane = None
         ends: dict[float, list[Slot]] = {}
         for job in jobs:
-            slot = self._open(job, now)
+            # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
+            if lane is None or lane.need != job.need:
+                lane = self._company.lane(job, now)
+                lanes[lane] = None
+            slot = self._open(job, lane, now)
             ends.setdefault(job.deadline, []).append(slot)
-            lanes[job.need] = slot.lane
             # One that is for some only is looked at by itself, as those are that were sent before.
             if job.to or job.without:
-                slot.lane.again.append(slot)
+                lane.again.append(slot)
             else:
-                slot.lane.fresh.put(slot)
+                lane.fresh.put(slot)
         for deadline, slots in ends.items():
             self._end_at(slots, deadline)
-        for lane in lanes.values():
+        for lane in lanes:
             if not lane.members:
                 self.look_for_nobody(lane, now)
 
     def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         """A job that an earlier process sent to this provider, who may charge so many msat for it."""
-        slot, standing = self._open(job, now), self._company.remember(provider)
+        slot = self._open(job, self._company.lane(job, now), now)
+        standing = self._company.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
         attempt.published = attempt.acknowledged = True
@@ -137,8 +141,7 @@ class OpenSlots:
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
                 self.give_up(slot, m.Failure.NO_PROVIDER, now)
 
-    def _open(self, job: m.Job, now: float) -> Slot:
-        lane = self._company.lane(job, now)
+    def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=job.without)
         lane.open += 1
         return slot

@@ -13,6 +13,8 @@ _MOST_LOST = 0.5
 # A streak that chance makes more seldom than this is the provider's doing.
 _CHANCE = 0.02
 FEWEST, MOST = 2, 6
+# Where no larger share is lost, the fewest are enough.
+_RARE = _CHANCE ** (1 / FEWEST)
 
 
 class Silence:
@@ -38,7 +40,7 @@ class Silence:
     @property
     def enough(self) -> int:
         """So many in a row are not chance any more: 2 where hardly any are lost, 4 where three in ten are."""
-        if self.share <= 0.0:
+        if self.share <= _RARE:
             return FEWEST
         if self.share >= 1.0:
             return MOST

@@ -23,7 +23,13 @@ class Waiting:
 
     def put(self, slot: "Slot") -> None:
         job = slot.job
-        self._levels.setdefault(job.priority, OrderedDict()).setdefault(job.run, deque()).append(slot)
+        level = self._levels.get(job.priority)
+        if level is None:
+            level = self._levels[job.priority] = OrderedDict()
+        queue = level.get(job.run)
+        if queue is None:
+            queue = level[job.run] = deque()
+        queue.append(slot)
         self._count += 1
 
     @property
