@@ -53,7 +53,10 @@ class Event:
 
     def tag(self, name: str) -> str | None:
         """The first value of the first tag of that name."""
-        return next(self.tag_values(name), None)
+        for tag in self.tags:
+            if len(tag) > 1 and tag[0] == name:
+                return tag[1]
+        return None
 
     def tag_values(self, name: str) -> Iterator[str]:
         """The first value of every tag of that name."""

@@ -12,7 +12,8 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 from pylon.jobs.announcement import Announcement, OfferedModel, parse_announcement
 from pylon.jobs.heartbeat import EXPIRY_S, Heartbeat, parse_heartbeat
@@ -28,6 +29,8 @@ MAX_RELAY_URL = 200
 PLAIN_AGE_S = 7 * 86_400
 # An event from further ahead than relays allow would stay the newest for as long as its author likes.
 MAX_AHEAD_S = 900
+# All that a heartbeat says but for how long it holds.
+_said = attrgetter(*(said.name for said in fields(Heartbeat) if said.name != "expires_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,11 @@ class _Announced:
 class _Entry:
     announced: dict[str, _Announced] = field(default_factory=dict)
     beat_version: _Version | None = None
+    # The heartbeat in force, and until when it is.
     beat: Heartbeat | None = None
+    beat_until: float = 0.0
     listing: Listing | None = None
+    listed_until: float = 0.0
     # When it is looked at next.
     due: float = math.inf
 
@@ -138,10 +144,10 @@ class Directory:
             if entry is None or entry.listing is None:
                 continue
             entry.due = math.inf
-            if entry.listing.expires_at <= now:
+            if entry.listed_until <= now:
                 changes += self._refresh(provider, now)
             if entry.listing is not None:
-                self._plan(provider, entry, entry.listing.expires_at)
+                self._plan(provider, entry)
         return changes
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -168,7 +174,13 @@ class Directory:
             return False
         entry.beat_version = _Version(event.created_at, event.id)
         # Whoever claims to live long is believed for as long as anyone else.
-        entry.beat = replace(value, expires_at=min(value.expires_at, int(now) + 2 * EXPIRY_S))
+        entry.beat_until = min(value.expires_at, int(now) + 2 * EXPIRY_S)
+        if entry.listing is not None and entry.beat is not None and _said(entry.beat) == _said(value):
+            # Most heartbeats say nothing new. The listing stands, for longer.
+            entry.listed_until = entry.beat_until
+            self._plan(event.pubkey, entry)
+            return False
+        entry.beat = value
         return True
 
     def _withdraw(self, event: Event) -> bool:
@@ -207,7 +219,10 @@ class Directory:
 
     def _refresh(self, provider: str, now: float) -> list[Change]:
         entry = self._entries[provider]
-        old, new = entry.listing, _listing(provider, entry, now)
+        if entry.beat is not None and entry.beat_until <= now:
+            entry.beat = None
+        old = entry.listing
+        new, entry.listed_until = _listing(provider, entry, now)
         entry.listing = new
         if new is None:
             if old is None:
@@ -218,7 +233,7 @@ class Directory:
             self._dormant[provider] = None
             return [ProviderDown(provider)]
         self._live[provider] = new
-        self._plan(provider, entry, new.expires_at)
+        self._plan(provider, entry)
         if old is None:
             self._dormant.pop(provider, None)
         elif old.models != new.models:
@@ -227,10 +242,10 @@ class Directory:
             self._index(new, present=True)
         return [] if old == new else [ProviderUp(new)]
 
-    def _plan(self, provider: str, entry: _Entry, when: float) -> None:
-        if when < entry.due:
-            entry.due = when
-            heapq.heappush(self._expiries, (when, provider))
+    def _plan(self, provider: str, entry: _Entry) -> None:
+        if entry.listed_until < entry.due:
+            entry.due = entry.listed_until
+            heapq.heappush(self._expiries, (entry.due, provider))
 
     def _index(self, listing: Listing, *, present: bool) -> None:
         for model in listing.models:
@@ -248,15 +263,16 @@ class Directory:
         return (self._live[key] for key in self._by_model.get(need.model, ()))
 
 
-def _listing(provider: str, entry: _Entry, now: float) -> Listing | None:
-    beat = entry.beat if entry.beat is not None and entry.beat.expires_at > now else None
+def _listing(provider: str, entry: _Entry, now: float) -> tuple[Listing | None, float]:
+    """What is known of a provider while it is alive, and until when that holds."""
+    beat = entry.beat
     if beat is None:
         return _plain_listing(provider, entry, now)
     announced = entry.announced.get(beat.d)
     if announced is None or announced.value is None:
-        return None
+        return None, math.inf
     value = announced.value
-    return Listing(
+    listing = Listing(
         provider,
         value.d,
         value.name,
@@ -273,18 +289,18 @@ def _listing(provider: str, entry: _Entry, now: float) -> Listing | None:
         beat.paused,
         beat.loading,
         announced.plain,
-        beat.expires_at,
     )
+    return listing, entry.beat_until
 
 
-def _plain_listing(provider: str, entry: _Entry, now: float) -> Listing | None:
+def _plain_listing(provider: str, entry: _Entry, now: float) -> tuple[Listing | None, float]:
     plain = [a for a in entry.announced.values() if a.plain and a.value is not None]
     newest = max(plain, key=lambda a: a.version.created_at, default=None)
     if newest is None or newest.value is None or newest.version.created_at + PLAIN_AGE_S <= now:
-        return None
+        return None, math.inf
     value = newest.value
     relays = tuple(url for url in value.relays if len(url) <= MAX_RELAY_URL)
-    return Listing(
+    listing = Listing(
         provider,
         value.d,
         value.name,
@@ -294,8 +310,8 @@ def _plain_listing(provider: str, entry: _Entry, now: float) -> Listing | None:
         value.network,
         relays,
         plain=True,
-        expires_at=newest.version.created_at + PLAIN_AGE_S,
     )
+    return listing, newest.version.created_at + PLAIN_AGE_S
 
 
 def _models(announcement: Announcement, beat: Heartbeat) -> tuple[OfferedModel, ...]:

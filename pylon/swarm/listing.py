@@ -18,7 +18,7 @@ class Listing:
     """What is known of a provider that is alive. Speeds are tokens per second, 0 when it has not said.
 
     `plain` providers know NIP-90 but not `pylon/1`: they are asked in the open form, and say nothing of models.
-    `paused` is the reason why it takes nothing on, or empty. `expires_at` is in Unix seconds.
+    `paused` is the reason why it takes nothing on, or empty.
     """
 
     provider: str
@@ -37,7 +37,6 @@ class Listing:
     paused: str = ""
     loading: bool = False
     plain: bool = False
-    expires_at: float = field(default=0.0, compare=False)
     # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
     # how much it is trusted (0 to 1), whether money or credit of ours is there, whether it is our own machine.
     width: int | None = field(default=None, compare=False)
