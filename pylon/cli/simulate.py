@@ -13,6 +13,7 @@ from pylon.collect import collect_rarely
 from pylon.errors import PylonError, UsageError
 
 _DEFAULT = Plan()
+_COSTS = ("us_per_command", "us_per_heartbeat")
 _SHARE = "a share from 0 to 1"
 
 
@@ -81,10 +82,7 @@ def simulate_(
     elif pictures is not None:
         out.print(f"drawn in {pictures}")
     elif cost:
-        out.print(
-            f"a command {report['us_per_command']} µs, a heartbeat {report['us_per_heartbeat']} µs, by machines;"
-            f" a command costs {report['ratio']} times as much among 100,000 as among 1,000"
-        )
+        _print_cost(report)
     else:
         _print(report)
 
@@ -121,3 +119,13 @@ def _print(report: dict[str, Any]) -> None:
         sizes = (f"{counted['bytes_in'] / 1e6:,.1f}", f"{counted['bytes_out'] / 1e6:,.1f}")
         kinds.add_row(kind, f"{counted['events_in']:,}", f"{counted['events_out']:,}", *sizes)
     out.print(kinds)
+
+
+def _print_cost(report: dict[str, Any]) -> None:
+    for place, words in (("alone", "by themselves"), ("in_the_model", "among modelled machines")):
+        cost = report[place]
+        commands, beats = (" and ".join(f"{us:.1f}" for us in cost[what].values()) for what in _COSTS)
+        out.print(
+            f"deciders {words}: with 1,000 and 100,000 machines {commands} µs a command, which is {cost['ratio']}"
+            f" times as much; {beats} µs a heartbeat"
+        )

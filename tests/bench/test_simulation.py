@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pylon.bench.simulation.cost import PLACES, Side
 from pylon.bench.simulation.measures import gini, ideal_s, quantile
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.run import simulate
@@ -135,3 +136,14 @@ def test_the_table_of_the_page_is_that_of_its_figures():
     for sweep in SWEEPS:
         assert f"scale/{sweep.name}.svg" in page
         assert (docs / "scale" / f"{sweep.name}.svg").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"paid": True, "liars": 0.2, "churn": 1.0, "lost": 0.1, "customers": 2}])
+def test_what_is_timed_alone_are_the_decisions_of_the_simulation(changes):
+    side = Side(Plan(**{"providers": 40, "jobs": 600, **changes}))
+    side.begin()
+    while side.take_turn():
+        pass
+    alone, within = (side.costs()[place] for place in PLACES)
+    assert alone.commands == within.commands >= 1_200
+    assert alone.beats == within.beats > 0

@@ -1,12 +1,12 @@
 """A modelled customer: the shipped directory, dispatcher and flights, driven as `swarm.client` drives them."""
 
 import math
-import random
 from dataclasses import replace
 
 from pylon.bench.simulation.books import Books
 from pylon.bench.simulation.network import OK_BYTES
 from pylon.bench.simulation.sizes import MAX_TOKENS, PROMPT_BYTES
+from pylon.bench.simulation.twin import Told, deciders
 from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
 from pylon.bench.simulation.world import Cost, World
 from pylon.jobs.codes import ErrorCode
@@ -18,13 +18,12 @@ from pylon.nostr.event import Event
 from pylon.swarm import moves as m
 from pylon.swarm.client import LOOK_S, TICK_S
 from pylon.swarm.compose import bounds_of, job_of
-from pylon.swarm.directory import Change, Directory, ProviderUp
-from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.directory import Change, ProviderUp
 from pylon.swarm.flights import WORD_DUE_S, Flight, Flights
 from pylon.swarm.job import JobSpec
 from pylon.swarm.looks import Looks
 from pylon.swarm.presence import CHUNK
-from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from pylon.swarm.settings import SwarmSettings
 
 # A customer's own processor for each message it seals or opens: a figure of the model, near what a fan-out shows.
 SEAL_S = 0.000_7
@@ -33,15 +32,14 @@ SEAL_S = 0.000_7
 class Person:
     """See the module. `bid` zero asks free providers only, and keeps no accounts."""
 
-    def __init__(self, world: World, bid: Msat) -> None:
+    def __init__(self, world: World, bid: Msat, *, taped: bool = False) -> None:
+        self.tape: list[Told] | None = [] if taped else None
         self.key = world.new_id()
         self.begun_at = 0.0
         self._world = world
-        dispatch = DispatchSettings(width=world.plan.width)
-        self._settings = SwarmSettings(dispatch=dispatch, bid=bid)
-        # A table that turns nobody away: how large it may be is not what is asked here.
-        self._directory = Directory(capacity=2 * world.plan.providers + 1_000)
-        self._dispatcher = Dispatcher(dispatch, random.Random(world.rng.getrandbits(64)))  # noqa: S311 - a model
+        self._settings = SwarmSettings(bid=bid)
+        self.seed = world.rng.getrandbits(64)
+        self._directory, self._dispatcher = deciders(world.plan, self.seed)
         self._flights = Flights()
         self._books = Books(world, bid) if bid else None
         self._spec = JobSpec("x" * PROMPT_BYTES, max_tokens=MAX_TOKENS)
@@ -68,10 +66,12 @@ class Person:
         cost = self._world.cost
         started = Cost.clock()
         out: list[m.Command] = []
-        for change in self._directory.observe(event, self._world.agenda.wall):
-            out += self._dispatcher.handle(self._with_width(change), self._world.agenda.now)
+        changes = [self._with_width(change) for change in self._directory.observe(event, self._world.agenda.wall)]
+        for change in changes:
+            out += self._dispatcher.handle(change, self._world.agenda.now)
         cost.beat_ns += Cost.clock() - started
         cost.beats += 1
+        self._write_down(event, *changes)
         self._obey(out)
 
     # --- the decider's commands -------------------------------------------------------------------------------
@@ -82,7 +82,12 @@ class Person:
         out = self._dispatcher.handle(event, self._world.agenda.now)
         cost.decide_ns += Cost.clock() - started
         cost.commands += len(out)
+        self._write_down(None, event)
         self._obey(out)
+
+    def _write_down(self, heard: Event | None, *events: m.SwarmEvent) -> None:
+        if self.tape is not None:
+            self.tape.append(Told(self._world.agenda.now, self._world.agenda.wall, heard, events))
 
     def _obey(self, commands: list[m.Command]) -> None:
         tally = self._world.tally

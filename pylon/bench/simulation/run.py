@@ -33,23 +33,47 @@ PROGRESS_EVERY = 500
 type OnProgress = Callable[[int, int, float], None]
 
 
+class Stage:
+    """One simulation, played as far as one likes. With `taped` its customers write down what they are told."""
+
+    def __init__(self, plan: Plan, *, taped: bool = False) -> None:
+        self.world = _world(plan)
+        self.people = [Person(self.world, _bid(plan), taped=taped) for _ in range(plan.customers)]
+        _populate(self.world, self.people)
+
+    def begin(self) -> None:
+        """All customers begin."""
+        plan = self.world.plan
+        for n, person in enumerate(self.people):
+            person.begin(len(range(n, plan.jobs, plan.customers)), deadline_s=RUN_S)
+
+    def play(self, jobs: int) -> bool:
+        """Goes on until so many jobs have their outcome; False when all have, or nothing happens any more."""
+        finished, agenda = self.world.tally.finished_at, self.world.agenda
+        while len(finished) < jobs and agenda.step():
+            pass
+        return len(finished) >= jobs and jobs < self.world.plan.jobs
+
+
 def simulate(plan: Plan, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """Runs it; the report. All but `cost` follows from the plan alone, on any machine.
 
     `on_progress` is called with the jobs that have an outcome, all jobs, and the simulated seconds.
     """
-    world = _world(plan)
-    people = [Person(world, _bid(plan)) for _ in range(plan.customers)]
-    shares = [len(range(n, plan.jobs, plan.customers)) for n in range(plan.customers)]
-    _populate(world, people)
+    stage = Stage(plan)
+    world = stage.world
     speeds = [(machine.true_s, plan.slots) for machine in world.machines.values() if machine.nature not in _CHEATS]
     ideal = ideal_s(plan.jobs, speeds, width=plan.width * plan.customers) + 4 * HOP_S
     # What exists by now would not be in a customer's process, and is no garbage.
     keep_for_good()
     try:
-        for person, share in zip(people, shares, strict=True):
-            person.begin(share, deadline_s=RUN_S)
-        _run(world, on_progress or (lambda *_: None))
+        stage.begin()
+        told, goes_on = 0, True
+        while goes_on:
+            told = min(told + PROGRESS_EVERY, plan.jobs)
+            goes_on = stage.play(told)
+            if on_progress is not None:
+                on_progress(len(world.tally.finished_at), plan.jobs, world.agenda.now)
     finally:
         gc.unfreeze()
     return _report(world, ideal)
@@ -135,16 +159,6 @@ def _live(world: World, machine: Machine, people: list[Person], *, phase: float 
         world.agenda.after(world.rng.expovariate(world.plan.churn / 60), leave)
 
 
-def _run(world: World, on_progress: OnProgress) -> None:
-    tally, jobs = world.tally, world.plan.jobs
-    told = 0
-    while len(tally.finished_at) < jobs and world.agenda.step():
-        if len(tally.finished_at) - told >= PROGRESS_EVERY:
-            told = len(tally.finished_at)
-            on_progress(told, jobs, world.agenda.now)
-    on_progress(len(tally.finished_at), jobs, world.agenda.now)
-
-
 def _report(world: World, ideal: float) -> dict[str, Any]:
     plan, tally, cost = world.plan, world.tally, world.cost
     ranked = sorted(tally.finished_at)
@@ -174,7 +188,7 @@ def _report(world: World, ideal: float) -> dict[str, Any]:
         "traffic": traffic,
         "cost": {
             "commands": cost.commands,
-            "us_per_command": round(cost.decide_ns / 1_000 / max(1, cost.commands), 2),
-            "us_per_heartbeat": round(cost.beat_ns / 1_000 / max(1, cost.beats), 2),
+            "us_per_command": round(cost.us_per_command, 2),
+            "us_per_heartbeat": round(cost.us_per_heartbeat, 2),
         },
     }

@@ -24,6 +24,14 @@ class Cost:
     beat_ns: int = 0
     beats: int = 0
 
+    @property
+    def us_per_command(self) -> float:
+        return self.decide_ns / 1_000 / max(1, self.commands)
+
+    @property
+    def us_per_heartbeat(self) -> float:
+        return self.beat_ns / 1_000 / max(1, self.beats)
+
     @staticmethod
     def clock() -> int:
         """Processor time of this thread, ns."""

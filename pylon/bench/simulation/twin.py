@@ -1,0 +1,63 @@
+"""A customer's deciders by themselves: told once more what a simulated customer's were, with no world around them.
+
+The simulation has every machine, relay and message in one process. What a decision costs there is also the cost of
+finding it in a processor's cache that a hundred thousand machines went through since the last one; and those are
+computers elsewhere. Here heartbeats and decisions alone follow each other, in the order in which they came.
+"""
+
+import gc
+import random
+from typing import NamedTuple
+
+from pylon.bench.simulation.plan import Plan
+from pylon.bench.simulation.world import Cost
+from pylon.nostr.event import Event
+from pylon.swarm import moves as m
+from pylon.swarm.directory import Directory
+from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.settings import DispatchSettings
+
+
+class Told(NamedTuple):
+    """What deciders were told at one moment: an announcement or a heartbeat that was `heard`, and the dispatcher's
+    `events` that came of it; or these alone. `now` is monotonic, `wall` Unix seconds."""
+
+    now: float
+    wall: float
+    heard: Event | None
+    events: tuple[m.SwarmEvent, ...]
+
+
+def deciders(plan: Plan, seed: int) -> tuple[Directory, Dispatcher]:
+    """Those of one customer. The table turns nobody away: how large it may be is not what is asked here."""
+    directory = Directory(capacity=2 * plan.providers + 1_000)
+    settings = DispatchSettings(width=plan.width)
+    return directory, Dispatcher(settings, random.Random(seed))  # noqa: S311 - a model, to be repeated
+
+
+class Twin:
+    """See the module. `seed` is that of the customer."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.cost = Cost()
+        self._directory, self._dispatcher = deciders(plan, seed)
+
+    def play(self, tape: list[Told]) -> None:
+        """Is told this."""
+        # What the model made since is not the deciders' to look through.
+        gc.collect(0)
+        cost, directory, handle = self.cost, self._directory, self._dispatcher.handle
+        for now, wall, heard, events in tape:
+            started = Cost.clock()
+            if heard is not None:
+                directory.observe(heard, wall)
+                for event in events:
+                    handle(event, now)
+                cost.beat_ns += Cost.clock() - started
+                cost.beats += 1
+                continue
+            for event in events:
+                cost.commands += len(handle(event, now))
+            cost.decide_ns += Cost.clock() - started
+            if isinstance(events[0], m.Tick):
+                directory.expire(wall)
