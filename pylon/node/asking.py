@@ -308,5 +308,5 @@ def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
         "plain": listing.plain,
         "state": state,
         "trust": round(client.reputation.trust(listing.provider), 3),
-        "expires_at": listing.expires_at,
+        "expires_at": client.directory.alive_until(listing.provider),
     }

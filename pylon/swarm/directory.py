@@ -107,6 +107,10 @@ class Directory:
         """The provider of that key, when it is alive."""
         return self._live.get(provider)
 
+    def alive_until(self, provider: str) -> float:
+        """When a live provider goes, should nothing more be heard of it; Unix seconds. Raises `KeyError`."""
+        return self._entries[provider].listed_until
+
     def find(self, need: Need) -> list[Listing]:
         """The live providers that do. Looks only at those with the model when one is named."""
         return [listing for listing in self._candidates(need) if not need.why_not(listing)]

@@ -178,6 +178,19 @@ def test_a_plain_provider_outlives_the_last_of_its_heartbeats() -> None:
     assert directory.expire(NOW + 7 * 86_400) == [ProviderDown(KEY.public)]
 
 
+def test_a_heartbeat_that_says_the_same_after_a_pause_counts_again() -> None:
+    directory = Directory()
+    # A plain peer may also beat as ours do: then its heartbeat says more than its announcement.
+    both = replace(plain(), tags=(*plain().tags[1:], ("d", "pylon")))
+    directory.observe(both, NOW)
+    directory.observe(beat(slots=7), NOW)
+    directory.expire(NOW + 120)
+    assert [listing.slots for listing in directory] == [1]
+    [change] = directory.observe(beat(slots=7, at=NOW + 200), NOW + 200)
+    assert isinstance(change, ProviderUp) and change.listing.slots == 7
+    assert directory.alive_until(KEY.public) == NOW + 320
+
+
 def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None:
     directory = Directory()
     directory.observe(announced(models=(MODEL, OfferedModel("other", "ef" * 32))), NOW)
