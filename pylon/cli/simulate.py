@@ -122,7 +122,7 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _print_cost(report: dict[str, Any]) -> None:
-    for place, words in (("alone", "by themselves"), ("in_the_model", "among modelled machines")):
+    for place, words in (("in_the_model", "among modelled machines"), ("alone", "by themselves")):
         cost = report[place]
         commands, beats = (" and ".join(f"{us:.1f}" for us in cost[what].values()) for what in _COSTS)
         out.print(

@@ -144,6 +144,6 @@ def test_what_is_timed_alone_are_the_decisions_of_the_simulation(changes):
     side.begin()
     while side.take_turn():
         pass
-    alone, within = (side.costs()[place] for place in PLACES)
+    within, alone = (side.costs()[place] for place in PLACES)
     assert alone.commands == within.commands >= 1_200
     assert alone.beats == within.beats > 0

@@ -15,8 +15,10 @@ from pylon.collect import keep_for_good
 SIZES = (1_000, MOST_PROVIDERS)
 # Outcomes until it is the other size's turn: some tens of milliseconds of decisions.
 TURN = 500
-# Where a decision is measured: by itself (see `twin`), and among the simulation's machines and messages.
-PLACES = ("alone", "in_the_model")
+# Where deciders are measured: among the simulation's machines and messages, and by themselves (see `twin`).
+PLACES = ("in_the_model", "alone")
+
+type Costs = dict[str, Cost]
 
 
 class Side:
@@ -25,11 +27,11 @@ class Side:
     def __init__(self, plan: Plan) -> None:
         self._jobs, self._played = plan.jobs, 0
         self._stage = Stage(plan, taped=True)
-        self._twins = [Twin(plan, person.seed) for person in self._stage.people]
+        self._alone = Cost()
+        self._twins = [Twin(plan, person.seed, self._alone) for person in self._stage.people]
         self._replay()
-        for twin in self._twins:
-            # What was heard before the start is no part of the run's cost.
-            twin.cost.beat_ns = twin.cost.beats = 0
+        # What customers heard before the start is no part of the run's cost.
+        self._alone.beat_ns = self._alone.beats = 0
 
     def begin(self) -> None:
         """All customers begin."""
@@ -42,16 +44,9 @@ class Side:
         self._replay()
         return goes_on
 
-    def costs(self) -> dict[str, Cost]:
+    def costs(self) -> Costs:
         """By place."""
-        alone = [twin.cost for twin in self._twins]
-        together = Cost(
-            sum(cost.decide_ns for cost in alone),
-            sum(cost.commands for cost in alone),
-            sum(cost.beat_ns for cost in alone),
-            sum(cost.beats for cost in alone),
-        )
-        return dict(zip(PLACES, (together, self._stage.world.cost), strict=True))
+        return dict(zip(PLACES, (self._stage.world.cost, self._alone), strict=True))
 
     def _replay(self) -> None:
         for person, twin in zip(self._stage.people, self._twins, strict=True):
@@ -63,27 +58,20 @@ class Side:
 def decision_cost(base: Plan, repetitions: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Simulates `base` at both sizes, again and again; µs of the processor a command and a heartbeat, by place.
 
-    A ratio is the median of the repetitions' ratios.
+    Of the repetitions' figures and ratios the medians.
     """
-    found = []
+    found: list[dict[int, Costs]] = []
     for _ in range(repetitions):
         found.append(_once(base))
         for size, costs in found[-1].items():
-            alone = costs[PLACES[0]]
-            say(f"{size:,} machines: {alone.us_per_command:.1f} µs a command, {alone.us_per_heartbeat:.1f} a beat")
-    return {
-        "jobs": base.jobs,
-        "repetitions": repetitions,
-        **{
-            place: _summary([{size: costs[place] for size, costs in once.items()} for once in found])
-            for place in PLACES
-        },
-    }
+            words = (f"{costs[place].us_per_command:.1f} {place.replace('_', ' ')}" for place in PLACES)
+            say(f"{size:,} machines: µs a command {', '.join(words)}")
+    return {"jobs": base.jobs, "repetitions": repetitions, **{place: _summary(found, place) for place in PLACES}}
 
 
-def _once(base: Plan) -> dict[int, dict[str, Cost]]:
+def _once(base: Plan) -> dict[int, Costs]:
     sides = {size: Side(replace(base, providers=size)) for size in SIZES}
-    # What exists by now is no garbage.
+    # What exists by now would not be in a customer's process, and is no garbage.
     keep_for_good()
     try:
         for side in sides.values():
@@ -96,17 +84,11 @@ def _once(base: Plan) -> dict[int, dict[str, Cost]]:
     return {size: side.costs() for size, side in sides.items()}
 
 
-def _summary(found: list[dict[int, Cost]]) -> dict[str, Any]:
+def _summary(found: list[dict[int, Costs]], place: str) -> dict[str, Any]:
     small, large = SIZES
-    measures: dict[str, Callable[[Cost], float]] = {
-        "us_per_command": lambda cost: cost.us_per_command,
-        "us_per_heartbeat": lambda cost: cost.us_per_heartbeat,
-    }
     summary: dict[str, Any] = {}
-    for what, of in measures.items():
-        summary[what] = {f"{size}": round(statistics.median(of(costs[size]) for costs in found), 2) for size in SIZES}
-    summary["ratio"] = round(statistics.median(c[large].us_per_command / c[small].us_per_command for c in found), 3)
-    summary["heartbeat_ratio"] = round(
-        statistics.median(c[large].us_per_heartbeat / c[small].us_per_heartbeat for c in found), 3
-    )
+    for what, ratio in (("us_per_command", "ratio"), ("us_per_heartbeat", "heartbeat_ratio")):
+        us = [{size: getattr(costs[place], what) for size, costs in once.items()} for once in found]
+        summary[what] = {f"{size}": round(statistics.median(once[size] for once in us), 2) for size in SIZES}
+        summary[ratio] = round(statistics.median(once[large] / once[small] for once in us), 3)
     return summary

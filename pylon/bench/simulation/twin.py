@@ -36,17 +36,17 @@ def deciders(plan: Plan, seed: int) -> tuple[Directory, Dispatcher]:
 
 
 class Twin:
-    """See the module. `seed` is that of the customer."""
+    """See the module. `seed` is that of the customer; what it takes is added to `cost`."""
 
-    def __init__(self, plan: Plan, seed: int) -> None:
-        self.cost = Cost()
+    def __init__(self, plan: Plan, seed: int, cost: Cost) -> None:
+        self._cost = cost
         self._directory, self._dispatcher = deciders(plan, seed)
 
     def play(self, tape: list[Told]) -> None:
         """Is told this."""
         # What the model made since is not the deciders' to look through.
         gc.collect(0)
-        cost, directory, handle = self.cost, self._directory, self._dispatcher.handle
+        cost, directory, handle = self._cost, self._directory, self._dispatcher.handle
         for now, wall, heard, events in tape:
             started = Cost.clock()
             if heard is not None:
