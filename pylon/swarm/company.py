@@ -18,7 +18,7 @@ from pylon.swarm.standing import Standing
 # What is remembered of providers that are gone, so that leaving and coming back clears no record.
 REMEMBERED = 10_000
 LANES = 32
-# A new need is looked for among so many that do; the others join it with their next heartbeat.
+# For a new need so many are taken in. The others join it when they say something new, or when half of these are gone.
 ENOUGH = 4_000
 # Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
 SPREAD = 0.2
@@ -81,6 +81,8 @@ class Company:
             lane.place(seat or lane.seat(standing), now, self._silence.lost)
         elif seat is not None:
             lane.dismiss(seat)
+            if lane.left_out and len(lane.members) < ENOUGH // 2:
+                self._take_in(lane, now)
             if not lane.members:
                 lane.empty_since = now
                 self._emptied(lane, now)
@@ -109,12 +111,18 @@ class Company:
         )
         lane.empty_since = now
         self.turns.append(lane)
+        self._take_in(lane, now)
+        return lane
+
+    def _take_in(self, lane: Lane, now: float) -> None:
+        """Takes providers into a lane until there are enough."""
+        lane.left_out = False
         for standing in self._from_anywhere():
             if len(lane.members) >= ENOUGH:
-                break
-            if standing.fits(need):
-                lane.place(lane.seat(standing), now, self._silence.lost)
-        return lane
+                lane.left_out = True
+                return
+            if standing.provider not in lane.members:
+                self.join(lane, standing, now)
 
     def _standing(self, provider: str) -> Standing:
         standing = self._standings.get(provider)

@@ -93,6 +93,8 @@ class Lane:
         self._max_tokens = max_tokens
         self._samples = samples
         self.members: dict[str, Seat] = {}
+        # Whether there may be others who would do.
+        self.left_out = False
         self.candidates: Candidates[Seat] = Candidates()
         # How many of the members are so.
         self._awake = self._silent = 0

@@ -9,6 +9,7 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.swarm import company
 from pylon.swarm.company import LANES
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
@@ -498,6 +499,19 @@ def test_a_free_slot_is_shared_between_needs_in_turn() -> None:
         served[live[0].slot // 50] += 1
         play.tell(Answered(live[0].attempt))
     assert min(served.values()) >= 8
+
+
+def test_those_a_lane_left_out_are_taken_in_when_half_of_its_own_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "ENOUGH", 4)
+    everybody = {f"p{n}" for n in range(10)}
+    play = Play(*map(provider, sorted(everybody)))
+    asked = set[str]()
+    for _ in everybody:
+        send = play.send()
+        asked.add(send.provider)
+        play.tell(Answered(send.attempt))
+        play.tell(ProviderDown(send.provider))
+    assert asked == everybody
 
 
 def test_a_thousand_different_needs_leave_a_bounded_number_of_lanes() -> None:
