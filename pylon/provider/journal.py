@@ -44,6 +44,33 @@ SCHEMA = Schema(
         CREATE INDEX job_received ON job (received_at);
         CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
         """,
+        # A table with row numbers: without, rows lie in the tree of their ids, and each change of a state writes
+        # the contents anew.
+        """
+        CREATE TABLE numbered_job (
+            id TEXT PRIMARY KEY,
+            customer TEXT NOT NULL,
+            kind INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            code TEXT NOT NULL DEFAULT '',
+            relay TEXT NOT NULL,
+            model TEXT NOT NULL DEFAULT '',
+            received_at REAL NOT NULL,
+            expires_at INTEGER NOT NULL,
+            finished_at REAL,
+            prompt_tokens INTEGER NOT NULL DEFAULT 0,
+            completion_tokens INTEGER NOT NULL DEFAULT 0,
+            run_ms INTEGER NOT NULL DEFAULT 0,
+            charge_msat INTEGER NOT NULL DEFAULT 0,
+            request BLOB,
+            result BLOB
+        ) STRICT;
+        INSERT INTO numbered_job SELECT * FROM job;
+        DROP TABLE job;
+        ALTER TABLE numbered_job RENAME TO job;
+        CREATE INDEX job_state ON job (state, received_at);
+        CREATE INDEX job_received ON job (received_at);
+        """,
     ),
 )
 

@@ -7,7 +7,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.journal import SCHEMA, JobState, Journal, Work
 from pylon.provider.queue import Job
-from pylon.store.database import Database
+from pylon.store.database import Database, Schema
 from pylon.store.group import GroupCommit
 
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -93,3 +93,31 @@ async def test_a_remembered_setting_is_read_back(journal):
     await journal.remember("paused", "owner")
     await journal.remember("paused", "battery")
     assert await journal.setting("paused") == "battery"
+
+
+async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(tmp_path):
+    waiting, answered, result = event("waiting"), event("answered"), event("result", 6940)
+    first = await Database.open(tmp_path / "a.db", [Schema(SCHEMA.room, SCHEMA.migrations[:1])])
+    group = GroupCommit(first)
+    group.start()
+    journal = Journal(first, group)
+    await queue(journal, waiting, at=1.0)
+    await queue(journal, answered, at=2.0)
+    await sign(journal, answered, result)
+    rows, pending = await journal.rows(), await journal.pending()
+    await group.close()
+    await first.close()
+    assert [(p.event, p.result) for p in pending] == [(waiting, None), (result, result)]
+
+    database = await Database.open(tmp_path / "a.db", [SCHEMA])
+    group = GroupCommit(database)
+    group.start()
+    journal = Journal(database, group)
+    assert (await journal.rows(), await journal.pending()) == (rows, pending)
+    # Those that come after are told apart from those that were there.
+    await queue(journal, waiting)
+    assert await journal.counts() == {"queued": 1, "signed": 1}
+    indexes = await database.fetch_all("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL")
+    assert {row["name"] for row in indexes} == {"job_state", "job_received"}
+    await group.close()
+    await database.close()
