@@ -14,8 +14,8 @@ from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.bench.gguf import gguf_counter
 from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError, UsageError
-from pylon.inference.child import BEAT_S
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, ModelInfo, Sampling
+from pylon.inference.loop import BEAT_S
 from pylon.inference.messages import Beat
 from pylon.inference.service import InferenceService
 

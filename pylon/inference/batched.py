@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
@@ -38,6 +39,7 @@ class BatchedEngine(ABC):
         self._waiting: deque[Asked] = deque()
         self._running: dict[int, Asked] = {}
         self._uids = itertools.count()
+        self._cutting = Lock()  # a tokenizer serves one thread at a time
         self._replies = Replies(self._clock)
         self._known: list[Event] = []  # said by the next step without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
@@ -81,15 +83,25 @@ class BatchedEngine(ABC):
         return nullcontext()
 
     def add(self, request: GenerationRequest) -> None:
-        tokens = fitting(self._model, request, self._longest())
-        key = answer_key(request.customer, tokens, request.sampling)
-        if (known := self._replies.known(request.id, key)) is not None:
+        self.take(self.prepare(request))
+
+    def prepare(self, request: GenerationRequest) -> Asked:
+        """See `Preparing`."""
+        with self._cutting:
+            tokens = fitting(self._model, request, self._longest())
+        asked = Asked(request, tokens, answer_key(request.customer, tokens, request.sampling))
+        asked.begin(self._model)
+        return asked
+
+    def take(self, ready: Asked) -> None:
+        if (known := self._replies.known(ready.id, ready.key)) is not None:
             self._known.append(known)
-            return
-        sequence = Asked(request, tokens, key)
-        sequence.begin(self._model)
-        if self._replies.lead(sequence):
-            self._waiting.append(sequence)
+        elif self._replies.lead(ready):
+            self._waiting.append(ready)
+
+    @property
+    def gathered(self) -> bool:
+        return len(self._waiting) >= self._spec.slots
 
     def cancel(self, request_id: str) -> None:
         self._known = [event for event in self._known if event.id != request_id]
@@ -125,7 +137,8 @@ class BatchedEngine(ABC):
 
     def score(self, request: ScoreRequest) -> Scored:
         """See `Scoring`."""
-        prompt, answer = scorable(self._model, request)
+        with self._cutting:
+            prompt, answer = scorable(self._model, request)
         self._make_room(len(prompt) + len(answer))
         with self._computing():
             return Scored(request.id, tuple(ranks(self._model, prompt, answer)))

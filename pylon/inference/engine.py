@@ -164,6 +164,23 @@ class Scoring(Protocol):
         """Computes it at once: reading takes a fraction of writing. Raises PromptError."""
 
 
+class Preparing[Ready](Protocol):
+    """An engine that can do a part of taking a request in beside its other work."""
+
+    def prepare(self, request: GenerationRequest) -> Ready:
+        """Makes a request ready, on another thread than all other calls, one at a time.
+
+        Raises PromptError or ParameterError.
+        """
+
+    def take(self, ready: Ready) -> None:
+        """Takes it in; with `prepare` before it this is what `add` does."""
+
+    @property
+    def gathered(self) -> bool:
+        """Whether so many wait that to wait for more of them before the first step would gain nothing."""
+
+
 class Engine(Protocol):
     """A model that answers. All calls come from one thread."""
 

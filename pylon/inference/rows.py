@@ -20,7 +20,7 @@ from pylon.inference.mlx_heads import behind, read, takes_apart
 STEP_TOKENS = 2_048
 ROW_TOKENS = 512
 # A processor is fastest while what it computes stays in its cache: so many tokens at once.
-_CACHED_TOKENS = 1_024
+CACHED_TOKENS = 1_024
 _LEAST_TOKENS = 24
 # Room for so much of an answer is made at once; a longer one's state grows as it comes.
 _ANSWER_TOKENS = 256
@@ -46,7 +46,7 @@ class Rows:
         self._network = network
         self._apart = not accelerated and takes_apart(network)
         self._stops = frozenset(stop_tokens)
-        self._at_once = STEP_TOKENS if accelerated else _CACHED_TOKENS
+        self._at_once = STEP_TOKENS if accelerated else CACHED_TOKENS
         self._group: _Group | None = None
         self._batch = Batch(network, ahead=accelerated)
         self._ended: set[int] = set()

@@ -1,0 +1,136 @@
+"""What the node asks, on its way to the engine: read off the pipe, and made ready while the model computes.
+
+Two threads beside the engine's own. One only reads the pipe, so that a request that nobody waits for any more goes at
+once, and so does the child when the pipe ends. The other makes requests ready one by one, by `engine.Preparing`.
+"""
+
+import os
+import queue
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pylon.clock import Clock
+from pylon.errors import ParameterError, PromptError, WireError
+from pylon.frames import FrameDecoder
+from pylon.inference.engine import Engine, Failed
+from pylon.inference.messages import Cancel, Close, Generate, Load, Score, to_child
+
+_READ_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that waits for nothing but the engine: `take` gives it to it, on the engine's thread."""
+
+    id: str
+    stream: bool
+    take: Callable[[], None]
+
+
+# A request that cannot be answered is already told so.
+type Command = Load | Prepared | Failed | Score | Cancel | Close
+
+
+class Intake:
+    def __init__(self, source: int, clock: Clock) -> None:
+        """`source` is the pipe's file descriptor."""
+        self._source = source
+        self._clock = clock
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._unprepared: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
+        self._awaited: set[str] = set()  # requests that are not ready yet
+        self._lock = threading.Lock()  # of `_awaited` and what follows from it
+        self._since: float | None = None
+        self._scratch: Path | None = None
+        threading.Thread(target=self._read, daemon=True, name="pipe").start()
+
+    def get(self, wait_s: float | None = 0.0) -> Command:
+        """The next command; None waits for ever. Raises queue.Empty."""
+        return self._commands.get(block=wait_s is None or wait_s > 0, timeout=wait_s)
+
+    def prepare_for(self, engine: Engine) -> None:
+        """From now on: what came before waits for this."""
+        threading.Thread(target=self._prepare_all, args=(engine,), daemon=True, name="prepare").start()
+
+    @property
+    def preparing(self) -> bool:
+        """Whether there are requests that will be ready soon."""
+        return bool(self._awaited)
+
+    @property
+    def preparing_s(self) -> float:
+        """For how long the request that is being made ready has been so."""
+        since = self._since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    def _read(self) -> None:
+        """Until the pipe ends, and with it this process."""
+        decoder = FrameDecoder()
+        try:
+            while data := os.read(self._source, _READ_BYTES):
+                for message in decoder.feed(data):
+                    self._sort(to_child(message))
+        except WireError as error:
+            print(f"the node sent something unreadable: {error}", file=sys.stderr)  # noqa: T201
+        # The node is gone, and the other threads may be deep in a computation that nobody waits for.
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        os._exit(1)
+
+    def _sort(self, command: Load | Generate | Score | Cancel | Close) -> None:
+        with self._lock:
+            match command:
+                case Generate():
+                    self._awaited.add(command.request.id)
+                    self._unprepared.put(command)
+                case Cancel() if command.id in self._awaited:
+                    self._awaited.remove(command.id)
+                case Close():
+                    # Behind the last request, since the engine must not be closed beneath one that is made ready.
+                    self._awaited.clear()
+                    self._unprepared.put(command)
+                case Load():
+                    self._scratch = command.scratch
+                    self._commands.put(command)
+                case _:
+                    self._commands.put(command)
+
+    def _prepare_all(self, engine: Engine) -> None:
+        while isinstance(command := self._unprepared.get(), Generate):
+            if command.request.id not in self._awaited:
+                continue
+            self._since = self._clock.monotonic()
+            prepared = _prepared(engine, command)
+            self._since = None
+            with self._lock:
+                if command.request.id in self._awaited:
+                    self._awaited.remove(command.request.id)
+                    self._commands.put(prepared)
+        self._commands.put(command)
+
+
+def _prepared(engine: Engine, command: Generate) -> Prepared | Failed:
+    request = command.request
+    prepare = getattr(engine, "prepare", None)
+    if prepare is None:
+        return Prepared(request.id, command.stream, partial(engine.add, request))
+    try:
+        return Prepared(request.id, command.stream, partial(engine.take, prepare(request)))
+    except Exception as error:  # one request's fault must not take its neighbours down
+        return refusal(request.id, error)
+
+
+def refusal(request_id: str, error: Exception) -> Failed:
+    """What is told of a request that could not be taken in."""
+    match error:
+        case PromptError():
+            return Failed(request_id, "prompt", str(error), error.hint)
+        case ParameterError():
+            return Failed(request_id, "parameter", str(error), error.hint)
+    # The error's own text may quote the prompt, so only its kind is told.
+    return Failed(request_id, "engine", f"The engine could not take the prompt ({type(error).__name__}).")
