@@ -1,6 +1,5 @@
 """Which waiting prompts are read together: a batch is padded to its longest prompt, so alike ones go together."""
 
-import math
 from collections.abc import Sequence
 
 # The part of a batch that may be padding.
@@ -17,8 +16,3 @@ def alike(lengths: Sequence[int], most: int) -> list[int]:
             break
         chosen.append(place)
     return sorted(chosen)
-
-
-def even_part(number: int, most: int) -> int:
-    """How many of `number` go together when no part may have more than `most` and none is a small rest."""
-    return math.ceil(number / math.ceil(number / most))

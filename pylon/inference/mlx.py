@@ -13,13 +13,13 @@ from pylon.host.memory import used_bytes
 from pylon.inference import mlx_cpu
 from pylon.inference.asked import Asked
 from pylon.inference.batched import BatchedEngine
-from pylon.inference.batching import alike, even_part
+from pylon.inference.batching import alike
 from pylon.inference.engine import ModelInfo, Sampling
 from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_batch import Row
 from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler, schema_processor
-from pylon.inference.rows import CACHED_TOKENS, ROW_TOKENS, Rows
+from pylon.inference.rows import ROW_TOKENS, Rows
 
 # Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
 GROUP_TOKENS = 8_192
@@ -35,7 +35,7 @@ class MlxEngine(BatchedEngine):
     _rows: Rows
 
     def load(self) -> ModelInfo:
-        self._accelerated = accelerated = mx.default_device() != mx.Device(mx.cpu)
+        accelerated = mx.default_device() != mx.Device(mx.cpu)
         if not accelerated:
             mlx_cpu.install()
         self._model = MlxModel.load(self._spec)
@@ -68,22 +68,7 @@ class MlxEngine(BatchedEngine):
         mx.clear_cache()
 
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
-        return alike(lengths, even_part(min(len(lengths), free), self._most(lengths[0])))
-
-    @property
-    def gathered(self) -> bool:
-        return bool(self._waiting) and len(self._waiting) >= min(
-            self._spec.slots, self._most(len(self._waiting[0].tokens))
-        )
-
-    def _most(self, tokens: int) -> int:
-        """How many prompts start together, of so many unread tokens each."""
-        group = max(1, GROUP_TOKENS // tokens)
-        if self._accelerated:
-            return group
-        # A processor is as fast at half of them. Then the two halves take turns: while one is computed, the other's
-        # answers reach those who asked, and what these ask next is made ready.
-        return min(group, max(self._spec.slots // 2, CACHED_TOKENS // tokens))
+        return alike(lengths, min(free, max(1, GROUP_TOKENS // lengths[0])))
 
     def _begin(self, group: Sequence[Asked], head: Head[list[Any]] | None) -> None:
         if group[0].alone:

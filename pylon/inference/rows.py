@@ -16,11 +16,13 @@ from pylon.inference.driven import Token
 from pylon.inference.mlx_batch import Batch, Row
 from pylon.inference.mlx_heads import behind, read, takes_apart
 
-# Of a group are read so many tokens a step, since running answers stall for as long; of one prompt so many.
+# Of a group are read so many tokens a step, of one prompt so many.
 STEP_TOKENS = 2_048
 ROW_TOKENS = 512
+# Running answers stall for so many at the most: small groups are read one after the other and then decoded together.
+_STALL_TOKENS = STEP_TOKENS + ROW_TOKENS
 # A processor is fastest while what it computes stays in its cache: so many tokens at once.
-CACHED_TOKENS = 1_024
+_CACHED_TOKENS = 1_024
 _LEAST_TOKENS = 24
 # Room for so much of an answer is made at once; a longer one's state grows as it comes.
 _ANSWER_TOKENS = 256
@@ -38,6 +40,12 @@ class _Group:
     layers: list[Any]
     left: list[list[int]]
 
+    def next_parts(self) -> list[list[int]]:
+        """A row's last token is not read but decoded: what comes of it is the answer's first."""
+        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(self.rows)))
+        chunk = _evenly(max(len(left) for left in self.left) - 1, most)
+        return [left[: min(chunk, len(left) - 1)] for left in self.left]
+
 
 class Rows:
     """All calls come within one MLX stream. `accelerated`: it computes elsewhere than in this process's own time."""
@@ -46,10 +54,11 @@ class Rows:
         self._network = network
         self._apart = not accelerated and takes_apart(network)
         self._stops = frozenset(stop_tokens)
-        self._at_once = STEP_TOKENS if accelerated else CACHED_TOKENS
+        self._at_once = STEP_TOKENS if accelerated else _CACHED_TOKENS
         self._group: _Group | None = None
         self._batch = Batch(network, ahead=accelerated)
         self._ended: set[int] = set()
+        self._unheard = 0  # tokens read since the last decoding
         self._steps = 0
 
     @property
@@ -64,21 +73,23 @@ class Rows:
         self._group = _Group(list(rows), layers, [row.tokens for row in rows])
 
     def step(self) -> list[Token]:
-        """The next token of each row in the batch; then a part of the group that is being read."""
+        """The next token of each row in the batch, unless there is more to read first; then a part of that."""
         self._steps += 1
         if self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
-        heard = self._decode()
+        parts = self._group.next_parts() if self._group is not None else []
+        tokens = sum(map(len, parts))
+        heard: list[Token] = []
+        if self._group is None or self._unheard + tokens > _STALL_TOKENS:
+            heard = self._decode()
+            self._unheard = 0
         if self._group is not None:
-            self._read(self._group)
+            self._unheard += tokens
+            self._read(self._group, parts)
         return heard
 
-    def _read(self, group: _Group) -> None:
+    def _read(self, group: _Group, parts: list[list[int]]) -> None:
         """A group that is through joins the batch."""
-        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(group.rows)))
-        chunk = _evenly(max(len(left) for left in group.left) - 1, most)
-        # A row's last token is not read but decoded: what comes of it is the answer's first.
-        parts = [left[: min(chunk, len(left) - 1)] for left in group.left]
         if any(parts):
             self._take_in(parts, group.layers)
             group.left = [left[len(part) :] for left, part in zip(group.left, parts, strict=True)]
