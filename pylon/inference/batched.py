@@ -24,8 +24,8 @@ from pylon.inference.score import ranks
 
 # A request that was put back so often for lack of memory will not fit the next time either.
 _MOST_SHEDS = 2
-# A group of so many is read at nearly the speed of a larger one, and the rest is made ready meanwhile.
-_ENOUGH = 8
+# So many are read as fast as more would be, and the rest of a burst is made ready meanwhile.
+_ENOUGH = 16
 
 
 class BatchedEngine(ABC):
@@ -160,6 +160,9 @@ class BatchedEngine(ABC):
     def _keep_within_memory(self) -> list[Event]:
         """Over the hard limit, lets go what is not needed, and then the request that came last."""
         if not self._over():
+            return []
+        self._give_back()
+        if not self._over(now=True):
             return []
         self._heads.clear()
         self._give_back()

@@ -10,10 +10,12 @@ import errno
 import faulthandler
 import importlib
 import os
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ModelError, WireError
@@ -70,7 +72,7 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source, sink = _private_pipes()
     clock = SystemClock()
-    intake = Intake(source, clock)
+    intake = Intake(source, clock, _leave)
     load = intake.get(None)
     if not isinstance(load, Load):
         raise WireError("The first message must be load.")
@@ -109,6 +111,13 @@ def _serve(
         EngineLoop(engine, intake, send, clock).run()
     finally:
         engine.close()
+
+
+def _leave(scratch: Path | None) -> None:
+    """The node is gone, and the engine may be deep in a computation that nobody waits for."""
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(1)
 
 
 def is_out_of_memory(error: Exception) -> bool:

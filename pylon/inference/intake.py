@@ -6,7 +6,6 @@ once, and so does the child when the pipe ends. The other makes requests ready o
 
 import os
 import queue
-import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -37,10 +36,11 @@ type Command = Load | Prepared | Failed | Score | Cancel | Close
 
 
 class Intake:
-    def __init__(self, source: int, clock: Clock) -> None:
-        """`source` is the pipe's file descriptor."""
+    def __init__(self, source: int, clock: Clock, ended: Callable[[Path | None], None]) -> None:
+        """`source` is the pipe's file descriptor; `ended` hears of its end, with the scratch folder it told of."""
         self._source = source
         self._clock = clock
+        self._ended = ended
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._unprepared: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
         self._awaited: set[str] = set()  # requests that are not ready yet
@@ -69,7 +69,7 @@ class Intake:
         return 0.0 if since is None else self._clock.monotonic() - since
 
     def _read(self) -> None:
-        """Until the pipe ends, and with it this process."""
+        """Until the pipe ends."""
         decoder = FrameDecoder()
         try:
             while data := os.read(self._source, _READ_BYTES):
@@ -77,10 +77,7 @@ class Intake:
                     self._sort(to_child(message))
         except WireError as error:
             print(f"the node sent something unreadable: {error}", file=sys.stderr)  # noqa: T201
-        # The node is gone, and the other threads may be deep in a computation that nobody waits for.
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        os._exit(1)
+        self._ended(self._scratch)
 
     def _sort(self, command: Load | Generate | Score | Cancel | Close) -> None:
         with self._lock:

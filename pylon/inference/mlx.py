@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from pylon.host.memory import used_bytes
-from pylon.inference import mlx_cpu
+from pylon.inference import heap, mlx_cpu
 from pylon.inference.asked import Asked
 from pylon.inference.batched import BatchedEngine
 from pylon.inference.batching import alike
@@ -66,6 +66,7 @@ class MlxEngine(BatchedEngine):
 
     def _give_back(self) -> None:
         mx.clear_cache()
+        heap.give_back()
 
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
         return alike(lengths, min(free, max(1, GROUP_TOKENS // lengths[0])))

@@ -15,6 +15,8 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from pylon.inference import heap
+
 type Floats = NDArray[np.float32]
 
 # So many numbers at once stay in a core's own cache.
@@ -56,6 +58,7 @@ _looks = _Looks()
 @functools.cache
 def install() -> None:
     """Lets mlx_lm's networks in this process compute by these: for where MLX computes on a processor."""
+    heap.keep_freed()
     mx.disable_compile()  # within a compiled function nothing can be computed at once
     mx.fast.scaled_dot_product_attention = _attention(mx.fast.scaled_dot_product_attention)
     nn.silu = _silu(nn.silu)

@@ -33,13 +33,23 @@ class MisbehavingEngine:
         print("a library prints on standard output", flush=True)  # noqa: T201
         return ModelInfo("misbehaving", "00" * 32, "none", 100, "misbehaving")
 
-    def add(self, request):
+    def prepare(self, request):
         prompt = request.messages[0].content
         if prompt == "too long":
             raise PromptError("The prompt has 200 tokens.", hint="100 fit.")
         if prompt == "raise":
             raise RuntimeError("quoting the secret prompt")
-        self.requests[request.id] = prompt
+        if prompt.startswith("hang unprepared"):
+            self.do(prompt.replace(" unprepared", ""))
+        return request.id, prompt
+
+    def take(self, ready):
+        request_id, prompt = ready
+        if prompt == "raise when taken":
+            raise RuntimeError("quoting the secret prompt")
+        self.requests[request_id] = prompt
+
+    gathered = True
 
     def cancel(self, request_id):
         self.requests.pop(request_id, None)

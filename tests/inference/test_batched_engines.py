@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +102,30 @@ def test_answers_with_a_shared_head_are_those_without(engine: BatchedEngine, ask
     apart = run(engine, *(ask(INSTRUCTION + body, key=str(n), customer=f"c{n}") for n, body in enumerate(bodies)))
     assert len(engine._heads) == 1
     assert texts(shared) == texts(apart)
+
+
+def test_prompts_are_made_ready_on_another_thread_while_answers_are_computed(engine: BatchedEngine, ask) -> None:
+    bodies = [f"Piece {number}: {TEXT[number * 3 :]}" for number in range(24)]
+
+    def asked(customer: str) -> list[GenerationRequest]:
+        return [ask(INSTRUCTION + body, key=body, customer=customer, max_tokens=4) for body in bodies]
+
+    inline = texts(run(engine, *asked("a")))
+    done: dict[str, str] = {}
+    with ThreadPoolExecutor(1) as other:
+        coming = deque(other.submit(engine.prepare, request) for request in asked("b"))
+        while coming or engine.busy:
+            while coming and coming[0].done():
+                engine.take(coming.popleft().result())
+            done |= {event.id: event.generation.text for event in engine.step() if isinstance(event, Finished)}
+    assert [done[body] for body in bodies] == inline
+
+
+def test_enough_are_gathered_when_they_fill_the_slots(engine: BatchedEngine, ask) -> None:
+    for number in range(engine._spec.slots):
+        assert not engine.gathered
+        engine.add(ask(f"{number}", key=str(number)))
+    assert engine.gathered
 
 
 def test_a_head_that_grows_is_built_on_the_one_that_is_there(engine: BatchedEngine, ask) -> None:

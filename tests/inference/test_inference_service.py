@@ -61,7 +61,7 @@ async def test_many_requests_at_once_get_each_its_own_answer(serve, ask) -> None
     assert all(one.text.endswith(prompt) for one, prompt in zip(generations, prompts, strict=True))
 
 
-@pytest.mark.parametrize("misdeed", ["die once", "hang once", "leave once"])
+@pytest.mark.parametrize("misdeed", ["die once", "hang once", "hang unprepared once", "leave once"])
 async def test_what_a_dead_or_stalled_child_had_in_hand_is_answered_by_the_next(misbehave, ask, misdeed) -> None:
     service = await misbehave()
     prompts = ["before", misdeed, "after", "more", "and more"]
@@ -181,10 +181,11 @@ async def test_a_prompt_that_the_model_cannot_take_is_a_prompt_error_with_its_hi
     assert caught.value.hint == "100 fit."
 
 
-async def test_a_request_that_the_engine_trips_over_fails_without_its_text(misbehave, ask) -> None:
+@pytest.mark.parametrize("misdeed", ["raise", "raise when taken"])
+async def test_a_request_that_the_engine_trips_over_fails_without_its_text(misbehave, ask, misdeed) -> None:
     service = await misbehave()
-    with pytest.raises(EngineFailedError) as caught:
-        await service.generate(ask("raise", model="misbehaving"))
+    with pytest.raises(EngineFailedError, match="could not take the prompt") as caught:
+        await service.generate(ask(misdeed, model="misbehaving"))
     assert "secret" not in str(caught.value)
     assert service.status().restarts == 0
 

@@ -107,6 +107,21 @@ def test_over_the_hard_limit_the_newest_is_put_back_and_answered_later(tight, as
     assert sorted(done) == ["0", "1"]
 
 
+def test_what_is_only_kept_for_further_use_goes_before_anything_that_is_needed(tight, ask, monkeypatch) -> None:
+    engine, used = tight(2_000)
+    head = "word " * 50
+    for number in range(3):
+        engine.add(ask(head + f"{number}", key=str(number), max_tokens=20))
+    for _ in range(3):
+        engine.step()
+    assert (len(engine._heads), len(engine._running)) == (1, 3)
+    used[0] = engine._model.memory.limit + 1
+    engine._headroom._measured_at = float("-inf")
+    monkeypatch.setattr(engine, "_give_back", lambda: used.__setitem__(0, 0))
+    engine.step()
+    assert (len(engine._heads), len(engine._running)) == (1, 3)
+
+
 def test_a_request_that_is_alone_and_still_too_much_fails(tight, ask) -> None:
     engine, used = tight(2_000)
     engine.add(ask("word", max_tokens=8))

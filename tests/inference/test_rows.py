@@ -1,0 +1,53 @@
+"""What is read before the next token of the running answers, of rows of MLX."""
+
+from pylon.inference import rows
+from pylon.inference.mlx import MlxEngine
+from pylon.inference.mlx_batch import Batch
+
+
+def loaded(babble, monkeypatch) -> tuple[MlxEngine, list[int]]:
+    """And of each decoding how many tokens were read since the one before."""
+    engine = MlxEngine(babble)
+    engine.load()
+    read, stalls = [0], []
+    take_in, step = rows.Rows._take_in, Batch.step
+
+    def reading(self, parts, layers) -> None:
+        read[0] += sum(map(len, parts))
+        take_in(self, parts, layers)
+
+    def decoding(self):
+        if self.rows:
+            stalls.append(read[0])
+            read[0] = 0
+        return step(self)
+
+    monkeypatch.setattr(rows.Rows, "_take_in", reading)
+    monkeypatch.setattr(Batch, "step", decoding)
+    return engine, stalls
+
+
+def test_small_groups_are_read_one_after_the_other_and_then_decoded_together(babble, ask, monkeypatch) -> None:
+    engine, stalls = loaded(babble, monkeypatch)
+    for number, words in enumerate((10, 10, 40, 40, 100, 100)):  # three lengths, so three groups
+        engine.add(ask(f"{number} " + "word " * words, key=str(number), customer=str(words), max_tokens=2))
+    while not stalls:
+        engine.step()
+    assert len(engine._running) == 6
+    while engine.busy:
+        engine.step()
+    assert len(stalls) == 2
+
+
+def test_running_answers_do_not_stall_for_more_than_so_many_tokens(babble, ask, monkeypatch) -> None:
+    engine, stalls = loaded(babble, monkeypatch)
+    engine.add(ask("word", key="running", max_tokens=60))
+    engine.step()
+    for number in range(7):
+        words = 500 + 150 * number
+        engine.add(ask(f"{number} " + "word " * words, key=str(number), customer=str(words), max_tokens=2))
+    while engine.busy:
+        engine.step()
+    assert sum(stalls) > 2 * rows._STALL_TOKENS
+    assert max(stalls) <= rows._STALL_TOKENS
+    assert len([stall for stall in stalls if stall]) > 2
