@@ -7,7 +7,7 @@ of `step`, so continuous batching is an engine's own business and changes nothin
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,7 @@ class Scoring(Protocol):
         """Computes it at once: reading takes a fraction of writing. Raises PromptError."""
 
 
+@runtime_checkable
 class Preparing[Ready](Protocol):
     """An engine that can do a part of taking a request in beside its other work."""
 

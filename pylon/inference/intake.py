@@ -16,7 +16,7 @@ from pathlib import Path
 from pylon.clock import Clock
 from pylon.errors import ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder
-from pylon.inference.engine import Engine, Failed
+from pylon.inference.engine import Engine, Failed, Preparing
 from pylon.inference.messages import Cancel, Close, Generate, Load, Score, to_child
 
 _READ_BYTES = 65_536
@@ -113,11 +113,10 @@ class Intake:
 
 def _prepared(engine: Engine, command: Generate) -> Prepared | Failed:
     request = command.request
-    prepare = getattr(engine, "prepare", None)
-    if prepare is None:
+    if not isinstance(engine, Preparing):
         return Prepared(request.id, command.stream, partial(engine.add, request))
     try:
-        return Prepared(request.id, command.stream, partial(engine.take, prepare(request)))
+        return Prepared(request.id, command.stream, partial(engine.take, engine.prepare(request)))
     except Exception as error:  # one request's fault must not take its neighbours down
         return refusal(request.id, error)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pylon.clock import Clock
 from pylon.errors import WireError
-from pylon.inference.engine import Engine, Event, Failed, Progress, ScoreRequest
+from pylon.inference.engine import Engine, Event, Failed, Preparing, Progress, ScoreRequest
 from pylon.inference.intake import Command, Intake, Prepared, refusal
 from pylon.inference.messages import Beat, Cancel, Close, FromChild, Load, Score
 
@@ -57,7 +57,7 @@ class EngineLoop:
 
     def _worth_waiting(self, most_s: float) -> float:
         """How long an engine that has nothing else to do waits for further requests."""
-        if getattr(self._engine, "gathered", True):
+        if not isinstance(self._engine, Preparing) or self._engine.gathered:
             return 0.0
         return most_s if self._intake.preparing else min(_QUIET_S, most_s)
 

@@ -45,6 +45,8 @@ class Engine:
     def take(self, ready: str) -> None:
         self.taken.append(ready)
 
+    gathered = True
+
 
 class Pipe:
     def __init__(self) -> None:

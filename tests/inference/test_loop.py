@@ -19,7 +19,10 @@ class Batching:
         self.steps: list[int] = []
         self.tokens = TokenCount()
 
-    def take(self) -> None:
+    def prepare(self, request: object) -> object:
+        return request
+
+    def take(self, ready: object = None) -> None:
         self.waiting += 1
 
     @property
