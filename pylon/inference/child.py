@@ -27,13 +27,14 @@ from pylon.inference.loop import EngineLoop
 from pylon.inference.messages import OUT_OF_MEMORY, FromChild, Load, Ready, Unloadable
 from pylon.inference.weights import weight_files
 
-# What MLX says on Linux and on Metal, and the C++ library when it can start no thread.
+# What MLX says on Linux and on Metal, and the C++ library and Python when they can start no thread.
 _REFUSED = (
     "unable to allocate",
     "attempting to allocate",
     "insufficient memory",
     "bad_alloc",
     "resource temporarily unavailable",
+    "can't start new thread",
 )
 
 # By name, so that an engine's libraries are imported in the child that runs it and nowhere else.

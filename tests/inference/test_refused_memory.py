@@ -25,6 +25,7 @@ def hidden(first: Exception, second: Exception) -> Exception:
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("[malloc] Unable to allocate 4096 bytes."),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
         hidden(MemoryError(), ValueError("closing failed too")),
     ],
 )
