@@ -1,5 +1,8 @@
 """Attention and SiLU with numpy's exponential are MLX's own, to the last bits of a float32."""
 
+import os
+import subprocess
+import sys
 from itertools import accumulate
 
 import mlx.core as mx
@@ -113,3 +116,16 @@ def test_silu_of_what_lies_otherwise_in_memory_is_that_of_mlx() -> None:
     for each in (x.T, x[:, ::3], mx.broadcast_to(x[:1], (4, 300))):
         assert close(nn.silu(each), each * mx.sigmoid(each))
     assert mx.array_equal(x, before), "what it is given stays as it is"
+
+
+def test_networks_whose_functions_mlx_would_compile_compute_by_these_in_any_environment() -> None:
+    script = (
+        "import mlx.core as mx\n"
+        "from mlx_lm.models.activations import swiglu\n"
+        "from pylon.inference import mlx_cpu\n"
+        "mlx_cpu.install()\n"
+        "x = mx.ones((2, 3))\n"
+        "assert mx.allclose(swiglu(x, x), x * mx.sigmoid(x))\n"
+    )
+    plain_environment = {name: value for name, value in os.environ.items() if name != "MLX_DISABLE_COMPILE"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=plain_environment)
