@@ -19,7 +19,7 @@ from pylon.inference.mlx_heads import behind, read, takes_apart
 # Of a group are read so many tokens a step, of one prompt so many.
 STEP_TOKENS = 2_048
 ROW_TOKENS = 512
-# Running answers stall for so many at the most: small groups are read one after the other and then decoded together.
+# Small groups are read one after the other and then decoded together: while so many are read at the most.
 _STALL_TOKENS = STEP_TOKENS + ROW_TOKENS
 # A processor is fastest while what it computes stays in its cache: so many tokens at once.
 _CACHED_TOKENS = 1_024
@@ -39,12 +39,26 @@ class _Group:
     rows: list[Row]
     layers: list[Any]
     left: list[list[int]]
+    begun: bool = False
+
+    @property
+    def size(self) -> int:
+        """Tokens that are not read yet."""
+        return sum(len(left) - 1 for left in self.left)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is read in one part."""
+        return not self.begun and self._chunk() >= max(len(left) for left in self.left) - 1
 
     def next_parts(self) -> list[list[int]]:
         """A row's last token is not read but decoded: what comes of it is the answer's first."""
-        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(self.rows)))
-        chunk = _evenly(max(len(left) for left in self.left) - 1, most)
+        chunk = self._chunk()
         return [left[: min(chunk, len(left) - 1)] for left in self.left]
+
+    def _chunk(self) -> int:
+        most = max(_LEAST_TOKENS, min(ROW_TOKENS, STEP_TOKENS // len(self.rows)))
+        return _evenly(max(len(left) for left in self.left) - 1, most)
 
 
 class Rows:
@@ -73,23 +87,23 @@ class Rows:
         self._group = _Group(list(rows), layers, [row.tokens for row in rows])
 
     def step(self) -> list[Token]:
-        """The next token of each row in the batch, unless there is more to read first; then a part of that."""
+        """The next token of each row in the batch, unless a small group is read first; or a part of a large one."""
         self._steps += 1
         if self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
-        parts = self._group.next_parts() if self._group is not None else []
-        tokens = sum(map(len, parts))
         heard: list[Token] = []
-        if self._group is None or self._unheard + tokens > _STALL_TOKENS:
+        if self._group is None or self._unheard + self._group.size > _STALL_TOKENS or not self._group.small:
             heard = self._decode()
             self._unheard = 0
         if self._group is not None:
-            self._unheard += tokens
-            self._read(self._group, parts)
+            self._unheard += self._group.size
+            self._read(self._group)
         return heard
 
-    def _read(self, group: _Group, parts: list[list[int]]) -> None:
+    def _read(self, group: _Group) -> None:
         """A group that is through joins the batch."""
+        parts = group.next_parts()
+        group.begun = True
         if any(parts):
             self._take_in(parts, group.layers)
             group.left = [left[len(part) :] for left, part in zip(group.left, parts, strict=True)]
