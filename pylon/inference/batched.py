@@ -6,18 +6,17 @@ seed that matters runs alone: what stands beside it in a batch would change its 
 """
 
 import itertools
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
 from pylon.inference.asked import Asked, fitting, scorable
-from pylon.inference.driven import Batch, Model, Token
-from pylon.inference.engine import EngineSpec, Event, GenerationRequest, ModelInfo, Scored, ScoreRequest, TokenCount
-from pylon.inference.heads import Head, Heads
+from pylon.inference.driven import Token
+from pylon.inference.engine import EngineSpec, Event, GenerationRequest, Scored, ScoreRequest, TokenCount
+from pylon.inference.heads import Head
+from pylon.inference.hooks import EngineHooks
 from pylon.inference.replies import Replies
 from pylon.inference.reuse import answer_key
 from pylon.inference.score import ranks
@@ -28,12 +27,8 @@ _MOST_SHEDS = 2
 _ENOUGH = 16
 
 
-class BatchedEngine(ABC):
-    """`load` of each engine sets `_model`, `_rows` and `_heads`."""
-
-    _model: Model[Any]
-    _rows: Batch
-    _heads: Heads[Any]
+class BatchedEngine(EngineHooks):
+    """See `Engine`, and `Preparing`."""
 
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         self._spec = spec
@@ -45,44 +40,6 @@ class BatchedEngine(ABC):
         self._replies = Replies(self._clock)
         self._known: list[Event] = []  # said by the next step without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
-
-    @abstractmethod
-    def load(self) -> ModelInfo:
-        """See `Engine`."""
-
-    @abstractmethod
-    def _longest(self) -> int:
-        """How many tokens, prompt and answer together, memory holds of one request that is alone."""
-
-    @abstractmethod
-    def _longest_head(self, first: Asked) -> int:
-        """How many tokens a further head may have now: one beside which `first` would not start is of no use."""
-
-    @abstractmethod
-    def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
-        """Whether memory lets `new` start beside these."""
-
-    @abstractmethod
-    def _together(self, lengths: Sequence[int], free: int) -> list[int]:
-        """Places of the first and of those that are read with it, of prompts with so many unread tokens each."""
-
-    @abstractmethod
-    def _begin(self, group: Sequence[Asked], head: Head[Any] | None) -> None:
-        """Puts rows into the batch; they share this head."""
-
-    def _over(self, *, now: bool = False) -> bool:  # noqa: ARG002
-        """Whether memory in use passes the hard limit."""
-        return False
-
-    def _make_room(self, tokens: int) -> None:  # noqa: B027
-        """For so many tokens beside what runs. Raises EngineFailedError."""
-
-    def _give_back(self) -> None:  # noqa: B027
-        """Returns freed memory to the system."""
-
-    def _computing(self) -> AbstractContextManager[Any]:
-        """Entered around whatever computes."""
-        return nullcontext()
 
     def add(self, request: GenerationRequest) -> None:
         self.take(self.prepare(request))
