@@ -77,6 +77,8 @@ class Intake:
                     self._sort(to_child(message))
         except WireError as error:
             print(f"the node sent something unreadable: {error}", file=sys.stderr)  # noqa: T201
+        except Exception as error:  # such as memory that was refused; nobody else would read on
+            print(f"reading the pipe failed ({type(error).__name__})", file=sys.stderr)  # noqa: T201
         self._ended(self._scratch)
 
     def _sort(self, command: Load | Generate | Score | Cancel | Close) -> None:
@@ -101,13 +103,14 @@ class Intake:
         while isinstance(command := self._unprepared.get(), Generate):
             if command.request.id not in self._awaited:
                 continue
+            # Where this thread dies it stays so for ever, which does not go unseen.
             self._since = self._clock.monotonic()
             prepared = _prepared(engine, command)
-            self._since = None
             with self._lock:
                 if command.request.id in self._awaited:
                     self._awaited.remove(command.request.id)
                     self._commands.put(prepared)
+            self._since = None
         self._commands.put(command)
 
 

@@ -12,6 +12,7 @@ import pytest
 from pylon.clock import ManualClock
 from pylon.errors import ParameterError, PromptError
 from pylon.frames import encode
+from pylon.inference import intake
 from pylon.inference.engine import EngineSpec, Failed
 from pylon.inference.intake import Command, Intake, Prepared
 from pylon.inference.messages import Cancel, Close, Generate, Load
@@ -165,7 +166,7 @@ def test_it_says_how_long_a_request_has_been_made_ready(pipe: Pipe, asked) -> No
     assert pipe.intake.preparing_s == 3
     engine.may.set()
     pipe.get()
-    assert pipe.intake.preparing_s == 0
+    until(lambda: pipe.intake.preparing_s == 0)
 
 
 def test_the_end_of_the_pipe_is_heard_amid_everything(pipe: Pipe, asked, tmp_path: Path) -> None:
@@ -178,3 +179,23 @@ def test_the_end_of_the_pipe_is_heard_amid_everything(pipe: Pipe, asked, tmp_pat
     assert scratch == tmp_path
     pipe.ended.put(scratch)
     engine.may.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_no_request_is_made_ready_any_more_it_says_so_for_ever(pipe: Pipe, asked, monkeypatch) -> None:
+    monkeypatch.setattr(intake, "refusal", lambda *_: 1 / 0)
+    before = threading.enumerate()
+    pipe.intake.prepare_for(Engine())
+    pipe.send(asked("raise", "1"))
+    until(lambda: not set(threading.enumerate()) - set(before))
+    pipe.clock.advance(3)
+    assert pipe.intake.preparing_s == 3
+
+
+def test_what_fails_in_reading_ends_it_all(pipe: Pipe, asked, monkeypatch) -> None:
+    def refused(message: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(intake, "to_child", refused)
+    pipe.send(asked("a", "1"))
+    pipe.ended.put(pipe.ended.get(timeout=WITHIN_S))
