@@ -77,7 +77,7 @@ class PrefixStore[State]:
             for prefix in self._prefixes.values()
             if prefix.customer in (customer, None)
             and len(prefix.tokens) < len(tokens)
-            and common_length(prefix.tokens, tokens) == len(prefix.tokens)
+            and list(tokens[: len(prefix.tokens)]) == prefix.tokens
         ]
         if not fitting:
             return None
