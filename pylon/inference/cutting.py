@@ -45,10 +45,10 @@ class Cutter:
         self._known[customer] = known
         if len(self._known) > _MOST_CUSTOMERS:
             self._known.popitem(last=False)
-        common = common_length(text, known.text)
-        known.text = text
-        if _begins(text, known.head) and common < len(known.head) + _LEAST_CHARS:
+        before, known.text = known.text, text
+        if _begins(text, known.head) and not _alike(text, before, len(known.head) + _LEAST_CHARS):
             return [*known.tokens, *self._ids(text[len(known.head) :])]
+        common = common_length(text, before)
         whole = self._whole(text)
         known.head, known.tokens = self._head(text, whole, common)
         return whole.ids
@@ -73,6 +73,11 @@ class Cutter:
                 right = ids[place:] == self._ids(text[start:])
                 return (text[:start], tuple(ids[:place])) if right else ("", ())
         return "", ()
+
+
+def _alike(text: str, other: str, chars: int) -> bool:
+    """Whether their first so many characters are equal."""
+    return min(len(text), len(other)) >= chars and text[:chars] == other[:chars]
 
 
 def _begins(text: str, head: str) -> bool:
