@@ -2,7 +2,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pylon.inference.environment import child_environment
 from pylon.inference.service import InferenceService
 from pylon.inference.supervisor import ChildLimits
 from pylon.inference.weights import PACKAGED
+from tests.inference.children import MISBEHAVING
 
 # As in the child, before any test imports mlx.
 prefer_openblas(threads=1)
@@ -34,7 +34,6 @@ LLAMA = pytest.param(
         ),
     ],
 )
-MISBEHAVING = (sys.executable, str(Path(__file__).parent / "misbehaving.py"))
 QUICK = ChildLimits(stall_s=2, loading_s=60, backoff_s=0.01, close_s=2)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import MISBEHAVING
 
 from pylon.errors import EngineFailedError, ModelError, PromptError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.supervisor import ChildLimits
+from tests.inference.children import MISBEHAVING
 
 INSTANT = EngineSpec("instant", MODEL_ID, slots=4)
 

@@ -14,7 +14,9 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from tests.money.craft import honest
 
-WALLET, CLIENT = SecretKey(b"\x21" * 32), SecretKey(b"\x22" * 32)
+WALLET = SecretKey(b"\x21" * 32)
+# A link has one user on a machine at a time, and tests run side by side.
+CLIENT = SecretKey.generate()
 PREIMAGE = b"\x2a" * 32
 
 
