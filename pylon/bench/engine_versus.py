@@ -91,10 +91,11 @@ class _Duel:
 async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], int], say: Say) -> dict[str, Any]:
     """Medians over rounds; the first prompts of a shape only warm both sides' caches and memory."""
     shape, ways, requests, rounds = duel.shape, duel.ways, duel.requests, duel.rounds
-    # Memory that is met for the first time does not count, as it does not in the floor; the peer's seconds hide it.
-    await engine.answer(prompts(shape, min(requests, IN_FLIGHT), "warm", count), shape.answer)
+    # As many as are in flight later: memory that is met for the first time does not count, as in the floor.
+    warming = min(requests, IN_FLIGHT)
+    await engine.answer(prompts(shape, warming, "warm", count), shape.answer)
     for way in ways:
-        await other.answer(prompts(shape, 2, f"warm {way}", count), shape.answer, way)
+        await other.answer(prompts(shape, warming, f"warm {way}", count), shape.answer, way)
     mine, theirs = Side(), {way: Side() for way in ways}
     tokens, floors = Tokens(0, 0), list[Floor]()
     before = await engine.counted()
