@@ -30,7 +30,7 @@ from pylon.store.group import GroupCommit
 # A relay takes connections one after another: with all at once the last would give up waiting.
 START_TOGETHER = 25
 READY_S = 60.0
-# Answers that take no time are told to the node in one go, and it has no more than this many out to the engine.
+# Answers that take no time are made as they come, up to so many in one step of the engine.
 TOGETHER = 1_024
 
 

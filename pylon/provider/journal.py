@@ -18,59 +18,45 @@ from pylon.provider.queue import Job
 from pylon.store.database import Database, Schema, Step, Transaction
 from pylon.store.group import GroupCommit
 
+# Of both tables below: another column is a migration of its own.
+_JOB = """
+    id TEXT PRIMARY KEY,
+    customer TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    code TEXT NOT NULL DEFAULT '',
+    relay TEXT NOT NULL,
+    model TEXT NOT NULL DEFAULT '',
+    received_at REAL NOT NULL,
+    expires_at INTEGER NOT NULL,
+    finished_at REAL,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    run_ms INTEGER NOT NULL DEFAULT 0,
+    charge_msat INTEGER NOT NULL DEFAULT 0,
+    request BLOB,
+    result BLOB
+"""
+
 SCHEMA = Schema(
     "provider",
     (
-        """
-        CREATE TABLE job (
-            id TEXT PRIMARY KEY,
-            customer TEXT NOT NULL,
-            kind INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            code TEXT NOT NULL DEFAULT '',
-            relay TEXT NOT NULL,
-            model TEXT NOT NULL DEFAULT '',
-            received_at REAL NOT NULL,
-            expires_at INTEGER NOT NULL,
-            finished_at REAL,
-            prompt_tokens INTEGER NOT NULL DEFAULT 0,
-            completion_tokens INTEGER NOT NULL DEFAULT 0,
-            run_ms INTEGER NOT NULL DEFAULT 0,
-            charge_msat INTEGER NOT NULL DEFAULT 0,
-            request BLOB,
-            result BLOB
-        ) STRICT, WITHOUT ROWID;
+        f"""
+        CREATE TABLE job ({_JOB}) STRICT, WITHOUT ROWID;
         CREATE INDEX job_state ON job (state, received_at);
         CREATE INDEX job_received ON job (received_at);
         CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
         """,
         # A table with row numbers: without, rows lie in the tree of their ids, and each change of a state writes
         # the contents anew.
-        """
-        CREATE TABLE numbered_job (
-            id TEXT PRIMARY KEY,
-            customer TEXT NOT NULL,
-            kind INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            code TEXT NOT NULL DEFAULT '',
-            relay TEXT NOT NULL,
-            model TEXT NOT NULL DEFAULT '',
-            received_at REAL NOT NULL,
-            expires_at INTEGER NOT NULL,
-            finished_at REAL,
-            prompt_tokens INTEGER NOT NULL DEFAULT 0,
-            completion_tokens INTEGER NOT NULL DEFAULT 0,
-            run_ms INTEGER NOT NULL DEFAULT 0,
-            charge_msat INTEGER NOT NULL DEFAULT 0,
-            request BLOB,
-            result BLOB
-        ) STRICT;
+        f"""
+        CREATE TABLE numbered_job ({_JOB}) STRICT;
         INSERT INTO numbered_job SELECT * FROM job;
         DROP TABLE job;
         ALTER TABLE numbered_job RENAME TO job;
         CREATE INDEX job_state ON job (state, received_at);
         CREATE INDEX job_received ON job (received_at);
-        """,
+        """,  # noqa: S608 - the columns above
     ),
 )
 
