@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pylon.bench.credit import PRICE
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money import mirror_store
 from pylon.money.account import Terms
 from pylon.money.msat import Msat
-from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.schema import MONEY
 from pylon.nostr.event import Event, EventDraft
@@ -31,7 +31,6 @@ from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettl
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 
-PRICE = Price(Msat(500), Msat(0), Msat(10_000))
 TOKENS = (200, 16)
 # A result of usual length, so that its row weighs what rows weigh.
 RESULT_BYTES = 2_000

@@ -5,29 +5,72 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
 
 import psutil
 
+from pylon.bench.credit import BID, NoWallet
 from pylon.bench.floor import Sizes
 from pylon.bench.part import Calls, Settings, serve
+from pylon.clock import SystemClock
 from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
 from pylon.jobs.kinds import RESULT_KINDS, RLM_REQUEST
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.msat import ZERO
+from pylon.money.network import Network
+from pylon.money.schema import MONEY
+from pylon.money.sender import Sender, SendPolicy
 from pylon.nostr import messages
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
-from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.journal import RunJournal
+from pylon.swarm.purse import AccountPurse
+from pylon.swarm.schema import SWARM
+from pylon.swarm.settings import CheckSettings, SwarmSettings
 
 TIMEOUT_S = 300.0
 MAX_TOKENS = 32
 SAMPLE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where a customer writes down what it asked and what it was charged."""
+
+    database: Database
+    group: GroupCommit
+    clock: SystemClock
+
+    @classmethod
+    async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
+        database = await Database.open(path, [MONEY, SWARM], label="play")
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        return cls(database, group, SystemClock())
+
+    def purse(self, customer: str) -> AccountPurse:
+        """Accounts with all providers, and nothing to pay with."""
+        policy = SendPolicy(Network.PLAY, PLAY_CAPS, lambda: False)
+        sender = Sender(self.database, NoWallet(), policy, self.clock)
+        return AccountPurse(
+            self.database, self.group, sender, self.clock, customer, PLAY_CAPS.payment, run="benchmark"
+        )
+
+    async def journal(self, specs: list[JobSpec]) -> RunJournal:
+        return await RunJournal.open(self.database, self.group, self.clock, specs, resume=False)
 
 
 @dataclass
@@ -38,6 +81,7 @@ class Buyer:
     keys: ConversationKeys
     pool: RelayPool
     client: SwarmClient
+    books: Books | None
     met: set[str] = field(default_factory=set)
     prompts: list[str] = field(default_factory=list)
 
@@ -73,7 +117,8 @@ class Buyer:
             self.keys.clear()
         known = self.keys.kept
         started = time.perf_counter()
-        outcomes = await self.client.map(specs, deadline_s=TIMEOUT_S)
+        journal = None if self.books is None else await self.books.journal(specs)
+        outcomes = await self.client.map(specs, deadline_s=TIMEOUT_S, journal=journal)
         wall_s = time.perf_counter() - started
         answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
         providers = {answer.provider for answer in answers}
@@ -86,6 +131,7 @@ class Buyer:
             "agreements": len(new) + self.keys.kept - known,
             "providers": len(providers),
             "sent": sum(outcome.attempts for outcome in outcomes),
+            "paid_msat": sum(int(answer.paid) for answer in answers),
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
         }
 
@@ -131,20 +177,33 @@ def _message_bytes(events: list[Event]) -> int:
 
 @asynccontextmanager
 async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`relays` are the addresses of all; with `checks` answers are checked as they are outside of benchmarks."""
+    """`relays` are the addresses of all; with `checks` answers are checked as they are outside of benchmarks.
+
+    With `accounts` it has a journal of its maps and an account with every provider, in `folder`.
+    """
     secret = SecretKey.generate()
     keys = ConversationKeys(secret)
     pool = RelayPool(settings["relays"], secret=secret)
     pool.start()
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(pool.close)
         await pool.wait_open(30.0)
-        rules = SwarmSettings() if settings.get("checks") else SwarmSettings(checks=None)
-        async with SwarmClient(pool, secret, keys=keys, settings=rules) as client:
-            made = Buyer(secret, keys, pool, client)
-            calls: Calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
-            yield {}, {**calls, "only": made.only}
-    finally:
-        await pool.close()
+        books = purse = None
+        if settings.get("accounts"):
+            books = await Books.open(Path(settings["folder"]) / "pylon.db", stack)
+            purse = books.purse(secret.public)
+            stack.push_async_callback(purse.close)
+        rules = SwarmSettings(
+            checks=CheckSettings() if settings.get("checks") else None, bid=ZERO if purse is None else BID
+        )
+        client = SwarmClient(pool, secret, keys=keys, settings=rules, purse=purse)
+        if purse is not None:
+            purse.changed = client.reconsider
+            await purse.start()
+        await stack.enter_async_context(client)
+        made = Buyer(secret, keys, pool, client, books)
+        calls: Calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
+        yield {}, {**calls, "only": made.only}
 
 
 if __name__ == "__main__":

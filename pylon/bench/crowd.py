@@ -10,14 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pylon.bench.credit import PRICE, Lending, takings
 from pylon.bench.part import Calls, Settings, serve
-from pylon.clock import SystemClock
+from pylon.clock import Clock, SystemClock
 from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, ModelInfo, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.inference.supervisor import EngineState
+from pylon.money.schema import MONEY
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
@@ -73,9 +75,12 @@ class Share(InferenceService):
 class Crowd:
     """What the providers of this process share."""
 
+    database: Database
     journal: Journal
     inference: InferenceService
-    stack: AsyncExitStack
+    clock: Clock
+    # None: for free, without accounts.
+    lending: Lending | None
 
     async def start(self, url: str) -> str:
         """Adds one provider, on one relay; its key."""
@@ -84,7 +89,13 @@ class Crowd:
         pool.start()
         await pool.wait_open(READY_S)
         keys = ConversationKeys(secret)
-        provider = Provider(secret, keys, pool, self.inference, self.journal, ProviderSettings(), MODEL_ID)
+        settings, money = ProviderSettings(), None
+        if self.lending is not None:
+            settings = ProviderSettings(price=PRICE)
+            money = takings(self.database, self.clock, secret.public, self.lending)
+        provider = Provider(
+            secret, keys, pool, self.inference, self.journal, settings, MODEL_ID, self.clock, takings=money
+        )
         await provider.start()
         return secret.public
 
@@ -103,11 +114,13 @@ class Crowd:
 async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
     """`folder` is for the journal, `slots` what each provider runs at once, `each_s` how long a job takes.
 
+    With `accounts` a customer has one job on trial at each provider, and after the call `lend` any number on credit.
+
     Of what takes time, all together run `together` at once; what takes none is answered as it comes.
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        database = await Database.open(Path(settings["folder"]) / "pylon.db", [SCHEMA], label="play")
+        database = await Database.open(Path(settings["folder"]) / "pylon.db", [SCHEMA, MONEY], label="play")
         stack.push_async_callback(database.close)
         group = GroupCommit(database)
         group.start()
@@ -118,15 +131,21 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         await inference.start()
         stack.push_async_callback(inference.close)
         await _ready(inference)
-        made = Crowd(Journal(database, group), Share(inference, settings["slots"]), stack)
+        lending = Lending() if settings.get("accounts") else None
+        made = Crowd(database, Journal(database, group), Share(inference, settings["slots"]), clock, lending)
 
         async def start(relays: list[str], providers: int) -> dict[str, object]:
             keys = await made.start_all(relays, providers)
             keep_for_good()
             return {"keys": keys}
 
+        async def lend() -> dict[str, object]:
+            if lending is not None:
+                lending.on = True
+            return {}
+
         # Providers are not closed one by one: each would withdraw its announcement, and nobody is left to read it.
-        yield {}, {"start": start}
+        yield {}, {"start": start, "lend": lend}
 
 
 async def _ready(inference: InferenceService) -> None:

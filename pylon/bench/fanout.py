@@ -37,15 +37,24 @@ type Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Fanout:
-    """What to run: `size` is bytes a prompt, `processes` how many hold the providers."""
+    """What to run: `size` is bytes a prompt, `processes` how many hold the providers.
+
+    With `accounts` jobs cost something: first on trial, then on credit. Without, all is free.
+    """
 
     providers: int
     jobs: int
     relays: int = 1
     size: int = 300
     processes: int = MIN_PROCESSES
+    accounts: bool = True
 
     def __post_init__(self) -> None:
+        if self.accounts and self.jobs > self.providers:
+            raise UsageError(
+                f"{self.jobs} jobs for {self.providers} providers: each gives a stranger one job on trial",
+                hint="Take as many providers as jobs, or --free.",
+            )
         if self.processes < MIN_PROCESSES or self.providers < self.processes:
             raise UsageError(
                 f"{self.providers} providers in {self.processes} processes is no swarm",
@@ -129,9 +138,9 @@ async def _set_up(stage: Stage, plan: Fanout, say: Say) -> None:
         )
     urls = [part.hello["url"] for part in stage.relays]
     # First the customer: a relay answers with 500 stored announcements at most, and passes all new ones on.
-    stage.customer.append(await stage.start("buyer", relays=urls))
+    stage.customer.append(await stage.start("buyer", relays=urls, accounts=plan.accounts))
     for number in range(plan.processes):
-        stage.crowds.append(await stage.start("crowd", number, slots=plan.slots))
+        stage.crowds.append(await stage.start("crowd", number, slots=plan.slots, accounts=plan.accounts))
     shares = [len(range(number, plan.providers, plan.processes)) for number in range(plan.processes)]
     await asyncio.gather(
         *(
@@ -148,6 +157,8 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
     first = await _map(stage, plan, FRESH, say)
     sizes = Sizes(**await stage.customer[0].call("sizes"))
     floors = [await _floor(sizes)]
+    for crowd in stage.crowds:
+        await crowd.call("lend")
     second = await _map(stage, plan, MET, say)
     floors.append(await _floor(sizes))
     cores = _cores()
@@ -161,6 +172,8 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
         "relays": plan.relays,
         "processes": plan.processes,
         "bytes": plan.size,
+        "accounts": plan.accounts,
+        "paid_msat": [first.customer["paid_msat"], second.customer["paid_msat"]],
         "engine": MODEL_ID,
         "cores": cores,
         "wall_s": round(first.wall_s, 3),

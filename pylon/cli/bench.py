@@ -20,6 +20,9 @@ def fanout_(
     relays: Annotated[int, typer.Option(min=1, help="How many relays; every provider is on one of them.")] = 1,
     size: Annotated[int, typer.Option("--bytes", min=16, max=40_000, help="Bytes of each prompt.")] = 300,
     processes: Annotated[int, typer.Option(min=2, help="How many processes hold the providers.")] = 2,
+    free: Annotated[
+        bool, typer.Option("--free", help="Without accounts, receipts and the customer's journal.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fan jobs out to many providers and back, and compare with what that cannot avoid.
@@ -29,7 +32,7 @@ def fanout_(
     """
     from pylon.bench.fanout import Fanout, fanout
 
-    report = run(fanout(Fanout(providers, jobs, relays, size, processes), _say), as_json=as_json)
+    report = run(fanout(Fanout(providers, jobs, relays, size, processes, accounts=not free), _say), as_json=as_json)
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))

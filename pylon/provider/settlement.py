@@ -69,6 +69,10 @@ class CreditPolicy:
         """The terms of this job's customer."""
         return TRUSTED if job.trusted else self.stranger
 
+    def account(self, job: Job) -> str:
+        """Whose account a job is on: its customer's."""
+        return job.request.customer
+
 
 class AccountSettlement:
     """An account for every customer: quotes are held while jobs run, results charge what was used."""
@@ -91,7 +95,7 @@ class AccountSettlement:
         return await self._journal.transact(lambda tx: self._decide(tx, job), together=True)
 
     async def _decide(self, tx: Transaction, job: Job) -> Decision:
-        customer, now = job.request.customer, job.received_at
+        customer, now = self._policy.account(job), job.received_at
         await account_store.open_account(tx, customer, now)
         await account_store.acknowledge(tx, customer, job.request.job.account_seen, now)
         decision = await account_store.admit(

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pylon.bench.buyer import prose
+from pylon.bench.credit import PRICE
 from pylon.bench.fanout import Fanout, fanout
 from pylon.bench.floor import Sizes, measure
 from pylon.errors import UsageError
@@ -53,6 +54,9 @@ def test_a_small_fanout_completes_and_leaves_nothing_behind(tmp_path):
     assert set(report) >= PROMISED
     assert report["completed"] == report["jobs"] == 20
     assert report["engine"] == "stand-in-instant"
+    # All was charged, in both maps: on trial, and on credit.
+    assert report["accounts"] is True
+    assert all(paid >= 20 * int(PRICE.base_msat) for paid in report["paid_msat"])
     assert report["ratio"] == pytest.approx(report["wall_s"] / report["floor_s"], rel=0.1)
     # One a side and pair that had not met; a pair that a hedge brought together may come on top.
     assert report["agreements"][0] >= 20
@@ -120,6 +124,18 @@ def test_prompts_are_distinct_and_of_the_size_that_was_asked_for():
     prompts = [prose(rng, 300) for _ in range(100)]
     assert {len(prompt.encode()) for prompt in prompts} == {300}
     assert len(set(prompts)) == 100
+
+
+@pytest.mark.slow
+def test_a_free_fanout_charges_nothing(tmp_path):
+    report = asyncio.run(fanout(Fanout(4, 12, accounts=False), lambda _: None))
+    assert report["completed"] == 12
+    assert report["paid_msat"] == [0, 0]
+
+
+def test_more_jobs_than_trials_are_refused():
+    with pytest.raises(UsageError, match="one job on trial"):
+        Fanout(10, 11)
 
 
 def test_one_process_of_providers_is_refused():

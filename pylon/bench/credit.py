@@ -1,0 +1,81 @@
+"""Accounts for many machines on one: on trial and on credit, so that no payment is ever asked for.
+
+Wallet and policy are stand-ins. Everything else is what nodes have: accounts, holds, charges, receipts, the
+customer's mirror of them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from pylon.clock import Clock
+from pylon.money.account import Terms, Trial
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.price import Price
+from pylon.money.receiver import Receiver
+from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError, WalletInfo
+from pylon.provider.queue import Job
+from pylon.provider.service import Takings
+from pylon.provider.settlement import CreditPolicy
+from pylon.store.database import Database
+
+PRICE = Price(Msat(500), Msat(0), Msat(10_000))
+# More than any job of a benchmark can cost.
+BID = Msat.from_sats(2)
+_MUCH = Msat.from_sats(1_000_000)
+
+
+class NoWallet:
+    """A stand-in for a wallet: it makes no invoice and pays none."""
+
+    async def info(self) -> WalletInfo:
+        return WalletInfo(Network.PLAY.value, "stand-in")
+
+    async def balance(self) -> Msat:
+        return Msat(0)
+
+    async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:  # noqa: ARG002 - a wallet's
+        raise WalletError(WalletCode.RESTRICTED, "a benchmark without payments asked for one")
+
+    async def lookup(self, payment_hash: str) -> Lookup:  # noqa: ARG002 - a wallet's
+        return Lookup(LookupState.NOT_FOUND)
+
+    async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - a wallet's
+        return PayResult(PayState.FAILED, code=WalletCode.RESTRICTED)
+
+    async def events(self) -> AsyncIterator[Hint]:
+        await asyncio.Event().wait()
+        yield Hint("")
+
+
+@dataclass(slots=True)
+class Lending:
+    """Whether customers that have had their trial job are given credit."""
+
+    on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfMany(CreditPolicy):
+    """The policy of one provider among those that share a database: its accounts have names of their own there."""
+
+    provider: str = ""
+    lending: Lending = field(default_factory=Lending)
+
+    def terms(self, job: Job) -> Terms:
+        """See `CreditPolicy`."""
+        return Terms(credit=_MUCH) if self.lending.on and not job.trusted else CreditPolicy.terms(self, job)
+
+    def account(self, job: Job) -> str:
+        """See `CreditPolicy`."""
+        return f"{job.request.customer} at {self.provider}"
+
+
+def takings(database: Database, clock: Clock, provider: str, lending: Lending) -> Takings:
+    """How this provider is paid: not yet."""
+    wallet = NoWallet()
+    receiver = Receiver(database, wallet, clock, network=Network.PLAY)
+    # What strangers get a day is one machine's, and here hundreds share the books.
+    policy = OneOfMany(trial=Trial(per_day=_MUCH), provider=provider, lending=lending)
+    return Takings(database, wallet, receiver, policy)
