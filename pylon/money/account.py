@@ -114,7 +114,7 @@ def admit(
         return Run(Basis.PREPAID)
     if own + int(terms.credit) >= quote:
         return Run(Basis.CREDIT)
-    if terms.trial and trial is not None and _may_try(account) and quote <= min(trial.per_job, trial_left_today):
+    if terms.trial and trial is not None and may_try(account) and quote <= min(trial.per_job, trial_left_today):
         return Run(Basis.TRIAL)
     if account.topup_open:
         return WaitForTopUp()
@@ -125,7 +125,8 @@ def admit(
     return AskTopUp(Msat.from_sats(wanted.sats_up()))
 
 
-def _may_try(account: Account) -> bool:
+def may_try(account: Account) -> bool:
+    """Whether this is still a stranger."""
     return not (account.trial_used or account.charged_total or account.paid_total or account.held)
 
 

@@ -15,20 +15,24 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
 from pylon.store.database import Row, Transaction
 
-# What an account's value is made of; `a` is its row.
-_ACCOUNT = """
+# What an account's value is made of; `a` is its row. First what a receipt says of it.
+_EPOCH = """
     a.epoch,
-    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq,
+    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq
+"""
+_TOTALS = f"""{_EPOCH},
     coalesce((SELECT charged_total FROM money_receipt WHERE customer = a.customer ORDER BY id DESC LIMIT 1), 0)
         AS charged,
     (SELECT coalesce(sum(msat), 0) FROM money_ledger
-        WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid,
+        WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid
+"""  # noqa: S608 - a constant
+_ACCOUNT = f"""{_TOTALS},
     (SELECT coalesce(sum(quote), 0) FROM money_hold
         WHERE customer = a.customer AND state = 'held' AND basis <> 'metered') AS held,
     EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
     EXISTS (SELECT 1 FROM money_hold
         WHERE customer = a.customer AND basis = 'trial' AND state <> 'released') AS tried
-"""
+"""  # noqa: S608 - a constant
 
 
 async def load(reader: Reader, customer: str) -> Account:
@@ -76,14 +80,11 @@ async def admit(
         if row["holder"] != customer or row["state"] != "held":
             raise MoneyError("this job was admitted before and has ended")
         return Run(Basis(row["basis"]))
-    decision = decider.admit(
-        _account(row),
-        terms,
-        quote,
-        wish=wish,
-        trial=trial,
-        trial_left_today=await trial_left(tx, trial, now) if trial is not None and terms.trial else ZERO,
-    )
+    account = _account(row)
+    # What is left of the day's trials is asked for strangers alone.
+    tries = trial is not None and terms.trial and decider.may_try(account)
+    left = await trial_left(tx, trial, now) if trial is not None and tries else ZERO
+    decision = decider.admit(account, terms, quote, wish=wish, trial=trial, trial_left_today=left)
     if isinstance(decision, Run):
         await tx.execute(
             "INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)",
@@ -142,14 +143,20 @@ async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:
 
 async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, now: float) -> Agreement:
     """Compares a customer's `account-seen`; one that is ahead of us starts a new epoch: our database was restored."""
-    account = await load(tx, customer)
-    row = None
-    if seen is not None:
-        row = await tx.fetch_one(
-            "SELECT * FROM money_receipt WHERE customer = ? AND epoch = ? AND seq = ?",
-            (customer, seen.epoch, seen.seq),
-        )
-    agreement = decider.compare(account, seen, None if row is None else _receipt(row))
+    if seen is None:
+        return Agreement.NOTHING
+    row = await tx.fetch_one(
+        f"SELECT {_EPOCH}, r.charge, r.charged_total, r.paid_total FROM money_account a"  # noqa: S608 - a constant
+        " LEFT JOIN money_receipt r ON r.customer = a.customer AND r.epoch = ? AND r.seq = ? WHERE a.customer = ?",
+        (seen.epoch, seen.seq, customer),
+    )
+    account, ours = Account(epoch=""), None
+    if row is not None:
+        account = Account(row["epoch"], row["seq"])
+    if row is not None and row["charge"] is not None:
+        totals = Msat(row["charged_total"]), Msat(row["paid_total"])
+        ours = AccountReceipt(seen.epoch, seen.seq, row["charge"], *totals)
+    agreement = decider.compare(account, seen, ours)
     if agreement is Agreement.AHEAD:
         await tx.execute(
             "UPDATE money_account SET epoch = ?, opened_at = ? WHERE customer = ?", (new_epoch(), now, customer)
@@ -167,13 +174,16 @@ class _Hold:
 
 async def _hold(tx: Transaction, job: str) -> tuple[_Hold, Account]:
     row = await tx.fetch_one(
-        f"SELECT {_ACCOUNT}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h"  # noqa: S608
+        f"SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h"  # noqa: S608
         " JOIN money_account a ON a.customer = h.customer WHERE h.job = ?",
         (job,),
     )
     if row is None:
         raise MoneyError("this job was never admitted to an account")
-    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), row["state"]), _account(row)
+    quote = Msat(row["quote"])
+    # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
+    account = Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]), held=quote)
+    return _Hold(row["holder"], Basis(row["basis"]), quote, row["state"]), account
 
 
 async def _write(tx: Transaction, hold: _Hold, job: str, receipt: AccountReceipt, state: str, now: float) -> None:

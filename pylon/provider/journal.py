@@ -126,10 +126,10 @@ _END = (
 )
 
 
-def _admission(job: Job, state: JobState) -> tuple[object, ...]:
+def _admission(job: Job) -> tuple[object, ...]:
     event = job.event
     row = (job.relay, job.terms.model, job.received_at, job.terms.expires_at)
-    return (event.id, event.pubkey, event.kind, state.value, *row, event.to_json())
+    return (event.id, event.pubkey, event.kind, JobState.QUEUED.value, *row, event.to_json())
 
 
 def _signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tuple[object, ...]:
@@ -137,15 +137,14 @@ def _signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tupl
     return (result.to_json(), *tokens, work.run_ms, work.finished_at, charge_msat, job_id)
 
 
-async def insert(tx: Transaction, job: Job, state: JobState) -> None:
-    """Writes an admitted job, or moves one that waited for funds on."""
-    await tx.execute(_INSERT, _admission(job, state))
-    await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = 'awaiting_funds'", (state.value, job.id))
+async def insert(tx: Transaction, job: Job) -> bool:
+    """Writes an admitted job; False when it was taken on before."""
+    return await tx.execute(_INSERT, _admission(job)) == 1
 
 
-async def holds(tx: Transaction, job_id: str) -> bool:
-    """Whether a job was taken on before."""
-    return await tx.fetch_one("SELECT 1 FROM job WHERE id = ?", (job_id,)) is not None
+async def move(tx: Transaction, job_id: str, before: JobState, after: JobState) -> None:
+    """Moves a job on, if it is where it was thought to be."""
+    await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = ?", (after.value, job_id, before.value))
 
 
 async def sign(tx: Transaction, job_id: str, result: Event, work: Work, charge_msat: int) -> None:
@@ -167,7 +166,7 @@ class Journal:
 
     async def admitted(self, job: Job) -> bool:
         """A job is taken on that no account has to answer for; False when it was before."""
-        return await self._group.execute(_INSERT, _admission(job, JobState.QUEUED)) == 1
+        return await self._group.execute(_INSERT, _admission(job)) == 1
 
     async def signed(self, job_id: str, result: Event, work: Work) -> None:
         """A result exists; from here on this one and no other is the answer."""

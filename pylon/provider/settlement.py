@@ -86,19 +86,30 @@ class AccountSettlement:
         """See `Settlement`."""
 
         async def step(tx: Transaction) -> Decision | None:
-            return None if await rows.holds(tx, job.id) else await self._decide(tx, job)
+            if not await rows.insert(tx, job):
+                return None
+            decision = await self._decide(tx, job)
+            if not isinstance(decision, Run):
+                await rows.move(tx, job.id, JobState.QUEUED, JobState.AWAITING_FUNDS)
+            return decision
 
         return await self._journal.transact(step, together=True)
 
     async def decide(self, job: Job) -> Decision:
         """What `take` says, anew for a job that waits for its customer's payment."""
-        return await self._journal.transact(lambda tx: self._decide(tx, job), together=True)
+
+        async def step(tx: Transaction) -> Decision:
+            decision = await self._decide(tx, job)
+            if isinstance(decision, Run):
+                await rows.move(tx, job.id, JobState.AWAITING_FUNDS, JobState.QUEUED)
+            return decision
+
+        return await self._journal.transact(step, together=True)
 
     async def _decide(self, tx: Transaction, job: Job) -> Decision:
         customer, now = self._policy.account(job), job.received_at
-        await account_store.open_account(tx, customer, now)
         await account_store.acknowledge(tx, customer, job.request.job.account_seen, now)
-        decision = await account_store.admit(
+        return await account_store.admit(
             tx,
             customer,
             job.id,
@@ -108,9 +119,6 @@ class AccountSettlement:
             wish=job.request.job.topup,
             trial=self._policy.trial,
         )
-        state = JobState.QUEUED if isinstance(decision, Run) else JobState.AWAITING_FUNDS
-        await rows.insert(tx, job, state)
-        return decision
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""

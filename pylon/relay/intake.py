@@ -1,7 +1,7 @@
 """From many publishers into one file: group commit, then delivery.
 
-Publications are collected while the previous transaction runs, so that under load one commit serves hundreds of
-them and without load none waits. An event is delivered, and its OK given, after it was committed.
+Publications are collected while the previous transaction runs and for a moment after it, so that under load one
+commit serves hundreds of them and without load none waits. An event is delivered, and its OK given, after it was committed.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from pylon.errors import SignatureError
 from pylon.nostr.event import Event, is_ephemeral, verify
 from pylon.relay.retention import Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
+from pylon.store.rest import rest_s
 
 _BATCH = 512
 _RECENT = 20_000
@@ -84,15 +85,19 @@ class Intake:
 
     async def run(self) -> None:
         """Commits for ever."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
+            self._filled.clear()
             while self._waiting:
+                began = loop.time()
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 await self._commit(batch)
                 self._bytes -= sum(len(waiting.publication.raw) for waiting in batch)
                 self._committed.set()
-            self._filled.clear()
-            self._idle.set()
+                if not self._waiting:
+                    self._idle.set()
+                await asyncio.sleep(rest_s(loop.time() - began))
 
     async def drain(self) -> None:
         """Waits until everything that was submitted has its answer."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from pylon import log
 from pylon.store.database import Database, Step, Transaction
+from pylon.store.rest import rest_s
 
 MAX_GROUP = 512
 # How long a write that nobody waits for may wait for others to go along with.
@@ -87,11 +88,14 @@ class GroupCommit:
         return await waiting.done
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                began = loop.time()
                 await self._flush()
+                await asyncio.sleep(rest_s(loop.time() - began))
 
     async def _flush(self) -> None:
         if self._later is not None:

@@ -1,0 +1,84 @@
+"""Commits that follow on each other leave each other room."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.relay.intake import Intake
+from pylon.relay.retention import Outcome
+from pylon.relay.store import Placed, Publication
+from pylon.store.database import Database, Schema
+from pylon.store.group import GroupCommit
+from pylon.store.rest import rest_s
+
+NOTES = Schema("notes", ("CREATE TABLE note (text TEXT NOT NULL) STRICT;",))
+# Long enough for the slowest machine to ask for two writes meanwhile.
+LONG_S = 0.5
+
+
+class Store:
+    """A stand-in for an event store, which takes everything."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    async def insert(self, publications: list[Publication]) -> list[Placed]:
+        self.batches.append(len(publications))
+        return [Placed(Outcome.STORED, n) for n, _ in enumerate(publications, 1)]
+
+
+def event(text: str) -> Event:
+    return SecretKey.generate().sign(EventDraft(1, text, created_at=1))
+
+
+async def said(submit: Callable[[Event, bytes, Callable[[bool, str], None]], None], text: str) -> None:
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    submit(event(text), b"", lambda *_: answered.set_result(None))
+    await answered
+
+
+def test_committing_takes_a_quarter_of_the_time_at_most_and_a_rest_a_hundredth_of_a_second():
+    assert rest_s(0.002) == pytest.approx(0.006)
+    assert rest_s(1.0) == rest_s(0.1) == 0.01
+
+
+async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr("pylon.store.group.rest_s", lambda _: LONG_S)
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    group = GroupCommit(database)
+    commits = []
+    write = database.write
+
+    async def counted(work):
+        commits.append(work)
+        return await write(work)
+
+    monkeypatch.setattr(database, "write", counted)
+    group.start()
+    sql = "INSERT INTO note VALUES (?)"
+    await group.execute(sql, ("the first waits for nobody",))
+    second = asyncio.create_task(group.execute(sql, ("second",)))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(second, group.execute(sql, ("third",)))
+    assert len(commits) == 2
+    await group.close()
+    await database.close()
+
+
+async def test_events_that_come_while_the_relay_rests_share_one_commit(monkeypatch):
+    monkeypatch.setattr("pylon.relay.intake.rest_s", lambda _: LONG_S)
+    store = Store()
+    intake = Intake(store, lambda *_: None, max_bytes=1_000_000)
+    running = asyncio.create_task(intake.run())
+    await said(intake.submit, "the first waits for nobody")
+    # What was said is done, rest or not.
+    async with asyncio.timeout(LONG_S / 2):
+        await intake.drain()
+    second = asyncio.create_task(said(intake.submit, "second"))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(second, said(intake.submit, "third"))
+    assert store.batches == [1, 2]
+    running.cancel()
