@@ -6,6 +6,7 @@ when the wallet gives a hint, and every few seconds while anything is waited for
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from pylon import log
 from pylon.clock import Clock
@@ -50,6 +51,8 @@ class Till:
         self._clock = clock
         self._run = run
         self._waiting: dict[str, dict[str, Job]] = {}
+        # Set when the first job waits, or the wallet is down: until then there is next to nothing to look at.
+        self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         # One invoice a customer at a time is being made, before there is a row that says so.
@@ -92,11 +95,11 @@ class Till:
             case TooMuch():
                 await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "this costs more than is kept here")
             case AskTopUp() if not self._is_asking(job):
-                self._waiting.setdefault(job.request.customer, {})[job.id] = job
+                self._wait(job)
                 # The wallet may take its time; who comes next must not wait for it.
                 self._asking[job.request.customer] = asyncio.create_task(self._ask(job, decision))
             case _:
-                self._waiting.setdefault(job.request.customer, {})[job.id] = job
+                self._wait(job)
                 # Its customer waits for a payment that it knows of: it hears that the job is not lost.
                 self._replies.processing(job.request, job.relay)
 
@@ -145,6 +148,7 @@ class Till:
             await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "ask again with a new request")
             return
         self.down = True
+        self._woken.set()
         await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
@@ -153,6 +157,10 @@ class Till:
         if state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+
+    def _wait(self, job: Job) -> None:
+        self._waiting.setdefault(job.request.customer, {})[job.id] = job
+        self._woken.set()
 
     def _forget(self, job: Job) -> None:
         jobs = self._waiting.get(job.request.customer)
@@ -174,7 +182,13 @@ class Till:
     async def _watch(self) -> None:
         checked = self._clock.monotonic()
         while True:
-            await asyncio.sleep(TICK_S)
+            if self._waiting or self.down:
+                await asyncio.sleep(TICK_S)
+            else:
+                self._woken.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, checked + IDLE_CHECK_S - self._clock.monotonic())):
+                        await self._woken.wait()
             now = self._clock.wall()
             late = [job for jobs in self._waiting.values() for job in jobs.values() if job.terms.expires_at <= now]
             for job in late:

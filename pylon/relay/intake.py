@@ -1,7 +1,8 @@
 """From many publishers into one file: group commit, then delivery.
 
 Publications are collected while the previous transaction runs and for a moment after it, so that under load one
-commit serves hundreds of them and without load none waits. An event is delivered, and its OK given, after it was committed.
+commit serves hundreds of them and without load none waits. An event is delivered, and its OK given, after it was
+committed.
 """
 
 import asyncio

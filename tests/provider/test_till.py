@@ -1,0 +1,76 @@
+"""The till looks often while somebody waits, and hardly ever otherwise."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.money.account import WaitForTopUp
+from pylon.provider import till as module
+from pylon.provider.till import Till
+
+
+class Watched(SystemClock):
+    """Counts how often somebody asks for the time of day: once a look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def wall(self) -> float:
+        self.looks += 1
+        return super().wall()
+
+
+class Nobody:
+    """A stand-in for a receiver to which nobody has paid anything."""
+
+    async def check(self, *, at_start: bool = False) -> list[object]:
+        return []
+
+
+@pytest.fixture
+def clock():
+    return Watched()
+
+
+@pytest.fixture
+async def till(clock, monkeypatch):
+    monkeypatch.setattr(module, "TICK_S", 0.02)
+    monkeypatch.setattr(module.invoice_store, "open_of", still_open)
+    replies = SimpleNamespace(processing=lambda *_: None)
+    till = Till(None, Nobody(), SilentWallet(), None, replies, clock, lambda _: None)
+    await till.start()
+    yield till
+    await till.close()
+
+
+class SilentWallet:
+    """A stand-in for a wallet that has no news."""
+
+    async def events(self):
+        await asyncio.Event().wait()
+        yield None
+
+
+async def still_open(database, customer):
+    return "an invoice"
+
+
+def job(now: float) -> SimpleNamespace:
+    request = SimpleNamespace(customer="alice")
+    return SimpleNamespace(id="j1", request=request, relay="", terms=SimpleNamespace(expires_at=now + 600))
+
+
+async def test_it_sleeps_while_nobody_waits(till, clock):
+    await asyncio.sleep(0.3)
+    assert clock.looks == 0
+
+
+async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
+    await asyncio.sleep(0.05)
+    await till.handle(job(clock.wall()), WaitForTopUp())
+    before = clock.looks
+    async with asyncio.timeout(10):
+        while clock.looks < before + 3:
+            await asyncio.sleep(0.01)
