@@ -98,7 +98,7 @@ class Intake:
                 self._committed.set()
                 if not self._waiting:
                     self._idle.set()
-                await asyncio.sleep(rest_s(loop.time() - began))
+                await asyncio.sleep(rest_s(loop.time() - began, len(batch)))
 
     async def drain(self) -> None:
         """Waits until everything that was submitted has its answer."""

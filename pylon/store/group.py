@@ -94,10 +94,11 @@ class GroupCommit:
             self._wake.clear()
             while self._waiting:
                 began = loop.time()
-                await self._flush()
-                await asyncio.sleep(rest_s(loop.time() - began))
+                written = await self._flush()
+                await asyncio.sleep(rest_s(loop.time() - began, written))
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> int:
+        """Commits what waits; how many writes that were."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -118,6 +119,7 @@ class GroupCommit:
                 waiting.done.set_exception(result)
             else:
                 waiting.done.set_result(result)
+        return len(group)
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
         if all(waiting.step is None or waiting.together for waiting in group):

@@ -4,12 +4,14 @@ A commit costs about the same for one write as for twenty: a flush, a trip to a 
 which lie apart. Where writes follow on each other, whoever commits at once commits all the time.
 """
 
-# In multiples of what the last commit took: committing never takes more than a quarter of the time.
+# In multiples of what the last commit took: under load committing takes a quarter of the time.
 _TIMES = 3.0
 # On a slow disk enough gathers while a commit runs.
 _MOST_S = 0.01
+# Where fewer gather while one commit runs, hardly more would during a rest.
+_CROWD = 4
 
 
-def rest_s(took_s: float) -> float:
-    """Seconds to wait after a commit that took so many. A write that comes later than that does not wait."""
-    return min(_TIMES * took_s, _MOST_S)
+def rest_s(took_s: float, writes: int) -> float:
+    """Seconds to wait after a commit of so many writes that took so many seconds."""
+    return min(_TIMES * took_s, _MOST_S) if writes >= _CROWD else 0.0

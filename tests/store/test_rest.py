@@ -40,13 +40,17 @@ async def said(submit: Callable[[Event, bytes, Callable[[bool, str], None]], Non
     await answered
 
 
-def test_committing_takes_a_quarter_of_the_time_at_most_and_a_rest_a_hundredth_of_a_second():
-    assert rest_s(0.002) == pytest.approx(0.006)
-    assert rest_s(1.0) == rest_s(0.1) == 0.01
+def test_under_load_committing_takes_a_quarter_of_the_time_and_a_rest_a_hundredth_of_a_second_at_most():
+    assert rest_s(0.002, 4) == rest_s(0.002, 400) == pytest.approx(0.006)
+    assert rest_s(1.0, 4) == rest_s(0.1, 4) == 0.01
+
+
+def test_where_few_write_nobody_waits_for_others():
+    assert rest_s(0.002, 1) == rest_s(0.1, 3) == 0.0
 
 
 async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr("pylon.store.group.rest_s", lambda _: LONG_S)
+    monkeypatch.setattr("pylon.store.group.rest_s", lambda *_: LONG_S)
     database = await Database.open(tmp_path / "a.db", [NOTES])
     group = GroupCommit(database)
     commits = []
@@ -69,7 +73,7 @@ async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkey
 
 
 async def test_events_that_come_while_the_relay_rests_share_one_commit(monkeypatch):
-    monkeypatch.setattr("pylon.relay.intake.rest_s", lambda _: LONG_S)
+    monkeypatch.setattr("pylon.relay.intake.rest_s", lambda *_: LONG_S)
     store = Store()
     intake = Intake(store, lambda *_: None, max_bytes=1_000_000)
     running = asyncio.create_task(intake.run())
