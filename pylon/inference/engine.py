@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from pylon.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Message:
     """One turn of a chat: `role` is `system`, `user` or `assistant`."""
 
@@ -18,7 +20,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sampling:
     """How tokens are drawn.
 
@@ -37,7 +39,7 @@ class Sampling:
     schema: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GenerationRequest:
     """One prompt to answer. `customer` keys what may be shared between requests: nothing crosses customers."""
 

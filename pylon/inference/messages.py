@@ -17,6 +17,7 @@ from pylon.inference.engine import (
     Scored,
     ScoreRequest,
 )
+from pylon.records import record
 
 # A child's exit code, which needs no memory to say: it was refused some.
 OUT_OF_MEMORY = 71
@@ -34,7 +35,7 @@ class Load:
     type: Literal["load"] = "load"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Generate:
     """`stream` asks for Progress."""
 

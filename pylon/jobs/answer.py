@@ -13,9 +13,10 @@ from pylon.jobs.payload import Payload, open_payload, seal
 from pylon.money.msat import Msat, parse_msat
 from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """Whom an answer is for: the request's event id and its customer's public key."""
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.nostr.event import Tag
+from pylon.records import record
 
 MAX_TOKENS = 1_000_000
 MAX_SYSTEM = 200_000
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
 _SPELLINGS = {"top-k": "top_k", "top-p": "top_p"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobParameters:
     """All optional; None leaves the choice to the provider.
 

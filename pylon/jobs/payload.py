@@ -9,7 +9,6 @@ Decompression is bounded before anything else is done with the bytes: a few kilo
 import binascii
 import re
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ import zstandard
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
 from pylon.nostr.event import Tag
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.records import record
 
 MAX_DECOMPRESSED_BYTES = 4 * 1024 * 1024
 MAX_RATIO = 100
@@ -38,7 +38,7 @@ ENCRYPTED: Tag = ("encrypted",)
 ZSTD: Tag = ("encoding", "zstd")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Payload:
     """What the private form hides."""
 

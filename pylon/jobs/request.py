@@ -4,7 +4,7 @@ Both forms carry the same `JobRequest`. Nothing outside the payload of the priva
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 from pylon.errors import DecryptionError, MalformedError, MoneyError, TooLargeError
 from pylon.jobs.codes import ErrorCode, RequestError
@@ -17,6 +17,7 @@ from pylon.money.msat import Msat, parse_msat
 from pylon.money.receipt import AccountSeen, parse_seen
 from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.records import record
 
 # Common relay software refuses longer values of one-letter tags; a longer prompt stands in the content.
 MAX_OPEN_INPUT_BYTES = 1_000
@@ -27,7 +28,7 @@ _OUTPUTS = frozenset({"text/plain", "text/markdown", "text", "application/json"}
 _MAX_DEADLINE = 10**16 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobRequest:
     """What a customer asks for.
 
@@ -45,7 +46,7 @@ class JobRequest:
     expiration: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReceivedRequest:
     """A request as it came: who asks, under which event id, and in which form the answer must be."""
 

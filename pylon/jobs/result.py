@@ -1,7 +1,7 @@
 """Job results, kinds 5050+1000 and 5940+1000 (NIP-90 "Job Result"), with the receipt of `pylon/1`."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 import orjson
@@ -16,6 +16,7 @@ from pylon.jobs.text import clean_text, is_clean
 from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.records import record
 
 # Finer timings would tell a customer what else runs here.
 TIMING_STEP_MS = 50
@@ -29,7 +30,7 @@ class Finish(StrEnum):
     SIZE = "size"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelUsed:
     """What answered: `sha256` is the weights hash, 64 hex characters, or empty for engines without files."""
 
@@ -41,7 +42,7 @@ class ModelUsed:
         return ("model", self.id, self.sha256, self.quantization)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """Tokens read and written."""
 
@@ -49,7 +50,7 @@ class Usage:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timing:
     """Milliseconds in the queue and in the engine, rounded to 50 ms."""
 
@@ -62,7 +63,7 @@ class Timing:
         return cls(*(_step(seconds * 1_000) for seconds in (queue_s, run_s)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobResult:
     """An answer. A plain NIP-90 provider's has the text alone."""
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pylon.errors import MoneyError
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen
+from pylon.records import record
 
 # The most that one customer may leave with us: other people's money is a duty.
 MOST_DEPOSIT = Msat.from_sats(10_000)
@@ -28,7 +29,7 @@ class Basis(StrEnum):
     METERED = "metered"  # counted, not charged: a trusted key, or a price of nothing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """What a customer is granted. `credit` None is without limit and without charge: one's own machines."""
 
@@ -48,7 +49,7 @@ class Trial:
     per_day: Msat = TRIAL_DAY
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """One customer's account. Totals run on for as long as the account lives; `seq` starts anew with an epoch."""
 
@@ -66,7 +67,7 @@ class Account:
         return int(self.paid_total) - int(self.charged_total)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """The job may run; its quote is held."""
 

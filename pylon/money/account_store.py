@@ -3,8 +3,6 @@
 Every function takes the caller's transaction: the job's own row and its money change together or not at all.
 """
 
-from dataclasses import dataclass
-
 from pylon.errors import MoneyError
 from pylon.money import account as decider
 from pylon.money import ledger
@@ -13,6 +11,7 @@ from pylon.money.ledger_store import Reader, book
 from pylon.money.limits import DAY_S
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
+from pylon.records import record
 from pylon.store.database import Row, Transaction
 
 # What an account's value is made of; `a` is its row. First what a receipt says of it.
@@ -164,7 +163,7 @@ async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, 
     return agreement
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Hold:
     customer: str
     basis: Basis

@@ -6,15 +6,14 @@ limit for one provider. Twelve, because with eight jobs in flight a hundred jobs
 times they take six, with four times five.
 """
 
-from dataclasses import dataclass
-
 from pylon.money.msat import Msat
+from pylon.records import record
 
 FIRST_JOBS = 3
 GROWTH = 12
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DepositPolicy:
     """`first_jobs` for a provider without history, then `growth` jobs for each verified one."""
 

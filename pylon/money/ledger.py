@@ -16,10 +16,10 @@ Amounts are msat. Nothing is ever changed or taken out; a mistake is undone by a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.money.msat import Msat
+from pylon.records import record
 
 WALLET = "wallet"
 EARNED = "earned"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
     CREDIT_FOUND = "credit_found"  # reference: provider/epoch/seq
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """`amount` is debited to one account and credited to another. `at` is Unix seconds."""
 

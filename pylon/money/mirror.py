@@ -9,12 +9,13 @@ provider must hold at least what we left there.
 Values in, decisions out. `mirror_store` keeps these values.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.usage import UsageFault
+from pylon.records import record
 
 PATIENCE_S = 60.0
 # A provider whose wallet is down goes on signing receipts without our payment. That is no fraud yet.
@@ -47,7 +48,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # it is at fault, or the relation had ended before
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Claim:
     """A receipt, the job that it came with, and the most that this job may cost.
 
@@ -62,7 +63,7 @@ class Claim:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Paid:
     """Our payments to this provider: those that are settled (when, amount), and what may be or may yet come."""
 
@@ -79,7 +80,7 @@ class Paid:
         return sum((amount for when, amount in self.payments if when <= at), ZERO)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mirror:
     """Where we stand with one provider.
 
@@ -109,7 +110,7 @@ class Mirror:
         return self.ended is None and not self.waiting and not self.short
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """What follows from a receipt or from time: the mirror, the claims to book in order, and credit found."""
 

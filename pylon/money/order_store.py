@@ -1,12 +1,12 @@
 """What a customer ordered from whom, in SQLite: what it needs to judge a receipt that comes after it died."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pylon.money.ledger_store import Reader
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.usage import Bounds
+from pylon.records import record
 from pylon.store.database import Row, Transaction
 
 # Relays and providers keep results for an hour after a job's deadline, which is ten minutes away unless asked.
@@ -15,7 +15,7 @@ KEEP_S = 2 * 3_600.0
 INSERT = "INSERT INTO money_order VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ordered:
     """A request that went out, or was about to. `kind` is the request's, `at` Unix seconds."""
 

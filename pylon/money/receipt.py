@@ -11,10 +11,10 @@ counts the charges of one account in one epoch: 1, 2, 3, …
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pylon.errors import MalformedError, MoneyError
 from pylon.money.msat import Msat, parse_msat, parse_signed_msat
+from pylon.records import record
 
 ACCOUNT_TAG = "account"
 SEEN_TAG = "account-seen"
@@ -23,7 +23,7 @@ _EPOCH = re.compile(r"[0-9a-f]{16}\Z")
 _SEQ = re.compile(r"(0|[1-9][0-9]{0,14})\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccountReceipt:
     """One charge, and the running totals after it. `charge_msat` may be below zero, the totals never are."""
 
@@ -39,7 +39,7 @@ class AccountReceipt:
         return (ACCOUNT_TAG, self.epoch, str(self.seq), *map(str, amounts))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccountSeen:
     """The last receipt that a customer accepts. `seq` 0 means: this epoch is known, no charge of it yet."""
 

@@ -1,10 +1,10 @@
 """Is a provider's count of tokens believable, and does its charge follow from it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.records import record
 
 # A chat template wraps a prompt in some tokens of its own.
 TEMPLATE_TOKENS = 256
@@ -18,7 +18,7 @@ class UsageFault(StrEnum):
     CHARGE = "usage_charge"  # above the price list
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """What a result says it used."""
 
@@ -26,7 +26,7 @@ class Usage:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What we know ourselves: sizes in bytes, the job's `max_tokens`, and the prompt tokens that a provider with
     the same weights counted for the same prompt, if one did."""

@@ -9,7 +9,6 @@ Source: NIP-01 "Events and signatures".
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ import coincurve
 import orjson
 
 from pylon.errors import MalformedError, SignatureError
+from pylon.records import record
 
 MAX_TAGS = 5_000
 MAX_KIND = 65_535
@@ -29,7 +29,7 @@ _HEX128 = re.compile(r"[0-9a-f]{128}\Z")
 type Tag = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventDraft:
     """What an author wants to say, before it is signed (`keys.SecretKey.sign`). Times are Unix seconds."""
 
@@ -39,7 +39,7 @@ class EventDraft:
     created_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """A NIP-01 event. `id` and `pubkey` are 64, `sig` 128 lower-case hexadecimal characters."""
 

@@ -12,13 +12,14 @@ import orjson
 from pylon.errors import MalformedError
 from pylon.nostr.event import Event, parse_event
 from pylon.nostr.filter import Filter, parse_filter
+from pylon.records import record
 
 MAX_SUBSCRIPTION_ID = 64
 MAX_FILTERS = 20
 MAX_CHALLENGE = 1_024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventMessage:
     """`["EVENT", …]`: from a client a publication, `subscription` empty; from a relay an answer to a REQ."""
 
@@ -71,7 +72,7 @@ class Auth:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ok:
     """`["OK", event id, accepted, message]` from a relay. The message starts with a machine-readable word."""
 

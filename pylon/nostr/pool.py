@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.subscriptions import Filters
+from pylon.records import record
 
 logger = log.get("nostr")
 
@@ -30,7 +30,7 @@ SEEN_IDS = 100_000
 QUEUE_EVENTS = 4_096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A verified event and the relay it came from first."""
 

@@ -11,9 +11,10 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.request import ReceivedRequest
 from pylon.money.msat import ZERO, Msat
 from pylon.provider.settings import ProviderSettings
+from pylon.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known."""
 
@@ -28,7 +29,7 @@ class Load:
     schemas: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accept:
     """Taken on. `quote` is the most it may cost; `expires_at` its deadline in Unix seconds."""
 

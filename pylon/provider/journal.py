@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
+from pylon.records import record
 from pylon.store.database import Database, Schema, Step, Transaction
 from pylon.store.group import GroupCommit
 
@@ -102,7 +103,7 @@ class Pending:
     result: Event | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Work:
     """What a job took. `finished_at` is Unix seconds."""
 

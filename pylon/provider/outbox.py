@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from pylon import log
 from pylon.errors import RelayError
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.nostr.event import Event
 from pylon.nostr.pool import RelayPool
+from pylon.records import record
 
 logger = log.get("provider")
 
@@ -17,7 +17,7 @@ AT_ONCE = 64
 RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Letter:
     """An event to publish: first on `relay`, where its request came from, then on any. Called back when done.
 

@@ -4,14 +4,14 @@ Turns are per customer and not per job, so that one who sends a thousand jobs de
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 
 from pylon.jobs.request import ReceivedRequest
 from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
+from pylon.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """An admitted request. `received_at` is wall time, `relay` where it came from."""
 

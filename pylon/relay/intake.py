@@ -8,11 +8,11 @@ committed.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pylon import log
 from pylon.errors import SignatureError
 from pylon.nostr.event import Event, is_ephemeral, verify
+from pylon.records import record
 from pylon.relay.retention import Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
 from pylon.store.rest import rest_s
@@ -33,7 +33,7 @@ _SAID = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Waiting:
     publication: Publication
     answer: Answer

@@ -6,13 +6,13 @@ sequence number when it is stored; later ones are larger.
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.filter import Filter
+from pylon.records import record
 from pylon.relay.access import is_private
 from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
 from pylon.relay.retention import Known, Outcome, Plan, address, deletions, plan
@@ -58,7 +58,7 @@ SCHEMA = Schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Publication:
     """An event to store, and its JSON."""
 
@@ -66,7 +66,7 @@ class Publication:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Placed:
     """What became of a publication; `seq` is its number when it was stored."""
 

@@ -19,6 +19,7 @@ from pylon.jobs.announcement import Announcement, OfferedModel, parse_announceme
 from pylon.jobs.heartbeat import EXPIRY_S, Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, SCHEMA
 from pylon.nostr.event import Event
+from pylon.records import record
 from pylon.swarm.listing import Listing, Need, names_of
 
 MAX_PROVIDERS = 20_000
@@ -33,7 +34,7 @@ MAX_AHEAD_S = 900
 _said = attrgetter(*(said.name for said in fields(Heartbeat) if said.name != "expires_at"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProviderUp:
     """A provider came, or what is known of it changed."""
 

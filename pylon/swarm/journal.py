@@ -16,6 +16,7 @@ from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
 from pylon.money.usage import Bounds
+from pylon.records import record
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.flights import Flight
@@ -32,7 +33,7 @@ _INSERT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sent:
     """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
 

@@ -1,19 +1,20 @@
 """One provider as a customer sees it, and what a job needs of one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
+from pylon.records import record
 
 # Prose has three to five characters a token; fewer tokens than this no tokenizer makes of it.
 _CHARS_PER_TOKEN = 6
 _SHA256 = "sha256:"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listing:
     """What is known of a provider that is alive. Speeds are tokens per second, 0 when it has not said.
 
@@ -49,7 +50,7 @@ class Listing:
         return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """What a provider must be for a job to go there. Equal needs share one pool of candidates.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.jobs.codes import ErrorCode
+from pylon.records import record
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.listing import Need
 
@@ -25,7 +26,7 @@ class Failure(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case.
 
@@ -80,7 +81,7 @@ class Drop:
     failure: Failure = Failure.CANCELLED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """A relay has the request: from here on its provider can be expected to say something."""
 
@@ -108,7 +109,7 @@ class Unheard:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """A result came that may be delivered. `charged` is in msat; None counts as all that it could cost."""
 
@@ -146,7 +147,7 @@ type SwarmEvent = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Send the slot's job to this provider, good until `expires_at`. A hedge is a second try beside the first.
 
@@ -170,7 +171,7 @@ class CancelAttempt:
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deliver:
     """The slot is filled with the answer of this attempt, after so many sendings."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.jobs.codes import ErrorCode
+from pylon.records import record
 from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
 from pylon.swarm.job import Answer, JobSpec
@@ -11,7 +12,7 @@ from pylon.swarm.listing import Need
 _NO_JOB = m.Job(-1, Need(), 0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fill:
     """This answer stands in a run's place, until an `Unfill`."""
 

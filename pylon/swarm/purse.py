@@ -25,6 +25,7 @@ from pylon.money.receipt import AccountSeen
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
+from pylon.records import record
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
@@ -40,7 +41,7 @@ PASSING_S = 60.0
 LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Offer:
     """What a request offers. `quote` is the most that the job can cost by the price list, `bid` the most it may."""
 
@@ -52,7 +53,7 @@ class Offer:
     seen: AccountSeen | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bill:
     """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds)."""
 

@@ -9,7 +9,7 @@ import pylon
 
 PACKAGE = Path(pylon.__file__).parent
 FLOORS = {
-    0: {"config", "errors", "files", "log", "clock", "collect", "frames", "childprocess"},
+    0: {"config", "errors", "files", "log", "clock", "collect", "frames", "childprocess", "records"},
     1: {"nostr", "store"},
     2: {"money", "host"},
     3: {"jobs", "inference", "relay"},
