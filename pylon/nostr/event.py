@@ -6,7 +6,6 @@ verifying are apart because most events can be dropped (already seen, not for us
 Source: NIP-01 "Events and signatures".
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -16,6 +15,7 @@ import coincurve
 import orjson
 
 from pylon.errors import MalformedError, SignatureError
+from pylon.nostr.sha256 import sha256
 from pylon.records import record
 
 MAX_TAGS = 5_000
@@ -93,7 +93,7 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Iterable[Tag], conte
         serialized = orjson.dumps((0, pubkey, created_at, kind, tuple(tags), content))
     except TypeError as error:
         raise MalformedError("an event holds text that is not valid Unicode") from error
-    return hashlib.sha256(serialized).digest()
+    return sha256(serialized)
 
 
 def parse_event(raw: object) -> Event:

@@ -4,13 +4,11 @@ Plaintexts of 65,536 bytes and more take the extended length prefix (NIP-44 "Enc
 bytes and a 32-bit length in place of the 16-bit one.
 """
 
-import hashlib
 import hmac
 import os
 import struct
 import threading
 from collections import OrderedDict
-from functools import partial
 
 import pybase64
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -19,10 +17,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from pylon.errors import DecryptionError, TooLargeError
 from pylon.nostr.agreement import shared_x
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.sha256 import HmacSha256
 
-# Of a hash that it does not know by its name, `hmac` makes codes by hashing twice. Its other way is OpenSSL's HMAC,
-# which is looked up anew for each code: that takes several times as long wherever other work goes on in between.
-_SHA256 = partial(hashlib.sha256)
+_EXTRACT = HmacSha256(b"nip44-v2")
 
 MAX_PLAINTEXT = 16 * 1024 * 1024
 _SHORT_MAX = 0xFFFF
@@ -30,7 +27,7 @@ _SHORT_MAX = 0xFFFF
 
 def conversation_key(secret: SecretKey, peer: str) -> bytes:
     """The 32 bytes both sides derive: HKDF-extract of the ECDH point's x. Raises `MalformedError`."""
-    return hmac.digest(b"nip44-v2", shared_x(secret, peer), _SHA256)
+    return _EXTRACT.code(shared_x(secret, peer))
 
 
 class ConversationKeys:
@@ -102,7 +99,7 @@ def encrypt(key: bytes, plaintext: bytes, *, nonce: bytes | None = None) -> str:
     padded = prefix + plaintext + bytes(padded_length(length) - length)
     cipher_key, cipher_nonce, mac_key = _message_keys(key, nonce)
     authentic = nonce + _chacha20(cipher_key, cipher_nonce, padded)
-    mac = hmac.digest(mac_key, authentic, _SHA256)
+    mac = HmacSha256(mac_key).code(authentic)
     return pybase64.b64encode_as_string(b"".join((b"\x02", authentic, mac)))
 
 
@@ -126,7 +123,7 @@ def decrypt(key: bytes, payload: str) -> bytes:
     authentic, mac = memoryview(data)[1:-32], data[-32:]
     cipher_key, cipher_nonce, mac_key = _message_keys(key, data[1:33])
     # The code is checked before anything is decrypted, and in constant time.
-    if not hmac.compare_digest(hmac.digest(mac_key, authentic, _SHA256), mac):
+    if not hmac.compare_digest(HmacSha256(mac_key).code(authentic), mac):
         raise DecryptionError("this payload was not made with this key")
     return _unpad(_chacha20(cipher_key, cipher_nonce, authentic[32:]))
 
@@ -148,10 +145,11 @@ def _unpad(padded: bytes) -> bytes:
 
 def _message_keys(key: bytes, nonce: bytes) -> tuple[bytes, bytes, bytes]:
     # HKDF-expand (RFC 5869) to 76 bytes: ChaCha20 key, ChaCha20 nonce, HMAC key.
-    block = hmac.digest(key, nonce + b"\x01", _SHA256)
-    second = hmac.digest(key, block + nonce + b"\x02", _SHA256)
-    third = hmac.digest(key, second + nonce + b"\x03", _SHA256)
-    expanded = block + second + third
+    code = HmacSha256(key).code
+    first = code(nonce + b"\x01")
+    second = code(first + nonce + b"\x02")
+    third = code(second + nonce + b"\x03")
+    expanded = first + second + third
     return expanded[:32], expanded[32:44], expanded[44:76]
 
 
