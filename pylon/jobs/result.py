@@ -60,7 +60,7 @@ class Timing:
     @classmethod
     def rounded(cls, queue_s: float, run_s: float) -> "Timing":
         """From seconds."""
-        return cls(*(_step(seconds * 1_000) for seconds in (queue_s, run_s)))
+        return cls(_step(queue_s * 1_000), _step(run_s * 1_000))
 
 
 @record
@@ -93,8 +93,10 @@ def result_draft(
     """
     if result.kind not in RESULT_KINDS:
         raise MalformedError(f"kind {result.kind} is not a job result")
+    text = clean_text(result.text)
     timing = result.timing and Timing(_step(result.timing.queue_ms), _step(result.timing.run_ms))
-    result = replace(result, text=clean_text(result.text), timing=timing)
+    if text != result.text or timing != result.timing:
+        result = replace(result, text=text, timing=timing)
     answer.check_same(result, _read(result.address, result.kind, Payload(result.text, _tags(result))))
     whole = _draft(result, keys, request, created_at, limit)
     if event_bytes(whole) <= limit:

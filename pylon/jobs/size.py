@@ -1,7 +1,5 @@
 """How large an event is on the wire, before it is signed."""
 
-from dataclasses import replace
-
 from pylon.errors import MalformedError, TooLargeError
 from pylon.jobs.payload import ENCRYPTED
 from pylon.nostr.event import Event, EventDraft
@@ -22,7 +20,7 @@ def event_bytes(draft: EventDraft) -> int:
     """The bytes of the signed event's JSON, without signing it. Raises `MalformedError` for lone surrogates."""
     # A sealed content is base64, which JSON writes as it is: only what stands around it is written to be counted.
     sealed = len(draft.content) if ENCRYPTED in draft.tags else 0
-    around = replace(draft, content="") if sealed else draft
+    around = EventDraft(draft.kind, "", draft.tags, draft.created_at) if sealed else draft
     try:
         return len(unsigned(around).to_json()) + sealed
     except TypeError as error:

@@ -114,7 +114,7 @@ def decrypt(key: bytes, payload: str) -> bytes:
     except ValueError as error:
         raise DecryptionError("this payload is not base64") from error
     # The decoder ignores the unused bits of the last character, so that several texts would be one payload.
-    last = pybase64.b64encode(data[-(len(data) % 3 or 3) :]).decode()
+    last = pybase64.b64encode_as_string(data[-(len(data) % 3 or 3) :])
     if last != payload[-4:] or len(payload) != 4 * ((len(data) + 2) // 3):
         raise DecryptionError("this payload is not base64 as it is written")
     if data[0] != 2:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from pylon import log
@@ -216,7 +216,8 @@ class Runner:
         run_s = generation.run_ms / 1_000
         self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
         model = self._inference.model
-        result = JobResult(
+        with_account = partial(
+            JobResult,
             Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
             result_kind(job.request.job.kind),
             generation.text,
@@ -229,9 +230,9 @@ class Runner:
         limit = self._outbox.event_bytes(job.relay)
 
         def sign(receipt: AccountReceipt | None) -> Event:
-            whole = replace(result, account=receipt)
+            result = with_account(account=receipt)
             return self._secret.sign(
-                result_draft(whole, self._keys, request=job.event, created_at=int(now), limit=limit)
+                result_draft(result, self._keys, request=job.event, created_at=int(now), limit=limit)
             )
 
         work = Work(generation.prompt_tokens, generation.completion_tokens, generation.run_ms, now)

@@ -198,8 +198,10 @@ class Coordinator:
     def _fill(self, slot: int, answer: Answer, how: tuple[str, ...]) -> None:
         piece = self._pieces[slot]
         piece.filled, piece.reopened = True, False
-        verified = tuple(dict.fromkeys((*answer.verified, *how)))
-        self._out.append(Fill(piece.run, piece.place, replace(answer, attempts=piece.attempts, verified=verified)))
+        if how or answer.attempts != piece.attempts:
+            verified = tuple(dict.fromkeys((*answer.verified, *how)))
+            answer = replace(answer, attempts=piece.attempts, verified=verified)
+        self._out.append(Fill(piece.run, piece.place, answer))
 
     def _apply(self, commands: list[c.Command], now: float) -> None:
         for command in commands:
