@@ -66,7 +66,7 @@ class Outlook:
         self._tell(ProviderUp(replace(listing, **ours._asdict())))
 
     def reconsider(self, provider: str) -> None:
-        """Purse or reputation may have changed their mind about a provider, or it is known now where it is reached."""
+        """Purse or reputation may see a provider differently, or it is known now where it is reached."""
         listing = self._directory.get(provider)
         # After most receipts they have not.
         if listing is not None and self._ours(listing) != self._told.get(provider):
