@@ -161,7 +161,7 @@ def observe(
     if len(mirror.waiting) >= MAX_WAITING:
         return _end(mirror, Fault.GAP)
     waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
-    step = _drain(replace(mirror, waiting=waiting), paid)
+    step = _drain(mirror, waiting, paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
     return step
@@ -175,7 +175,7 @@ def tick(mirror: Mirror, paid: Paid, now: float) -> Step:
         if mirror.epoch:
             return _end(mirror, Fault.GAP)
         # We have no memory of this account: we, not the provider, lost a database.
-        return _drain(mirror, paid, take_up=True)
+        return _drain(mirror, mirror.waiting, paid, take_up=True)
     return Step(mirror, Outcome.ACCEPTED)
 
 
@@ -184,29 +184,34 @@ def resume(mirror: Mirror, now: float) -> Mirror:
     return replace(mirror, waiting=tuple(replace(claim, at=now) for claim in mirror.waiting))
 
 
-def _drain(mirror: Mirror, paid: Paid, *, take_up: bool = False) -> Step:
+def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
+    """Books what follows of the claims that wait; the mirror's own are those from before."""
     booked: list[Claim] = []
     found = ZERO
-    while True:
-        claim = _next(mirror, take_up=take_up)
-        if claim is None:
-            return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
+    while (claim := _next(mirror, waiting, take_up=take_up)) is not None:
         take_up = False
-        rest = tuple(other for other in mirror.waiting if other is not claim)
-        if claim.receipt.epoch == mirror.epoch:
-            fault, after = _follow(replace(mirror, waiting=rest), claim, paid)
-        else:
-            fault, after, more = _open(replace(mirror, waiting=rest), claim, paid)
+        opens = claim.receipt.epoch != mirror.epoch
+        if opens:
+            fault, after, more = _open(mirror, claim, paid)
             found += more
+        else:
+            fault, after = _follow(mirror, claim, paid)
         if fault is not None:
             # What was in order before it stays booked.
-            return replace(_end(mirror, fault), booked=tuple(booked), found=found)
+            return replace(_end(replace(mirror, waiting=waiting), fault), booked=tuple(booked), found=found)
+        epoch = claim.receipt.epoch
+        waiting = tuple(
+            other for other in waiting if other is not claim and (not opens or other.receipt.epoch == epoch)
+        )
         mirror = after
         booked.append(claim)
+    if waiting != mirror.waiting:
+        mirror = replace(mirror, waiting=waiting)
+    return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
 
 
-def _next(mirror: Mirror, *, take_up: bool) -> Claim | None:
-    for claim in mirror.waiting:
+def _next(mirror: Mirror, waiting: tuple[Claim, ...], *, take_up: bool) -> Claim | None:
+    for claim in waiting:
         follows = claim.receipt.epoch == mirror.epoch and claim.receipt.seq == mirror.seq + 1
         opens = claim.receipt.epoch != mirror.epoch and claim.receipt.seq == 1
         if follows or opens or take_up:
@@ -252,7 +257,6 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
         mirror,
         epoch=receipt.epoch,
         past_epochs=mirror.past_epochs | ({mirror.epoch} - {""}),
-        waiting=tuple(claim for claim in mirror.waiting if claim.receipt.epoch == receipt.epoch),
         seq=receipt.seq,
         charged_total=receipt.charged_total,
         paid_seen=receipt.paid_total,

@@ -1,6 +1,7 @@
 """Our accounts with providers in SQLite: loads the values that `mirror` decides on, and books what was accepted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pylon.money import ledger
 from pylon.money import mirror as decider
@@ -23,25 +24,7 @@ async def load(reader: Reader, provider: str) -> Mirror:
         {"provider": provider},
     )
     assert row is not None  # noqa: S101 - a LEFT JOIN of one row
-    claims: tuple[Claim, ...] = ()
-    if row["waits"]:
-        waiting = await reader.fetch_all(
-            "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
-        )
-        claims = tuple(_claim(item) for item in waiting)
-    if row["provider"] is None:
-        return Mirror(waiting=claims)
-    return Mirror(
-        epoch=row["epoch"],
-        past_epochs=frozenset(row["past_epochs"].split()),
-        seq=row["seq"],
-        charged_total=Msat(row["charged_total"]),
-        paid_seen=Msat(row["paid_seen"]),
-        paid_base=row["paid_base"],
-        short=bool(row["short"]),
-        waiting=claims,
-        ended=_end(row["ended"]),
-    )
+    return await _mirror(reader, provider, row)
 
 
 async def paid(reader: Reader, provider: str) -> Paid:
@@ -58,31 +41,55 @@ async def paid(reader: Reader, provider: str) -> Paid:
 
 
 async def observe(
-    tx: Transaction, provider: str, job: str, receipt: AccountReceipt, *, quote: Msat, signed_at: float, now: float
+    tx: Transaction,
+    provider: str,
+    job: str,
+    receipt: AccountReceipt,
+    *,
+    quote: Msat,
+    signed_at: float,
+    now: float,
+    fault: End | None = None,
 ) -> Step:
     """A receipt came with a result or a feedback of a job of ours.
 
-    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it.
+    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it, `fault` what
+    that event itself showed to be wrong: it ends the relation once the receipt is booked.
     `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
     """
-    # What was accepted under this number, and what was charged for this job: one or two rows.
-    rows = await tx.fetch_all(
-        "SELECT * FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq"
-        " UNION SELECT * FROM money_claim WHERE job = :job AND provider = :provider",
+    # All that is known in one go: most often there is a mirror, and nothing else.
+    row = await tx.fetch_one(
+        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits,"
+        " EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider) AS pays,"
+        " EXISTS (SELECT 1 FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq) AS known,"
+        " (SELECT coalesce(sum(charge), 0) FROM money_claim WHERE job = :job AND provider = :provider) AS job_charged"
+        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
         {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
     )
-    known = next((row for row in rows if (row["epoch"], row["seq"]) == (receipt.epoch, receipt.seq)), None)
-    mirror = await load(tx, provider)
+    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+    mirror = await _mirror(tx, provider, row)
     step = decider.observe(
         mirror,
         Claim(receipt, job, quote, min(signed_at, now), now),
-        await paid(tx, provider),
-        known=None if known is None else (_claim(known).receipt, known["job"]),
-        job_charged=sum(row["charge"] for row in rows if row["job"] == job),
+        await paid(tx, provider) if row["pays"] else Paid(),
+        known=await _accepted(tx, provider, receipt) if row["known"] else None,
+        job_charged=row["job_charged"],
     )
-    if step.outcome not in (Outcome.DUPLICATE, Outcome.STALE):
+    if fault is not None:
+        step = replace(step, mirror=decider.end(step.mirror, fault))
+    if step.mirror != mirror:
         await _save(tx, provider, mirror, step, now)
     return step
+
+
+async def _accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> tuple[AccountReceipt, str]:
+    """What was accepted under the number of this receipt, and the job that it came with."""
+    row = await tx.fetch_one(
+        "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
+        (provider, receipt.epoch, receipt.seq),
+    )
+    assert row is not None  # noqa: S101 - the caller looked
+    return _claim(row).receipt, row["job"]
 
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
@@ -164,6 +171,29 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             int(mirror.short),
             None if mirror.ended is None else mirror.ended.value,
         ),
+    )
+
+
+async def _mirror(reader: Reader, provider: str, row: Row) -> Mirror:
+    """The mirror of a row of its table, or of one that is empty but for `waits`."""
+    claims: tuple[Claim, ...] = ()
+    if row["waits"]:
+        waiting = await reader.fetch_all(
+            "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
+        )
+        claims = tuple(_claim(item) for item in waiting)
+    if row["provider"] is None:
+        return Mirror(waiting=claims)
+    return Mirror(
+        epoch=row["epoch"],
+        past_epochs=frozenset(row["past_epochs"].split()),
+        seq=row["seq"],
+        charged_total=Msat(row["charged_total"]),
+        paid_seen=Msat(row["paid_seen"]),
+        paid_base=row["paid_base"],
+        short=bool(row["short"]),
+        waiting=claims,
+        ended=_end(row["ended"]),
     )
 
 

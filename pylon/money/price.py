@@ -31,7 +31,7 @@ class Price:
             if type(count) is not int or not 0 <= count <= MAX_TOKENS:
                 raise MoneyError(f"{count!r} is not a number of tokens")
         thousandths = prompt_tokens * int(self.in_msat_per_1k) + completion_tokens * int(self.out_msat_per_1k)
-        return self.base_msat + -(-thousandths // 1_000)
+        return Msat(int(self.base_msat) - (-thousandths // 1_000))
 
     @property
     def is_free(self) -> bool:

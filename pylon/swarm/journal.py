@@ -6,7 +6,7 @@ the rest first asks after the requests that are still good, instead of sending n
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 
 import orjson
@@ -26,6 +26,8 @@ from pylon.swarm.purse import Offer
 
 # Answers of runs older than this are deleted.
 KEEP_S = 7 * 86_400.0
+
+_QUESTION = tuple(one.name for one in fields(JobSpec))
 
 _INSERT = (
     "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
@@ -169,10 +171,9 @@ class RunJournal:
 
     async def filled(self, place: int, answer: Answer) -> None:
         """A place has this answer."""
-        row = {**asdict(answer), "paid": int(answer.paid)}
         await self._group.execute(
             "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
-            (self.run, place, orjson.dumps(row).decode()),
+            (self.run, place, orjson.dumps(answer).decode()),
         )
 
     async def unfilled(self, place: int) -> None:
@@ -186,7 +187,7 @@ class RunJournal:
 
 def digest_of(specs: Sequence[JobSpec]) -> str:
     """What tells one list of questions from another; how long an answer may take is no part of it."""
-    rows = [{**asdict(spec), "timeout": None} for spec in specs]
+    rows = [{name: getattr(spec, name) for name in _QUESTION} | {"timeout": None} for spec in specs]
     return sha256(orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from pylon.clock import Clock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -9,6 +10,15 @@ from pylon.swarm.listing import Listing, Need, reasons
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
+
+
+class _Ours(NamedTuple):
+    """What this customer adds to a listing; see there."""
+
+    width: int | None
+    trust: float
+    funded: bool
+    own: bool
 
 
 class Outlook:
@@ -35,24 +45,31 @@ class Outlook:
         self._reputation = reputation
         self._checked = checked
         self._reach = reach
+        # What the dispatcher was told, of each provider that it knows to be alive.
+        self._told: dict[str, _Ours] = {}
         if reach is not None:
             reach.reached = self.reconsider
 
     def changed(self, change: Change) -> None:
         """Something about a provider. What may go to it is for purse and reputation to say."""
-        if self._reach is not None:
-            if isinstance(change, ProviderDown):
+        if isinstance(change, ProviderDown):
+            self._told.pop(change.provider, None)
+            if self._reach is not None:
                 self._reach.gone(change.provider)
-            elif self._reach.holds(change.listing):
-                return
-        if isinstance(change, ProviderUp):
-            change = ProviderUp(self._as_we_see_it(change.listing))
-        self._tell(change)
+            self._tell(change)
+            return
+        listing = change.listing
+        if self._reach is not None and self._reach.holds(listing):
+            self._told.pop(listing.provider, None)
+            return
+        ours = self._told[listing.provider] = self._ours(listing)
+        self._tell(ProviderUp(replace(listing, **ours._asdict())))
 
     def reconsider(self, provider: str) -> None:
-        """Purse or reputation changed their mind about a provider, or it is known now where it is reached."""
+        """Purse or reputation may see a provider differently, or it is known now where it is reached."""
         listing = self._directory.get(provider)
-        if listing is not None:
+        # After most receipts they have not.
+        if listing is not None and self._ours(listing) != self._told.get(provider):
             self.changed(ProviderUp(listing))
 
     def seen(self, need: Need) -> str:
@@ -60,17 +77,13 @@ class Outlook:
         why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self._directory).items()))
         return f"{self._directory.known} providers heard of, {len(self._directory)} alive{why}"
 
-    def _as_we_see_it(self, listing: Listing) -> Listing:
+    def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
-        widths = [None if purse is None else purse.width(listing)]
-        trust = 1.0
+        width, funded, trust = None, False, 1.0
+        if purse is not None:
+            width, funded = purse.width(listing), purse.funded(listing)
         if self._checked:
-            widths.append(self._reputation.width(provider, self._clock.wall()))
+            allowed = self._reputation.width(provider, self._clock.wall())
+            width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
-        return replace(
-            listing,
-            width=min((width for width in widths if width is not None), default=None),
-            trust=trust,
-            funded=purse is not None and purse.funded(listing),
-            own=provider in self.own,
-        )
+        return _Ours(width, trust, funded, provider in self.own)

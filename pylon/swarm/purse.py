@@ -28,6 +28,7 @@ from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.records import record
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
+from pylon.swarm.joint import JointSteps
 from pylon.swarm.listing import Listing
 from pylon.swarm.relation import Relation
 
@@ -113,7 +114,12 @@ class AccountPurse:
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
     _relations: dict[str, Relation] = field(default_factory=dict)
+    _joint: JointSteps = field(init=False)
     _task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        # Results come in crowds.
+        self._joint = JointSteps(self.group)
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -213,16 +219,13 @@ class AccountPurse:
         fault = _usage_fault(offer, result)
 
         async def observe(tx: Transaction) -> Step:
-            step = await mirror_store.observe(
-                tx, bill.author, bill.request, receipt, quote=offer.quote, signed_at=bill.signed_at, now=now
-            )
-            if fault is not None and step.mirror.ended is None:
-                await mirror_store.end(tx, bill.author, fault, now)
-            return step
+            return await mirror_store.observe(
+                tx, bill.author, bill.request, receipt,
+                quote=offer.quote, signed_at=bill.signed_at, now=now, fault=fault,
+            )  # fmt: skip
 
-        # Results come in crowds: what has gathered shares a flush.
-        step = await self.group.submit(observe, together=True)
-        relation.ended = step.mirror.ended or fault
+        step = await self._joint.submit(observe)
+        relation.ended = step.mirror.ended
         if relation.ended is not None:
             logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)
             self.changed(bill.author)

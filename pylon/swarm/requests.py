@@ -1,5 +1,6 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,14 +123,7 @@ class Requests:
         return self.purse.offer(listing, bounds, bid=bid_of(spec, self.settings()), jobs_left=jobs_left)
 
     async def _publish(self, flight: Flight, event: Event, relays: list[str] | None, expires_at: float) -> None:
-        run, place = self.run_of(flight.slot), self.coordinator.place_of(flight.slot)
-        if run is not None and run.journal is not None:
-            # Before anybody can work for it: whoever takes the run up again asks after it first.
-            listing = None if flight.offer is None else flight.offer.listing
-            await run.journal.sent(Sent.of(flight, place, expires_at, listing))
-        if self.purse is not None and flight.offer is not None:
-            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
-            await self.purse.ordered(flight.request, flight.kind, flight.offer)
+        await self._write_down(flight, expires_at)
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
@@ -138,6 +132,20 @@ class Requests:
             return
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
+
+    async def _write_down(self, flight: Flight, expires_at: float) -> None:
+        run, offer, journal = self.run_of(flight.slot), flight.offer, None
+        if run is not None and run.journal is not None:
+            # Before anybody can work for it: whoever takes the run up again asks after it first.
+            place, listing = self.coordinator.place_of(flight.slot), None if offer is None else offer.listing
+            work = run.journal.sent(Sent.of(flight, place, expires_at, listing))
+            # Begun at once, so that both rows go to disk in one commit.
+            journal = asyncio.Task(work, loop=asyncio.get_running_loop(), name="swarm journal", eager_start=True)
+        if self.purse is not None and offer is not None:
+            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            await self.purse.ordered(flight.request, flight.kind, offer)
+        if journal is not None:
+            await journal
 
     async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         draft = cancel_draft(requests, kind, provider, created_at=int(self.clock.wall()))

@@ -288,6 +288,23 @@ async def test_inflated_usage_ends_the_relation_too_and_is_remembered(database):
     assert (await see(database, claim(2))).outcome is Outcome.REFUSED
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_fault_in_what_brought_a_receipt_ends_the_relation_once_the_receipt_is_booked(database, again):
+    one = claim(1)
+    if again:
+        await see(database, one)
+    async with database.transaction() as tx:
+        step = await mirror_store.observe(
+            tx, "pp", one.job, one.receipt,
+            quote=one.quote, signed_at=one.signed_at, now=one.at, fault=UsageFault.CHARGE,
+        )  # fmt: skip
+    assert step.outcome is (Outcome.DUPLICATE if again else Outcome.ACCEPTED)
+    assert step.mirror.ended is UsageFault.CHARGE
+    assert await mirror_store.load(database, "pp") == step.mirror
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 9_000
+    assert (await see(database, claim(2))).outcome is Outcome.REFUSED
+
+
 async def test_what_jobs_cost_is_the_sum_of_their_receipts(database):
     for one in (claim(1, job="a"), claim(2, job="b"), claim(3, -1_000, 1_000, job="a")):
         await see(database, one)

@@ -1,0 +1,90 @@
+"""The dispatcher hears of a provider what is new, and nothing twice."""
+
+import time
+from dataclasses import dataclass, field
+
+from pylon.clock import SystemClock
+from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
+from pylon.swarm.listing import Listing
+from pylon.swarm.outlook import Outlook
+from pylon.swarm.reputation import Reputation
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+
+@dataclass
+class Till:
+    """Stands for a purse, as far as it is asked here."""
+
+    widths: int | None = 1
+    pays: bool = True
+
+    def width(self, listing: Listing) -> int | None:
+        return self.widths
+
+    def funded(self, listing: Listing) -> bool:
+        return self.pays
+
+
+@dataclass
+class Waits:
+    """Stands for what finds relays: it makes providers wait while `holding`."""
+
+    holding: bool = False
+    gone_: list[str] = field(default_factory=list)
+
+    def holds(self, listing: Listing) -> bool:
+        return self.holding
+
+    def gone(self, provider: str) -> None:
+        self.gone_.append(provider)
+
+
+def setting():
+    relays, directory, told = FakeRelays(), Directory(keep=frozenset()), []
+    provider = FakeProvider(relays, now=time.time())
+    for event in relays.stored.values():
+        directory.observe(event, time.time())
+    till, reach = Till(), Waits()
+    outlook = Outlook(
+        directory, frozenset(), told.append, SystemClock(),
+        purse=till, reputation=Reputation(), checked=False, reach=reach,
+    )  # fmt: skip
+    return outlook, directory.get(provider.public), till, reach, told
+
+
+def ours(change: Change) -> tuple[int | None, bool]:
+    assert isinstance(change, ProviderUp)
+    return change.listing.width, change.listing.funded
+
+
+def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
+    outlook, listing, till, _, told = setting()
+    outlook.changed(ProviderUp(listing))
+    outlook.reconsider(listing.provider)
+    assert [ours(one) for one in told] == [(1, True)]
+    till.pays = False
+    outlook.reconsider(listing.provider)
+    till.widths = 0
+    outlook.reconsider(listing.provider)
+    outlook.reconsider(listing.provider)
+    assert [ours(one) for one in told] == [(1, True), (1, False), (0, False)]
+
+
+def test_what_a_provider_says_itself_is_always_passed_on():
+    outlook, listing, _, _, told = setting()
+    outlook.changed(ProviderUp(listing))
+    outlook.changed(ProviderUp(listing))
+    assert len(told) == 2
+
+
+def test_one_that_went_or_had_to_wait_is_told_of_anew():
+    outlook, listing, _, reach, told = setting()
+    outlook.changed(ProviderUp(listing))
+    outlook.changed(ProviderDown(listing.provider))
+    outlook.reconsider(listing.provider)
+    assert len(told) == 3 and reach.gone_ == [listing.provider]
+    reach.holding = True
+    outlook.changed(ProviderUp(listing))
+    reach.holding = False
+    outlook.reconsider(listing.provider)
+    assert len(told) == 4
