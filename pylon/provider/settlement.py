@@ -30,7 +30,8 @@ class Settlement(Protocol):
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """The signed result, journaled with the receipt for what the job cost.
 
-        `sign` may be called in another thread: it touches nothing of the event loop's.
+        `sign` may be called in another thread, and more than once: it touches nothing of the event loop's, and what
+        it made counts when it comes back.
         """
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:

@@ -64,7 +64,8 @@ class GroupCommit:
         """Runs several statements as one step; its value, once it is committed.
 
         With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
-        `Transaction.together`. A caller that is cancelled meanwhile does not undo the step: it may be committed.
+        `Transaction.together`; when one of them fails, the others run a second time. A caller that is cancelled
+        meanwhile does not undo the step: it may be committed.
         """
         waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
         result: T = await self._enqueue(waiting)
@@ -123,18 +124,25 @@ class GroupCommit:
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
         if all(waiting.step is None or waiting.together for waiting in group):
-            # Most groups: begun, written and committed in one trip to the database's thread.
+            # Most groups: begun, written and committed in one trip to the database's thread, and none of them fails.
+            # A savepoint each would have SQLite copy every page that each of them is the first to touch.
+            try:
+                return await self._database.write_together(partial(_do_each, group=group, apart=False))
+            except Exception:
+                if not any(waiting.step for waiting in group):
+                    raise
             return await self._database.write_together(partial(_do_each, group=group))
         async with self._database.transaction() as tx:
             return await _do_each(tx, group)
 
 
-async def _do_each(tx: Transaction, group: list[_Waiting]) -> list[Any]:
+async def _do_each(tx: Transaction, group: list[_Waiting], *, apart: bool = True) -> list[Any]:
+    """Runs a group; with `apart` a step that fails undoes itself alone, without it ends the transaction."""
     results: list[Any] = []
     for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
         run = list(members)
         if together:
-            results += await tx.together(partial(_take_each, group=run))
+            results += await tx.together(partial(_take_each if apart else _take_all, group=run))
         elif is_step:
             results += await _take_each(tx, run)
         else:
@@ -156,6 +164,10 @@ def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> 
         else:
             results.append(changed)
     return results
+
+
+async def _take_all(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:
+    return [await waiting.step(tx) for waiting in group if waiting.step is not None]
 
 
 async def _take_each(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:

@@ -28,7 +28,6 @@ from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.records import record
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
-from pylon.swarm.joint import JointSteps
 from pylon.swarm.listing import Listing
 from pylon.swarm.relation import Relation
 
@@ -114,12 +113,7 @@ class AccountPurse:
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
     _relations: dict[str, Relation] = field(default_factory=dict)
-    _joint: JointSteps = field(init=False)
     _task: asyncio.Task[None] | None = None
-
-    def __post_init__(self) -> None:
-        # Results come in crowds.
-        self._joint = JointSteps(self.group)
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -224,7 +218,8 @@ class AccountPurse:
                 quote=offer.quote, signed_at=bill.signed_at, now=now, fault=fault,
             )  # fmt: skip
 
-        step = await self._joint.submit(observe)
+        # Results come in crowds: what has gathered shares a flush.
+        step = await self.group.submit(observe, together=True)
         relation.ended = step.mirror.ended
         if relation.ended is not None:
             logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)

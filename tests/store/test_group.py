@@ -155,17 +155,33 @@ async def test_statements_and_steps_that_run_together_are_committed_in_one_trip(
         await tx.execute("INSERT INTO note (text) VALUES ('b')")
         return len(await tx.fetch_all("SELECT * FROM note"))
 
-    async def bad(tx: Transaction) -> None:
-        await tx.execute("INSERT INTO note (text) VALUES ('half')")
-        await tx.execute("INSERT INTO note (text) VALUES ('a')")
-
     outcomes = await asyncio.gather(
         group.execute("INSERT INTO note (text) VALUES ('a')"),
         group.submit(step, together=True),
-        group.submit(bad, together=True),
         group.execute("INSERT INTO note (text) VALUES ('c')"),
-        return_exceptions=True,
     )
     assert len(trips) == 1
-    assert outcomes[:2] == [1, 2] and isinstance(outcomes[2], sqlite3.IntegrityError)
-    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note ORDER BY id")] == ["a", "b", "c"]
+    assert outcomes == [1, 2, 1]
+
+
+async def test_a_step_that_fails_among_others_that_run_together_undoes_itself_alone(database, group):
+    def note(*texts: str):
+        async def step(tx: Transaction) -> int:
+            for text in texts:
+                await tx.execute("INSERT INTO note (text) VALUES (?)", (text,))
+            return len(await tx.fetch_all("SELECT * FROM note"))
+
+        return group.submit(step, together=True)
+
+    outcomes = await asyncio.gather(
+        group.execute("INSERT INTO note (text) VALUES ('a')"),
+        note("b"),
+        note("half", "a"),
+        note("c"),
+        note("d", "b"),
+        return_exceptions=True,
+    )
+    assert (outcomes[0], outcomes[1], outcomes[3]) == (1, 2, 3)
+    assert isinstance(outcomes[2], sqlite3.IntegrityError) and isinstance(outcomes[4], sqlite3.IntegrityError)
+    rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
+    assert [row["text"] for row in rows] == ["a", "b", "c"]
