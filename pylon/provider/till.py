@@ -208,7 +208,7 @@ class Till:
             return
         for item in credited:
             await self._credited(item)
-        for customer in list(self._waiting):
+        for customer in self._waiting.keys() - self._asking.keys():
             # Its invoice ran out unpaid: the next job in line asks anew.
             if await invoice_store.open_of(self._database, customer) is None:
                 await self._take_again(customer)

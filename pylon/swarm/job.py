@@ -10,7 +10,6 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import ZERO, Msat
-from pylon.records import record
 from pylon.swarm.flights import Flight
 from pylon.swarm.moves import Failure
 
@@ -19,7 +18,7 @@ TIMEOUT_S = 120.0
 DEFAULT_MAX_TOKENS = 512
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One question.
 
@@ -80,7 +79,7 @@ class JobSpec:
         )
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A filled slot. Milliseconds; `model`, `sha256` and `usage` are what the provider signed, not what was proven.
 

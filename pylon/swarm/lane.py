@@ -38,6 +38,8 @@ class Attempt:
     live: bool = True
     published: bool = False
     acknowledged: bool = False
+    # Sent by an earlier process, if it came to that: the process may have died when it had only written it down.
+    adopted: bool = False
 
     @property
     def was_passed_over(self) -> bool:

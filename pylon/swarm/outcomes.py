@@ -108,9 +108,12 @@ class Outcomes:
     def unheard(self, attempt: Attempt, now: float) -> None:
         """No relay holds a word for it.
 
-        Where silence is common, or a later request was not met with it, no further deadline is waited for.
+        Where silence is common, or a later request was not met with it, no further deadline is waited for. One that
+        was adopted was most likely never sent, which says nothing of its provider.
         """
-        if attempt.live and (self._silence.is_common or attempt.was_passed_over):
+        if attempt.live and attempt.adopted and not attempt.acknowledged:
+            self._elsewhere(attempt, now)
+        elif attempt.live and (self._silence.is_common or attempt.was_passed_over):
             self._unacknowledged(attempt, now)
 
     def _heard(self, attempt: Attempt, now: float) -> None:

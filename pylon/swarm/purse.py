@@ -14,7 +14,7 @@ from pylon.clock import Clock
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
-from pylon.money import mirror_store, order_store
+from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
 from pylon.money.mirror import End, Outcome, Step, balance
 from pylon.money.msat import ZERO, Msat
@@ -196,6 +196,8 @@ class AccountPurse:
             if payment.state is PaymentState.FAILED:
                 raise MoneyError(f"payment {payment.payment_hash} failed")
         except MoneyError:
+            if await self._was_paid(invoice, bill.request):
+                return
             relation.unpaid_until = self._runs_out(invoice)
             self.changed(bill.author)
             raise
@@ -241,6 +243,14 @@ class AccountPurse:
                 if refused.code not in PASSING or self.clock.monotonic() > kept_until:
                     raise
             await asyncio.sleep(CHECK_S)
+
+    async def _was_paid(self, invoice: str | None, request: str) -> bool:
+        """Whether this very invoice was paid for this very job, or may have been: by a process that died since."""
+        try:
+            payment = await payment_store.get(self.database, decode(invoice or "").payment_hash)
+        except MoneyError:
+            return False
+        return payment.job == request and payment.state is not PaymentState.FAILED
 
     def _runs_out(self, invoice: str | None) -> float:
         """When its provider has given up the invoice, in Unix seconds."""

@@ -141,11 +141,13 @@ class Requests:
             work = run.journal.sent(Sent.of(flight, place, expires_at, listing))
             # Begun at once, so that both rows go to disk in one commit.
             journal = asyncio.Task(work, loop=asyncio.get_running_loop(), name="swarm journal", eager_start=True)
-        if self.purse is not None and offer is not None:
-            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
-            await self.purse.ordered(flight.request, flight.kind, offer)
-        if journal is not None:
-            await journal
+        try:
+            if self.purse is not None and offer is not None:
+                # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+                await self.purse.ordered(flight.request, flight.kind, offer)
+        finally:
+            if journal is not None:
+                await journal
 
     async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         draft = cancel_draft(requests, kind, provider, created_at=int(self.clock.wall()))

@@ -29,7 +29,9 @@ class Standing:
     provider: str
     listing: Listing | None = None
     in_flight: int = 0
+    # So many may be in flight there now, and so many at most.
     limit: int = 1
+    ceiling: int = 1
     # Slots that were taken by others when it last said how many are free.
     others: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -52,7 +54,7 @@ class Standing:
     def update(self, listing: Listing, overcommit: float) -> None:
         """What it now says of itself."""
         self.listing = listing
-        self.limit = max(1, math.ceil(listing.slots * overcommit))
+        self.limit = self.ceiling = max(1, math.ceil(listing.slots * overcommit))
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
 
     @property
@@ -133,6 +135,8 @@ class Standing:
         """It answered, after that long for one round."""
         self.pace.saw(seconds)
         self.misses = self.refusals = self.busy = 0
+        # One more than when it last had enough: it says so again when that is too many.
+        self.limit = min(self.limit + 1, self.ceiling)
 
     def missed(self, now: float, seconds: float) -> None:
         """It let a deadline pass, or failed. After several in a row it is left alone, longer each time."""

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.money.account import WaitForTopUp
+from pylon.money.account import AskTopUp, WaitForTopUp
+from pylon.money.msat import Msat
 from pylon.provider import till as module
 from pylon.provider.till import Till
 
@@ -74,3 +75,37 @@ async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
     async with asyncio.timeout(10):
         while clock.looks < before + 3:
             await asyncio.sleep(0.01)
+
+
+class Slow(Nobody):
+    """A stand-in for a receiver whose wallet takes its time."""
+
+    async def prepare(self, *_, **__):
+        await asyncio.Event().wait()
+
+
+class Settlement:
+    """A stand-in that counts what it is asked."""
+
+    decided = 0
+
+    async def decide(self, job):
+        self.decided += 1
+        return WaitForTopUp()
+
+
+async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhile(clock, monkeypatch):
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    monkeypatch.setattr(module, "CHECK_S", 0.0)
+    monkeypatch.setattr(module.invoice_store, "open_of", none_open)
+    settlement = Settlement()
+    till = Till(None, Slow(), SilentWallet(), settlement, None, clock, lambda _: None)
+    await till.start()
+    await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
+    await asyncio.sleep(0.2)
+    assert settlement.decided == 0
+    await till.close()
+
+
+async def none_open(database, customer):
+    return None

@@ -9,8 +9,23 @@ from pylon.money.price import Price
 from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import Add, Adopt, Answered, Deliver, Failure, Fund, GiveUp, Job, Published, Refused, Send
+from pylon.swarm.moves import (
+    Acknowledged,
+    Add,
+    Adopt,
+    Answered,
+    Deliver,
+    Failure,
+    Fund,
+    GiveUp,
+    Job,
+    Published,
+    Refused,
+    Send,
+    Unheard,
+)
 from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.standing import Standing
 from tests.swarm.test_dispatch import NEED, Play, provider, sends
 
 PRICED = Need(bid=Msat(100), network="play")
@@ -173,6 +188,32 @@ def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:
     assert play.tell(Adopt(job(0), "a")) == []
     assert play.dispatcher.in_flight == 1
     assert play.tell(Answered(1)) == [Deliver(0, 1, 1)]
+
+
+def test_a_provider_that_was_busy_gets_one_more_at_a_time_with_each_answer() -> None:
+    standing = Standing("a")
+    standing.update(Listing("a", slots=4), overcommit=1.5)
+    standing.in_flight = 1
+    standing.was_busy(0.0)
+    limits = [standing.limit]
+    for _ in range(7):
+        standing.answered(0.1)
+        limits.append(standing.limit)
+    assert limits == [1, 2, 3, 4, 5, 6, 6, 6]
+
+
+def test_an_adopted_job_of_which_no_relay_knows_goes_elsewhere_at_once() -> None:
+    # The process before died between writing it down and sending it.
+    play = Play(provider("b"))
+    play.tell(Adopt(job(0), "a"))
+    assert [send.provider for send in sends(play.tell(Unheard(1)))] == ["b"]
+
+
+def test_an_adopted_job_whose_provider_had_a_word_for_it_is_waited_for() -> None:
+    play = Play(provider("b"))
+    play.tell(Adopt(job(0), "a"))
+    play.tell(Acknowledged(1))
+    assert sends(play.tell(Unheard(1))) == []
 
 
 def test_an_adopted_job_whose_provider_stays_silent_goes_elsewhere() -> None:

@@ -186,6 +186,27 @@ async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightni
     assert purse.width(PRICED) == 0
 
 
+async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_leave_its_provider(purse, lightning):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    amount = Amount(offer.topup, await lightning.wallet().create_invoice(offer.topup, description="", expiry_s=60))
+    await purse.pay(bill(purse), offer, amount)
+    calls = lightning.payer.calls.count("pay")
+    again = AccountPurse(
+        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
+    )
+    await again.start()
+    # Its relay still holds what the provider asked then.
+    await again.pay(bill(purse), offer, amount)
+    assert lightning.payer.calls.count("pay") == calls
+    assert again.width(PRICED) == 1
+    # The same invoice for another job is another matter.
+    with pytest.raises(PaymentRefusedError):
+        await again.pay(bill(purse, "2" * 64), offer, amount)
+    assert again.width(PRICED) == 0
+    await again.close()
+
+
 async def test_an_invoice_that_is_not_what_was_agreed_raises(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
