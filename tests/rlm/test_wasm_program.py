@@ -13,10 +13,18 @@ from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource
 
 
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory):
+    """Where this process unpacks the runtime for itself, which finds it there for as long as the process lives. Not
+    where sandboxes of other tests do: the first of them clears that folder of what other versions left.
+    """
+    return tmp_path_factory.mktemp("runtime")
+
+
 @pytest.fixture(autouse=True)
-def runtime(cache, monkeypatch):
+def runtime(unpacked, monkeypatch):
     """Nothing is loaded from where others may have put it before."""
-    monkeypatch.setenv("TMPDIR", str(cache))
+    monkeypatch.setenv("TMPDIR", str(unpacked))
 
 
 ENDED = "\nmain()\n"
