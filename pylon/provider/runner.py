@@ -8,18 +8,18 @@ from functools import partial
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, ParameterError, PromptError, WireError
-from pylon.inference.engine import Generation, GenerationRequest, Message, Progress, Sampling
+from pylon.inference.engine import Generation, Progress
 from pylon.inference.service import InferenceService
 from pylon.jobs.answer import Address
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
-from pylon.jobs.request import parse_messages
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
 from pylon.jobs.text import clean_text
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.provider.generation import request_of
 from pylon.provider.journal import JobState, Journal, Work
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job, JobQueue
@@ -34,7 +34,7 @@ TICK_S = 0.25
 
 @dataclass(slots=True)
 class Running:
-    """A job that the engine has."""
+    """A job from when the engine gets it until its result is written down."""
 
     job: Job
     task: asyncio.Task[None]
@@ -60,6 +60,8 @@ class Runner:
     ) -> None:
         self.queue = JobQueue()
         self.running: dict[str, Running] = {}
+        # How many of them the engine has.
+        self.computing = 0
         # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
         self.seconds_per_job = 1.0
         self._secret = secret
@@ -118,7 +120,9 @@ class Runner:
 
     def _feed(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._closed and len(self.running) < self._inference.slots:
+        slots = self._inference.slots
+        # Answers that are being written down hold no slot, but no more of them than there are slots.
+        while not self._closed and self.computing < slots and len(self.running) < 2 * slots:
             job = self.queue.pop()
             if job is None:
                 break
@@ -177,7 +181,7 @@ class Runner:
             await self._expire(job)
             return None
         try:
-            generation = await self._inference.generate(_generation_request(job), self._progress(job))
+            generation = await self._generate(job)
         except asyncio.CancelledError:
             if not self.running[job.id].cancelled:
                 raise
@@ -193,6 +197,15 @@ class Runner:
             self.running[job.id].answered = True
             return await self._sign(job, generation)
         return None
+
+    async def _generate(self, job: Job) -> Generation:
+        self.computing += 1
+        try:
+            return await self._inference.generate(request_of(job), self._progress(job))
+        finally:
+            self.computing -= 1
+            # The next job need not wait until this one's answer is signed and written down.
+            self._feed()
 
     def _progress(self, job: Job) -> Callable[[Progress], None] | None:
         if not job.request.job.parameters.stream:
@@ -271,24 +284,3 @@ class Runner:
     def _check_idle(self) -> None:
         if not self.queue and not self.running:
             self._idle.set()
-
-
-def _generation_request(job: Job) -> GenerationRequest:
-    parameters = job.request.job.parameters
-    if parameters.messages:
-        messages = tuple(Message(role, content) for role, content in parse_messages(job.request.job.text))
-    else:
-        messages = (Message("user", job.request.job.text),)
-    if parameters.system is not None:
-        messages = (Message("system", parameters.system), *messages)
-    sampling = Sampling(
-        max_tokens=job.terms.max_tokens,
-        temperature=parameters.temperature or 0.0,
-        top_p=1.0 if parameters.top_p is None else parameters.top_p,
-        top_k=parameters.top_k or 0,
-        seed=parameters.seed,
-        stop=parameters.stop,
-        frequency_penalty=parameters.frequency_penalty or 0.0,
-        schema=parameters.schema,
-    )
-    return GenerationRequest(job.id, messages, sampling, job.terms.model, job.request.customer)

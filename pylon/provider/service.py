@@ -238,7 +238,7 @@ class Provider:
     def _room(self) -> tuple[int, float, str]:
         slots = self._inference.slots
         waiting = len(self._runner.queue)
-        free = max(0, slots - len(self._runner.running) - waiting)
+        free = max(0, slots - self._runner.computing - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
         return free, queue_s, "draining" if self._draining else self._paused
 

@@ -75,6 +75,28 @@ async def test_a_job_that_waits_beyond_its_deadline_expires_at_its_turn(serve, c
     assert customer.results(second) == []
 
 
+async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of_them_than_slots(
+    serve, customer, monkeypatch
+):
+    serving = await serve(slots=1)
+    runner = serving.provider._runner
+    written, finish = asyncio.Event(), runner._settlement.finish
+
+    async def slow(*args):
+        await written.wait()
+        return await finish(*args)
+
+    monkeypatch.setattr(runner._settlement, "finish", slow)
+    asked = [await customer.ask(serving.public, customer.job(f"job {n}")) for n in range(3)]
+    async with asyncio.timeout(10):
+        while (len(runner.running), len(runner.queue), runner.computing) != (2, 1, 0):
+            await asyncio.sleep(0.01)
+    written.set()
+    for request in asked:
+        assert await customer.result(request)
+    assert runner.computing == 0
+
+
 async def test_a_slow_job_is_acknowledged_and_a_quick_one_is_not(serve, customer):
     serving = await serve(delay_s=1.0, processing_after_s=0.3)
     request = await customer.ask(serving.public, customer.job())
