@@ -1,5 +1,7 @@
 """What comparisons may cost in further jobs: a share of the jobs of all runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -69,6 +71,16 @@ class Allowance:
         self._granted = min(free, self._granted + max(0.0, free - self._granted) / self._unanswered)
         found.unanswered -= 1
         self._unanswered -= 1
+
+    @contextmanager
+    def ahead(self, jobs: int) -> Iterator[None]:
+        """So many answers are drawn from before they come: what they will bring is granted meanwhile."""
+        before, free = self._granted, self.left - self._kept
+        share = min(1.0, jobs / self._unanswered) if self._unanswered else 0.0
+        self._granted = min(free, before + max(0.0, free - before) * share)
+        yield
+        # What was not spent comes with the answers.
+        self._granted = min(before, self._granted)
 
     def ended(self, run: int) -> None:
         """A run is over; what its unanswered jobs would have brought is gone with them."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.verification import Doubt
 
+# A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
+PATIENCE, LEAST_S = 4.0, 5.0
+
 
 @dataclass(slots=True, eq=False)
 class Case:
@@ -28,3 +31,18 @@ class Case:
     def __post_init__(self) -> None:
         self.answers = [self.first]
         self.tried.add(self.first.provider)
+
+    @property
+    def provider(self) -> str:
+        """Whose answer is examined."""
+        return self.first.provider
+
+    @property
+    def patience_s(self) -> float:
+        """How long another opinion is waited for."""
+        return max(LEAST_S, PATIENCE * self.first.latency_ms / 1_000)
+
+    @property
+    def weights(self) -> str:
+        """The hash of the weights that it names; empty when it names none."""
+        return self.first.sha256

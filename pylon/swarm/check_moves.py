@@ -16,10 +16,21 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the first of these providers that has room the slot's question too; `second` or `no_second` follows."""
+    """Ask the first of these providers that has room the slot's question too; `second` or `no_second` follows.
+
+    It is waited for `within_s`; None: as long as a job may take, or until a `Wait`.
+    """
 
     slot: int
     to: tuple[str, ...]
+    within_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The slot's answer is there, and the second opinion that was asked for beside it is waited for so long."""
+
+    slot: int
     within_s: float
 
 
@@ -53,4 +64,4 @@ class Changed:
     provider: str
 
 
-type Command = Accept | Ask | Reopen | Rescore | Again | Changed
+type Command = Accept | Ask | Wait | Reopen | Rescore | Again | Changed

@@ -12,11 +12,12 @@ answered in runs that are still open and no check confirmed is asked again.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pylon.swarm.allowance import Allowance
+from pylon.swarm.beside import Beside, Early, Question
 from pylon.swarm.case import Case
-from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen, Rescore
+from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen, Rescore, Wait
 from pylon.swarm.directory import Change, ProviderUp
 from pylon.swarm.evidence import Evidence
 from pylon.swarm.job import Answer, JobSpec
@@ -28,8 +29,6 @@ from pylon.swarm.unchecked import Delivered
 from pylon.swarm.verification import Verdict, doubts_of
 from pylon.swarm.witnesses import Witnesses
 
-# A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
-PATIENCE, LEAST_S = 4.0, 5.0
 # A comparison that nobody answered is asked for once more.
 TRIES = 2
 
@@ -45,6 +44,7 @@ class Checks:
         self._cases: dict[int, Case] = {}
         self._allowance = Allowance(settings.share)
         self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
+        self._beside = Beside(self._allowance, self._selection, self._witnesses, rng)
         # Runs whose answers stay once they were delivered.
         self._final: set[int] = set()
         self._out: list[Command] = []
@@ -79,13 +79,22 @@ class Checks:
         for slot in slots:
             if (case := self._cases.get(slot)) is not None:
                 self._close(case)
+        self._beside.closed(slots)
         self._unchecked.closed(slots)
+
+    def beside(self, questions: Sequence[Question], may: Callable[[str], bool] | None = None) -> list[Command]:
+        """These are on their way, and few or none wait: which of them somebody else is asked as well, who `may`."""
+        asks = self._beside.ask(questions, self.holds, self._final, may)
+        self.asked += len(asks)
+        return list(asks)
 
     def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._out = []
         self._allowance.answered(run)
         provider = answer.provider
+        drawn_from = slot in self._beside
+        early = self._beside.take(slot)
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
@@ -93,10 +102,8 @@ class Checks:
         elif asked.votes > 1:
             self._open(case)
             self._vote(case, now)
-        elif not self._selection.wants(case, free=answer.sha256 in self.holds, final=run in self._final):
-            self._deliver(case, answer)
-        elif not self._examine(case):
-            self._leave(case, now)
+        elif early is None or not self._join(case, early, now):
+            self._consider(case, now, passed_over=drawn_from and early is None)
         return self._take()
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
@@ -124,9 +131,10 @@ class Checks:
         self._out = []
         case = self._cases.get(slot)
         if case is None:
+            self._beside.heard(slot, answer)
             return []
         case.tried.add(answer.provider)
-        if self._reputation.is_out(answer.provider, now):
+        if not self._counts(case, answer, now):
             return self.no_second(slot, now)
         case.waiting -= 1
         case.answers.append(answer)
@@ -137,7 +145,9 @@ class Checks:
         """Nobody gave a second answer to a slot's question."""
         self._out = []
         case = self._cases.get(slot)
-        if case is not None:
+        if case is None:
+            self._beside.heard(slot, None)
+        else:
             case.waiting -= 1
             case.unanswered += 1
             again = case.asked.votes <= 1 and case.unanswered < TRIES and self._second(case)
@@ -150,6 +160,35 @@ class Checks:
         return self._evidence.note(provider, seen, now, detail)
 
     # --- who is checked ---------------------------------------------------------------------------------------
+
+    def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
+        """Has the answer examined, or takes it as it came. `passed_over`: it was not drawn when it could be."""
+        as_it_came = passed_over and not case.doubts and not self._evidence.is_suspect(case.provider)
+        free, final = case.weights in self.holds, case.run in self._final
+        if as_it_came or not self._selection.wants(case, free=free, final=final):
+            self._deliver(case, case.first)
+        elif not self._examine(case):
+            self._leave(case, now)
+
+    def _join(self, case: Case, early: Early, now: float) -> bool:
+        """Puts together an answer and what was asked beside it; whether that is still of use."""
+        if early.waiting:
+            case.waiting = 1
+            self._open(case)
+            self._out.append(Wait(case.slot, case.patience_s))
+            return True
+        opinion = early.opinion
+        if opinion is None or not self._counts(case, opinion, now):
+            return False
+        case.tried.add(opinion.provider)
+        case.answers.append(opinion)
+        self._open(case)
+        self._decide(case, now)
+        return True
+
+    def _counts(self, case: Case, opinion: Answer, now: float) -> bool:
+        """Whether somebody's opinion says anything: of somebody else's answer, and from nobody who was caught."""
+        return opinion.provider != case.provider and not self._reputation.is_out(opinion.provider, now)
 
     def _examine(self, case: Case) -> bool:
         """Has the answer read by our own model, or somebody else asked; whether that could be."""
@@ -171,7 +210,7 @@ class Checks:
     def _ask(self, case: Case, to: tuple[str, ...]) -> None:
         case.waiting += 1
         self.asked += 1
-        self._out.append(Ask(case.slot, to, max(LEAST_S, PATIENCE * case.first.latency_ms / 1_000)))
+        self._out.append(Ask(case.slot, to, case.patience_s))
 
     def _look_back(self, provider: str) -> None:
         """Examines the latest answers of somebody who lost a comparison, and was believed before."""
@@ -255,11 +294,11 @@ class Checks:
     def _open(self, case: Case) -> None:
         if case.slot not in self._cases:
             self._cases[case.slot] = case
-            self._witnesses.opened(case)
+            self._witnesses.opened(case.provider)
 
     def _close(self, case: Case) -> None:
         if self._cases.pop(case.slot, None) is not None:
-            self._witnesses.closed(case)
+            self._witnesses.closed(case.provider)
 
     def _accept(self, case: Case, answer: Answer) -> None:
         self._close(case)

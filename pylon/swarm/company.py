@@ -114,6 +114,10 @@ class Company:
         self._take_in(lane, now)
         return lane
 
+    def found(self, need: Need) -> Lane | None:
+        """The lane of a need, when there is one."""
+        return self._lanes.get(need)
+
     def _take_in(self, lane: Lane, now: float) -> None:
         """Takes providers into a lane until there are enough."""
         lane.left_out = False

@@ -4,17 +4,19 @@ A place of a run is filled by an answer that passed what it had to pass. It may 
 when its answer turned out to be no good, and a second time for comparison. Values in, decisions out.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
+from pylon.swarm.beside import Question
 from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.listing import Need
 from pylon.swarm.places import Command, Fail, Fill, Piece, Unfill
 from pylon.swarm.reputation import Seen
 from pylon.swarm.verification import Verdict, fault_of
@@ -40,6 +42,8 @@ class Coordinator:
         self._pieces: dict[int, Piece] = {}
         self._runs: dict[int, _Run] = {}
         self._arrived: dict[int, Answer] = {}
+        # Slots on their way, with their providers, of which none was looked at for a second opinion beside it.
+        self._sent: dict[Need, dict[int, str]] = {}
         self._next_slot = 0
         self._next_run = 1
         self._out: list[Command] = []
@@ -104,6 +108,7 @@ class Coordinator:
             self.checks.closed(run, slots)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         for slot in slots:
+            self._unwatch(slot)
             del self._pieces[slot]
         return [command for command in out if not (isinstance(command, Fail) and command.run == run)]
 
@@ -113,6 +118,7 @@ class Coordinator:
         if self.checks is not None and isinstance(event, (ProviderUp, ProviderDown)):
             self.checks.observe(event)
         self._tell(event, now)
+        self._look_beside(now)
         return self._take()
 
     def answered(self, slot: int, attempt: int, answer: Answer, now: float, wall: float) -> list[Command]:
@@ -126,10 +132,11 @@ class Coordinator:
             if self.dispatcher.is_live(attempt):
                 self._apply(self.checks.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
                 self._tell(m.Refused(attempt, None), now)
-            return self._take()
-        self._arrived[attempt] = answer
-        self._tell(m.Answered(attempt, int(answer.paid)), now)
-        self._arrived.pop(attempt, None)
+        else:
+            self._arrived[attempt] = answer
+            self._tell(m.Answered(attempt, int(answer.paid)), now)
+            self._arrived.pop(attempt, None)
+        self._look_beside(now)
         return self._take()
 
     def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[Command]:
@@ -137,6 +144,7 @@ class Coordinator:
         self._out, self._wall = [], wall
         if self.checks is not None:
             self._apply(self.checks.scored(slot, verdict, wall), now)
+        self._look_beside(now)
         return self._take()
 
     # --- inside -----------------------------------------------------------------------------------------------
@@ -144,11 +152,10 @@ class Coordinator:
     def _unwatched(self, answer: Answer) -> bool:
         return self.checks is None or answer.provider in self.own
 
-    def _slot(self, piece: Piece, to: tuple[str, ...] = (), until: float = math.inf) -> m.Job:
+    def _slot(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
-        job = run.job(piece.spec, slot)
-        job = replace(job, run=piece.run, to=to, without=piece.without, deadline=min(job.deadline, until))
+        job = replace(run.job(piece.spec, slot), run=piece.run, to=to, without=piece.without)
         piece.job = job
         self._pieces[slot] = piece
         run.slots.append(slot)
@@ -161,13 +168,44 @@ class Coordinator:
                     self._delivered(slot, self._arrived[attempt], attempts, now)
                 case m.GiveUp(slot, failure, code, attempts):
                     self._given_up(slot, failure, code, attempts, now)
+                case m.Send(slot, _, provider):
+                    self._watch(slot, provider)
+                    self._out.append(command)
                 case _:
                     self._out.append(command)
+
+    def _watch(self, slot: int, provider: str) -> None:
+        """A slot went out: should no job wait after it, its question may go to somebody else too."""
+        piece = self._pieces[slot]
+        if self.checks is not None and piece.opinion_of is None and provider not in self.own:
+            self._sent.setdefault(piece.job.need, {})[slot] = provider
+
+    def _unwatch(self, slot: int) -> None:
+        need = self._pieces[slot].job.need
+        if (sent := self._sent.get(need)) is not None and sent.pop(slot, None) is not None and not sent:
+            del self._sent[need]
+
+    def _look_beside(self, now: float) -> None:
+        """Has second opinions asked for beside what is on its way: of anybody while a few jobs still wait.
+
+        When none does, everything that was sent before was looked at, and only who is idle now does not delay it.
+        """
+        if self.checks is None:
+            return
+        for need in [need for need in self._sent if not self.dispatcher.presses(need)]:
+            questions = [self._question(slot, provider) for slot, provider in self._sent.pop(need).items()]
+            waits = self.dispatcher.waits(need)
+            self._apply(self.checks.beside(questions, None if waits else partial(self.dispatcher.is_idle, need)), now)
+
+    def _question(self, slot: int, provider: str) -> Question:
+        piece = self._pieces[slot]
+        return Question(piece.run, slot, piece.spec, provider)
 
     def _delivered(self, slot: int, answer: Answer, attempts: int, now: float) -> None:
         piece = self._pieces[slot]
         piece.attempts += attempts
         self._over.append(slot)
+        self._unwatch(slot)
         if self.checks is None or self._unwatched(answer):
             if piece.opinion_of is None:
                 self._fill(slot, answer, ())
@@ -189,6 +227,7 @@ class Coordinator:
     def _given_up(self, slot: int, failure: m.Failure, code: ErrorCode | None, attempts: int, now: float) -> None:
         piece = self._pieces[slot]
         self._over.append(slot)
+        self._unwatch(slot)
         if piece.opinion_of is not None:
             self._opinion(piece.opinion_of, None, now)
             return
@@ -209,9 +248,10 @@ class Coordinator:
                 case c.Accept(slot, answer, how):
                     self._fill(slot, answer, how)
                 case c.Ask(slot, to, within_s):
-                    piece = self._pieces[slot]
-                    opinion = Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot)
-                    self._tell(m.Add((self._slot(opinion, to, now + within_s),)), now)
+                    self._second(slot, to, within_s, now)
+                case c.Wait(slot, within_s):
+                    if (opinion := self._pieces[slot].opinion) is not None:
+                        self._tell(m.Bound(opinion, now + within_s), now)
                 case c.Reopen(slot):
                     piece = self._pieces[slot]
                     piece.filled, piece.reopened = False, True
@@ -221,6 +261,14 @@ class Coordinator:
                         self._again(slot, without, now)
                 case _:
                     self._out.append(command)
+
+    def _second(self, slot: int, to: tuple[str, ...], within_s: float | None, now: float) -> None:
+        piece = self._pieces[slot]
+        job = self._slot(Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot), to)
+        piece.opinion = job.slot
+        self._tell(m.Add((job,)), now)
+        if within_s is not None:
+            self._tell(m.Bound(job.slot, now + within_s), now)
 
     def _again(self, slot: int, without: str, now: float) -> None:
         old = self._pieces[slot]

@@ -16,6 +16,7 @@ from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.hedging import Hedging
 from pylon.swarm.in_flight import InFlight
 from pylon.swarm.lane import Attempt, Lane
+from pylon.swarm.listing import Need
 from pylon.swarm.open_slots import OpenSlots
 from pylon.swarm.outcomes import Outcomes
 from pylon.swarm.room import RelayRoom
@@ -74,6 +75,22 @@ class Dispatcher:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)
 
+    def presses(self, need: Need) -> bool:
+        """Whether more jobs of this need wait that any provider may have than are on their way."""
+        lane = self._company.found(need)
+        return lane is not None and len(lane.fresh) > lane.in_flight
+
+    def waits(self, need: Need) -> bool:
+        """Whether jobs of this need wait that any provider may have."""
+        lane = self._company.found(need)
+        return lane is not None and lane.presses
+
+    def is_idle(self, need: Need, provider: str) -> bool:
+        """Whether this provider would begin with a job of this need at once."""
+        lane = self._company.found(need)
+        seat = None if lane is None else lane.members.get(provider)
+        return seat is not None and seat.step >= 0 and seat.standing.is_idle
+
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
         found = self._in_flight.get(attempt)
@@ -102,6 +119,8 @@ class Dispatcher:
                 self._in_flight.budgets.fund(run, msat)
             case m.Drop(slots, failure):
                 self._slots.drop(slots, failure, now)
+            case m.Bound(slot, ends_at):
+                self._slots.bound(slot, ends_at)
             case m.SendFailed(attempt):
                 self._on(attempt, became.send_failed, now)
             case m.Unheard(attempt):

@@ -55,7 +55,7 @@ class InFlight:
         """Has it sent, its budget being reserved."""
         attempt = self.begin(slot, standing, now, hedge=hedge)
         number, provider = slot.job.slot, standing.provider
-        self._out.append(m.Send(number, attempt.id, provider, slot.ends_at, hedge, attempt.relay))
+        self._out.append(m.Send(number, attempt.id, provider, slot.expires_at, hedge, attempt.relay))
 
     def begin(
         self, slot: Slot, standing: Standing, now: float, *, hedge: bool = False, cost: int | None = None

@@ -81,6 +81,14 @@ class Drop:
     failure: Failure = Failure.CANCELLED
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """This slot is waited for until then at the most. Its provider is not told: it would see what it is asked for."""
+
+    slot: int
+    ends_at: float
+
+
 @record
 class Published:
     """A relay has the request: from here on its provider can be expected to say something."""
@@ -137,6 +145,7 @@ type SwarmEvent = (
     | Adopt
     | Fund
     | Drop
+    | Bound
     | Published
     | SendFailed
     | Acknowledged

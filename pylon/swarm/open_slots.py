@@ -99,7 +99,14 @@ class OpenSlots:
 
     def sent(self, slot: Slot, now: float) -> None:
         """It goes out for the first time: from now on its own time runs."""
-        self._end_at((slot,), min(slot.job.deadline, now + slot.job.timeout))
+        slot.expires_at = min(slot.job.deadline, now + slot.job.timeout)
+        self._end_at((slot,), min(slot.ends_at, slot.expires_at))
+
+    def bound(self, number: int, when: float) -> None:
+        """The slot ends then, if not before."""
+        slot = self._slots.get(number)
+        if slot is not None and when < slot.ends_at:
+            self._end_at((slot,), when)
 
     def deliver(self, attempt: Attempt, now: float) -> None:
         """The attempt's answer fills its slot."""
@@ -142,7 +149,7 @@ class OpenSlots:
                 self.give_up(slot, m.Failure.NO_PROVIDER, now)
 
     def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
-        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, now, barred=job.without)
+        slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
         lane.open += 1
         return slot
 

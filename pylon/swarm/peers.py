@@ -36,24 +36,31 @@ class Peers:
 
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {ANY: _Pool()}
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[str, Listing] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
     def put(self, listing: Listing) -> None:
         """Adds a provider, or what it runs now."""
-        runs = frozenset(model.sha256 for model in listing.models if model.sha256) | {ANY}
-        before = self._known.get(listing.provider, frozenset())
+        known = self._known.get(listing.provider)
+        runs, before = _runs(listing), frozenset() if known is None else _runs(known)
         for weights in before - runs:
             self._leave(listing.provider, weights)
         for weights in runs - before:
             self._pools.setdefault(weights, _Pool()).add(listing.provider)
-        self._known[listing.provider] = runs
+        self._known[listing.provider] = listing
 
     def remove(self, provider: str) -> None:
-        for weights in self._known.pop(provider, frozenset()):
+        known = self._known.pop(provider, None)
+        for weights in () if known is None else _runs(known):
             self._leave(provider, weights)
+
+    def weights(self, provider: str, model: str | None) -> str:
+        """The hash of the weights that a provider runs as this model; empty when it names none."""
+        known = self._known.get(provider)
+        found = None if known is None else known.model(model)
+        return "" if found is None else found.sha256
 
     def draw(self, rng: random.Random, weights: str, count: int, without: Collection[str]) -> list[str]:
         """Up to `count` different providers with these weights."""
@@ -68,3 +75,7 @@ class Peers:
         pool.remove(provider)
         if not pool.keys and weights != ANY:
             del self._pools[weights]
+
+
+def _runs(listing: Listing) -> frozenset[str]:
+    return frozenset(model.sha256 for model in listing.models if model.sha256) | {ANY}

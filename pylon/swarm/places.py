@@ -57,6 +57,8 @@ class Piece:
     spec: JobSpec
     job: m.Job = _NO_JOB
     opinion_of: int | None = None
+    # The slot of the latest second opinion on it.
+    opinion: int | None = None
     without: frozenset[str] = frozenset()
     again: int = 0
     attempts: int = 0

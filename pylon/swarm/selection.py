@@ -2,11 +2,12 @@
 
 import random
 import sys
+from collections.abc import Callable
 
 from pylon.swarm.allowance import Allowance, Purpose
 from pylon.swarm.case import Case
 from pylon.swarm.evidence import Evidence
-from pylon.swarm.witnesses import Witnesses
+from pylon.swarm.witnesses import Examined, Witnesses
 
 # So many answers of somebody who lost a comparison are under examination at the same time.
 LOOKED_AT = 2
@@ -25,28 +26,42 @@ class Selection:
 
     def wants(self, case: Case, *, free: bool, final: bool) -> bool:
         """Whether an answer is to be checked. `free`: it costs no job; `final`: it cannot be asked again later."""
-        provider = case.first.provider
         if case.doubts:
             return True
-        if not free and self._witnesses.examined(provider) >= self._at_once(provider, final=final):
+        if not free and self._is_busy_with(case.provider, final=final):
             return False
-        return self._rng.random() < self._evidence.check_share(provider)
+        return self._rng.random() < self._evidence.check_share(case.provider)
 
     def has_more_to_look_at(self, provider: str) -> bool:
         """Whether its latest answers are to be looked at once more."""
         return self._evidence.is_suspect(provider) and self._witnesses.examined(provider) < LOOKED_AT
 
-    def second(self, case: Case) -> tuple[str, ...]:
+    def beside(self, early: Examined, may: Callable[[str], bool] | None, *, final: bool) -> tuple[str, ...] | None:
+        """Who of those that `may` is to be asked what a provider is being asked; None: its answer is not drawn."""
+        if self._is_busy_with(early.provider, final=final):
+            return None
+        if self._rng.random() >= self._evidence.check_share(early.provider) or not self._is_due(early):
+            return None
+        return self._witness(early, may)
+
+    def second(self, case: Examined) -> tuple[str, ...]:
         """Who is to be asked one more opinion, which is paid for then; nobody where there is too little left."""
+        return self._witness(case) if self._is_due(case) else ()
+
+    def _is_due(self, case: Examined) -> bool:
         purpose = self._purpose(case)
         if not self._allowance.affords(purpose):
-            return ()
-        if purpose in _BY_TURNS and not self._witnesses.is_its_turn(case.first.provider):
-            return ()
-        to = self._witnesses.whom(case)
+            return False
+        return purpose not in _BY_TURNS or self._witnesses.is_its_turn(case.provider)
+
+    def _witness(self, case: Examined, may: Callable[[str], bool] | None = None) -> tuple[str, ...]:
+        to = tuple(key for key in self._witnesses.whom(case) if may is None or may(key))
         if to:
-            self._allowance.spend(purpose)
+            self._allowance.spend(self._purpose(case))
         return to
+
+    def _is_busy_with(self, provider: str, *, final: bool) -> bool:
+        return self._witnesses.examined(provider) >= self._at_once(provider, final=final)
 
     def _at_once(self, provider: str, *, final: bool) -> int:
         """How many of its answers may be under examination before another one is taken as it comes."""
@@ -54,8 +69,8 @@ class Selection:
             return 1
         return sys.maxsize if final else LOOKED_AT
 
-    def _purpose(self, case: Case) -> Purpose:
-        provider, reputation = case.first.provider, self._evidence.reputation
+    def _purpose(self, case: Examined) -> Purpose:
+        provider, reputation = case.provider, self._evidence.reputation
         if case.doubts or len(case.answers) > 1:
             return Purpose.MUST
         if self._evidence.is_suspect(provider):

@@ -2,10 +2,11 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
-from pylon.swarm.case import Case
 from pylon.swarm.evidence import Evidence
+from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
 from pylon.swarm.peers import ANY, Peers
 
@@ -14,6 +15,23 @@ DRAWN = 12
 ASKED = 6
 # So many of those that a provider agreed with are remembered.
 LATELY = 4
+
+
+class Examined(Protocol):
+    """Of what a second opinion is wanted: a provider's answer, or one that is still to come."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def asked(self) -> JobSpec: ...
+    @property
+    def answers(self) -> Sequence[Answer]: ...
+    @property
+    def doubts(self) -> Sequence[object]: ...
+    @property
+    def tried(self) -> Collection[str]: ...
 
 
 class Witnesses:
@@ -42,13 +60,16 @@ class Witnesses:
         """One's answer was the same as the others'."""
         self._agreed.setdefault(one, deque(maxlen=LATELY)).extend(others)
 
-    def opened(self, case: Case) -> None:
-        """An examination began."""
-        self._examined[case.first.provider] += 1
+    def weights(self, provider: str, model: str | None) -> str:
+        """The hash of the weights that a provider runs as this model; empty when it names none."""
+        return self._peers.weights(provider, model)
 
-    def closed(self, case: Case) -> None:
+    def opened(self, provider: str) -> None:
+        """An examination of an answer of the provider's began."""
+        self._examined[provider] += 1
+
+    def closed(self, provider: str) -> None:
         """It is over."""
-        provider = case.first.provider
         self._examined[provider] -= 1
         if not self._examined[provider]:
             del self._examined[provider]
@@ -57,7 +78,7 @@ class Witnesses:
         """How many of its answers are under examination."""
         return self._examined[provider]
 
-    def is_alone(self, case: Case) -> bool:
+    def is_alone(self, case: Examined) -> bool:
         """Whether there is nobody who has not had the question."""
         return not self._peers.draw(self._rng, ANY, 1, case.tried)
 
@@ -67,12 +88,12 @@ class Witnesses:
         others = self._peers.draw(self._rng, ANY, DRAWN, {provider})
         return count(provider) >= max((count(key) for key in others if key not in self._examined), default=0)
 
-    def whom(self, case: Case) -> tuple[str, ...]:
+    def whom(self, case: Examined) -> tuple[str, ...]:
         """Who could answer it too, the best first.
 
         A newcomer is measured by somebody known, and the other way round: each comparison tells of both.
         """
-        provider, count = case.first.provider, self._evidence.unchecked.count
+        provider, count = case.provider, self._evidence.unchecked.count
         drawn = self._draw(case)
         deciding = len(case.answers) > 1
         known_first = deciding or self._evidence.is_suspect(provider) or not self._reputation.is_proven(provider)
@@ -86,10 +107,12 @@ class Witnesses:
         drawn.sort(key=self._reputation.trust, reverse=known_first)
         return tuple(drawn[:ASKED])
 
-    def _draw(self, case: Case) -> list[str]:
-        comparable = case.asked.schema is not None or case.asked.votes > 1
-        weights = ANY if comparable else case.first.sha256
-        drawn = self._peers.draw(self._rng, weights, DRAWN, case.tried) if weights or comparable else []
+    def _draw(self, case: Examined) -> list[str]:
+        drawn: list[str] = []
+        if case.asked.schema is not None or case.asked.votes > 1:
+            drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)
+        elif case.weights and not case.asked.temperature:
+            drawn = self._peers.draw(self._rng, case.weights, DRAWN, case.tried)
         if not drawn and case.doubts:
             # Anybody at all can tell whether the question calls for nothing, or for an echo.
             drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)

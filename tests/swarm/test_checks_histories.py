@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import MUST
-from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore
+from pylon.swarm.beside import Question
+from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore, Wait
 from pylon.swarm.checks import Checks
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.job import Answer, JobSpec
@@ -41,6 +42,8 @@ class History:
         self.filled: dict[int, str] = {}
         # Second opinions on their way, and answers that our own model reads.
         self.asked: list[Ask] = []
+        # Slots on their way, whose questions somebody else may have as well.
+        self.sent: dict[str, int] = {}
         self.read: list[int] = []
 
     def follow(self, commands: list[Command]) -> None:
@@ -65,12 +68,26 @@ class History:
                 case Rescore(slot, _):
                     assert slot in self.open
                     self.read.append(slot)
+                case Wait(slot, _):
+                    assert slot in self.open and any(ask.slot == slot for ask in self.asked)
                 case Changed():
                     pass
 
-    def answers(self, provider: str, text: str, votes: int) -> None:
+    def sends(self, provider: str) -> None:
+        slot = self.sent[provider] = self.next()
+        busy = random.Random(slot).random() < 0.5
+        question = Question(RUN, slot, JobSpec("how is it?"), provider)
+        self.follow(self.checks.beside([question], (lambda _: False) if busy else None))
+
+    def next(self) -> int:
         slot, self.slots = self.slots, self.slots + 1
         self.open.add(slot)
+        return slot
+
+    def answers(self, provider: str, text: str, votes: int) -> None:
+        slot = self.sent.pop(provider, None)
+        votes = votes if slot is None else 1
+        slot = self.next() if slot is None else slot
         asked = JobSpec("how is it?", votes=votes)
         answer = replace(ANSWER, provider=provider, text=text)
         self.follow(self.checks.answered(RUN, slot, asked, answer, 0.0))
@@ -84,7 +101,22 @@ class History:
 
 
 STEP = st.tuples(
-    st.sampled_from(["answer", "answer", "answer", "opinion", "opinion", "silence", "lie", "score", "leave", "hold"]),
+    st.sampled_from(
+        [
+            "answer",
+            "answer",
+            "answer",
+            "send",
+            "send",
+            "opinion",
+            "opinion",
+            "silence",
+            "lie",
+            "score",
+            "leave",
+            "hold",
+        ]
+    ),
     st.integers(0, 5),
     st.sampled_from([*TEXTS[:1] * 4, *TEXTS]),
     st.sampled_from([1, 1, 1, 3]),
@@ -103,6 +135,8 @@ def test_whatever_comes_every_answer_is_decided_once(
             case "answer":
                 votes += 2 * (wanted - 1)
                 history.answers(NAMES[n], text, wanted)
+            case "send" if NAMES[n] not in history.sent:
+                history.sends(NAMES[n])
             case "opinion" | "silence" if history.asked:
                 history.opinion(n, text if what == "opinion" else None)
             case "lie":
@@ -115,12 +149,14 @@ def test_whatever_comes_every_answer_is_decided_once(
                 history.checks.observe(ProviderDown(NAMES[n]))
             case "hold":
                 history.checks.holds = frozenset({MODEL.sha256}) if n % 2 else frozenset()
-    while history.asked or history.read:
-        if history.asked:
+    while history.sent or history.asked or history.read:
+        if history.sent:
+            history.answers(next(iter(history.sent)), TEXTS[0], 1)
+        elif history.asked:
             history.opinion(0, None)
         else:
             history.follow(history.checks.scored(history.read.pop(0), Verdict.UNCLEAR, 0.0))
     assert not history.open
     assert history.checks.asked <= 0.05 * JOBS + 1 + MUST + votes
     history.checks.closed(RUN, range(history.slots))
-    assert not history.checks._cases and not history.checks._witnesses._examined
+    assert not history.checks._cases and not history.checks._witnesses._examined and not history.checks._beside._early

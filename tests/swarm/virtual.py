@@ -58,13 +58,13 @@ class Bench:
 
     def __init__(
         self, providers: int = 64, *, slow: int = 0, dying: int = 0, lost: float = 0.0, seed: int = 1,
-        strangers: bool = False,
+        strangers: bool = False, jobs: int | None = None,
     ) -> None:  # fmt: skip
         self.rng = random.Random(seed)
         self.now, self.lost = 0.0, lost
         self.machines = {f"p{n}": Machine(f"p{n}", JOB_S * (SLOWNESS if n < slow else 1.0)) for n in range(providers)}
         self.dying = list(self.machines.values())[providers - dying :]
-        self.jobs = ROUNDS * providers
+        self.jobs = ROUNDS * providers if jobs is None else jobs
         self.places: dict[int, str] = {}
         self.failed: list[Fail] = []
         self.slots: dict[int, int] = {}
