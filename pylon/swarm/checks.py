@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pylon.swarm.allowance import Allowance
 from pylon.swarm.beside import Beside, Early, Question
 from pylon.swarm.case import Case
-from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen, Rescore, Wait
+from pylon.swarm.check_moves import Ask, Command, Reopen, Rescore, Wait
 from pylon.swarm.directory import Change, ProviderUp
+from pylon.swarm.docket import Docket
 from pylon.swarm.evidence import Evidence
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.reputation import Reputation, Seen
 from pylon.swarm.ruling import Note, Ruling, compare, settle, vote
 from pylon.swarm.selection import Selection
 from pylon.swarm.settings import CheckSettings
-from pylon.swarm.unchecked import Delivered
 from pylon.swarm.verification import Verdict, doubts_of
 from pylon.swarm.witnesses import Witnesses
 
@@ -41,13 +41,10 @@ class Checks:
         self._evidence = Evidence(reputation)
         self._unchecked = self._evidence.unchecked
         self._witnesses = Witnesses(self._evidence, rng)
-        self._cases: dict[int, Case] = {}
+        self._docket = Docket(self._witnesses, self._unchecked)
         self._allowance = Allowance(settings.share)
         self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
         self._beside = Beside(self._allowance, self._selection, self._witnesses, rng)
-        # Runs whose answers stay once they were delivered.
-        self._final: set[int] = set()
-        self._out: list[Command] = []
         self.holds: frozenset[str] = frozenset()
         # Further jobs that comparisons took, and answers that our own model read.
         self.asked = 0
@@ -65,7 +62,7 @@ class Checks:
         """A run of so many jobs began; with `final`, what was delivered is never asked again."""
         self._allowance.added(run, jobs)
         if final:
-            self._final.add(run)
+            self._docket.final.add(run)
 
     def taken_up(self, run: int, answered: int, asked: int) -> None:
         """Of a run that began just now an earlier process had so many answers, and asked so many second opinions."""
@@ -74,23 +71,20 @@ class Checks:
     def closed(self, run: int, slots: Iterable[int]) -> None:
         """A run ended: nothing of it can be asked again."""
         self._allowance.ended(run)
-        self._final.discard(run)
+        self._docket.final.discard(run)
         slots = tuple(slots)
-        for slot in slots:
-            if (case := self._cases.get(slot)) is not None:
-                self._close(case)
+        self._docket.closed(slots)
         self._beside.closed(slots)
         self._unchecked.closed(slots)
 
     def beside(self, questions: Sequence[Question], may: Callable[[str], bool] | None = None) -> list[Command]:
         """These are on their way, and few or none wait: which of them somebody else is asked as well, who `may`."""
-        asks = self._beside.ask(questions, self.holds, self._final, may)
+        asks = self._beside.ask(questions, self.holds, self._docket.final, may)
         self.asked += len(asks)
         return list(asks)
 
     def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
-        self._out = []
         self._allowance.answered(run)
         provider = answer.provider
         drawn_from = slot in self._beside
@@ -98,38 +92,40 @@ class Checks:
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
-            self._again(case)
+            self._docket.again(case)
         elif asked.votes > 1:
-            self._open(case)
+            self._docket.open(case)
             self._vote(case, now)
         elif early is None or not self._join(case, early, now):
             self._consider(case, now, passed_over=drawn_from and early is None)
-        return self._take()
+        return self._docket.take()
+
+    def given_up(self, slot: int) -> None:
+        """A slot that was on its way brought nothing."""
+        self._beside.take(slot)
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
         """What our own model says of the answer that it was given."""
-        self._out = []
-        case = self._cases.get(slot)
+        case = self._docket.get(slot)
         if case is None or case.waiting:
             return []
         answer = case.first
         if verdict is not Verdict.UNCLEAR:
-            self._close(case)
+            self._docket.close(case)
         if verdict is Verdict.PASSED:
             case.how.append("rescored")
             self._note(Note(answer, Seen.PASSED), now)
-            self._accept(case, answer)
+            self._docket.accept(case, answer)
         elif verdict is Verdict.FAILED:
             self._note(Note(answer, Seen.FORGED, "its model here would not have written this"), now)
-            self._again(case)
+            self._docket.again(case)
         elif not self._second(case):
             self._leave(case, now)
-        return self._take()
+        return self._docket.take()
 
     def second(self, slot: int, answer: Answer, now: float) -> list[Command]:
         """Another provider's answer to a slot's question."""
-        self._out = []
-        case = self._cases.get(slot)
+        case = self._docket.get(slot)
         if case is None:
             self._beside.heard(slot, answer)
             return []
@@ -139,12 +135,11 @@ class Checks:
         case.waiting -= 1
         case.answers.append(answer)
         self._decide(case, now)
-        return self._take()
+        return self._docket.take()
 
     def no_second(self, slot: int, now: float) -> list[Command]:
         """Nobody gave a second answer to a slot's question."""
-        self._out = []
-        case = self._cases.get(slot)
+        case = self._docket.get(slot)
         if case is None:
             self._beside.heard(slot, None)
         else:
@@ -153,7 +148,7 @@ class Checks:
             again = case.asked.votes <= 1 and case.unanswered < TRIES and self._second(case)
             if not case.waiting and not again:
                 self._settle(case, now)
-        return self._take()
+        return self._docket.take()
 
     def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[Command]:
         """Something that was seen of a provider without a check, such as a fault."""
@@ -164,9 +159,9 @@ class Checks:
     def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
         """Has the answer examined, or takes it as it came. `passed_over`: it was not drawn when it could be."""
         as_it_came = passed_over and not case.doubts and not self._evidence.is_suspect(case.provider)
-        free, final = case.weights in self.holds, case.run in self._final
+        free, final = case.weights in self.holds, case.run in self._docket.final
         if as_it_came or not self._selection.wants(case, free=free, final=final):
-            self._deliver(case, case.first)
+            self._docket.deliver(case, case.first)
         elif not self._examine(case):
             self._leave(case, now)
 
@@ -174,15 +169,15 @@ class Checks:
         """Puts together an answer and what was asked beside it; whether that is still of use."""
         if early.waiting:
             case.waiting = 1
-            self._open(case)
-            self._out.append(Wait(case.slot, case.patience_s))
+            self._docket.open(case)
+            self._docket.out.append(Wait(case.slot, case.patience_s))
             return True
         opinion = early.opinion
         if opinion is None or not self._counts(case, opinion, now):
             return False
         case.tried.add(opinion.provider)
         case.answers.append(opinion)
-        self._open(case)
+        self._docket.open(case)
         self._decide(case, now)
         return True
 
@@ -194,23 +189,23 @@ class Checks:
         """Has the answer read by our own model, or somebody else asked; whether that could be."""
         if case.first.sha256 not in self.holds:
             return self._second(case)
-        self._open(case)
+        self._docket.open(case)
         self.rescored += 1
-        self._out.append(Rescore(case.slot, case.first))
+        self._docket.out.append(Rescore(case.slot, case.first))
         return True
 
     def _second(self, case: Case) -> bool:
         """Has one more provider asked, when there is one and the allowance is not used up."""
         to = self._selection.second(case)
         if to:
-            self._open(case)
+            self._docket.open(case)
             self._ask(case, to)
         return bool(to)
 
     def _ask(self, case: Case, to: tuple[str, ...]) -> None:
         case.waiting += 1
         self.asked += 1
-        self._out.append(Ask(case.slot, to, case.patience_s))
+        self._docket.out.append(Ask(case.slot, to, case.patience_s))
 
     def _look_back(self, provider: str) -> None:
         """Examines the latest answers of somebody who lost a comparison, and was believed before."""
@@ -219,11 +214,11 @@ class Checks:
             if found is None:
                 return
             case = Case(found.slot, found.asked, doubts_of(found.asked, found.answer), found.answer, found.run)
-            place = len(self._out)
+            place = len(self._docket.out)
             if not self._examine(case):
                 self._unchecked.add(found)
                 return
-            self._out.insert(place, Reopen(case.slot))
+            self._docket.out.insert(place, Reopen(case.slot))
 
     # --- what follows -----------------------------------------------------------------------------------------
 
@@ -236,7 +231,7 @@ class Checks:
         # What somebody said who was caught meanwhile speaks for nobody.
         case.answers = [answer for answer in case.answers if not self._reputation.is_out(answer.provider, now)]
         if first not in case.answers:
-            self._deliver(case, last)
+            self._docket.deliver(case, last)
             return
         ruling = compare(case, self._reputation)
         if ruling.chosen is not None:
@@ -265,58 +260,26 @@ class Checks:
 
     def _follow(self, case: Case, ruling: Ruling, now: float) -> None:
         chosen = ruling.chosen or case.first
-        self._close(case)
+        self._docket.close(case)
         for note in ruling.notes:
             self._note(note, now)
         by = next((note.by for note in ruling.notes if note.answer is chosen), ())
         if not by:
-            self._deliver(case, chosen)
+            self._docket.deliver(case, chosen)
             return
         case.how.append(ruling.how)
-        if case.run not in self._final:
-            # Should both turn out to lie, this one is asked again as well.
-            self._unchecked.confirmed(case.slot, chosen.provider, by[0])
-        self._accept(case, chosen)
+        self._docket.confirm(case, chosen, by[0])
 
     def _leave(self, case: Case, now: float) -> None:
         """No other opinion is to be had of a single answer."""
         if not case.doubts and self._witnesses.is_alone(case):
             self._note(Note(case.first, Seen.ALONE), now)
-        self._deliver(case, case.first)
-
-    def _deliver(self, case: Case, answer: Answer) -> None:
-        """The answer stands as it came."""
-        self._unchecked.came(answer.provider)
-        if case.run not in self._final:
-            self._unchecked.add(Delivered(case.run, case.slot, case.asked, answer))
-        self._accept(case, answer)
-
-    def _open(self, case: Case) -> None:
-        if case.slot not in self._cases:
-            self._cases[case.slot] = case
-            self._witnesses.opened(case.provider)
-
-    def _close(self, case: Case) -> None:
-        if self._cases.pop(case.slot, None) is not None:
-            self._witnesses.closed(case.provider)
-
-    def _accept(self, case: Case, answer: Answer) -> None:
-        self._close(case)
-        believable = () if answer is case.first and case.doubts else ("plausible",)
-        self._out.append(Accept(case.slot, answer, (*believable, *case.how)))
-
-    def _again(self, case: Case) -> None:
-        self._close(case)
-        self._out.append(Again((case.slot,), case.first.provider))
+        self._docket.deliver(case, case.first)
 
     def _note(self, note: Note, now: float) -> None:
         provider = note.answer.provider
-        self._out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
+        self._docket.out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
         if note.seen is Seen.PASSED:
             self._witnesses.agreed(provider, note.by)
         if not self._reputation.is_out(provider, now):
             self._look_back(provider)
-
-    def _take(self) -> list[Command]:
-        out, self._out = self._out, []
-        return out

@@ -231,6 +231,8 @@ class Coordinator:
         if piece.opinion_of is not None:
             self._opinion(piece.opinion_of, None, now)
             return
+        if self.checks is not None:
+            self.checks.given_up(slot)
         piece.filled = True
         self._out.append(Fail(piece.run, piece.place, failure, code, piece.attempts + attempts))
 

@@ -112,6 +112,14 @@ def test_where_nobody_is_idle_the_answer_is_checked_when_it_comes() -> None:
     assert isinstance(desk.answered()[0], Ask)
 
 
+def test_whose_question_brought_nothing_is_examined_with_its_next_one() -> None:
+    desk = Desk("b")
+    desk.beside()
+    desk.checks.given_up(SLOT)
+    assert desk.second("b") == []
+    assert [ask.to for ask in desk.beside()] == [("b",)]
+
+
 def test_what_chance_has_a_part_in_is_not_compared() -> None:
     asked = replace(ASKED, temperature=0.7)
     desk = Desk("b")

@@ -159,4 +159,6 @@ def test_whatever_comes_every_answer_is_decided_once(
     assert not history.open
     assert history.checks.asked <= 0.05 * JOBS + 1 + MUST + votes
     history.checks.closed(RUN, range(history.slots))
-    assert not history.checks._cases and not history.checks._witnesses._examined and not history.checks._beside._early
+    assert (
+        not history.checks._docket and not history.checks._witnesses._examined and not history.checks._beside._early
+    )
