@@ -55,7 +55,7 @@ class Selection:
         return purpose not in _BY_TURNS or self._witnesses.is_its_turn(case.provider)
 
     def _witness(self, case: Examined, may: Callable[[str], bool] | None = None) -> tuple[str, ...]:
-        to = tuple(key for key in self._witnesses.whom(case) if may is None or may(key))
+        to = self._witnesses.whom(case, may)
         if to:
             self._allowance.spend(self._purpose(case))
         return to

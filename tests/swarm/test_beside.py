@@ -120,6 +120,16 @@ def test_whose_question_brought_nothing_is_examined_with_its_next_one() -> None:
     assert [ask.to for ask in desk.beside()] == [("b",)]
 
 
+def test_who_agreed_with_a_provider_lately_is_not_asked_beside_it_for_being_idle() -> None:
+    desk = Desk("b")
+    desk.beside()
+    desk.answered()
+    assert how(desk.second("b"))
+    assert desk.beside() == []
+    desk.checks.observe(ProviderUp(Listing("c", models=(MODEL,))))
+    assert [ask.to for ask in desk.beside()] == [("c",)]
+
+
 def test_what_chance_has_a_part_in_is_not_compared() -> None:
     asked = replace(ASKED, temperature=0.7)
     desk = Desk("b")
