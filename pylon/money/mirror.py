@@ -21,6 +21,8 @@ PATIENCE_S = 60.0
 # A provider whose wallet is down goes on signing receipts without our payment. That is no fraud yet.
 CREDIT_PATIENCE_S = 3_600.0
 MAX_WAITING = 1_000
+# One bitcoin: who says that we have more with it is not believed, and what many say can still be added up.
+MAX_FOUND = 100_000_000_000
 
 
 class Fault(StrEnum):
@@ -246,12 +248,16 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
     receipt = claim.receipt
     opening = int(receipt.paid_total) - int(receipt.charged_total) + receipt.charge_msat
     ours = balance(mirror, paid)
+    if int(receipt.charged_total) < receipt.charge_msat:
+        return Fault.WRONG_SUM, mirror, ZERO
     if opening < int(mirror.paid_seen) - int(mirror.charged_total):
         return (Fault.NEW_EPOCH if mirror.epoch else Fault.WRONG_SUM), mirror, ZERO
     # A payment that is on its way into their books makes the opening too small; one whose outcome we do not
     # know yet may make it too large, and is no gift.
     lacking = max(0, ours - opening)
     above = max(0, opening - ours)
+    if above - int(paid.maybe) > MAX_FOUND:
+        return Fault.WRONG_PAID, mirror, ZERO
     found = Msat(max(0, above - int(paid.maybe)))
     after = replace(
         mirror,

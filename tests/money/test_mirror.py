@@ -18,7 +18,7 @@ from pylon.money.mirror import (
     resume,
     tick,
 )
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import MAX_MSAT, ZERO, Msat
 from pylon.money.receipt import AccountReceipt
 from pylon.money.usage import UsageFault
 from tests.money.craft import NOW
@@ -127,6 +127,33 @@ def test_a_new_epoch_that_keeps_our_money_is_taken_up():
     assert balance(step.mirror, PAID) == 7_000
     assert observe(step.mirror, claim(3), PAID).outcome is Outcome.STALE
     assert observe(step.mirror, claim(2, 500, 3_500, epoch=E2), PAID).outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("mirror", "opens"),
+    [
+        (Mirror(), receipt(1, 1_000, 0, MAX_MSAT)),
+        (Mirror(), receipt(1, 1_000, 999, 10_000)),
+        # What they say that we have, and what we owe them, is together more than there will ever be.
+        (after(claim(1), paid=Paid(())), receipt(1, 1, 1, MAX_MSAT, epoch=E2)),
+    ],
+)
+def test_totals_that_cannot_be_end_the_relation(mirror, opens):
+    wrong = Claim(opens, "opens", QUOTE, NOW, NOW)
+    assert refused(mirror, wrong, Paid(())) in (Fault.WRONG_SUM, Fault.WRONG_PAID)
+
+
+@given(
+    st.integers(-MAX_MSAT, MAX_MSAT), st.integers(0, MAX_MSAT), st.integers(0, MAX_MSAT), st.integers(0, MAX_MSAT),
+    st.integers(1, 3), st.sampled_from([E1, E2]),
+)  # fmt: skip
+def test_whatever_a_provider_signs_is_judged(charge, charged, paid, ours, seq, epoch):
+    sent = Paid(((NOW - 1.0, Msat(ours)),))
+    one = Claim(AccountReceipt(epoch, seq, charge, Msat(charged), Msat(paid)), "one", Msat(MAX_MSAT), NOW, NOW)
+    for mirror in (Mirror(), after(claim(1, 1_000, 1_000, 0), paid=Paid(()))):
+        step = observe(mirror, one, sent)
+        assert step.outcome in Outcome
+        balance(step.mirror, sent)
 
 
 def test_a_new_epoch_that_forgets_our_debt_is_credit_found():
