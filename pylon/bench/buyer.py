@@ -15,6 +15,7 @@ import psutil
 from pylon.bench.credit import BID, NoWallet
 from pylon.bench.floor import Sizes
 from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.prose import prose
 from pylon.clock import SystemClock
 from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
@@ -152,17 +153,6 @@ class Buyer:
                 _message_bytes(results),
             )
         )
-
-
-def prose(rng: random.Random, size: int) -> str:
-    """Words of random letters: a text that compresses worse than any that people write."""
-    words: list[str] = []
-    length = 0
-    while length <= size:
-        word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
-        words.append(word)
-        length += len(word) + 1
-    return " ".join(words)[:size]
 
 
 def _is_good(prompt: str, outcome: Outcome) -> bool:

@@ -12,7 +12,8 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,10 @@ class Fanout:
 
 @dataclass
 class Stage:
-    """The processes of one run, and the folder of all that they write."""
+    """The processes of one run, modules of one package, and the folder of all that they write."""
 
     folder: Path
+    package: str = "pylon.bench"
     relays: list[Part] = field(default_factory=list)
     crowds: list[Part] = field(default_factory=list)
     customer: list[Part] = field(default_factory=list)
@@ -80,7 +82,7 @@ class Stage:
         folder = self.folder / f"{what}-{number}"
         folder.mkdir()
         return await Part.start(
-            f"pylon.bench.{what}", {"folder": str(folder), **settings}, folder / "log", timeout=START_S
+            f"{self.package}.{what}", {"folder": str(folder), **settings}, folder / "log", timeout=START_S
         )
 
     async def close(self) -> None:
@@ -114,14 +116,21 @@ async def fanout(plan: Fanout, say: Say) -> dict[str, Any]:
     Raises `SetupError`, `UnreachableError`.
     """
     allow_files(max(plan.providers, plan.relays) + SPARE_FILES)
+    async with staged("pylon-fanout-") as stage:
+        await _set_up(stage, plan, say)
+        return await _measure(stage, plan, say)
+
+
+@asynccontextmanager
+async def staged(prefix: str, package: str = Stage.package) -> AsyncIterator[Stage]:
+    """A stage that leaves no process and no file, however it ends."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in one
     # SIGINT cancels it already (`asyncio.run`).
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-fanout-")))
+    stage = Stage(Path(tempfile.mkdtemp(prefix=prefix)), package)
     try:
-        await _set_up(stage, plan, say)
-        return await _measure(stage, plan, say)
+        yield stage
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await asyncio.shield(stage.close())
@@ -154,17 +163,17 @@ async def _set_up(stage: Stage, plan: Fanout, say: Say) -> None:
 
 async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
     # The machine's own speed changes from one second to the next: floor and maps take turns.
-    first = await _map(stage, plan, FRESH, say)
+    first = await map_once(stage, plan.jobs, plan.size, FRESH, say)
     sizes = Sizes(**await stage.customer[0].call("sizes"))
-    floors = [await _floor(sizes)]
+    floors = [await floor(sizes)]
     for crowd in stage.crowds:
         await crowd.call("lend")
-    second = await _map(stage, plan, MET, say)
-    floors.append(await _floor(sizes))
-    cores = _cores()
-    cold_s, cold_cpu_s = _work(plan, first, floors)
-    strict_s, strict_cpu_s = _work(plan, first, floors, own=True)
-    warm_s, warm_cpu_s = _work(plan, second, floors)
+    second = await map_once(stage, plan.jobs, plan.size, MET, say)
+    floors.append(await floor(sizes))
+    cores = usable_cores()
+    cold_s, cold_cpu_s = unavoidable(plan.jobs, first, floors)
+    strict_s, strict_cpu_s = unavoidable(plan.jobs, first, floors, own=True)
+    warm_s, warm_cpu_s = unavoidable(plan.jobs, second, floors)
     return {
         "completed": min(first.customer["completed"], second.customer["completed"]),
         "jobs": plan.jobs,
@@ -197,30 +206,33 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
     }
 
 
-async def _map(stage: Stage, plan: Fanout, seed: int, say: Say) -> Measured:
+async def map_once(stage: Stage, jobs: int, size: int, seed: int, say: Say) -> Measured:
+    """One map of the stage's customer, of prompts that `seed` draws."""
     customer = stage.customer[0]
-    await customer.call("prepare", jobs=plan.jobs, size=plan.size, seed=seed)
+    await customer.call("prepare", jobs=jobs, size=size, seed=seed)
     before = stage.cpu_s()
     said = await customer.call("map", fresh=seed == FRESH, timeout=MAP_S)
-    say(f"map {seed}: {said['completed']} of {plan.jobs} in {said['wall_s']:.2f} s")
+    say(f"map {seed}: {said['completed']} of {jobs} in {said['wall_s']:.2f} s")
     spent = tuple(after - first for first, after in zip(before, stage.cpu_s(), strict=True))
     return Measured(said, spent)
 
 
-async def _floor(sizes: Sizes) -> tuple[Floor, Floor]:
+async def floor(sizes: Sizes) -> tuple[Floor, Floor]:
+    """By the wall's clock, and by the processor's."""
     return await measure(sizes), await measure(sizes, time.process_time)
 
 
-def _work(
-    plan: Fanout, measured: Measured, floors: list[tuple[Floor, Floor]], *, own: bool = False
+def unavoidable(
+    jobs: int, measured: Measured, floors: list[tuple[Floor, Floor]], *, own: bool = False
 ) -> tuple[float, float]:
     """Seconds of one core that the map could not avoid: by the wall's clock, and by the processor's."""
     agreements = measured.customer["agreements"]
-    wall, cpu = (statistics.mean(pair[n].of(plan.jobs, agreements, own=own) for pair in floors) for n in (0, 1))
+    wall, cpu = (statistics.mean(pair[n].of(jobs, agreements, own=own) for pair in floors) for n in (0, 1))
     return wall, cpu
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """How many cores there are for the processes of a stage."""
     # Those that this process may use, where the system tells; a container often gets fewer than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -11,7 +11,9 @@ import hmac
 import os
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import coincurve
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -71,9 +73,9 @@ async def measure(sizes: Sizes, seconds: Callable[[], float] = time.perf_counter
         agree_s=_time(lambda: mine.exchange(ec.ECDH(), theirs), seconds),
         own_agree_s=_time(lambda: shared_x(own, peer), seconds),
         seal_s=2 * _time(lambda: _seal(request), seconds) + 2 * _time(lambda: _seal(result), seconds),
-        websocket_s=2 * await _message(sizes.request_message, seconds)
-        + 2 * await _message(sizes.result_message, seconds)
-        + 2 * await _message(OK_BYTES, seconds),
+        websocket_s=2 * await message(sizes.request_message, seconds)
+        + 2 * await message(sizes.result_message, seconds)
+        + 2 * await message(OK_BYTES, seconds),
     )
 
 
@@ -93,28 +95,34 @@ def _seal(plain: bytes) -> bytes:
     return hmac.digest(key, sealed, "sha256")
 
 
-async def _message(size: int, seconds: Callable[[], float]) -> float:
-    """Seconds of one core for one message of this size, sent and received: half of an echo, many in flight."""
+async def message(size: int, seconds: Callable[[], float], connections: int = 1) -> float:
+    """Seconds of one core for one message of this size, sent and received: half of an echo, many in flight.
+
+    They go over so many connections in turn.
+    """
     text = "x" * size
 
     async def echo(socket: ServerConnection) -> None:
-        async for message in socket:
-            await socket.send(message)
+        async for received in socket:
+            await socket.send(received)
 
-    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=None) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
-            started = seconds()
-            # Side by side: one that sends first and reads later stops, as soon as large messages fill the buffers.
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_send(socket, text))
-                for _ in range(MESSAGES):
-                    await socket.recv()
-            elapsed = seconds() - started
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(echo, "127.0.0.1", 0, compression=None, max_size=None))
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        sockets = [
+            await stack.enter_async_context(connect(url, compression=None, max_size=None)) for _ in range(connections)
+        ]
+        started = seconds()
+        # Side by side: one that sends first and reads later stops, as soon as large messages fill the buffers.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_send(sockets, text))
+            for socket in islice(cycle(sockets), MESSAGES):
+                await socket.recv()
+        elapsed = seconds() - started
     await asyncio.sleep(0)
     return elapsed / (2 * MESSAGES)
 
 
-async def _send(socket: ClientConnection, text: str) -> None:
-    for _ in range(MESSAGES):
+async def _send(sockets: list[ClientConnection], text: str) -> None:
+    for socket in islice(cycle(sockets), MESSAGES):
         await socket.send(text)

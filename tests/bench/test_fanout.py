@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pylon.bench.buyer import prose
 from pylon.bench.credit import PRICE
 from pylon.bench.fanout import Fanout, fanout
 from pylon.bench.floor import Sizes, measure
+from pylon.bench.prose import prose
 from pylon.errors import UsageError
 
 COMMAND = [sys.executable, "-m", "pylon.cli.main", "bench", "fanout"]

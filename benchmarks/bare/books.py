@@ -1,0 +1,63 @@
+"""Rows on disk: one thread, one connection; what gathers while a batch is committed makes the next batch."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+type Row = tuple[str | bytes | int, ...]
+
+
+class Books:
+    """`write` in order; what each is to lead to is called in the event loop, once it is committed."""
+
+    def __init__(self, path: Path, schema: str, synchronous: Literal["NORMAL", "FULL"]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1)
+        self._connection = self._thread.submit(partial(_open, path, schema, synchronous)).result()
+        self._waiting: list[tuple[str, Row, Callable[[], None]]] = []
+        self._is_busy = False
+
+    def write(self, statement: str, row: Row, then: Callable[[], None]) -> None:
+        """One statement for one row."""
+        self._waiting.append((statement, row, then))
+        if not self._is_busy:
+            self._is_busy = True
+            self._loop.call_soon(self._begin)
+
+    def close(self) -> None:
+        """Ends the thread; what waits is lost."""
+        self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
+
+    def _begin(self) -> None:
+        batch, self._waiting = self._waiting, []
+        done = self._loop.run_in_executor(self._thread, self._commit, batch)
+        done.add_done_callback(partial(self._committed, batch))
+
+    def _commit(self, batch: list[tuple[str, Row, Callable[[], None]]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for statement, row, _ in batch:
+            self._connection.execute(statement, row)
+        self._connection.execute("COMMIT")
+
+    def _committed(self, batch: list[tuple[str, Row, Callable[[], None]]], done: asyncio.Future[None]) -> None:
+        # Raises what the database raised: a run whose rows are lost does not go on.
+        done.result()
+        for _, _, then in batch:
+            then()
+        if self._waiting:
+            self._begin()
+        else:
+            self._is_busy = False
+
+
+def _open(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.executescript(schema)
+    return connection

@@ -1,0 +1,157 @@
+"""How near to its floor the exchange of `pylon bench fanout` comes when a program does nothing else.
+
+    python -m benchmarks.bare.run --providers 1000 --jobs 1000 --json
+    python -m benchmarks.bare.run --level books
+
+Relay, customer and two groups of providers are processes of their own, and the floor is the one of `pylon bench
+fanout`, measured between the maps and after them. `docs/benchmarks.md` says what each figure means.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pylon.bench.fanout import (
+    FRESH,
+    MET,
+    MIN_PROCESSES,
+    SPARE_FILES,
+    Stage,
+    allow_files,
+    floor,
+    map_once,
+    staged,
+    unavoidable,
+    usable_cores,
+)
+from pylon.bench.floor import Sizes, message
+
+LEVELS = ("wire", "stored", "books")
+START_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run at each of the levels; `size` is bytes a prompt."""
+
+    providers: int
+    jobs: int
+    size: int
+    levels: tuple[str, ...]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def measure(plan: Plan) -> dict[str, Any]:
+    """The report."""
+    # One process holds both ends when the price of a message is asked for.
+    allow_files(2 * plan.providers + SPARE_FILES)
+    report: dict[str, Any] = {
+        "providers": plan.providers, "jobs": plan.jobs, "bytes": plan.size, "cores": usable_cores(),
+        "levels": {},
+    }  # fmt: skip
+    sizes = Sizes(0, 0, 0, 0)
+    for level in plan.levels:
+        async with staged("pylon-bare-", "benchmarks.bare") as stage:
+            await _set_up(stage, plan, level)
+            report["levels"][level], sizes = await _level(stage, plan)
+    report["message_us"] = await _message_us(sizes.request_message, plan.providers)
+    return report
+
+
+async def _set_up(stage: Stage, plan: Plan, level: str) -> None:
+    books = level == "books"
+    stage.relays.append(await stage.start("relay", stored=level != "wire"))
+    url = stage.relays[0].hello["url"]
+    for number in range(MIN_PROCESSES):
+        stage.crowds.append(await stage.start("provider", number, books=books))
+    shares = [len(range(number, plan.providers, MIN_PROCESSES)) for number in range(MIN_PROCESSES)]
+    started = await asyncio.gather(
+        *(
+            crowd.call("start", relay=url, providers=share, timeout=START_S)
+            for crowd, share in zip(stage.crowds, shares, strict=True)
+        )
+    )
+    stage.customer.append(await stage.start("customer", relay=url, books=books))
+    # In turns, so that both processes have work all the time.
+    keys = [one["keys"][n] for n in range(max(shares)) for one in started if n < len(one["keys"])]
+    await stage.customer[0].call("meet", keys=keys)
+
+
+async def _level(stage: Stage, plan: Plan) -> tuple[dict[str, Any], Sizes]:
+    first = await map_once(stage, plan.jobs, plan.size, FRESH, say)
+    sizes = Sizes(**await stage.customer[0].call("sizes"))
+    floors = [await floor(sizes)]
+    second = await map_once(stage, plan.jobs, plan.size, MET, say)
+    floors.append(await floor(sizes))
+    cores = usable_cores()
+    cold_s, cold_cpu_s = unavoidable(plan.jobs, first, floors)
+    strict_s, strict_cpu_s = unavoidable(plan.jobs, first, floors, own=True)
+    warm_s, warm_cpu_s = unavoidable(plan.jobs, second, floors)
+    return {
+        "completed": min(first.customer["completed"], second.customer["completed"]),
+        "refused": sum([(await part.call("acknowledged"))["refused"] for part in (*stage.crowds, *stage.customer)]),
+        "wall_s": round(first.wall_s, 3),
+        "floor_s": round(cold_s / cores, 3),
+        "ratio": round(first.wall_s / (cold_s / cores), 2),
+        "strict_ratio": round(first.wall_s / (strict_s / cores), 2),
+        "cpu_ratio": round(sum(first.cpu_s) / cold_cpu_s, 2),
+        "strict_cpu_ratio": round(sum(first.cpu_s) / strict_cpu_s, 2),
+        "warm_wall_s": round(second.wall_s, 3),
+        "warm_floor_s": round(warm_s / cores, 3),
+        "warm_ratio": round(second.wall_s / (warm_s / cores), 2),
+        "warm_cpu_ratio": round(sum(second.cpu_s) / warm_cpu_s, 2),
+        "floor_cpu_s": round(cold_cpu_s, 2),
+        "relay_cpu_s": round(first.cpu_s[0], 2),
+        "customer_cpu_s": round(first.cpu_s[1], 2),
+        "providers_cpu_s": round(first.cpu_s[2], 2),
+        "message_bytes": [sizes.request_message, sizes.result_message],
+    }, sizes
+
+
+async def _message_us(size: int, connections: int) -> dict[str, float]:
+    """Microseconds of a core for one message, in the floor's way and over many connections, in turns."""
+    one, many = [], []
+    for _ in range(3):
+        one.append(await message(size, time.process_time))
+        many.append(await message(size, time.process_time, connections))
+    return {name: round(1e6 * sorted(each)[1], 1) for name, each in (("one", one), ("many", many))}
+
+
+def _table(report: dict[str, Any]) -> str:
+    names = (
+        "wall_s", "floor_s", "ratio", "cpu_ratio", "strict_ratio", "warm_wall_s", "warm_ratio",
+        "relay_cpu_s", "customer_cpu_s", "providers_cpu_s", "completed",
+    )  # fmt: skip
+    lines = ["".join((f"{'':16}", *(f"{level:>9}" for level in report["levels"])))]
+    lines += [
+        "".join((f"{name:16}", *(f"{level[name]:>9}" for level in report["levels"].values()))) for name in names
+    ]
+    one, many = report["message_us"]["one"], report["message_us"]["many"]
+    lines.append(f"a message: {one} us over one connection, {many} us over {report['providers']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--providers", type=int, default=1_000)
+    parser.add_argument("--jobs", type=int, default=1_000)
+    parser.add_argument("--bytes", type=int, default=300, dest="size")
+    parser.add_argument("--level", choices=LEVELS, action="append", help="only this; may be repeated")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    levels = tuple(level for level in LEVELS if not options.level or level in options.level)
+    report = asyncio.run(measure(Plan(options.providers, options.jobs, options.size, levels)))
+    print(json.dumps(report) if options.json else _table(report))
+    if any(level["completed"] != options.jobs for level in report["levels"].values()):
+        raise SystemExit("some jobs got no right answer")
+
+
+if __name__ == "__main__":
+    main()

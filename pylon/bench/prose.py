@@ -1,0 +1,14 @@
+"""Texts for benchmarks."""
+
+import random
+
+
+def prose(rng: random.Random, size: int) -> str:
+    """Words of random letters: a text that compresses worse than any that people write."""
+    words: list[str] = []
+    length = 0
+    while length <= size:
+        word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
+        words.append(word)
+        length += len(word) + 1
+    return " ".join(words)[:size]
