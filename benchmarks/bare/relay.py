@@ -14,6 +14,7 @@ from benchmarks.bare.books import Books
 from benchmarks.bare.events import Event, holds, tag
 from benchmarks.bare.wire import MAX_BYTES, Peer
 from pylon.bench.part import Calls, Settings, serve
+from pylon.collect import keep_for_good
 
 SCHEMA = "CREATE TABLE event (id TEXT PRIMARY KEY, author TEXT, kind INTEGER, created_at INTEGER, raw BLOB) STRICT"
 INSERT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?)"
@@ -79,7 +80,12 @@ async def relay(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
     made = Relay(books)
     server = await asyncio.get_running_loop().create_server(lambda: Session(made), "127.0.0.1", 0, backlog=BACKLOG)
     port = server.sockets[0].getsockname()[1]
-    yield {"url": f"ws://127.0.0.1:{port}"}, {}
+
+    async def settle() -> dict[str, object]:
+        keep_for_good()
+        return {}
+
+    yield {"url": f"ws://127.0.0.1:{port}"}, {"settle": settle}
     server.close()
     if books is not None:
         books.close()

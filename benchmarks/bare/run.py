@@ -82,6 +82,7 @@ async def _set_up(stage: Stage, plan: Plan, level: str) -> None:
     # In turns, so that both processes have work all the time.
     keys = [one["keys"][n] for n in range(max(shares)) for one in started if n < len(one["keys"])]
     await stage.customer[0].call("meet", keys=keys)
+    await stage.relays[0].call("settle")
 
 
 async def _level(stage: Stage, plan: Plan) -> tuple[dict[str, Any], Sizes]:
