@@ -20,7 +20,7 @@ from pylon.bench.floor import Sizes
 from pylon.bench.part import Calls, Settings, serve
 from pylon.bench.prose import prose
 from pylon.collect import keep_for_good
-from pylon.errors import DecryptionError, MalformedError
+from pylon.errors import DecryptionError, MalformedError, UnreachableError
 from pylon.nostr.nip44 import decrypt, encrypt
 
 SCHEMA = """
@@ -111,8 +111,10 @@ class Customer(Client):
             self._done.set()
 
     def sizes(self) -> Sizes:
-        """What a job of the last map weighed, as its last request and result."""
+        """What a job weighed, as the last request and result. Raises `UnreachableError` before there are any."""
         request, result = self._request, self._result
+        if not result:
+            raise UnreachableError("no answer came")
         return Sizes(
             len(decrypt(self.key(tag(request, "p")), request["content"])),
             len(decrypt(self.key(result["pubkey"]), result["content"])),

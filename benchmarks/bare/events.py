@@ -119,7 +119,8 @@ def result_tags(request: Event) -> list[list[str]]:
 
 def answer(prompt: str) -> str:
     """The answer to this prompt and to no other."""
-    return f"answer {sha256(prompt.encode()).hex()[:8]}: a constant text in the place of what a model would say"
+    name = sha256(prompt.encode()).hex()[:8]
+    return f"answer {name}: a constant text, as long as a short answer of a model may be, that takes no time to make"
 
 
 def _expiration() -> list[str]:

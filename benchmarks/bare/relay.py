@@ -72,21 +72,26 @@ class Session(Peer):
 
 
 @asynccontextmanager
-async def relay(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the events, if they are to be `stored`."""
-    path = Path(settings["folder"]) / "relay.db"
-    # NORMAL, as Pylon's relay.
-    books = Books(path, SCHEMA, "NORMAL") if settings["stored"] else None
+async def listening(books: Books | None = None) -> AsyncIterator[str]:
+    """A relay's address, for as long as it listens."""
     made = Relay(books)
     server = await asyncio.get_running_loop().create_server(lambda: Session(made), "127.0.0.1", 0, backlog=BACKLOG)
-    port = server.sockets[0].getsockname()[1]
+    yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+@asynccontextmanager
+async def relay(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
+    """`folder` is for the events, if they are to be `stored`."""
+    # NORMAL, as Pylon's relay.
+    books = Books(Path(settings["folder"]) / "relay.db", SCHEMA, "NORMAL") if settings["stored"] else None
 
     async def settle() -> dict[str, object]:
         keep_for_good()
         return {}
 
-    yield {"url": f"ws://127.0.0.1:{port}"}, {"settle": settle}
-    server.close()
+    async with listening(books) as url:
+        yield {"url": url}, {"settle": settle}
     if books is not None:
         books.close()
 

@@ -15,7 +15,6 @@ from websockets.uri import parse_uri
 
 MAX_BYTES = 131_072
 _READ_BYTES = 256 * 1024
-_BACKLOG = 1_024
 
 # A read ends before the next one begins, so one place for what was read does for all connections.
 _place = memoryview(bytearray(_READ_BYTES))
