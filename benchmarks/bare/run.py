@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,7 @@ from pylon.bench.fanout import (
     unavoidable,
     usable_cores,
 )
-from pylon.bench.floor import Sizes, message
+from pylon.bench.floor import Sizes
 
 LEVELS = ("wire", "stored", "books")
 START_S = 120.0
@@ -50,18 +49,15 @@ def say(line: str) -> None:
 
 async def measure(plan: Plan) -> dict[str, Any]:
     """The report."""
-    # One process holds both ends when the price of a message is asked for.
-    allow_files(2 * plan.providers + SPARE_FILES)
+    allow_files(plan.providers + SPARE_FILES)
     report: dict[str, Any] = {
         "providers": plan.providers, "jobs": plan.jobs, "bytes": plan.size, "cores": usable_cores(),
         "levels": {},
     }  # fmt: skip
-    sizes = Sizes(0, 0, 0, 0)
     for level in plan.levels:
         async with staged("pylon-bare-", "benchmarks.bare") as stage:
             await _set_up(stage, plan, level)
-            report["levels"][level], sizes = await _level(stage, plan)
-    report["message_us"] = await _message_us(sizes.request_message, plan.providers)
+            report["levels"][level] = await _level(stage, plan)
     return report
 
 
@@ -85,7 +81,7 @@ async def _set_up(stage: Stage, plan: Plan, level: str) -> None:
     await stage.relays[0].call("settle")
 
 
-async def _level(stage: Stage, plan: Plan) -> tuple[dict[str, Any], Sizes]:
+async def _level(stage: Stage, plan: Plan) -> dict[str, Any]:
     first = await map_once(stage, plan.jobs, plan.size, FRESH, say)
     sizes = Sizes(**await stage.customer[0].call("sizes"))
     floors = [await floor(sizes)]
@@ -113,16 +109,7 @@ async def _level(stage: Stage, plan: Plan) -> tuple[dict[str, Any], Sizes]:
         "customer_cpu_s": round(first.cpu_s[1], 2),
         "providers_cpu_s": round(first.cpu_s[2], 2),
         "message_bytes": [sizes.request_message, sizes.result_message],
-    }, sizes
-
-
-async def _message_us(size: int, connections: int) -> dict[str, float]:
-    """Microseconds of a core for one message, in the floor's way and over many connections, in turns."""
-    one, many = [], []
-    for _ in range(3):
-        one.append(await message(size, time.process_time))
-        many.append(await message(size, time.process_time, connections))
-    return {name: round(1e6 * sorted(each)[1], 1) for name, each in (("one", one), ("many", many))}
+    }
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -134,8 +121,6 @@ def _table(report: dict[str, Any]) -> str:
     lines += [
         "".join((f"{name:16}", *(f"{level[name]:>9}" for level in report["levels"].values()))) for name in names
     ]
-    one, many = report["message_us"]["one"], report["message_us"]["many"]
-    lines.append(f"a message: {one} us over one connection, {many} us over {report['providers']}")
     return "\n".join(lines)
 
 

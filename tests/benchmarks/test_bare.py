@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from benchmarks.bare import customer, events, provider, relay
+from benchmarks.bare import customer, events, messages, provider, relay
 from benchmarks.bare.books import Books
 from benchmarks.bare.customer import Customer
 from benchmarks.bare.provider import Provider
@@ -163,4 +163,9 @@ def test_the_command_reports_each_level():
     books = report["levels"]["books"]
     assert (books["completed"], books["refused"]) == (4, 0)
     assert books["ratio"] == pytest.approx(books["wall_s"] / books["floor_s"], rel=0.1)
-    assert all(price > 0 for price in report["message_us"].values())
+
+
+async def test_a_message_has_a_price_in_each_way():
+    found = await messages.measure(connections=3, rounds=1)
+    assert list(found) == ["bytes", "callbacks", "asyncio"]
+    assert all(price > 0 for prices in found.values() for each in prices.values() for price in each)
