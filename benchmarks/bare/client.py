@@ -59,7 +59,7 @@ class Client(Peer):
             case ["OK", str(id_), accepted, *_]:
                 self.waiting.discard(id_)
                 self.refused += accepted is not True
-            case ["EOSE", "jobs"]:
+            case ["EOSE", "jobs"] if not self._listens.done():
                 self._listens.set_result(None)
 
     def _is_for_us(self, event: Event) -> bool:

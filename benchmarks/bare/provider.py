@@ -36,9 +36,14 @@ class Provider(Client):
 
     def taken(self, event: Event) -> None:
         try:
-            prompt = orjson.loads(decrypt(self.key(event["pubkey"]), event["content"]))["text"]
-        except (DecryptionError, MalformedError, orjson.JSONDecodeError, KeyError, TypeError):
+            inside = orjson.loads(decrypt(self.key(event["pubkey"]), event["content"]))
+        except (DecryptionError, MalformedError, orjson.JSONDecodeError):
             return
+        match inside:
+            case {"text": str(prompt)}:
+                self._begin(event, prompt)
+
+    def _begin(self, event: Event, prompt: str) -> None:
         work = partial(self._work, event, prompt)
         if self._books is None:
             work()

@@ -22,11 +22,11 @@ BACKLOG = 1_024
 
 
 class Relay:
-    """What all connections share: `readers` by the key that their subscription names."""
+    """What all connections share: `readers` by the kind and the key that their subscription names."""
 
     def __init__(self, books: Books | None) -> None:
         self.books = books
-        self.readers: dict[str, Callable[[bytes], None]] = {}
+        self.readers: dict[tuple[int, str], Callable[[bytes], None]] = {}
 
 
 class Session(Peer):
@@ -44,8 +44,8 @@ class Session(Peer):
         match message:
             case ["EVENT", event]:
                 self._publish(event)
-            case ["REQ", str(name), {"#p": [str(key)]}]:
-                self._relay.readers[key] = partial(self._deliver, orjson.dumps(name))
+            case ["REQ", str(name), {"kinds": [int(kind)], "#p": [str(key)]}]:
+                self._relay.readers[kind, key] = partial(self._deliver, orjson.dumps(name))
                 self.send(b'["EOSE",%b]' % orjson.dumps(name))
 
     def _publish(self, event: Event) -> None:
@@ -62,7 +62,7 @@ class Session(Peer):
             self._relay.books.write(INSERT, row, passed_on)
 
     def _pass_on(self, event: Event, raw: bytes) -> None:
-        reader = self._relay.readers.get(tag(event, "p"))
+        reader = self._relay.readers.get((event["kind"], tag(event, "p")))
         if reader is not None:
             reader(raw)
         self.send(b'["OK","%b",true,""]' % event["id"].encode())

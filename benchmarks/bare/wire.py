@@ -45,7 +45,7 @@ class Peer(asyncio.BufferedProtocol):
             self._later()
 
     def close(self) -> None:
-        """Says goodbye; `closed` is done when the peer has said so too."""
+        """Says goodbye and hangs up."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close()
             self._later()
@@ -67,9 +67,8 @@ class Peer(asyncio.BufferedProtocol):
                 self._shake_hands(event)
             elif event.opcode is Opcode.TEXT or event.opcode is Opcode.CONT:
                 self._take(event)
-            else:
-                # A ping's answer, or a close.
-                self._later()
+        # The library answers pings, closes and breaches of the protocol.
+        self._later()
 
     def eof_received(self) -> bool:
         self._protocol.receive_eof()
@@ -93,7 +92,6 @@ class Peer(asyncio.BufferedProtocol):
     def _shake_hands(self, event: object) -> None:
         if isinstance(self._protocol, ServerProtocol) and isinstance(event, Request):
             self._protocol.send_response(self._protocol.accept(event))
-            self._later()
         if self._protocol.handshake_exc is not None:
             self.opened.set_exception(self._protocol.handshake_exc)
         else:

@@ -1,5 +1,6 @@
 """The barest exchange: at each level all answers arrive, and none counts that is not what was asked for."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from benchmarks.bare.books import Books
 from benchmarks.bare.customer import Customer
 from benchmarks.bare.provider import Provider
 from benchmarks.bare.run import LEVELS
+from pylon.nostr.nip44 import encrypt
 
 PROMPTS = [f"prompt number {n}" for n in range(6)]
 
@@ -124,6 +126,22 @@ async def test_an_answer_of_somebody_else_is_not_counted(tmp_path):
 
         providers.append(await Elsewhere(one._url).start())
         assert (await one.map(PROMPTS, keys(providers)[2:], 0.5))["completed"] == 3
+
+
+@pytest.mark.parametrize("inside", [b"no JSON", b"[]", b'{"text": 1}'])
+async def test_a_request_that_says_nothing_ends_no_connection(tmp_path, inside):
+    async with exchange(tmp_path, kinds=(Provider,)) as (one, providers):
+        key = providers[0].author.public
+        one.publish(one.author.sign(events.REQUEST, [["p", key]], "not sealed"))
+        one.publish(one.author.sign(events.REQUEST, [["p", key]], encrypt(one.key(key), inside)))
+        assert (await one.map(PROMPTS, keys(providers), 5))["completed"] == 6
+
+
+async def test_a_message_that_is_too_long_ends_its_connection_alone(tmp_path):
+    async with exchange(tmp_path) as (one, providers):
+        providers[0].send(b" " * 200_000)
+        await asyncio.wait_for(providers[0].closed, 5)
+        assert (await one.map(PROMPTS, keys(providers)[1:], 5))["completed"] == 6
 
 
 @pytest.mark.parametrize(
