@@ -159,27 +159,13 @@ def test_what_is_no_event_does_not_hold(broken):
     assert not events.holds([event])
 
 
-def test_the_command_reports_each_level():
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.bare.run",
-            "--providers",
-            "4",
-            "--jobs",
-            "4",
-            "--level",
-            "books",
-            "--json",
-        ],
-        capture_output=True,
-        timeout=60,
-    )
+def test_the_command_reports_a_level():
+    command = [sys.executable, "-m", "benchmarks.bare.run", "--level", "books", "--json"]
+    # So many jobs that rounding leaves the figures alone.
+    ended = subprocess.run([*command, "--providers", "4", "--jobs", "60"], capture_output=True, timeout=60)
     assert ended.returncode == 0, ended.stderr.decode()
-    report = json.loads(ended.stdout)
-    books = report["levels"]["books"]
-    assert (books["completed"], books["refused"]) == (4, 0)
+    books = json.loads(ended.stdout)["levels"]["books"]
+    assert (books["completed"], books["refused"]) == (60, 0)
     assert books["ratio"] == pytest.approx(books["wall_s"] / books["floor_s"], rel=0.1)
 
 
