@@ -158,6 +158,8 @@ async def _set_up(stage: Stage, plan: Fanout, say: Say) -> None:
         )
     )
     await stage.customer[0].call("find", providers=plan.providers, within_s=FIND_S, timeout=2 * FIND_S)
+    for relay in stage.relays:
+        await relay.call("settle")
     say(f"all are listed after {time.monotonic() - started:.1f} s")
 
 

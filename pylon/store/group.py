@@ -60,21 +60,20 @@ class GroupCommit:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def submit[T](self, step: Step[T], *, together: bool = False) -> T:
-        """Runs several statements as one step; its value, once it is committed.
+    def submit[T](self, step: Step[T], *, together: bool = False) -> asyncio.Future[T]:
+        """Runs several statements as one step, in the order of the calls; its value, once it is committed.
 
         With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
         `Transaction.together`; when one of them fails, the others run a second time. A caller that is cancelled
         meanwhile does not undo the step: it may be committed.
         """
-        waiting = _Waiting(step, asyncio.get_running_loop().create_future(), together=together)
-        result: T = await self._enqueue(waiting)
-        return result
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        return self._enqueue(_Waiting(step, done, together=together), done)
 
-    async def execute(self, sql: str, values: tuple[Any, ...] = ()) -> int:
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> asyncio.Future[int]:
         """Runs one statement; the number of rows it changed, once it is committed."""
-        changed: int = await self._enqueue(_Waiting(None, asyncio.get_running_loop().create_future(), sql, values))
-        return changed
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return self._enqueue(_Waiting(None, done, sql, values), done)
 
     def execute_later(self, sql: str, values: tuple[Any, ...] = ()) -> None:
         """Runs one statement in its turn, with the next commit: for what a crash may undo."""
@@ -82,11 +81,10 @@ class GroupCommit:
         if self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake.set)
 
-    async def _enqueue(self, waiting: _Waiting) -> Any:
-        assert waiting.done is not None  # noqa: S101 - the callers made one
+    def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T]) -> asyncio.Future[T]:
         self._waiting.append(waiting)
         self._wake.set()
-        return await waiting.done
+        return done
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -77,7 +76,7 @@ class Conductor:
         # What a person should read about a slot that is being dropped.
         self._details: dict[tuple[int, int | None], str] = {}
         # Scores, and what is written into journals.
-        self._beside: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Future[Any]] = set()
 
     @property
     def busy(self) -> bool:
@@ -203,7 +202,7 @@ class Conductor:
         if run is None:
             return
         if run.journal is not None and isinstance(outcome, Answer):
-            self._write(run.journal.filled(place, outcome))
+            self._beside_us(run.journal.filled(place, outcome))
         run.settle(place, outcome, self.coordinator.dispatcher.in_flight)
         if run.done.is_set():
             self._over(run)
@@ -212,14 +211,13 @@ class Conductor:
         run = self._runs[number]
         # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
         if bad and run.journal is not None:
-            self._write(run.journal.unfilled(place))
+            self._beside_us(run.journal.unfilled(place))
         run.reopen(place)
 
-    def _write(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-        task.add_done_callback(report)
+    def _beside_us(self, work: asyncio.Future[Any]) -> None:
+        self._beside.add(work)
+        work.add_done_callback(self._beside.discard)
+        work.add_done_callback(report)
 
     def _run_of(self, slot: int) -> Run | None:
         number = self.coordinator.run_of(slot)
@@ -270,4 +268,4 @@ class Conductor:
                     verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
             self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
 
-        self._write(score())
+        self._beside_us(asyncio.get_running_loop().create_task(score()))

@@ -4,6 +4,7 @@ A request is written down before it is published. Whoever takes the run up finds
 the rest first asks after the requests that are still good, instead of sending new ones.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -94,7 +95,7 @@ class Kept:
 
 
 class RunJournal:
-    """One run's rows. Each call returns once its row is on disk."""
+    """One run's rows. What a call returns is done once its row is on disk."""
 
     def __init__(self, run: str, database: Database, group: GroupCommit, clock: Clock, *, taken_up: bool) -> None:
         self.run = run
@@ -149,7 +150,7 @@ class RunJournal:
         )
         return Kept(answers, sent, tuple(row["request"] for row in rows))
 
-    async def sent(self, sent: Sent) -> None:
+    def sent(self, sent: Sent) -> asyncio.Future[int]:
         """A request is about to go out."""
         price = [int(sent.price.base_msat), int(sent.price.in_msat_per_1k), int(sent.price.out_msat_per_1k)]
         values = (
@@ -167,22 +168,22 @@ class RunJournal:
             sent.bounds.max_tokens,
             orjson.dumps(price).decode(),
         )
-        await self._group.execute(_INSERT, values)
+        return self._group.execute(_INSERT, values)
 
-    async def filled(self, place: int, answer: Answer) -> None:
+    def filled(self, place: int, answer: Answer) -> asyncio.Future[int]:
         """A place has this answer."""
-        await self._group.execute(
+        return self._group.execute(
             "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
             (self.run, place, orjson.dumps(answer).decode()),
         )
 
-    async def unfilled(self, place: int) -> None:
+    def unfilled(self, place: int) -> asyncio.Future[int]:
         """A place's answer was no good: it is not to be taken up."""
-        await self._group.execute("DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place))
+        return self._group.execute("DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place))
 
-    async def ended(self) -> None:
+    def ended(self) -> asyncio.Future[int]:
         """Every place has its outcome."""
-        await self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
+        return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
 
 
 def digest_of(specs: Sequence[JobSpec]) -> str:

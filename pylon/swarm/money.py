@@ -83,7 +83,7 @@ def _bill(event: Event, flight: Flight) -> Bill:
     return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
 
 
-def report(task: asyncio.Task[None]) -> None:
-    """Logs what a task ended with, when that was an error."""
+def report(task: asyncio.Future[Any]) -> None:
+    """Logs what was done beside the customer's own work, when it ended with an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a part of the customer stopped", error=repr(error))

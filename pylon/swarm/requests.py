@@ -1,6 +1,5 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,9 +137,8 @@ class Requests:
         if run is not None and run.journal is not None:
             # Before anybody can work for it: whoever takes the run up again asks after it first.
             place, listing = self.coordinator.place_of(flight.slot), None if offer is None else offer.listing
-            work = run.journal.sent(Sent.of(flight, place, expires_at, listing))
-            # Begun at once, so that both rows go to disk in one commit.
-            journal = asyncio.Task(work, loop=asyncio.get_running_loop(), name="swarm journal", eager_start=True)
+            # Waited for below, so that both rows go to disk in one commit.
+            journal = run.journal.sent(Sent.of(flight, place, expires_at, listing))
         try:
             if self.purse is not None and offer is not None:
                 # Before anybody can charge for it: the receipt must be known for what it is after a crash too.

@@ -100,7 +100,7 @@ async def test_writes_that_wait_together_share_a_transaction(database, group, mo
 
 async def test_closing_commits_what_waits(database):
     group = GroupCommit(database)
-    write = asyncio.create_task(group.execute("INSERT INTO note (text) VALUES ('late')"))
+    write = group.execute("INSERT INTO note (text) VALUES ('late')")
     await asyncio.sleep(0)
     await group.close()
     await write
@@ -110,7 +110,7 @@ async def test_closing_commits_what_waits(database):
 async def test_closing_waits_for_the_group_that_is_being_written(database):
     group = GroupCommit(database)
     group.start()
-    write = asyncio.create_task(group.execute("INSERT INTO note (text) VALUES ('under way')"))
+    write = group.execute("INSERT INTO note (text) VALUES ('under way')")
     while group._waiting or not group._turn.locked():
         await asyncio.sleep(0)
     await group.close()

@@ -64,7 +64,7 @@ async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkey
     group.start()
     sql = "INSERT INTO note VALUES (?)"
     await group.execute(sql, ("the first waits for nobody",))
-    second = asyncio.create_task(group.execute(sql, ("second",)))
+    second = group.execute(sql, ("second",))
     await asyncio.sleep(0.02)
     await asyncio.gather(second, group.execute(sql, ("third",)))
     assert len(commits) == 2
