@@ -270,7 +270,8 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
     )
     if _lacks(after, claim, paid, CREDIT_PATIENCE_S):
         return Fault.NOT_CREDITED, mirror, ZERO
-    return None, replace(after, short=_lacks(after, claim, paid, PATIENCE_S)), found
+    short = _lacks(after, claim, paid, PATIENCE_S)
+    return None, after if after.short is short else replace(after, short=short), found
 
 
 def end(mirror: Mirror, why: End) -> Mirror:

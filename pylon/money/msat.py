@@ -35,7 +35,8 @@ class Msat(int):
     __slots__ = ()
 
     def __new__(cls, value: int) -> "Msat":
-        _whole(value)
+        if type(value) is not int:
+            _whole(value)
         if not 0 <= value <= MAX_MSAT:
             raise MoneyError(f"{value} msat is not an amount: it must be 0 to {MAX_MSAT}")
         return super().__new__(cls, value)

@@ -75,10 +75,15 @@ class GroupCommit:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(None, done, sql, values), done)
 
-    def execute_later(self, sql: str, values: tuple[Any, ...] = ()) -> None:
-        """Runs one statement in its turn, with the next commit: for what a crash may undo."""
+    def execute_later(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = False) -> None:
+        """Runs one statement in its turn, for what a crash may undo: with the next commit, at once when `soon`.
+
+        A failure is logged, and nobody else hears of it.
+        """
         self._waiting.append(_Waiting(None, None, sql, values))
-        if self._later is None:
+        if soon:
+            self._wake.set()
+        elif self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake.set)
 
     def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T]) -> asyncio.Future[T]:

@@ -4,7 +4,6 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from pylon.clock import Clock
 from pylon.nostr.event import Event
@@ -75,8 +74,7 @@ class Conductor:
         self._runs: dict[int, Run] = {}
         # What a person should read about a slot that is being dropped.
         self._details: dict[tuple[int, int | None], str] = {}
-        # Scores, and what is written into journals.
-        self._beside: set[asyncio.Future[Any]] = set()
+        self._scores: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> bool:
@@ -86,9 +84,9 @@ class Conductor:
     async def close(self) -> None:
         """Ends, once the money that is on its way has been booked. Nothing may be out any more."""
         await self._settling.close()
-        for task in self._beside:
+        for task in self._scores:
             task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        await asyncio.gather(*self._scores, return_exceptions=True)
 
     def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """From now on these alone may be asked (None: anybody), and these are one's own machines."""
@@ -202,7 +200,7 @@ class Conductor:
         if run is None:
             return
         if run.journal is not None and isinstance(outcome, Answer):
-            self._beside_us(run.journal.filled(place, outcome))
+            run.journal.filled(place, outcome)
         run.settle(place, outcome, self.coordinator.dispatcher.in_flight)
         if run.done.is_set():
             self._over(run)
@@ -211,13 +209,8 @@ class Conductor:
         run = self._runs[number]
         # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
         if bad and run.journal is not None:
-            self._beside_us(run.journal.unfilled(place))
+            run.journal.unfilled(place)
         run.reopen(place)
-
-    def _beside_us(self, work: asyncio.Future[Any]) -> None:
-        self._beside.add(work)
-        work.add_done_callback(self._beside.discard)
-        work.add_done_callback(report)
 
     def _run_of(self, slot: int) -> Run | None:
         number = self.coordinator.run_of(slot)
@@ -268,4 +261,10 @@ class Conductor:
                     verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
             self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
 
-        self._beside_us(asyncio.get_running_loop().create_task(score()))
+        task = asyncio.get_running_loop().create_task(score())
+        self._scores.add(task)
+        task.add_done_callback(self._scored)
+
+    def _scored(self, task: asyncio.Task[None]) -> None:
+        self._scores.discard(task)
+        report(task)

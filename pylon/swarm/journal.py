@@ -95,7 +95,10 @@ class Kept:
 
 
 class RunJournal:
-    """One run's rows. What a call returns is done once its row is on disk."""
+    """One run's rows. What a call returns is done once its row is on disk; an answer's row follows by itself.
+
+    A crash before that finds the request unanswered, and asks after it first.
+    """
 
     def __init__(self, run: str, database: Database, group: GroupCommit, clock: Clock, *, taken_up: bool) -> None:
         self.run = run
@@ -170,16 +173,19 @@ class RunJournal:
         )
         return self._group.execute(_INSERT, values)
 
-    def filled(self, place: int, answer: Answer) -> asyncio.Future[int]:
+    def filled(self, place: int, answer: Answer) -> None:
         """A place has this answer."""
-        return self._group.execute(
+        self._group.execute_later(
             "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
             (self.run, place, orjson.dumps(answer).decode()),
+            soon=True,
         )
 
-    def unfilled(self, place: int) -> asyncio.Future[int]:
+    def unfilled(self, place: int) -> None:
         """A place's answer was no good: it is not to be taken up."""
-        return self._group.execute("DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place))
+        self._group.execute_later(
+            "DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place), soon=True
+        )
 
     def ended(self) -> asyncio.Future[int]:
         """Every place has its outcome."""

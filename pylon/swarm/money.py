@@ -75,15 +75,18 @@ class Settling:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(report)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        report(task)
 
 
 def _bill(event: Event, flight: Flight) -> Bill:
     return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
 
 
-def report(task: asyncio.Future[Any]) -> None:
+def report(task: asyncio.Task[None]) -> None:
     """Logs what was done beside the customer's own work, when it ended with an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a part of the customer stopped", error=repr(error))

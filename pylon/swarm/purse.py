@@ -262,7 +262,10 @@ class AccountPurse:
         return min(max(ends, now + LEAST_UNPAID_S), now + MOST_UNPAID_S)
 
     def _relation(self, provider: str) -> Relation:
-        return self._relations.setdefault(provider, Relation())
+        relation = self._relations.get(provider)
+        if relation is None:
+            relation = self._relations[provider] = Relation()
+        return relation
 
     async def _watch(self) -> None:
         while True:

@@ -44,6 +44,16 @@ async def test_a_write_that_nobody_waits_for_is_committed_before_long_when_nothi
             await asyncio.sleep(0.02)
 
 
+async def test_a_write_that_nobody_waits_for_is_committed_at_once_where_it_shall_be_soon(
+    database, group, monkeypatch
+):
+    monkeypatch.setattr("pylon.store.group.LATER_S", 3_600.0)
+    group.execute_later("INSERT INTO note (text) VALUES ('soon')", soon=True)
+    async with asyncio.timeout(10):
+        while not await database.fetch_all("SELECT * FROM note"):
+            await asyncio.sleep(0.02)
+
+
 async def test_closing_commits_what_nobody_waits_for(database):
     group = GroupCommit(database)
     group.start()

@@ -58,8 +58,9 @@ async def test_answers_are_written_as_they_always_were_and_come_back_whole(tmp_p
     group = GroupCommit(database)
     group.start()
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
-    await journal.filled(0, WHOLE)
-    await journal.filled(1, BARE)
+    journal.filled(0, WHOLE)
+    journal.filled(1, BARE)
+    await journal.ended()
     rows = await database.fetch_all("SELECT answer FROM swarm_outcome ORDER BY place")
     assert [row["answer"] for row in rows] == [WHOLE_ROW, BARE_ROW]
     again = await RunJournal.open(database, group, SystemClock(), SPECS, resume=True)
