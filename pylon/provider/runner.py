@@ -62,6 +62,7 @@ class Runner:
         self.running: dict[str, Running] = {}
         # How many of them the engine has.
         self.computing = 0
+        self._feeding = False
         # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
         self.seconds_per_job = 1.0
         self._secret = secret
@@ -119,6 +120,16 @@ class Runner:
                 await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
 
     def _feed(self) -> None:
+        # An engine that fails at once calls for the next job while this one is being given to it.
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            self._fill_slots()
+        finally:
+            self._feeding = False
+
+    def _fill_slots(self) -> None:
         loop = asyncio.get_running_loop()
         slots = self._inference.slots
         # Answers that are being written down hold no slot, but no more of them than there are slots.

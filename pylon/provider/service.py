@@ -238,7 +238,8 @@ class Provider:
     def _room(self) -> tuple[int, float, str]:
         slots = self._inference.slots
         waiting = len(self._runner.queue)
-        free = max(0, slots - self._runner.computing - waiting)
+        # Answers that are being written down take no slot, until there are as many of them as slots.
+        free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
         return free, queue_s, "draining" if self._draining else self._paused
 

@@ -1,7 +1,6 @@
 """What comparisons may cost in further jobs: a share of the jobs of all runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -72,15 +71,14 @@ class Allowance:
         found.unanswered -= 1
         self._unanswered -= 1
 
-    @contextmanager
-    def ahead(self, jobs: int) -> Iterator[None]:
-        """So many answers are drawn from before they come: what they will bring is granted meanwhile."""
-        before, free = self._granted, self.left - self._kept
-        share = min(1.0, jobs / self._unanswered) if self._unanswered else 0.0
-        self._granted = min(free, before + max(0.0, free - before) * share)
-        yield
-        # What was not spent comes with the answers.
-        self._granted = min(before, self._granted)
+    def ahead(self, jobs: int, waiting: int, runs: Collection[int]) -> None:
+        """So many answers of these runs are drawn from before they come, and so many of their jobs still wait.
+
+        What they will bring is granted now, and what is kept but for the run's end.
+        """
+        others = self._unanswered - sum(self._runs[run].unanswered for run in runs if run in self._runs)
+        free = self.left - self._large * _MUST_LAST
+        self._granted += max(0.0, free - self._granted) * jobs / (jobs + waiting + others)
 
     def ended(self, run: int) -> None:
         """A run is over; what its unanswered jobs would have brought is gone with them."""

@@ -1,13 +1,12 @@
 """Second opinions that are asked for beside the question itself, before it is answered.
 
-Whoever waits for an answer before it asks somebody else waits twice, and the last answers of a run, or all of a small
-one, are what its caller waits for. So towards the end those on their way are drawn from as their answers would have
-been: for anybody while a few jobs still wait, so that the run does not end with them, and for idle machines alone
-when none does. Nothing on the wire marks either of the two.
+Whoever waits for an answer before it asks somebody else waits twice, and the last answers of a run are what its
+caller waits for. So while the last jobs wait, those on their way are drawn from as their answers would have been, and
+the run does not end with its checks. Nothing on the wire marks either of the two.
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pylon.swarm.allowance import Allowance
@@ -46,7 +45,7 @@ class Early:
 
 
 class Beside:
-    """See the module. A slot is drawn once."""
+    """See the module."""
 
     def __init__(self, allowance: Allowance, selection: Selection, witnesses: Witnesses, rng: random.Random) -> None:
         self._allowance = allowance
@@ -55,66 +54,64 @@ class Beside:
         self._rng = rng
         # None: it was not drawn.
         self._early: dict[int, Early | None] = {}
+        # Whose question was drawn and answered by somebody else, or by nobody.
+        self._owed: set[str] = set()
 
-    def __contains__(self, slot: int) -> bool:
-        """Whether the slot was looked at, and its answer has not come."""
-        return slot in self._early
+    def __len__(self) -> int:
+        return len(self._early)
+
+    def passed_over(self, slot: int) -> bool:
+        """Whether a slot was looked at on its way, and nobody else was asked."""
+        return slot in self._early and self._early[slot] is None
 
     def ask(
-        self,
-        questions: Sequence[Question],
-        holds: Collection[str],
-        final: Collection[int],
-        may: Callable[[str], bool] | None,
+        self, questions: Iterable[Question], waiting: int, holds: Collection[str], final: Collection[int]
     ) -> list[Ask]:
-        """The second opinions on these that are asked for now, of those who `may` be asked (None: of all).
+        """The second opinions on these that are asked for now; so many jobs like them still wait.
 
         `holds` are weights that we can read answers of, `final` runs whose answers stay.
         """
-        fresh = [question for question in questions if question.slot not in self._early]
+        fresh = list(questions)
         # Their places in the run must not say which of them are drawn.
         self._rng.shuffle(fresh)
-        with self._allowance.ahead(len(fresh)):
-            drawn = [self._ask(question, holds, final, may) for question in fresh]
+        self._allowance.ahead(len(fresh), waiting, {question.run for question in fresh})
+        drawn = [self._ask(question, holds, final=question.run in final) for question in fresh]
         return [ask for ask in drawn if ask is not None]
 
-    def _ask(
-        self,
-        question: Question,
-        holds: Collection[str],
-        final: Collection[int],
-        may: Callable[[str], bool] | None,
-    ) -> Ask | None:
+    def heard(self, slot: int, opinion: Answer | None) -> None:
+        """The other's word, or that there will be none."""
+        early = self._early.get(slot)
+        if early is not None:
+            early.waiting, early.opinion = False, opinion
+
+    def take(self, slot: int, by: str | None) -> Early | None:
+        """A slot's question was answered `by` somebody, or will not be: what was asked beside it."""
+        early = self._early.pop(slot, None)
+        if early is not None and by != early.provider:
+            self._owed.add(early.provider)
+        return early
+
+    def owes(self, provider: str) -> bool:
+        """Whether it got round being examined, so that this answer of its must be."""
+        owes = provider in self._owed
+        self._owed.discard(provider)
+        return owes
+
+    def closed(self, slots: Iterable[int]) -> None:
+        """These are not asked any more."""
+        for slot in slots:
+            self._early.pop(slot, None)
+
+    def gone(self, provider: str) -> None:
+        """A provider left."""
+        self._owed.discard(provider)
+
+    def _ask(self, question: Question, holds: Collection[str], *, final: bool) -> Ask | None:
         provider, asked = question.provider, question.asked
         weights = self._witnesses.weights(provider, asked.model)
         if asked.votes > 1 or weights in holds:
             return None
         early = Early(provider, asked, weights, {provider})
-        to = self._selection.beside(early, may, final=question.run in final)
-        if to is None:
-            self._early[question.slot] = None
-        if not to:
-            return None
-        self._early[question.slot] = early
-        self._witnesses.opened(provider)
-        return Ask(question.slot, to, None)
-
-    def heard(self, slot: int, opinion: Answer | None) -> bool:
-        """The other's word, or that there will be none; whether the question itself is still unanswered."""
-        early = self._early.get(slot)
-        if early is None:
-            return False
-        early.waiting, early.opinion = False, opinion
-        return True
-
-    def take(self, slot: int) -> Early | None:
-        """The slot's question was answered: what was asked beside it."""
-        early = self._early.pop(slot, None)
-        if early is not None:
-            self._witnesses.closed(early.provider)
-        return early
-
-    def closed(self, slots: Iterable[int]) -> None:
-        """These are not asked any more."""
-        for slot in slots:
-            self.take(slot)
+        to = self._selection.beside(early, final=final)
+        self._early[question.slot] = early if to else None
+        return Ask(question.slot, to, None) if to else None

@@ -12,7 +12,7 @@ answered in runs that are still open and no check confirmed is asked again.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from pylon.swarm.allowance import Allowance
 from pylon.swarm.beside import Beside, Early, Question
@@ -57,6 +57,7 @@ class Checks:
         else:
             self._witnesses.remove(change.provider)
             self._evidence.gone(change.provider)
+            self._beside.gone(change.provider)
 
     def added(self, run: int, jobs: int, *, final: bool = False) -> None:
         """A run of so many jobs began; with `final`, what was delivered is never asked again."""
@@ -77,9 +78,9 @@ class Checks:
         self._beside.closed(slots)
         self._unchecked.closed(slots)
 
-    def beside(self, questions: Sequence[Question], may: Callable[[str], bool] | None = None) -> list[Command]:
-        """These are on their way, and few or none wait: which of them somebody else is asked as well, who `may`."""
-        asks = self._beside.ask(questions, self.holds, self._docket.final, may)
+    def beside(self, questions: Iterable[Question], waiting: int) -> list[Command]:
+        """These are on their way, and the last few jobs wait: which of them somebody else is asked as well."""
+        asks = self._beside.ask(questions, waiting, self.holds, self._docket.final)
         self.asked += len(asks)
         return list(asks)
 
@@ -87,8 +88,8 @@ class Checks:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._allowance.answered(run)
         provider = answer.provider
-        drawn_from = slot in self._beside
-        early = self._beside.take(slot)
+        passed_over = self._beside.passed_over(slot)
+        early = self._beside.take(slot, provider)
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
@@ -97,12 +98,12 @@ class Checks:
             self._docket.open(case)
             self._vote(case, now)
         elif early is None or not self._join(case, early, now):
-            self._consider(case, now, passed_over=drawn_from and early is None)
+            self._consider(case, now, passed_over=passed_over)
         return self._docket.take()
 
     def given_up(self, slot: int) -> None:
-        """A slot that was on its way brought nothing."""
-        self._beside.take(slot)
+        """A slot that was on its way brought nothing that is to be checked."""
+        self._beside.take(slot, None)
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
         """What our own model says of the answer that it was given."""
@@ -157,10 +158,15 @@ class Checks:
     # --- who is checked ---------------------------------------------------------------------------------------
 
     def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
-        """Has the answer examined, or takes it as it came. `passed_over`: it was not drawn when it could be."""
-        as_it_came = passed_over and not case.doubts and not self._evidence.is_suspect(case.provider)
+        """Has the answer examined, or takes it as it came, and always where it was drawn from when it was sent."""
         free, final = case.weights in self.holds, case.run in self._docket.final
-        if as_it_came or not self._selection.wants(case, free=free, final=final):
+        if self._beside.owes(case.provider):
+            wanted = True
+        elif passed_over and self._selection.is_by_turns(case):
+            wanted = False
+        else:
+            wanted = self._selection.wants(case, free=free, final=final)
+        if not wanted:
             self._docket.deliver(case, case.first)
         elif not self._examine(case):
             self._leave(case, now)

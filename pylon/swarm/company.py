@@ -114,9 +114,10 @@ class Company:
         self._take_in(lane, now)
         return lane
 
-    def found(self, need: Need) -> Lane | None:
-        """The lane of a need, when there is one."""
-        return self._lanes.get(need)
+    def last(self, need: Need) -> int:
+        """How many jobs of this need wait, if these are no more than are on their way."""
+        lane = self._lanes.get(need)
+        return 0 if lane is None else lane.last
 
     def _take_in(self, lane: Lane, now: float) -> None:
         """Takes providers into a lane until there are enough."""

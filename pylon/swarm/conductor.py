@@ -166,6 +166,7 @@ class Conductor:
     def _follow(self, commands: list[Command]) -> None:
         unwanted: dict[tuple[str, int], list[str]] = {}
         nobody: dict[Need, str] = {}
+        changed: list[str] = []
         for command in commands:
             match command:
                 case m.Send():
@@ -189,11 +190,14 @@ class Conductor:
                 case c.Rescore(slot, answer):
                     self._score(slot, answer)
                 case c.Changed(provider):
-                    self.outlook.reconsider(provider)
+                    changed.append(provider)
         for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
         for over in self.coordinator.take_over():
             self.flights.end(over)
+        # Last: the deciders are told of it and command again, and what they knew here comes before that.
+        for provider in changed:
+            self.outlook.reconsider(provider)
 
     def _settle(self, number: int, place: int, outcome: Outcome) -> None:
         run = self._runs.get(number)

@@ -6,7 +6,6 @@ when its answer turned out to be no good, and a second time for comparison. Valu
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import check_moves as c
@@ -169,16 +168,22 @@ class Coordinator:
                 case m.GiveUp(slot, failure, code, attempts):
                     self._given_up(slot, failure, code, attempts, now)
                 case m.Send(slot, _, provider):
-                    self._watch(slot, provider)
                     self._out.append(command)
+                    self._went_out(slot, provider, now)
                 case _:
                     self._out.append(command)
 
-    def _watch(self, slot: int, provider: str) -> None:
-        """A slot went out: should no job wait after it, its question may go to somebody else too."""
+    def _went_out(self, slot: int, provider: str, now: float) -> None:
+        """A slot was sent. While its question's other half is open, that is not for the same provider."""
         piece = self._pieces[slot]
-        if self.checks is not None and piece.opinion_of is None and provider not in self.own:
+        other = piece.opinion if piece.opinion_of is None else piece.opinion_of
+        if other is not None:
+            self._tell(m.Bar(other, provider), now)
+        elif piece.sent:
+            self._unwatch(slot)
+        elif self.checks is not None and piece.opinion_of is None and provider not in self.own:
             self._sent.setdefault(piece.job.need, {})[slot] = provider
+        piece.sent = True
 
     def _unwatch(self, slot: int) -> None:
         need = self._pieces[slot].job.need
@@ -186,16 +191,12 @@ class Coordinator:
             del self._sent[need]
 
     def _look_beside(self, now: float) -> None:
-        """Has second opinions asked for beside what is on its way: of anybody while a few jobs still wait.
-
-        When none does, everything that was sent before was looked at, and only who is idle now does not delay it.
-        """
+        """Has second opinions asked for beside what is on its way, while the last jobs wait."""
         if self.checks is None:
             return
-        for need in [need for need in self._sent if not self.dispatcher.presses(need)]:
-            questions = [self._question(slot, provider) for slot, provider in self._sent.pop(need).items()]
-            waits = self.dispatcher.waits(need)
-            self._apply(self.checks.beside(questions, None if waits else partial(self.dispatcher.is_idle, need)), now)
+        for need in list(self._sent):
+            if (waiting := self.dispatcher.last(need)) and (sent := self._sent.pop(need, None)) is not None:
+                self._apply(self.checks.beside((self._question(*one) for one in sent.items()), waiting), now)
 
     def _question(self, slot: int, provider: str) -> Question:
         piece = self._pieces[slot]
@@ -208,6 +209,7 @@ class Coordinator:
         self._unwatch(slot)
         if self.checks is None or self._unwatched(answer):
             if piece.opinion_of is None:
+                self._unasked(slot, now)
                 self._fill(slot, answer, ())
             else:
                 self._opinion(piece.opinion_of, answer, now)
@@ -231,10 +233,16 @@ class Coordinator:
         if piece.opinion_of is not None:
             self._opinion(piece.opinion_of, None, now)
             return
-        if self.checks is not None:
-            self.checks.given_up(slot)
+        self._unasked(slot, now)
         piece.filled = True
         self._out.append(Fail(piece.run, piece.place, failure, code, piece.attempts + attempts))
+
+    def _unasked(self, slot: int, now: float) -> None:
+        """Nobody has to say anything to a slot's answer any more."""
+        if self.checks is not None:
+            self.checks.given_up(slot)
+        if (opinion := self._pieces[slot].opinion) is not None:
+            self._tell(m.Drop((opinion,)), now)
 
     def _fill(self, slot: int, answer: Answer, how: tuple[str, ...]) -> None:
         piece = self._pieces[slot]
@@ -291,6 +299,8 @@ class Coordinator:
             attempts=old.attempts,
             filled=False,
             reopened=False,
+            opinion=None,
+            sent=False,
         )
         self._tell(m.Add((self._slot(piece),)), now)
 

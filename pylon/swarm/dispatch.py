@@ -75,21 +75,9 @@ class Dispatcher:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)
 
-    def presses(self, need: Need) -> bool:
-        """Whether more jobs of this need wait that any provider may have than are on their way."""
-        lane = self._company.found(need)
-        return lane is not None and len(lane.fresh) > lane.in_flight
-
-    def waits(self, need: Need) -> bool:
-        """Whether jobs of this need wait that any provider may have."""
-        lane = self._company.found(need)
-        return lane is not None and lane.presses
-
-    def is_idle(self, need: Need, provider: str) -> bool:
-        """Whether this provider would begin with a job of this need at once."""
-        lane = self._company.found(need)
-        seat = None if lane is None else lane.members.get(provider)
-        return seat is not None and seat.step >= 0 and seat.standing.is_idle
+    def last(self, need: Need) -> int:
+        """How many jobs of this need wait, if these are no more than are on their way."""
+        return self._company.last(need)
 
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
@@ -121,6 +109,8 @@ class Dispatcher:
                 self._slots.drop(slots, failure, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
+            case m.Bar(slot, provider):
+                self._slots.bar(slot, provider)
             case m.SendFailed(attempt):
                 self._on(attempt, became.send_failed, now)
             case m.Unheard(attempt):

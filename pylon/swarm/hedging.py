@@ -71,7 +71,10 @@ class Hedging:
         def may(seat: Seat) -> bool:
             return self._may(slot, seat)
 
-        found = lane.second_try(slot, self._rng, known, may)
+        if slot.job.to:
+            found = lane.first_of(slot.job.to, known, may)
+        else:
+            found = lane.candidates.choose(self._rng, known, accept=may)
         if found is None:
             return False
         self._in_flight.send(slot, found.standing, now, hedge=True)

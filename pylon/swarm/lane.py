@@ -3,7 +3,7 @@
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -49,7 +49,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Slot:
-    """One job on its way. `tried` failed it before; `barred` would always refuse it.
+    """One job on its way. `tried` failed it before; `barred` would always refuse it, or must not have it.
 
     It is waited for until `ends_at`; its providers are told `expires_at`.
     """
@@ -123,6 +123,11 @@ class Lane:
         """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
         return bool(len(self.fresh)) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
+    @property
+    def last(self) -> int:
+        """How many jobs wait that any provider may have, if these are no more than are on their way."""
+        return len(self.fresh) if len(self.fresh) <= self.in_flight else 0
+
     def seat(self, standing: Standing) -> Seat:
         """Takes a provider in."""
         seat = self.members[standing.provider] = Seat(standing, self, standing.provider)
@@ -188,14 +193,6 @@ class Lane:
         self.fresh.pop()
         return slot_or_none, seat.standing
 
-    def second_try(
-        self, slot: Slot, rng: random.Random, without: Collection[str], may: Callable[[Seat], bool]
-    ) -> Seat | None:
-        """Who may have a slot beside the provider that has it."""
-        if slot.job.to:
-            return self._first_of(slot, without, self._worst(), may)
-        return self.candidates.choose(rng, without, accept=may)
-
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
         return self.recent.quantile(quantile) if len(self.recent) >= self._samples else None
@@ -241,7 +238,7 @@ class Lane:
 
     def _seat_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> Seat | None:
         if slot.job.to:
-            return self._first_of(slot, slot.tried | slot.barred, worst, lambda seat: may(slot, seat.standing))
+            return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
 
         def first(seat: Seat) -> bool:
@@ -256,10 +253,10 @@ class Lane:
             )
         return found
 
-    def _first_of(self, slot: Slot, without: Collection[str], worst: int, may: Callable[[Seat], bool]) -> Seat | None:
-        """The first of those that a slot is for who has room, is not far too slow, and may have it."""
-        seats = (self.members.get(key) for key in slot.job.to if key not in without)
-        return next((seat for seat in seats if seat is not None and 0 <= seat.step <= worst and may(seat)), None)
+    def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:
+        """The first of these that has room and may have it."""
+        seats = (self.members.get(key) for key in wanted if key not in without)
+        return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
 
 
 type May = Callable[[Slot, Standing], bool]

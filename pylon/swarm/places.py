@@ -59,6 +59,8 @@ class Piece:
     opinion_of: int | None = None
     # The slot of the latest second opinion on it.
     opinion: int | None = None
+    # Whether anybody was asked.
+    sent: bool = False
     without: frozenset[str] = frozenset()
     again: int = 0
     attempts: int = 0

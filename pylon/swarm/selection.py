@@ -2,7 +2,6 @@
 
 import random
 import sys
-from collections.abc import Callable
 
 from pylon.swarm.allowance import Allowance, Purpose
 from pylon.swarm.case import Case
@@ -36,28 +35,26 @@ class Selection:
         """Whether its latest answers are to be looked at once more."""
         return self._evidence.is_suspect(provider) and self._witnesses.examined(provider) < LOOKED_AT
 
-    def beside(self, early: Examined, may: Callable[[str], bool] | None, *, final: bool) -> tuple[str, ...] | None:
-        """Who of those that `may` is to be asked what a provider is being asked; None: its answer is not drawn."""
+    def is_by_turns(self, case: Examined) -> bool:
+        """Whether nothing but the share is a reason to check it."""
+        return self._purpose(case) in _BY_TURNS
+
+    def beside(self, early: Examined, *, final: bool) -> tuple[str, ...]:
+        """Who is asked what a provider is being asked, which is paid for then; nobody where that is not drawn."""
         if self._is_busy_with(early.provider, final=final):
-            return None
-        if self._rng.random() >= self._evidence.check_share(early.provider) or not self._is_due(early):
-            return None
-        return self._witness(early, may)
+            return ()
+        return self.second(early) if self._rng.random() < self._evidence.check_share(early.provider) else ()
 
     def second(self, case: Examined) -> tuple[str, ...]:
         """Who is to be asked one more opinion, which is paid for then; nobody where there is too little left."""
-        return self._witness(case) if self._is_due(case) else ()
-
-    def _is_due(self, case: Examined) -> bool:
         purpose = self._purpose(case)
         if not self._allowance.affords(purpose):
-            return False
-        return purpose not in _BY_TURNS or self._witnesses.is_its_turn(case.provider)
-
-    def _witness(self, case: Examined, may: Callable[[str], bool] | None = None) -> tuple[str, ...]:
-        to = self._witnesses.whom(case, may)
+            return ()
+        if purpose in _BY_TURNS and not self._witnesses.is_its_turn(case.provider):
+            return ()
+        to = self._witnesses.whom(case)
         if to:
-            self._allowance.spend(self._purpose(case))
+            self._allowance.spend(purpose)
         return to
 
     def _is_busy_with(self, provider: str, *, final: bool) -> bool:

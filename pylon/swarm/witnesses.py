@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from pylon.swarm.evidence import Evidence
@@ -88,12 +88,10 @@ class Witnesses:
         others = self._peers.draw(self._rng, ANY, DRAWN, {provider})
         return count(provider) >= max((count(key) for key in others if key not in self._examined), default=0)
 
-    def whom(self, case: Examined, may: Callable[[str], bool] | None = None) -> tuple[str, ...]:
+    def whom(self, case: Examined) -> tuple[str, ...]:
         """Who could answer it too, the best first.
 
-        A newcomer is measured by somebody known, and the other way round: each comparison tells of both. Where only
-        some `may`, nobody is among them who agreed with the provider lately: who always claims to be idle would else
-        be asked what its accomplice is asked.
+        A newcomer is measured by somebody known, and the other way round: each comparison tells of both.
         """
         provider, count = case.provider, self._evidence.unchecked.count
         drawn = self._draw(case)
@@ -105,8 +103,6 @@ class Witnesses:
         # Two that lie alike agree each time: somebody else says more, and most of all one of whom nothing is known.
         said = {provider, *(answer.provider for answer in case.answers)}
         agreed = {other for key in said for other in self._agreed.get(key, ())}
-        if may is not None:
-            drawn = [key for key in drawn if key not in agreed and may(key)]
         drawn.sort(key=agreed.__contains__)
         drawn.sort(key=lambda key: key in self._examined or self._reputation.was_checked(key), reverse=deciding)
         drawn.sort(key=self._reputation.trust, reverse=known_first)

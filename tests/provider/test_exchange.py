@@ -2,6 +2,7 @@
 
 import asyncio
 
+from pylon.errors import EngineError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
@@ -95,6 +96,28 @@ async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of
     for request in asked:
         assert await customer.result(request)
     assert runner.computing == 0
+
+
+async def test_an_engine_that_fails_at_once_loses_none_of_the_jobs_that_wait(serve, monkeypatch):
+    serving = await serve(slots=200)
+    runner, customer = serving.provider._runner, SecretKey.generate()
+
+    async def fails(*args):
+        raise EngineError("the engine has failed")
+
+    monkeypatch.setattr(serving.inference, "generate", fails)
+    monkeypatch.setattr(runner, "_feeding", True)
+    for n in range(600):
+        event = customer.sign(EventDraft(RLM_REQUEST, f"sealed {n}"))
+        request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("x"), True, (), True)
+        job = Job(request, event, Accept(ZERO, event.created_at + 60, MODEL, 8), event.created_at, "")
+        await serving.journal.admitted(job)
+        runner.add(job)
+    runner._feeding = False
+    runner._feed()
+    async with asyncio.timeout(20):
+        await runner.wait_idle()
+    assert (await serving.provider.status()).jobs == {JobState.FAILED: 600}
 
 
 async def test_a_slow_job_is_acknowledged_and_a_quick_one_is_not(serve, customer):

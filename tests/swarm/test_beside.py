@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish, Usage
+from pylon.swarm.allowance import Purpose
 from pylon.swarm.beside import Question
 from pylon.swarm.check_moves import Accept, Ask, Wait
 from pylon.swarm.checks import Checks
@@ -15,7 +17,7 @@ from pylon.swarm.directory import ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import CancelAttempt, Job, Published, Send, Tick
+from pylon.swarm.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
 from pylon.swarm.places import Fill
 from pylon.swarm.reputation import PROVEN, Reputation, Seen
 from pylon.swarm.settings import CheckSettings, DispatchSettings
@@ -37,16 +39,22 @@ class Desk:
             self.checks.observe(ProviderUp(Listing(provider, models=(MODEL,))))
         self.checks.added(RUN, jobs)
 
-    def beside(self, *, idle: bool = True, asked: JobSpec = ASKED) -> list[Ask]:
-        commands = self.checks.beside([Question(RUN, SLOT, asked, "a")], lambda _: idle)
+    def beside(self, slot: int = SLOT, *, asked: JobSpec = ASKED) -> list[Ask]:
+        commands = self.checks.beside([Question(RUN, slot, asked, "a")], 1)
         assert all(isinstance(command, Ask) for command in commands)
         return commands  # type: ignore[return-value]
 
-    def answered(self, **changes: object) -> list[object]:
-        return list(self.checks.answered(RUN, SLOT, ASKED, replace(ANSWER, **changes), 0.0))  # type: ignore[arg-type]
+    def answered(self, slot: int = SLOT, **changes: object) -> list[object]:
+        return list(self.checks.answered(RUN, slot, ASKED, replace(ANSWER, **changes), 0.0))  # type: ignore[arg-type]
 
-    def second(self, provider: str, text: str = "so it is") -> list[object]:
-        return list(self.checks.second(SLOT, replace(ANSWER, provider=provider, text=text), 0.0))
+    def second(self, provider: str, text: str = "so it is", slot: int = SLOT) -> list[object]:
+        return list(self.checks.second(slot, replace(ANSWER, provider=provider, text=text), 0.0))
+
+    def prove(self, *names: str) -> None:
+        """They have passed what makes them known, and are checked by turns."""
+        for name in names:
+            for _ in range(PROVEN):
+                self.reputation.note(name, Seen.PASSED, 0.0)
 
 
 def how(commands: list[object]) -> list[tuple[str, ...]]:
@@ -95,39 +103,41 @@ def test_an_opinion_that_does_not_come_leaves_the_answer_to_be_checked_as_ever()
     assert isinstance(again, Ask) and again.to == ask.to
 
 
-def test_what_was_not_drawn_on_its_way_is_not_drawn_again_unless_it_is_hardly_believable() -> None:
-    for text, asked in (("so it is", False), ("", True)):
-        desk = Desk("b")
-        desk.checks.beside([Question(RUN, 7, ASKED, "a")], None)
-        # One answer of `a` is under examination: no other one is drawn.
-        assert desk.beside() == []
-        desk.checks.answered(RUN, 7, ASKED, ANSWER, 0.0)
-        desk.checks.second(7, replace(ANSWER, provider="b"), 0.0)
-        assert any(isinstance(command, Ask) for command in desk.answered(text=text)) is asked
+@pytest.mark.parametrize(("text", "asked"), [("so it is", False), ("", True)])
+def test_a_sample_that_was_not_drawn_on_its_way_is_taken_as_it_came_unless_it_is_hardly_believable(
+    text: str, asked: bool
+) -> None:
+    desk = Desk("b", "c", jobs=40)
+    desk.prove("a", "b", "c")
+    slots = range(40)
+    drawn = {ask.slot for slot in slots for ask in desk.beside(slot)}
+    passed_over = next(slot for slot in slots if slot not in drawn)
+    assert any(isinstance(command, Ask) for command in desk.answered(passed_over, text=text)) is asked
 
 
-def test_where_nobody_is_idle_the_answer_is_checked_when_it_comes() -> None:
-    desk = Desk("b")
-    assert desk.beside(idle=False) == []
+def test_a_stranger_s_first_answer_is_checked_though_it_was_not_drawn_on_its_way() -> None:
+    # Nobody to ask was there yet.
+    desk = Desk()
+    assert desk.beside() == []
+    desk.checks.observe(ProviderUp(Listing("b", models=(MODEL,))))
     assert isinstance(desk.answered()[0], Ask)
 
 
-def test_whose_question_brought_nothing_is_examined_with_its_next_one() -> None:
-    desk = Desk("b")
-    desk.beside()
-    desk.checks.given_up(SLOT)
-    assert desk.second("b") == []
-    assert [ask.to for ask in desk.beside()] == [("b",)]
-
-
-def test_who_agreed_with_a_provider_lately_is_not_asked_beside_it_for_being_idle() -> None:
-    desk = Desk("b")
-    desk.beside()
-    desk.answered()
-    assert how(desk.second("b"))
-    assert desk.beside() == []
-    desk.checks.observe(ProviderUp(Listing("c", models=(MODEL,))))
-    assert [ask.to for ask in desk.beside()] == [("c",)]
+@pytest.mark.parametrize("gone", ["refused", "given up"])
+def test_who_leaves_a_question_that_was_drawn_to_others_is_checked_with_its_next_answer(gone: str) -> None:
+    desk = Desk("b", "c", jobs=40)
+    desk.prove("a", "b", "c")
+    slots = iter(range(40))
+    left = next(slot for slot in slots if desk.beside(slot))
+    if gone == "refused":
+        desk.answered(left, provider="c")
+    else:
+        desk.checks.given_up(left)
+    passed_over = next(slot for slot in slots if not desk.beside(slot))
+    assert any(isinstance(command, Ask) for command in desk.answered(passed_over)) is (
+        desk.checks._allowance.affords(Purpose.SAMPLE)
+    )
+    assert not desk.checks._beside.owes("a")
 
 
 def test_what_chance_has_a_part_in_is_not_compared() -> None:
@@ -141,10 +151,8 @@ def test_what_chance_has_a_part_in_is_not_compared() -> None:
 def test_samples_that_are_drawn_ahead_cost_no_more_than_the_answers_will_bring() -> None:
     names = [f"p{n}" for n in range(40)]
     desk = Desk(*names, jobs=200)
-    for name in names:
-        for _ in range(PROVEN):
-            desk.reputation.note(name, Seen.PASSED, 0.0)
-    asks = desk.checks.beside([Question(RUN, n, ASKED, name) for n, name in enumerate(names)], None)
+    desk.prove(*names)
+    asks = desk.checks.beside([Question(RUN, n, ASKED, name) for n, name in enumerate(names)], 160)
     # Of 200 jobs' share a fifth, and what was carried.
     assert 1 <= len(asks) <= 0.05 * 200 * 40 / 200 + 1
 
@@ -154,67 +162,83 @@ def test_the_places_of_a_run_that_are_drawn_are_not_its_first() -> None:
     for seed in range(20):
         desk = Desk(*(f"p{n}" for n in range(20)))
         desk.checks._beside._rng.seed(seed)
-        asks = desk.checks.beside([Question(RUN, n, ASKED, f"p{n}") for n in range(20)], None)
+        asks = desk.checks.beside([Question(RUN, n, ASKED, f"p{n}") for n in range(20)], 20)
         drawn |= {ask.slot for ask in asks if isinstance(ask, Ask)}
     assert len(drawn) > 10
 
 
 class Play:
-    """A coordinator with three idle strangers, and a run of one job."""
+    """A coordinator with three strangers, and a run of nine jobs, three of which wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: frozenset[str] = frozenset()) -> None:
         rng = random.Random(2)
-        checks = Checks(CheckSettings(), Reputation(), rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), checks)
+        self.checks = Checks(CheckSettings(), Reputation(), rng)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, own)
         for name in "abc":
             self.coordinator.handle(ProviderUp(Listing(name, models=(MODEL,), width=2)), 0.0, 0.0)
-        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 1)
-        self.sends = self.only(self.coordinator.ask(run, [(0, ASKED)], 0.0, 0.0))
+        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 9)
+        self.sends = self.sent(self.coordinator.ask(run, [(n, ASKED) for n in range(9)], 0.0, 0.0))
         for send in self.sends:
             self.coordinator.handle(Published(send.attempt), 0.0, 0.0)
 
     @staticmethod
-    def only(commands: list[object]) -> list[Send]:  # type: ignore[type-arg]
+    def sent(commands: list[Any]) -> list[Send]:
         return [command for command in commands if isinstance(command, Send)]
 
-    def answer(self, send: Send, now: float) -> list[object]:
-        answer = replace(ANSWER, provider=send.provider, latency_ms=round(1_000 * now))
-        return list(self.coordinator.answered(send.slot, send.attempt, answer, now, now))
+    def answer(self, send: Send, now: float, text: str = "so it is") -> list[Any]:
+        answer = replace(ANSWER, provider=send.provider, latency_ms=round(1_000 * now), text=text)
+        return self.coordinator.answered(send.slot, send.attempt, answer, now, now)
+
+    def opinion(self, now: float) -> tuple[Send, Send]:
+        """Answers what is out until a second opinion goes out beside its question: both."""
+        waiting = list(self.sends)
+        while waiting:
+            pieces = self.coordinator._pieces
+            held = {piece.opinion_of for piece in pieces.values()}
+            send = next(one for one in waiting if one.slot not in held)
+            waiting.remove(send)
+            for more in self.sent(self.answer(send, now)):
+                of = pieces[more.slot].opinion_of
+                if of is not None:
+                    return next(one for one in self.sends if one.slot == of), more
+                waiting.append(more)
+        raise AssertionError("no opinion was asked for")
 
 
-def test_a_second_opinion_looks_like_the_question_that_it_is_about() -> None:
-    first, second = Play().sends
-    assert first.provider != second.provider
-    assert (first.expires_at, first.hedge, first.relay) == (second.expires_at, second.hedge, second.relay)
-
-
-def test_an_opinion_that_is_asked_for_later_tells_its_provider_nothing_of_how_long_it_is_waited_for() -> None:
+def test_a_second_opinion_looks_like_any_other_question() -> None:
     play = Play()
-    first, second = play.sends
-    # They differ: a third is asked, and given up after five seconds.
-    play.answer(first, 0.1)
-    out = play.coordinator.answered(
-        second.slot, second.attempt, replace(ANSWER, provider=second.provider, text="not so"), 0.2, 0.2
-    )
-    [third] = play.only(out)
-    assert third.expires_at - 0.2 == pytest.approx(first.expires_at)
-    after = play.coordinator.handle(Tick(), 5.3, 5.3)
-    assert [c.provider for c in after if isinstance(c, CancelAttempt)] == [third.provider]
+    first, second = play.opinion(1.0)
+    assert first.provider != second.provider
+    assert second.expires_at - 1.0 == pytest.approx(first.expires_at)
+    assert (first.hedge, first.relay) == (second.hedge, second.relay)
 
 
 def test_the_other_is_waited_for_only_so_long_after_the_answer_is_there() -> None:
     play = Play()
-    first, second = play.sends
-    assert not any(isinstance(command, Fill) for command in play.answer(first, 1.0))
-    after = play.coordinator.handle(Tick(), 6.1, 6.1)
+    first, second = play.opinion(1.0)
+    place = play.coordinator.place_of(first.slot)
+    assert not any(isinstance(command, Fill) and command.place == place for command in play.answer(first, 2.0))
+    after = play.coordinator.handle(Tick(), 10.1, 10.1)
     assert any(isinstance(c, CancelAttempt) and c.provider == second.provider for c in after)
 
 
-def test_a_run_with_machines_to_spare_takes_no_longer_for_its_checks() -> None:
-    bench = Bench(64, strangers=True, jobs=48)
-    bench.run()
-    assert bench.checks.asked >= 2
-    assert bench.now <= JOB_S + 6 * HOP_S
+def test_who_has_a_question_is_not_asked_it_again_as_its_witness_nor_the_other_way_round() -> None:
+    play = Play()
+    first, second = play.opinion(1.0)
+    again = play.sent(play.coordinator.handle(Refused(first.attempt, None), 1.1, 1.1))
+    others = [send for send in play.sends if send.provider not in (first.provider, second.provider)]
+    for send in others:
+        again += play.sent(play.answer(send, 1.2))
+    to = [send.provider for send in again if send.slot == first.slot]
+    assert to and not {first.provider, second.provider} & set(to)
+
+
+def test_an_opinion_is_taken_back_when_its_question_gets_no_answer() -> None:
+    play = Play()
+    first, second = play.opinion(1.0)
+    out = play.coordinator._given_up
+    out(first.slot, Failure.DEADLINE, None, 1, 1.1)
+    assert not play.coordinator.dispatcher.is_open(second.slot)
 
 
 def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:

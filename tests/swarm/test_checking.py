@@ -14,6 +14,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm import reputation_store
+from pylon.swarm.check_moves import Changed
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.journal import RunJournal
@@ -188,3 +189,15 @@ async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, s
     asking.cancel()
     kept = await (await RunJournal.open(database, group, SystemClock(), specs, resume=True)).kept()
     assert reopened[0].place in kept.answers
+
+
+async def test_what_is_commanded_together_is_done_before_the_deciders_are_told_more(
+    relays, stack, monkeypatch
+) -> None:
+    swarm = await customer(relays, stack)
+    conductor, done = swarm._conductor, []
+    monkeypatch.setattr(conductor.outlook, "reconsider", lambda provider: done.append(provider))
+    monkeypatch.setattr(conductor, "_reopen", lambda run, place, bad: done.append(place))
+    # A place that is asked again could fail in what follows from the change: then it must be empty already.
+    conductor._follow([Changed("provider"), Unfill(1, 7)])
+    assert done == [7, "provider"]

@@ -75,9 +75,7 @@ class History:
 
     def sends(self, provider: str) -> None:
         slot = self.sent[provider] = self.next()
-        busy = random.Random(slot).random() < 0.5
-        question = Question(RUN, slot, JobSpec("how is it?"), provider)
-        self.follow(self.checks.beside([question], (lambda _: False) if busy else None))
+        self.follow(self.checks.beside([Question(RUN, slot, JobSpec("how is it?"), provider)], 1))
 
     def next(self) -> int:
         slot, self.slots = self.slots, self.slots + 1

@@ -120,19 +120,6 @@ def test_a_job_for_some_only_goes_to_the_first_of_them_that_has_room_and_never_t
     assert (third.slot, third.provider) == (0, "c")
 
 
-def test_a_job_for_some_only_waits_for_a_quick_one_of_them_beside_one_that_is_far_slower() -> None:
-    play = Play(provider("quick", slots=2), overcommit=1.0)
-    for slot in range(22):
-        [send] = sends(play.tell(Add((job(slot, max_tokens=500),))))
-        play.tell(Published(send.attempt))
-        if slot < 20:
-            play.now += 1.0
-            play.tell(Answered(send.attempt))
-    play.tell(ProviderUp(provider("slow", tokens_out_per_s=1.0)))
-    assert sends(play.tell(Add((job(22, to=("slow", "quick"), max_tokens=500),)))) == []
-    assert [s.provider for s in sends(play.tell(Answered(send.attempt)))] == ["quick"]
-
-
 def test_a_job_for_some_only_is_given_up_when_none_of_them_is_there() -> None:
     play = Play(provider("a"))
     assert play.tell(Add((job(0, to=("x",)),))) == [GiveUp(0, Failure.REFUSED, None, 0)]
