@@ -61,7 +61,7 @@ class Beside:
         return len(self._early)
 
     def passed_over(self, slot: int) -> bool:
-        """Whether a slot was looked at on its way, and nobody else was asked."""
+        """Whether a slot was drawn from on its way, and nobody else was asked."""
         return slot in self._early and self._early[slot] is None
 
     def ask(

@@ -158,7 +158,7 @@ class Checks:
     # --- who is checked ---------------------------------------------------------------------------------------
 
     def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
-        """Has the answer examined, or takes it as it came, and always where it was drawn from when it was sent."""
+        """Has the answer examined, or takes it as it came. `passed_over`: it was drawn from when it went out."""
         free, final = case.weights in self.holds, case.run in self._docket.final
         if self._beside.owes(case.provider):
             wanted = True
