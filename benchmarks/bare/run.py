@@ -14,20 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from pylon.bench.fanout import (
-    FRESH,
-    MET,
-    MIN_PROCESSES,
-    SPARE_FILES,
-    Stage,
-    allow_files,
-    floor,
-    map_once,
-    staged,
-    unavoidable,
-    usable_cores,
-)
-from pylon.bench.floor import Sizes
+from pylon.bench.fanout import MIN_PROCESSES, SPARE_FILES, Stage, allow_files, staged, two_maps, usable_cores
 
 LEVELS = ("wire", "stored", "books")
 START_S = 120.0
@@ -82,34 +69,9 @@ async def _set_up(stage: Stage, plan: Plan, level: str) -> None:
 
 
 async def _level(stage: Stage, plan: Plan) -> dict[str, Any]:
-    first = await map_once(stage, plan.jobs, plan.size, FRESH, say)
-    sizes = Sizes(**await stage.customer[0].call("sizes"))
-    floors = [await floor(sizes)]
-    second = await map_once(stage, plan.jobs, plan.size, MET, say)
-    floors.append(await floor(sizes))
-    cores = usable_cores()
-    cold_s, cold_cpu_s = unavoidable(plan.jobs, first, floors)
-    strict_s, strict_cpu_s = unavoidable(plan.jobs, first, floors, own=True)
-    warm_s, warm_cpu_s = unavoidable(plan.jobs, second, floors)
-    return {
-        "completed": min(first.customer["completed"], second.customer["completed"]),
-        "refused": sum([(await part.call("acknowledged"))["refused"] for part in (*stage.crowds, *stage.customer)]),
-        "wall_s": round(first.wall_s, 3),
-        "floor_s": round(cold_s / cores, 3),
-        "ratio": round(first.wall_s / (cold_s / cores), 2),
-        "strict_ratio": round(first.wall_s / (strict_s / cores), 2),
-        "cpu_ratio": round(sum(first.cpu_s) / cold_cpu_s, 2),
-        "strict_cpu_ratio": round(sum(first.cpu_s) / strict_cpu_s, 2),
-        "warm_wall_s": round(second.wall_s, 3),
-        "warm_floor_s": round(warm_s / cores, 3),
-        "warm_ratio": round(second.wall_s / (warm_s / cores), 2),
-        "warm_cpu_ratio": round(sum(second.cpu_s) / warm_cpu_s, 2),
-        "floor_cpu_s": round(cold_cpu_s, 2),
-        "relay_cpu_s": round(first.cpu_s[0], 2),
-        "customer_cpu_s": round(first.cpu_s[1], 2),
-        "providers_cpu_s": round(first.cpu_s[2], 2),
-        "message_bytes": [sizes.request_message, sizes.result_message],
-    }
+    _, _, sizes, figures = await two_maps(stage, plan.jobs, plan.size, say)
+    refused = sum([(await part.call("acknowledged"))["refused"] for part in (*stage.crowds, *stage.customer)])
+    return {"refused": refused, **figures, "message_bytes": [sizes.request_message, sizes.result_message]}
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,20 +164,12 @@ async def _set_up(stage: Stage, plan: Fanout, say: Say) -> None:
 
 
 async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
-    # The machine's own speed changes from one second to the next: floor and maps take turns.
-    first = await map_once(stage, plan.jobs, plan.size, FRESH, say)
-    sizes = Sizes(**await stage.customer[0].call("sizes"))
-    floors = [await floor(sizes)]
-    for crowd in stage.crowds:
-        await crowd.call("lend")
-    second = await map_once(stage, plan.jobs, plan.size, MET, say)
-    floors.append(await floor(sizes))
-    cores = usable_cores()
-    cold_s, cold_cpu_s = unavoidable(plan.jobs, first, floors)
-    strict_s, strict_cpu_s = unavoidable(plan.jobs, first, floors, own=True)
-    warm_s, warm_cpu_s = unavoidable(plan.jobs, second, floors)
+    async def lend() -> None:
+        for crowd in stage.crowds:
+            await crowd.call("lend")
+
+    first, second, sizes, figures = await two_maps(stage, plan.jobs, plan.size, say, between=lend)
     return {
-        "completed": min(first.customer["completed"], second.customer["completed"]),
         "jobs": plan.jobs,
         "providers": plan.providers,
         "relays": plan.relays,
@@ -186,7 +178,37 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
         "accounts": plan.accounts,
         "paid_msat": [first.customer["paid_msat"], second.customer["paid_msat"]],
         "engine": MODEL_ID,
-        "cores": cores,
+        "cores": usable_cores(),
+        **figures,
+        "customer_rss_mb": round(second.customer["rss_mb"], 1),
+        "sent": [first.customer["sent"], second.customer["sent"]],
+        "agreements": [first.customer["agreements"], second.customer["agreements"]],
+        "message_bytes": [sizes.request_message, sizes.result_message],
+    }
+
+
+async def two_maps(
+    stage: Stage, jobs: int, size: int, say: Say, *, between: Callable[[], Awaitable[None]] | None = None
+) -> tuple[Measured, Measured, Sizes, dict[str, Any]]:
+    """Two maps of the stage's customer, what a job weighed in them, and how they compare with their floor."""
+    # The machine's own speed changes from one second to the next: floor and maps take turns.
+    first = await _map(stage, jobs, size, FRESH, say)
+    sizes = Sizes(**await stage.customer[0].call("sizes"))
+    floors = [await _floor(sizes)]
+    if between is not None:
+        await between()
+    second = await _map(stage, jobs, size, MET, say)
+    floors.append(await _floor(sizes))
+    return first, second, sizes, _figures(jobs, first, second, floors)
+
+
+def _figures(jobs: int, first: Measured, second: Measured, floors: list[tuple[Floor, Floor]]) -> dict[str, Any]:
+    cores = usable_cores()
+    cold_s, cold_cpu_s = _work(jobs, first, floors)
+    strict_s, strict_cpu_s = _work(jobs, first, floors, own=True)
+    warm_s, warm_cpu_s = _work(jobs, second, floors)
+    return {
+        "completed": min(first.customer["completed"], second.customer["completed"]),
         "wall_s": round(first.wall_s, 3),
         "floor_s": round(cold_s / cores, 3),
         "ratio": round(first.wall_s / (cold_s / cores), 2),
@@ -201,15 +223,10 @@ async def _measure(stage: Stage, plan: Fanout, say: Say) -> dict[str, Any]:
         "relay_cpu_s": round(first.cpu_s[0], 2),
         "customer_cpu_s": round(first.cpu_s[1], 2),
         "providers_cpu_s": round(first.cpu_s[2], 2),
-        "customer_rss_mb": round(second.customer["rss_mb"], 1),
-        "sent": [first.customer["sent"], second.customer["sent"]],
-        "agreements": [first.customer["agreements"], second.customer["agreements"]],
-        "message_bytes": [sizes.request_message, sizes.result_message],
     }
 
 
-async def map_once(stage: Stage, jobs: int, size: int, seed: int, say: Say) -> Measured:
-    """One map of the stage's customer, of prompts that `seed` draws."""
+async def _map(stage: Stage, jobs: int, size: int, seed: int, say: Say) -> Measured:
     customer = stage.customer[0]
     await customer.call("prepare", jobs=jobs, size=size, seed=seed)
     before = stage.cpu_s()
@@ -219,12 +236,12 @@ async def map_once(stage: Stage, jobs: int, size: int, seed: int, say: Say) -> M
     return Measured(said, spent)
 
 
-async def floor(sizes: Sizes) -> tuple[Floor, Floor]:
-    """By the wall's clock, and by the processor's."""
+async def _floor(sizes: Sizes) -> tuple[Floor, Floor]:
+    # By the wall's clock, and by the processor's.
     return await measure(sizes), await measure(sizes, time.process_time)
 
 
-def unavoidable(
+def _work(
     jobs: int, measured: Measured, floors: list[tuple[Floor, Floor]], *, own: bool = False
 ) -> tuple[float, float]:
     """Seconds of one core that the map could not avoid: by the wall's clock, and by the processor's."""

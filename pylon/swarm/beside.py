@@ -54,11 +54,8 @@ class Beside:
         self._rng = rng
         # None: it was not drawn.
         self._early: dict[int, Early | None] = {}
-        # Whose question was drawn and answered by somebody else, or by nobody.
+        # Who left a question that was drawn to others.
         self._owed: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self._early)
 
     def passed_over(self, slot: int) -> bool:
         """Whether a slot was drawn from on its way, and nobody else was asked."""
@@ -84,12 +81,15 @@ class Beside:
         if early is not None:
             early.waiting, early.opinion = False, opinion
 
-    def take(self, slot: int, by: str | None) -> Early | None:
-        """A slot's question was answered `by` somebody, or will not be: what was asked beside it."""
+    def take(self, slot: int) -> Early | None:
+        """A slot's question was answered: what was asked beside it."""
+        return self._early.pop(slot, None)
+
+    def left(self, slot: int) -> None:
+        """A slot's question went to somebody else, or to nobody."""
         early = self._early.pop(slot, None)
-        if early is not None and by != early.provider:
+        if early is not None:
             self._owed.add(early.provider)
-        return early
 
     def owes(self, provider: str) -> bool:
         """Whether it got round being examined, so that this answer of its must be."""

@@ -89,7 +89,7 @@ class Checks:
         self._allowance.answered(run)
         provider = answer.provider
         passed_over = self._beside.passed_over(slot)
-        early = self._beside.take(slot, provider)
+        early = self._beside.take(slot)
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
@@ -101,9 +101,9 @@ class Checks:
             self._consider(case, now, passed_over=passed_over)
         return self._docket.take()
 
-    def given_up(self, slot: int) -> None:
-        """A slot that was on its way brought nothing that is to be checked."""
-        self._beside.take(slot, None)
+    def left(self, slot: int) -> None:
+        """The provider of a slot that was on its way left it to somebody else, or to nobody."""
+        self._beside.left(slot)
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
         """What our own model says of the answer that it was given."""

@@ -174,14 +174,14 @@ class Coordinator:
                     self._out.append(command)
 
     def _went_out(self, slot: int, provider: str, now: float) -> None:
-        """A slot was sent. While its question's other half is open, that is not for the same provider."""
+        """Something was sent. A question that goes to somebody else too is examined when its answer is there."""
         piece = self._pieces[slot]
-        other = piece.opinion if piece.opinion_of is None else piece.opinion_of
-        if other is not None:
-            self._tell(m.Bar(other, provider), now)
-        elif piece.sent:
+        if piece.opinion_of is not None:
+            return
+        if piece.sent:
             self._unwatch(slot)
-        elif self.checks is not None and piece.opinion_of is None and provider not in self.own:
+            self._unasked(slot, now)
+        elif self.checks is not None and provider not in self.own:
             self._sent.setdefault(piece.job.need, {})[slot] = provider
         piece.sent = True
 
@@ -240,7 +240,7 @@ class Coordinator:
     def _unasked(self, slot: int, now: float) -> None:
         """Nobody has to say anything to a slot's answer any more."""
         if self.checks is not None:
-            self.checks.given_up(slot)
+            self.checks.left(slot)
         if (opinion := self._pieces[slot].opinion) is not None:
             self._tell(m.Drop((opinion,)), now)
 

@@ -109,8 +109,6 @@ class Dispatcher:
                 self._slots.drop(slots, failure, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.Bar(slot, provider):
-                self._slots.bar(slot, provider)
             case m.SendFailed(attempt):
                 self._on(attempt, became.send_failed, now)
             case m.Unheard(attempt):

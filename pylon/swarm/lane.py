@@ -49,7 +49,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Slot:
-    """One job on its way. `tried` failed it before; `barred` would always refuse it, or must not have it.
+    """One job on its way. `tried` failed it before; `barred` would always refuse it.
 
     It is waited for until `ends_at`; its providers are told `expires_at`.
     """

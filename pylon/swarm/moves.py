@@ -89,14 +89,6 @@ class Bound:
     ends_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """This slot must not go to that provider any more."""
-
-    slot: int
-    provider: str
-
-
 @record
 class Published:
     """A relay has the request: from here on its provider can be expected to say something."""
@@ -154,7 +146,6 @@ type SwarmEvent = (
     | Fund
     | Drop
     | Bound
-    | Bar
     | Published
     | SendFailed
     | Acknowledged

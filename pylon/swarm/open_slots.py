@@ -108,12 +108,6 @@ class OpenSlots:
         if slot is not None and when < slot.ends_at:
             self._end_at((slot,), when)
 
-    def bar(self, number: int, provider: str) -> None:
-        """The slot is not for this provider."""
-        slot = self._slots.get(number)
-        if slot is not None:
-            slot.barred |= {provider}
-
     def deliver(self, attempt: Attempt, now: float) -> None:
         """The attempt's answer fills its slot."""
         slot = attempt.slot

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import Purpose
 from pylon.swarm.beside import Question
 from pylon.swarm.check_moves import Accept, Ask, Wait
 from pylon.swarm.checks import Checks
 from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.directory import ProviderUp
+from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
-from pylon.swarm.places import Fill
+from pylon.swarm.places import Fail, Fill
 from pylon.swarm.reputation import PROVEN, Reputation, Seen
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 from tests.swarm.virtual import HOP_S, JOB_S, Bench
@@ -123,16 +124,12 @@ def test_a_stranger_s_first_answer_is_checked_though_it_was_not_drawn_on_its_way
     assert isinstance(desk.answered()[0], Ask)
 
 
-@pytest.mark.parametrize("gone", ["refused", "given up"])
-def test_who_leaves_a_question_that_was_drawn_to_others_is_checked_with_its_next_answer(gone: str) -> None:
+def test_who_leaves_a_question_that_was_drawn_to_others_is_checked_with_its_next_answer() -> None:
     desk = Desk("b", "c", jobs=40)
     desk.prove("a", "b", "c")
     slots = iter(range(40))
     left = next(slot for slot in slots if desk.beside(slot))
-    if gone == "refused":
-        desk.answered(left, provider="c")
-    else:
-        desk.checks.given_up(left)
+    desk.checks.left(left)
     passed_over = next(slot for slot in slots if not desk.beside(slot))
     assert any(isinstance(command, Ask) for command in desk.answered(passed_over)) is (
         desk.checks._allowance.affords(Purpose.SAMPLE)
@@ -168,16 +165,16 @@ def test_the_places_of_a_run_that_are_drawn_are_not_its_first() -> None:
 
 
 class Play:
-    """A coordinator with three strangers, and a run of nine jobs, three of which wait."""
+    """A coordinator with strangers who have two jobs each, and a run of half as many again."""
 
-    def __init__(self, own: frozenset[str] = frozenset()) -> None:
+    def __init__(self, names: str = "abc") -> None:
         rng = random.Random(2)
         self.checks = Checks(CheckSettings(), Reputation(), rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, own)
-        for name in "abc":
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks)
+        for name in names:
             self.coordinator.handle(ProviderUp(Listing(name, models=(MODEL,), width=2)), 0.0, 0.0)
-        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 9)
-        self.sends = self.sent(self.coordinator.ask(run, [(n, ASKED) for n in range(9)], 0.0, 0.0))
+        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 3 * len(names))
+        self.sends = self.sent(self.coordinator.ask(run, [(n, ASKED) for n in range(3 * len(names))], 0.0, 0.0))
         for send in self.sends:
             self.coordinator.handle(Published(send.attempt), 0.0, 0.0)
 
@@ -222,15 +219,28 @@ def test_the_other_is_waited_for_only_so_long_after_the_answer_is_there() -> Non
     assert any(isinstance(c, CancelAttempt) and c.provider == second.provider for c in after)
 
 
-def test_who_has_a_question_is_not_asked_it_again_as_its_witness_nor_the_other_way_round() -> None:
+@pytest.mark.parametrize("code", [None, ErrorCode.UNSUPPORTED_PARAM])
+def test_a_witness_may_be_the_only_one_left_who_can_answer(code: ErrorCode | None) -> None:
+    play = Play("ab")
+    first, second = play.opinion(1.0)
+    out = play.coordinator.handle(Refused(first.attempt, code), 1.1, 1.1)
+    out += play.coordinator.handle(ProviderDown(first.provider), 1.2, 1.2)
+    for send in [send for send in play.sends if send.provider == second.provider]:
+        out += play.answer(send, 1.3)
+    assert not [command for command in out if isinstance(command, Fail)]
+    assert [send.provider for send in play.sent(out) if send.slot == first.slot] == [second.provider]
+
+
+def test_a_question_that_goes_to_somebody_else_is_nobody_s_to_confirm_and_its_first_provider_owes_an_answer() -> None:
     play = Play()
     first, second = play.opinion(1.0)
-    again = play.sent(play.coordinator.handle(Refused(first.attempt, None), 1.1, 1.1))
-    others = [send for send in play.sends if send.provider not in (first.provider, second.provider)]
-    for send in others:
-        again += play.sent(play.answer(send, 1.2))
-    to = [send.provider for send in again if send.slot == first.slot]
-    assert to and not {first.provider, second.provider} & set(to)
+    out = play.coordinator.handle(Refused(first.attempt, None), 1.1, 1.1)
+    for send in [send for send in play.sends if send.provider not in (first.provider, second.provider)]:
+        out += play.answer(send, 1.2)
+    assert any(send.slot == first.slot for send in play.sent(out))
+    assert any(isinstance(c, CancelAttempt) and c.attempt == second.attempt for c in out)
+    assert not play.coordinator.dispatcher.is_open(second.slot)
+    assert play.checks._beside.owes(first.provider)
 
 
 def test_an_opinion_is_taken_back_when_its_question_gets_no_answer() -> None:
