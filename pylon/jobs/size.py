@@ -1,5 +1,7 @@
 """How large an event is on the wire, before it is signed."""
 
+import orjson
+
 from pylon.errors import MalformedError, TooLargeError
 from pylon.jobs.payload import ENCRYPTED
 from pylon.nostr.event import Event, EventDraft
@@ -8,21 +10,31 @@ from pylon.nostr.event import Event, EventDraft
 MAX_EVENT_BYTES = 64 * 1024
 # Common relay software refuses longer values in tags of one letter: those it can search by.
 MAX_INDEXED_BYTES = 1_024
+# Of as many digits as any time of this century after the year 2001.
+_SOME_TIME = 1_000_000_000
 
 
 def unsigned(draft: EventDraft) -> Event:
     """The event of this draft, with zeros where id, key and signature will stand: they have fixed lengths."""
-    created_at = draft.created_at if draft.created_at is not None else 1_000_000_000
+    created_at = draft.created_at if draft.created_at is not None else _SOME_TIME
     return Event("0" * 64, "0" * 64, created_at, draft.kind, draft.tags, draft.content, "0" * 128)
+
+
+# What an event's JSON has besides the author's part: the names, id, key and signature.
+_AROUND = len(unsigned(EventDraft(1, created_at=1)).to_json()) - len(orjson.dumps((1, 1, (), "")))
 
 
 def event_bytes(draft: EventDraft) -> int:
     """The bytes of the signed event's JSON, without signing it. Raises `MalformedError` for lone surrogates."""
+    created_at = draft.created_at if draft.created_at is not None else _SOME_TIME
     # A sealed content is base64, which JSON writes as it is: only what stands around it is written to be counted.
     sealed = len(draft.content) if ENCRYPTED in draft.tags else 0
-    around = EventDraft(draft.kind, "", draft.tags, draft.created_at) if sealed else draft
     try:
-        return len(unsigned(around).to_json()) + sealed
+        return (
+            len(orjson.dumps((created_at, draft.kind, draft.tags, "" if sealed else draft.content)))
+            + sealed
+            + _AROUND
+        )
     except TypeError as error:
         raise MalformedError("an event holds text that is not valid Unicode") from error
 
