@@ -4,7 +4,7 @@ In the private form text and tags are sealed for the customer; in the open form 
 `p`, `v` and `expiration` stand outside in both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pylon.errors import MalformedError, MoneyError
@@ -14,6 +14,9 @@ from pylon.money.msat import Msat, parse_msat
 from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
+
+_OUTSIDE = {"encrypted": 1}
+_NONE: Tag = ("", "")
 
 
 @record
@@ -65,27 +68,29 @@ def read(event: Event, keys: ConversationKeys) -> tuple[Address, Payload]:
     A `7000` of a plain peer may name several events; the first `e` counts. Raises `MalformedError`,
     `DecryptionError`, `TooLargeError`.
     """
-    request, customer = event.tag("e"), event.tag("p")
-    if not is_hex64(request) or request is None:
+    outside = first_tags(event.tags, _OUTSIDE)
+    request, customer = outside.get("e", _NONE)[1], outside.get("p", _NONE)[1]
+    if not is_hex64(request):
         raise MalformedError("an answer must name the request's event id in its e tag")
-    if not is_hex64(customer) or customer is None:
+    if not is_hex64(customer):
         raise MalformedError("an answer must name its customer in its p tag")
-    private = any(tag[0] == "encrypted" for tag in event.tags)
+    private = "encrypted" in outside
     if private:
-        payload = open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
+        encoding = outside.get("encoding")
+        payload = open_payload(keys, event.pubkey, event.content, None if encoding is None else encoding[1])
     else:
         payload = Payload(event.content, event.tags)
-    return Address(request, customer, private, expiration(event)), payload
+    return Address(request, customer, private, expiration(event) if "expiration" in outside else None), payload
 
 
-def find(tags: Iterable[Tag], name: str, length: int = 2) -> Tag | None:
-    """The first tag of that name with at least `length` values, its name counted."""
-    return next((tag for tag in tags if tag[0] == name and len(tag) >= length), None)
+def first_tags(tags: Sequence[Tag], least: Mapping[str, int]) -> dict[str, Tag]:
+    """By name the first tag with at least so many values, its name counted; two where `least` says nothing."""
+    # One walk for all names: a request and a result ask for half a dozen each.
+    return {tag[0]: tag for tag in reversed(tags) if len(tag) >= least.get(tag[0], 2)}
 
 
-def parse_amount(tags: Iterable[Tag]) -> Amount | None:
-    """The `amount` tag. Raises `MalformedError`."""
-    tag = find(tags, "amount")
+def parse_amount(tag: Tag | None) -> Amount | None:
+    """An `amount` tag. Raises `MalformedError`."""
     if tag is None:
         return None
     try:

@@ -78,21 +78,21 @@ def _tags(feedback: Feedback) -> tuple[Tag, ...]:
 
 
 def _read(address: Address, payload: Payload) -> Feedback:
-    tag = answer.find(payload.tags, "status")
+    tags = answer.first_tags(payload.tags, {})
+    tag, account = tags.get("status"), tags.get("account")
     if tag is None or tag[1] not in Status:
         raise MalformedError("job feedback needs a status of NIP-90")
     status = Status(tag[1])
     code = ErrorCode(tag[2]) if status is Status.ERROR and len(tag) > 2 and tag[2] in ErrorCode else None
     # Plain peers put the reason for people into the status tag.
     text = payload.text or (tag[2] if len(tag) > 2 and code is None else "")
-    account = answer.find(payload.tags, "account")
     return Feedback(
         address,
         status,
         code,
         _readable(status, text),
-        _offset(payload.tags),
-        answer.parse_amount(payload.tags),
+        _offset(tags.get("offset")),
+        answer.parse_amount(tags.get("amount")),
         None if account is None else parse_receipt(account),
     )
 
@@ -102,8 +102,7 @@ def _readable(status: Status, text: str) -> str:
     return text if status is Status.PARTIAL else text[:MAX_MESSAGE]
 
 
-def _offset(tags: tuple[Tag, ...]) -> int | None:
-    tag = answer.find(tags, "offset")
+def _offset(tag: Tag | None) -> int | None:
     if tag is None:
         return None
     if not (tag[1].isascii() and tag[1].isdigit() and len(tag[1]) <= 9):

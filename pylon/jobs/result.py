@@ -30,6 +30,13 @@ class Finish(StrEnum):
     SIZE = "size"
 
 
+_FINISHES = {finish.value: finish for finish in Finish}
+# How many values a tag has at least, its name counted; one with fewer is none.
+_LEAST = {"model": 4, "usage": 3, "timing": 3}
+_SHA256 = re.compile("([0-9a-f]{64})?")
+_COUNT = re.compile("[0-9]{1,12}")
+
+
 @record
 class ModelUsed:
     """What answered: `sha256` is the weights hash, 64 hex characters, or empty for engines without files."""
@@ -173,11 +180,9 @@ def parse_result(event: Event, keys: ConversationKeys) -> JobResult:
 
 
 def _read(address: Address, kind: int, payload: Payload) -> JobResult:
-    tags = payload.tags
-    model = answer.find(tags, "model", 4)
-    usage, timing = _pair(tags, "usage"), _pair(tags, "timing")
-    finish = answer.find(tags, "finish")
-    account = answer.find(tags, "account")
+    tags = answer.first_tags(payload.tags, _LEAST)
+    model, finish, account = tags.get("model"), tags.get("finish"), tags.get("account")
+    usage, timing = _pair(tags.get("usage")), _pair(tags.get("timing"))
     return JobResult(
         address,
         kind,
@@ -186,8 +191,8 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
         None if model is None else _model(model),
         None if usage is None else Usage(*usage),
         None if timing is None else Timing(*timing),
-        Finish(finish[1]) if finish is not None and finish[1] in Finish else None,
-        answer.parse_amount(tags),
+        None if finish is None else _FINISHES.get(finish[1]),
+        answer.parse_amount(tags.get("amount")),
         None if account is None else parse_receipt(account),
     )
 
@@ -195,15 +200,15 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
 def _model(tag: Tag) -> ModelUsed:
     _, id_, sha256, quantization = tag[:4]
     readable = len(id_) <= 200 and len(quantization) <= 40 and is_clean(id_ + quantization)
-    if not readable or not re.fullmatch("([0-9a-f]{64})?", sha256):
+    if not readable or not _SHA256.fullmatch(sha256):
         raise MalformedError("the model tag of a result must be an id, a sha256 and a quantization")
     return ModelUsed(id_, sha256, quantization)
 
 
-def _pair(tags: tuple[Tag, ...], name: str) -> tuple[int, int] | None:
-    tag = answer.find(tags, name, 3)
+def _pair(tag: Tag | None) -> tuple[int, int] | None:
     if tag is None:
         return None
-    if not all(value.isascii() and value.isdigit() and len(value) <= 12 for value in tag[1:3]):
+    name, one, other = tag[:3]
+    if not (_COUNT.fullmatch(one) and _COUNT.fullmatch(other)):
         raise MalformedError(f"the {name} tag of a result must hold two whole numbers")
-    return int(tag[1]), int(tag[2])
+    return int(one), int(other)
