@@ -16,6 +16,7 @@ MAX_STOP = 256
 
 # What `float` takes besides (blanks, underscores, "nan", other scripts' digits), other languages read differently.
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
+_RANGES = {"max_tokens": (1, MAX_TOKENS), "top_k": (0, 1_000_000), "seed": (0, 2**63 - 1)}
 # NIP-90's own examples write these two with a hyphen, its registry of kinds with an underscore.
 _SPELLINGS = {"top-k": "top_k", "top-p": "top_p"}
 
@@ -114,7 +115,7 @@ def _system(name: str, value: str) -> str:
 
 
 def _integer(name: str, value: str) -> int:
-    low, high = {"max_tokens": (1, MAX_TOKENS), "top_k": (0, 1_000_000), "seed": (0, 2**63 - 1)}[name]
+    low, high = _RANGES[name]
     digits = value.isascii() and value.isdigit() and len(value) <= 19
     if not digits or not low <= int(value) <= high:
         raise _wrong(name, f"a whole number from {low} to {high}")

@@ -3,10 +3,12 @@
 Both forms carry the same `JobRequest`. Nothing outside the payload of the private form tells what is asked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import field, fields
+from functools import lru_cache
 
 from pylon.errors import DecryptionError, MalformedError, MoneyError, TooLargeError
+from pylon.jobs.answer import first_tags
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.kinds import REQUEST_KINDS, RLM_REQUEST, SCHEMA
 from pylon.jobs.parameters import JobParameters, parse_parameters
@@ -26,6 +28,10 @@ _INPUT_TYPES = frozenset({"text", "prompt"})
 # The registry of kind 5050 names the first two; "text" is what some clients write for the first.
 _OUTPUTS = frozenset({"text/plain", "text/markdown", "text", "application/json"})
 _MAX_DEADLINE = 10**16 - 1
+# One without its values is malformed, and no tag that could be passed over.
+_LEAST = {"account-seen": 1}
+# Of so many sets of parameters the tags are kept. A set may hold a system prompt and a schema of 300 kB.
+_PARAMETERS = 16
 
 
 @record
@@ -121,7 +127,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
     """The (role, content) pairs of a JSON chat array. Raises `RequestError`."""
-    raw = _checked(lambda: load_json(text.encode("utf-8", "surrogatepass")))
+    raw = _checked(load_json, text.encode("utf-8", "surrogatepass"))
     if not isinstance(raw, list) or not raw:
         raise RequestError(ErrorCode.MALFORMED, "a chat is a list of at least one message")
     messages: list[tuple[str, str]] = []
@@ -136,16 +142,20 @@ def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(messages)
 
 
-def _job(kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None) -> JobRequest:
+def _job(
+    kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None, parameters: JobParameters | None = None
+) -> JobRequest:
+    """The job that these tags say; `parameters` are what they were found to say of it before."""
+    found = first_tags(tags, _LEAST)
     job = JobRequest(
-        text=text,
-        parameters=parse_parameters(tags),
-        kind=kind,
-        output=_output(tags),
-        bid=_amount(tags, "bid"),
-        topup=_amount(tags, "topup"),
-        account_seen=_account_seen(tags),
-        expiration=deadline,
+        text,
+        parse_parameters(tags) if parameters is None else parameters,
+        kind,
+        _output(found.get("output")),
+        _amount(found.get("bid")),
+        _amount(found.get("topup")),
+        _account_seen(found.get("account-seen")),
+        deadline,
     )
     if job.parameters.messages:
         parse_messages(job.text)
@@ -158,16 +168,29 @@ def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
         raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {job.kind} is no request")
     if job.expiration is not None and not 0 <= job.expiration <= _MAX_DEADLINE:
         raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
-    tags = _job_tags(job)
-    read = _job(job.kind, job.text, tags, job.expiration)
+    try:
+        tags = (*_checked_parameters(job.parameters), *_other_tags(job))
+    except TypeError as error:
+        # A list in place of a tuple, say, from a caller that no type checker has seen.
+        raise RequestError(ErrorCode.MALFORMED, f"what this request says cannot be written: {error}") from error
+    read = _job(job.kind, job.text, tags, job.expiration, job.parameters)
     if read != job:
         wrong = ", ".join(f.name for f in fields(job) if getattr(job, f.name) != getattr(read, f.name))
         raise RequestError(ErrorCode.MALFORMED, f"what this request says cannot be written: {wrong}")
     return tags
 
 
-def _job_tags(job: JobRequest) -> tuple[Tag, ...]:
-    tags: list[Tag] = [*job.parameters.to_tags()]
+@lru_cache(maxsize=_PARAMETERS)
+def _checked_parameters(parameters: JobParameters) -> tuple[Tag, ...]:
+    """Their tags, as above. The thousand questions of a run ask for the same answers."""
+    tags = parameters.to_tags()
+    if parse_parameters(tags) != parameters:
+        raise RequestError(ErrorCode.MALFORMED, "what this request says cannot be written: parameters")
+    return tags
+
+
+def _other_tags(job: JobRequest) -> list[Tag]:
+    tags: list[Tag] = []
     if job.output != "text/plain":
         tags.append(("output", job.output))
     if job.bid is not None:
@@ -176,7 +199,7 @@ def _job_tags(job: JobRequest) -> tuple[Tag, ...]:
         tags.append(("topup", str(job.topup)))
     if job.account_seen is not None:
         tags.append(job.account_seen.to_tag())
-    return tuple(tags)
+    return tags
 
 
 def _expiration_tags(job: JobRequest) -> tuple[Tag, ...]:
@@ -185,7 +208,7 @@ def _expiration_tags(job: JobRequest) -> tuple[Tag, ...]:
 
 def _open(event: Event, keys: ConversationKeys) -> Payload:
     try:
-        return _checked(lambda: open_payload(keys, event.pubkey, event.content, event.tag("encoding")))
+        return _checked(open_payload, keys, event.pubkey, event.content, event.tag("encoding"))
     except DecryptionError as error:
         raise RequestError(ErrorCode.UNDECRYPTABLE, str(error)) from error
 
@@ -216,30 +239,25 @@ def _check_inputs(inputs: list[Tag]) -> None:
             raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"inputs of type {tag[2][:20]!r} are not taken here")
 
 
-def _output(tags: Iterable[Tag]) -> str:
-    output = _first(tags, "output")
-    if output is None:
+def _output(tag: Tag | None) -> str:
+    if tag is None:
         return "text/plain"
-    if output not in _OUTPUTS:
-        raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {output[:40]!r} is not made here")
-    return output
+    if tag[1] not in _OUTPUTS:
+        raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {tag[1][:40]!r} is not made here")
+    return tag[1]
 
 
-def _amount(tags: Iterable[Tag], name: str) -> Msat | None:
-    value = _first(tags, name)
-    if value is None:
-        return None
-    return _checked(lambda: parse_msat(value))
+def _amount(tag: Tag | None) -> Msat | None:
+    return None if tag is None else _checked(parse_msat, tag[1])
 
 
-def _account_seen(tags: Iterable[Tag]) -> AccountSeen | None:
-    found = next((tag for tag in tags if tag[0] == "account-seen"), None)
-    return None if found is None else _checked(lambda: parse_seen(found))
+def _account_seen(tag: Tag | None) -> AccountSeen | None:
+    return None if tag is None else _checked(parse_seen, tag)
 
 
-def _checked[T](parse: Callable[[], T]) -> T:
+def _checked[**P, T](parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
-        return parse()
+        return parse(*args, **kwargs)
     except TooLargeError as error:
         raise RequestError(ErrorCode.TOO_LARGE, str(error)) from error
     except (MalformedError, MoneyError) as error:
@@ -254,7 +272,3 @@ def _deadline(event: Event) -> int | None:
     if deadline is None:
         raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
     return deadline
-
-
-def _first(tags: Iterable[Tag], name: str) -> str | None:
-    return next((tag[1] for tag in tags if tag[0] == name and len(tag) > 1), None)

@@ -245,3 +245,19 @@ def test_a_chat_that_is_none_is_malformed(text):
 def test_a_chat_is_pairs_of_role_and_content():
     text = '[{"role":"system","content":"brief"},{"role":"user","content":"hi","name":"ann"}]'
     assert parse_messages(text) == (("system", "brief"), ("user", "hi"))
+
+
+def test_parameters_that_nothing_can_be_looked_up_by_are_malformed():
+    with pytest.raises(RequestError) as caught:
+        private(JobRequest("q", JobParameters(stop=["halt!"])))  # type: ignore[arg-type]  # a caller without types
+    assert caught.value.code is ErrorCode.MALFORMED
+
+
+def test_an_acknowledgement_without_its_values_is_not_passed_over():
+    good = ("account-seen", "0" * 16, "1", "5")
+    assert refusal(sealed({"text": "q", "tags": [["account-seen"], good]})) is ErrorCode.MALFORMED
+
+
+def test_the_first_of_several_values_counts():
+    tags = [["bid"], ["bid", "5"], ["bid", "6"]]
+    assert parse_request(sealed({"text": "q", "tags": tags}), ex.PROVIDER_KEYS).job.bid == Msat(5)
