@@ -17,11 +17,9 @@ class Clock(Protocol):
 class SystemClock:
     """This machine's clocks."""
 
-    def wall(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # Not wrapped in functions of our own: they are read a dozen times a job.
+    wall = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
 
 class ManualClock:
