@@ -21,27 +21,35 @@ class Silence:
     """The share of requests, of late, of which no word came; at the start none."""
 
     def __init__(self) -> None:
-        self.share = 0.0
+        # What follows from the share is asked far more often than it changes.
+        self._share = 0.0
+        self.is_common = False
+        """Whether one silence is more likely the relay's doing than the provider's."""
+        self.lost = 0.0
+        """The share of requests that never arrive, as far as relays lose them."""
+        self.enough = FEWEST
+        """So many in a row are not chance any more: 2 where hardly any are lost, 4 where three in ten are."""
+
+    @property
+    def share(self) -> float:
+        return self._share
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._share = share
+        self.enough = _enough(share)
+        self.is_common = self.enough > FEWEST
+        self.lost = min(share, _MOST_LOST) if self.is_common else 0.0
 
     def saw(self, silent: bool) -> None:
         """A request was met with silence, or with a word."""
-        self.share += _WEIGHT * (silent - self.share)
+        if silent or self._share:
+            self.share += _WEIGHT * (silent - self._share)
 
-    @property
-    def is_common(self) -> bool:
-        """Whether one silence is more likely the relay's doing than the provider's."""
-        return self.enough > FEWEST
 
-    @property
-    def lost(self) -> float:
-        """The share of requests that never arrive, as far as relays lose them."""
-        return min(self.share, _MOST_LOST) if self.is_common else 0.0
-
-    @property
-    def enough(self) -> int:
-        """So many in a row are not chance any more: 2 where hardly any are lost, 4 where three in ten are."""
-        if self.share <= _RARE:
-            return FEWEST
-        if self.share >= 1.0:
-            return MOST
-        return min(MOST, max(FEWEST, math.ceil(math.log(_CHANCE) / math.log(self.share))))
+def _enough(share: float) -> int:
+    if share <= _RARE:
+        return FEWEST
+    if share >= 1.0:
+        return MOST
+    return min(MOST, max(FEWEST, math.ceil(math.log(_CHANCE) / math.log(share))))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 _INTERVAL_S = 0.05
 # What is never due lies in an interval too.
 _LAST = 2**53
+_NEVER = _LAST * _INTERVAL_S
 _SWEEP_FROM = 1_024
 
 
@@ -55,7 +56,7 @@ class Timers:
         """Does it then, if the subject is still live; `due` is told the time."""
         self._last -= 1
         timer: _Timer = (-when, self._last, due, subject)
-        interval = _interval(when)
+        interval = int(when / _INTERVAL_S) if when < _NEVER else _LAST
         if interval <= self._begun:
             insort(self._near, timer)
         elif (others := self._far.get(interval)) is not None:
@@ -69,7 +70,7 @@ class Timers:
 
     def run(self, now: float) -> None:
         """Does what is due."""
-        interval = _interval(now)
+        interval = int(now / _INTERVAL_S) if now < _NEVER else _LAST
         if interval > self._begun:
             self._begin(interval)
         near = self._near
@@ -93,7 +94,3 @@ class Timers:
         self._intervals = sorted(self._far)
         self._count = len(self._near) + sum(map(len, self._far.values()))
         self._sweep_at = max(_SWEEP_FROM, 2 * self._count)
-
-
-def _interval(when: float) -> int:
-    return int(min(when / _INTERVAL_S, _LAST))
