@@ -35,17 +35,13 @@ class Budgets:
         account = self._accounts.get(run)
         return None if account is None else account.limit - account.spent - account.reserved
 
-    def affords(self, run: int, cost: int) -> bool:
-        left = self.left(run)
-        return left is None or cost <= left
-
     def reserved(self, run: int) -> int:
         """What attempts that are out may cost."""
         account = self._accounts.get(run)
         return 0 if account is None else account.reserved
 
     def reserve(self, run: int, cost: int) -> None:
-        """Sets aside what an attempt may cost; `affords` was asked before."""
+        """Sets aside what an attempt may cost; `left` was asked before."""
         if (account := self._accounts.get(run)) is not None:
             account.reserved += cost
 

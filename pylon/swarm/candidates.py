@@ -49,7 +49,8 @@ class Candidates[C: Candidate]:
         """Places it in a step, or moves it there."""
         if candidate.step == at:
             return
-        self.remove(candidate)
+        if candidate.step >= 0:
+            self.remove(candidate)
         members = self._steps[at]
         candidate.step, candidate.index = at, len(members)
         members.append(candidate)

@@ -5,7 +5,7 @@ A provider's place in a lane is kept as things change; a decision looks at the f
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
 from pylon.swarm import moves as m
@@ -25,18 +25,21 @@ SPREAD = 0.2
 
 
 class Company:
-    """`emptied` is called when nobody is left in a lane."""
+    """`shared` gives those of a provider's relays that we use too; `emptied` is called when nobody is left in a
+    lane."""
 
     def __init__(
         self,
         settings: DispatchSettings,
         rng: random.Random,
         silence: Silence,
+        shared: Callable[[Sequence[str]], tuple[str, ...]],
         emptied: Callable[[Lane, float], None],
     ) -> None:
         self._settings = settings
         self._silence = silence
         self._rng = rng
+        self._shared = shared
         self._emptied = emptied
         self._standings: dict[str, Standing] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -54,13 +57,22 @@ class Company:
             self._leave(provider)
         return standing
 
-    def up(self, listing: Listing, relays: tuple[str, ...], now: float) -> None:
-        """A provider said how it is. `relays` are those that it shares with us."""
+    def up(self, listing: Listing, now: float) -> None:
+        """A provider said how it is, or we think of it otherwise."""
         standing = self._standing(listing.provider)
         self._gone.pop(listing.provider, None)
+        old = standing.listing
         standing.update(listing, self._settings.overcommit)
-        standing.relays = relays
-        for lane in self._lanes.values():
+        if old == listing and not standing.refused_models:
+            # After most receipts: what it says of itself still fits where it did.
+            for seat in standing.seats:
+                seat.lane.weigh(seat)
+            self.place(standing, now)
+            lanes = [lane for lane in self._lanes.values() if standing.provider not in lane.members]
+        else:
+            standing.relays = self._shared(listing.relays)
+            lanes = list(self._lanes.values())
+        for lane in lanes:
             self.join(lane, standing, now)
 
     def down(self, provider: str, now: float) -> None:
@@ -78,7 +90,9 @@ class Company:
         """Takes a provider into a lane, or out of it, as it fits."""
         seat = lane.members.get(standing.provider)
         if standing.fits(lane.need):
-            lane.place(seat or lane.seat(standing), now, self._silence.lost)
+            seat = seat or lane.seat(standing)
+            lane.weigh(seat)
+            lane.place(seat, now, self._silence.lost)
         elif seat is not None:
             lane.dismiss(seat)
             if lane.left_out and len(lane.members) < ENOUGH // 2:

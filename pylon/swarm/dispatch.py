@@ -8,7 +8,7 @@ providers: they are kept in order of expected completion (`company`), and every 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pylon.swarm import moves as m
 from pylon.swarm.company import Company
@@ -35,15 +35,15 @@ class Dispatcher:
         self._room = RelayRoom(relays, settings.relay_width)
         self._silence = Silence()
         self._timers = Timers()
-        self._company = Company(settings, rng, self._silence, self._emptied)
-        self._in_flight = InFlight(self._company, self._room, self._timers, self._out, self._sent)
+        self._company = Company(settings, rng, self._silence, self._room.shared, self._emptied)
+        self._in_flight = InFlight(self._company, self._room, self._out, self._sent)
         self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
         self._outcomes = Outcomes(
             settings,
             self._company,
             self._slots,
             self._in_flight,
-            Hedging(settings, self._company, self._in_flight, self._silence, rng),
+            Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
             self._silence,
             self._timers,
         )
@@ -81,22 +81,25 @@ class Dispatcher:
 
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
-        found = self._in_flight.get(attempt)
+        found = self._in_flight.attempts.get(attempt)
         return found is not None and found.live
 
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
         """What follows from the event. Events about slots and attempts that are over change nothing."""
-        became = self._outcomes
+        became, attempts = self._outcomes, self._in_flight.attempts
         # The most frequent come first.
         match event:
-            case m.Answered(attempt, charged):
-                self._on(attempt, lambda found, at: became.answered(found, charged, at), now)
-            case m.Published(attempt):
-                self._on(attempt, became.published, now)
-            case m.Acknowledged(attempt):
-                self._on(attempt, became.acknowledged, now)
+            case m.Answered(number, charged):
+                if (attempt := attempts.get(number)) is not None:
+                    became.answered(attempt, charged, now)
+            case m.Published(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.published(attempt, now)
             case ProviderUp(listing):
-                self._company.up(listing, self._room.shared(listing.relays), now)
+                self._company.up(listing, now)
+            case m.Acknowledged(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.acknowledged(attempt, now)
             case ProviderDown(provider):
                 self._company.down(provider, now)
             case m.Add(jobs):
@@ -109,12 +112,15 @@ class Dispatcher:
                 self._slots.drop(slots, failure, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(attempt):
-                self._on(attempt, became.send_failed, now)
-            case m.Unheard(attempt):
-                self._on(attempt, became.unheard, now)
-            case m.Refused(attempt, code):
-                self._on(attempt, lambda found, at: became.refused(found, code, at), now)
+            case m.SendFailed(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.send_failed(attempt, now)
+            case m.Unheard(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.unheard(attempt, now)
+            case m.Refused(number, code):
+                if (attempt := attempts.get(number)) is not None:
+                    became.refused(attempt, code, now)
             case m.Tick():
                 pass
         self._timers.run(now)
@@ -122,11 +128,6 @@ class Dispatcher:
         out = self._out.copy()
         self._out.clear()
         return out
-
-    def _on(self, number: int, then: Callable[[Attempt, float], None], now: float) -> None:
-        attempt = self._in_flight.get(number)
-        if attempt is not None:
-            then(attempt, now)
 
     def _emptied(self, lane: Lane, now: float) -> None:
         self._slots.look_for_nobody(lane, now)
@@ -148,7 +149,8 @@ class Dispatcher:
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""
-        return sorted({lane.priority for lane in self._company.turns if lane.waiting}, reverse=True)
+        waiting = [lane for lane in self._company.turns if lane.again or lane.fresh.count]
+        return sorted({lane.priority for lane in waiting}, reverse=True) if waiting else []
 
     def _one_of(self, lane: Lane, now: float) -> bool:
         """Sends a job of this lane or gives one up; whether there was one."""

@@ -7,6 +7,7 @@ from pylon.swarm.in_flight import InFlight
 from pylon.swarm.lane import Attempt, Seat, Slot
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
+from pylon.swarm.timers import Timers
 
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
@@ -23,19 +24,21 @@ class Hedging:
         settings: DispatchSettings,
         company: Company,
         in_flight: InFlight,
+        timers: Timers,
         silence: Silence,
         rng: random.Random,
     ) -> None:
         self._settings = settings
         self._company = company
         self._in_flight = in_flight
+        self._timers = timers
         self._silence = silence
         self._rng = rng
 
     def published(self, attempt: Attempt, now: float) -> None:
         """An attempt went out, and may turn out to be slow."""
         if self._settings.hedge_share > 0:
-            self._in_flight.watch(attempt, now + HEDGE_AFTER_S, self._consider)
+            self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
     def _consider(self, attempt: Attempt, now: float) -> None:
         slot = attempt.slot
@@ -49,14 +52,14 @@ class Hedging:
         elif usual is not None:
             late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
             if now < late_at:
-                self._in_flight.watch(attempt, late_at, self._consider)
+                self._timers.at(late_at, self._consider, attempt)
                 return
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
             self._company.place(attempt.standing, now)
             if lane.is_among_the_last(attempt) and self._hedge(slot, now):
                 return
-        self._in_flight.watch(attempt, now + HEDGE_AFTER_S, self._consider)
+        self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
     def _hedge(self, slot: Slot, now: float) -> bool:
         lane = slot.lane

@@ -8,7 +8,6 @@ from pylon.swarm.company import Company
 from pylon.swarm.lane import Attempt, Slot
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.standing import Standing
-from pylon.swarm.timers import Timers
 
 
 class InFlight:
@@ -18,7 +17,6 @@ class InFlight:
         self,
         company: Company,
         room: RelayRoom,
-        timers: Timers,
         out: list[m.Command],
         sent: Callable[[Attempt, float], None],
     ) -> None:
@@ -29,24 +27,17 @@ class InFlight:
         self.short: Slot | None = None
         self._company = company
         self._room = room
-        self._timers = timers
         self._out = out
         self._sent = sent
-        self._attempts: dict[int, Attempt] = {}
-
-    def __len__(self) -> int:
-        """Attempts of slots that are open, those included that are waited for no longer."""
-        return len(self._attempts)
-
-    def get(self, attempt: int) -> Attempt | None:
-        """An attempt of a slot that is open."""
-        return self._attempts.get(attempt)
+        self.attempts: dict[int, Attempt] = {}
+        """By their numbers: those of slots that are open, those included that are waited for no longer."""
 
     def may(self, slot: Slot, standing: Standing) -> bool:
         """Whether relays and budget allow it."""
         if not self._room.has(standing.relays):
             return False
-        if self.budgets.affords(slot.job.run, standing.quote(slot.job.prompt_tokens, slot.job.max_tokens)):
+        left = self.budgets.left(slot.job.run)
+        if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
             return True
         self.short = slot
         return False
@@ -68,7 +59,7 @@ class InFlight:
         attempt.relay = self._room.take(standing.relays)
         attempt.answered_before = slot.lane.answered
         self.budgets.reserve(job.run, attempt.cost)
-        self._attempts[attempt.id] = attempt
+        self.attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
         slot.lane.sent += 1
         slot.lane.in_flight += 1
@@ -99,8 +90,4 @@ class InFlight:
             if attempt.live:
                 self.release(attempt, now)
                 self.cancel(attempt)
-            del self._attempts[attempt.id]
-
-    def watch(self, attempt: Attempt, when: float, due: Callable[[Attempt, float], None]) -> None:
-        """Does something about it then, if it is still waited for."""
-        self._timers.at(when, due, attempt)
+            del self.attempts[attempt.id]

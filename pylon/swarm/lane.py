@@ -82,6 +82,8 @@ class Seat:
     standing: Standing
     lane: "Lane"
     provider: str
+    # See `Standing.weight`.
+    weight: float = 1.0
     awake: bool = False
     silent: bool = False
     step: int = -1
@@ -116,23 +118,27 @@ class Lane:
 
     @property
     def waiting(self) -> bool:
-        return bool(self.again or len(self.fresh))
+        return bool(self.again or self.fresh.count)
 
     @property
     def presses(self) -> bool:
         """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
-        return bool(len(self.fresh)) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
+        return bool(self.fresh.count) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
     @property
     def last(self) -> int:
         """How many jobs wait that any provider may have, if these are no more than are on their way."""
-        return len(self.fresh) if len(self.fresh) <= self.in_flight else 0
+        return self.fresh.count if self.fresh.count <= self.in_flight else 0
 
     def seat(self, standing: Standing) -> Seat:
         """Takes a provider in."""
         seat = self.members[standing.provider] = Seat(standing, self, standing.provider)
         standing.seats.append(seat)
         return seat
+
+    def weigh(self, seat: Seat) -> None:
+        """Its provider says something new, or we think of it otherwise."""
+        seat.weight = seat.standing.weight(self.need, self._price_weight)
 
     def dismiss(self, seat: Seat) -> None:
         """A provider does not do for the need any more."""
@@ -144,12 +150,13 @@ class Lane:
     def place(self, seat: Seat, now: float, lost: float) -> None:
         """Puts a provider where it now belongs. `lost` is the share of requests that never arrive."""
         standing = seat.standing
-        awake = not standing.rests(now)
-        self._set(seat, awake=awake, silent=awake and standing.silences > 0)
+        awake = now >= standing.rests_until
+        silent = awake and standing.silences > 0
+        if seat.awake is not awake or seat.silent is not silent:
+            self._set(seat, awake=awake, silent=silent)
         if awake and standing.has_room(lost):
-            rank = standing.rank(self.need, self._prompt_tokens, self._max_tokens, self._price_weight)
-            self.candidates.put(seat, step(rank))
-        else:
+            self.candidates.put(seat, step(standing.rank(self._prompt_tokens, self._max_tokens, seat.weight)))
+        elif seat.step >= 0:
             self.candidates.remove(seat)
 
     def _set(self, seat: Seat, *, awake: bool, silent: bool) -> None:
@@ -232,7 +239,7 @@ class Lane:
         usual = self.usual(0.5)
         if not self.in_flight or usual is None:
             return step(math.inf)
-        queue = (len(self.fresh) + len(self.again)) * usual / self.in_flight
+        queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return step(4 * usual + queue)
 

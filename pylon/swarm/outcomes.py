@@ -40,7 +40,7 @@ class Outcomes:
         """It is on its way."""
         if len(attempt.slot.attempts) == 1:
             self._slots.sent(attempt.slot, now)
-        self._in_flight.watch(attempt, now + self._settings.answer_s, self._unanswered)
+        self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
 
     def published(self, attempt: Attempt, now: float) -> None:
         """A relay took it."""
@@ -48,7 +48,7 @@ class Outcomes:
             return
         attempt.published = True
         attempt.sent_at = now
-        self._in_flight.watch(attempt, now + self._settings.ack_s, self._unacknowledged)
+        self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)
 
     def send_failed(self, attempt: Attempt, now: float) -> None:
@@ -138,7 +138,7 @@ class Outcomes:
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if not attempt.slot.lane.others_for(attempt.slot):
-            self._in_flight.watch(attempt, now + self._settings.answer_s, self._unanswered)
+            self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
             return
         attempt.standing.missed(now, now - attempt.sent_at)
         attempt.slot.failures += 1

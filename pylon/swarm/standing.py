@@ -47,6 +47,9 @@ class Standing:
     refusals: int = 0
     busy: int = 0
     rests_until: float = -math.inf
+    # The last price that was asked for, and of which sizes.
+    _quoted: int = 0
+    _quoted_for: tuple[int, int] | None = None
     refused_models: set[str] = field(default_factory=set)
     # Where it stands in each lane that it is a member of.
     seats: list["Seat"] = field(default_factory=list, repr=False)
@@ -56,6 +59,7 @@ class Standing:
         self.listing = listing
         self.limit = self.ceiling = max(1, math.ceil(listing.slots * overcommit))
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
+        self._quoted_for = None
 
     @property
     def live(self) -> bool:
@@ -89,47 +93,41 @@ class Standing:
         slots = self.listing.slots if self.listing is not None else 1
         return 1 + (self.in_flight + self.others) // slots
 
-    def expected(self, prompt_tokens: int, max_tokens: int) -> float:
-        """Seconds until one more job of this size would be answered."""
-        listing = self.listing
-        if listing is None:
-            return math.inf
-        # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
-        queued = 0.0 if self.in_flight else listing.queue_s
-        return queued + self._service(listing, prompt_tokens, max_tokens) * self.rounds
-
     def quote(self, prompt_tokens: int, max_tokens: int) -> int:
         """The most that a job of this size costs there, in msat."""
         listing = self.listing
-        if listing is None or listing.own or listing.price.is_free:
-            return 0
-        return int(listing.price.quote(prompt_tokens, max_tokens))
+        return 0 if listing is None or listing.own else self._quote(listing, prompt_tokens, max_tokens)
 
-    def rank(self, need: Need, prompt_tokens: int, max_tokens: int, price_weight: float) -> float:
-        """The expected time, longer for whoever is dear or little trusted; an idle machine of our own comes first."""
+    def weight(self, need: Need, price_weight: float) -> float:
+        """How many times longer than its time a provider counts as who is dear or little trusted."""
         listing = self.listing
         if listing is None:
             return math.inf
-        if listing.own and self.is_idle:
-            return 0.0
         dear = 1.0
-        if need.bid and not listing.price.is_free:
-            dear += price_weight * min(
-                1.0, int(listing.price.quote(need.prompt_tokens, need.max_tokens)) / int(need.bid)
-            )
-        doubted = 1.0 + _DOUBT * (1.0 - listing.trust)
-        return self.expected(prompt_tokens, max_tokens) * self.spread * dear * doubted
+        if need.bid and (quote := self._quote(listing, need.prompt_tokens, need.max_tokens)):
+            dear += price_weight * min(1.0, quote / int(need.bid))
+        return self.spread * dear * (1.0 + _DOUBT * (1.0 - listing.trust))
 
-    def _service(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> float:
-        if self.pace.seconds:
-            return self.pace.seconds
-        seconds = 0.0
-        if listing.tokens_in_per_s:
-            seconds += prompt_tokens / listing.tokens_in_per_s
-        if listing.tokens_out_per_s:
-            seconds += max_tokens / listing.tokens_out_per_s
-        # Someone who claims to need no time at all is not believed before it was seen.
-        return max(seconds, UNKNOWN_S / 4) if seconds else UNKNOWN_S
+    def rank(self, prompt_tokens: int, max_tokens: int, weight: float) -> float:
+        """Seconds until one more job of this size would be answered, times `weight`; an idle machine of our own
+        comes first."""
+        listing = self.listing
+        if listing is None:
+            return math.inf
+        busy = self.in_flight + self.others
+        if listing.own and busy < listing.slots:
+            return 0.0
+        # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
+        queued = 0.0 if self.in_flight else listing.queue_s
+        service = self.pace.seconds or _claimed(listing, prompt_tokens, max_tokens)
+        return (queued + service * (1 + busy // listing.slots)) * weight
+
+    def _quote(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> int:
+        size = (prompt_tokens, max_tokens)
+        if size != self._quoted_for:
+            self._quoted = int(listing.price.quote(prompt_tokens, max_tokens))
+            self._quoted_for = size
+        return self._quoted
 
     def answered(self, seconds: float) -> None:
         """It answered, after that long for one round."""
@@ -172,3 +170,14 @@ class Standing:
 
     def _rest(self, now: float, seconds: float) -> None:
         self.rests_until = max(self.rests_until, now + min(seconds, _MOST_S))
+
+
+def _claimed(listing: Listing, prompt_tokens: int, max_tokens: int) -> float:
+    """Seconds that such a job takes by its provider's own word."""
+    seconds = 0.0
+    if listing.tokens_in_per_s:
+        seconds += prompt_tokens / listing.tokens_in_per_s
+    if listing.tokens_out_per_s:
+        seconds += max_tokens / listing.tokens_out_per_s
+    # Someone who claims to need no time at all is not believed before it was seen.
+    return max(seconds, UNKNOWN_S / 4) if seconds else UNKNOWN_S

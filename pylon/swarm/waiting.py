@@ -15,11 +15,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self._levels: dict[int, OrderedDict[int, deque[Slot]]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
+        self.count = 0
         """How many there are, some of which may be over meanwhile."""
-        return self._count
 
     def put(self, slot: "Slot") -> None:
         job = slot.job
@@ -30,7 +27,7 @@ class Waiting:
         if queue is None:
             queue = level[job.run] = deque()
         queue.append(slot)
-        self._count += 1
+        self.count += 1
 
     @property
     def priority(self) -> int | None:
@@ -59,7 +56,7 @@ class Waiting:
         level = self._levels[priority]
         run, queue = next(iter(level.items()))
         queue.popleft()
-        self._count -= 1
+        self.count -= 1
         if queue:
             level.move_to_end(run)
         else:

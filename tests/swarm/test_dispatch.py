@@ -526,7 +526,7 @@ def test_timers_of_finished_jobs_do_not_pile_up() -> None:
     for _ in range(3_000):
         play.tell(Answered(play.send().attempt))
     assert len(play.dispatcher._timers) <= 2_048
-    assert not len(play.dispatcher._in_flight) and not play.dispatcher.open
+    assert not play.dispatcher._in_flight.attempts and not play.dispatcher.open
 
 
 def test_the_next_due_time_is_when_a_tick_can_matter() -> None:

@@ -249,7 +249,7 @@ class Histories(RuleBasedStateMachine):
     @rule(back=st.integers(0, 3))
     def not_sent(self, back: int) -> None:
         attempt = self.attempts - back
-        found = self.dispatcher._in_flight.get(attempt)
+        found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
             self.tell(SendFailed(attempt))
 
@@ -281,7 +281,7 @@ class Histories(RuleBasedStateMachine):
             self.tell(Tick())
         assert set(self.outcomes) == set(self.jobs)
         assert self.dispatcher.open == self.dispatcher.in_flight == 0
-        assert not len(self.dispatcher._in_flight)
+        assert not self.dispatcher._in_flight.attempts
         assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
         assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
 
