@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import lru_cache
 
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
@@ -19,10 +20,15 @@ from pylon.swarm.settings import SwarmSettings
 # Most of prose has about this many; it only weighs providers against each other.
 _CHARS_PER_TOKEN = 4
 
+# Jobs of a run need the same: that is seen at once when it is one and the same value.
+_need = lru_cache(maxsize=64)(Need)
+
 
 def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float, priority: int = 0) -> Job:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
-    characters = len(spec.prompt) + len(spec.system or "") + sum(len(text) for _, text in spec.messages or ())
+    characters = len(spec.prompt) + len(spec.system or "")
+    if spec.messages:
+        characters += sum(len(text) for _, text in spec.messages)
     prompt_tokens = 1 << (characters // _CHARS_PER_TOKEN).bit_length()
     max_tokens = spec.max_tokens or DEFAULT_MAX_TOKENS
     bid = bid_of(spec, settings)
@@ -30,16 +36,18 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
     if priced:
         # Providers quote by the prompt's bytes, before anything has counted its tokens.
         prompt_tokens = 1 << (len(spec.text.encode("utf-8", "replace")) + TEMPLATE_TOKENS).bit_length()
-    need = Need(
-        model=spec.model,
-        context=least_context(characters, spec.max_tokens or 0),
-        bid=bid,
-        prompt_tokens=prompt_tokens if priced else 0,
-        max_tokens=max_tokens if priced else 0,
-        network=settings.network,
-        allow=settings.allow,
-        block=settings.block,
-        plain=settings.plain,
+    sizes = (prompt_tokens, max_tokens) if priced else (0, 0)
+    context = least_context(characters, spec.max_tokens or 0)
+    need = _need(
+        spec.model,
+        RLM_REQUEST,
+        context,
+        bid,
+        *sizes,
+        settings.network,
+        settings.allow,
+        settings.block,
+        settings.plain,
     )
     return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
 

@@ -164,6 +164,8 @@ class Conductor:
         self._follow(self.coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
 
     def _follow(self, commands: list[Command]) -> None:
+        if not commands and not self.coordinator.over:
+            return
         unwanted: dict[tuple[str, int], list[str]] = {}
         nobody: dict[Need, str] = {}
         changed: list[str] = []
@@ -193,8 +195,9 @@ class Conductor:
                     changed.append(provider)
         for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
-        for over in self.coordinator.take_over():
+        for over in self.coordinator.over:
             self.flights.end(over)
+        self.coordinator.over.clear()
         # Last: the deciders are told of it and command again, and what they knew here comes before that.
         for provider in changed:
             self.outlook.reconsider(provider)

@@ -47,7 +47,8 @@ class Coordinator:
         self._next_run = 1
         self._out: list[Command] = []
         self._wall = 0.0
-        self._over: list[int] = []
+        self.over: list[int] = []
+        """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
 
     def spec_of(self, slot: int) -> JobSpec:
         """What is asked in a slot."""
@@ -62,11 +63,6 @@ class Coordinator:
         """The number of the run that a slot is for, while that is open."""
         piece = self._pieces.get(slot)
         return None if piece is None else piece.run
-
-    def take_over(self) -> list[int]:
-        """The slots that are over since this was last asked: nothing that comes for them is waited for."""
-        over, self._over = self._over, []
-        return over
 
     def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool = False) -> int:
         """The number of a new run of so many jobs. `job` makes one of a question and a slot; nothing is sent yet.
@@ -107,7 +103,8 @@ class Coordinator:
             self.checks.closed(run, slots)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         for slot in slots:
-            self._unwatch(slot)
+            if self._sent:
+                self._unwatch(slot)
             del self._pieces[slot]
         return [command for command in out if not (isinstance(command, Fail) and command.run == run)]
 
@@ -117,8 +114,9 @@ class Coordinator:
         if self.checks is not None and isinstance(event, (ProviderUp, ProviderDown)):
             self.checks.observe(event)
         self._tell(event, now)
-        self._look_beside(now)
-        return self._take()
+        if self._sent:
+            self._look_beside(now)
+        return self._out
 
     def answered(self, slot: int, attempt: int, answer: Answer, now: float, wall: float) -> list[Command]:
         """A provider's answer, signed and paid for. It is looked at before it counts as one."""
@@ -126,7 +124,8 @@ class Coordinator:
         piece = self._pieces.get(slot)
         if piece is None:
             return []
-        fault = None if self._unwatched(answer) else fault_of(piece.spec, answer)
+        unwatched = self.checks is None or answer.provider in self.own
+        fault = None if unwatched else fault_of(piece.spec, answer)
         if fault is not None and self.checks is not None:
             if self.dispatcher.is_live(attempt):
                 self._apply(self.checks.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
@@ -135,27 +134,25 @@ class Coordinator:
             self._arrived[attempt] = answer
             self._tell(m.Answered(attempt, int(answer.paid)), now)
             self._arrived.pop(attempt, None)
-        self._look_beside(now)
-        return self._take()
+        if self._sent:
+            self._look_beside(now)
+        return self._out
 
     def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[Command]:
         """What our own model says of an answer."""
         self._out, self._wall = [], wall
         if self.checks is not None:
             self._apply(self.checks.scored(slot, verdict, wall), now)
-        self._look_beside(now)
-        return self._take()
+        if self._sent:
+            self._look_beside(now)
+        return self._out
 
     # --- inside -----------------------------------------------------------------------------------------------
-
-    def _unwatched(self, answer: Answer) -> bool:
-        return self.checks is None or answer.provider in self.own
 
     def _slot(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
-        job = replace(run.job(piece.spec, slot), run=piece.run, to=to, without=piece.without)
-        piece.job = job
+        job = piece.job = run.job(piece.spec, slot).within(piece.run, to, piece.without)
         self._pieces[slot] = piece
         run.slots.append(slot)
         return job
@@ -205,9 +202,10 @@ class Coordinator:
     def _delivered(self, slot: int, answer: Answer, attempts: int, now: float) -> None:
         piece = self._pieces[slot]
         piece.attempts += attempts
-        self._over.append(slot)
-        self._unwatch(slot)
-        if self.checks is None or self._unwatched(answer):
+        self.over.append(slot)
+        if self._sent:
+            self._unwatch(slot)
+        if self.checks is None or answer.provider in self.own:
             if piece.opinion_of is None:
                 self._unasked(slot, now)
                 self._fill(slot, answer, ())
@@ -228,7 +226,7 @@ class Coordinator:
 
     def _given_up(self, slot: int, failure: m.Failure, code: ErrorCode | None, attempts: int, now: float) -> None:
         piece = self._pieces[slot]
-        self._over.append(slot)
+        self.over.append(slot)
         self._unwatch(slot)
         if piece.opinion_of is not None:
             self._opinion(piece.opinion_of, None, now)
@@ -303,7 +301,3 @@ class Coordinator:
             sent=False,
         )
         self._tell(m.Add((self._slot(piece),)), now)
-
-    def _take(self) -> list[Command]:
-        out, self._out = self._out, []
-        return out

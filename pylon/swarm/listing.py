@@ -45,6 +45,15 @@ class Listing:
     funded: bool = field(default=False, compare=False)
     own: bool = field(default=False, compare=False)
 
+    def seen_as(self, width: int | None, trust: float, funded: bool, own: bool) -> "Listing":
+        """The same, with what this customer adds."""
+        # Once a receipt, where `replace` costs as much as all that comes of it.
+        return Listing(
+            self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
+            self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
+            self.loading, self.plain, width, trust, funded, own,
+        )  # fmt: skip
+
     def model(self, wanted: str | None) -> OfferedModel | None:
         """Its model of that id or `sha256:…`; the first one when any will do."""
         return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)

@@ -45,6 +45,13 @@ class Job:
     to: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
 
+    def within(self, run: int, to: tuple[str, ...], without: frozenset[str]) -> "Job":
+        """The same as one of this run, and for these providers."""
+        return Job(
+            self.slot, self.need, self.timeout, self.deadline, self.prompt_tokens, self.max_tokens, run,
+            self.priority, to, without,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Add:

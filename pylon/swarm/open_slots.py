@@ -67,7 +67,7 @@ class OpenSlots:
         ends: dict[float, list[Slot]] = {}
         for job in jobs:
             # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
-            if lane is None or lane.need != job.need:
+            if lane is None or (lane.need is not job.need and lane.need != job.need):
                 lane = self._company.lane(job, now)
                 lanes[lane] = None
             slot = self._open(job, lane, now)

@@ -1,8 +1,6 @@
 """How we see each provider: what it announces, with what our purse and our experience say of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
 
 from pylon.clock import Clock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -11,14 +9,8 @@ from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
 
-
-class _Ours(NamedTuple):
-    """What this customer adds to a listing; see there."""
-
-    width: int | None
-    trust: float
-    funded: bool
-    own: bool
+# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is funded, whether our own.
+type _Ours = tuple[int | None, float, bool, bool]
 
 
 class Outlook:
@@ -58,19 +50,17 @@ class Outlook:
                 self._reach.gone(change.provider)
             self._tell(change)
             return
-        listing = change.listing
-        if self._reach is not None and self._reach.holds(listing):
-            self._told.pop(listing.provider, None)
-            return
-        ours = self._told[listing.provider] = self._ours(listing)
-        self._tell(ProviderUp(replace(listing, **ours._asdict())))
+        self._say(change.listing, self._ours(change.listing))
 
     def reconsider(self, provider: str) -> None:
         """Purse or reputation may see a provider differently, or it is known now where it is reached."""
         listing = self._directory.get(provider)
-        # After most receipts they have not.
-        if listing is not None and self._ours(listing) != self._told.get(provider):
-            self.changed(ProviderUp(listing))
+        if listing is None:
+            return
+        ours = self._ours(listing)
+        # After most receipts they do not.
+        if ours != self._told.get(provider):
+            self._say(listing, ours)
 
     def seen(self, need: Need) -> str:
         """Who is there, and why nobody takes what is needed."""
@@ -86,4 +76,11 @@ class Outlook:
             allowed = self._reputation.width(provider, self._clock.wall())
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
-        return _Ours(width, trust, funded, provider in self.own)
+        return width, trust, funded, provider in self.own
+
+    def _say(self, listing: Listing, ours: _Ours) -> None:
+        if self._reach is not None and self._reach.holds(listing):
+            self._told.pop(listing.provider, None)
+            return
+        self._told[listing.provider] = ours
+        self._tell(ProviderUp(listing.seen_as(*ours)))

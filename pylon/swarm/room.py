@@ -13,12 +13,15 @@ class RelayRoom:
 
     def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
         """Those of a provider's relays that we use too, as we write them."""
-        mine = (self._urls.get(url.rstrip("/")) for url in relays)
-        return tuple(dict.fromkeys(url for url in mine if url is not None))
+        mine = [self._urls.get(url.rstrip("/")) for url in relays]
+        return tuple(dict.fromkeys([url for url in mine if url is not None]))
 
     def has(self, shared: Sequence[str]) -> bool:
         """Whether one more fits; what shares no relay goes to all of them, and is not counted."""
-        return not shared or any(self._in_flight[url] < self._width for url in shared)
+        for url in shared:
+            if self._in_flight[url] < self._width:
+                return True
+        return not shared
 
     def take(self, shared: Sequence[str]) -> str | None:
         """The emptiest of them, one more being on it now."""
