@@ -67,11 +67,11 @@ class Conductor:
         self._rescorer = rescorer
         self._clock = clock
         self._settling = Settling(purse, self.flights, self.tell, self._answered, dispatcher.is_live)
+        self._runs: dict[int, Run] = {}
         self._requests = Requests(
             pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,
-            purse, lambda: self.settings, self.tell, self._run_of, self._fault, reach,
+            purse, lambda: self.settings, self.tell, self._runs, self._fault, reach,
         )  # fmt: skip
-        self._runs: dict[int, Run] = {}
         # What a person should read about a slot that is being dropped.
         self._details: dict[tuple[int, int | None], str] = {}
         self._scores: set[asyncio.Task[None]] = set()

@@ -50,6 +50,10 @@ class Coordinator:
         self.over: list[int] = []
         """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
 
+    def piece_of(self, slot: int) -> Piece:
+        """What a slot is for, while its run is open."""
+        return self._pieces[slot]
+
     def spec_of(self, slot: int) -> JobSpec:
         """What is asked in a slot."""
         return self._pieces[slot].spec

@@ -14,7 +14,7 @@ import orjson
 
 from pylon.clock import Clock
 from pylon.jobs.result import Finish, Usage
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.money.usage import Bounds
 from pylon.records import record
@@ -54,23 +54,6 @@ class Sent:
     bid: Msat
     bounds: Bounds
     price: Price
-
-    @classmethod
-    def of(cls, flight: Flight, place: int | None, expires_at: float, listing: Listing | None) -> "Sent":
-        offer = flight.offer
-        return cls(
-            flight.request,
-            place,
-            flight.provider,
-            flight.kind,
-            flight.created_at,
-            expires_at,
-            None if offer is None else offer.quote,
-            None if offer is None else offer.topup,
-            ZERO if offer is None else offer.bid,
-            Bounds(0, 0) if offer is None else offer.bounds,
-            FREE if listing is None else listing.price,
-        )
 
     def flight(self, slot: int, attempt: int, now: float) -> Flight:
         """The request as it stands in the books of a process that sent it itself."""
@@ -153,25 +136,18 @@ class RunJournal:
         )
         return Kept(answers, sent, tuple(row["request"] for row in rows))
 
-    def sent(self, sent: Sent) -> asyncio.Future[int]:
-        """A request is about to go out."""
-        price = [int(sent.price.base_msat), int(sent.price.in_msat_per_1k), int(sent.price.out_msat_per_1k)]
-        values = (
-            sent.request,
-            self.run,
-            sent.place,
-            sent.provider,
-            sent.kind,
-            sent.created_at,
-            sent.expires_at,
-            None if sent.quote is None else int(sent.quote),
-            None if sent.topup is None else int(sent.topup),
-            int(sent.bid),
-            sent.bounds.prompt_bytes,
-            sent.bounds.max_tokens,
-            orjson.dumps(price).decode(),
-        )
-        return self._group.execute(_INSERT, values)
+    def sent(self, flight: Flight, place: int | None, expires_at: float) -> asyncio.Future[int]:
+        """A request is about to go out; for what its row says see `Sent`."""
+        offer, price = flight.offer, FREE
+        # What follows from the offer: what it may cost, and what bounds that.
+        terms: tuple[int | None, ...] = (None, None, 0, 0, 0)
+        if offer is not None:
+            price, bounds = offer.listing.price, offer.bounds
+            topup = None if offer.topup is None else int(offer.topup)
+            terms = (int(offer.quote), topup, int(offer.bid), bounds.prompt_bytes, bounds.max_tokens)
+        rates = [int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k)]
+        asked = (flight.request, self.run, place, flight.provider, flight.kind, flight.created_at, expires_at)
+        return self._group.execute(_INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
 
     def filled(self, place: int, answer: Answer) -> None:
         """A place has this answer."""

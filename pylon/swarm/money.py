@@ -1,16 +1,17 @@
 """Where money is at stake: invoices are paid and receipts booked before anybody hears of an answer."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pylon import log
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.codes import ErrorCode
+from pylon.jobs.result import JobResult
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
+from pylon.swarm.errands import Errands
 from pylon.swarm.flights import Flight, Flights, PaymentAsked
 from pylon.swarm.purse import Bill, Offer, Purse
 
@@ -27,11 +28,11 @@ class Settling:
     tell: Callable[[m.SwarmEvent], None]
     answered: Callable[[Flight], None]
     is_live: Callable[[int], bool]
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
 
     async def close(self) -> None:
         """A receipt that came is booked, and a payment that began is known of, before the database goes."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.wait()
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
@@ -42,14 +43,15 @@ class Settling:
         self.tell(m.Acknowledged(asked.attempt))
         if not flight.billed:
             flight.billed = True
-            self._spawn(self._pay(self.purse, flight, flight.offer, _bill(event, flight), asked.amount))
+            self._errands.begin(self._pay(self.purse, flight, flight.offer, _bill(event, flight), asked.amount))
 
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
         if self.purse is None or flight.offer is None:
             self.answered(flight)
-        else:
-            self._spawn(self._accept(self.purse, flight, flight.offer, _bill(event, flight)))
+        elif flight.result is not None and not flight.settled:
+            flight.settled = True
+            self._errands.begin(self._accept(self.purse, flight, flight.offer, _bill(event, flight), flight.result))
 
     async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
         try:
@@ -61,25 +63,13 @@ class Settling:
             for other in [one for one in self.flights if one.provider == flight.provider and not one.settled]:
                 self.tell(m.Refused(other.attempt, ErrorCode.BID_TOO_LOW))
 
-    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill) -> None:
-        if flight.result is None or flight.settled:
-            return
-        flight.settled = True
-        charged = await purse.accept(bill, offer, flight.result)
+    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, result: JobResult) -> None:
+        charged = await purse.accept(bill, offer, result)
         if charged is None:
             self.tell(m.Refused(flight.attempt, None))
             return
         flight.paid = charged
         self.answered(flight)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        report(task)
 
 
 def _bill(event: Event, flight: Flight) -> Bill:

@@ -2,18 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from pylon import log
-
-logger = log.get("swarm")
+from pylon.swarm.errands import Errands, Work
 
 # Sealing and signing take a fraction of a millisecond each; the rest of the program gets its turn in between.
 READY_AT_ONCE = 8
-
-type Work = Coroutine[Any, Any, None]
 
 
 class Outbox:
@@ -22,7 +17,7 @@ class Outbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: deque[Callable[[], Work | None]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._errands = Errands("a publication failed", self._after)
         self._turn_is_asked = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -41,35 +36,24 @@ class Outbox:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), within)
         self._waiting.clear()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        self._errands.cancel()
+        await self._errands.wait()
 
     def _ask_turn(self) -> None:
-        if not self._turn_is_asked and len(self._running) < self._limit:
+        if not self._turn_is_asked and len(self._errands.running) < self._limit:
             self._turn_is_asked = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_is_asked = False
-        loop = asyncio.get_running_loop()
-        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._running))):
+        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
             work = self._waiting.popleft()()
             if work is not None:
-                # Begun at once: most of what it has to do it does before it first waits.
-                task = asyncio.Task(work, loop=loop, name="swarm publication", eager_start=True)
-                self._running.add(task)
-                task.add_done_callback(self._done)
-        self._after()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a publication failed", error=repr(error))
+                self._errands.begin(work)
         self._after()
 
     def _after(self) -> None:
         if self._waiting:
             self._ask_turn()
-        elif not self._running:
+        elif not self._errands.running:
             self._empty.set()

@@ -5,7 +5,7 @@ asked, and an invoice is answered by asking somebody else.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,8 +84,8 @@ class Purse(Protocol):
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """What to offer for a job."""
 
-    async def ordered(self, request: str, kind: int, offer: Offer) -> None:
-        """A request is about to go out: what it may cost is on disk when this returns."""
+    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
+        """A request is about to go out: what it may cost is on disk when this was waited for. None: it is free."""
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
@@ -158,13 +158,13 @@ class AccountPurse:
         topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
-    async def ordered(self, request: str, kind: int, offer: Offer) -> None:
+    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
         """See `Purse`. What is free needs no row."""
         if not offer.quote:
-            return
+            return None
         listing = offer.listing
         order = Ordered(request, listing.provider, kind, offer.quote, listing.price, offer.bounds, self.clock.wall())
-        await self.group.execute(order_store.INSERT, order.row)
+        return self.group.execute(order_store.INSERT, order.row)
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """See `Purse`."""

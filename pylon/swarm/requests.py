@@ -1,8 +1,9 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
@@ -17,11 +18,11 @@ from pylon.swarm import moves as m
 from pylon.swarm.compose import bid_of, bounds_of, request_draft
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
+from pylon.swarm.errands import Work
 from pylon.swarm.flights import Flight, Flights
-from pylon.swarm.job import JobSpec
-from pylon.swarm.journal import Sent
 from pylon.swarm.listing import Listing
-from pylon.swarm.outbox import Outbox, Work
+from pylon.swarm.outbox import Outbox
+from pylon.swarm.places import Piece
 from pylon.swarm.purse import Offer, Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.runs import Run
@@ -33,7 +34,7 @@ logger = log.get("swarm")
 
 @dataclass(slots=True)
 class Requests:
-    """`tell` takes what became of a sending, `run_of` finds the run of a slot."""
+    """`tell` takes what became of a sending; `runs` are those that are open, by their numbers."""
 
     pool: Transport
     secret: SecretKey
@@ -47,13 +48,13 @@ class Requests:
     purse: Purse | None
     settings: Callable[[], SwarmSettings]
     tell: Callable[[m.SwarmEvent], None]
-    run_of: Callable[[int], Run | None]
+    runs: Mapping[int, Run]
     fault: Callable[[int, str], None]
     reach: Reach | None = None
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
-        self.outbox.put(lambda: self._request(send))
+        self.outbox.put(partial(self._request, send))
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
@@ -68,15 +69,15 @@ class Requests:
             self.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        spec = self.coordinator.spec_of(send.slot)
+        piece = self.coordinator.piece_of(send.slot)
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
         limit = self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
         try:
-            offer = self._offer(send.slot, spec, listing)
+            offer = self._offer(piece, listing)
             draft = request_draft(
-                spec,
+                piece.spec,
                 listing,
                 offer,
                 self.keys,
@@ -91,7 +92,7 @@ class Requests:
         event = self.secret.sign(draft)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
         self.flights.add(flight)
-        return self._publish(flight, event, relays, expires_at)
+        return self._publish(flight, piece, event, relays, expires_at)
 
     def _relays(self, send: m.Send, listing: Listing) -> list[str] | None:
         """One relay that both sides use."""
@@ -109,20 +110,21 @@ class Requests:
         large = isinstance(error, TooLargeError)
         self.tell(m.Drop((send.slot,), m.Failure.TOO_LARGE if large else m.Failure.MALFORMED))
 
-    def _offer(self, slot: int, spec: JobSpec, listing: Listing) -> Offer | None:
+    def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         if self.purse is None or listing.plain:
             return None
-        dispatcher, bounds = self.coordinator.dispatcher, bounds_of(spec)
-        jobs_left, run = dispatcher.open, self.coordinator.run_of(slot)
-        left = dispatcher.budget_left(run) if run is not None else None
-        quote = int(listing.price.quote(bounds.prompt_bytes, bounds.max_tokens))
-        if left is not None and quote:
+        dispatcher, bounds = self.coordinator.dispatcher, bounds_of(piece.spec)
+        jobs_left, left = dispatcher.open, dispatcher.budget_left(piece.run)
+        if left is not None and (quote := int(listing.price.quote(bounds.prompt_bytes, bounds.max_tokens))):
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // quote))
-        return self.purse.offer(listing, bounds, bid=bid_of(spec, self.settings()), jobs_left=jobs_left)
+        return self.purse.offer(listing, bounds, bid=bid_of(piece.spec, self.settings()), jobs_left=jobs_left)
 
-    async def _publish(self, flight: Flight, event: Event, relays: list[str] | None, expires_at: float) -> None:
-        await self._write_down(flight, expires_at)
+    async def _publish(
+        self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
+    ) -> None:
+        for row in self._write_down(flight, piece, expires_at):
+            await row
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
@@ -132,20 +134,20 @@ class Requests:
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
 
-    async def _write_down(self, flight: Flight, expires_at: float) -> None:
-        run, offer, journal = self.run_of(flight.slot), flight.offer, None
+    def _write_down(self, flight: Flight, piece: Piece, expires_at: float) -> list[Awaitable[object]]:
+        """What must be on disk before it goes out. All of it is on its way, so that it gets there in one commit."""
+        rows: list[Awaitable[object]] = []
+        run, offer = self.runs.get(piece.run), flight.offer
         if run is not None and run.journal is not None:
             # Before anybody can work for it: whoever takes the run up again asks after it first.
-            place, listing = self.coordinator.place_of(flight.slot), None if offer is None else offer.listing
-            # Waited for below, so that both rows go to disk in one commit.
-            journal = run.journal.sent(Sent.of(flight, place, expires_at, listing))
-        try:
-            if self.purse is not None and offer is not None:
-                # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
-                await self.purse.ordered(flight.request, flight.kind, offer)
-        finally:
-            if journal is not None:
-                await journal
+            place = piece.place if piece.opinion_of is None else None
+            rows.append(run.journal.sent(flight, place, expires_at))
+        if self.purse is not None and offer is not None:
+            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            ordered = self.purse.ordered(flight.request, flight.kind, offer)
+            if ordered is not None:
+                rows.append(ordered)
+        return rows
 
     async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         draft = cancel_draft(requests, kind, provider, created_at=int(self.clock.wall()))
