@@ -18,35 +18,36 @@ class Budgets:
     """By number of the run. Runs without a limit can pay anything."""
 
     def __init__(self) -> None:
-        self._accounts: dict[int, _Account] = {}
+        self.accounts: dict[int, _Account] = {}
+        """Those of runs with a limit; most have none, and nothing needs to be counted then."""
 
     def fund(self, run: int, msat: int | None) -> None:
         """Sets the most that a run may cost, over what was set before; None takes the limit away."""
-        account = self._accounts.get(run)
+        account = self.accounts.get(run)
         if msat is None:
-            self._accounts.pop(run, None)
+            self.accounts.pop(run, None)
         elif account is None:
-            self._accounts[run] = _Account(msat)
+            self.accounts[run] = _Account(msat)
         else:
             account.limit = msat
 
     def left(self, run: int) -> int | None:
         """What may still be reserved; None without a limit."""
-        account = self._accounts.get(run)
+        account = self.accounts.get(run)
         return None if account is None else account.limit - account.spent - account.reserved
 
     def reserved(self, run: int) -> int:
         """What attempts that are out may cost."""
-        account = self._accounts.get(run)
+        account = self.accounts.get(run)
         return 0 if account is None else account.reserved
 
     def reserve(self, run: int, cost: int) -> None:
         """Sets aside what an attempt may cost; `left` was asked before."""
-        if (account := self._accounts.get(run)) is not None:
+        if (account := self.accounts.get(run)) is not None:
             account.reserved += cost
 
     def settle(self, run: int, cost: int, charged: int) -> None:
         """What was reserved for an attempt has become this charge."""
-        if (account := self._accounts.get(run)) is not None:
+        if (account := self.accounts.get(run)) is not None:
             account.reserved -= cost
             account.spent += min(charged, cost)

@@ -38,12 +38,9 @@ class Candidates[C: Candidate]:
 
     def __init__(self) -> None:
         self._steps: list[list[C]] = [[] for _ in range(_STEPS)]
-        self._count = 0
+        self.count = 0
         # Bit n is set while step n holds somebody, so that the lowest is found without a walk.
         self._filled = 0
-
-    def __len__(self) -> int:
-        return self._count
 
     def put(self, candidate: C, at: int) -> None:
         """Places it in a step, or moves it there."""
@@ -54,7 +51,7 @@ class Candidates[C: Candidate]:
         members = self._steps[at]
         candidate.step, candidate.index = at, len(members)
         members.append(candidate)
-        self._count += 1
+        self.count += 1
         self._filled |= 1 << at
 
     def remove(self, candidate: C) -> None:
@@ -68,7 +65,7 @@ class Candidates[C: Candidate]:
             members[candidate.index] = last
             last.index = candidate.index
         candidate.step = -1
-        self._count -= 1
+        self.count -= 1
         if not members:
             self._filled &= ~(1 << at)
 

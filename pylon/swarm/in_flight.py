@@ -36,7 +36,7 @@ class InFlight:
         """Whether relays and budget allow it."""
         if not self._room.has(standing.relays):
             return False
-        left = self.budgets.left(slot.job.run)
+        left = self.budgets.left(slot.job.run) if self.budgets.accounts else None
         if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
             return True
         self.short = slot
@@ -58,7 +58,8 @@ class InFlight:
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
         attempt.answered_before = slot.lane.answered
-        self.budgets.reserve(job.run, attempt.cost)
+        if self.budgets.accounts:
+            self.budgets.reserve(job.run, attempt.cost)
         self.attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
         slot.lane.sent += 1
@@ -74,7 +75,8 @@ class InFlight:
         """It is not waited for any more. Without a charge it counts as all that it could cost."""
         attempt.live = False
         self._room.free(attempt.relay)
-        self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)
+        if self.budgets.accounts:
+            self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)
         attempt.standing.in_flight -= 1
         attempt.slot.lane.in_flight -= 1
         self.count -= 1

@@ -180,7 +180,7 @@ class Lane:
 
         `may` says whether this slot may go to that provider just now.
         """
-        if not (self.again or len(self.candidates)):
+        if not (self.again or self.candidates.count):
             return None
         worst = self._worst()
         for _ in range(min(_LOOKED_AT, len(self.again))):
@@ -202,7 +202,7 @@ class Lane:
 
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
-        return self.recent.quantile(quantile) if len(self.recent) >= self._samples else None
+        return self.recent.quantile(quantile) if self.recent.count >= self._samples else None
 
     def is_among_the_last(self, attempt: Attempt) -> bool:
         """Whether it is one of the slowest few: of those out together with it, most have come back since.

@@ -24,7 +24,7 @@ class _End:
 
     @property
     def live(self) -> bool:
-        return any(self.is_of(slot) for slot in self.slots)
+        return any(not slot.done and slot.ends_at == self.when for slot in self.slots)
 
     def is_of(self, slot: Slot) -> bool:
         return not slot.done and slot.ends_at == self.when

@@ -31,16 +31,16 @@ class Recent:
     def __init__(self, size: int = 256) -> None:
         self._size = size
         self._order: deque[float] = deque()
+        self.count = 0
         self._sorted: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self._order)
 
     def add(self, seconds: float) -> None:
         """Adds one, and forgets the oldest when there are too many."""
         if len(self._order) == self._size:
             oldest = self._order.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
+        else:
+            self.count += 1
         self._order.append(seconds)
         insort(self._sorted, seconds)
 

@@ -40,18 +40,11 @@ class Waiting:
             queue = next(iter(self._levels[max(self._levels)].values()))
             if not queue[0].done:
                 return queue[0]
-            self._take()
+            self.pop()
         return None
 
     def pop(self) -> None:
-        """Takes out what `first` gave; the next run has its turn."""
-        self._take()
-
-    def slots(self) -> list["Slot"]:
-        """All of them."""
-        return [slot for level in self._levels.values() for queue in level.values() for slot in queue]
-
-    def _take(self) -> None:
+        """Takes out the next one, as `first` gives it; the next run has its turn."""
         priority = max(self._levels)
         level = self._levels[priority]
         run, queue = next(iter(level.items()))
@@ -63,3 +56,7 @@ class Waiting:
             del level[run]
             if not level:
                 del self._levels[priority]
+
+    def slots(self) -> list["Slot"]:
+        """All of them."""
+        return [slot for level in self._levels.values() for queue in level.values() for slot in queue]

@@ -534,3 +534,23 @@ def test_the_next_due_time_is_when_a_tick_can_matter() -> None:
     assert play.dispatcher.next_due() is None
     play.send()
     assert play.dispatcher.next_due() == 5.0
+
+
+def test_what_we_think_of_a_provider_counts_though_it_says_nothing_new() -> None:
+    names = "abcdefgh"
+    play = Play(*(provider(name, slots=4, slots_free=4) for name in names))
+    for name in names[1:]:
+        play.tell(ProviderUp(provider(name, slots=4, slots_free=4, trust=0.1)))
+    assert play.send().provider == "a"
+    play.tell(ProviderUp(provider("a", slots=4, slots_free=4, width=0)))
+    assert play.send().provider != "a"
+
+
+def test_a_model_that_was_refused_for_one_need_is_not_asked_for_by_another_once_the_provider_is_seen_anew() -> None:
+    refusing, short, long = provider("a", models=(OfferedModel("m"),)), Need(model="m"), Need(model="m", context=8)
+    play = Play(refusing)
+    first, second = play.send(need=short), play.send(need=long)
+    play.tell(Answered(second.attempt))
+    play.tell(Refused(first.attempt, ErrorCode.UNSUPPORTED_MODEL))
+    play.tell(ProviderUp(refusing))
+    assert sends(play.add(need=long)) == []
