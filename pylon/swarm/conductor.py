@@ -70,7 +70,7 @@ class Conductor:
         self._runs: dict[int, Run] = {}
         self._requests = Requests(
             pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,
-            purse, lambda: self.settings, self.tell, self._runs, self._fault, reach,
+            purse, self.tell, self._runs, self._fault, reach,
         )  # fmt: skip
         # What a person should read about a slot that is being dropped.
         self._details: dict[tuple[int, int | None], str] = {}

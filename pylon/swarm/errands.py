@@ -14,7 +14,7 @@ type Work = Coroutine[Any, Any, None]
 class Errands:
     """`failed` is what the log says of one that failed; `ended` is called after each."""
 
-    def __init__(self, failed: str, ended: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, failed: str, ended: Callable[[], None] | None = None) -> None:
         self.running: set[asyncio.Task[None] | None] = set()
         self._failed = failed
         self._ended = ended
@@ -43,4 +43,5 @@ class Errands:
             logger.error(self._failed, error=repr(error))
         finally:
             self.running.discard(asyncio.current_task())
-            self._ended()
+            if self._ended is not None:
+                self._ended()

@@ -10,6 +10,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import ZERO, Msat
+from pylon.records import record
 from pylon.swarm.flights import Flight
 from pylon.swarm.moves import Failure
 
@@ -79,7 +80,7 @@ class JobSpec:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """A filled slot. Milliseconds; `model`, `sha256` and `usage` are what the provider signed, not what was proven.
 

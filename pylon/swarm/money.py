@@ -43,15 +43,17 @@ class Settling:
         self.tell(m.Acknowledged(asked.attempt))
         if not flight.billed:
             flight.billed = True
-            self._errands.begin(self._pay(self.purse, flight, flight.offer, _bill(event, flight), asked.amount))
+            bill = Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
+            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount))
 
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
         if self.purse is None or flight.offer is None:
             self.answered(flight)
-        elif flight.result is not None and not flight.settled:
+        elif (result := flight.result) is not None and not flight.settled:
             flight.settled = True
-            self._errands.begin(self._accept(self.purse, flight, flight.offer, _bill(event, flight), flight.result))
+            bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at)
+            self._errands.begin(self._accept(self.purse, flight, flight.offer, bill, result))
 
     async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
         try:
@@ -70,10 +72,6 @@ class Settling:
             return
         flight.paid = charged
         self.answered(flight)
-
-
-def _bill(event: Event, flight: Flight) -> Bill:
-    return Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -19,12 +19,11 @@ class Outbox:
         self._waiting: deque[Callable[[], Work | None]] = deque()
         self._errands = Errands("a publication failed", self._after)
         self._turn_is_asked = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        # Whoever closes it waits for that.
+        self._empty: asyncio.Event | None = None
 
     def put(self, make: Callable[[], Work | None], *, first: bool = False) -> None:
         """Adds one; with `first` ahead of all that wait."""
-        self._empty.clear()
         if first:
             self._waiting.appendleft(make)
         else:
@@ -33,6 +32,8 @@ class Outbox:
 
     async def close(self, *, within: float) -> None:
         """Lets what is there go out for so many seconds, and drops the rest."""
+        self._empty = asyncio.Event()
+        self._after()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), within)
         self._waiting.clear()
@@ -55,5 +56,5 @@ class Outbox:
     def _after(self) -> None:
         if self._waiting:
             self._ask_turn()
-        elif not self._errands.running:
+        elif self._empty is not None and not self._errands.running:
             self._empty.set()

@@ -5,6 +5,7 @@ asked, and an invoice is answered by asking somebody else.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -112,7 +113,7 @@ class AccountPurse:
     most: Msat
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
-    _relations: dict[str, Relation] = field(default_factory=dict)
+    _relations: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
     _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -123,10 +124,10 @@ class AccountPurse:
             await order_store.forget(tx, before=self.clock.wall() - order_store.KEEP_S)
         rows = await self.database.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
         for row in rows:
-            self._relation(row["provider"]).verified = row["n"]
+            self._relations[row["provider"]].verified = row["n"]
         for row in await self.database.fetch_all("SELECT provider FROM money_mirror"):
             mirror = await mirror_store.load(self.database, row["provider"])
-            relation = self._relation(row["provider"])
+            relation = self._relations[row["provider"]]
             relation.ended = mirror.ended
             relation.balance = balance(mirror, await mirror_store.paid(self.database, row["provider"]))
             relation.seen = mirror.seen
@@ -140,18 +141,18 @@ class AccountPurse:
 
     def width(self, listing: Listing) -> int | None:
         """See `Purse`."""
-        return self._relation(listing.provider).width(listing.price)
+        return self._relations[listing.provider].width(listing.price)
 
     def funded(self, listing: Listing) -> bool:
         """See `Purse`. Providers give a stranger one job on credit."""
-        relation = self._relation(listing.provider)
+        relation = self._relations[listing.provider]
         if relation.ended is not None:
             return False
         return relation.seen is None or (0 < relation.quote <= relation.balance)
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
         """See `Purse`."""
-        relation = self._relation(listing.provider)
+        relation = self._relations[listing.provider]
         quote = quote_bound(listing.price, bounds)
         if not quote:
             return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
@@ -190,7 +191,7 @@ class AccountPurse:
         order = Order(
             bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
         )
-        relation = self._relation(bill.author)
+        relation = self._relations[bill.author]
         try:
             payment = await self._pay(ask, order)
             if payment.state is PaymentState.FAILED:
@@ -210,7 +211,7 @@ class AccountPurse:
         receipt = result.account
         if receipt is None:
             return ZERO
-        relation = self._relation(bill.author)
+        relation = self._relations[bill.author]
         now = self.clock.wall()
         fault = _usage_fault(offer, result)
 
@@ -261,25 +262,19 @@ class AccountPurse:
             ends = now
         return min(max(ends, now + LEAST_UNPAID_S), now + MOST_UNPAID_S)
 
-    def _relation(self, provider: str) -> Relation:
-        relation = self._relations.get(provider)
-        if relation is None:
-            relation = self._relations[provider] = Relation()
-        return relation
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
             for payment in await self.sender.check():
                 if payment.state is PaymentState.SETTLED:
-                    self._relation(payment.provider).balance += int(payment.amount)
+                    self._relations[payment.provider].balance += int(payment.amount)
                     self.changed(payment.provider)
             self._forgive()
             for provider in await mirror_store.waiting_providers(self.database):
                 async with self.database.transaction() as tx:
                     step = await mirror_store.tick(tx, provider, self.clock.wall())
                 if step.mirror.ended is not None:
-                    self._relation(provider).ended = step.mirror.ended
+                    self._relations[provider].ended = step.mirror.ended
                     self.changed(provider)
 
     def _forgive(self) -> None:

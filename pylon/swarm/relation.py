@@ -5,11 +5,13 @@ Values in, decisions out. `purse` fills it from the books; a simulation fills it
 
 from dataclasses import dataclass
 
-from pylon.money.deposit import wish
+from pylon.money.deposit import DepositPolicy, wish
 from pylon.money.mirror import End
 from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.money.receipt import AccountSeen
+
+_DEPOSITS = DepositPolicy()
 
 
 @dataclass(slots=True)
@@ -39,4 +41,4 @@ class Relation:
     def topup(self, quote: Msat, *, jobs_left: int, most: Msat) -> Msat:
         """The deposit to offer with a job that may cost `quote`."""
         self.quote = max(quote, self.quote)
-        return wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most)
+        return wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)

@@ -15,7 +15,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.compose import bid_of, bounds_of, request_draft
+from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
 from pylon.swarm.errands import Work
@@ -26,7 +26,6 @@ from pylon.swarm.places import Piece
 from pylon.swarm.purse import Offer, Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.runs import Run
-from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
 
 logger = log.get("swarm")
@@ -46,7 +45,6 @@ class Requests:
     flights: Flights
     outbox: Outbox
     purse: Purse | None
-    settings: Callable[[], SwarmSettings]
     tell: Callable[[m.SwarmEvent], None]
     runs: Mapping[int, Run]
     fault: Callable[[int, str], None]
@@ -118,7 +116,7 @@ class Requests:
         if left is not None and (quote := int(listing.price.quote(bounds.prompt_bytes, bounds.max_tokens))):
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // quote))
-        return self.purse.offer(listing, bounds, bid=bid_of(piece.spec, self.settings()), jobs_left=jobs_left)
+        return self.purse.offer(listing, bounds, bid=piece.job.need.bid, jobs_left=jobs_left)
 
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float

@@ -1,6 +1,7 @@
 """What a customer offers, pays and accepts, against a real database and a wallet that is a fake and says so."""
 
 import asyncio
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm import purse as purses
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import AccountPurse, Bill
+from pylon.swarm.relation import Relation
 from tests.money.fakes import FakeLightning, clock, open_database
 
 US, THEM = "a" * 64, "b" * 64
@@ -105,7 +107,7 @@ async def test_inflated_usage_ends_the_relation_over_a_restart_too(purse):
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     inflated = result(receipt(1, 1_000, 1_000), prompt_tokens=100_000)
     assert await purse.accept(bill(purse), offer, inflated) is None
-    again = replace(purse, _relations={}, _task=None)
+    again = replace(purse, _relations=defaultdict(Relation), _task=None)
     await again.start()
     assert again.width(PRICED) == 0
     await again.close()
