@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from operator import attrgetter
 
 import orjson
 
@@ -29,6 +30,7 @@ from pylon.swarm.purse import Offer
 KEEP_S = 7 * 86_400.0
 
 _QUESTION = tuple(one.name for one in fields(JobSpec))
+_question = attrgetter(*_QUESTION)
 
 _INSERT = (
     "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
@@ -170,7 +172,7 @@ class RunJournal:
 
 def digest_of(specs: Sequence[JobSpec]) -> str:
     """What tells one list of questions from another; how long an answer may take is no part of it."""
-    rows = [{name: getattr(spec, name) for name in _QUESTION} | {"timeout": None} for spec in specs]
+    rows = [dict(zip(_QUESTION, _question(spec), strict=True), timeout=None) for spec in specs]
     return sha256(orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
