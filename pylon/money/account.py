@@ -43,10 +43,10 @@ TRUSTED = Terms(credit=None)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What strangers get on credit: the most a job, and the most a day over all of them."""
+    """What strangers get on credit: the most a job, and the most a day over all of them; None is without limit."""
 
     per_job: Msat = TRIAL_JOB
-    per_day: Msat = TRIAL_DAY
+    per_day: Msat | None = TRIAL_DAY
 
 
 @record
