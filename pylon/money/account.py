@@ -43,10 +43,10 @@ TRUSTED = Terms(credit=None)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What strangers get on credit: the most a job, and the most a day over all of them."""
+    """What strangers get on credit: the most a job, and the most a day over all of them; None is without limit."""
 
     per_job: Msat = TRIAL_JOB
-    per_day: Msat = TRIAL_DAY
+    per_day: Msat | None = TRIAL_DAY
 
 
 @record
@@ -154,7 +154,7 @@ def charge(account: Account, quote: Msat, basis: Basis, amount: Msat) -> tuple[A
         return _book(account, 0)
     if amount > quote:
         raise MoneyError(f"a charge of {amount} msat is above the quote of {quote} msat")
-    return _book(replace(account, held=account.held - quote), int(amount))
+    return _book(account, int(amount), account.held - quote)
 
 
 def reverse(account: Account, amount: Msat) -> tuple[Account, AccountReceipt]:
@@ -167,8 +167,16 @@ def credit(account: Account, amount: Msat) -> Account:
     return replace(account, paid_total=account.paid_total + amount)
 
 
-def _book(account: Account, charge_msat: int) -> tuple[Account, AccountReceipt]:
-    after = replace(account, seq=account.seq + 1, charged_total=account.charged_total + charge_msat)
+def _book(account: Account, charge_msat: int, held: Msat | None = None) -> tuple[Account, AccountReceipt]:
+    after = Account(
+        account.epoch,
+        account.seq + 1,
+        account.charged_total + charge_msat,
+        account.paid_total,
+        account.held if held is None else held,
+        account.topup_open,
+        account.trial_used,
+    )
     return after, AccountReceipt(after.epoch, after.seq, charge_msat, after.charged_total, after.paid_total)
 
 

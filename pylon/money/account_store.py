@@ -14,39 +14,61 @@ from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
 from pylon.records import record
 from pylon.store.database import Row, Transaction
 
-# What an account's value is made of; `a` is its row. First what a receipt says of it.
-_EPOCH = """
-    a.epoch,
-    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq
+# What an account's value is made of; `a` is its row, `r` its last receipt of this epoch.
+_LAST = """LEFT JOIN money_receipt r ON r.id =
+    (SELECT id FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch ORDER BY seq DESC LIMIT 1)
 """
-_TOTALS = f"""{_EPOCH},
-    coalesce((SELECT charged_total FROM money_receipt WHERE customer = a.customer ORDER BY id DESC LIMIT 1), 0)
-        AS charged,
+# Totals run on from one epoch to the next.
+_TOTALS = """
+    a.epoch,
+    coalesce(r.seq, 0) AS seq,
+    coalesce(
+        r.charged_total,
+        (SELECT charged_total FROM money_receipt
+            WHERE id = (SELECT max(id) FROM money_receipt WHERE customer = a.customer)),
+        0
+    ) AS charged,
     (SELECT coalesce(sum(msat), 0) FROM money_ledger
         WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid
-"""  # noqa: S608 - a constant
+"""
 _ACCOUNT = f"""{_TOTALS},
     (SELECT coalesce(sum(quote), 0) FROM money_hold
         WHERE customer = a.customer AND state = 'held' AND basis <> 'metered') AS held,
     EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
-    EXISTS (SELECT 1 FROM money_hold
-        WHERE customer = a.customer AND basis = 'trial' AND state <> 'released') AS tried
+    a.tried_at IS NOT NULL AS tried
 """  # noqa: S608 - a constant
+_LOAD = f"SELECT {_ACCOUNT} FROM money_account a {_LAST} WHERE a.customer = ?"  # noqa: S608 - constants
+# What is asked of every job: the account, if there is one, and whether the job was here before. Whoever has paid and
+# has no account has one from now on.
+_ADMIT = f"""SELECT {_ACCOUNT.replace("|| a.customer", "|| :customer")}, a.customer,
+    h.customer AS holder, h.basis, h.state, EXISTS (SELECT 1 FROM money_receipt WHERE job = :job) AS charged_before
+    FROM (SELECT 1) LEFT JOIN money_account a ON a.customer = :customer
+    LEFT JOIN money_hold h ON h.job = :job {_LAST}
+"""  # noqa: S608 - constants
+_HOLD = f"""SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h
+    JOIN money_account a ON a.customer = h.customer {_LAST} WHERE h.job = ?
+"""  # noqa: S608 - constants
+_CHARGED = f"""SELECT {_TOTALS}, a.customer FROM money_account a {_LAST}
+    WHERE a.customer = (SELECT customer FROM money_receipt WHERE job = ?)
+"""  # noqa: S608 - constants
+_SEEN = """SELECT a.epoch,
+    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq,
+    r.charge, r.charged_total, r.paid_total FROM money_account a
+    LEFT JOIN money_receipt r ON r.customer = a.customer AND r.epoch = ? AND r.seq = ? WHERE a.customer = ?
+"""
 
 
 async def load(reader: Reader, customer: str) -> Account:
     """The account of a customer; a new one (its epoch empty) when there was none."""
-    row = await reader.fetch_one(
-        f"SELECT {_ACCOUNT} FROM money_account a WHERE a.customer = ?",  # noqa: S608 - a constant
-        (customer,),
-    )
+    row = await reader.fetch_one(_LOAD, (customer,))
     return Account(epoch="") if row is None else _account(row)
 
 
 async def open_account(tx: Transaction, customer: str, now: float) -> None:
     """Makes sure that the customer has an account."""
     await tx.execute(
-        "INSERT INTO money_account VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (customer, new_epoch(), now)
+        "INSERT INTO money_account (customer, epoch, opened_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (customer, new_epoch(), now),
     )
 
 
@@ -65,51 +87,57 @@ async def admit(
 
     A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
     """
-    # One statement for what is asked of every job: the account, and whether the job was here before.
-    query = (
-        f"SELECT {_ACCOUNT}, h.customer AS holder, h.basis, h.state FROM money_account a"  # noqa: S608 - a constant
-        " LEFT JOIN money_hold h ON h.job = ? WHERE a.customer = ?"
-    )
-    row = await tx.fetch_one(query, (job, customer))
-    if row is None:
-        await open_account(tx, customer, now)
-        row = await tx.fetch_one(query, (job, customer))
-    assert row is not None  # noqa: S101 - opened a line above
-    if row["holder"] is not None:
-        if row["holder"] != customer or row["state"] != "held":
-            raise MoneyError("this job was admitted before and has ended")
+    row = await tx.fetch_one(_ADMIT, {"job": job, "customer": customer})
+    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+    if row["holder"] == customer and row["state"] == "held":
         return Run(Basis(row["basis"]))
-    account = _account(row)
+    if row["holder"] is not None or row["charged_before"]:
+        raise MoneyError("this job was admitted before and has ended")
+    is_new = row["customer"] is None
+    account = Account(new_epoch(), paid_total=Msat(row["paid"])) if is_new else _account(row)
     # What is left of the day's trials is asked for strangers alone.
     tries = trial is not None and terms.trial and decider.may_try(account)
     left = await trial_left(tx, trial, now) if trial is not None and tries else ZERO
     decision = decider.admit(account, terms, quote, wish=wish, trial=trial, trial_left_today=left)
-    if isinstance(decision, Run):
+    basis = decision.basis if isinstance(decision, Run) else None
+    tried = (now, int(quote)) if basis is Basis.TRIAL else (None, None)
+    if is_new:
+        await tx.execute("INSERT INTO money_account VALUES (?, ?, ?, ?, ?)", (customer, account.epoch, now, *tried))
+    elif basis is Basis.TRIAL:
         await tx.execute(
-            "INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)",
-            (job, customer, decision.basis.value, int(quote), now),
+            "UPDATE money_account SET tried_at = ?, tried_msat = ? WHERE customer = ?", (*tried, customer)
         )
+    if basis is not None:
+        values = (job, customer, basis.value, int(quote), now)
+        await tx.execute("INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)", values)
     return decision
 
 
 async def trial_left(reader: Reader, trial: Trial, now: float) -> Msat:
     """What strangers may still have on credit this day (UTC)."""
+    if trial.per_day is None:
+        return trial.per_job
     row = await reader.fetch_one(
-        "SELECT coalesce(sum(quote), 0) FROM money_hold WHERE basis = 'trial' AND state <> 'released' AND at >= ?",
-        (now - now % DAY_S,),
+        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (now - now % DAY_S,)
     )
     return Msat(max(0, int(trial.per_day) - (row[0] if row else 0)))
 
 
 async def charge(tx: Transaction, job: str, amount: Msat, now: float) -> AccountReceipt:
     """The hold of a finished job becomes a charge. Charged before: the same receipt again. Raises `MoneyError`."""
-    hold, account = await _hold(tx, job)
-    if hold.state == "charged":
-        return (await receipts(tx, job))[-1]
+    hold = await _hold(tx, job)
+    if hold is None:
+        before = await receipts(tx, job)
+        if not before:
+            raise MoneyError("this job was never admitted to an account")
+        if len(before) > 1:
+            raise MoneyError("a job whose charge was taken back is not charged again")
+        return before[0]
     if hold.state != "held":
         raise MoneyError(f"a job that was {hold.state} is not charged")
-    _, receipt = decider.charge(account, hold.quote, hold.basis, amount)
-    await _write(tx, hold, job, receipt, "charged", now)
+    _, receipt = decider.charge(hold.account, hold.quote, hold.basis, amount)
+    await tx.execute("DELETE FROM money_hold WHERE job = ?", (job,))
+    await _write(tx, hold.customer, job, receipt, now)
     if receipt.charge_msat:
         await book(tx, [ledger.charged(now, hold.customer, job, Msat(receipt.charge_msat))])
     return receipt
@@ -117,21 +145,33 @@ async def charge(tx: Transaction, job: str, amount: Msat, now: float) -> Account
 
 async def release(tx: Transaction, job: str) -> None:
     """Lets go of what a job held: it failed, or was cancelled before it cost anything. Unknown jobs are ignored."""
-    await tx.execute("UPDATE money_hold SET state = 'released' WHERE job = ? AND state = 'held'", (job,))
+    released = await tx.fetch_one(
+        "UPDATE money_hold SET state = 'released' WHERE job = ? AND state = 'held' RETURNING customer, basis", (job,)
+    )
+    if released is not None and released["basis"] == Basis.TRIAL:
+        # Through no fault of its own: it may try again.
+        await tx.execute(
+            "UPDATE money_account SET tried_at = NULL, tried_msat = NULL WHERE customer = ?", (released["customer"],)
+        )
 
 
 async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]:
     """Takes a charge back; all receipts of the job, for its `error` feedback. A job not charged is released."""
-    hold, account = await _hold(tx, job)
-    if hold.state == "held":
-        await release(tx, job)
-    if hold.state == "charged":
-        amount = Msat((await receipts(tx, job))[-1].charge_msat)
-        _, receipt = decider.reverse(account, amount)
-        await _write(tx, hold, job, receipt, "reversed", now)
+    before = await receipts(tx, job)
+    if len(before) == 1:
+        row = await tx.fetch_one(_CHARGED, (job,))
+        assert row is not None  # noqa: S101 - whoever has a receipt has an account
+        amount = Msat(before[0].charge_msat)
+        _, receipt = decider.reverse(_charged(row), amount)
+        await _write(tx, row["customer"], job, receipt, now)
         if amount:
-            await book(tx, [ledger.charge_reversed(now, hold.customer, job, amount)])
-    return await receipts(tx, job)
+            await book(tx, [ledger.charge_reversed(now, row["customer"], job, amount)])
+        return [*before, receipt]
+    if not before:
+        if await _hold(tx, job) is None:
+            raise MoneyError("this job was never admitted to an account")
+        await release(tx, job)
+    return before
 
 
 async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:
@@ -144,11 +184,7 @@ async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, 
     """Compares a customer's `account-seen`; one that is ahead of us starts a new epoch: our database was restored."""
     if seen is None:
         return Agreement.NOTHING
-    row = await tx.fetch_one(
-        f"SELECT {_EPOCH}, r.charge, r.charged_total, r.paid_total FROM money_account a"  # noqa: S608 - a constant
-        " LEFT JOIN money_receipt r ON r.customer = a.customer AND r.epoch = ? AND r.seq = ? WHERE a.customer = ?",
-        (seen.epoch, seen.seq, customer),
-    )
+    row = await tx.fetch_one(_SEEN, (seen.epoch, seen.seq, customer))
     account, ours = Account(epoch=""), None
     if row is not None:
         account = Account(row["epoch"], row["seq"])
@@ -169,38 +205,29 @@ class _Hold:
     basis: Basis
     quote: Msat
     state: str
+    account: Account
 
 
-async def _hold(tx: Transaction, job: str) -> tuple[_Hold, Account]:
-    row = await tx.fetch_one(
-        f"SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h"  # noqa: S608
-        " JOIN money_account a ON a.customer = h.customer WHERE h.job = ?",
-        (job,),
-    )
+async def _hold(tx: Transaction, job: str) -> _Hold | None:
+    row = await tx.fetch_one(_HOLD, (job,))
     if row is None:
-        raise MoneyError("this job was never admitted to an account")
+        return None
     quote = Msat(row["quote"])
     # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
-    account = Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]), held=quote)
-    return _Hold(row["holder"], Basis(row["basis"]), quote, row["state"]), account
+    return _Hold(row["holder"], Basis(row["basis"]), quote, row["state"], _charged(row, held=quote))
 
 
-async def _write(tx: Transaction, hold: _Hold, job: str, receipt: AccountReceipt, state: str, now: float) -> None:
+async def _write(tx: Transaction, customer: str, job: str, receipt: AccountReceipt, now: float) -> None:
+    totals = (int(receipt.charged_total), int(receipt.paid_total))
     await tx.execute(
         "INSERT INTO money_receipt (customer, epoch, seq, job, charge, charged_total, paid_total, at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            hold.customer,
-            receipt.epoch,
-            receipt.seq,
-            job,
-            receipt.charge_msat,
-            int(receipt.charged_total),
-            int(receipt.paid_total),
-            now,
-        ),
+        (customer, receipt.epoch, receipt.seq, job, receipt.charge_msat, *totals, now),
     )
-    await tx.execute("UPDATE money_hold SET state = ? WHERE job = ?", (state, job))
+
+
+def _charged(row: Row, *, held: Msat = ZERO) -> Account:
+    return Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]), held=held)
 
 
 def _receipt(row: Row) -> AccountReceipt:

@@ -173,6 +173,52 @@ CREATE TABLE money_order (
 CREATE INDEX money_order_at ON money_order (at);
 """
 
+# A job changes as few trees as can be: their keys lie apart, and each costs a page of the log in every commit. So of
+# holds only those that no receipt speaks of are kept, and what a stranger tried stands with its account.
+_FEWER_TREES = """
+CREATE TABLE money_customer (
+    customer TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    opened_at REAL NOT NULL,
+    tried_at REAL,
+    tried_msat INTEGER
+) STRICT, WITHOUT ROWID;
+INSERT INTO money_customer SELECT a.customer, a.epoch, a.opened_at, max(h.at), h.quote FROM money_account a
+    LEFT JOIN money_hold h ON h.customer = a.customer AND h.basis = 'trial' AND h.state <> 'released'
+    GROUP BY a.customer;
+DROP TABLE money_account;
+ALTER TABLE money_customer RENAME TO money_account;
+CREATE INDEX money_account_tried ON money_account (tried_at, tried_msat) WHERE tried_at IS NOT NULL;
+CREATE TABLE money_held (
+    job TEXT PRIMARY KEY,
+    customer TEXT NOT NULL,
+    basis TEXT NOT NULL,
+    quote INTEGER NOT NULL CHECK (quote >= 0),
+    state TEXT NOT NULL CHECK (state IN ('held', 'released')),
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO money_held SELECT * FROM money_hold WHERE state IN ('held', 'released');
+DROP TABLE money_hold;
+ALTER TABLE money_held RENAME TO money_hold;
+CREATE INDEX money_hold_customer ON money_hold (customer) WHERE state = 'held';
+DROP INDEX money_receipt_last;
+CREATE TABLE money_reflection AS SELECT * FROM money_mirror;
+DROP TABLE money_mirror;
+CREATE TABLE money_mirror (
+    provider TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    past_epochs TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    charged_total INTEGER NOT NULL,
+    paid_seen INTEGER NOT NULL,
+    paid_base INTEGER NOT NULL,
+    short INTEGER NOT NULL,
+    ended TEXT
+) STRICT, WITHOUT ROWID;
+INSERT INTO money_mirror SELECT * FROM money_reflection;
+DROP TABLE money_reflection;
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -183,5 +229,6 @@ MONEY = Schema(
         + _PAYMENTS
         + _append_only("money_claim"),
         _ACCOUNT_INDEXES + _ORDERS,
+        _FEWER_TREES,
     ),
 )

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from pylon import log
@@ -34,7 +33,7 @@ LOOK_BACK_S = 900
 
 
 class Intake:
-    """`load` tells how things stand for one customer."""
+    """`load` tells how things stand for one customer, when these jobs go before it."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class Intake:
         outbox: Outbox,
         settings: ProviderSettings,
         clock: Clock,
-        load: Callable[[str], Load],
+        load: Callable[[str, Sequence[Job]], Load],
     ) -> None:
         self._provider = provider
         self._keys = keys
@@ -151,10 +150,7 @@ class Intake:
             request = parse_request(received.event, self._keys)
         except RequestError as error:
             return self._refusal(received, error)
-        load = self._load(request.customer)
-        if ahead:
-            same = sum(1 for job in ahead if job.request.customer == request.customer)
-            load = replace(load, waiting=load.waiting + len(ahead), of_customer=load.of_customer + same)
+        load = self._load(request.customer, ahead)
         now = self._clock.wall()
         verdict = admit(request, self._settings, load, provider=self._provider, now=now)
         match verdict:
@@ -175,7 +171,7 @@ class Intake:
             request = parse_request(event, self._keys)
         except RequestError:
             return None
-        load = self._load(request.customer)
+        load = self._load(request.customer, ())
         room = Load(load.models, schemas=load.schemas)
         verdict = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(verdict, Accept):

@@ -5,7 +5,7 @@ relay has acknowledged are published again, jobs that have none are run again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pylon import log
@@ -22,6 +22,7 @@ from pylon.provider.intake import Intake
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.outbox import Outbox
 from pylon.provider.presence import Presence
+from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
@@ -218,18 +219,19 @@ class Provider:
         if again:
             logger.info("taking up jobs that were left", jobs=again)
 
-    def _load(self, customer: str) -> Load:
+    def _load(self, customer: str, ahead: Sequence[Job]) -> Load:
         model = self._inference.model
         sha256 = "" if model is None else model.sha256
-        running = sum(1 for r in self._runner.running.values() if r.job.request.customer == customer)
+        own = sum(1 for r in self._runner.running.values() if r.job.request.customer == customer)
+        own += sum(1 for job in ahead if job.request.customer == customer)
         paused = "draining" if self._draining else self._paused
         if self._inference.state == "failed":
             paused = paused or "engine"
         till = self._till
         return Load(
             ((self._model, sha256),),
-            len(self._runner.queue) + len(self._runner.running) + (till.waiting if till else 0),
-            self._runner.queue.of_customer(customer) + running + (till.of_customer(customer) if till else 0),
+            len(self._runner.queue) + len(self._runner.running) + (till.waiting if till else 0) + len(ahead),
+            self._runner.queue.of_customer(customer) + own + (till.of_customer(customer) if till else 0),
             paused,
             till is not None and till.down,
             self._inference.follows_schemas,

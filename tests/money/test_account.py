@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
 from pylon.money import account as decider
-from pylon.money import account_store, audit, ledger, ledger_store
+from pylon.money import account_store, audit, ledger, ledger_store, mirror_store
 from pylon.money.account import (
     TRUSTED,
     Account,
@@ -20,7 +20,9 @@ from pylon.money.account import (
     WaitForTopUp,
 )
 from pylon.money.msat import ZERO, Msat
-from pylon.money.receipt import AccountSeen
+from pylon.money.receipt import AccountReceipt, AccountSeen
+from pylon.money.schema import MONEY
+from pylon.store.database import Database, Schema
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -259,3 +261,46 @@ async def test_a_transaction_that_fails_leaves_no_hold_and_no_charge(database):
             await account_store.charge(tx, "j1", sats(2), NOW)
             raise RuntimeError
     assert (await account_store.load(database, "aa")) == Account("")
+
+
+async def test_money_held_and_tried_before_the_trees_were_fewer_is_held_and_tried_after(tmp_path):
+    path = tmp_path / "old.db"
+    old = await Database.open(path, [Schema(MONEY.room, MONEY.migrations[:2])])
+    async with old.transaction() as tx:
+        for customer in ("aa", "bb", "cc"):
+            await tx.execute("INSERT INTO money_account VALUES (?, ?, ?)", (customer, EPOCH, NOW))
+        for row in (
+            ("j1", "aa", "trial", 2_000, "charged", NOW),
+            ("j2", "aa", "credit", 3_000, "held", NOW),
+            ("j3", "bb", "trial", 1_000, "released", NOW),
+        ):
+            await tx.execute("INSERT INTO money_hold VALUES (?, ?, ?, ?, ?, ?)", row)
+        await tx.execute("INSERT INTO money_receipt VALUES (1, 'aa', ?, 1, 'j1', 1500, 1500, 0, ?)", (EPOCH, NOW))
+        await tx.execute("INSERT INTO money_mirror VALUES ('pp', ?, '', 4, 700, 0, 0, 0, NULL)", (EPOCH,))
+    await old.close()
+    database = await Database.open(path, [MONEY])
+    known = await account_store.load(database, "aa")
+    assert (known.epoch, known.seq, known.charged_total, known.held) == (EPOCH, 1, 1_500, 3_000)
+    assert known.trial_used
+    assert not (await account_store.load(database, "bb")).trial_used
+    assert await account_store.trial_left(database, TRIAL, NOW) == TRIAL.per_day - 2_000
+    async with database.transaction() as tx:
+        assert await account_store.charge(tx, "j1", sats(1), NOW) == AccountReceipt(
+            EPOCH, 1, 1_500, Msat(1_500), ZERO
+        )
+        assert (await account_store.charge(tx, "j2", sats(3), NOW)).charged_total == 4_500
+        with pytest.raises(MoneyError):
+            await account_store.admit(tx, "bb", "j3", sats(1), terms=STRANGER, now=NOW, trial=TRIAL)
+    mirror = await mirror_store.load(database, "pp")
+    assert (mirror.epoch, mirror.seq, mirror.charged_total) == (EPOCH, 4, 700)
+    await database.close()
+
+
+async def test_a_trial_without_a_daily_limit_is_given_to_every_stranger(database):
+    trial = Trial(per_day=None)
+    for number in range(30):
+        async with database.transaction() as tx:
+            decision = await account_store.admit(
+                tx, f"c{number}", f"j{number}", sats(2), terms=STRANGER, now=NOW, trial=trial
+            )
+        assert decision == Run(Basis.TRIAL)

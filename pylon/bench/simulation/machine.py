@@ -13,7 +13,7 @@ from pylon.jobs.announcement import Announcement, announcement_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat, heartbeat_draft
 from pylon.money import account as ledger
-from pylon.money.account import Account, AskTopUp, Basis, Run, Terms, TooMuch, Trial
+from pylon.money.account import TRIAL_DAY, Account, AskTopUp, Basis, Run, Terms, TooMuch, Trial
 from pylon.money.msat import Msat
 from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
@@ -68,7 +68,7 @@ class Machine:
         self._accounts: dict[str, Account] = {}
         self._bases: dict[str, Basis] = {}
         self._unfunded: dict[str, deque[Job]] = {}
-        self._trial_left = Trial().per_day
+        self._trial_left = TRIAL_DAY
         self._beat_at = 0
 
     @property
