@@ -5,10 +5,7 @@ of events is worked off goes out together when the turn ends, and its reader wak
 """
 
 import asyncio
-from typing import Any, cast
-
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.server import ServerConnection
+from typing import Any
 
 # Beyond this much there is nothing to win.
 MAX_HELD_BYTES = 64 * 1024
@@ -54,21 +51,3 @@ class Cork:
             self._parts.clear()
             self._size = 0
             self._transport.write(data)
-
-
-class CorkedClient(ClientConnection):
-    """A client's connection with a `Cork`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_corked(transport))
-
-
-class CorkedServer(ServerConnection):
-    """A server's connection with a `Cork`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_corked(transport))
-
-
-def _corked(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    return cast("asyncio.Transport", Cork(cast("asyncio.Transport", transport)))

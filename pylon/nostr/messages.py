@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from websockets.typing import BytesLike
 
 from pylon.errors import MalformedError
 from pylon.nostr.event import Event, parse_event
@@ -152,7 +153,7 @@ def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
             return [kind]
 
 
-def parse_client_message(frame: str | bytes) -> ClientMessage:
+def parse_client_message(frame: str | BytesLike) -> ClientMessage:
     """What a client sent. Raises `MalformedError`."""
     kind, items = _split(frame)
     match kind:
@@ -174,7 +175,7 @@ def parse_client_message(frame: str | bytes) -> ClientMessage:
             return Unknown(kind[:40])
 
 
-def parse_relay_message(frame: str | bytes) -> RelayMessage:
+def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
     """What a relay sent. Raises `MalformedError`."""
     kind, items = _split(frame)
     match kind, items:
@@ -200,7 +201,7 @@ def parse_relay_message(frame: str | bytes) -> RelayMessage:
             return Unknown(kind[:40])
 
 
-def _split(frame: str | bytes) -> tuple[str, list[Any]]:
+def _split(frame: str | BytesLike) -> tuple[str, list[Any]]:
     try:
         raw = orjson.loads(frame)
     except orjson.JSONDecodeError as error:

@@ -56,9 +56,13 @@ class Intake:
         self.delivered_seq = 0
         """All events up to this number have been delivered."""
 
+    def has_room(self) -> bool:
+        """Whether less than `max_bytes` wait to be committed."""
+        return self._bytes < self._max_bytes
+
     async def room(self) -> None:
         """Waits until less than `max_bytes` wait to be committed."""
-        while self._bytes >= self._max_bytes:
+        while not self.has_room():
             self._committed.clear()
             await self._committed.wait()
 
