@@ -20,6 +20,8 @@ class Cork:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        # Asked before every message.
+        self.get_write_buffer_size = transport.get_write_buffer_size
         self._parts: list[bytes] = []
         self._size = 0
 

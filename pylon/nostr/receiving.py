@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 from websockets.typing import BytesLike
+
+from pylon.nostr.framing import Framing
 
 # Takes a message and whether it is text, which is not known to be UTF-8. When there is no room, or it takes time, it
 # gives back what to wait for: nothing else is handed over before that is done.
@@ -21,7 +22,7 @@ type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
 
 
-class Handing(Connection):
+class Handing(Framing):
     """A connection whose messages go to `hand_to`. The library's `recv` has nothing to give.
 
     What comes while nobody takes it is kept, in order; beyond `max_queue` messages the socket is not read.
@@ -82,6 +83,9 @@ class Handing(Connection):
         super().connection_lost(exc)
         self._lost = True
         self._woken.set()
+
+    def _in_fragments(self) -> bool:
+        return self._fragments is not None
 
     def _assemble(self, frame: Frame) -> None:
         if self._fragments is None:
