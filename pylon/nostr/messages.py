@@ -118,6 +118,11 @@ type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge |
 def encode(message: ClientMessage | RelayMessage) -> bytes:
     """The websocket text frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
     try:
+        # These two are nearly all that is said.
+        if type(message) is Ok:
+            return orjson.dumps(("OK", message.event_id, message.accepted, message.message))
+        if type(message) is EventMessage and not message.subscription:
+            return b'["EVENT",%b]' % message.event.to_json()
         return orjson.dumps(_to_list(message))
     except TypeError as error:
         raise MalformedError("a message holds text that is not valid Unicode") from error
@@ -125,8 +130,6 @@ def encode(message: ClientMessage | RelayMessage) -> bytes:
 
 def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
     match message:
-        case EventMessage(event, ""):
-            return ["EVENT", event.to_dict()]
         case EventMessage(event, subscription):
             return ["EVENT", subscription, event.to_dict()]
         case Req(subscription, filters):
@@ -156,9 +159,9 @@ def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
 def parse_client_message(frame: str | BytesLike) -> ClientMessage:
     """What a client sent. Raises `MalformedError`."""
     kind, items = _split(frame)
+    if kind == "EVENT":
+        return EventMessage(parse_event(_only(kind, items)))
     match kind:
-        case "EVENT":
-            return EventMessage(parse_event(_only(kind, items)))
         case "REQ" | "COUNT":
             if len(items) < 2:
                 raise MalformedError(f"{kind} needs a subscription id and at least one filter")
@@ -178,9 +181,9 @@ def parse_client_message(frame: str | BytesLike) -> ClientMessage:
 def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
     """What a relay sent. Raises `MalformedError`."""
     kind, items = _split(frame)
+    if kind == "EVENT" and len(items) > 1:
+        return EventMessage(parse_event(items[1]), _subscription(items[0]))
     match kind, items:
-        case "EVENT", [subscription, event, *_]:
-            return EventMessage(parse_event(event), _subscription(subscription))
         case "OK", [str(event_id), bool(accepted), *rest]:
             return Ok(event_id, accepted, _text(rest))
         case "EOSE", [subscription, *_]:
