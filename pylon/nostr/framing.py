@@ -7,6 +7,8 @@ Source: RFC 6455 section 5.2 "Base Framing Protocol".
 """
 
 import struct
+import threading
+from asyncio import BufferedProtocol
 from secrets import token_bytes
 from typing import Any
 
@@ -19,6 +21,18 @@ from websockets.typing import BytesLike
 _TEXT = 0x81
 _MASKED = 0x80
 _HEAD_ENDS = b"\r\n\r\n"
+
+_READ_BYTES = 256 * 1024
+
+
+class _Place(threading.local):
+    """What a socket reads into. A read is over before the next one begins, so one does for a thread's connections."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_READ_BYTES))
+
+
+_place = _Place()
 
 
 def text_frame(data: bytes, *, masked: bool) -> bytes:
@@ -37,8 +51,12 @@ def text_frame(data: bytes, *, masked: bool) -> bytes:
     return b"".join((head, key, apply_mask(data, key)))
 
 
-class Framing(Connection):
-    """Text messages in one frame go to `_came`; the library gets all else, a whole frame at a time."""
+class Framing(Connection, BufferedProtocol):
+    """Text messages in one frame go to `_came`; the library gets all else, a whole frame at a time.
+
+    asyncio asks the system for memory for as much as it may read, before every read, and gives back what it did not
+    need: five times the cost of reading a few hundred bytes into a place that is there.
+    """
 
     # The last bytes of the handshake's head so far; None when it is through, and frames follow.
     _head: bytes | None = b""
@@ -46,6 +64,7 @@ class Framing(Connection):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._place = _place.view
         # The beginning of a frame of which more has to come, and how many bytes it takes to look at it again. It is
         # no longer than a frame may be, and grows in place, however small the pieces that it comes in.
         self._begun = bytearray()
@@ -56,6 +75,14 @@ class Framing(Connection):
 
     def _in_fragments(self) -> bool:
         raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+        """Where the socket may read to."""
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much has been read."""
+        self.data_received(bytes(self._place[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has read."""
