@@ -12,10 +12,10 @@ Source: NIP-01 "Communication between clients and relays", NIP-42.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
@@ -231,9 +231,9 @@ class RelayConnection:
         return self._receive(message)
 
     def _receive(self, message: m.RelayMessage) -> Awaitable[None] | None:
+        if type(message) is m.EventMessage:
+            return self._subscriptions.receive(message.subscription, message.event)
         match message:
-            case m.EventMessage(event, name):
-                return self._subscriptions.receive(name, event)
             case m.Eose(name):
                 return self._subscriptions.receive(name, message)
             case m.Ok(event_id) if event_id == self._auth_event:
@@ -254,13 +254,13 @@ class RelayConnection:
 
     # --- NIP-42 ---------------------------------------------------------------------------------------------
 
-    async def _authenticate(self, challenge: str) -> None:
+    def _authenticate(self, challenge: str) -> Awaitable[None] | None:
         if self._secret is None:
-            return
+            return None
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
         self._introduce(KNOWN_SECONDS)
-        await self._send(m.encode(m.Auth(event)))
+        return self._send(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
         # The timer of a connection that was lost must not speak for the next one.
@@ -282,16 +282,22 @@ class RelayConnection:
     # --- sending --------------------------------------------------------------------------------------------
 
     def _send_later(self, frame: bytes) -> None:
-        if self._socket is not None and not sent_at_once(self._socket, frame):
-            task = asyncio.get_running_loop().create_task(self._send(frame))
+        pending = self._send(frame)
+        if pending is not None:
+            task = asyncio.get_running_loop().create_task(pending)
             # The loop keeps weak references only; the name binds it until it is done.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def _send(self, frame: bytes) -> None:
-        if self._socket is not None and not sent_at_once(self._socket, frame):
-            # What could not be sent is sent again by `_serve` when the connection is back.
-            with suppress(WebSocketException, OSError):
-                await self._socket.send(frame, text=True)
+    def _send(self, frame: bytes) -> Coroutine[Any, Any, None] | None:
+        # What to wait for when the relay does not keep up.
+        if self._socket is None or sent_at_once(self._socket, frame):
+            return None
+        return self._send_in_turn(self._socket, frame)
+
+    async def _send_in_turn(self, socket: ClientSocket, frame: bytes) -> None:
+        # What could not be sent is sent again by `_serve` when the connection is back.
+        with suppress(WebSocketException, OSError):
+            await socket.send(frame, text=True)
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
         self.status.state = state

@@ -183,9 +183,9 @@ def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
     kind, items = _split(frame)
     if kind == "EVENT" and len(items) > 1:
         return EventMessage(parse_event(items[1]), _subscription(items[0]))
+    if kind == "OK" and len(items) > 1 and type(items[0]) is str and type(items[1]) is bool:
+        return Ok(items[0], items[1], _text(items[2:]))
     match kind, items:
-        case "OK", [str(event_id), bool(accepted), *rest]:
-            return Ok(event_id, accepted, _text(rest))
         case "EOSE", [subscription, *_]:
             return Eose(_subscription(subscription))
         case "CLOSED", [subscription, *rest]:
