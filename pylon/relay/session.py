@@ -38,8 +38,9 @@ from pylon.nostr.sending import sent_at_once
 from pylon.nostr.sockets import ServerSocket
 from pylon.relay import access
 from pylon.relay.intake import Intake
-from pylon.relay.limits import RelayLimits, TokenBucket
+from pylon.relay.limits import RelayLimits
 from pylon.relay.outbox import Outbox
+from pylon.relay.publishing import Publishing
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refusal, refuse_filters
 from pylon.relay.store import EventStore
@@ -98,11 +99,14 @@ class Session:
             max_bytes=limits.queue_bytes,
             max_frames=limits.queue_frames,
         )
-        self._in_flight = 0
-        self._answered = asyncio.Event()
-        self._bucket: TokenBucket | None = None
-        if limits.writes_per_minute is not None:
-            self._bucket = TokenBucket(limits.writes_per_minute, shared.clock.monotonic())
+        self._publishing = Publishing(
+            shared.intake,
+            self._tell,
+            limits=limits,
+            clock=shared.clock,
+            require_auth=shared.require_auth,
+            writers=shared.writers,
+        )
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
@@ -156,7 +160,7 @@ class Session:
             return self._malformed(bytes(frame), error)
         match message:
             case EventMessage(event):
-                return self._publish(event)
+                return self._publishing.publish(event, self._keys)
             case Req(name, filters):
                 return self._subscribe(name, filters)
             case Close(name):
@@ -187,46 +191,6 @@ class Session:
     async def _end(self, code: int, reason: str) -> None:
         await self._websocket.close(code, reason)
         raise self._websocket.close_exc
-
-    def _publish(self, event: Event) -> Awaitable[None] | None:
-        shared = self._shared
-        if self._bucket is not None and not self._bucket.take(shared.clock.monotonic()):
-            allowed = shared.limits.writes_per_minute
-            self._tell(Ok(event.id, False, f"rate-limited: at most {allowed} events a minute on a connection"))
-            return None
-        raw = event.to_json()
-        reason = access.refuse_event(
-            event,
-            size=len(raw),
-            now=shared.clock.wall(),
-            limits=shared.limits,
-            keys=self._keys,
-            require_auth=shared.require_auth,
-            writers=shared.writers,
-        )
-        if reason is not None:
-            self._tell(Ok(event.id, False, reason))
-            return None
-        if self._in_flight >= shared.limits.in_flight or not shared.intake.has_room():
-            return self._submit_later(event, raw)
-        self._submit(event, raw)
-        return None
-
-    async def _submit_later(self, event: Event, raw: bytes) -> None:
-        while self._in_flight >= self._shared.limits.in_flight:
-            self._answered.clear()
-            await self._answered.wait()
-        await self._shared.intake.room()
-        self._submit(event, raw)
-
-    def _submit(self, event: Event, raw: bytes) -> None:
-        self._in_flight += 1
-        self._shared.intake.submit(event, raw, partial(self._answer, event.id))
-
-    def _answer(self, event_id: str, accepted: bool, text: str) -> None:
-        self._in_flight -= 1
-        self._answered.set()
-        self._tell(Ok(event_id, accepted, text))
 
     async def _subscribe(self, name: str, filters: tuple[Filter, ...]) -> None:
         # A new REQ of the same name ends the old one, whether or not the new one is taken.
