@@ -12,19 +12,19 @@ Source: NIP-01 "Communication between clients and relays", NIP-42.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
+from websockets.typing import BytesLike
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.corking import CorkedClient
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -32,6 +32,7 @@ from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.nip42 import auth_draft
 from pylon.nostr.publications import Publications
 from pylon.nostr.sending import sent_at_once
+from pylon.nostr.sockets import ClientSocket
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.tls import context_for
 
@@ -91,7 +92,7 @@ class RelayConnection:
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, nothing secret
-        self._socket: ClientConnection | None = None
+        self._socket: ClientSocket | None = None
         self._opened = asyncio.Event()
         # Set when the relay knows who we are, or does not want to.
         self._introduced = asyncio.Event()
@@ -172,7 +173,7 @@ class RelayConnection:
                 async with connect(
                     self.url,
                     ssl=context_for(self.url.startswith("wss:")),
-                    create_connection=CorkedClient,
+                    create_connection=ClientSocket,
                     compression=None,
                     max_size=MAX_FRAME_BYTES,
                     ping_timeout=60,
@@ -181,10 +182,14 @@ class RelayConnection:
                     attempt = 0
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
-                    await self._serve(socket)
+                    await self._serve(cast("ClientSocket", socket))
                 reason = f"the relay closed the connection ({socket.close_code} {socket.close_reason})"
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
+            except Exception as error:
+                # A fault of ours in what takes the relay's messages must not leave this node deaf.
+                reason = f"{type(error).__name__}: {error}"
+                logger.exception("what a relay said could not be dealt with", relay=self.url)
             finally:
                 self._socket = None
                 self._opened.clear()
@@ -205,7 +210,7 @@ class RelayConnection:
             logger.debug("relay says nothing of its limits", relay=self.url, error=str(error))
         self._known = True
 
-    async def _serve(self, socket: ClientConnection) -> None:
+    async def _serve(self, socket: ClientSocket) -> None:
         self._socket = socket
         self._auth_event = None
         self._introduce(0.0 if self._secret is None else CHALLENGE_SECONDS)
@@ -214,46 +219,48 @@ class RelayConnection:
         await self._publications.opened()
         self._opened.set()
         with suppress(ConnectionClosedOK):
-            while True:
-                # Undecoded: whoever parses JSON checks UTF-8 as well.
-                frame = await socket.recv(decode=False)
-                try:
-                    message = m.parse_relay_message(frame)
-                except MalformedError as error:
-                    logger.debug("relay sent something malformed", relay=self.url, error=str(error))
-                    continue
-                await self._receive(message)
+            await socket.hand_to(self._take)
 
-    async def _receive(self, message: m.RelayMessage) -> None:
+    def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:  # noqa: ARG002 - either may be JSON
+        # Undecoded: whoever parses JSON checks UTF-8 as well.
+        try:
+            message = m.parse_relay_message(frame)
+        except MalformedError as error:
+            logger.debug("relay sent something malformed", relay=self.url, error=str(error))
+            return None
+        return self._receive(message)
+
+    def _receive(self, message: m.RelayMessage) -> Awaitable[None] | None:
+        if type(message) is m.EventMessage:
+            return self._subscriptions.receive(message.subscription, message.event)
         match message:
-            case m.EventMessage(event, name):
-                await self._subscriptions.receive(name, event)
             case m.Eose(name):
-                await self._subscriptions.receive(name, message)
+                return self._subscriptions.receive(name, message)
             case m.Ok(event_id) if event_id == self._auth_event:
-                await self._authenticated(message)
+                return self._authenticated(message)
             case m.Ok():
                 self._publications.answered(message)
             case m.Closed(name, reason):
                 self.status.notice = f"subscription closed: {reason}"
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
-                await self._authenticate(challenge)
+                return self._authenticate(challenge)
             case m.Notice(text):
                 self.status.notice = text
                 logger.info("relay notice", relay=self.url, text=text)
             case _:
                 pass
+        return None
 
     # --- NIP-42 ---------------------------------------------------------------------------------------------
 
-    async def _authenticate(self, challenge: str) -> None:
+    def _authenticate(self, challenge: str) -> Awaitable[None] | None:
         if self._secret is None:
-            return
+            return None
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
         self._introduce(KNOWN_SECONDS)
-        await self._send(m.encode(m.Auth(event)))
+        return self._send(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
         # The timer of a connection that was lost must not speak for the next one.
@@ -275,16 +282,22 @@ class RelayConnection:
     # --- sending --------------------------------------------------------------------------------------------
 
     def _send_later(self, frame: bytes) -> None:
-        if self._socket is not None and not sent_at_once(self._socket, frame):
-            task = asyncio.get_running_loop().create_task(self._send(frame))
+        pending = self._send(frame)
+        if pending is not None:
+            task = asyncio.get_running_loop().create_task(pending)
             # The loop keeps weak references only; the name binds it until it is done.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def _send(self, frame: bytes) -> None:
-        if self._socket is not None and not sent_at_once(self._socket, frame):
-            # What could not be sent is sent again by `_serve` when the connection is back.
-            with suppress(WebSocketException, OSError):
-                await self._socket.send(frame, text=True)
+    def _send(self, frame: bytes) -> Coroutine[Any, Any, None] | None:
+        # What to wait for when the relay does not keep up.
+        if self._socket is None or sent_at_once(self._socket, frame):
+            return None
+        return self._send_in_turn(self._socket, frame)
+
+    async def _send_in_turn(self, socket: ClientSocket, frame: bytes) -> None:
+        # What could not be sent is sent again by `_serve` when the connection is back.
+        with suppress(WebSocketException, OSError):
+            await socket.send(frame, text=True)
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
         self.status.state = state

@@ -5,10 +5,7 @@ of events is worked off goes out together when the turn ends, and its reader wak
 """
 
 import asyncio
-from typing import Any, cast
-
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.server import ServerConnection
+from typing import Any
 
 # Beyond this much there is nothing to win.
 MAX_HELD_BYTES = 64 * 1024
@@ -23,6 +20,8 @@ class Cork:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        # Asked before every message.
+        self.get_write_buffer_size = transport.get_write_buffer_size
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -54,21 +53,3 @@ class Cork:
             self._parts.clear()
             self._size = 0
             self._transport.write(data)
-
-
-class CorkedClient(ClientConnection):
-    """A client's connection with a `Cork`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_corked(transport))
-
-
-class CorkedServer(ServerConnection):
-    """A server's connection with a `Cork`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_corked(transport))
-
-
-def _corked(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    return cast("asyncio.Transport", Cork(cast("asyncio.Transport", transport)))

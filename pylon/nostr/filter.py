@@ -39,7 +39,13 @@ class Filter:
             return False
         if self.until is not None and event.created_at > self.until:
             return False
-        return all(not wanted.isdisjoint(event.tag_values(letter)) for letter, wanted in self.tags.items())
+        for letter, wanted in self.tags.items():
+            for tag in event.tags:
+                if tag[0] == letter and len(tag) > 1 and tag[1] in wanted:
+                    break
+            else:
+                return False
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """The filter as NIP-01 writes it; lists are sorted so that equal filters are equal bytes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from websockets.typing import BytesLike
 
 from pylon.errors import MalformedError
 from pylon.nostr.event import Event, parse_event
@@ -117,6 +118,11 @@ type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge |
 def encode(message: ClientMessage | RelayMessage) -> bytes:
     """The websocket text frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
     try:
+        # These two are nearly all that is said.
+        if type(message) is Ok:
+            return orjson.dumps(("OK", message.event_id, message.accepted, message.message))
+        if type(message) is EventMessage and not message.subscription:
+            return b'["EVENT",%b]' % message.event.to_json()
         return orjson.dumps(_to_list(message))
     except TypeError as error:
         raise MalformedError("a message holds text that is not valid Unicode") from error
@@ -124,8 +130,6 @@ def encode(message: ClientMessage | RelayMessage) -> bytes:
 
 def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
     match message:
-        case EventMessage(event, ""):
-            return ["EVENT", event.to_dict()]
         case EventMessage(event, subscription):
             return ["EVENT", subscription, event.to_dict()]
         case Req(subscription, filters):
@@ -152,12 +156,12 @@ def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
             return [kind]
 
 
-def parse_client_message(frame: str | bytes) -> ClientMessage:
+def parse_client_message(frame: str | BytesLike) -> ClientMessage:
     """What a client sent. Raises `MalformedError`."""
     kind, items = _split(frame)
+    if kind == "EVENT":
+        return EventMessage(parse_event(_only(kind, items)))
     match kind:
-        case "EVENT":
-            return EventMessage(parse_event(_only(kind, items)))
         case "REQ" | "COUNT":
             if len(items) < 2:
                 raise MalformedError(f"{kind} needs a subscription id and at least one filter")
@@ -174,14 +178,14 @@ def parse_client_message(frame: str | bytes) -> ClientMessage:
             return Unknown(kind[:40])
 
 
-def parse_relay_message(frame: str | bytes) -> RelayMessage:
+def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
     """What a relay sent. Raises `MalformedError`."""
     kind, items = _split(frame)
+    if kind == "EVENT" and len(items) > 1:
+        return EventMessage(parse_event(items[1]), _subscription(items[0]))
+    if kind == "OK" and len(items) > 1 and type(items[0]) is str and type(items[1]) is bool:
+        return Ok(items[0], items[1], _text(items[2:]))
     match kind, items:
-        case "EVENT", [subscription, event, *_]:
-            return EventMessage(parse_event(event), _subscription(subscription))
-        case "OK", [str(event_id), bool(accepted), *rest]:
-            return Ok(event_id, accepted, _text(rest))
         case "EOSE", [subscription, *_]:
             return Eose(_subscription(subscription))
         case "CLOSED", [subscription, *rest]:
@@ -200,7 +204,7 @@ def parse_relay_message(frame: str | bytes) -> RelayMessage:
             return Unknown(kind[:40])
 
 
-def _split(frame: str | bytes) -> tuple[str, list[Any]]:
+def _split(frame: str | BytesLike) -> tuple[str, list[Any]]:
     try:
         raw = orjson.loads(frame)
     except orjson.JSONDecodeError as error:

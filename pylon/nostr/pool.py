@@ -81,11 +81,8 @@ class PoolSubscription:
 
     async def offer(self, event: Event, relay: str) -> bool:
         """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
-        if event.id in self._seen:
+        if not self._is_new(event):
             return False
-        # Only what holds is remembered: a forged copy that came first must not hide the true event.
-        verify(event)
-        self._seen.add(event.id)
         await self._queue.put(Received(event, relay))
         return True
 
@@ -109,14 +106,30 @@ class PoolSubscription:
         while not self._queue.empty():
             self._queue.get_nowait()
 
-    async def _take(self, item: Event | m.Eose, relay: str) -> None:
+    def _is_new(self, event: Event) -> bool:
+        if event.id in self._seen:
+            return False
+        # Only what holds is remembered: a forged copy that came first must not hide the true event.
+        verify(event)
+        self._seen.add(event.id)
+        return True
+
+    def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:
         if isinstance(item, m.Eose):
             self.caught_up.set()
-            return
+            return None
         try:
-            await self.offer(item, relay)
+            is_new = self._is_new(item)
         except SignatureError as error:
             logger.warning("relay passed on a forged event", relay=relay, error=str(error))
+            return None
+        if not is_new:
+            return None
+        received = Received(item, relay)
+        if self._queue.full():
+            return self._queue.put(received)
+        self._queue.put_nowait(received)
+        return None
 
 
 class RelayPool:

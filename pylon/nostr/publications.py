@@ -22,12 +22,14 @@ class _Publication:
 
 
 class Publications:
-    """`send` writes a frame; what it could not write is sent again by `opened` when the connection is back.
+    """`send` writes a message, and gives back what to wait for when the relay reads too slowly to take it now.
+
+    What it could not write is sent again by `opened` when the connection is back.
 
     `has_key`: whether the relay can be told who we are, if it asks.
     """
 
-    def __init__(self, url: str, send: Callable[[bytes], Awaitable[None]], *, has_key: bool) -> None:
+    def __init__(self, url: str, send: Callable[[bytes], Awaitable[None] | None], *, has_key: bool) -> None:
         self._url = url
         self._send = send
         self._has_key = has_key
@@ -44,7 +46,8 @@ class Publications:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[m.Ok] = loop.create_future()
         until = loop.time() + timeout
-        self._look_at(until)
+        if self._timer is None or until < self._timer.when():
+            self._look_at(until)
         publication = self._open.get(event.id)
         if publication is not None:
             publication.waiting.append((answer, until))
@@ -53,8 +56,8 @@ class Publications:
             self._open[event.id] = publication
             if self._pacer.busy:
                 self._pacer.hold(event.id)
-            else:
-                await self._send(publication.frame)
+            elif (pending := self._send(publication.frame)) is not None:
+                await pending
         ok = await answer
         if not ok.accepted:
             raise RelayError(f"{self._url} refused an event: {ok.message}")
@@ -63,20 +66,21 @@ class Publications:
     async def opened(self) -> None:
         """The connection is new: sends what has no answer yet, but for what the relay was too slow for."""
         for event_id, publication in list(self._open.items()):
-            if event_id not in self._pacer:
-                await self._send(publication.frame)
+            if event_id not in self._pacer and (pending := self._send(publication.frame)) is not None:
+                await pending
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""
         for publication in list(self._open.values()):
-            await self._send(publication.frame)
+            if (pending := self._send(publication.frame)) is not None:
+                await pending
 
     def answered(self, ok: m.Ok) -> None:
         """The relay's word on an event."""
         publication = self._open.get(ok.event_id)
         if publication is None:
             return
-        reason = ok.message.partition(":")[0]
+        reason = ok.message.partition(":")[0] if ok.message else ""
         refused = not ok.accepted and reason == "rate-limited"
         self._pacer.answered(ok.event_id, refused=refused)
         # With `auth-required` it is sent again when the relay accepted who we are.
@@ -98,10 +102,9 @@ class Publications:
                 self._give_up(answer, f"{self._url} was closed before it answered")
 
     def _look_at(self, when: float) -> None:
-        if self._timer is None or when < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_at(when, self._look)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
     def _look(self) -> None:
         """Whoever has waited long enough hears so; what nobody waits for any more is forgotten."""
@@ -128,5 +131,6 @@ class Publications:
         publication = self._open.get(event_id)
         if publication is None:
             return False
-        await self._send(publication.frame)
+        if (pending := self._send(publication.frame)) is not None:
+            await pending
         return True

@@ -19,8 +19,8 @@ logger = log.get("nostr")
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 type Filters = Callable[[], tuple[Filter, ...]]
-# Takes what comes. While it waits for room nothing further is read from the relay.
-type Deliver = Callable[[Event | m.Eose], Awaitable[None]]
+# Takes what comes. Without room, it gives back what to wait for; until then nothing further is read from the relay.
+type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 
 
 @dataclass(slots=True)
@@ -99,14 +99,14 @@ class Subscriptions:
                 subscription.waits_for_auth = False
                 self._request(name)
 
-    async def receive(self, name: str, item: Event | m.Eose) -> None:
-        """An event, or the end of the stored ones. Waits while the subscription's reader is behind."""
+    def receive(self, name: str, item: Event | m.Eose) -> Awaitable[None] | None:
+        """An event, or the end of the stored ones; what to wait for when the subscription's reader is behind."""
         subscription = self._open.get(name)
         if subscription is None:
-            return
-        if isinstance(item, m.Eose):
+            return None
+        if type(item) is m.Eose:
             subscription.refusals = 0
-        await subscription.deliver(item)
+        return subscription.deliver(item)
 
     def refused(self, name: str, reason: str) -> None:
         """The relay closed a subscription: it is asked for again, later each time."""
@@ -143,7 +143,7 @@ class Subscriptions:
         found: list[Event] = []
         ended = asyncio.Event()
 
-        async def take(item: Event | m.Eose) -> None:
+        def take(item: Event | m.Eose) -> None:
             if isinstance(item, m.Eose):
                 ended.set()
             else:

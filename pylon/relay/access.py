@@ -28,7 +28,7 @@ WITHHELD = (
 
 def is_private(event: Event) -> bool:
     """Whether only author and `p` may read it: a job, result or feedback (NIP-90) with an `encrypted` tag."""
-    return private_kind(event.kind) and any(tag[0] == "encrypted" for tag in event.tags)
+    return private_kind(event.kind) and "encrypted" in [tag[0] for tag in event.tags]
 
 
 def private_kind(kind: int) -> bool:
@@ -66,16 +66,25 @@ def refuse_event(
         return "invalid: kind 22242 is sent in an AUTH message and never published"
     if event.created_at > now + limits.ahead_s:
         return f"invalid: created_at is more than {limits.ahead_s} s ahead of this relay's clock"
-    ends = expiration(event)
-    if ends is not None and ends <= now:
-        return "invalid: the event has expired"
+    marks = {tag[0] for tag in event.tags}
+    if "expiration" in marks:
+        ends = expiration(event)
+        if ends is not None and ends <= now:
+            return "invalid: the event has expired"
     if limits.tag_value_bytes is not None and _longest_tag(event) > limits.tag_value_bytes:
         return f"invalid: the value of a one-letter tag has more than {limits.tag_value_bytes} bytes"
     if require_auth and not keys:
         return AUTH_TO_WRITE
     if writers is not None and event.pubkey not in writers:
         return "restricted: this relay takes events only from the keys on its list"
-    return _refuse_protected(event, keys)
+    if "-" in marks and event.pubkey not in keys:
+        # NIP-70: the text of the first refusal is the NIP's own.
+        if not keys:
+            return "auth-required: this event may only be published by its author"
+        return "restricted: this event may only be published by its author"
+    if event.kind in _REPOSTS and _holds_protected(event.content):
+        return "blocked: the repost holds a protected event"
+    return None
 
 
 def refuse_reader(keys: frozenset[str], *, require_auth: bool, readers: Container[str] | None) -> str | None:
@@ -89,17 +98,6 @@ def refuse_reader(keys: frozenset[str], *, require_auth: bool, readers: Containe
 
 def _longest_tag(event: Event) -> int:
     return max((len(tag[1].encode()) for tag in event.tags if len(tag) > 1 and len(tag[0]) == 1), default=0)
-
-
-def _refuse_protected(event: Event, keys: frozenset[str]) -> str | None:
-    # NIP-70: the text of the first refusal is the NIP's own.
-    if any(tag[0] == "-" for tag in event.tags) and event.pubkey not in keys:
-        if not keys:
-            return "auth-required: this event may only be published by its author"
-        return "restricted: this event may only be published by its author"
-    if event.kind in _REPOSTS and _holds_protected(event.content):
-        return "blocked: the repost holds a protected event"
-    return None
 
 
 def _holds_protected(content: str) -> bool:

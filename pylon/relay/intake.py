@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pylon import log
 from pylon.errors import SignatureError
 from pylon.nostr.event import Event, is_ephemeral, verify
-from pylon.records import record
-from pylon.relay.retention import Outcome, deletions
+from pylon.relay.retention import DELETION_KIND, Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
 from pylon.store.rest import rest_s
 
@@ -33,12 +32,6 @@ _SAID = {
 }
 
 
-@record
-class _Waiting:
-    publication: Publication
-    answer: Answer
-
-
 class Intake:
     """Takes events that access rules let pass; `deliver(event, raw, seq)` is called once for each new one."""
 
@@ -48,7 +41,7 @@ class Intake:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._committed = asyncio.Event()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[Publication, Answer]] = []
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -56,9 +49,13 @@ class Intake:
         self.delivered_seq = 0
         """All events up to this number have been delivered."""
 
+    def has_room(self) -> bool:
+        """Whether less than `max_bytes` wait to be committed."""
+        return self._bytes < self._max_bytes
+
     async def room(self) -> None:
         """Waits until less than `max_bytes` wait to be committed."""
-        while self._bytes >= self._max_bytes:
+        while not self.has_room():
             self._committed.clear()
             await self._committed.wait()
 
@@ -79,7 +76,7 @@ class Intake:
             answer(True, "")
             self._deliver(event, raw, 0)
             return
-        self._waiting.append(_Waiting(Publication(event, raw), answer))
+        self._waiting.append((Publication(event, raw), answer))
         self._bytes += len(raw)
         self._idle.clear()
         self._filled.set()
@@ -94,7 +91,7 @@ class Intake:
                 began = loop.time()
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 await self._commit(batch)
-                self._bytes -= sum(len(waiting.publication.raw) for waiting in batch)
+                self._bytes -= sum([len(publication.raw) for publication, _ in batch])
                 self._committed.set()
                 if not self._waiting:
                     self._idle.set()
@@ -104,27 +101,28 @@ class Intake:
         """Waits until everything that was submitted has its answer."""
         await self._idle.wait()
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[tuple[Publication, Answer]]) -> None:
         try:
-            placed = await self._store.insert([waiting.publication for waiting in batch])
+            placed = await self._store.insert([publication for publication, _ in batch])
         except Exception as error:
             # A full disk must not end the relay: publishers are told, and what comes next is tried again.
             _log.error("events could not be stored", events=len(batch), error=str(error))
-            for waiting in batch:
-                waiting.answer(False, "error: the relay could not store the event; try again later")
+            for _, answer in batch:
+                answer(False, "error: the relay could not store the event; try again later")
             return
-        for waiting, place in zip(batch, placed, strict=True):
-            self._finish(waiting, place)
+        for (publication, answer), place in zip(batch, placed, strict=True):
+            answer(*_SAID[place.outcome])
+            self._finish(publication, place)
 
-    def _finish(self, waiting: _Waiting, place: Placed) -> None:
-        event = waiting.publication.event
-        waiting.answer(*_SAID[place.outcome])
-        if place.outcome is not Outcome.DELETED:
+    def _finish(self, publication: Publication, place: Placed) -> None:
+        event, outcome = publication.event, place.outcome
+        if outcome is not Outcome.DELETED:
             self._remember(event)
-        if place.outcome is Outcome.STORED:
-            for target, _ in deletions(event):
-                self._recent.pop(target, None)
-            self._deliver(event, waiting.publication.raw, place.seq)
+        if outcome is Outcome.STORED:
+            if event.kind == DELETION_KIND:
+                for target, _ in deletions(event):
+                    self._recent.pop(target, None)
+            self._deliver(event, publication.raw, place.seq)
             self.delivered_seq = max(self.delivered_seq, place.seq)
 
     def _remember(self, event: Event) -> None:

@@ -47,6 +47,10 @@ class Outbox:
         self._filled.set()
         return True
 
+    def has_room_for_answers(self) -> bool:
+        """Whether the queue is less than half full."""
+        return not self._frames or self._is_below(self._max_bytes // 2)
+
     async def room_for_answers(self) -> None:
         """Waits until the queue is less than half full."""
         await self._below(self._max_bytes // 2)
@@ -56,9 +60,12 @@ class Outbox:
         await self._below(min(_STORED_BYTES, self._max_bytes // 2))
 
     async def _below(self, size: int) -> None:
-        while self._bytes > size or len(self._frames) > self._max_frames // 2:
+        while not self._is_below(size):
             self._sent.clear()
             await self._sent.wait()
+
+    def _is_below(self, size: int) -> bool:
+        return self._bytes <= size and len(self._frames) <= self._max_frames // 2
 
     async def run(self) -> None:
         """Sends for ever; raises what `send` raises."""

@@ -11,7 +11,7 @@ from pylon.nostr.messages import MAX_SUBSCRIPTION_ID, Closed, Notice, Ok
 from pylon.relay.limits import RelayLimits
 
 
-def refusal(frame: str, error: MalformedError) -> Ok | Closed | Notice:
+def refusal(frame: bytes, error: MalformedError) -> Ok | Closed | Notice:
     """OK for an event with an id, CLOSED for a REQ or COUNT with a name, NOTICE for all else (NIP-01)."""
     text = f"invalid: {error}"
     try:

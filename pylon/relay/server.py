@@ -8,7 +8,7 @@ from collections.abc import Container
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,8 +19,8 @@ from websockets.http11 import Request, Response
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError
-from pylon.nostr.corking import CorkedServer
 from pylon.nostr.event import Event
+from pylon.nostr.sockets import ServerSocket
 from pylon.relay.access import is_private
 from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
@@ -126,7 +126,7 @@ class RelayServer:
                 self._host,
                 self._port,
                 process_request=self._http,
-                create_connection=CorkedServer,
+                create_connection=ServerSocket,
                 # Events are mostly ciphertext: deflate costs more memory and time than it saves.
                 compression=None,
                 max_size=self._limits.message_bytes,
@@ -182,7 +182,7 @@ class RelayServer:
         shared = self._shared
         if shared is None:
             return
-        session = Session(shared, websocket, self._hosts(websocket))
+        session = Session(shared, cast("ServerSocket", websocket), self._hosts(websocket))
         self._sessions.add(session)
         try:
             await session.run()

@@ -3,13 +3,14 @@
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Container, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import orjson
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.typing import BytesLike
 
 from pylon import log
 from pylon.clock import Clock
@@ -34,10 +35,12 @@ from pylon.nostr.messages import (
     parse_client_message,
 )
 from pylon.nostr.sending import sent_at_once
+from pylon.nostr.sockets import ServerSocket
 from pylon.relay import access
 from pylon.relay.intake import Intake
-from pylon.relay.limits import RelayLimits, TokenBucket
+from pylon.relay.limits import RelayLimits
 from pylon.relay.outbox import Outbox
+from pylon.relay.publishing import Publishing
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refusal, refuse_filters
 from pylon.relay.store import EventStore
@@ -80,7 +83,7 @@ class _Subscription:
 class Session:
     """A connection from its opening to its end."""
 
-    def __init__(self, shared: Shared, websocket: ServerConnection, hosts: frozenset[str]) -> None:
+    def __init__(self, shared: Shared, websocket: ServerSocket, hosts: frozenset[str]) -> None:
         self._shared = shared
         self._websocket = websocket
         self._hosts = hosts
@@ -96,15 +99,22 @@ class Session:
             max_bytes=limits.queue_bytes,
             max_frames=limits.queue_frames,
         )
-        self._in_flight = asyncio.Semaphore(limits.in_flight)
-        self._bucket: TokenBucket | None = None
-        if limits.writes_per_minute is not None:
-            self._bucket = TokenBucket(limits.writes_per_minute, shared.clock.monotonic())
+        self._publishing = Publishing(
+            shared.intake,
+            self._tell,
+            limits=limits,
+            clock=shared.clock,
+            require_auth=shared.require_auth,
+            writers=shared.writers,
+        )
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
         self._tell(AuthChallenge(self._challenge))
-        tasks = [asyncio.create_task(work) for work in (self._outbox.run(), self._read(), self._lagging.wait())]
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._outbox.run(), self._websocket.hand_to(self._take), self._lagging.wait())
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -138,59 +148,49 @@ class Session:
         elif seq not in subscription.sent:
             self._push(subscription, raw)
 
-    async def _read(self) -> None:
-        async for frame in self._websocket:
-            if isinstance(frame, bytes):
-                await self._websocket.close(TEXT_ONLY, "Nostr messages are text")
-                return
-            # A peer that does not read its answers is not read from.
-            await self._outbox.room_for_answers()
-            try:
-                message = parse_client_message(frame)
-            except MalformedError as error:
-                self._tell(refusal(frame, error))
-                continue
-            match message:
-                case EventMessage(event):
-                    await self._publish(event)
-                case Req(name, filters):
-                    await self._subscribe(name, filters)
-                case Close(name):
-                    self._unsubscribe(name)
-                case Count(name, filters):
-                    await self._count(name, filters)
-                case Auth(event):
-                    await self._authenticate(event)
-                case Unknown(kind):
-                    self._tell(Notice(f"invalid: message type {kind!r} is not known here"))
+    def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:
+        if not is_text:
+            return self._end(TEXT_ONLY, "Nostr messages are text")
+        # A peer that does not read its answers is not read from.
+        if not self._outbox.has_room_for_answers():
+            return self._take_later(frame)
+        try:
+            message = parse_client_message(frame)
+        except MalformedError as error:
+            return self._malformed(bytes(frame), error)
+        match message:
+            case EventMessage(event):
+                return self._publishing.publish(event, self._keys)
+            case Req(name, filters):
+                return self._subscribe(name, filters)
+            case Close(name):
+                self._unsubscribe(name)
+            case Count(name, filters):
+                return self._count(name, filters)
+            case Auth(event):
+                return self._authenticate(event)
+            case Unknown(kind):
+                self._tell(Notice(f"invalid: message type {kind!r} is not known here"))
+        return None
 
-    async def _publish(self, event: Event) -> None:
-        shared = self._shared
-        if self._bucket is not None and not self._bucket.take(shared.clock.monotonic()):
-            allowed = shared.limits.writes_per_minute
-            self._tell(Ok(event.id, False, f"rate-limited: at most {allowed} events a minute on a connection"))
-            return
-        raw = event.to_json()
-        reason = access.refuse_event(
-            event,
-            size=len(raw),
-            now=shared.clock.wall(),
-            limits=shared.limits,
-            keys=self._keys,
-            require_auth=shared.require_auth,
-            writers=shared.writers,
-        )
-        if reason is not None:
-            self._tell(Ok(event.id, False, reason))
-            return
-        await self._in_flight.acquire()
-        await shared.intake.room()
+    async def _take_later(self, frame: BytesLike) -> None:
+        await self._outbox.room_for_answers()
+        pending = self._take(frame, True)
+        if pending is not None:
+            await pending
 
-        def answer(accepted: bool, text: str) -> None:
-            self._in_flight.release()
-            self._tell(Ok(event.id, accepted, text))
+    def _malformed(self, frame: bytes, error: MalformedError) -> Awaitable[None] | None:
+        try:
+            frame.decode()
+        except UnicodeDecodeError:
+            # RFC 6455 8.1: such a connection is failed. Whoever parses JSON finds it; nobody else has to look.
+            return self._end(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+        self._tell(refusal(frame, error))
+        return None
 
-        shared.intake.submit(event, raw, answer)
+    async def _end(self, code: int, reason: str) -> None:
+        await self._websocket.close(code, reason)
+        raise self._websocket.close_exc
 
     async def _subscribe(self, name: str, filters: tuple[Filter, ...]) -> None:
         # A new REQ of the same name ends the old one, whether or not the new one is taken.

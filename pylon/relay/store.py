@@ -15,7 +15,7 @@ from pylon.nostr.filter import Filter
 from pylon.records import record
 from pylon.relay.access import is_private
 from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
-from pylon.relay.retention import Known, Outcome, Plan, address, deletions, plan
+from pylon.relay.retention import DELETION_KIND, Known, Outcome, Plan, address, deletions, plan
 from pylon.store.database import Database, Schema
 
 SCHEMA = Schema(
@@ -163,7 +163,7 @@ def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
         "SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", (orjson.dumps(ids).decode(),)
     ):
         known.ids.add(row["id"])
-    named = [target for event in events for target, _ in deletions(event)]
+    named = [target for event in events if event.kind == DELETION_KIND for target, _ in deletions(event)]
     for row in connection.execute(
         "SELECT target, pubkey, until FROM deletion WHERE target IN (SELECT value FROM json_each(?))",
         (orjson.dumps([*ids, *addresses, *named]).decode(),),

@@ -10,10 +10,13 @@ from itertools import chain
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 
+# The letter of a tag, or one of the names below, and a value. Names are longer than letters: none is mistaken.
 type Key = tuple[str, str | int]
 type Entry[C: Hashable] = tuple[C, str]
+# Dicts for sets: deliveries keep the order in which subscriptions were opened.
+type Filed[C: Hashable] = dict[str | int, dict[Entry[C], None]]
 
-_ANY: Key = ("any", 0)
+_ID, _AUTHOR, _KIND, _ANY = "id", "author", "kind", "any"
 
 
 class SubscriptionIndex[C: Hashable]:
@@ -21,8 +24,7 @@ class SubscriptionIndex[C: Hashable]:
 
     def __init__(self) -> None:
         self._filters: dict[Entry[C], tuple[Filter, ...]] = {}
-        # Dicts for sets: deliveries keep the order in which subscriptions were opened.
-        self._filed: dict[Key, dict[Entry[C], None]] = {}
+        self._filed: dict[str, Filed[C]] = {}
 
     def __len__(self) -> int:
         return len(self._filters)
@@ -32,27 +34,46 @@ class SubscriptionIndex[C: Hashable]:
         self.remove(connection, subscription)
         entry = (connection, subscription)
         self._filters[entry] = tuple(filters)
-        for key in _keys_of_filters(self._filters[entry]):
-            self._filed.setdefault(key, {})[entry] = None
+        for name, value in _keys_of_filters(self._filters[entry]):
+            self._filed.setdefault(name, {}).setdefault(value, {})[entry] = None
 
     def remove(self, connection: C, subscription: str) -> None:
         """Closes a subscription; nothing happens when there is none."""
         entry = (connection, subscription)
-        for key in _keys_of_filters(self._filters.pop(entry, ())):
-            filed = self._filed.get(key)
-            if filed is not None:
-                filed.pop(entry, None)
+        for name, value in _keys_of_filters(self._filters.pop(entry, ())):
+            filed = self._filed.get(name)
+            if filed is not None and value in filed:
+                filed[value].pop(entry, None)
+                if not filed[value]:
+                    del filed[value]
                 if not filed:
-                    del self._filed[key]
+                    del self._filed[name]
 
     def match(self, event: Event) -> list[Entry[C]]:
         """The subscriptions of which at least one filter matches, each once."""
-        candidates: dict[Entry[C], None] = {}
-        for key in _keys_of_event(event):
-            filed = self._filed.get(key)
-            if filed is not None:
-                candidates.update(filed)
-        return [entry for entry in candidates if any(wanted.matches(event) for wanted in self._filters[entry])]
+        filters = self._filters
+        return [entry for entry in self._candidates(event) if _matches(event, filters[entry])]
+
+    def _candidates(self, event: Event) -> Iterable[Entry[C]]:
+        filed = self._filed
+        found: list[dict[Entry[C], None]] = []
+        for name, value in ((_ID, event.id), (_AUTHOR, event.pubkey), (_KIND, event.kind), (_ANY, 0)):
+            by_value = filed.get(name)
+            if by_value is not None and value in by_value:
+                found.append(by_value[value])
+        # Most tags are nobody's to ask for: nothing is made for those.
+        for tag in event.tags:
+            by_value = filed.get(tag[0])
+            if by_value is not None and len(tag) > 1 and len(tag[0]) == 1 and tag[1] in by_value:
+                found.append(by_value[tag[1]])
+        return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
+
+
+def _matches(event: Event, filters: tuple[Filter, ...]) -> bool:
+    for wanted in filters:  # noqa: SIM110 - a generator costs more than most comparisons
+        if wanted.matches(event):
+            return True
+    return False
 
 
 def _keys_of_filters(filters: Iterable[Filter]) -> set[Key]:
@@ -61,19 +82,13 @@ def _keys_of_filters(filters: Iterable[Filter]) -> set[Key]:
 
 def _keys_of_filter(wanted: Filter) -> Iterator[Key]:
     if wanted.ids is not None:
-        return (("id", id_) for id_ in wanted.ids)
+        return ((_ID, id_) for id_ in wanted.ids)
     if wanted.tags:
         # The shortest list: the fewest places to file it under, and the fewest events found there in vain.
         letter = min(wanted.tags, key=lambda name: (len(wanted.tags[name]), name))
-        return ((f"#{letter}", value) for value in wanted.tags[letter])
+        return ((letter, value) for value in wanted.tags[letter])
     if wanted.authors is not None:
-        return (("author", author) for author in wanted.authors)
+        return ((_AUTHOR, author) for author in wanted.authors)
     if wanted.kinds is not None:
-        return (("kind", kind) for kind in wanted.kinds)
-    return iter((_ANY,))
-
-
-def _keys_of_event(event: Event) -> set[Key]:
-    keys: set[Key] = {(f"#{tag[0]}", tag[1]) for tag in event.tags if len(tag) > 1 and len(tag[0]) == 1}
-    keys.update((("id", event.id), ("author", event.pubkey), ("kind", event.kind), _ANY))
-    return keys
+        return ((_KIND, kind) for kind in wanted.kinds)
+    return iter(((_ANY, 0),))

@@ -144,6 +144,22 @@ async def test_events_and_end_of_stored_events_arrive_in_order():
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
 
 
+async def test_a_fault_in_what_takes_events_is_told_and_leaves_the_connection_to_be_made_anew(caplog):
+    def one(relay, socket, message):
+        return [["EVENT", message[1], note().to_dict()]]
+
+    def fault(item: Event | m.Eose) -> None:
+        raise LookupError("a fault of ours")
+
+    async with ScriptedRelay(one) as relay, connected(relay) as connection:
+        name = connection.subscribe(lambda: NOTES, fault)
+        await relay.until(lambda: relay.connections == 2)
+        assert "could not be dealt with" in caplog.text
+        connection.unsubscribe(name)
+        relay.answer = polite
+        assert (await connection.publish(note("after"), timeout=10)).accepted
+
+
 async def test_a_query_ends_at_the_end_of_stored_events_and_closes_its_subscription():
     event = note()
 

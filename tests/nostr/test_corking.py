@@ -3,10 +3,7 @@
 import asyncio
 from typing import Any
 
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import serve
-
-from pylon.nostr.corking import MAX_HELD_BYTES, Cork, CorkedClient, CorkedServer
+from pylon.nostr.corking import MAX_HELD_BYTES, Cork
 
 
 class Written:
@@ -62,19 +59,3 @@ async def test_nothing_is_left_behind_at_the_end() -> None:
     cork.close()
     await asyncio.sleep(0)
     assert written.done == [b"last words", "eof", b"", "close"]
-
-
-async def test_corked_connections_understand_each_other() -> None:
-    async def echo(socket: Any) -> None:
-        async for message in socket:
-            await socket.send(message)
-
-    async with serve(echo, "127.0.0.1", 0, create_connection=CorkedServer) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        messages = [f"{number}" * 3_000 for number in range(200)]
-        async with connect(f"ws://127.0.0.1:{port}", create_connection=CorkedClient) as socket:
-            async with asyncio.TaskGroup() as group:
-                for message in messages:
-                    group.create_task(socket.send(message))
-                assert [await socket.recv() for _ in messages] == messages
-        assert socket.close_code == 1000

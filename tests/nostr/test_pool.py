@@ -80,6 +80,23 @@ async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_
         assert await pool.publish(note(), timeout=10)
 
 
+async def test_a_relay_whose_reader_is_behind_is_not_read_and_nothing_of_it_is_lost(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.pool.QUEUE_EVENTS", 2)
+    events = [note(f"{n}:{'x' * 200_000}").to_dict() for n in range(150)]
+    async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
+        subscription = pool.subscribe(lambda: NOTES)
+        await relay.until(lambda: relay.of("REQ"))
+        async with asyncio.timeout(10):
+            while not relay.sockets[0].transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        # It goes on waiting for as long as nobody takes anything.
+        await asyncio.sleep(0.2)
+        assert relay.sockets[0].transport.get_write_buffer_size()
+        got = [(await asyncio.wait_for(anext(subscription), 10)).event.id for _ in events]
+        assert got == [event["id"] for event in events]
+        await subscription.close()
+
+
 async def test_publish_returns_at_the_first_ok_though_another_relay_is_silent():
     async with ScriptedRelay() as good, ScriptedRelay(lambda *_: []) as silent, pooled(good, silent) as pool:
         await pool.wait_open()

@@ -1,0 +1,153 @@
+"""Whole text messages to and from the bytes of a websocket; every other frame is the library's.
+
+Nearly all that Nostr sends are text messages in one frame each. The library reads a frame in steps that may each wait
+for more bytes, which for a frame that is there already costs several times what is in it.
+
+Source: RFC 6455 section 5.2 "Base Framing Protocol".
+"""
+
+import struct
+import threading
+from asyncio import BufferedProtocol
+from secrets import token_bytes
+from typing import Any
+
+from websockets.asyncio.connection import Connection
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # in C where that is installed
+from websockets.protocol import CLIENT, OPEN, SERVER
+from websockets.typing import BytesLike
+
+# FIN and the opcode for text, no reserved bit.
+_TEXT = 0x81
+_MASKED = 0x80
+_HEAD_ENDS = b"\r\n\r\n"
+
+_READ_BYTES = 256 * 1024
+
+
+class _Place(threading.local):
+    """What a socket reads into. A read is over before the next one begins, so one does for a thread's connections."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_READ_BYTES))
+
+
+_place = _Place()
+
+
+def text_frame(data: bytes, *, masked: bool) -> bytes:
+    """The frame of one text message, masked when a client sends it."""
+    length = len(data)
+    mark = _MASKED if masked else 0
+    if length < 126:
+        head = struct.pack("!BB", _TEXT, mark | length)
+    elif length < 65_536:
+        head = struct.pack("!BBH", _TEXT, mark | 126, length)
+    else:
+        head = struct.pack("!BBQ", _TEXT, mark | 127, length)
+    if not masked:
+        return head + data
+    key = token_bytes(4)
+    return b"".join((head, key, apply_mask(data, key)))
+
+
+class Framing(Connection, BufferedProtocol):
+    """Text messages in one frame go to `_came`; the library gets all else, a whole frame at a time.
+
+    asyncio asks the system for memory for as much as it may read, before every read, and gives back what it did not
+    need: five times the cost of reading a few hundred bytes into a place that is there.
+    """
+
+    # The last bytes of the handshake's head so far; None when it is through, and frames follow.
+    _head: bytes | None = b""
+    _is_library = False
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._place = _place.view
+        # The beginning of a frame of which more has to come, and how many bytes it takes to look at it again. It is
+        # no longer than a frame may be, and grows in place, however small the pieces that it comes in.
+        self._begun = bytearray()
+        self._needed = 0
+
+    def _came(self, data: BytesLike, is_text: bool) -> None:
+        raise NotImplementedError
+
+    def _in_fragments(self) -> bool:
+        raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+        """Where the socket may read to."""
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much has been read."""
+        self.data_received(bytes(self._place[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what the socket has read."""
+        if self._is_library:
+            super().data_received(data)
+        elif self._head is not None:
+            self._shake_hands(data)
+        else:
+            if self._begun:
+                self._begun += data
+                if len(self._begun) < self._needed:
+                    return
+                data = bytes(self._begun)
+                self._begun.clear()
+            self._read(data)
+
+    def _shake_hands(self, data: bytes) -> None:
+        head = (self._head or b"") + data
+        end = head.find(_HEAD_ENDS)
+        if end < 0:
+            self._head = head[-3:]
+            super().data_received(data)
+            return
+        rest = head[end + 4 :]
+        self._head = None
+        super().data_received(data[: len(data) - len(rest)])
+        # No frames follow a relay's refusal.
+        self._is_library = self.protocol.side is CLIENT and self.protocol.state is not OPEN
+        if rest:
+            self.data_received(rest)
+
+    def _read(self, data: bytes) -> None:
+        protocol = self.protocol
+        mark = _MASKED if protocol.side is SERVER else 0
+        most = protocol.max_message_size
+        at, size, self._needed = 0, len(data), 0
+        while size - at >= 2:
+            begin = at + 2
+            length = data[at + 1] & 127
+            if length >= 126:
+                begin += 2 if length == 126 else 8
+                if size < begin:
+                    break
+                length = int.from_bytes(data[at + 2 : begin])
+            if most is not None and length > most:
+                # The library says what is wrong and ends the connection.
+                self._is_library = True
+                super().data_received(data[at:])
+                return
+            if data[at + 1] & _MASKED:
+                begin += 4
+            end = begin + length
+            if end > size:
+                self._needed = end - at
+                break
+            if (
+                data[at] == _TEXT
+                and data[at + 1] & _MASKED == mark
+                and protocol.state is OPEN
+                and not self._in_fragments()
+            ):
+                body = data[begin:end]
+                self._came(apply_mask(body, data[begin - 4 : begin]) if mark else body, True)
+            else:
+                super().data_received(data[at:end])
+            at = end
+        if at < size:
+            self._begun += data[at:] if at else data

@@ -1,0 +1,137 @@
+"""Messages from a websocket, handed over in the turn of the event loop in which they come, while there is room.
+
+The library puts each into a queue and wakes whoever waits for it, which for a message of a few hundred bytes costs
+more than most of what is done with it. The handshake, keepalive and closing are the library's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+from websockets.typing import BytesLike
+
+from pylon.nostr.framing import Framing
+
+# Takes a message and whether it is text, which is not known to be UTF-8. When there is no room, or it takes time, it
+# gives back what to wait for: nothing else is handed over before that is done.
+type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
+
+_DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
+
+
+class Handing(Framing):
+    """A connection whose messages go to `hand_to`. The library's `recv` has nothing to give.
+
+    What comes while nobody takes it is kept, in order; beyond `max_queue` messages the socket is not read.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        # Set while a message may be handed over at once: somebody is there and everything before it has been taken.
+        self._take: Take | None = None
+        self._kept: deque[tuple[BytesLike, bool]] = deque()
+        self._holds_back = False
+        # A message that comes in fragments, and whether it is text. Its size is bounded by the library.
+        self._fragments: bytearray | None = None
+        self._is_text = True
+        # What the last message handed over gave to wait for, or how it failed.
+        self._pending: Awaitable[None] | None = None
+        self._failure: Exception | None = None
+        self._woken = asyncio.Event()
+        self._lost = self._deserted = False
+
+    async def hand_to(self, take: Take) -> None:
+        """Hands over every message, in order, for ever. To be called once.
+
+        Raises what `take` raised, and when all were taken `ConnectionClosed`. What comes after is dropped.
+        """
+        try:
+            while True:
+                while self._kept:
+                    pending = take(*self._next_kept())
+                    if pending is not None:
+                        await pending
+                if self._lost:
+                    raise self.close_exc
+                self._woken.clear()
+                self._take = take
+                await self._woken.wait()
+                self._take = None
+                if self._failure is not None:
+                    raise self._failure
+                if self._pending is not None:
+                    pending, self._pending = self._pending, None
+                    await pending
+        finally:
+            self._desert()
+
+    def process_event(self, event: Event) -> None:
+        """Takes what the library has parsed."""
+        # Before frames come the messages of the handshake.
+        if not isinstance(event, Frame) or event.opcode not in _DATA:
+            super().process_event(event)
+        elif event.fin and self._fragments is None:
+            self._came(event.data, event.opcode is Opcode.TEXT)
+        else:
+            self._assemble(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever takes messages hears of it after the last one."""
+        super().connection_lost(exc)
+        self._lost = True
+        self._woken.set()
+
+    def _in_fragments(self) -> bool:
+        return self._fragments is not None
+
+    def _assemble(self, frame: Frame) -> None:
+        if self._fragments is None:
+            self._fragments, self._is_text = bytearray(), frame.opcode is Opcode.TEXT
+        self._fragments += frame.data
+        if frame.fin:
+            whole, self._fragments = self._fragments, None
+            self._came(whole, self._is_text)
+
+    def _came(self, data: BytesLike, is_text: bool) -> None:
+        take = self._take
+        if take is not None:
+            try:
+                pending = take(data, is_text)
+            except Exception as error:
+                # The library takes no exception here; it is raised where somebody waits.
+                self._failure = error
+            else:
+                if pending is None:
+                    return
+                self._pending = pending
+            self._take = None
+            self._woken.set()
+        elif not self._deserted:
+            self._kept.append((data, is_text))
+            most = self.max_queue_high
+            if most is not None and len(self._kept) > most and not self._holds_back:
+                self._holds_back = True
+                self.transport.pause_reading()
+
+    def _next_kept(self) -> tuple[BytesLike, bool]:
+        message = self._kept.popleft()
+        if self._holds_back and len(self._kept) <= (self.max_queue_high or 0) // 4:
+            self._read_on()
+        return message
+
+    def _read_on(self) -> None:
+        if self._holds_back:
+            self._holds_back = False
+            self.transport.resume_reading()
+
+    def _desert(self) -> None:
+        self._take, self._deserted = None, True
+        self._kept.clear()
+        if asyncio.iscoroutine(self._pending):
+            # Never begun, and asyncio would call that a fault.
+            self._pending.close()
+        # The peer's goodbye is read too.
+        self._read_on()

@@ -1,0 +1,30 @@
+"""The library's connections, with what is ours on their way in and out: `Handing` and `Cork`."""
+
+import asyncio
+from typing import cast
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
+
+from pylon.nostr.corking import Cork
+from pylon.nostr.receiving import Handing
+
+
+class ClientSocket(Handing, ClientConnection):
+    """A client's end of a connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Puts the cork on."""
+        super().connection_made(_corked(transport))
+
+
+class ServerSocket(Handing, ServerConnection):
+    """A server's end of a connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Puts the cork on."""
+        super().connection_made(_corked(transport))
+
+
+def _corked(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    return cast("asyncio.Transport", Cork(cast("asyncio.Transport", transport)))

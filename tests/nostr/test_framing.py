@@ -1,0 +1,140 @@
+"""However frames are cut, what is read here is what the library alone would have read."""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, Protocol, Side
+from websockets.typing import BytesLike
+
+from pylon.nostr.framing import Framing, text_frame
+
+MOST = 70_000
+DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+class Transport:
+    """What a connection needs of one; what was written stays in `written`."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+class Listening(Framing):
+    """Notes what it was given, as the library would tell it."""
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(Protocol(side, max_size=MOST), ping_interval=None)
+        self.heard: list[tuple[Opcode, bytes, bool]] = []
+        self.at_once = 0
+        self._parts = False
+        self._head = None
+        self.wire = Transport()
+        self.connection_made(self.wire)  # type: ignore[arg-type]
+
+    def _came(self, data: BytesLike, is_text: bool) -> None:
+        assert is_text
+        self.at_once += 1
+        self.heard.append((Opcode.TEXT, bytes(data), True))
+
+    def _in_fragments(self) -> bool:
+        return self._parts
+
+    def process_event(self, event: object) -> None:
+        assert isinstance(event, Frame)
+        if event.opcode in DATA:
+            self._parts = not event.fin
+        self.heard.append((event.opcode, bytes(event.data), event.fin))
+
+
+def read(side: Side, pieces: list[bytes]) -> Listening:
+    async def listen() -> Listening:
+        listening = Listening(side)
+        for piece in pieces:
+            listening.data_received(piece)
+        return listening
+
+    return asyncio.run(listen())
+
+
+def read_by_library(side: Side, data: bytes) -> tuple[list[tuple[Opcode, bytes, bool]], Protocol]:
+    protocol = Protocol(side, max_size=MOST)
+    protocol.receive_data(data)
+    frames = [event for event in protocol.events_received() if isinstance(event, Frame)]
+    return [(frame.opcode, bytes(frame.data), frame.fin) for frame in frames], protocol
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
+    return [data[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+sizes = st.one_of(st.integers(0, 300), st.sampled_from([125, 126, 65_535, 65_536, MOST, MOST + 1]))
+frames = st.builds(
+    lambda opcode, size, fin: Frame(opcode, b"x" * (min(size, 125) if opcode not in DATA else size), fin),
+    st.sampled_from([Opcode.TEXT] * 5 + [Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG, Opcode.CLOSE]),
+    sizes,
+    st.sampled_from([True, True, True, False]),
+)
+
+
+def serialized(frame: Frame, masked: bool) -> bytes:
+    # Not `check`ed: a peer may send what it must not.
+    frame.check = lambda: None  # type: ignore[method-assign]
+    return frame.serialize(mask=masked)
+
+
+@given(st.sampled_from(Side), st.lists(frames, max_size=8), st.lists(st.integers(0, 10**6), max_size=12))
+def test_frames_cut_anywhere_are_read_as_the_library_reads_them(side, sent, places):
+    data = b"".join(serialized(frame, masked=side is Side.SERVER) for frame in sent)
+    ours = read(side, cut(data, places))
+    theirs, protocol = read_by_library(side, data)
+    assert ours.heard == theirs
+    assert ours.protocol.state is protocol.state
+    assert ours.protocol.close_sent == protocol.close_sent
+
+
+@given(st.sampled_from(Side), st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
+def test_garbage_is_read_as_the_library_reads_it(side, garbage, places):
+    begin = serialized(Frame(Opcode.TEXT, b"hello"), masked=side is Side.SERVER)
+    ours = read(side, cut(begin + garbage, places))
+    assert ours.heard == read_by_library(side, begin + garbage)[0]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_wrongly_masked_message_is_refused(side):
+    ours = read(side, [text_frame(b"hello", masked=side is Side.CLIENT)])
+    assert ours.heard == []
+    assert ours.protocol.state is not OPEN
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+@pytest.mark.parametrize("side", Side)
+def test_our_text_frames_are_read_by_the_library_and_by_us(side, size):
+    frame = text_frame(b"x" * size, masked=side is Side.SERVER)
+    assert read_by_library(side, frame)[0] == [(Opcode.TEXT, b"x" * size, True)]
+    ours = read(side, [frame, frame])
+    assert ours.heard == [(Opcode.TEXT, b"x" * size, True)] * 2
+    assert ours.at_once == 2
+
+
+def test_a_message_that_is_too_long_is_refused_at_its_first_bytes():
+    ours = read(Side.SERVER, [text_frame(b"x" * (MOST + 1), masked=True)[:20]])
+    assert ours.protocol.close_sent is not None
+    assert ours.protocol.close_sent.code == 1009
+
+
+def test_a_peer_that_sends_byte_by_byte_is_read():
+    frame = text_frame(b"x" * 1_000, masked=True)
+    ours = read(Side.SERVER, [frame[n : n + 1] for n in range(len(frame))] * 2)
+    assert [data for _, data, _ in ours.heard] == [b"x" * 1_000] * 2
