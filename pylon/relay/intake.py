@@ -14,7 +14,7 @@ from pylon.errors import SignatureError
 from pylon.nostr.event import Event, is_ephemeral, verify
 from pylon.relay.retention import DELETION_KIND, Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
-from pylon.store.rest import rest_s
+from pylon.store.rest import rest
 
 _BATCH = 512
 _RECENT = 20_000
@@ -95,7 +95,7 @@ class Intake:
                 self._committed.set()
                 if not self._waiting:
                     self._idle.set()
-                await asyncio.sleep(rest_s(loop.time() - began, len(batch)))
+                await rest(loop.time() - began, len(batch))
 
     async def drain(self) -> None:
         """Waits until everything that was submitted has its answer."""

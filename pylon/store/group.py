@@ -15,7 +15,7 @@ from typing import Any
 
 from pylon import log
 from pylon.store.database import Database, Step, Transaction
-from pylon.store.rest import rest_s
+from pylon.store.rest import rest
 
 MAX_GROUP = 512
 # How long a write that nobody waits for may wait for others to go along with.
@@ -99,7 +99,7 @@ class GroupCommit:
             while self._waiting:
                 began = loop.time()
                 written = await self._flush()
-                await asyncio.sleep(rest_s(loop.time() - began, written))
+                await rest(loop.time() - began, written)
 
     async def _flush(self) -> int:
         """Commits what waits; how many writes that were."""

@@ -62,6 +62,6 @@ class SwarmSettings:
     network: str = "play"
     bid: Msat = ZERO
     # Publications that wait for a relay's OK at the same time; our relay stops reading at 256 a connection.
-    publishing: int = 128
+    publishing: int = 250
     # A run that says nothing else ends after this time.
     run_s: float = 3_600.0
