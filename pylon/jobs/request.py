@@ -180,13 +180,17 @@ def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
     return tags
 
 
-@lru_cache(maxsize=_PARAMETERS)
 def _checked_parameters(parameters: JobParameters) -> tuple[Tag, ...]:
-    """Their tags, as above. The thousand questions of a run ask for the same answers."""
+    """Their tags, as above."""
     tags = parameters.to_tags()
-    if parse_parameters(tags) != parameters:
+    if _parameters(tags) != parameters:
         raise RequestError(ErrorCode.MALFORMED, "what this request says cannot be written: parameters")
     return tags
+
+
+# By what is written, since what is equal need not be written alike: 1, 1.0 and True. The thousand questions of a run
+# ask for the same.
+_parameters = lru_cache(maxsize=_PARAMETERS)(parse_parameters)
 
 
 def _other_tags(job: JobRequest) -> list[Tag]:

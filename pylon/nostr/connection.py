@@ -102,6 +102,7 @@ class RelayConnection:
             url, self._send_later, lambda: self.status.information, has_key=secret is not None
         )
         self._auth_event: str | None = None
+        self._resending: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -216,10 +217,21 @@ class RelayConnection:
         self._introduce(0.0 if self._secret is None else CHALLENGE_SECONDS)
         self._set_state("open")
         self._subscriptions.opened()
-        await self._publications.opened()
+        self._beside(self._publications.opened())
         self._opened.set()
-        with suppress(ConnectionClosedOK):
-            await socket.hand_to(self._take)
+        try:
+            with suppress(ConnectionClosedOK):
+                await socket.hand_to(self._take)
+        finally:
+            for task in self._resending:
+                task.cancel()
+
+    def _beside(self, sending: Coroutine[Any, Any, None]) -> None:
+        # Never in the task that reads: a relay that sends all it has stored reads nothing meanwhile, and the two
+        # would wait for each other.
+        task = asyncio.get_running_loop().create_task(sending)
+        self._resending.add(task)
+        task.add_done_callback(self._resending.discard)
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:  # noqa: ARG002 - either may be JSON
         # Undecoded: whoever parses JSON checks UTF-8 as well.
@@ -237,14 +249,14 @@ class RelayConnection:
             case m.Eose(name):
                 return self._subscriptions.receive(name, message)
             case m.Ok(event_id) if event_id == self._auth_event:
-                return self._authenticated(message)
+                self._authenticated(message)
             case m.Ok():
                 self._publications.answered(message)
             case m.Closed(name, reason):
                 self.status.notice = f"subscription closed: {reason}"
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
-                return self._authenticate(challenge)
+                self._authenticate(challenge)
             case m.Notice(text):
                 self.status.notice = text
                 logger.info("relay notice", relay=self.url, text=text)
@@ -254,13 +266,13 @@ class RelayConnection:
 
     # --- NIP-42 ---------------------------------------------------------------------------------------------
 
-    def _authenticate(self, challenge: str) -> Awaitable[None] | None:
+    def _authenticate(self, challenge: str) -> None:
         if self._secret is None:
-            return None
+            return
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
         self._introduce(KNOWN_SECONDS)
-        return self._send(m.encode(m.Auth(event)))
+        self._send_later(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
         # The timer of a connection that was lost must not speak for the next one.
@@ -269,7 +281,7 @@ class RelayConnection:
         self._introduced.clear()
         self._introduction = asyncio.get_running_loop().call_later(within, self._introduced.set)
 
-    async def _authenticated(self, ok: m.Ok) -> None:
+    def _authenticated(self, ok: m.Ok) -> None:
         self._auth_event = None
         self._introduced.set()
         if not ok.accepted:
@@ -277,16 +289,14 @@ class RelayConnection:
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
         self._subscriptions.authenticated()
-        await self._publications.authenticated()
+        self._beside(self._publications.authenticated())
 
     # --- sending --------------------------------------------------------------------------------------------
 
     def _send_later(self, frame: bytes) -> None:
         pending = self._send(frame)
         if pending is not None:
-            task = asyncio.get_running_loop().create_task(pending)
-            # The loop keeps weak references only; the name binds it until it is done.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._beside(pending)
 
     def _send(self, frame: bytes) -> Coroutine[Any, Any, None] | None:
         # What to wait for when the relay does not keep up.

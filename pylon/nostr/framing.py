@@ -22,14 +22,17 @@ _TEXT = 0x81
 _MASKED = 0x80
 _HEAD_ENDS = b"\r\n\r\n"
 
-_READ_BYTES = 256 * 1024
+# What is read in one turn of the event loop: a frame takes six bytes at least, and whoever fills a read with those
+# must not hold up everybody else. Only the rest of a frame that is longer is read in larger pieces.
+_READ_BYTES, _LONG_READ_BYTES = 16 * 1024, 256 * 1024
 
 
 class _Place(threading.local):
     """What a socket reads into. A read is over before the next one begins, so one does for a thread's connections."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(_READ_BYTES))
+        self.long = memoryview(bytearray(_LONG_READ_BYTES))
+        self.short = self.long[:_READ_BYTES]
 
 
 _place = _Place()
@@ -64,7 +67,7 @@ class Framing(Connection, BufferedProtocol):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._place = _place.view
+        self._place = _place
         # The beginning of a frame of which more has to come, and how many bytes it takes to look at it again. It is
         # no longer than a frame may be, and grows in place, however small the pieces that it comes in.
         self._begun = bytearray()
@@ -76,13 +79,16 @@ class Framing(Connection, BufferedProtocol):
     def _in_fragments(self) -> bool:
         raise NotImplementedError
 
+    def _answered(self) -> None:
+        """The library may have answered: pings, or a close."""
+
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Where the socket may read to."""
-        return self._place
+        return self._place.long if self._needed > _READ_BYTES else self._place.short
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much has been read."""
-        self.data_received(bytes(self._place[:nbytes]))
+        self.data_received(bytes(self._place.long[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has read."""
@@ -119,6 +125,8 @@ class Framing(Connection, BufferedProtocol):
         mark = _MASKED if protocol.side is SERVER else 0
         most = protocol.max_message_size
         at, size, self._needed = 0, len(data), 0
+        # Frames from here to `at` are the library's and have not been given to it.
+        theirs = 0
         while size - at >= 2:
             begin = at + 2
             length = data[at + 1] & 127
@@ -130,7 +138,7 @@ class Framing(Connection, BufferedProtocol):
             if most is not None and length > most:
                 # The library says what is wrong and ends the connection.
                 self._is_library = True
-                super().data_received(data[at:])
+                super().data_received(data[theirs:])
                 return
             if data[at + 1] & _MASKED:
                 begin += 4
@@ -138,16 +146,18 @@ class Framing(Connection, BufferedProtocol):
             if end > size:
                 self._needed = end - at
                 break
-            if (
-                data[at] == _TEXT
-                and data[at + 1] & _MASKED == mark
-                and protocol.state is OPEN
-                and not self._in_fragments()
-            ):
-                body = data[begin:end]
-                self._came(apply_mask(body, data[begin - 4 : begin]) if mark else body, True)
-            else:
-                super().data_received(data[at:end])
+            if data[at] == _TEXT and data[at + 1] & _MASKED == mark:
+                # Whether it is one of ours can be told when the library has all that came before it.
+                if theirs < at:
+                    super().data_received(data[theirs:at])
+                    theirs = at
+                if protocol.state is OPEN and not self._in_fragments():
+                    body = data[begin:end]
+                    self._came(apply_mask(body, data[begin - 4 : begin]) if mark else body, True)
+                    theirs = end
             at = end
+        if theirs < at:
+            super().data_received(data[theirs:at])
+            self._answered()
         if at < size:
             self._begun += data[at:] if at else data

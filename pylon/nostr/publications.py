@@ -35,6 +35,8 @@ class Publications:
         self._has_key = has_key
         self._pacer = Pacer(self._send_again)
         self._open: dict[str, _Publication] = {}
+        # What the relay has not taken yet. They fail in silence: what was not sent is sent again.
+        self._sending: set[asyncio.Future[None]] = set()
         # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
         self._timer: asyncio.TimerHandle | None = None
 
@@ -57,7 +59,10 @@ class Publications:
             if self._pacer.busy:
                 self._pacer.hold(event.id)
             elif (pending := self._send(publication.frame)) is not None:
-                await pending
+                # Beside it: a relay that reads nothing must not keep us beyond the time that we have.
+                sending = asyncio.ensure_future(pending)
+                self._sending.add(sending)
+                sending.add_done_callback(self._sending.discard)
         ok = await answer
         if not ok.accepted:
             raise RelayError(f"{self._url} refused an event: {ok.message}")
@@ -97,6 +102,8 @@ class Publications:
         await self._pacer.close()
         if self._timer is not None:
             self._timer.cancel()
+        for sending in self._sending:
+            sending.cancel()
         for publication in self._open.values():
             for answer, _ in publication.waiting:
                 self._give_up(answer, f"{self._url} was closed before it answered")

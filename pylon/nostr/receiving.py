@@ -20,6 +20,8 @@ from pylon.nostr.framing import Framing
 type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
 
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
+# A peer that pings and does not read has so much of its answers kept for it, and is then not read from either.
+MAX_UNREAD_BYTES = 1024 * 1024
 
 
 class Handing(Framing):
@@ -33,7 +35,8 @@ class Handing(Framing):
         # Set while a message may be handed over at once: somebody is there and everything before it has been taken.
         self._take: Take | None = None
         self._kept: deque[tuple[BytesLike, bool]] = deque()
-        self._holds_back = False
+        # Why the socket is not read just now, if it is not.
+        self._holds_back: set[str] = set()
         # A message that comes in fragments, and whether it is text. Its size is bounded by the library.
         self._fragments: bytearray | None = None
         self._is_text = True
@@ -112,20 +115,34 @@ class Handing(Framing):
         elif not self._deserted:
             self._kept.append((data, is_text))
             most = self.max_queue_high
-            if most is not None and len(self._kept) > most and not self._holds_back:
-                self._holds_back = True
-                self.transport.pause_reading()
+            if most is not None and len(self._kept) > most:
+                self._hold_back("kept")
 
     def _next_kept(self) -> tuple[BytesLike, bool]:
         message = self._kept.popleft()
         if self._holds_back and len(self._kept) <= (self.max_queue_high or 0) // 4:
-            self._read_on()
+            self._read_on("kept")
         return message
 
-    def _read_on(self) -> None:
-        if self._holds_back:
-            self._holds_back = False
-            self.transport.resume_reading()
+    def _answered(self) -> None:
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self._hold_back("unread")
+
+    def resume_writing(self) -> None:
+        """The peer has taken what waited for it."""
+        super().resume_writing()
+        self._read_on("unread")
+
+    def _hold_back(self, why: str) -> None:
+        if not self._holds_back:
+            self.transport.pause_reading()
+        self._holds_back.add(why)
+
+    def _read_on(self, why: str) -> None:
+        if why in self._holds_back:
+            self._holds_back.remove(why)
+            if not self._holds_back:
+                self.transport.resume_reading()
 
     def _desert(self) -> None:
         self._take, self._deserted = None, True
@@ -134,4 +151,4 @@ class Handing(Framing):
             # Never begun, and asyncio would call that a fault.
             self._pending.close()
         # The peer's goodbye is read too.
-        self._read_on()
+        self._read_on("kept")

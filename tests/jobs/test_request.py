@@ -9,6 +9,7 @@ from pylon.errors import TooLargeError
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.kinds import FEEDBACK, RLM_REQUEST, SCHEMA, TEXT_REQUEST
 from pylon.jobs.parameters import JobParameters
+from pylon.jobs.payload import open_payload
 from pylon.jobs.request import JobRequest, open_draft, parse_messages, parse_request, private_draft
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event, EventDraft
@@ -261,3 +262,14 @@ def test_an_acknowledgement_without_its_values_is_not_passed_over():
 def test_the_first_of_several_values_counts():
     tags = [["bid"], ["bid", "5"], ["bid", "6"]]
     assert parse_request(sealed({"text": "q", "tags": tags}), ex.PROVIDER_KEYS).job.bid == Msat(5)
+
+
+def test_what_was_asked_before_changes_neither_what_is_written_nor_what_is_refused():
+    private(JobRequest("a", JobParameters(temperature=1, max_tokens=1)))
+    with pytest.raises(RequestError):
+        private(JobRequest("a", JobParameters(max_tokens=True)))
+    with pytest.raises(RequestError):
+        private(JobRequest("a", JobParameters(temperature=True)))
+    event = ex.CUSTOMER.sign(private(JobRequest("a", JobParameters(temperature=1.0))))
+    inside = open_payload(ex.PROVIDER_KEYS, ex.CUSTOMER.public, event.content, event.tag("encoding"))
+    assert ("param", "temperature", "1.0") in inside.tags

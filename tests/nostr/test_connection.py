@@ -62,6 +62,17 @@ async def test_a_silent_relay_is_given_up_after_the_timeout():
             await connection.publish(note(), timeout=0.1)
 
 
+async def test_a_relay_that_reads_nothing_keeps_nobody_beyond_the_timeout():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await relay.until(lambda: relay.sockets)
+        relay.sockets[0].transport.pause_reading()
+        async with asyncio.timeout(20):
+            events = [note(f"{number} " + "x" * 100_000) for number in range(100)]
+            told = await asyncio.gather(*(connection.publish(e, timeout=0.3) for e in events), return_exceptions=True)
+        assert any(isinstance(one, RelayError) for one in told)
+        relay.sockets[0].transport.resume_reading()
+
+
 async def test_of_two_who_wait_for_one_event_each_hears_that_nothing_came():
     async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
         event = note()

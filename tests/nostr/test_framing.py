@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side
 from websockets.typing import BytesLike
 
-from pylon.nostr.framing import Framing, text_frame
+from pylon.nostr.framing import _READ_BYTES, Framing, text_frame
 
 MOST = 70_000
 DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -138,3 +138,14 @@ def test_a_peer_that_sends_byte_by_byte_is_read():
     frame = text_frame(b"x" * 1_000, masked=True)
     ours = read(Side.SERVER, [frame[n : n + 1] for n in range(len(frame))] * 2)
     assert [data for _, data, _ in ours.heard] == [b"x" * 1_000] * 2
+
+
+def test_one_read_takes_a_bounded_number_of_frames_and_more_only_of_a_long_one():
+    ours = read(Side.SERVER, [b""])
+    assert len(ours.get_buffer(-1)) == _READ_BYTES
+    long = text_frame(b"x" * MOST, masked=True)
+    ours.data_received(long[:1_000])
+    assert len(ours.get_buffer(-1)) > _READ_BYTES
+    ours.data_received(long[1_000:])
+    assert ours.at_once == 1
+    assert len(ours.get_buffer(-1)) == _READ_BYTES

@@ -10,7 +10,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.typing import BytesLike
 
-from pylon.nostr.receiving import Take
+from pylon.nostr.receiving import MAX_UNREAD_BYTES, Take
 from pylon.nostr.sockets import ClientSocket, ServerSocket
 
 QUEUE = 4
@@ -246,3 +246,26 @@ async def test_both_ends_understand_each_other():
             await taking
         assert got == [message.encode() for message in messages]
         assert socket.close_code == 1000
+
+
+async def test_a_peer_that_pings_and_reads_nothing_is_not_read_from_until_it_reads():
+    taker = Taker()
+    async with talking(taker) as client:
+        client.transport.pause_reading()
+        ping = bytes((0x89, 0x80 | 125)) + bytes(4) + b"p" * 125
+        # Far more than the system keeps on its way, until nothing goes any more.
+        for _ in range(2_000):
+            client.transport.write(ping * 120)
+            patience = asyncio.get_running_loop().time() + 0.5
+            while (left := client.transport.get_write_buffer_size()) and asyncio.get_running_loop().time() < patience:
+                await asyncio.sleep(0)
+            if left:
+                break
+        assert taker.socket is not None
+        assert taker.socket.transport.get_write_buffer_size() < 2 * MAX_UNREAD_BYTES
+        client.transport.resume_reading()
+        await client.send("after all of them")
+        async with asyncio.timeout(60):
+            while not taker.got:
+                await asyncio.sleep(0.01)
+    assert taker.texts == [b"after all of them"]
