@@ -118,4 +118,4 @@ async def _book(group: GroupCommit, provider: str, job: Job, receipt: AccountRec
     async def step(tx: Transaction) -> None:
         await mirror_store.observe(tx, provider, job.id, receipt, quote=job.terms.quote, signed_at=at, now=at)
 
-    await group.submit(step, together=True)
+    await group.submit(step)

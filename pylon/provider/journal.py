@@ -16,8 +16,8 @@ from enum import StrEnum
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
 from pylon.records import record
-from pylon.store.database import Database, Schema, Step, Transaction
-from pylon.store.group import GroupCommit
+from pylon.store.database import Database, Schema, Transaction
+from pylon.store.group import GroupCommit, Step
 
 # Of both tables below: another column is a migration of its own.
 _JOB = """
@@ -173,9 +173,9 @@ class Journal:
         """A result exists; from here on this one and no other is the answer."""
         await self._group.execute(_SIGN, _signature(job_id, result, work, 0))
 
-    async def transact[T](self, step: Step[T], *, together: bool = False) -> T:
+    async def transact[T](self, step: Step[T]) -> T:
         """Runs a step that joins the journal with other tables (see `GroupCommit.submit`)."""
-        return await self._group.submit(step, together=together)
+        return await self._group.submit(step)
 
     def settled(self, job_id: str) -> None:
         """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""

@@ -30,8 +30,7 @@ class Settlement(Protocol):
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """The signed result, journaled with the receipt for what the job cost.
 
-        `sign` may be called in another thread, and more than once: it touches nothing of the event loop's, and what
-        it made counts when it comes back.
+        `sign` may be called more than once: what it made counts when it comes back.
         """
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
@@ -94,7 +93,7 @@ class AccountSettlement:
                 await rows.move(tx, job.id, JobState.QUEUED, JobState.AWAITING_FUNDS)
             return decision
 
-        return await self._journal.transact(step, together=True)
+        return await self._journal.transact(step)
 
     async def decide(self, job: Job) -> Decision:
         """What `take` says, anew for a job that waits for its customer's payment."""
@@ -105,7 +104,7 @@ class AccountSettlement:
                 await rows.move(tx, job.id, JobState.AWAITING_FUNDS, JobState.QUEUED)
             return decision
 
-        return await self._journal.transact(step, together=True)
+        return await self._journal.transact(step)
 
     async def _decide(self, tx: Transaction, job: Job) -> Decision:
         customer, now = self._policy.account(job), job.received_at
@@ -132,7 +131,7 @@ class AccountSettlement:
             await rows.sign(tx, job.id, event, work, receipt.charge_msat)
             return event
 
-        return await self._journal.transact(step, together=True)
+        return await self._journal.transact(step)
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """See `Settlement`."""
@@ -141,4 +140,4 @@ class AccountSettlement:
             await account_store.release(tx, job_id)
             await rows.end(tx, job_id, state, code=code, finished_at=finished_at)
 
-        await self._journal.transact(step, together=True)
+        await self._journal.transact(step)

@@ -6,7 +6,7 @@ Every room gives its `Schema`; its migrations are counted apart from those of ot
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,41 +58,21 @@ class Transaction:
         rows = await self.fetch_all(sql, values)
         return rows[0] if rows else None
 
-    async def run[T](self, work: Work[T]) -> T:
-        """Many statements in one go, on the connection itself: what they are must not depend on anything else."""
-        return await self._writer.run(work)
 
-    async def together[T](self, step: "Step[T]") -> T:
-        """Runs a step in one go as well: it may await its transaction and nothing else.
-
-        Like any work on the connection's thread it runs beside the event loop, and touches nothing of the loop's.
-        """
-        return await self._writer.run(partial(_run_through, step=step))
-
-
-type Step[T] = Callable[[Transaction], Coroutine[Any, Any, T]]
-
-
-class _Within(Transaction):
-    """The same transaction, on the connection's thread: its methods never suspend."""
+class TransactionHere(Transaction):
+    """The same, its statements run on the event loop's own thread: its methods never suspend."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._inner = connection
+        self.connection = connection
 
     async def execute(self, sql: str, values: Values = ()) -> int:
-        return self._inner.execute(sql, values).rowcount
+        return self.connection.execute(sql, values).rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
-        self._inner.executemany(sql, rows)
+        self.connection.executemany(sql, rows)
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
-        return _rows(self._inner, sql, values)
-
-    async def run[T](self, work: Work[T]) -> T:
-        return work(self._inner)
-
-    async def together[T](self, step: Step[T]) -> T:
-        return await step(self)
+        return _rows(self.connection, sql, values)
 
 
 class Database:
@@ -165,17 +145,30 @@ class Database:
                 await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
                 raise
 
+    @asynccontextmanager
+    async def transaction_here(self) -> AsyncIterator[TransactionHere]:
+        """The same for many small statements, which run on the event loop's own thread.
+
+        On another they would wait, each of them, for the interpreter's lock, behind a loop that is busy. Only what
+        may take its time is done over there: to begin, which another process may hold up, and to commit.
+        """
+        async with self._turn:
+            try:
+                await self._writer.run(_begin)
+                yield TransactionHere(self._writer.connection)
+                await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
+            except BaseException:
+                await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
+                raise
+
     async def write[T](self, work: Work[T]) -> T:
         """A whole write transaction in one go: what `work` returns, once it is committed; undone when it raises.
 
-        `work` runs on the connection's thread. A caller that is cancelled meanwhile does not undo it.
+        `work` runs on the connection's thread, and touches nothing of the event loop's. A caller that is cancelled
+        meanwhile does not undo it.
         """
         async with self._turn:
             return await self._writer.run(partial(_transact, work=work))
-
-    async def write_together[T](self, step: Step[T]) -> T:
-        """The same for a step (see `Transaction.together`)."""
-        return await self.write(partial(_run_through, step=step))
 
     async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:
@@ -256,17 +249,6 @@ def _transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
         connection.rollback()
         raise
     return value
-
-
-def _run_through[T](connection: sqlite3.Connection, step: Step[T]) -> T:
-    work = step(_Within(connection))
-    try:
-        work.send(None)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    work.close()
-    raise RuntimeError("a step that runs together awaits its transaction and nothing else")
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Values) -> list[Row]:

@@ -5,23 +5,24 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
 from typing import Any
 
 from pylon import log
-from pylon.store.database import Database, Step, Transaction
+from pylon.store.database import Database, Transaction, TransactionHere
 from pylon.store.rest import rest
 
 MAX_GROUP = 512
+# After so many the rest of the program has its turn.
+_IN_A_TURN = 64
 # How long a write that nobody waits for may wait for others to go along with.
 LATER_S = 0.5
 
 _log = log.get("store")
+
+type Step[T] = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 
 @dataclass(slots=True)
@@ -31,7 +32,6 @@ class _Waiting:
     done: asyncio.Future[Any] | None
     sql: str = ""
     values: tuple[Any, ...] = ()
-    together: bool = False
 
 
 class GroupCommit:
@@ -60,15 +60,15 @@ class GroupCommit:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def submit[T](self, step: Step[T], *, together: bool = False) -> asyncio.Future[T]:
+    def submit[T](self, step: Step[T]) -> asyncio.Future[T]:
         """Runs several statements as one step, in the order of the calls; its value, once it is committed.
 
-        With `together` it and its neighbours of that kind run in one trip to the database's thread, for which see
-        `Transaction.together`; when one of them fails, the others run a second time. A caller that is cancelled
-        meanwhile does not undo the step: it may be committed.
+        The step awaits its transaction and nothing else. When one of those that are committed together fails, the
+        others run a second time: what counts is what a step returned last. A caller that is cancelled meanwhile does
+        not undo it: it may be committed.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        return self._enqueue(_Waiting(step, done, together=together), done)
+        return self._enqueue(_Waiting(step, done), done)
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> asyncio.Future[int]:
         """Runs one statement; the number of rows it changed, once it is committed."""
@@ -126,63 +126,55 @@ class GroupCommit:
         return len(group)
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
-        if all(waiting.step is None or waiting.together for waiting in group):
-            # Most groups: begun, written and committed in one trip to the database's thread, and none of them fails.
-            # A savepoint each would have SQLite copy every page that each of them is the first to touch.
-            try:
-                return await self._database.write_together(partial(_do_each, group=group, apart=False))
-            except Exception:
-                if not any(waiting.step for waiting in group):
-                    raise
-            return await self._database.write_together(partial(_do_each, group=group))
-        async with self._database.transaction() as tx:
-            return await _do_each(tx, group)
-
-
-async def _do_each(tx: Transaction, group: list[_Waiting], *, apart: bool = True) -> list[Any]:
-    """Runs a group; with `apart` a step that fails undoes itself alone, without it ends the transaction."""
-    results: list[Any] = []
-    for (is_step, together), members in groupby(group, key=lambda one: (one.step is not None, one.together)):
-        run = list(members)
-        if together:
-            results += await tx.together(partial(_take_each if apart else _take_all, group=run))
-        elif is_step:
-            results += await _take_each(tx, run)
-        else:
-            results += await tx.run(partial(_execute_each, group=run))
-    return results
-
-
-def _execute_each(connection: sqlite3.Connection, group: Iterable[_Waiting]) -> list[Exception | int]:
-    results: list[Exception | int] = []
-    for waiting in group:
-        # A single statement that fails leaves nothing behind: it needs no savepoint.
+        steps = any(waiting.step is not None for waiting in group)
+        # A savepoint each would have SQLite copy every page that each step is the first to touch, and hardly ever
+        # does one fail.
         try:
-            changed = connection.execute(waiting.sql, waiting.values).rowcount
-        except Exception as error:
-            # A full disk ends the whole transaction, and what came after would be committed by itself.
-            if not connection.in_transaction:
+            return await self._write(group, apart=False)
+        except Exception:
+            if not steps:
                 raise
-            results.append(error)
-        else:
-            results.append(changed)
-    return results
+        return await self._write(group, apart=True)
+
+    async def _write(self, group: list[_Waiting], *, apart: bool) -> list[Any]:
+        """With `apart` a step that fails undoes itself alone, without it ends the transaction."""
+        step = _take_apart if apart else _take
+        results: list[Any] = []
+        async with self._database.transaction_here() as tx:
+            for number, waiting in enumerate(group, 1):
+                results.append(_execute(tx, waiting) if waiting.step is None else step(tx, waiting.step))
+                if number % _IN_A_TURN == 0:
+                    await asyncio.sleep(0)
+        return results
 
 
-async def _take_all(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:
-    return [await waiting.step(tx) for waiting in group if waiting.step is not None]
+def _execute(tx: TransactionHere, waiting: _Waiting) -> Exception | int:
+    # A single statement that fails leaves nothing behind: it needs no savepoint.
+    try:
+        return tx.connection.execute(waiting.sql, waiting.values).rowcount
+    except Exception as error:
+        # A full disk ends the whole transaction, and what came after would be committed by itself.
+        if not tx.connection.in_transaction:
+            raise
+        return error
 
 
-async def _take_each(tx: Transaction, group: Iterable[_Waiting]) -> list[Any]:
-    results: list[Any] = []
-    for waiting in group:
-        assert waiting.step is not None  # noqa: S101 - the caller looked
-        await tx.execute("SAVEPOINT step")
-        try:
-            result = await waiting.step(tx)
-        except Exception as failure:
-            await tx.execute("ROLLBACK TO step")
-            result = failure
-        await tx.execute("RELEASE step")
-        results.append(result)
-    return results
+def _take(tx: TransactionHere, step: Step[Any]) -> Any:
+    work = step(tx)
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    work.close()
+    raise RuntimeError("a step awaits its transaction and nothing else")
+
+
+def _take_apart(tx: TransactionHere, step: Step[Any]) -> Any:
+    tx.connection.execute("SAVEPOINT step")
+    try:
+        result = _take(tx, step)
+    except Exception as failure:
+        tx.connection.execute("ROLLBACK TO step")
+        result = failure
+    tx.connection.execute("RELEASE step")
+    return result

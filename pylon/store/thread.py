@@ -22,8 +22,9 @@ class SqliteThread:
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         # No isolation level: transactions begin and end where `database` says, not where sqlite3 guesses.
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.row_factory = sqlite3.Row
+        # For others than the thread only while nothing that they asked for is under way there.
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.connection.row_factory = sqlite3.Row
         self._loop = loop
         self._calls: deque[_Call] = deque()
         self._called = threading.Semaphore(0)
@@ -81,7 +82,7 @@ class SqliteThread:
 
     def _do(self, work: Work[Any], answer: asyncio.Future[Any]) -> _Answer:
         try:
-            return answer, work(self._connection), None
+            return answer, work(self.connection), None
         except BaseException as error:
             return answer, None, error
 

@@ -222,7 +222,7 @@ class AccountPurse:
             )  # fmt: skip
 
         # Results come in crowds: what has gathered shares a flush.
-        step = await self.group.submit(observe, together=True)
+        step = await self.group.submit(observe)
         relation.ended = step.mirror.ended
         if relation.ended is not None:
             logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)

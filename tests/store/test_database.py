@@ -150,37 +150,49 @@ async def test_only_the_owner_may_read_the_file(tmp_path):
     await database.close()
 
 
-async def test_a_step_that_runs_together_is_part_of_its_transaction(tmp_path):
+async def test_statements_run_here_are_committed_when_the_block_ends_and_undone_when_it_raises(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
-
-    async def step(tx):
+    async with database.transaction_here() as tx:
         await tx.execute_many("INSERT INTO note (text) VALUES (?)", [("one",), ("two",)])
-        assert await tx.execute("UPDATE note SET text = text || '!' WHERE text NOT LIKE '%!'") == 2
-        return await tx.together(last)
-
-    async def last(tx):
-        return (await tx.fetch_one("SELECT count(*) AS n FROM note"))["n"]
-
-    async with database.transaction() as tx:
-        assert await tx.together(step) == 2
-        assert await tx.fetch_one("SELECT text FROM note WHERE text = 'two!'") is not None
+        assert await tx.execute("UPDATE note SET text = text || '!'") == 2
+        assert (await tx.fetch_one("SELECT count(*) AS n FROM note"))["n"] == 2
+        assert await database.fetch_all("SELECT * FROM note") == []
     with pytest.raises(sqlite3.IntegrityError):
-        async with database.transaction() as tx:
-            await tx.together(step)
-            await tx.together(lambda tx: tx.execute("INSERT INTO note VALUES (1, 'twice')"))
+        async with database.transaction_here() as tx:
+            await tx.execute("UPDATE note SET text = 'lost'")
+            await tx.execute("INSERT INTO note VALUES (1, 'twice')")
     assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["one!", "two!"]
     await database.close()
 
 
-async def test_a_step_that_waits_for_anything_else_is_refused_and_undone(tmp_path):
+async def test_another_transaction_waits_for_one_that_runs_here(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
 
-    async def step(tx):
-        await tx.execute("INSERT INTO note (text) VALUES ('lost')")
-        await asyncio.sleep(0)
-
-    with pytest.raises(RuntimeError, match="nothing else"):
+    async def other():
         async with database.transaction() as tx:
-            await tx.together(step)
-    assert await database.fetch_all("SELECT * FROM note") == []
+            return await tx.fetch_all("SELECT text FROM note")
+
+    async with database.transaction_here() as tx:
+        waiting = asyncio.create_task(other())
+        await asyncio.sleep(0.01)
+        await tx.execute("INSERT INTO note (text) VALUES ('first')")
+    assert [row["text"] for row in await waiting] == ["first"]
+    await database.close()
+
+
+async def test_a_transaction_that_runs_here_and_is_cancelled_leaves_nothing(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+
+    async def block():
+        async with database.transaction_here() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.transaction() as tx:
+        assert await tx.fetch_all("SELECT * FROM note") == []
     await database.close()

@@ -95,14 +95,14 @@ async def test_a_step_that_fails_undoes_itself_alone(database, group):
 
 async def test_writes_that_wait_together_share_a_transaction(database, group, monkeypatch):
     transactions = 0
-    original = database.write
+    original = database.transaction_here
 
-    async def counted(work):
+    def counted():
         nonlocal transactions
         transactions += 1
-        return await original(work)
+        return original()
 
-    monkeypatch.setattr(database, "write", counted)
+    monkeypatch.setattr(database, "transaction_here", counted)
     await asyncio.gather(*(group.execute("INSERT INTO note (text) VALUES (?)", (str(n),)) for n in range(200)))
     assert len(await database.fetch_all("SELECT * FROM note")) == 200
     assert transactions < 20
@@ -151,7 +151,7 @@ async def test_nothing_is_written_when_one_statement_ends_the_whole_transaction(
     await group.execute("INSERT INTO note (text) VALUES ('next')")
 
 
-async def test_statements_and_steps_that_run_together_are_committed_in_one_trip(database, group, monkeypatch):
+async def test_to_begin_and_to_commit_is_all_that_goes_to_another_thread(database, group, monkeypatch):
     trips = []
     run = SqliteThread.run
 
@@ -167,21 +167,21 @@ async def test_statements_and_steps_that_run_together_are_committed_in_one_trip(
 
     outcomes = await asyncio.gather(
         group.execute("INSERT INTO note (text) VALUES ('a')"),
-        group.submit(step, together=True),
+        group.submit(step),
         group.execute("INSERT INTO note (text) VALUES ('c')"),
     )
-    assert len(trips) == 1
+    assert len(trips) == 2
     assert outcomes == [1, 2, 1]
 
 
-async def test_a_step_that_fails_among_others_that_run_together_undoes_itself_alone(database, group):
+async def test_a_step_that_fails_has_the_others_run_a_second_time_and_undoes_itself_alone(database, group):
     def note(*texts: str):
         async def step(tx: Transaction) -> int:
             for text in texts:
                 await tx.execute("INSERT INTO note (text) VALUES (?)", (text,))
             return len(await tx.fetch_all("SELECT * FROM note"))
 
-        return group.submit(step, together=True)
+        return group.submit(step)
 
     outcomes = await asyncio.gather(
         group.execute("INSERT INTO note (text) VALUES ('a')"),
@@ -195,3 +195,33 @@ async def test_a_step_that_fails_among_others_that_run_together_undoes_itself_al
     assert isinstance(outcomes[2], sqlite3.IntegrityError) and isinstance(outcomes[4], sqlite3.IntegrityError)
     rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
     assert [row["text"] for row in rows] == ["a", "b", "c"]
+
+
+async def test_a_step_that_waits_for_anything_else_is_refused_and_undone(database, group):
+    async def step(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="nothing else"):
+        await group.submit(step)
+    assert await database.fetch_all("SELECT * FROM note") == []
+
+
+async def test_the_program_has_its_turn_while_a_large_group_is_written(database):
+    group = GroupCommit(database)
+    turns = 0
+
+    async def step(tx: Transaction) -> int:
+        return turns
+
+    async def elsewhere() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(elsewhere())
+    writes = [group.submit(step) for _ in range(200)]
+    await group.close()
+    other.cancel()
+    assert len({await write for write in writes}) > 2

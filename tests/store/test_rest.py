@@ -78,13 +78,13 @@ async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkey
     database = await Database.open(tmp_path / "a.db", [NOTES])
     group = GroupCommit(database)
     commits = []
-    write = database.write
+    transaction = database.transaction_here
 
-    async def counted(work):
-        commits.append(work)
-        return await write(work)
+    def counted():
+        commits.append(1)
+        return transaction()
 
-    monkeypatch.setattr(database, "write", counted)
+    monkeypatch.setattr(database, "transaction_here", counted)
     group.start()
     sql = "INSERT INTO note VALUES (?)"
     await group.execute(sql, ("the first waits for nobody",))
