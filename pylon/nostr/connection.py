@@ -103,6 +103,10 @@ class RelayConnection:
         )
         self._auth_event: str | None = None
         self._resending: set[asyncio.Task[None]] = set()
+        # What the relay was too slow for goes out one after another: how many wait, and whose turn it is.
+        self._queued = 0
+        self._turn = asyncio.Lock()
+        self._auth_sending: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -194,7 +198,7 @@ class RelayConnection:
             finally:
                 self._socket = None
                 self._opened.clear()
-                self._introduced.clear()
+                self._unintroduced()
                 learning.cancel()
             attempt += 1
             self._set_state("connecting", reason)
@@ -272,42 +276,61 @@ class RelayConnection:
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
         self._introduce(KNOWN_SECONDS)
-        self._send_later(m.encode(m.Auth(event)))
+        # An older answer is worth nothing now, and a relay that reads none must not have them pile up.
+        if self._auth_sending is not None:
+            self._auth_sending.cancel()
+        self._auth_sending = self._send_later(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
+        self._unintroduced()
+        self._introduction = asyncio.get_running_loop().call_later(within, self._known_now)
+
+    def _unintroduced(self) -> None:
         # The timer of a connection that was lost must not speak for the next one.
         if self._introduction is not None:
             self._introduction.cancel()
         self._introduced.clear()
-        self._introduction = asyncio.get_running_loop().call_later(within, self._introduced.set)
+
+    def _known_now(self) -> None:
+        self._introduced.set()
+        self._subscriptions.authenticated()
 
     def _authenticated(self, ok: m.Ok) -> None:
         self._auth_event = None
-        self._introduced.set()
+        self._known_now()
         if not ok.accepted:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
-        self._subscriptions.authenticated()
         self._beside(self._publications.authenticated())
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def _send_later(self, frame: bytes) -> None:
+    def _send_later(self, frame: bytes) -> asyncio.Task[None] | None:
         pending = self._send(frame)
         if pending is not None:
-            self._beside(pending)
+            self._resending.add(pending)
+            pending.add_done_callback(self._resending.discard)
+        return pending
 
-    def _send(self, frame: bytes) -> Coroutine[Any, Any, None] | None:
-        # What to wait for when the relay does not keep up.
-        if self._socket is None or sent_at_once(self._socket, frame):
+    def _send(self, frame: bytes) -> asyncio.Task[None] | None:
+        # What to wait for when the relay does not keep up. It takes its place in the row at once: nothing overtakes.
+        if self._socket is None or (not self._queued and sent_at_once(self._socket, frame)):
             return None
-        return self._send_in_turn(self._socket, frame)
+        work = self._send_in_turn(self._socket, frame)
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
 
     async def _send_in_turn(self, socket: ClientSocket, frame: bytes) -> None:
-        # What could not be sent is sent again by `_serve` when the connection is back.
-        with suppress(WebSocketException, OSError):
-            await socket.send(frame, text=True)
+        # The library writes first and then waits. If all wrote, so much would wait for the relay that it looks like
+        # one that reads no pongs (`MAX_UNREAD_BYTES`).
+        self._queued += 1
+        try:
+            # What could not be sent is sent again by `_serve` when the connection is back.
+            with suppress(WebSocketException, OSError):
+                async with self._turn:
+                    await socket.send(frame, text=True)
+        finally:
+            self._queued -= 1
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
         self.status.state = state

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event
 from websockets.typing import BytesLike
 
@@ -45,6 +45,8 @@ class Handing(Framing):
         self._failure: Exception | None = None
         self._woken = asyncio.Event()
         self._lost = self._deserted = False
+        # Runs while the peer takes nothing of what waits for it.
+        self._stalled: asyncio.TimerHandle | None = None
 
     async def hand_to(self, take: Take) -> None:
         """Hands over every message, in order, for ever. To be called once.
@@ -84,6 +86,7 @@ class Handing(Framing):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever takes messages hears of it after the last one."""
         super().connection_lost(exc)
+        self._moves()
         self._lost = True
         self._woken.set()
 
@@ -128,10 +131,30 @@ class Handing(Framing):
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._hold_back("unread")
 
+    def pause_writing(self) -> None:
+        """The peer is behind. The library's pings wait for room too, and would never find that it is gone."""
+        super().pause_writing()
+        if self.ping_timeout is not None:
+            self._stalled = self.loop.call_later(self.ping_timeout, self.transport.abort)
+
     def resume_writing(self) -> None:
         """The peer has taken what waited for it."""
         super().resume_writing()
+        self._moves()
         self._read_on("unread")
+
+    def _moves(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Says goodbye. The library waits without end for a peer that reads nothing."""
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await super().close(code, reason)
+        except TimeoutError:
+            self.transport.abort()
 
     def _hold_back(self, why: str) -> None:
         if not self._holds_back:
