@@ -113,6 +113,12 @@ class GroupCommit:
             except Exception as error:
                 # Whatever broke the commit broke it for everyone who waits for it.
                 results = [error] * len(group)
+            except BaseException:
+                # Whoever closed this has no more time. Nobody shall wait for ever for what it was about.
+                for waiting in group:
+                    if waiting.done is not None and not waiting.done.done():
+                        waiting.done.set_exception(sqlite3.OperationalError("it is not known whether this is stored"))
+                raise
         for waiting, result in zip(group, results, strict=True):
             if waiting.done is None:
                 if isinstance(result, Exception):

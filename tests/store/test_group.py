@@ -195,3 +195,14 @@ async def test_a_step_that_fails_among_others_that_run_together_undoes_itself_al
     assert isinstance(outcomes[2], sqlite3.IntegrityError) and isinstance(outcomes[4], sqlite3.IntegrityError)
     rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
     assert [row["text"] for row in rows] == ["a", "b", "c"]
+
+
+async def test_whoever_waits_hears_when_a_close_that_commits_is_given_up(database):
+    group = GroupCommit(database)
+    # Nothing commits but the close.
+    write = group.execute("INSERT INTO note (text) VALUES ('last')")
+    closing = asyncio.create_task(group.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(sqlite3.OperationalError, match="not known"):
+        await asyncio.wait_for(write, 5)
