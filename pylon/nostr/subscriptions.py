@@ -124,6 +124,8 @@ class Subscriptions:
         delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
         subscription.refusals += 1
         logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        # One request answers however many refusals came meanwhile.
+        subscription.stop_retrying()
         subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)
 
     def close(self) -> None:

@@ -469,3 +469,15 @@ async def test_a_query_that_a_lost_connection_cut_is_asked_again_without_a_key_t
 
     async with ScriptedRelay(answer) as relay, connected(relay) as connection:
         assert await connection.query(NOTES) == []
+
+
+async def test_a_stream_of_refusals_is_no_stream_of_requests(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.subscriptions.RETRY_SECONDS", (0.2,))
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        name = connection.subscribe(lambda: NOTES, lambda _: None)
+        await relay.until(lambda: relay.of("REQ"))
+        for _ in range(50):
+            await relay.say(["CLOSED", name, "error: not now"])
+        await relay.until(lambda: len(relay.of("REQ")) > 1)
+        await asyncio.sleep(0.1)
+        assert len(relay.of("REQ")) == 2
