@@ -225,3 +225,20 @@ async def test_the_program_has_its_turn_while_a_large_group_is_written(database)
     await group.close()
     other.cancel()
     assert len({await write for write in writes}) > 2
+
+
+async def test_whoever_waits_hears_when_a_close_that_commits_is_given_up(database):
+    group = GroupCommit(database)
+    # Nothing commits but the close.
+    write = group.execute("INSERT INTO note (text) VALUES ('last')")
+    closing = asyncio.create_task(group.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(sqlite3.OperationalError, match="not known"):
+        await asyncio.wait_for(write, 5)
+
+
+async def test_a_write_after_the_close_is_refused(group):
+    await group.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await asyncio.wait_for(group.execute("INSERT INTO note (text) VALUES ('late')"), 5)
