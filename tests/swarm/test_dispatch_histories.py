@@ -87,7 +87,7 @@ class Histories(RuleBasedStateMachine):
                     assert not job.to or provider in job.to, "only to those it is for"
                     assert provider not in job.without
                     if hedge:
-                        assert listing.price.is_free or listing.funded, "hedges go where they are paid already"
+                        assert listing.price.is_free or listing.funded(), "hedges go where they are paid already"
                     costs = self.costs[job.run]
                     costs[attempt] = 0 if listing.own else int(listing.price.base_msat)
                     assert sum(costs.values()) <= BUDGETS.get(job.run, 10**9), "no run costs more than it may"
@@ -151,7 +151,7 @@ class Histories(RuleBasedStateMachine):
             tokens_out_per_s=speed,
             width=width,
             trust=speed % 2,
-            funded=funded,
+            funded=lambda: funded,
             own=name == "p4",
         )
         # What is in flight beyond the new number of slots may stay; nothing is added to it.
