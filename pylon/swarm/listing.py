@@ -50,7 +50,9 @@ class Listing:
     # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
     funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
-    def seen_as(self, width: int | None, trust: float, own: bool, funded: Callable[[], bool] = _unfunded) -> "Listing":
+    def seen_as(
+        self, width: int | None, trust: float, own: bool, funded: Callable[[], bool] = _unfunded
+    ) -> "Listing":
         """The same, with what this customer adds."""
         # Once a heartbeat, where `replace` costs as much as all that comes of it.
         return Listing(

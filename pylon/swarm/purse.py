@@ -6,7 +6,7 @@ asked, and an invoice is answered by asking somebody else.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,7 @@ from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
 from pylon.swarm.relation import Relation
+from pylon.swarm.rows import Row
 
 logger = log.get("swarm")
 
@@ -82,11 +83,11 @@ class Purse(Protocol):
     def funded(self, listing: Listing) -> bool:
         """Whether one more job would run there without a payment: on money that we left, or on trial credit."""
 
-    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
-        """What to offer for a job."""
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
+        """What to offer for a job. `left` is what its run may still spend, in msat; None: any amount."""
 
-    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
-        """A request is about to go out: what it may cost is on disk when this was waited for. None: it is free."""
+    def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
+        """A request is about to go out: what it may cost is to be on disk before. None: it is free."""
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
@@ -150,22 +151,25 @@ class AccountPurse:
             return False
         return relation.seen is None or (0 < relation.quote <= relation.balance)
 
-    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         """See `Purse`."""
         relation = self._relations[listing.provider]
         quote = quote_bound(listing.price, bounds)
         if not quote:
             return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
+        if left is not None:
+            # No more is left with a provider than the run may still spend.
+            jobs_left = min(jobs_left, max(1, left // int(quote)))
         topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
-    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
+    def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
         """See `Purse`. What is free needs no row."""
         if not offer.quote:
             return None
         listing = offer.listing
         order = Ordered(request, listing.provider, kind, offer.quote, listing.price, offer.bounds, self.clock.wall())
-        return self.group.execute(order_store.INSERT, order.row)
+        return Row(self.group, order_store.INSERT, order.row)
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """See `Purse`."""
