@@ -76,7 +76,7 @@ class Outlook:
         provider, purse = listing.provider, self._purse
         width, trust = None, 1.0
         if purse is not None and (width := purse.width(listing)) is not None:
-            width = min(width, _MOST_TIMES * listing.slots)
+            width = min(width, _MOST_TIMES * max(1, listing.slots))
         if self._checked:
             allowed = self._reputation.width(provider, self._clock.wall())
             width = min((one for one in (width, allowed) if one is not None), default=None)

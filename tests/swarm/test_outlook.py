@@ -1,7 +1,7 @@
 """The dispatcher hears of a provider what is new, and nothing twice."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pylon.clock import SystemClock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -85,6 +85,8 @@ def test_what_a_purse_allows_beyond_all_slots_is_no_news():
     till.widths = listing.slots
     outlook.reconsider(listing.provider)
     assert [ours(one)[0] for one in told] == [8 * listing.slots, listing.slots]
+    outlook.changed(ProviderUp(replace(listing, slots=0)))
+    assert ours(told[-1])[0] == listing.slots, "one that says it has none is still given what the purse allows"
 
 
 def test_what_a_provider_says_itself_is_always_passed_on():
