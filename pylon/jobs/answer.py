@@ -11,7 +11,7 @@ from pylon.errors import MalformedError, MoneyError
 from pylon.jobs.kinds import SCHEMA
 from pylon.jobs.payload import Payload, open_payload, seal
 from pylon.money.msat import Msat, parse_msat
-from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
+from pylon.nostr.event import Event, EventDraft, Tag, ends_at, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
 
@@ -80,7 +80,8 @@ def read(event: Event, keys: ConversationKeys) -> tuple[Address, Payload]:
         payload = open_payload(keys, event.pubkey, event.content, None if encoding is None else encoding[1])
     else:
         payload = Payload(event.content, event.tags)
-    return Address(request, customer, private, expiration(event) if "expiration" in outside else None), payload
+    ends = outside.get("expiration")
+    return Address(request, customer, private, None if ends is None else ends_at(ends[1])), payload
 
 
 def first_tags(tags: Sequence[Tag], least: Mapping[str, int]) -> dict[str, Tag]:

@@ -3,8 +3,8 @@
 Both forms carry the same `JobRequest`. Nothing outside the payload of the private form tells what is asked.
 """
 
-from collections.abc import Callable
-from dataclasses import field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import field
 from functools import lru_cache
 
 from pylon.errors import DecryptionError, MalformedError, MoneyError, TooLargeError
@@ -32,6 +32,8 @@ _MAX_DEADLINE = 10**16 - 1
 _LEAST = {"account-seen": 1}
 # Of so many sets of parameters the tags are kept. A set may hold a system prompt and a schema of 300 kB.
 _PARAMETERS = 16
+_AMOUNTS = 256
+_TERMS = ("output", "bid", "topup", "account_seen")
 
 
 @record
@@ -142,24 +144,23 @@ def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(messages)
 
 
-def _job(
-    kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None, parameters: JobParameters | None = None
-) -> JobRequest:
-    """The job that these tags say; `parameters` are what they were found to say of it before."""
+def _job(kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None) -> JobRequest:
+    """The job that these tags say."""
+    job = JobRequest(text, parse_parameters(tags), kind, *_terms(tags), deadline)
+    if job.parameters.messages:
+        parse_messages(job.text)
+    return job
+
+
+def _terms(tags: Sequence[Tag]) -> tuple[str, Msat | None, Msat | None, AccountSeen | None]:
+    """What these tags say besides parameters: output, bid, topup, and what of the account was seen."""
     found = first_tags(tags, _LEAST)
-    job = JobRequest(
-        text,
-        parse_parameters(tags) if parameters is None else parameters,
-        kind,
+    return (
         _output(found.get("output")),
         _amount(found.get("bid")),
         _amount(found.get("topup")),
         _account_seen(found.get("account-seen")),
-        deadline,
     )
-    if job.parameters.messages:
-        parse_messages(job.text)
-    return job
 
 
 def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
@@ -169,15 +170,17 @@ def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
     if job.expiration is not None and not 0 <= job.expiration <= _MAX_DEADLINE:
         raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
     try:
-        tags = (*_checked_parameters(job.parameters), *_other_tags(job))
+        tags, others = _checked_parameters(job.parameters), _other_tags(job)
     except TypeError as error:
         # A list in place of a tuple, say, from a caller that no type checker has seen.
         raise RequestError(ErrorCode.MALFORMED, f"what this request says cannot be written: {error}") from error
-    read = _job(job.kind, job.text, tags, job.expiration, job.parameters)
-    if read != job:
-        wrong = ", ".join(f.name for f in fields(job) if getattr(job, f.name) != getattr(read, f.name))
+    said, read = (job.output, job.bid, job.topup, job.account_seen), _terms(others)
+    if read != said:
+        wrong = ", ".join(name for name, one, other in zip(_TERMS, said, read, strict=True) if one != other)
         raise RequestError(ErrorCode.MALFORMED, f"what this request says cannot be written: {wrong}")
-    return tags
+    if job.parameters.messages:
+        parse_messages(job.text)
+    return (*tags, *others)
 
 
 def _checked_parameters(parameters: JobParameters) -> tuple[Tag, ...]:
@@ -191,6 +194,8 @@ def _checked_parameters(parameters: JobParameters) -> tuple[Tag, ...]:
 # By what is written, since what is equal need not be written alike: 1, 1.0 and True. The thousand questions of a run
 # ask for the same.
 _parameters = lru_cache(maxsize=_PARAMETERS)(parse_parameters)
+# By their digits. Most jobs of a run bid the same, and many ask for the same deposit.
+_msat = lru_cache(maxsize=_AMOUNTS)(parse_msat)
 
 
 def _other_tags(job: JobRequest) -> list[Tag]:
@@ -252,7 +257,7 @@ def _output(tag: Tag | None) -> str:
 
 
 def _amount(tag: Tag | None) -> Msat | None:
-    return None if tag is None else _checked(parse_msat, tag[1])
+    return None if tag is None else _checked(_msat, tag[1])
 
 
 def _account_seen(tag: Tag | None) -> AccountSeen | None:

@@ -6,7 +6,7 @@ limit for one provider. Twelve, because with eight jobs in flight a hundred jobs
 times they take six, with four times five.
 """
 
-from pylon.money.msat import Msat
+from pylon.money.msat import MSAT_PER_SAT, Msat
 from pylon.records import record
 
 FIRST_JOBS = 3
@@ -29,4 +29,6 @@ def wish(quote: Msat, *, verified_jobs: int, jobs_left: int, most: Msat, policy:
     """
     policy = policy or DepositPolicy()
     jobs = min(max(policy.first_jobs, policy.growth * verified_jobs), max(1, jobs_left))
-    return Msat.from_sats(min((quote * jobs).sats_up(), int(most) // 1_000))
+    # As plain numbers: it is asked at each job, and only what comes out has to be an amount.
+    wished, most_sats = -(-int(quote) * jobs // MSAT_PER_SAT), int(most) // MSAT_PER_SAT
+    return Msat(min(wished, most_sats) * MSAT_PER_SAT)

@@ -75,11 +75,11 @@ class Paid:
     @property
     def settled(self) -> Msat:
         """All that we have paid for certain."""
-        return sum((amount for _, amount in self.payments), ZERO)
+        return Msat(sum([int(amount) for _, amount in self.payments]))
 
     def settled_by(self, at: float) -> Msat:
         """What we had paid by then."""
-        return sum((amount for when, amount in self.payments if when <= at), ZERO)
+        return Msat(sum([int(amount) for when, amount in self.payments if when <= at]))
 
 
 @record
@@ -154,7 +154,7 @@ def observe(
             if (other.receipt, other.job) == (receipt, claim.job):
                 return Step(mirror, Outcome.DUPLICATE)
             return _end(mirror, Fault.REPLAYED)
-    job_charged += sum(other.receipt.charge_msat for other in mirror.waiting if other.job == claim.job)
+    job_charged += sum([other.receipt.charge_msat for other in mirror.waiting if other.job == claim.job])
     if receipt.charge_msat > 0 and receipt.charge_msat + max(0, job_charged) > claim.quote:
         return _end(mirror, Fault.OVER_QUOTE)
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.seq:
@@ -162,7 +162,9 @@ def observe(
         return _end(mirror, Fault.REPLAYED)
     if len(mirror.waiting) >= MAX_WAITING:
         return _end(mirror, Fault.GAP)
-    waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
+    waiting: tuple[Claim, ...] = (claim,)
+    if mirror.waiting:
+        waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
     step = _drain(mirror, waiting, paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
@@ -195,7 +197,7 @@ def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: b
         opens = claim.receipt.epoch != mirror.epoch
         if opens:
             fault, after, more = _open(mirror, claim, paid)
-            found += more
+            found = found + more if found else more
         else:
             fault, after = _follow(mirror, claim, paid)
         if fault is not None:
@@ -229,7 +231,8 @@ def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mir
     if not mirror.paid_seen <= receipt.paid_total <= ceiling:
         return Fault.WRONG_PAID, mirror
     # A receipt may be signed before our payment is in, so what counts is when it was signed.
-    if _lacks(mirror, claim, paid, CREDIT_PATIENCE_S):
+    short = _lacks(mirror, claim, paid, PATIENCE_S)
+    if short and _lacks(mirror, claim, paid, CREDIT_PATIENCE_S):
         return Fault.NOT_CREDITED, mirror
     # By its constructor, as below: a copy with changes takes many times as long, and there is one for each job.
     return None, Mirror(
@@ -239,7 +242,7 @@ def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mir
         receipt.charged_total,
         receipt.paid_total,
         mirror.paid_base,
-        _lacks(mirror, claim, paid, PATIENCE_S),
+        short,
         mirror.waiting,
         mirror.ended,
     )
@@ -275,9 +278,9 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
         mirror.waiting,
         mirror.ended,
     )
-    if _lacks(after, claim, paid, CREDIT_PATIENCE_S):
-        return Fault.NOT_CREDITED, mirror, ZERO
     short = _lacks(after, claim, paid, PATIENCE_S)
+    if short and _lacks(after, claim, paid, CREDIT_PATIENCE_S):
+        return Fault.NOT_CREDITED, mirror, ZERO
     return None, after if after.short is short else replace(after, short=short), found
 
 

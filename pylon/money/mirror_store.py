@@ -58,7 +58,7 @@ async def observe(
     `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
     """
     # All that is known in one go: most often there is a mirror, and nothing else.
-    row = await tx.fetch_one(
+    [row] = await tx.fetch_all(
         "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits,"
         " EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider) AS pays,"
         " EXISTS (SELECT 1 FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq) AS known,"
@@ -66,7 +66,6 @@ async def observe(
         " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
         {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
     )
-    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
     mirror = await _mirror(tx, provider, row)
     step = decider.observe(
         mirror,
@@ -77,7 +76,7 @@ async def observe(
     )
     if fault is not None:
         step = replace(step, mirror=decider.end(step.mirror, fault))
-    if step.mirror != mirror:
+    if step.mirror is not mirror:
         await _save(tx, provider, mirror, step, now)
     return step
 

@@ -12,7 +12,7 @@ from pylon.store.database import Row, Transaction
 # Relays and providers keep results for an hour after a job's deadline, which is ten minutes away unless asked.
 KEEP_S = 2 * 3_600.0
 
-INSERT = "INSERT INTO money_order VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+INSERT = "INSERT INTO money_order VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @record

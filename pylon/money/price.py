@@ -27,9 +27,12 @@ class Price:
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> Msat:
         """What a job costs: the sum is rounded up once, to a whole msat. Raises `MoneyError`."""
-        for count in (prompt_tokens, completion_tokens):
-            if type(count) is not int or not 0 <= count <= MAX_TOKENS:
-                raise MoneyError(f"{count!r} is not a number of tokens")
+        if not (
+            type(prompt_tokens) is type(completion_tokens) is int
+            and 0 <= prompt_tokens <= MAX_TOKENS
+            and 0 <= completion_tokens <= MAX_TOKENS
+        ):
+            raise MoneyError(f"{prompt_tokens!r} and {completion_tokens!r} are not two numbers of tokens")
         thousandths = prompt_tokens * int(self.in_msat_per_1k) + completion_tokens * int(self.out_msat_per_1k)
         return Msat(int(self.base_msat) - (-thousandths // 1_000))
 

@@ -219,6 +219,26 @@ INSERT INTO money_mirror SELECT * FROM money_reflection;
 DROP TABLE money_reflection;
 """
 
+# Nothing finds an order by its job. They are written and read in the order of time, and lie so.
+_ORDERS_BY_TIME = """
+CREATE TABLE money_ordered (
+    job TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    quote INTEGER NOT NULL CHECK (quote > 0),
+    base INTEGER NOT NULL,
+    rate_in INTEGER NOT NULL,
+    rate_out INTEGER NOT NULL,
+    prompt_bytes INTEGER NOT NULL,
+    max_tokens INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+INSERT INTO money_ordered SELECT * FROM money_order ORDER BY at;
+DROP TABLE money_order;
+ALTER TABLE money_ordered RENAME TO money_order;
+CREATE INDEX money_order_at ON money_order (at);
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -230,5 +250,6 @@ MONEY = Schema(
         + _append_only("money_claim"),
         _ACCOUNT_INDEXES + _ORDERS,
         _FEWER_TREES,
+        _ORDERS_BY_TIME,
     ),
 )

@@ -114,7 +114,12 @@ def parse_event(raw: object) -> Event:
         raise MalformedError("event pubkey must be 64 lower-case hex characters")
     if not (isinstance(sig, str) and _HEX128.match(sig)):
         raise MalformedError("event sig must be 128 lower-case hex characters")
-    tags = _tuples(raw.get("tags"))
+    lists = raw.get("tags")
+    if not isinstance(lists, list):
+        raise MalformedError("event tags must be a list")
+    if not _LISTS.issuperset(map(type, lists)):
+        raise MalformedError("an event tag must be a list of strings")
+    tags = tuple(map(tuple, lists))
     check_fields(created_at, kind, tags, content)
     return Event(id_, pubkey, created_at, kind, tags, content, sig)
 
@@ -138,14 +143,6 @@ def check_fields(created_at: object, kind: object, tags: tuple[tuple[object, ...
             "".join(tag)  # type: ignore[arg-type]
     except TypeError as error:
         raise MalformedError("an event tag must hold strings only") from error
-
-
-def _tuples(raw: object) -> tuple[Tag, ...]:
-    if not isinstance(raw, list):
-        raise MalformedError("event tags must be a list")
-    if not _LISTS.issuperset(map(type, raw)):
-        raise MalformedError("an event tag must be a list of strings")
-    return tuple(map(tuple, raw))
 
 
 def loads_event(data: bytes | str) -> Event:
@@ -199,6 +196,9 @@ def is_addressable(kind: int) -> bool:
 def expiration(event: Event) -> int | None:
     """When the event ends, Unix seconds (NIP-40), or None when it never does or does not say it legibly."""
     value = event.tag("expiration")
-    if value is None or not value.isascii() or not value.isdigit() or len(value) > 16:
-        return None
-    return int(value)
+    return None if value is None else ends_at(value)
+
+
+def ends_at(value: str) -> int | None:
+    """The Unix seconds in an `expiration` tag, or None when they are not legible."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 16 else None

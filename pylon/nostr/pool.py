@@ -78,8 +78,7 @@ class PoolSubscription:
     async def next_batch(self, most: int) -> list[Received]:
         """At least one event, and what else is there already, up to `most`."""
         batch = [await self._queue.get()]
-        while len(batch) < most and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+        batch += [self._queue.get_nowait() for _ in range(min(most - 1, self._queue.qsize()))]
         self._room.set()
         return batch
 
@@ -208,9 +207,15 @@ class RelayPool:
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""
-        known = [c for c in self._connections.values() if relays is None or c.url in relays]
-        bounds = [c.status.information.event_bytes for c in known]
-        return max((most if bound is None else min(most, bound) for bound in bounds), default=most)
+        largest: int | None = None
+        for url in self._connections if relays is None else relays:
+            if (connection := self._connections.get(url)) is None:
+                continue
+            bound = connection.status.information.event_bytes
+            if bound is None or bound >= most:
+                return most
+            largest = bound if largest is None else max(largest, bound)
+        return most if largest is None else largest
 
     def start(self) -> None:
         """Begins to connect everywhere."""

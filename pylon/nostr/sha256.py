@@ -37,4 +37,6 @@ class HmacSha256:
         state = _NEW()
         state.update(self._inner)
         state.update(data)
-        return sha256(self._outer + state.digest())
+        outer = _NEW()
+        outer.update(self._outer + state.digest())
+        return outer.digest()

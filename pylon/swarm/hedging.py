@@ -87,7 +87,7 @@ class Hedging:
         """Only to somebody idle who would work at once: free, or with money or credit of ours."""
         standing = seat.standing
         listing = standing.listing
-        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded):
+        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded()):
             return False
         if standing.silences:
             return False

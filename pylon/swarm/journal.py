@@ -25,6 +25,7 @@ from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Offer
+from pylon.swarm.rows import Row
 
 # Answers of runs older than this are deleted.
 KEEP_S = 7 * 86_400.0
@@ -33,7 +34,7 @@ _QUESTION = tuple(one.name for one in fields(JobSpec))
 _question = attrgetter(*_QUESTION)
 
 _INSERT = (
-    "INSERT OR REPLACE INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
+    "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
     " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
@@ -80,7 +81,7 @@ class Kept:
 
 
 class RunJournal:
-    """One run's rows. What a call returns is done once its row is on disk; an answer's row follows by itself.
+    """One run's rows. A request's is for its sender to write, an answer's follows by itself.
 
     A crash before that finds the request unanswered, and asks after it first.
     """
@@ -138,7 +139,7 @@ class RunJournal:
         )
         return Kept(answers, sent, tuple(row["request"] for row in rows))
 
-    def sent(self, flight: Flight, place: int | None, expires_at: float) -> asyncio.Future[int]:
+    def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
         """A request is about to go out; for what its row says see `Sent`."""
         offer, price = flight.offer, FREE
         # What follows from the offer: what it may cost, and what bounds that.
@@ -149,7 +150,7 @@ class RunJournal:
             terms = (int(offer.quote), topup, int(offer.bid), bounds.prompt_bytes, bounds.max_tokens)
         rates = [int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k)]
         asked = (flight.request, self.run, place, flight.provider, flight.kind, flight.created_at, expires_at)
-        return self._group.execute(_INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
+        return Row(self._group, _INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
 
     def filled(self, place: int, answer: Answer) -> None:
         """A place has this answer."""
@@ -166,7 +167,7 @@ class RunJournal:
         )
 
     def ended(self) -> asyncio.Future[int]:
-        """Every place has its outcome."""
+        """Every place has its outcome: what to wait for, until that is on disk."""
         return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
 
 

@@ -1,6 +1,6 @@
 """One provider as a customer sees it, and what a job needs of one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 
 from pylon.jobs.announcement import OfferedModel
@@ -12,6 +12,10 @@ from pylon.records import record
 # Prose has three to five characters a token; fewer tokens than this no tokenizer makes of it.
 _CHARS_PER_TOKEN = 6
 _SHA256 = "sha256:"
+
+
+def _unfunded() -> bool:
+    return False
 
 
 @record
@@ -39,19 +43,22 @@ class Listing:
     loading: bool = False
     plain: bool = False
     # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
-    # how much it is trusted (0 to 1), whether money or credit of ours is there, whether it is our own machine.
+    # how much it is trusted (0 to 1), whether it is our own machine.
     width: int | None = field(default=None, compare=False)
     trust: float = field(default=1.0, compare=False)
-    funded: bool = field(default=False, compare=False)
     own: bool = field(default=False, compare=False)
+    # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
+    funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
-    def seen_as(self, width: int | None, trust: float, funded: bool, own: bool) -> "Listing":
+    def seen_as(
+        self, width: int | None, trust: float, own: bool, funded: Callable[[], bool] = _unfunded
+    ) -> "Listing":
         """The same, with what this customer adds."""
-        # Once a receipt, where `replace` costs as much as all that comes of it.
+        # Once a heartbeat, where `replace` costs as much as all that comes of it.
         return Listing(
             self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
             self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
-            self.loading, self.plain, width, trust, funded, own,
+            self.loading, self.plain, width, trust, own, funded,
         )  # fmt: skip
 
     def model(self, wanted: str | None) -> OfferedModel | None:

@@ -1,14 +1,14 @@
 """Where money is at stake: invoices are paid and receipts booked before anybody hears of an answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pylon import log
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.result import JobResult
+from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
 from pylon.swarm.errands import Errands
@@ -29,9 +29,12 @@ class Settling:
     answered: Callable[[Flight], None]
     is_live: Callable[[int], bool]
     _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
+    # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
+    _came: list[tuple[Flight, Awaitable[Msat | None]]] = field(default_factory=list)
 
     async def close(self) -> None:
         """A receipt that came is booked, and a payment that began is known of, before the database goes."""
+        self._begin()
         await self._errands.wait()
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
@@ -53,7 +56,13 @@ class Settling:
         elif (result := flight.result) is not None and not flight.settled:
             flight.settled = True
             bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at)
-            self._errands.begin(self._accept(self.purse, flight, flight.offer, bill, result))
+            try:
+                self._came.append((flight, self.purse.accept(bill, flight.offer, result)))
+            except Exception as error:
+                logger.error("a result could not be settled", error=repr(error))
+                return
+            if len(self._came) == 1:
+                asyncio.get_running_loop().call_soon(self._begin)
 
     async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
         try:
@@ -65,13 +74,23 @@ class Settling:
             for other in [one for one in self.flights if one.provider == flight.provider and not one.settled]:
                 self.tell(m.Refused(other.attempt, ErrorCode.BID_TOO_LOW))
 
-    async def _accept(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, result: JobResult) -> None:
-        charged = await purse.accept(bill, offer, result)
-        if charged is None:
-            self.tell(m.Refused(flight.attempt, None))
-            return
-        flight.paid = charged
-        self.answered(flight)
+    def _begin(self) -> None:
+        came, self._came = self._came, []
+        if came:
+            self._errands.begin(self._accept(came))
+
+    async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None]]]) -> None:
+        for flight, booking in came:
+            # Whatever is wrong with one, the others have their answers.
+            try:
+                charged = await booking
+                if charged is None:
+                    self.tell(m.Refused(flight.attempt, None))
+                else:
+                    flight.paid = charged
+                    self.answered(flight)
+            except Exception as error:
+                logger.error("a result could not be settled", error=repr(error))
 
 
 def report(task: asyncio.Task[None]) -> None:

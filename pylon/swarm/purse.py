@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from pylon import log
@@ -22,15 +23,16 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.order_store import Ordered
 from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
 from pylon.money.payment_store import Payment
-from pylon.money.receipt import AccountSeen
+from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.records import record
-from pylon.store.database import Database, Transaction
+from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
 from pylon.swarm.relation import Relation
+from pylon.swarm.rows import Row
 
 logger = log.get("swarm")
 
@@ -82,11 +84,11 @@ class Purse(Protocol):
     def funded(self, listing: Listing) -> bool:
         """Whether one more job would run there without a payment: on money that we left, or on trial credit."""
 
-    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
-        """What to offer for a job."""
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
+        """What to offer for a job. `left` is what its run may still spend, in msat; None: any amount."""
 
-    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
-        """A request is about to go out: what it may cost is on disk when this was waited for. None: it is free."""
+    def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
+        """A request is about to go out: what it may cost is to be on disk before. None: it is free."""
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
@@ -97,8 +99,9 @@ class Purse(Protocol):
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
         """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
 
-    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
-        """Books a result's receipt: what was charged, or None when the relation with its provider has ended."""
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
+        """Has a result's receipt booked. To be waited for: what was charged, or None when the relation with its
+        provider has ended."""
 
 
 @dataclass(slots=True)
@@ -150,22 +153,25 @@ class AccountPurse:
             return False
         return relation.seen is None or (0 < relation.quote <= relation.balance)
 
-    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         """See `Purse`."""
         relation = self._relations[listing.provider]
         quote = quote_bound(listing.price, bounds)
         if not quote:
             return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
+        if left is not None:
+            # No more is left with a provider than the run may still spend.
+            jobs_left = min(jobs_left, max(1, left // int(quote)))
         topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
-    def ordered(self, request: str, kind: int, offer: Offer) -> Awaitable[object] | None:
+    def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
         """See `Purse`. What is free needs no row."""
         if not offer.quote:
             return None
         listing = offer.listing
         order = Ordered(request, listing.provider, kind, offer.quote, listing.price, offer.bounds, self.clock.wall())
-        return self.group.execute(order_store.INSERT, order.row)
+        return Row(self.group, order_store.INSERT, order.row)
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """See `Purse`."""
@@ -206,33 +212,30 @@ class AccountPurse:
             relation.balance += int(payment.amount)
             self.changed(bill.author)
 
-    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
         """See `Purse`."""
         receipt = result.account
         if receipt is None:
-            return ZERO
-        relation = self._relations[bill.author]
-        now = self.clock.wall()
-        fault = _usage_fault(offer, result)
-
-        async def observe(tx: Transaction) -> Step:
-            return await mirror_store.observe(
-                tx, bill.author, bill.request, receipt,
-                quote=offer.quote, signed_at=bill.signed_at, now=now, fault=fault,
-            )  # fmt: skip
-
+            return _nothing()
+        observe = partial(
+            mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt,
+            quote=offer.quote, signed_at=bill.signed_at, now=self.clock.wall(), fault=_usage_fault(offer, result),
+        )  # fmt: skip
         # Results come in crowds: what has gathered shares a flush.
-        step = await self.group.submit(observe)
+        return self._booked(bill.author, receipt, self.group.submit(observe))
+
+    async def _booked(self, provider: str, receipt: AccountReceipt, booking: Awaitable[Step]) -> Msat | None:
+        step, relation = await booking, self._relations[provider]
         relation.ended = step.mirror.ended
         if relation.ended is not None:
-            logger.warning("nothing more goes to this provider", provider=bill.author, code=relation.ended.value)
-            self.changed(bill.author)
+            logger.warning("nothing more goes to this provider", provider=provider, code=relation.ended.value)
+            self.changed(provider)
             return None
         relation.seen = step.mirror.seen
         if step.outcome in (Outcome.ACCEPTED, Outcome.PENDING):
             relation.verified += 1
             relation.balance -= receipt.charge_msat
-        self.changed(bill.author)
+        self.changed(provider)
         return Msat(max(0, receipt.charge_msat))
 
     async def _pay(self, ask: Ask, order: Order) -> Payment:
@@ -283,6 +286,10 @@ class AccountPurse:
             if 0.0 < relation.unpaid_until <= now:
                 relation.unpaid_until = 0.0
                 self.changed(provider)
+
+
+async def _nothing() -> Msat:
+    return ZERO
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:

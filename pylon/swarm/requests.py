@@ -1,9 +1,7 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
-import asyncio
 import random
-import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +25,7 @@ from pylon.swarm.outbox import Outbox
 from pylon.swarm.places import Piece
 from pylon.swarm.purse import Offer, Purse
 from pylon.swarm.reach import Reach
+from pylon.swarm.rows import Row, written
 from pylon.swarm.runs import Run
 from pylon.swarm.transport import Transport
 
@@ -112,31 +111,35 @@ class Requests:
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         if self.purse is None or listing.plain:
             return None
-        dispatcher, bounds = self.coordinator.dispatcher, bounds_of(piece.spec)
-        jobs_left, left = dispatcher.open, dispatcher.budget_left(piece.run)
-        if left is not None and (quote := int(listing.price.quote(bounds.prompt_bytes, bounds.max_tokens))):
-            # No more is left with a provider than the run may still spend.
-            jobs_left = min(jobs_left, max(1, left // quote))
-        return self.purse.offer(listing, bounds, bid=piece.job.need.bid, jobs_left=jobs_left)
+        dispatcher = self.coordinator.dispatcher
+        left = dispatcher.budget_left(piece.run)
+        bounds, bid = bounds_of(piece.spec), piece.job.need.bid
+        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.open, left=left)
 
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
     ) -> None:
+        rows = self._rows(flight, piece, expires_at)
         try:
-            if rows := self._write_down(flight, piece, expires_at):
-                # Each is asked how it ended, also when another has failed.
-                await asyncio.gather(*rows)
+            if rows:
+                await written(rows)
+        except Exception as error:
+            # It stays here, and its job goes on with somebody else.
+            logger.error("a request could not be written down", error=repr(error))
+            self.tell(m.SendFailed(flight.attempt))
+            return
+        try:
             await self.pool.publish(event, relays=relays)
-        except (RelayError, sqlite3.Error) as error:
-            logger.warning("request not sent", relays=relays or "all", error=str(error))
+        except RelayError as error:
+            logger.warning("request not taken", relays=relays or "all", error=str(error))
             self.tell(m.SendFailed(flight.attempt))
             return
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
 
-    def _write_down(self, flight: Flight, piece: Piece, expires_at: float) -> list[Awaitable[object]]:
-        """What must be on disk before it goes out. All of it is on its way, so that it gets there in one commit."""
-        rows: list[Awaitable[object]] = []
+    def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
+        """What must be on disk before it goes out."""
+        rows: list[Row] = []
         run, offer = self.runs.get(piece.run), flight.offer
         if run is not None and run.journal is not None:
             # Before anybody can work for it: whoever takes the run up again asks after it first.

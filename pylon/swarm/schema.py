@@ -43,4 +43,28 @@ CREATE TABLE swarm_reputation (
 ) STRICT;
 """
 
-SWARM = Schema("swarm", (_RUNS + _REPUTATION,))
+# Nothing finds a request by its id, and in the order of ids no two that are written together lie together: each would
+# cost a page of the log in every commit.
+_REQUESTS_BY_RUN = """
+CREATE TABLE swarm_asked (
+    request TEXT NOT NULL,
+    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
+    place INTEGER,
+    provider TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    quote INTEGER,
+    topup INTEGER,
+    bid INTEGER NOT NULL,
+    prompt_bytes INTEGER NOT NULL,
+    max_tokens INTEGER NOT NULL,
+    price TEXT NOT NULL
+) STRICT;
+INSERT INTO swarm_asked SELECT * FROM swarm_request ORDER BY rowid;
+DROP TABLE swarm_request;
+ALTER TABLE swarm_asked RENAME TO swarm_request;
+CREATE INDEX swarm_request_run ON swarm_request (run);
+"""
+
+SWARM = Schema("swarm", (_RUNS + _REPUTATION, _REQUESTS_BY_RUN))

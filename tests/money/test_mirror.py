@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.money import audit, ledger, ledger_store, mirror_store
+from pylon.money import audit, ledger, ledger_store, mirror_store, order_store
 from pylon.money.mirror import (
     CREDIT_PATIENCE_S,
     PATIENCE_S,
@@ -20,7 +20,9 @@ from pylon.money.mirror import (
 )
 from pylon.money.msat import MAX_MSAT, ZERO, Msat
 from pylon.money.receipt import AccountReceipt
+from pylon.money.schema import MONEY
 from pylon.money.usage import UsageFault
+from pylon.store.database import Database, Schema
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -347,3 +349,15 @@ async def test_time_ends_what_waits(database):
         step = await mirror_store.tick(tx, "pp", NOW + 900 + PATIENCE_S)
     assert step.mirror.ended is Fault.GAP
     assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_orders_of_a_database_from_before_they_lay_in_the_order_of_time_are_still_known(tmp_path):
+    path = tmp_path / "pylon.db"
+    old = await Database.open(path, [Schema(MONEY.room, MONEY.migrations[:3])])
+    async with old.transaction() as tx:
+        for job, at in (("a", NOW + 2), ("b", NOW + 1), ("c", NOW - 9)):
+            await tx.execute("INSERT INTO money_order VALUES (?, 'pp', 5940, 2000, 1, 2, 3, 100, 16, ?)", (job, at))
+    await old.close()
+    database = await Database.open(path, [MONEY])
+    assert [order.job for order in await order_store.unanswered(database, since=NOW)] == ["b", "a"]
+    await database.close()

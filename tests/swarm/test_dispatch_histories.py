@@ -98,7 +98,7 @@ class Histories(RuleBasedStateMachine):
                     unpublished = len(self.live.keys() - self.taken)
                     assert hedge or unpublished < PUBLISHING, "nobody is chosen long before a request can go out"
                     if hedge:
-                        assert listing.price.is_free or listing.funded, "hedges go where they are paid already"
+                        assert listing.price.is_free or listing.funded(), "hedges go where they are paid already"
                     costs = self.costs[job.run]
                     costs[attempt] = 0 if listing.own else int(listing.price.base_msat)
                     assert sum(costs.values()) <= BUDGETS.get(job.run, 10**9), "no run costs more than it may"
@@ -162,7 +162,7 @@ class Histories(RuleBasedStateMachine):
             tokens_out_per_s=speed,
             width=width,
             trust=speed % 2,
-            funded=funded,
+            funded=lambda: funded,
             own=name == "p4",
         )
         # What is in flight beyond the new number of slots may stay; nothing is added to it.

@@ -180,7 +180,7 @@ def hedged(**known: object) -> list[Send]:
 
 def test_the_slow_tail_is_hedged_where_money_or_credit_of_ours_is_and_nowhere_else() -> None:
     assert hedged() == []
-    assert len(hedged(funded=True)) == 1
+    assert len(hedged(funded=lambda: True)) == 1
 
 
 def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:

@@ -1,7 +1,7 @@
 """The dispatcher hears of a provider what is new, and nothing twice."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pylon.clock import SystemClock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
@@ -54,7 +54,7 @@ def setting():
 
 def ours(change: Change) -> tuple[int | None, bool]:
     assert isinstance(change, ProviderUp)
-    return change.listing.width, change.listing.funded
+    return change.listing.width, change.listing.funded()
 
 
 def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
@@ -62,12 +62,31 @@ def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
     outlook.changed(ProviderUp(listing))
     outlook.reconsider(listing.provider)
     assert [ours(one) for one in told] == [(1, True)]
-    till.pays = False
-    outlook.reconsider(listing.provider)
     till.widths = 0
     outlook.reconsider(listing.provider)
     outlook.reconsider(listing.provider)
-    assert [ours(one) for one in told] == [(1, True), (1, False), (0, False)]
+    assert [ours(one) for one in told] == [(1, True), (0, True)]
+
+
+def test_whether_money_of_ours_is_there_is_asked_when_it_matters():
+    outlook, listing, till, _, told = setting()
+    outlook.changed(ProviderUp(listing))
+    till.pays = False
+    outlook.reconsider(listing.provider)
+    assert [ours(one) for one in told] == [(1, False)]
+
+
+def test_what_a_purse_allows_beyond_all_slots_is_no_news():
+    outlook, listing, till, _, told = setting()
+    till.widths = 1_000
+    outlook.changed(ProviderUp(listing))
+    till.widths = 999
+    outlook.reconsider(listing.provider)
+    till.widths = listing.slots
+    outlook.reconsider(listing.provider)
+    assert [ours(one)[0] for one in told] == [8 * listing.slots, listing.slots]
+    outlook.changed(ProviderUp(replace(listing, slots=0)))
+    assert ours(told[-1])[0] == listing.slots, "one that says it has none is still given what the purse allows"
 
 
 def test_what_a_provider_says_itself_is_always_passed_on():

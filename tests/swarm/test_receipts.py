@@ -28,6 +28,7 @@ from pylon.swarm import receipts
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import AccountPurse
 from pylon.swarm.receipts import LateReceipts
+from pylon.swarm.rows import written
 from tests.money.fakes import FakeLightning, open_database
 
 EPOCH = "0" * 16
@@ -66,7 +67,9 @@ class Side:
     async def order(self, purse: AccountPurse, number: int) -> str:
         request = f"{number:064x}"
         offer = purse.offer(Listing(self.them.public, price=PRICE), Bounds(100, 16), bid=Msat(2_000), jobs_left=9)
-        await purse.ordered(request, RLM_REQUEST, offer)
+        row = purse.ordered(request, RLM_REQUEST, offer)
+        assert row is not None
+        await written([row])
         return request
 
     async def answer(self, request: str, *, charge: int = 1_000, author: SecretKey | None = None) -> None:

@@ -41,10 +41,10 @@ class Till:
     def funded(self, listing: Listing) -> bool:
         return True
 
-    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int) -> Offer:
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         return Offer(listing, bounds, EACH, bid)
 
-    async def ordered(self, request: str, kind: int, offer: Offer) -> None: ...
+    def ordered(self, request: str, kind: int, offer: Offer) -> None: ...
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         return []

@@ -1,0 +1,84 @@
+"""What must be on disk before a request goes out: all of it, or the request stays here."""
+
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database, Schema
+from pylon.store.group import GroupCommit
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import JobFailed, JobSpec
+from pylon.swarm.journal import RunJournal
+from pylon.swarm.moves import Failure
+from pylon.swarm.rows import Row, written
+from pylon.swarm.schema import SWARM
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+TABLES = Schema("test", ("CREATE TABLE one (n INTEGER) STRICT; CREATE TABLE two (n INTEGER CHECK (n > 0)) STRICT;",))
+REQUEST = "INSERT INTO swarm_request VALUES (?, 'run', 0, 'p', 5940, 1, 2.0, NULL, NULL, 0, 0, 0, '[0,0,0]')"
+
+
+async def opened(stack: AsyncExitStack, folder: Path, schema: Schema) -> tuple[Database, GroupCommit]:
+    database = await Database.open(folder / "pylon.db", [schema])
+    stack.push_async_callback(database.close)
+    group = GroupCommit(database)
+    group.start()
+    stack.push_async_callback(group.close)
+    return database, group
+
+
+async def test_when_one_row_cannot_be_written_none_is(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        database, group = await opened(stack, tmp_path, TABLES)
+
+        def rows(n: int) -> list[Row]:
+            return [Row(group, "INSERT INTO one VALUES (?)", (n,)), Row(group, "INSERT INTO two VALUES (?)", (n,))]
+
+        good, bad, last = written(rows(1)), written(rows(0)), written(rows(2))
+        await good
+        with pytest.raises(sqlite3.IntegrityError):
+            await bad
+        await last
+        for table in ("one", "two"):
+            assert [row["n"] for row in await database.fetch_all(f"SELECT n FROM {table}")] == [1, 2]
+
+
+async def test_what_cannot_be_written_down_is_not_sent_and_its_job_fails_at_once(tmp_path: Path) -> None:
+    relays = FakeRelays()
+    for _ in range(3):
+        FakeProvider(relays, now=time.time())
+    specs = [JobSpec("one"), JobSpec("two")]
+    async with AsyncExitStack() as stack:
+        database, group = await opened(stack, tmp_path, SWARM)
+        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+        await client.caught_up()
+        journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
+        async with database.transaction() as tx:
+            await tx.execute("DROP TABLE swarm_request")
+        began = time.monotonic()
+        outcomes = await client.map(specs, journal=journal)
+        assert time.monotonic() - began < 10.0
+    assert [one.reason for one in outcomes if isinstance(one, JobFailed)] == [Failure.NOT_SENT] * 2
+    assert relays.requests() == []
+
+
+async def test_requests_written_in_the_order_of_their_ids_are_in_that_of_their_sending_after(tmp_path: Path) -> None:
+    path = tmp_path / "pylon.db"
+    old = await Database.open(path, [Schema(SWARM.room, SWARM.migrations[:1])])
+    async with old.transaction() as tx:
+        await tx.execute("INSERT INTO swarm_run VALUES ('run', 'digest', 3, 1.0, NULL)")
+        for request in ("cc", "aa", "bb"):
+            await tx.execute(REQUEST, (request,))
+    await old.close()
+    async with AsyncExitStack() as stack:
+        database, group = await opened(stack, tmp_path, SWARM)
+        journal = RunJournal("run", database, group, SystemClock(), taken_up=True)
+        assert (await journal.kept()).requests == ("cc", "aa", "bb")
+        async with database.transaction() as tx:
+            await tx.execute("DELETE FROM swarm_run")
+        assert await database.fetch_all("SELECT * FROM swarm_request") == []

@@ -1,0 +1,77 @@
+"""Results whose receipts are booked before anybody hears of them."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import pytest
+
+from pylon.jobs.answer import Address
+from pylon.jobs.result import JobResult
+from pylon.money.msat import ZERO, Msat
+from pylon.money.usage import Bounds
+from pylon.nostr.event import Event
+from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.listing import Listing
+from pylon.swarm.money import Settling
+from pylon.swarm.moves import Refused
+from pylon.swarm.purse import Bill, Offer, Purse
+
+THEM, US = "b" * 64, "a" * 64
+OFFER = Offer(Listing(THEM), Bounds(10, 10), Msat(5), Msat(5))
+
+
+class Till:
+    """Books by request: what is charged, None for an ended relation, an error for a book that cannot be written."""
+
+    def __init__(self, **books: Msat | Exception | None) -> None:
+        self.books = books
+        self.asked: list[str] = []
+
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
+        self.asked.append(bill.request)
+        if bill.request not in self.books:
+            raise KeyError(bill.request)
+        return self._book(bill.request)
+
+    async def _book(self, request: str) -> Msat | None:
+        await asyncio.sleep(0)
+        if isinstance(booked := self.books[request], Exception):
+            raise booked
+        return booked
+
+
+def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
+    answered: list[str] = []
+    told: list[Any] = []
+    made = Settling(
+        cast("Purse", till), Flights(), told.append, lambda flight: answered.append(flight.request), lambda _: True
+    )
+    return made, answered, told
+
+
+def came(settling: Settling, *requests: str) -> None:
+    for attempt, request in enumerate(requests):
+        result = JobResult(Address(request, US), 6940, "text")
+        flight = Flight(request, 5940, attempt, attempt, THEM, 0, 0.0, OFFER, result=result)
+        settling.result(Event("0" * 64, THEM, 0, 6940, (), "", ""), flight)
+        settling.result(Event("0" * 64, THEM, 0, 6940, (), "", ""), flight)
+
+
+@pytest.mark.parametrize("broken", [{"broken": OSError("the disk is full")}, {}])
+async def test_one_result_that_cannot_be_booked_takes_no_other_with_it(broken: dict[str, Exception]) -> None:
+    till = Till(first=Msat(3), ended=None, last=ZERO, **broken)
+    made, answered, told = settling(till)
+    came(made, "first", "broken", "ended", "last")
+    await asyncio.sleep(0)
+    await made.close()
+    assert answered == ["first", "last"]
+    assert told == [Refused(2, None)]
+    assert till.asked == ["first", "broken", "ended", "last"], "a copy of a result is booked no second time"
+
+
+async def test_a_result_that_came_just_before_the_end_is_booked() -> None:
+    made, answered, _ = settling(Till(late=Msat(3)))
+    came(made, "late")
+    await made.close()
+    assert answered == ["late"]
