@@ -89,8 +89,7 @@ class OpenSlots:
         standing = self._company.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
-        self._in_flight.published(attempt)
-        attempt.adopted = True
+        attempt.published = attempt.adopted = True
 
     def drop(self, slots: Sequence[int], failure: m.Failure, now: float) -> None:
         """Gives up those of them that are open."""
