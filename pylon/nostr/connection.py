@@ -12,10 +12,10 @@ Source: NIP-01 "Communication between clients and relays", NIP-42.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
@@ -31,7 +31,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.nip42 import auth_draft
 from pylon.nostr.publications import Publications
-from pylon.nostr.sending import sent_at_once
+from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.tls import context_for
@@ -92,17 +92,17 @@ class RelayConnection:
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, nothing secret
-        self._socket: ClientSocket | None = None
+        self._sender = Sender()
         self._opened = asyncio.Event()
         # Set when the relay knows who we are, or does not want to.
         self._introduced = asyncio.Event()
         self._introduction: asyncio.TimerHandle | None = None
-        self._publications = Publications(url, self._send, has_key=secret is not None)
+        self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
-            url, self._send_later, lambda: self.status.information, has_key=secret is not None
+            url, self._sender.send_later, lambda: self.status.information, has_key=secret is not None
         )
         self._auth_event: str | None = None
-        self._resending: set[asyncio.Task[None]] = set()
+        self._auth_sending: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -183,7 +183,12 @@ class RelayConnection:
                     attempt = 0
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
-                    await self._serve(cast("ClientSocket", socket))
+                    try:
+                        await self._serve(cast("ClientSocket", socket))
+                    except asyncio.CancelledError:
+                        # By `close`: leaving the block on an exception would tell the relay of an error of ours.
+                        await socket.close()
+                        raise
                 reason = f"the relay closed the connection ({socket.close_code} {socket.close_reason})"
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
@@ -192,9 +197,9 @@ class RelayConnection:
                 reason = f"{type(error).__name__}: {error}"
                 logger.exception("what a relay said could not be dealt with", relay=self.url)
             finally:
-                self._socket = None
+                self._sender.lost()
                 self._opened.clear()
-                self._introduced.clear()
+                self._unintroduced()
                 learning.cancel()
             attempt += 1
             self._set_state("connecting", reason)
@@ -212,26 +217,15 @@ class RelayConnection:
         self._known = True
 
     async def _serve(self, socket: ClientSocket) -> None:
-        self._socket = socket
+        self._sender.socket = socket
         self._auth_event = None
         self._introduce(0.0 if self._secret is None else CHALLENGE_SECONDS)
         self._set_state("open")
         self._subscriptions.opened()
-        self._beside(self._publications.opened())
+        self._sender.beside(self._publications.opened())
         self._opened.set()
-        try:
-            with suppress(ConnectionClosedOK):
-                await socket.hand_to(self._take)
-        finally:
-            for task in self._resending:
-                task.cancel()
-
-    def _beside(self, sending: Coroutine[Any, Any, None]) -> None:
-        # Never in the task that reads: a relay that sends all it has stored reads nothing meanwhile, and the two
-        # would wait for each other.
-        task = asyncio.get_running_loop().create_task(sending)
-        self._resending.add(task)
-        task.add_done_callback(self._resending.discard)
+        with suppress(ConnectionClosedOK):
+            await socket.hand_to(self._take)
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:  # noqa: ARG002 - either may be JSON
         # Undecoded: whoever parses JSON checks UTF-8 as well.
@@ -272,42 +266,33 @@ class RelayConnection:
         event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
         self._auth_event = event.id
         self._introduce(KNOWN_SECONDS)
-        self._send_later(m.encode(m.Auth(event)))
+        # An older answer is worth nothing now, and a relay that reads none must not have them pile up.
+        if self._auth_sending is not None:
+            self._auth_sending.cancel()
+        self._auth_sending = self._sender.send_later(m.encode(m.Auth(event)))
 
     def _introduce(self, within: float) -> None:
+        self._unintroduced()
+        self._introduction = asyncio.get_running_loop().call_later(within, self._known_now)
+
+    def _unintroduced(self) -> None:
         # The timer of a connection that was lost must not speak for the next one.
         if self._introduction is not None:
             self._introduction.cancel()
         self._introduced.clear()
-        self._introduction = asyncio.get_running_loop().call_later(within, self._introduced.set)
+
+    def _known_now(self) -> None:
+        self._introduced.set()
+        self._subscriptions.authenticated()
 
     def _authenticated(self, ok: m.Ok) -> None:
         self._auth_event = None
-        self._introduced.set()
+        self._known_now()
         if not ok.accepted:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
-        self._subscriptions.authenticated()
-        self._beside(self._publications.authenticated())
-
-    # --- sending --------------------------------------------------------------------------------------------
-
-    def _send_later(self, frame: bytes) -> None:
-        pending = self._send(frame)
-        if pending is not None:
-            self._beside(pending)
-
-    def _send(self, frame: bytes) -> Coroutine[Any, Any, None] | None:
-        # What to wait for when the relay does not keep up.
-        if self._socket is None or sent_at_once(self._socket, frame):
-            return None
-        return self._send_in_turn(self._socket, frame)
-
-    async def _send_in_turn(self, socket: ClientSocket, frame: bytes) -> None:
-        # What could not be sent is sent again by `_serve` when the connection is back.
-        with suppress(WebSocketException, OSError):
-            await socket.send(frame, text=True)
+        self._sender.beside(self._publications.authenticated())
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
         self.status.state = state

@@ -84,7 +84,9 @@ class Framing(Connection, BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Where the socket may read to."""
-        return self._place.long if self._needed > _READ_BYTES else self._place.short
+        # Of a long frame what is missing and no more: behind it may come thousands of short ones.
+        missing = self._needed - len(self._begun)
+        return self._place.long[:missing] if missing > _READ_BYTES else self._place.short
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much has been read."""

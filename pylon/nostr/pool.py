@@ -63,6 +63,7 @@ class PoolSubscription:
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
         self._seen = SeenIds()
+        self._room = asyncio.Event()
         self._opened: dict[RelayConnection, str] = {}
         self.closed = False
 
@@ -70,21 +71,21 @@ class PoolSubscription:
         return self
 
     async def __anext__(self) -> Received:
-        return await self._queue.get()
+        received = await self._queue.get()
+        self._room.set()
+        return received
 
     async def next_batch(self, most: int) -> list[Received]:
         """At least one event, and what else is there already, up to `most`."""
         batch = [await self._queue.get()]
         while len(batch) < most and not self._queue.empty():
             batch.append(self._queue.get_nowait())
+        self._room.set()
         return batch
 
     async def offer(self, event: Event, relay: str) -> bool:
         """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
-        if not self._is_new(event):
-            return False
-        await self._queue.put(Received(event, relay))
-        return True
+        return self._is_new(event) and await self._put(Received(event, relay))
 
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
         """Adds a relay."""
@@ -105,14 +106,32 @@ class PoolSubscription:
         # A connection that waits for room here would wait for ever: there is nobody left to make room.
         while not self._queue.empty():
             self._queue.get_nowait()
+        self._room.set()
 
     def _is_new(self, event: Event) -> bool:
         if event.id in self._seen:
             return False
-        # Only what holds is remembered: a forged copy that came first must not hide the true event.
         verify(event)
-        self._seen.add(event.id)
         return True
+
+    async def _put(self, received: Received) -> bool:
+        while self._queue.full() and received.event.id not in self._seen:
+            self._room.clear()
+            await self._room.wait()
+        # A copy may have found room first.
+        if received.event.id in self._seen:
+            return False
+        self._add(received)
+        return True
+
+    async def _put_later(self, received: Received) -> None:
+        await self._put(received)
+
+    def _add(self, received: Received) -> None:
+        # Only what holds and is here is remembered: neither a forged copy nor one that was dropped while it waited
+        # for room may hide the true event.
+        self._seen.add(received.event.id)
+        self._queue.put_nowait(received)
 
     def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:
         if isinstance(item, m.Eose):
@@ -127,8 +146,8 @@ class PoolSubscription:
             return None
         received = Received(item, relay)
         if self._queue.full():
-            return self._queue.put(received)
-        self._queue.put_nowait(received)
+            return self._put_later(received)
+        self._add(received)
         return None
 
 
@@ -237,10 +256,11 @@ class RelayPool:
         pending = set(sends)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            accepted = [sends[task] for task in done if task.exception() is None]
+            accepted = [sends[task] for task in done if not task.cancelled() and task.exception() is None]
             if accepted:
                 return accepted
-            errors += [str(task.exception()) for task in done]
+            # Cancelled by `close`: whoever waits here was not.
+            errors += [f"{sends[task]} was closed" if task.cancelled() else str(task.exception()) for task in done]
         raise RelayError("no relay took the event: " + "; ".join(errors))
 
     def subscribe(self, filters: Filters, *, name: str = "") -> PoolSubscription:

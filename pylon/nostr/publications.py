@@ -39,12 +39,15 @@ class Publications:
         self._sending: set[asyncio.Future[None]] = set()
         # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def publish(self, event: Event, *, timeout: float) -> m.Ok:
         """Sends the event until the relay acknowledges it.
 
         Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds.
         """
+        if self._closed:
+            raise RelayError(f"{self._url} was closed")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[m.Ok] = loop.create_future()
         until = loop.time() + timeout
@@ -98,7 +101,8 @@ class Publications:
                 answer.set_result(said)
 
     async def close(self) -> None:
-        """Whoever waits gets a `RelayError`."""
+        """Whoever waits gets a `RelayError`, and whoever comes later."""
+        self._closed = True
         await self._pacer.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -5,11 +5,12 @@ more than most of what is done with it. The handshake, keepalive and closing are
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event
 from websockets.typing import BytesLike
 
@@ -22,6 +23,9 @@ type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
 # A peer that pings and does not read has so much of its answers kept for it, and is then not read from either.
 MAX_UNREAD_BYTES = 1024 * 1024
+# Whoever takes no more than a sixteenth of what waits for it, in half the time that it has for a pong, is as good as
+# gone.
+_STILL_MOVES = 15 / 16
 
 
 class Handing(Framing):
@@ -45,6 +49,8 @@ class Handing(Framing):
         self._failure: Exception | None = None
         self._woken = asyncio.Event()
         self._lost = self._deserted = False
+        # Runs while the peer takes nothing of what waits for it.
+        self._stalled: asyncio.TimerHandle | None = None
 
     async def hand_to(self, take: Take) -> None:
         """Hands over every message, in order, for ever. To be called once.
@@ -84,6 +90,7 @@ class Handing(Framing):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever takes messages hears of it after the last one."""
         super().connection_lost(exc)
+        self._moves()
         self._lost = True
         self._woken.set()
 
@@ -128,10 +135,41 @@ class Handing(Framing):
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._hold_back("unread")
 
+    def pause_writing(self) -> None:
+        """The peer is behind. The library's pings wait for room too, and would never find that it is gone."""
+        super().pause_writing()
+        self._watch(math.inf)
+
+    def _watch(self, waited: float) -> None:
+        if self.ping_timeout is not None:
+            self._stalled = self.loop.call_later(self.ping_timeout / 2, self._look, waited)
+
+    def _look(self, waited: float) -> None:
+        waits = self.transport.get_write_buffer_size()
+        # Whoever reads slowly but reads has taken a part of it since.
+        if waits > waited * _STILL_MOVES:
+            self.transport.abort()
+        else:
+            self._watch(waits)
+
     def resume_writing(self) -> None:
         """The peer has taken what waited for it."""
         super().resume_writing()
+        self._moves()
         self._read_on("unread")
+
+    def _moves(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Says goodbye. The library waits without end for a peer that reads nothing."""
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await super().close(code, reason)
+        except TimeoutError:
+            self.transport.abort()
 
     def _hold_back(self, why: str) -> None:
         if not self._holds_back:

@@ -27,6 +27,8 @@ type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 class _Subscription:
     filters: Filters
     deliver: Deliver
+    # A query: its answer ends with the stored events, so those that only their parties see must be among them.
+    once: bool = False
     refusals: int = 0
     waits_for_auth: bool = False
     retry: asyncio.TimerHandle | None = field(default=None, repr=False)
@@ -43,7 +45,7 @@ class Subscriptions:
     """
 
     def __init__(
-        self, url: str, send: Callable[[bytes], None], information: Callable[[], RelayInformation], *, has_key: bool
+        self, url: str, send: Callable[[bytes], object], information: Callable[[], RelayInformation], *, has_key: bool
     ) -> None:
         self._url = url
         self._send = send
@@ -54,11 +56,11 @@ class Subscriptions:
         self._queries = 0
         self._query_ended = asyncio.Event()
 
-    def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
+    def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "", once: bool = False) -> str:
         """See `RelayConnection.subscribe`."""
         self._names += 1
         name = f"{name or 'q'}{self._names}"
-        self._open[name] = _Subscription(filters, deliver)
+        self._open[name] = _Subscription(filters, deliver, once)
         self._request(name)
         return name
 
@@ -88,12 +90,15 @@ class Subscriptions:
     # --- what the relay says ----------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """The connection is new: asks for everything again."""
-        for name in list(self._open):
-            self._request(name)
+        """The connection is new: asks for everything again, for what is asked once when the relay knows us."""
+        for name, subscription in list(self._open.items()):
+            if subscription.once:
+                subscription.waits_for_auth = True
+            else:
+                self._request(name)
 
     def authenticated(self) -> None:
-        """The relay knows now who we are: asks again for what it had closed for that."""
+        """The relay knows now who we are, or will not: asks again for what it had closed for that."""
         for name, subscription in list(self._open.items()):
             if subscription.waits_for_auth:
                 subscription.waits_for_auth = False
@@ -119,6 +124,8 @@ class Subscriptions:
         delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
         subscription.refusals += 1
         logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        # One request answers however many refusals came meanwhile.
+        subscription.stop_retrying()
         subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)
 
     def close(self) -> None:
@@ -149,7 +156,7 @@ class Subscriptions:
             else:
                 found.append(item)
 
-        name = self.subscribe(lambda: filters, take)
+        name = self.subscribe(lambda: filters, take, once=True)
         try:
             await ended.wait()
         finally:

@@ -309,7 +309,7 @@ class Session:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 if self._lagging.is_set():
-                    await self._websocket.send(encode(Notice(f"error: {LAGGING}")))
+                    await self._websocket.send(encode(Notice(f"error: {LAGGING}")), text=True)
                     await self._websocket.close(TRY_AGAIN_LATER, LAGGING)
                 else:
                     await self._websocket.close()

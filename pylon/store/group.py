@@ -5,6 +5,7 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class GroupCommit:
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Begins to commit."""
@@ -62,6 +64,7 @@ class GroupCommit:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self._closed = True
 
     def submit[T](self, step: Step[T]) -> asyncio.Future[T]:
         """Runs several statements as one step, in the order of the calls; its value, once it is committed.
@@ -99,6 +102,9 @@ class GroupCommit:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake.set)
 
     def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T]) -> asyncio.Future[T]:
+        if self._closed:
+            done.set_exception(sqlite3.ProgrammingError("these writes were closed"))
+            return done
         self._waiting.append(waiting)
         self._wake.set()
         return done
@@ -125,6 +131,12 @@ class GroupCommit:
             except Exception as error:
                 # Whatever broke the commit broke it for everyone who waits for it.
                 results = [error] * len(group)
+            except BaseException:
+                # Whoever closed this has no more time. Nobody shall wait for ever for what it was about.
+                for waiting in group:
+                    if waiting.done is not None and not waiting.done.done():
+                        waiting.done.set_exception(sqlite3.OperationalError("it is not known whether this is stored"))
+                raise
         for waiting, result in zip(group, results, strict=True):
             if waiting.done is None:
                 if isinstance(result, Exception):

@@ -70,7 +70,7 @@ class SwarmClient:
         self._clock = clock or SystemClock()
         rng = rng or random.Random()  # noqa: S311 - it spreads load, nothing secret
         keys = keys or ConversationKeys(secret)
-        self._outbox = Outbox(settings.publishing)
+        self._outbox = Outbox(settings.dispatch.publishing)
         self._conductor = conductor = Conductor(
             pool, secret, keys, settings, self.directory, self._outbox, self._clock, rng,
             purse=purse, reputation=self.reputation, rescorer=rescorer, reach=reach,

@@ -136,16 +136,20 @@ class Dispatcher:
         self._outcomes.sent(attempt, now)
 
     def _fill(self, now: float) -> None:
-        if self._in_flight.count >= self._settings.width:
+        if not self._has_room():
             return
         for priority in self._priorities():
             idle = 0
-            while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
+            while idle < len(self._company.turns) and self._has_room():
                 lane = self._company.turns[0]
                 self._company.turns.rotate(-1)
                 idle += 1
                 if lane.waiting and lane.priority >= priority and self._one_of(lane, now):
                     idle = 0
+
+    def _has_room(self) -> bool:
+        in_flight, settings = self._in_flight, self._settings
+        return in_flight.count < settings.width and in_flight.unpublished < settings.publishing
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""

@@ -23,6 +23,8 @@ class InFlight:
         self.budgets = Budgets()
         self.last = 0
         self.count = 0
+        # Of them, those that no relay has said OK to.
+        self.unpublished = 0
         # The slot that would have gone out, had its run had the money.
         self.short: Slot | None = None
         self._company = company
@@ -51,7 +53,7 @@ class InFlight:
     def begin(
         self, slot: Slot, standing: Standing, now: float, *, hedge: bool = False, cost: int | None = None
     ) -> Attempt:
-        """Counts it as sent. `cost` is the most that it may be charged, where that is known already."""
+        """Counts it as being sent. `cost` is the most that it may be charged, where that is known already."""
         job = slot.job
         self.last += 1
         attempt = Attempt(self.last, slot, standing, now, standing.rounds, hedge)
@@ -67,13 +69,20 @@ class InFlight:
         slot.lane.hedged += hedge
         standing.in_flight += 1
         self.count += 1
+        self.unpublished += 1
         self._company.place(standing, now)
         self._sent(attempt, now)
         return attempt
 
+    def published(self, attempt: Attempt) -> None:
+        """A relay has it."""
+        attempt.published = True
+        self.unpublished -= 1
+
     def release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
         """It is not waited for any more. Without a charge it counts as all that it could cost."""
         attempt.live = False
+        self.unpublished -= not attempt.published
         self._room.free(attempt.relay)
         if self.budgets.accounts:
             self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)

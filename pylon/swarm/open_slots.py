@@ -89,7 +89,8 @@ class OpenSlots:
         standing = self._company.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
-        attempt.published = attempt.adopted = True
+        self._in_flight.published(attempt)
+        attempt.adopted = True
 
     def drop(self, slots: Sequence[int], failure: m.Failure, now: float) -> None:
         """Gives up those of them that are open."""

@@ -47,11 +47,14 @@ class Outbox:
 
     def _turn(self) -> None:
         self._turn_is_asked = False
-        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
-            work = self._waiting.popleft()()
-            if work is not None:
-                self._errands.begin(work)
-        self._after()
+        try:
+            for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
+                work = self._waiting.popleft()()
+                if work is not None:
+                    self._errands.begin(work)
+        finally:
+            # What cannot be made is a fault of ours, and holds up nobody else.
+            self._after()
 
     def _after(self) -> None:
         if self._waiting:

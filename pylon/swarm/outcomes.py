@@ -46,7 +46,7 @@ class Outcomes:
         """A relay took it."""
         if not attempt.live or attempt.published:
             return
-        attempt.published = True
+        self._in_flight.published(attempt)
         attempt.sent_at = now
         self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)

@@ -1,6 +1,8 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
+import asyncio
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -56,8 +58,7 @@ class Requests:
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
-        work = self._cancel(requests, kind, provider)
-        self.outbox.put(lambda: work, first=True)
+        self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
 
     def _request(self, send: m.Send) -> Work | None:
         if not self.coordinator.dispatcher.is_live(send.attempt):
@@ -121,12 +122,13 @@ class Requests:
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
     ) -> None:
-        for row in self._write_down(flight, piece, expires_at):
-            await row
         try:
+            if rows := self._write_down(flight, piece, expires_at):
+                # Each is asked how it ended, also when another has failed.
+                await asyncio.gather(*rows)
             await self.pool.publish(event, relays=relays)
-        except RelayError as error:
-            logger.warning("request not taken", relays=relays or "all", error=str(error))
+        except (RelayError, sqlite3.Error) as error:
+            logger.warning("request not sent", relays=relays or "all", error=str(error))
             self.tell(m.SendFailed(flight.attempt))
             return
         self.flights.went_out(flight.attempt, self.clock.monotonic())

@@ -18,6 +18,9 @@ class DispatchSettings:
     width: int = 2_000
     # In flight over one relay.
     relay_width: int = 2_000
+    # Requests that wait for a relay's OK at the same time; ours stops reading at 256 a connection. What is beyond
+    # that is not given to anybody yet: when its turn comes, more is known of who is there and how quick they are.
+    publishing: int = 250
     ack_s: float = 5.0
     answer_s: float = 60.0
     attempts: int = 4
@@ -61,7 +64,5 @@ class SwarmSettings:
     plain: bool = False
     network: str = "play"
     bid: Msat = ZERO
-    # Publications that wait for a relay's OK at the same time; our relay stops reading at 256 a connection.
-    publishing: int = 250
     # A run that says nothing else ends after this time.
     run_s: float = 3_600.0

@@ -427,3 +427,65 @@ async def test_subscribing_before_the_relay_is_there_asks_once_it_is():
         assert (await waiting).accepted
         assert len(relay.of("REQ")) == 1
         await connection.close()
+
+
+async def test_whoever_publishes_after_the_close_hears_so():
+    async with ScriptedRelay(lambda *_: []) as relay:
+        async with connected(relay) as connection:
+            waiting = asyncio.create_task(connection.publish(note("before"), timeout=0.1))
+            await relay.until(lambda: relay.of("EVENT"))
+        with pytest.raises(RelayError):
+            await waiting
+        with pytest.raises(RelayError, match="closed"):
+            await asyncio.wait_for(connection.publish(note("after"), timeout=60), 5)
+
+
+async def test_a_query_that_a_lost_connection_cut_is_asked_again_when_the_relay_knows_us():
+    hidden, known = note("for our eyes"), set()
+
+    def answer(relay, socket, message):
+        match message:
+            case ["AUTH", event]:
+                known.add(socket)
+                return [["OK", event["id"], True, ""]]
+            case ["REQ", name, *_]:
+                if relay.connections == 1:
+                    socket.transport.abort()
+                    return []
+                shown = [["EVENT", name, hidden.to_dict()]] if socket in known else []
+                return [*shown, ["EOSE", name]]
+        return []
+
+    async with ScriptedRelay(answer, greeting=["AUTH", "who are you"]) as relay, connected(relay, KEY) as connection:
+        assert [event.id for event in await connection.query(NOTES)] == [hidden.id]
+
+
+async def test_a_query_that_a_lost_connection_cut_is_asked_again_without_a_key_too():
+    def answer(relay, socket, message):
+        if message[0] == "REQ" and relay.connections == 1:
+            socket.transport.abort()
+            return []
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(answer) as relay, connected(relay) as connection:
+        assert await connection.query(NOTES) == []
+
+
+async def test_a_stream_of_refusals_is_no_stream_of_requests(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.subscriptions.RETRY_SECONDS", (0.2,))
+    async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
+        name = connection.subscribe(lambda: NOTES, lambda _: None)
+        await relay.until(lambda: relay.of("REQ"))
+        for _ in range(50):
+            await relay.say(["CLOSED", name, "error: not now"])
+        await relay.until(lambda: len(relay.of("REQ")) > 1)
+        await asyncio.sleep(0.1)
+        assert len(relay.of("REQ")) == 2
+
+
+async def test_a_close_in_good_order_says_so():
+    async with ScriptedRelay() as relay:
+        async with connected(relay):
+            await relay.until(lambda: relay.sockets)
+            [socket] = relay.sockets
+        assert socket.close_code == 1000

@@ -52,7 +52,7 @@ async def test_what_a_relay_does_not_read_waits_its_turn_and_arrives_whole():
         events = [large(n) for n in range(60)]
         publishing = [asyncio.create_task(connection.publish(event, timeout=30)) for event in events]
         # So much does not fit between two sockets: some of it waits here.
-        while not connection._socket.transport.get_write_buffer_size():
+        while not connection._sender.socket.transport.get_write_buffer_size():
             await asyncio.sleep(0.01)
         name = connection.subscribe(lambda: (Filter(),), asyncio.Queue().put)
         relay.back.set()

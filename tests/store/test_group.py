@@ -283,3 +283,20 @@ async def test_a_step_that_gives_too_few_values_fails_for_everyone_who_waits_for
 
     outcomes = await asyncio.gather(*(group.submit_to(forgetful, n) for n in "ab"), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ValueError, ValueError]
+
+
+async def test_whoever_waits_hears_when_a_close_that_commits_is_given_up(database):
+    group = GroupCommit(database)
+    # Nothing commits but the close.
+    write = group.execute("INSERT INTO note (text) VALUES ('last')")
+    closing = asyncio.create_task(group.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(sqlite3.OperationalError, match="not known"):
+        await asyncio.wait_for(write, 5)
+
+
+async def test_a_write_after_the_close_is_refused(group):
+    await group.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await asyncio.wait_for(group.execute("INSERT INTO note (text) VALUES ('late')"), 5)

@@ -74,7 +74,7 @@ async def test_a_private_request_shows_nothing_of_the_prompt(relays, customer) -
 
 async def test_answers_come_in_order_over_one_subscription_each_way(relays, customer) -> None:
     providers = [provider(relays, slots=2, delay_s=0.01) for _ in range(5)]
-    swarm = await customer(publishing=8)
+    swarm = await customer(dispatch=DispatchSettings(publishing=8))
     seen: list[Progress] = []
     outcomes = await swarm.map([f"question {n}" for n in range(60)], on_progress=seen.append)
     assert [o.text if isinstance(o, Answer) else o for o in outcomes] == [f"echo: question {n}" for n in range(60)]

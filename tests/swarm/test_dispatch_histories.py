@@ -43,6 +43,7 @@ RELAY_WIDTH = 4
 BUDGETS = {1: 150, 2: 1_000}
 WIDTH = 6
 OVERCOMMIT = 1.5
+PUBLISHING = 4
 
 
 class Histories(RuleBasedStateMachine):
@@ -50,7 +51,12 @@ class Histories(RuleBasedStateMachine):
     def begin(self, seed: int, crowd: bool) -> None:
         self.now = 0.0
         rules = DispatchSettings(
-            width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1, relay_width=RELAY_WIDTH
+            width=WIDTH,
+            overcommit=OVERCOMMIT,
+            hedge_share=0.5,
+            samples=1,
+            relay_width=RELAY_WIDTH,
+            publishing=PUBLISHING,
         )
         self.dispatcher = Dispatcher(rules, random.Random(seed), RELAYS)
         # What every attempt may have cost so far, by run: all of it, until a receipt says less.
@@ -61,6 +67,7 @@ class Histories(RuleBasedStateMachine):
         self.jobs: dict[int, Job] = {}
         self.outcomes: dict[int, Deliver | GiveUp] = {}
         self.live: dict[int, Send] = {}
+        self.taken: set[int] = set()
         self.attempts = 0
         for name in PROVIDERS if crowd else ():
             self.comes(name, 1, ("m", "n"), "", 0.0, 1, 0, None, True)
@@ -71,6 +78,8 @@ class Histories(RuleBasedStateMachine):
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
                 # What was refused, or never left, cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
+        if isinstance(event, Published):
+            self.taken.add(event.attempt)
         silence = self.dispatcher._silence
         self.lost = silence.lost
         commands = self.dispatcher.handle(event, self.now)
@@ -86,6 +95,8 @@ class Histories(RuleBasedStateMachine):
                     job, listing = self.jobs[slot], self.alive[provider]
                     assert not job.to or provider in job.to, "only to those it is for"
                     assert provider not in job.without
+                    unpublished = len(self.live.keys() - self.taken)
+                    assert hedge or unpublished < PUBLISHING, "nobody is chosen long before a request can go out"
                     if hedge:
                         assert listing.price.is_free or listing.funded, "hedges go where they are paid already"
                     costs = self.costs[job.run]
@@ -199,6 +210,7 @@ class Histories(RuleBasedStateMachine):
         slot = len(self.jobs)
         self.jobs[slot] = job = Job(slot, need, 20.0, self.now + 100.0, run=0)
         self.attempts += 1
+        self.taken.add(self.attempts)
         self.live[self.attempts] = Send(slot, self.attempts, name, self.now + 20.0)
         self.tell(Adopt(job, name))
 

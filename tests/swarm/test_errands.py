@@ -68,3 +68,18 @@ async def test_an_outbox_without_anything_closes_at_once():
     outbox = Outbox(3)
     async with asyncio.timeout(1.0):
         await outbox.close(within=60.0)
+
+
+async def test_what_cannot_be_made_holds_up_nothing_else():
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    outbox, done = Outbox(3), asyncio.Event()
+
+    def fail() -> None:
+        raise LookupError
+
+    async def work() -> None:
+        done.set()
+
+    outbox.put(fail)
+    outbox.put(work)
+    await asyncio.wait_for(done.wait(), 5)

@@ -1,0 +1,96 @@
+"""A relay that reads nothing for a while, or for ever: nothing overtakes, piles up or waits without end."""
+
+import asyncio
+
+import orjson
+
+from pylon.nostr import connection as module
+from pylon.nostr.connection import RelayConnection
+from pylon.nostr.filter import Filter
+from tests.nostr.scripted import ScriptedRelay
+from tests.nostr.test_connection import KEY, QUICK, connected, note
+
+NOTES = (Filter(kinds=frozenset({1})),)
+
+
+async def stall(relay: ScriptedRelay, connection: RelayConnection):
+    """More than the system keeps on its way goes out to a relay that reads nothing; its socket."""
+    await relay.until(lambda: relay.sockets)
+    socket = relay.sockets[0]
+    socket.transport.pause_reading()
+    events = [note(f"{number} " + "x" * 100_000) for number in range(100)]
+    await asyncio.gather(*(connection.publish(event, timeout=0.2) for event in events), return_exceptions=True)
+    return socket
+
+
+async def test_closing_ends():
+    async with ScriptedRelay() as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK)
+        connection.start()
+        assert await connection.wait_open(10)
+        socket = await stall(relay, connection)
+        closing = asyncio.create_task(connection.close())
+        ended, _ = await asyncio.wait({closing}, timeout=10)
+        socket.transport.abort()
+        assert ended
+
+
+async def test_it_is_left_after_the_time_for_a_pong(monkeypatch):
+    real = module.connect
+    quick = {"ping_interval": 0.1, "ping_timeout": 0.3}
+    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        socket = await stall(relay, connection)
+        try:
+            await relay.until(lambda: relay.connections > 1, timeout=5)
+        finally:
+            socket.transport.abort()
+
+
+async def test_it_is_kept_for_as_long_as_it_takes_something(monkeypatch):
+    real = module.connect
+    quick = {"ping_interval": None, "ping_timeout": 0.3}
+    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        socket = await stall(relay, connection)
+        assert connection._sender.socket is not None
+        transport = connection._sender.socket.transport
+        left = transport.get_write_buffer_size()
+
+        def less_each_time() -> int:
+            nonlocal left
+            left = left * 3 // 4
+            return left
+
+        transport.get_write_buffer_size = less_each_time  # type: ignore[method-assign]
+        await asyncio.sleep(1.5)
+        assert not transport.is_closing()
+        socket.transport.abort()
+
+
+async def test_what_waits_for_it_is_not_written_all_at_once():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        socket = await stall(relay, connection)
+        assert connection._sender.socket is not None
+        assert connection._sender.socket.transport.get_write_buffer_size() < 500_000
+        socket.transport.abort()
+
+
+async def test_answers_to_its_challenges_do_not_pile_up():
+    async with ScriptedRelay() as relay, connected(relay, KEY) as connection:
+        socket = await stall(relay, connection)
+        for number in range(100):
+            await socket.send(orjson.dumps(["AUTH", str(number)]).decode())
+        await asyncio.sleep(0.3)
+        assert len(connection._sender.tasks) < 5
+        socket.transport.abort()
+
+
+async def test_a_close_does_not_overtake_its_req_while_the_way_becomes_free():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        assert connection._sender.socket is not None
+        left = iter((1, 0, 0, 0))
+        connection._sender.socket.transport.get_write_buffer_size = lambda: next(left, 0)  # type: ignore[attr-defined]
+        connection.unsubscribe(connection.subscribe(lambda: NOTES, lambda _: None))
+        await relay.until(lambda: relay.of("REQ") and relay.of("CLOSE"))
+        assert [message[0] for message in relay.received] == ["REQ", "CLOSE"]
