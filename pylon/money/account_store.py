@@ -82,20 +82,20 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
     """
     check_different([each.job for each in done])
     accounts: dict[str, Account] = {}
-    receipts: list[AccountReceipt] = []
+    signed: list[AccountReceipt] = []
     # What is new: whose it is, and for what.
     made: list[tuple[str, Done, AccountReceipt]] = []
     for each in done:
         hold = await _hold(tx, each.job)
         if hold is None:
-            receipts.append(await _charged_before(tx, each.job))
+            signed.append(await _charged_before(tx, each.job))
             continue
         if hold.state != "held":
             raise MoneyError(f"a job that was {hold.state} is not charged")
         # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
         account = decider.hold(accounts.get(hold.customer, hold.account), hold.quote, hold.basis)
         accounts[hold.customer], receipt = decider.charge(account, hold.quote, hold.basis, each.amount)
-        receipts.append(receipt)
+        signed.append(receipt)
         made.append((hold.customer, each, receipt))
     await tx.execute_many("DELETE FROM money_hold WHERE job = ?", [(each.job,) for _, each, _ in made])
     await _write(tx, [(customer, each.job, receipt, each.now) for customer, each, receipt in made])
@@ -107,7 +107,7 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
             if receipt.charge_msat
         ],
     )
-    return receipts
+    return signed
 
 
 async def release(tx: Transaction, job: str) -> None:

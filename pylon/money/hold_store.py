@@ -51,7 +51,7 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
     check_different([ask.job for ask in asked])
     # As they stand after what was decided here so far; nothing of it is written before the end.
     accounts: dict[str, Account] = {}
-    opened: dict[str, str] = {}
+    opened: dict[str, tuple[str, float]] = {}
     tried: dict[str, tuple[float, int]] = {}
     holds: list[tuple[Any, ...]] = []
     decisions: list[Decision] = []
@@ -67,8 +67,8 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
         if row["holder"] is not None or row["charged_before"]:
             raise MoneyError("this job was admitted before and has ended")
         if account is None and row["customer"] is None:
-            opened[customer] = new_epoch()
-            account = Account(opened[customer], paid_total=Msat(row["paid"]))
+            account = Account(new_epoch(), paid_total=Msat(row["paid"]))
+            opened[customer] = account.epoch, now
         elif account is None:
             account = read_account(row)
         # What is left of the day's trials is asked for strangers alone.
@@ -82,7 +82,7 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
                 tried[customer] = now, int(ask.quote)
         accounts[customer] = account
         decisions.append(decision)
-    await _write_admitted(tx, asked, opened, tried)
+    await _write_accounts(tx, opened, tried)
     await tx.execute_many("INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)", holds)
     return decisions
 
@@ -97,14 +97,10 @@ async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterab
     return Msat(max(0, int(trial.per_day) - given))
 
 
-async def _write_admitted(
-    tx: Transaction, asked: Iterable[Admission], opened: Mapping[str, str], tried: Mapping[str, tuple[float, int]]
+async def _write_accounts(
+    tx: Transaction, opened: Mapping[str, tuple[str, float]], tried: Mapping[str, tuple[float, int]]
 ) -> None:
-    # When an account was opened, by the first job that asked.
-    first = {ask.customer: ask.now for ask in reversed(tuple(asked))}
-    rows = [
-        (customer, epoch, first[customer], *tried.get(customer, (None, None))) for customer, epoch in opened.items()
-    ]
+    rows = [(customer, *new, *tried.get(customer, (None, None))) for customer, new in opened.items()]
     await tx.execute_many("INSERT INTO money_account VALUES (?, ?, ?, ?, ?)", rows)
     known = [(*trial, customer) for customer, trial in tried.items() if customer not in opened]
     if known:
