@@ -135,7 +135,15 @@ def hold(account: Account, quote: Msat, basis: Basis) -> Account:
     """The account once a job was admitted."""
     if basis is Basis.METERED:
         return account
-    return replace(account, held=account.held + quote, trial_used=account.trial_used or basis is Basis.TRIAL)
+    return Account(
+        account.epoch,
+        account.seq,
+        account.charged_total,
+        account.paid_total,
+        account.held + quote,
+        account.topup_open,
+        account.trial_used or basis is Basis.TRIAL,
+    )
 
 
 def release(account: Account, quote: Msat, basis: Basis) -> Account:

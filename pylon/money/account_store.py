@@ -3,19 +3,20 @@
 Every function takes the caller's transaction: the job's own row and its money change together or not at all.
 """
 
+from collections.abc import Iterable, Sequence
+
 from pylon.errors import MoneyError
 from pylon.money import account as decider
 from pylon.money import ledger
-from pylon.money.account import Account, Agreement, Basis, Decision, Run, Terms, Trial
+from pylon.money.account import Account, Agreement, Basis
 from pylon.money.ledger_store import Reader, book
-from pylon.money.limits import DAY_S
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch
 from pylon.records import record
 from pylon.store.database import Row, Transaction
 
 # What an account's value is made of; `a` is its row, `r` its last receipt of this epoch.
-_LAST = """LEFT JOIN money_receipt r ON r.id =
+LAST = """LEFT JOIN money_receipt r ON r.id =
     (SELECT id FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch ORDER BY seq DESC LIMIT 1)
 """
 # Totals run on from one epoch to the next.
@@ -31,24 +32,17 @@ _TOTALS = """
     (SELECT coalesce(sum(msat), 0) FROM money_ledger
         WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid
 """
-_ACCOUNT = f"""{_TOTALS},
+ACCOUNT = f"""{_TOTALS},
     (SELECT coalesce(sum(quote), 0) FROM money_hold
         WHERE customer = a.customer AND state = 'held' AND basis <> 'metered') AS held,
     EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
     a.tried_at IS NOT NULL AS tried
 """  # noqa: S608 - a constant
-_LOAD = f"SELECT {_ACCOUNT} FROM money_account a {_LAST} WHERE a.customer = ?"  # noqa: S608 - constants
-# What is asked of every job: the account, if there is one, and whether the job was here before. Whoever has paid and
-# has no account has one from now on.
-_ADMIT = f"""SELECT {_ACCOUNT.replace("|| a.customer", "|| :customer")}, a.customer,
-    h.customer AS holder, h.basis, h.state, EXISTS (SELECT 1 FROM money_receipt WHERE job = :job) AS charged_before
-    FROM (SELECT 1) LEFT JOIN money_account a ON a.customer = :customer
-    LEFT JOIN money_hold h ON h.job = :job {_LAST}
-"""  # noqa: S608 - constants
+_LOAD = f"SELECT {ACCOUNT} FROM money_account a {LAST} WHERE a.customer = ?"  # noqa: S608 - constants
 _HOLD = f"""SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h
-    JOIN money_account a ON a.customer = h.customer {_LAST} WHERE h.job = ?
+    JOIN money_account a ON a.customer = h.customer {LAST} WHERE h.job = ?
 """  # noqa: S608 - constants
-_CHARGED = f"""SELECT {_TOTALS}, a.customer FROM money_account a {_LAST}
+_CHARGED = f"""SELECT {_TOTALS}, a.customer FROM money_account a {LAST}
     WHERE a.customer = (SELECT customer FROM money_receipt WHERE job = ?)
 """  # noqa: S608 - constants
 _SEEN = """SELECT a.epoch,
@@ -61,7 +55,7 @@ _SEEN = """SELECT a.epoch,
 async def load(reader: Reader, customer: str) -> Account:
     """The account of a customer; a new one (its epoch empty) when there was none."""
     row = await reader.fetch_one(_LOAD, (customer,))
-    return Account(epoch="") if row is None else _account(row)
+    return Account(epoch="") if row is None else read_account(row)
 
 
 async def open_account(tx: Transaction, customer: str, now: float) -> None:
@@ -72,75 +66,48 @@ async def open_account(tx: Transaction, customer: str, now: float) -> None:
     )
 
 
-async def admit(
-    tx: Transaction,
-    customer: str,
-    job: str,
-    quote: Msat,
-    *,
-    terms: Terms,
-    now: float,
-    wish: Msat | None = None,
-    trial: Trial | None = None,
-) -> Decision:
-    """Decides on a job (see `account.admit`) and, when it may run, holds its quote.
+@record
+class Done:
+    """A job that has been done, and what it is to cost."""
 
-    A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
+    job: str
+    amount: Msat
+    now: float
+
+
+async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
+    """Holds of jobs, each named once, become charges, in order.
+
+    A job that was charged before gets the same receipt again. Raises `MoneyError`.
     """
-    row = await tx.fetch_one(_ADMIT, {"job": job, "customer": customer})
-    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
-    if row["holder"] == customer and row["state"] == "held":
-        return Run(Basis(row["basis"]))
-    if row["holder"] is not None or row["charged_before"]:
-        raise MoneyError("this job was admitted before and has ended")
-    is_new = row["customer"] is None
-    account = Account(new_epoch(), paid_total=Msat(row["paid"])) if is_new else _account(row)
-    # What is left of the day's trials is asked for strangers alone.
-    tries = trial is not None and terms.trial and decider.may_try(account)
-    left = await trial_left(tx, trial, now) if trial is not None and tries else ZERO
-    decision = decider.admit(account, terms, quote, wish=wish, trial=trial, trial_left_today=left)
-    basis = decision.basis if isinstance(decision, Run) else None
-    tried = (now, int(quote)) if basis is Basis.TRIAL else (None, None)
-    if is_new:
-        await tx.execute("INSERT INTO money_account VALUES (?, ?, ?, ?, ?)", (customer, account.epoch, now, *tried))
-    elif basis is Basis.TRIAL:
-        await tx.execute(
-            "UPDATE money_account SET tried_at = ?, tried_msat = ? WHERE customer = ?", (*tried, customer)
-        )
-    if basis is not None:
-        values = (job, customer, basis.value, int(quote), now)
-        await tx.execute("INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)", values)
-    return decision
-
-
-async def trial_left(reader: Reader, trial: Trial, now: float) -> Msat:
-    """What strangers may still have on credit this day (UTC)."""
-    if trial.per_day is None:
-        return trial.per_job
-    row = await reader.fetch_one(
-        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (now - now % DAY_S,)
+    check_different([each.job for each in done])
+    accounts: dict[str, Account] = {}
+    signed: list[AccountReceipt] = []
+    # What is new: whose it is, and for what.
+    made: list[tuple[str, Done, AccountReceipt]] = []
+    for each in done:
+        hold = await _hold(tx, each.job)
+        if hold is None:
+            signed.append(await _charged_before(tx, each.job))
+            continue
+        if hold.state != "held":
+            raise MoneyError(f"a job that was {hold.state} is not charged")
+        # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
+        account = decider.hold(accounts.get(hold.customer, hold.account), hold.quote, hold.basis)
+        accounts[hold.customer], receipt = decider.charge(account, hold.quote, hold.basis, each.amount)
+        signed.append(receipt)
+        made.append((hold.customer, each, receipt))
+    await tx.execute_many("DELETE FROM money_hold WHERE job = ?", [(each.job,) for _, each, _ in made])
+    await _write(tx, [(customer, each.job, receipt, each.now) for customer, each, receipt in made])
+    await book(
+        tx,
+        [
+            ledger.charged(each.now, customer, each.job, Msat(receipt.charge_msat))
+            for customer, each, receipt in made
+            if receipt.charge_msat
+        ],
     )
-    return Msat(max(0, int(trial.per_day) - (row[0] if row else 0)))
-
-
-async def charge(tx: Transaction, job: str, amount: Msat, now: float) -> AccountReceipt:
-    """The hold of a finished job becomes a charge. Charged before: the same receipt again. Raises `MoneyError`."""
-    hold = await _hold(tx, job)
-    if hold is None:
-        before = await receipts(tx, job)
-        if not before:
-            raise MoneyError("this job was never admitted to an account")
-        if len(before) > 1:
-            raise MoneyError("a job whose charge was taken back is not charged again")
-        return before[0]
-    if hold.state != "held":
-        raise MoneyError(f"a job that was {hold.state} is not charged")
-    _, receipt = decider.charge(hold.account, hold.quote, hold.basis, amount)
-    await tx.execute("DELETE FROM money_hold WHERE job = ?", (job,))
-    await _write(tx, hold.customer, job, receipt, now)
-    if receipt.charge_msat:
-        await book(tx, [ledger.charged(now, hold.customer, job, Msat(receipt.charge_msat))])
-    return receipt
+    return signed
 
 
 async def release(tx: Transaction, job: str) -> None:
@@ -163,7 +130,7 @@ async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]
         assert row is not None  # noqa: S101 - whoever has a receipt has an account
         amount = Msat(before[0].charge_msat)
         _, receipt = decider.reverse(_charged(row), amount)
-        await _write(tx, row["customer"], job, receipt, now)
+        await _write(tx, [(row["customer"], job, receipt, now)])
         if amount:
             await book(tx, [ledger.charge_reversed(now, row["customer"], job, amount)])
         return [*before, receipt]
@@ -212,22 +179,46 @@ async def _hold(tx: Transaction, job: str) -> _Hold | None:
     row = await tx.fetch_one(_HOLD, (job,))
     if row is None:
         return None
-    quote = Msat(row["quote"])
-    # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
-    return _Hold(row["holder"], Basis(row["basis"]), quote, row["state"], _charged(row, held=quote))
+    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), row["state"], _charged(row))
 
 
-async def _write(tx: Transaction, customer: str, job: str, receipt: AccountReceipt, now: float) -> None:
-    totals = (int(receipt.charged_total), int(receipt.paid_total))
-    await tx.execute(
+async def _charged_before(tx: Transaction, job: str) -> AccountReceipt:
+    before = await receipts(tx, job)
+    if not before:
+        raise MoneyError("this job was never admitted to an account")
+    if len(before) > 1:
+        raise MoneyError("a job whose charge was taken back is not charged again")
+    return before[0]
+
+
+def check_different(jobs: Sequence[str]) -> None:
+    """Raises `MoneyError` when a job is named twice: it has one answer, and what is new of it is not written yet."""
+    if len(set(jobs)) < len(jobs):
+        raise MoneyError("a job is named twice, and has one answer")
+
+
+async def _write(tx: Transaction, signed: Iterable[tuple[str, str, AccountReceipt, float]]) -> None:
+    await tx.execute_many(
         "INSERT INTO money_receipt (customer, epoch, seq, job, charge, charged_total, paid_total, at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (customer, receipt.epoch, receipt.seq, job, receipt.charge_msat, *totals, now),
+        [
+            (
+                customer,
+                receipt.epoch,
+                receipt.seq,
+                job,
+                receipt.charge_msat,
+                int(receipt.charged_total),
+                int(receipt.paid_total),
+                now,
+            )
+            for customer, job, receipt, now in signed
+        ],
     )
 
 
-def _charged(row: Row, *, held: Msat = ZERO) -> Account:
-    return Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]), held=held)
+def _charged(row: Row) -> Account:
+    return Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]))
 
 
 def _receipt(row: Row) -> AccountReceipt:
@@ -236,7 +227,8 @@ def _receipt(row: Row) -> AccountReceipt:
     )
 
 
-def _account(row: Row) -> Account:
+def read_account(row: Row) -> Account:
+    """The value in a row of `ACCOUNT`."""
     return Account(
         epoch=row["epoch"],
         seq=row["seq"],

@@ -22,16 +22,18 @@ async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
 
     Raises `MoneyError` when an entry of the same kind and reference says something else.
     """
-    written = 0
+    entries = tuple(entries)
+    written = await tx.execute_many(
+        "INSERT INTO money_ledger (at, kind, reference, debit, credit, msat) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (kind, reference) DO NOTHING",
+        [
+            (entry.at, entry.kind.value, entry.reference, entry.debit, entry.credit, int(entry.amount))
+            for entry in entries
+        ],
+    )
+    if written == len(entries):
+        return written
     for entry in entries:
-        changed = await tx.execute(
-            "INSERT INTO money_ledger (at, kind, reference, debit, credit, msat) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (kind, reference) DO NOTHING",
-            (entry.at, entry.kind.value, entry.reference, entry.debit, entry.credit, int(entry.amount)),
-        )
-        if changed:
-            written += 1
-            continue
         row = await tx.fetch_one(
             "SELECT debit, credit, msat FROM money_ledger WHERE kind = ? AND reference = ?",
             (entry.kind.value, entry.reference),

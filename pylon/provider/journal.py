@@ -17,7 +17,7 @@ from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
 from pylon.records import record
 from pylon.store.database import Database, Schema, Transaction
-from pylon.store.group import GroupCommit, Step
+from pylon.store.group import Batch, GroupCommit, Step
 
 # Of both tables below: another column is a migration of its own.
 _JOB = """
@@ -148,9 +148,9 @@ async def move(tx: Transaction, job_id: str, before: JobState, after: JobState) 
     await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = ?", (after.value, job_id, before.value))
 
 
-async def sign(tx: Transaction, job_id: str, result: Event, work: Work, charge_msat: int) -> None:
-    """Writes the result and what it cost."""
-    await tx.execute(_SIGN, _signature(job_id, result, work, charge_msat))
+async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]]) -> None:
+    """Writes the results of jobs, and what each took and cost."""
+    await tx.execute_many(_SIGN, [_signature(*result) for result in results])
 
 
 async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
@@ -176,6 +176,10 @@ class Journal:
     async def transact[T](self, step: Step[T]) -> T:
         """Runs a step that joins the journal with other tables (see `GroupCommit.submit`)."""
         return await self._group.submit(step)
+
+    async def transact_in[I, T](self, batch: Batch[I, T], item: I) -> T:
+        """The same for one that takes many items at once (see `GroupCommit.submit_to`)."""
+        return await self._group.submit_to(batch, item)
 
     def settled(self, job_id: str) -> None:
         """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""

@@ -4,18 +4,21 @@ The provider is the same for free and for paid work: it asks one of these, and t
 back. With accounts, the step of a job and its money are one transaction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pylon.money import account_store
+from pylon.money import account_store, hold_store
 from pylon.money.account import TRUSTED, Basis, Decision, Run, Terms, Trial
+from pylon.money.account_store import Done
+from pylon.money.hold_store import Admission
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
 from pylon.provider import journal as rows
 from pylon.provider.journal import JobState, Journal, Work
 from pylon.provider.queue import Job
+from pylon.records import record
 from pylon.store.database import Transaction
 
 type Sign = Callable[[AccountReceipt | None], Event]
@@ -84,54 +87,36 @@ class AccountSettlement:
 
     async def take(self, job: Job) -> Decision | None:
         """See `Settlement`."""
-
-        async def step(tx: Transaction) -> Decision | None:
-            if not await rows.insert(tx, job):
-                return None
-            decision = await self._decide(tx, job)
-            if not isinstance(decision, Run):
-                await rows.move(tx, job.id, JobState.QUEUED, JobState.AWAITING_FUNDS)
-            return decision
-
-        return await self._journal.transact(step)
+        return await self._journal.transact_in(_take, _Taking(job, self._admission(job)))
 
     async def decide(self, job: Job) -> Decision:
         """What `take` says, anew for a job that waits for its customer's payment."""
+        taking = _Taking(job, self._admission(job))
 
         async def step(tx: Transaction) -> Decision:
-            decision = await self._decide(tx, job)
+            (decision,) = await _decide(tx, [taking])
             if isinstance(decision, Run):
                 await rows.move(tx, job.id, JobState.AWAITING_FUNDS, JobState.QUEUED)
             return decision
 
         return await self._journal.transact(step)
 
-    async def _decide(self, tx: Transaction, job: Job) -> Decision:
-        customer, now = self._policy.account(job), job.received_at
-        await account_store.acknowledge(tx, customer, job.request.job.account_seen, now)
-        return await account_store.admit(
-            tx,
-            customer,
+    def _admission(self, job: Job) -> Admission:
+        return Admission(
+            self._policy.account(job),
             job.id,
             job.terms.quote,
-            terms=self._policy.terms(job),
-            now=now,
-            wish=job.request.job.topup,
-            trial=self._policy.trial,
+            self._policy.terms(job),
+            job.received_at,
+            job.request.job.topup,
+            self._policy.trial,
         )
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
         used = self._price.charge(work.prompt_tokens, work.completion_tokens)
-        charged = min(used, job.terms.quote)
-
-        async def step(tx: Transaction) -> Event:
-            receipt = await account_store.charge(tx, job.id, charged, work.finished_at)
-            event = sign(receipt)
-            await rows.sign(tx, job.id, event, work, receipt.charge_msat)
-            return event
-
-        return await self._journal.transact(step)
+        done = Done(job.id, min(used, job.terms.quote), work.finished_at)
+        return await self._journal.transact_in(_finish, _Finishing(done, work, sign))
 
     async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """See `Settlement`."""
@@ -141,3 +126,44 @@ class AccountSettlement:
             await rows.end(tx, job_id, state, code=code, finished_at=finished_at)
 
         await self._journal.transact(step)
+
+
+@record
+class _Taking:
+    job: Job
+    admission: Admission
+
+
+async def _take(tx: Transaction, takings: list[_Taking]) -> list[Decision | None]:
+    # One that was taken on before, or stands here twice, is not new.
+    new = [await rows.insert(tx, taking.job) for taking in takings]
+    inserted = [taking for taking, is_new in zip(takings, new, strict=True) if is_new]
+    decisions = await _decide(tx, inserted)
+    for taking, decision in zip(inserted, decisions, strict=True):
+        if not isinstance(decision, Run):
+            await rows.move(tx, taking.job.id, JobState.QUEUED, JobState.AWAITING_FUNDS)
+    decided = iter(decisions)
+    return [next(decided) if is_new else None for is_new in new]
+
+
+async def _decide(tx: Transaction, takings: Sequence[_Taking]) -> list[Decision]:
+    for taking in takings:
+        seen = taking.job.request.job.account_seen
+        # First of all: what is acknowledged changes nothing about what may run.
+        await account_store.acknowledge(tx, taking.admission.customer, seen, taking.admission.now)
+    return await hold_store.admit(tx, [taking.admission for taking in takings])
+
+
+@record
+class _Finishing:
+    done: Done
+    work: Work
+    sign: Sign
+
+
+async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
+    receipts = await account_store.charge(tx, [each.done for each in finishing])
+    events = [each.sign(receipt) for each, receipt in zip(finishing, receipts, strict=True)]
+    results = zip(finishing, events, receipts, strict=True)
+    await rows.sign(tx, [(each.done.job, event, each.work, receipt.charge_msat) for each, event, receipt in results])
+    return events

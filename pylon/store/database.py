@@ -45,9 +45,9 @@ class Transaction:
         """Runs one statement; the number of rows it changed."""
         return await self._writer.run(lambda connection: connection.execute(sql, values).rowcount)
 
-    async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Runs one statement for each row of values."""
-        await self._writer.run(lambda connection: connection.executemany(sql, rows))
+    async def execute_many(self, sql: str, rows: Iterable[Values]) -> int:
+        """Runs one statement for each row of values; the number of rows that all of them changed."""
+        return await self._writer.run(lambda connection: connection.executemany(sql, rows).rowcount)
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows, as this transaction sees them."""
@@ -68,8 +68,8 @@ class TransactionHere(Transaction):
     async def execute(self, sql: str, values: Values = ()) -> int:
         return self.connection.execute(sql, values).rowcount
 
-    async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
-        self.connection.executemany(sql, rows)
+    async def execute_many(self, sql: str, rows: Iterable[Values]) -> int:
+        return self.connection.executemany(sql, rows).rowcount
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         return _rows(self.connection, sql, values)

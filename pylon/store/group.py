@@ -24,6 +24,7 @@ LATER_S = 0.5
 _log = log.get("store")
 
 type Step[T] = Callable[[Transaction], Coroutine[Any, Any, T]]
+type Batch[I, T] = Callable[[Transaction, list[I]], Coroutine[Any, Any, list[T]]]
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class _Waiting:
     done: asyncio.Future[Any] | None
     sql: str = ""
     values: tuple[Any, ...] = ()
+    batch: Batch[Any, Any] | None = None
+    item: Any = None
 
 
 class GroupCommit:
@@ -72,6 +75,15 @@ class GroupCommit:
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(step, done), done)
+
+    def submit_to[I, T](self, batch: Batch[I, T], item: I) -> asyncio.Future[T]:
+        """The same for a step that takes many items at once: those for the same `batch` that are committed together.
+
+        It gives as many values as it got items, in their order. They have their turn where the first of them stands,
+        before what was submitted in between. When something fails it is called again for each item by itself.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        return self._enqueue(_Waiting(None, done, batch=batch, item=item), done)
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> asyncio.Future[int]:
         """Runs one statement; the number of rows it changed, once it is committed."""
@@ -138,7 +150,7 @@ class GroupCommit:
         return len(group)
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
-        steps = any(waiting.step is not None for waiting in group)
+        steps = any(waiting.step is not None or waiting.batch is not None for waiting in group)
         # A savepoint each would have SQLite copy every page that each step is the first to touch, and hardly ever
         # does one fail.
         try:
@@ -150,14 +162,45 @@ class GroupCommit:
 
     async def _write(self, group: list[_Waiting], *, apart: bool) -> list[Any]:
         """With `apart` a step that fails undoes itself alone, without it ends the transaction."""
-        step = _take_apart if apart else _take
-        results: list[Any] = []
+        take = _take_apart if apart else _take
+        results: list[Any] = [None] * len(group)
+        in_this_turn = 0
         async with self._database.transaction_here() as tx:
-            for number, waiting in enumerate(group, 1):
-                results.append(_execute(tx, waiting) if waiting.step is None else step(tx, waiting.step))
-                if number % _IN_A_TURN == 0:
+            for numbers in _in_turn(group, apart=apart):
+                taken = _take_turn(tx, [group[number] for number in numbers], take)
+                for number, result in zip(numbers, taken, strict=True):
+                    results[number] = result
+                in_this_turn += len(numbers)
+                if in_this_turn >= _IN_A_TURN:
+                    in_this_turn = 0
                     await asyncio.sleep(0)
         return results
+
+
+def _in_turn(group: list[_Waiting], *, apart: bool) -> list[list[int]]:
+    """What is taken at once, as places in the group: one each, or with others for the same batch."""
+    turns: list[list[int]] = []
+    batches: dict[Batch[Any, Any], list[int]] = {}
+    for number, waiting in enumerate(group):
+        same = None if apart or waiting.batch is None else batches.get(waiting.batch)
+        if same is not None and len(same) < _IN_A_TURN:
+            same.append(number)
+            continue
+        turns.append([number])
+        if waiting.batch is not None:
+            batches[waiting.batch] = turns[-1]
+    return turns
+
+
+def _take_turn(
+    tx: TransactionHere, members: list[_Waiting], take: Callable[[TransactionHere, Step[Any]], Any]
+) -> list[Any]:
+    first = members[0]
+    if first.batch is None:
+        return [_execute(tx, first) if first.step is None else take(tx, first.step)]
+    batch, items = first.batch, [waiting.item for waiting in members]
+    values = take(tx, lambda tx: batch(tx, items))
+    return [values] * len(items) if isinstance(values, Exception) else values
 
 
 def _execute(tx: TransactionHere, waiting: _Waiting) -> Exception | int:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pylon.clock import ManualClock
-from pylon.money import account_store, mirror_store
+from pylon.money import account_store, hold_store, mirror_store
 from pylon.money.account import AskTopUp, Run, Terms, Trial
+from pylon.money.account_store import Done
+from pylon.money.hold_store import Admission
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.mirror import Outcome
@@ -188,9 +190,8 @@ class ProviderNode(Node):
     async def admit_waiting(self) -> None:
         for job, quote, wish, _ in await self.jobs("received", "waiting"):
             async with self.database.transaction() as tx:
-                decision = await account_store.admit(
-                    tx, CUSTOMER, job, quote, terms=self.terms, now=self.clock.wall(), wish=wish, trial=self.trial
-                )
+                asked = Admission(CUSTOMER, job, quote, self.terms, self.clock.wall(), wish, self.trial)
+                (decision,) = await hold_store.admit(tx, [asked])
                 await self.note(tx, job, "queued" if isinstance(decision, Run) else "waiting")
             if isinstance(decision, AskTopUp):
                 try:
@@ -217,7 +218,7 @@ class ProviderNode(Node):
         cost = Msat(rng.randint(0, int(quote)))
         async with self.database.transaction() as tx:
             if good:
-                await account_store.charge(tx, job, cost, self.clock.wall())
+                await account_store.charge(tx, [Done(job, cost, self.clock.wall())])
                 await self.note(tx, job, "signed")
             else:
                 await account_store.release(tx, job)

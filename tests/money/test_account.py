@@ -1,12 +1,15 @@
+import asyncio
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
 from pylon.money import account as decider
-from pylon.money import account_store, audit, ledger, ledger_store, mirror_store
+from pylon.money import account_store, audit, hold_store, ledger, ledger_store, mirror_store
 from pylon.money.account import (
     TRUSTED,
     Account,
@@ -19,6 +22,8 @@ from pylon.money.account import (
     Trial,
     WaitForTopUp,
 )
+from pylon.money.account_store import Done
+from pylon.money.hold_store import Admission
 from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.schema import MONEY
@@ -149,7 +154,13 @@ async def database(tmp_path):
 
 async def admit_in(database, customer, job, quote, terms=STRANGER, now=float(NOW), **more):
     async with database.transaction() as tx:
-        return await account_store.admit(tx, customer, job, quote, terms=terms, now=now, trial=TRIAL, **more)
+        (decision,) = await hold_store.admit(tx, [Admission(customer, job, quote, terms, now, trial=TRIAL, **more)])
+        return decision
+
+
+async def charged(tx, job, amount, now=float(NOW)):
+    (receipt,) = await account_store.charge(tx, [Done(job, amount, now)])
+    return receipt
 
 
 async def topped_up(database, customer, amount, payment_hash="h1"):
@@ -168,7 +179,7 @@ async def test_a_charged_job_leaves_a_receipt_and_a_ledger_entry(database):
     account = await account_store.load(database, "aa")
     assert (account.held, account.balance) == (sats(4), 10_000)
     async with database.transaction() as tx:
-        receipt = await account_store.charge(tx, "j1", Msat(3_500), NOW)
+        receipt = await charged(tx, "j1", Msat(3_500))
     assert (receipt.seq, receipt.charge_msat, receipt.charged_total, receipt.paid_total) == (1, 3_500, 3_500, 10_000)
     account = await account_store.load(database, "aa")
     assert (account.held, account.balance, account.epoch) == (ZERO, 6_500, receipt.epoch)
@@ -179,8 +190,8 @@ async def test_a_charged_job_leaves_a_receipt_and_a_ledger_entry(database):
 async def test_charging_a_job_again_gives_the_same_receipt(database):
     await admit_in(database, "aa", "j1", sats(2))
     async with database.transaction() as tx:
-        first = await account_store.charge(tx, "j1", sats(1), NOW)
-        assert await account_store.charge(tx, "j1", sats(2), NOW) == first
+        first = await charged(tx, "j1", sats(1))
+        assert await charged(tx, "j1", sats(2)) == first
     assert await ledger_store.balance(database, ledger.customer("aa")) == -1_000
 
 
@@ -196,14 +207,14 @@ async def test_a_reversed_charge_is_signed_with_both_receipts(database):
     await topped_up(database, "aa", sats(10))
     await admit_in(database, "aa", "j1", sats(4))
     async with database.transaction() as tx:
-        await account_store.charge(tx, "j1", sats(4), NOW)
+        await charged(tx, "j1", sats(4))
         receipts = await account_store.reverse(tx, "j1", NOW)
         assert await account_store.reverse(tx, "j1", NOW) == receipts
     assert [(r.seq, r.charge_msat, r.charged_total) for r in receipts] == [(1, 4_000, 4_000), (2, -4_000, 0)]
     assert (await account_store.load(database, "aa")).balance == 10_000
     with pytest.raises(MoneyError):
         async with database.transaction() as tx:
-            await account_store.charge(tx, "j1", sats(4), NOW)
+            await charged(tx, "j1", sats(4))
     assert audit.examine(await audit.collect(database)) == []
 
 
@@ -228,7 +239,7 @@ async def test_a_second_trial_needs_a_second_key(database):
     await admit_in(database, "aa", "j1", sats(2))
     assert await admit_in(database, "aa", "j2", sats(2)) == AskTopUp(sats(4))
     async with database.transaction() as tx:
-        await account_store.charge(tx, "j1", sats(2), NOW)
+        await charged(tx, "j1", sats(2))
     assert await admit_in(database, "aa", "j3", sats(2)) == AskTopUp(sats(4))
 
 
@@ -236,13 +247,13 @@ async def test_a_customer_that_is_ahead_of_us_starts_a_new_epoch_with_running_to
     await topped_up(database, "aa", sats(10))
     await admit_in(database, "aa", "j1", sats(4))
     async with database.transaction() as tx:
-        first = await account_store.charge(tx, "j1", sats(4), NOW)
+        first = await charged(tx, "j1", sats(4))
         seen = AccountSeen(first.epoch, 9, sats(9))
         assert await account_store.acknowledge(tx, "aa", seen, NOW) is Agreement.AHEAD
         assert await account_store.acknowledge(tx, "aa", seen, NOW) is Agreement.OTHER_EPOCH
     await admit_in(database, "aa", "j2", sats(4))
     async with database.transaction() as tx:
-        second = await account_store.charge(tx, "j2", sats(1), NOW)
+        second = await charged(tx, "j2", sats(1))
     assert second.epoch != first.epoch
     assert (second.seq, second.charged_total, second.paid_total) == (1, 5_000, 10_000)
     assert audit.examine(await audit.collect(database)) == []
@@ -251,14 +262,14 @@ async def test_a_customer_that_is_ahead_of_us_starts_a_new_epoch_with_running_to
 async def test_a_job_that_was_never_admitted_is_not_charged(database):
     with pytest.raises(MoneyError):
         async with database.transaction() as tx:
-            await account_store.charge(tx, "j1", sats(1), NOW)
+            await charged(tx, "j1", sats(1))
 
 
 async def test_a_transaction_that_fails_leaves_no_hold_and_no_charge(database):
     with pytest.raises(RuntimeError):
         async with database.transaction() as tx:
-            await account_store.admit(tx, "aa", "j1", sats(2), terms=STRANGER, now=NOW, trial=TRIAL)
-            await account_store.charge(tx, "j1", sats(2), NOW)
+            await hold_store.admit(tx, [Admission("aa", "j1", sats(2), STRANGER, NOW, trial=TRIAL)])
+            await charged(tx, "j1", sats(2))
             raise RuntimeError
     assert (await account_store.load(database, "aa")) == Account("")
 
@@ -283,14 +294,12 @@ async def test_money_held_and_tried_before_the_trees_were_fewer_is_held_and_trie
     assert (known.epoch, known.seq, known.charged_total, known.held) == (EPOCH, 1, 1_500, 3_000)
     assert known.trial_used
     assert not (await account_store.load(database, "bb")).trial_used
-    assert await account_store.trial_left(database, TRIAL, NOW) == TRIAL.per_day - 2_000
+    assert await hold_store.trial_left(database, TRIAL, NOW) == TRIAL.per_day - 2_000
     async with database.transaction() as tx:
-        assert await account_store.charge(tx, "j1", sats(1), NOW) == AccountReceipt(
-            EPOCH, 1, 1_500, Msat(1_500), ZERO
-        )
-        assert (await account_store.charge(tx, "j2", sats(3), NOW)).charged_total == 4_500
+        assert await charged(tx, "j1", sats(1)) == AccountReceipt(EPOCH, 1, 1_500, Msat(1_500), ZERO)
+        assert (await charged(tx, "j2", sats(3))).charged_total == 4_500
         with pytest.raises(MoneyError):
-            await account_store.admit(tx, "bb", "j3", sats(1), terms=STRANGER, now=NOW, trial=TRIAL)
+            await hold_store.admit(tx, [Admission("bb", "j3", sats(1), STRANGER, NOW, trial=TRIAL)])
     mirror = await mirror_store.load(database, "pp")
     assert (mirror.epoch, mirror.seq, mirror.charged_total) == (EPOCH, 4, 700)
     await database.close()
@@ -300,7 +309,95 @@ async def test_a_trial_without_a_daily_limit_is_given_to_every_stranger(database
     trial = Trial(per_day=None)
     for number in range(30):
         async with database.transaction() as tx:
-            decision = await account_store.admit(
-                tx, f"c{number}", f"j{number}", sats(2), terms=STRANGER, now=NOW, trial=trial
+            asked = Admission(f"c{number}", f"j{number}", sats(2), STRANGER, NOW, trial=trial)
+            assert await hold_store.admit(tx, [asked]) == [Run(Basis.TRIAL)]
+
+
+# --- many jobs at once ----------------------------------------------------------------------------------------------
+
+
+async def done_in_steps(folder, wanted, amounts, size):
+    """What is decided, signed and written when so many jobs at once are admitted, and later charged."""
+    database = await open_database(folder)
+    try:
+        await topped_up(database, "rich", sats(6))
+        decisions, receipts = [], []
+        for at in range(0, len(wanted), size):
+            async with database.transaction() as tx:
+                decisions += await hold_store.admit(tx, wanted[at : at + size])
+        held = {each.job: each.quote for each, was in zip(wanted, decisions, strict=True) if isinstance(was, Run)}
+        done = [Done(job, min(amounts[job], quote), NOW + 1.0) for job, quote in held.items()]
+        for at in range(0, len(done), size):
+            async with database.transaction() as tx:
+                receipts += await account_store.charge(tx, done[at : at + size])
+        assert audit.examine(await audit.collect(database)) == []
+        tables = {}
+        for table in ("money_account", "money_hold", "money_receipt", "money_ledger"):
+            # Epochs are random.
+            rows = [
+                {**dict(row), "epoch": ""} for row in await database.fetch_all(f"SELECT * FROM {table} ORDER BY 1")
+            ]
+            tables[table] = rows
+        return decisions, [replace(receipt, epoch="") for receipt in receipts], tables
+    finally:
+        await database.close()
+
+
+# Of 50 sat a day for strangers, so that it runs out; and of a few customers, so that they meet themselves.
+admissions = st.builds(
+    lambda customer, quote, terms, wish, day: (customer, Msat(quote), terms, wish, float(NOW + 86_400 * day)),
+    st.sampled_from(["rich", "poor", *(f"c{number}" for number in range(8))]),
+    st.integers(0, 3_000),
+    st.sampled_from([STRANGER, STRANGER, Terms(), Terms(credit=sats(4)), TRUSTED]),
+    st.none() | st.integers(1, 9_000).map(Msat),
+    st.integers(0, 1),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(admissions, min_size=1, max_size=24), st.integers(2, 12), st.randoms(use_true_random=False))
+def test_many_jobs_at_once_are_decided_and_charged_as_they_are_one_by_one(wanted, size, rng):
+    trial = Trial(per_day=sats(6))
+    jobs = [
+        Admission(customer, f"j{number}", quote, terms, now, wish, trial)
+        for number, (customer, quote, terms, wish, now) in enumerate(wanted)
+    ]
+    amounts = {each.job: Msat(rng.randint(0, int(each.quote))) for each in jobs}
+
+    async def both():
+        with TemporaryDirectory() as one, TemporaryDirectory() as many:
+            return await done_in_steps(Path(one), jobs, amounts, 1), await done_in_steps(
+                Path(many), jobs, amounts, size
             )
-        assert decision == Run(Basis.TRIAL)
+
+    alone, together = asyncio.run(both())
+    assert together == alone
+
+
+async def test_jobs_of_one_customer_that_are_admitted_at_once_see_each_others_holds(database):
+    await topped_up(database, "aa", sats(5))
+    async with database.transaction() as tx:
+        decisions = await hold_store.admit(
+            tx, [Admission("aa", f"j{number}", sats(2), Terms(), NOW) for number in range(3)]
+        )
+    assert decisions == [Run(Basis.PREPAID), Run(Basis.PREPAID), AskTopUp(sats(1))]
+
+
+async def test_a_job_named_twice_at_once_is_neither_admitted_nor_charged(database):
+    for attempt in (1, 2):
+        with pytest.raises(MoneyError):
+            async with database.transaction() as tx:
+                await hold_store.admit(tx, [Admission("aa", "j1", sats(1), STRANGER, NOW, trial=TRIAL)] * attempt)
+                await account_store.charge(tx, [Done("j1", sats(1), NOW)] * 2)
+    assert await account_store.load(database, "aa") == Account("")
+
+
+async def test_one_that_was_charged_before_gets_its_receipt_among_new_ones(database):
+    await topped_up(database, "aa", sats(9))
+    for job in ("j1", "j2"):
+        await admit_in(database, "aa", job, sats(2))
+    async with database.transaction() as tx:
+        first = await charged(tx, "j1", sats(1))
+        again, second = await account_store.charge(tx, [Done("j1", sats(2), NOW), Done("j2", sats(2), NOW)])
+    assert again == first
+    assert (second.seq, second.charged_total) == (2, 3_000)

@@ -227,6 +227,64 @@ async def test_the_program_has_its_turn_while_a_large_group_is_written(database)
     assert len({await write for write in writes}) > 2
 
 
+def many(calls):
+    """A step for many items: writes each; one named "bad" fails."""
+
+    async def write(tx: Transaction, items: list[str]) -> list[str]:
+        calls.append(list(items))
+        for item in items:
+            await tx.execute("INSERT INTO note (text) VALUES (?)", (item,))
+        if "bad" in items:
+            raise ValueError("bad")
+        return [item.upper() for item in items]
+
+    return write
+
+
+async def test_items_for_one_step_that_are_committed_together_are_given_to_it_at_once(database, group):
+    calls = []
+    write = many(calls)
+    values = await asyncio.gather(
+        group.submit_to(write, "a"),
+        group.execute("INSERT INTO note (text) VALUES ('between')"),
+        group.submit_to(write, "b"),
+        group.submit_to(many([]), "other"),
+    )
+    assert values == ["A", 1, "B", "OTHER"]
+    assert calls == [["a", "b"]]
+    rows = await database.fetch_all("SELECT text FROM note ORDER BY id")
+    assert [row["text"] for row in rows] == ["a", "b", "between", "other"]
+
+
+async def test_an_item_that_fails_among_others_undoes_itself_alone(database, group):
+    calls = []
+    write = many(calls)
+    outcomes = await asyncio.gather(
+        *(group.submit_to(write, item) for item in ("a", "bad", "b")),
+        group.execute("INSERT INTO note (text) VALUES ('after')"),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [str, ValueError, str, int]
+    assert calls == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")] == ["a", "b", "after"]
+
+
+async def test_a_step_is_not_given_so_many_items_that_the_rest_of_the_program_waits_long(group):
+    calls = []
+    write = many(calls)
+    await asyncio.gather(*(group.submit_to(write, str(number)) for number in range(150)))
+    assert [item for items in calls for item in items] == [str(number) for number in range(150)]
+    assert max(map(len, calls)) == 64
+
+
+async def test_a_step_that_gives_too_few_values_fails_for_everyone_who_waits_for_it(database, group):
+    async def forgetful(_tx: Transaction, _items: list[str]) -> list[str]:
+        return []
+
+    outcomes = await asyncio.gather(*(group.submit_to(forgetful, n) for n in "ab"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ValueError, ValueError]
+
+
 async def test_whoever_waits_hears_when_a_close_that_commits_is_given_up(database):
     group = GroupCommit(database)
     # Nothing commits but the close.

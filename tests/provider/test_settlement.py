@@ -1,0 +1,101 @@
+"""A job's step and its money, in one transaction, when many jobs come at once."""
+
+import asyncio
+
+import pytest
+
+from pylon.errors import WireError
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money import audit
+from pylon.money.account import AskTopUp, Basis, Run, Terms
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.schema import MONEY
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.provider.admission import Accept
+from pylon.provider.journal import SCHEMA, Journal, Work
+from pylon.provider.queue import Job
+from pylon.provider.settlement import AccountSettlement, CreditPolicy
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+
+KEY = SecretKey(bytes(31) + b"\x07")
+QUOTE = Msat(2_000)
+WORK = Work(3, 2, 5, 2.0)
+
+
+def job(text: str) -> Job:
+    event = KEY.sign(EventDraft(5940, text, created_at=1))
+    request = ReceivedRequest(event.id, event.pubkey, 1, JobRequest(text), True, ("p",), True)
+    return Job(request, event, Accept(QUOTE, 100, "m", 8), 1.0, "ws://r")
+
+
+def signed(receipt):
+    return KEY.sign(EventDraft(6940, str(receipt.seq), created_at=1))
+
+
+@pytest.fixture
+async def database(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [SCHEMA, MONEY])
+    yield database
+    async with database.transaction() as tx:
+        assert audit.examine(await audit.collect(tx)) == []
+    await database.close()
+
+
+@pytest.fixture
+async def settlement(database):
+    group = GroupCommit(database)
+    group.start()
+    policy = CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
+    yield AccountSettlement(Journal(database, group), Price(Msat(1_500), Msat(0), Msat(0)), policy)
+    await group.close()
+
+
+async def states(database):
+    return [row["state"] for row in await database.fetch_all("SELECT state FROM job ORDER BY rowid")]
+
+
+async def test_jobs_that_come_at_once_never_hold_more_than_the_credit_together(settlement, database):
+    decisions = await asyncio.gather(*(settlement.take(job(str(number))) for number in range(3)))
+    assert decisions == [Run(Basis.CREDIT), Run(Basis.CREDIT), AskTopUp(Msat(2_000))]
+    assert await states(database) == ["queued", "queued", "awaiting_funds"]
+
+
+async def test_a_job_that_comes_twice_at_once_is_taken_on_once(settlement, database):
+    decisions = await asyncio.gather(*(settlement.take(job(text)) for text in ("a", "b", "a")))
+    assert decisions == [Run(Basis.CREDIT), Run(Basis.CREDIT), None]
+    assert await states(database) == ["queued", "queued"]
+
+
+async def test_results_that_are_signed_at_once_count_on_from_one_to_the_next(settlement, database):
+    jobs = [job(text) for text in "ab"]
+    await asyncio.gather(*map(settlement.take, jobs))
+    events = await asyncio.gather(*(settlement.finish(each, WORK, signed) for each in jobs))
+    assert [event.content for event in events] == ["1", "2"]
+    rows = await database.fetch_all("SELECT seq, charged_total FROM money_receipt ORDER BY id")
+    assert [tuple(row) for row in rows] == [(1, 1_500), (2, 3_000)]
+    assert await states(database) == ["signed", "signed"]
+
+
+async def test_a_result_that_cannot_be_made_costs_nothing_and_hinders_none_beside_it(settlement, database):
+    jobs = [job(text) for text in "abc"]
+
+    def fails(receipt):
+        raise WireError("too large")
+
+    await asyncio.gather(*map(settlement.take, jobs[:2]))
+    outcomes = await asyncio.gather(
+        settlement.finish(jobs[0], WORK, fails),
+        settlement.finish(jobs[1], WORK, signed),
+        settlement.take(jobs[2]),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], WireError)
+    assert outcomes[1].content == "1"
+    # The first is held still, the second charged.
+    assert outcomes[2] == AskTopUp(Msat(2_000))
+    assert (await states(database))[:2] == ["queued", "signed"]
+    rows = await database.fetch_all("SELECT job FROM money_receipt")
+    assert [row["job"] for row in rows] == [jobs[1].id]
