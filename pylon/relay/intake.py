@@ -16,7 +16,8 @@ from pylon.relay.retention import DELETION_KIND, Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
 from pylon.store.rest import rest
 
-_BATCH = 512
+# All of a batch is written in one turn of the event loop.
+_BATCH = 256
 _RECENT = 20_000
 
 _log = log.get("relay")

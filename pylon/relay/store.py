@@ -100,13 +100,10 @@ class EventStore:
         raw = {publication.event.id: publication.raw for publication in batch}
         last_seq = self._last_seq
 
-        def write(connection: sqlite3.Connection) -> tuple[Plan, dict[str, int]]:
-            todo = plan(events, _look_up(connection, events))
+        async with self._database.transaction_here() as tx:
+            todo = plan(events, _look_up(tx.connection, events))
             numbers = {id_: last_seq + n for n, id_ in enumerate(todo.keep, 1)}
-            _write(connection, todo, numbers, raw)
-            return todo, numbers
-
-        todo, numbers = await self._database.write(write)
+            _write(tx.connection, todo, numbers, raw)
         self._last_seq += len(numbers)
         return [
             Placed(outcome, numbers.get(event.id, 0)) for event, outcome in zip(events, todo.outcomes, strict=True)

@@ -6,25 +6,30 @@ Every room gives its `Schema`; its migrations are counted apart from those of ot
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pylon.errors import SetupError
+from pylon.store.steps import (
+    LOG_CHANGES,
+    begin,
+    begun_at_once,
+    rows,
+    set_up,
+    statements,
+    transact,
+    work_in,
+)
+from pylon.store.steps import Row as Row
+from pylon.store.steps import Values as Values
 from pylon.store.thread import SqliteThread, Work
 
 # "PYLN": lets `file` and us tell this database from any other.
 APPLICATION_ID = 0x50594C4E
-# Pages of the log before it is worked into the file, and KiB of pages that a connection keeps: four times what SQLite
-# does by itself. What a job holds is gone again when it is done, so that copying it into the file is mostly in vain.
-_LOG_PAGES, _CACHE_KIB = 4_000, 8_000
-
-type Row = sqlite3.Row
-# In order for `?`, by name for `:name`. Not `?1`: sqlite3 takes that for a name as well, which no order answers.
-type Values = Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Transaction:
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows, as this transaction sees them."""
-        return await self._writer.run(partial(_rows, sql=sql, values=values))
+        return await self._writer.run(partial(rows, sql=sql, values=values))
 
     async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
         """The first row, as this transaction sees it."""
@@ -72,14 +77,18 @@ class TransactionHere(Transaction):
         return self.connection.executemany(sql, rows).rowcount
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
-        return _rows(self.connection, sql, values)
+        return rows(self.connection, sql, values)
 
 
 class Database:
     """An open database. Reads see the last committed state, never a transaction that is still open."""
 
-    def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread) -> None:
+    def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread, *, flushes: bool) -> None:
         self.path = path
+        # Whether a commit does.
+        self._flushes = flushes
+        # Rows that had been changed when the log was last worked into the file.
+        self._worked_in = 0
         self._writer = writer
         self._reader = reader
         self._turn = asyncio.Lock()
@@ -107,7 +116,7 @@ class Database:
         except BaseException:
             await writer.close()
             raise
-        database = cls(path, writer, reader)
+        database = cls(path, writer, reader, flushes=durability == "FULL")
         try:
             await database._claim(label)
             for schema in schemas:
@@ -125,7 +134,7 @@ class Database:
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows of the last committed state."""
-        return await self._reader.run(partial(_rows, sql=sql, values=values))
+        return await self._reader.run(partial(rows, sql=sql, values=values))
 
     async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
         """The first row of the last committed state."""
@@ -137,7 +146,7 @@ class Database:
         """One write transaction: committed when the block ends, undone when it raises. One runs at a time."""
         async with self._turn:
             try:
-                await self._writer.run(_begin)
+                await self._writer.run(begin)
                 yield Transaction(self._writer)
                 await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
             except BaseException:
@@ -150,16 +159,28 @@ class Database:
         """The same for many small statements, which run on the event loop's own thread.
 
         On another they would wait, each of them, for the interpreter's lock, behind a loop that is busy. Only what
-        may take its time is done over there: to begin, which another process may hold up, and to commit.
+        may take its time is done over there: to begin while another process writes, and to flush.
         """
         async with self._turn:
             try:
-                await self._writer.run(_begin)
+                if self._writer.is_busy or not begun_at_once(self._writer.connection):
+                    await self._writer.run(begin)
                 yield TransactionHere(self._writer.connection)
-                await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
+                if self._flushes:
+                    await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
+                else:
+                    await self._commit_here(self._writer.connection)
             except BaseException:
                 await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
                 raise
+
+    async def _commit_here(self, connection: sqlite3.Connection) -> None:
+        # Without a flush a commit takes no longer than a statement, and a trip to the thread longer than both. The
+        # flush is in working the log into the file.
+        connection.commit()
+        if connection.total_changes - self._worked_in >= LOG_CHANGES:
+            self._worked_in = connection.total_changes
+            await asyncio.shield(self._writer.run(work_in))
 
     async def write[T](self, work: Work[T]) -> T:
         """A whole write transaction in one go: what `work` returns, once it is committed; undone when it raises.
@@ -168,7 +189,7 @@ class Database:
         meanwhile does not undo it.
         """
         async with self._turn:
-            return await self._writer.run(partial(_transact, work=work))
+            return await self._writer.run(partial(transact, work=work))
 
     async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:
@@ -201,7 +222,7 @@ class Database:
             )
         for number in range(version, len(schema.migrations)):
             async with self.transaction() as tx:
-                for statement in _statements(schema.migrations[number]):
+                for statement in statements(schema.migrations[number]):
                     await tx.execute(statement)
                 await tx.execute(
                     "INSERT INTO schema_version VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
@@ -213,7 +234,7 @@ async def _connect(path: Path, durability: str) -> SqliteThread:
     thread: SqliteThread | None = None
     try:
         thread = SqliteThread.open(path)
-        await thread.run(partial(_set_up, durability=durability))
+        await thread.run(partial(set_up, durability=durability))
     except sqlite3.DatabaseError as error:
         if thread is not None:
             await thread.close()
@@ -222,47 +243,3 @@ async def _connect(path: Path, durability: str) -> SqliteThread:
             hint="Check its owner and the free space; if it is damaged, restore it from a backup.",
         ) from error
     return thread
-
-
-def _set_up(connection: sqlite3.Connection, durability: str) -> None:
-    for pragma in (
-        "journal_mode = WAL",
-        f"synchronous = {durability}",
-        "foreign_keys = ON",
-        "busy_timeout = 10000",
-        f"wal_autocheckpoint = {_LOG_PAGES}",
-        f"cache_size = -{_CACHE_KIB}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-
-
-def _transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
-    _begin(connection)
-    try:
-        value = work(connection)
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
-    return value
-
-
-def _rows(connection: sqlite3.Connection, sql: str, values: Values) -> list[Row]:
-    return connection.execute(sql, values).fetchall()
-
-
-def _statements(script: str) -> list[str]:
-    # `executescript` would commit the open transaction first, so a migration could be left half done.
-    statements: list[str] = []
-    pending = ""
-    for piece in script.split(";"):
-        pending += piece + ";"
-        if sqlite3.complete_statement(pending):
-            if pending.strip(" ;\n"):
-                statements.append(pending.strip())
-            pending = ""
-    return statements

@@ -42,6 +42,11 @@ class SqliteThread:
         opened._thread.start()
         return opened
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was asked for is still to be done."""
+        return self._working
+
     async def run[T](self, work: Work[T]) -> T:
         """What `work` returns or raises. A caller that is cancelled meanwhile does not stop it."""
         if self._closed is not None:

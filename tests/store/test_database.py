@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 
 import pytest
 
@@ -195,4 +196,59 @@ async def test_a_transaction_that_runs_here_and_is_cancelled_leaves_nothing(tmp_
         await task
     async with database.transaction() as tx:
         assert await tx.fetch_all("SELECT * FROM note") == []
+    await database.close()
+
+
+async def test_a_transaction_here_waits_for_another_process_and_the_program_goes_on(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def block():
+        async with database.transaction_here() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES ('second')")
+
+    task = asyncio.create_task(block())
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    other.execute("INSERT INTO note (text) VALUES ('first')")
+    other.execute("COMMIT")
+    await asyncio.wait_for(task, 10)
+    other.close()
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note ORDER BY id")] == [
+        "first",
+        "second",
+    ]
+    await database.close()
+
+
+async def test_a_transaction_here_begins_after_one_whose_caller_has_gone(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    under_way = threading.Event()
+
+    def slow(connection):
+        connection.execute("INSERT INTO note (text) VALUES ('first')")
+        under_way.wait(5)
+
+    task = asyncio.create_task(database.write(slow))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    asyncio.get_running_loop().call_later(0.05, under_way.set)
+    async with database.transaction_here() as tx:
+        assert [row["text"] for row in await tx.fetch_all("SELECT text FROM note")] == ["first"]
+        await tx.execute("INSERT INTO note (text) VALUES ('second')")
+    assert len(await database.fetch_all("SELECT * FROM note")) == 2
+    await database.close()
+
+
+async def test_the_log_of_a_database_that_never_flushes_is_worked_into_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("pylon.store.database.LOG_CHANGES", 50)
+    database = await Database.open(tmp_path / "a.db", [NOTES], durability="NORMAL")
+    for _ in range(400):
+        async with database.transaction_here() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES (?)", ("x" * 2_000,))
+    # As much as they wrote would be several times that.
+    assert (tmp_path / "a.db-wal").stat().st_size < 1_000_000
     await database.close()
