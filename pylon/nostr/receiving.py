@@ -5,9 +5,13 @@ more than most of what is done with it. The handshake, keepalive and closing are
 """
 
 import asyncio
+import fcntl
 import math
+import sys
+import termios
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -145,12 +149,21 @@ class Handing(Framing):
             self._stalled = self.loop.call_later(self.ping_timeout / 2, self._look, waited)
 
     def _look(self, waited: float) -> None:
-        waits = self.transport.get_write_buffer_size()
+        waits = self.transport.get_write_buffer_size() + self._on_its_way()
         # Whoever reads slowly but reads has taken a part of it since.
         if waits > waited * _STILL_MOVES:
             self.transport.abort()
         else:
             self._watch(waits)
+
+    def _on_its_way(self) -> int:
+        """What the system has of us and the peer has not: it keeps megabytes, and takes no more before a third of
+        them is gone, which with a slow reader is minutes."""
+        with suppress(OSError, ValueError):
+            socket = self.transport.get_extra_info("socket")
+            return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        # Not every system says so.
+        return 0
 
     def resume_writing(self) -> None:
         """The peer has taken what waited for it."""

@@ -60,11 +60,12 @@ class GroupCommit:
         await self._flush()
         while self._waiting:
             await self._flush()
+        # Before anybody else has a turn: whoever was just answered may go on with another write.
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self._closed = True
 
     def submit[T](self, step: Step[T]) -> asyncio.Future[T]:
         """Runs several statements as one step, in the order of the calls; its value, once it is committed.
@@ -95,6 +96,9 @@ class GroupCommit:
 
         A failure is logged, and nobody else hears of it.
         """
+        if self._closed:
+            _log.error("a write was lost", error="these writes were closed")
+            return
         self._waiting.append(_Waiting(None, None, sql, values))
         if soon:
             self._wake.set()
@@ -229,6 +233,9 @@ def _take_apart(tx: TransactionHere, step: Step[Any]) -> Any:
     try:
         result = _take(tx, step)
     except Exception as failure:
+        # A full disk ends the whole transaction, and with it what could be gone back to.
+        if not tx.connection.in_transaction:
+            raise
         tx.connection.execute("ROLLBACK TO step")
         result = failure
     tx.connection.execute("RELEASE step")

@@ -1,8 +1,11 @@
 """A relay that reads nothing for a while, or for ever: nothing overtakes, piles up or waits without end."""
 
 import asyncio
+import os
+import sys
 
 import orjson
+import pytest
 
 from pylon.nostr import connection as module
 from pylon.nostr.connection import RelayConnection
@@ -63,9 +66,36 @@ async def test_it_is_kept_for_as_long_as_it_takes_something(monkeypatch):
             return left
 
         transport.get_write_buffer_size = less_each_time  # type: ignore[method-assign]
+        monkeypatch.setattr(connection._sender.socket, "_on_its_way", lambda: 0)
         await asyncio.sleep(1.5)
         assert not transport.is_closing()
         socket.transport.abort()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what the system keeps is asked of Linux")
+async def test_it_is_kept_while_it_reads_what_the_system_keeps_for_it(monkeypatch):
+    real = module.connect
+    quick = {"ping_interval": None, "ping_timeout": 1.0}
+    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        socket = await stall(relay, connection)
+        assert connection._sender.socket is not None
+        ours = connection._sender.socket.transport
+        theirs = os.dup(socket.transport.get_extra_info("socket").fileno())
+        before = ours.get_write_buffer_size()
+        try:
+            # A third of what the system keeps is never gone at once, so nothing that waits here seems to move.
+            kept = connection._sender.socket._on_its_way()
+            for _ in range(20):
+                taken = 0
+                while taken < kept // 60:
+                    taken += len(os.read(theirs, kept // 60))
+                await asyncio.sleep(0.1)
+            assert before
+            assert not ours.is_closing()
+        finally:
+            os.close(theirs)
+            socket.transport.abort()
 
 
 async def test_what_waits_for_it_is_not_written_all_at_once():

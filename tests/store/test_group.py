@@ -300,3 +300,35 @@ async def test_a_write_after_the_close_is_refused(group):
     await group.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         await asyncio.wait_for(group.execute("INSERT INTO note (text) VALUES ('late')"), 5)
+
+
+async def test_on_a_full_disk_everybody_hears_that_it_is_full(database, group):
+    async def step(tx):
+        await tx.execute("INSERT INTO note (text) VALUES (hex(randomblob(50000)))")
+
+    async with database.transaction() as tx:
+        row = await tx.fetch_one("PRAGMA page_count")
+        assert row is not None
+        await tx.execute(f"PRAGMA max_page_count = {row[0] + 10}")
+    said = await asyncio.gather(*(group.submit(step) for _ in range(3)), return_exceptions=True)
+    assert [str(one) for one in said] == ["database or disk is full"] * 3
+    assert await database.fetch_all("SELECT * FROM note") == []
+
+
+async def test_whoever_goes_on_with_another_write_when_the_close_commits_the_last_hears_of_it(group):
+    async def one_after_another():
+        await group.execute("INSERT INTO note (text) VALUES ('first')")
+        await group.execute("INSERT INTO note (text) VALUES ('second')")
+
+    writing = asyncio.create_task(one_after_another())
+    await asyncio.sleep(0)
+    await group.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await asyncio.wait_for(writing, 5)
+
+
+async def test_a_write_after_the_close_that_nobody_waits_for_is_logged(database, group, caplog):
+    await group.close()
+    group.execute_later("INSERT INTO note (text) VALUES ('late')")
+    assert [record.getMessage() for record in caplog.records] == ["a write was lost"]
+    assert await database.fetch_all("SELECT * FROM note") == []
