@@ -2,17 +2,8 @@
 
 from pylon.store.database import Schema
 
-_RUNS = """
-CREATE TABLE swarm_run (
-    id TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,
-    jobs INTEGER NOT NULL,
-    created_at REAL NOT NULL,
-    ended_at REAL
-) STRICT;
-CREATE INDEX swarm_run_digest ON swarm_run (digest, created_at);
-CREATE TABLE swarm_request (
-    request TEXT PRIMARY KEY,
+# Of both tables below: another column is a migration of its own.
+_REQUEST = """\
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
     place INTEGER,
     provider TEXT NOT NULL,
@@ -25,7 +16,20 @@ CREATE TABLE swarm_request (
     prompt_bytes INTEGER NOT NULL,
     max_tokens INTEGER NOT NULL,
     price TEXT NOT NULL
+"""
+
+_RUNS = f"""
+CREATE TABLE swarm_run (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    ended_at REAL
 ) STRICT;
+CREATE INDEX swarm_run_digest ON swarm_run (digest, created_at);
+CREATE TABLE swarm_request (
+    request TEXT PRIMARY KEY,
+{_REQUEST}) STRICT;
 CREATE INDEX swarm_request_run ON swarm_request (run);
 CREATE TABLE swarm_outcome (
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
@@ -45,26 +49,14 @@ CREATE TABLE swarm_reputation (
 
 # Nothing finds a request by its id, and in the order of ids no two that are written together lie together: each would
 # cost a page of the log in every commit.
-_REQUESTS_BY_RUN = """
+_REQUESTS_BY_RUN = f"""
 CREATE TABLE swarm_asked (
     request TEXT NOT NULL,
-    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
-    place INTEGER,
-    provider TEXT NOT NULL,
-    kind INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    expires_at REAL NOT NULL,
-    quote INTEGER,
-    topup INTEGER,
-    bid INTEGER NOT NULL,
-    prompt_bytes INTEGER NOT NULL,
-    max_tokens INTEGER NOT NULL,
-    price TEXT NOT NULL
-) STRICT;
+{_REQUEST}) STRICT;
 INSERT INTO swarm_asked SELECT * FROM swarm_request ORDER BY rowid;
 DROP TABLE swarm_request;
 ALTER TABLE swarm_asked RENAME TO swarm_request;
 CREATE INDEX swarm_request_run ON swarm_request (run);
-"""
+"""  # noqa: S608 - a constant
 
 SWARM = Schema("swarm", (_RUNS + _REPUTATION, _REQUESTS_BY_RUN))

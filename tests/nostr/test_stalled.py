@@ -26,6 +26,12 @@ async def stall(relay: ScriptedRelay, connection: RelayConnection):
     return socket
 
 
+def settle_for(monkeypatch: pytest.MonkeyPatch, **quick: float | None) -> None:
+    """Connections of ours with these settings in place of theirs."""
+    real = module.connect
+    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+
+
 async def test_closing_ends():
     async with ScriptedRelay() as relay:
         connection = RelayConnection(relay.url, backoff=QUICK)
@@ -39,9 +45,7 @@ async def test_closing_ends():
 
 
 async def test_it_is_left_after_the_time_for_a_pong(monkeypatch):
-    real = module.connect
-    quick = {"ping_interval": 0.1, "ping_timeout": 0.3}
-    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    settle_for(monkeypatch, ping_interval=0.1, ping_timeout=0.3)
     async with ScriptedRelay() as relay, connected(relay) as connection:
         socket = await stall(relay, connection)
         try:
@@ -51,9 +55,7 @@ async def test_it_is_left_after_the_time_for_a_pong(monkeypatch):
 
 
 async def test_it_is_kept_for_as_long_as_it_takes_something(monkeypatch):
-    real = module.connect
-    quick = {"ping_interval": None, "ping_timeout": 0.3}
-    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    settle_for(monkeypatch, ping_interval=None, ping_timeout=0.3)
     async with ScriptedRelay() as relay, connected(relay) as connection:
         socket = await stall(relay, connection)
         assert connection._sender.socket is not None
@@ -74,9 +76,7 @@ async def test_it_is_kept_for_as_long_as_it_takes_something(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what the system keeps is asked of Linux")
 async def test_it_is_kept_while_it_reads_what_the_system_keeps_for_it(monkeypatch):
-    real = module.connect
-    quick = {"ping_interval": None, "ping_timeout": 1.0}
-    monkeypatch.setattr(module, "connect", lambda url, **settings: real(url, **{**settings, **quick}))
+    settle_for(monkeypatch, ping_interval=None, ping_timeout=1.0)
     async with ScriptedRelay() as relay, connected(relay) as connection:
         socket = await stall(relay, connection)
         assert connection._sender.socket is not None
