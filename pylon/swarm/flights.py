@@ -50,7 +50,8 @@ class Flight:
     partial: str = ""
     # Anything at all came from its provider.
     heard: bool = False
-    # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing.
+    # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
+    # not be booked is not settled.
     settled: bool = False
 
 

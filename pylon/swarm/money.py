@@ -59,7 +59,7 @@ class Settling:
             try:
                 self._came.append((flight, self.purse.accept(bill, flight.offer, result)))
             except Exception as error:
-                logger.error("a result could not be settled", error=repr(error))
+                self._unbooked(flight, error)
                 return
             if len(self._came) == 1:
                 asyncio.get_running_loop().call_soon(self._begin)
@@ -83,14 +83,27 @@ class Settling:
         for flight, booking in came:
             # Whatever is wrong with one, the others have their answers.
             try:
-                charged = await booking
+                try:
+                    charged = await booking
+                except Exception as error:
+                    self._unbooked(flight, error)
+                    continue
                 if charged is None:
                     self.tell(m.Refused(flight.attempt, None))
                 else:
                     flight.paid = charged
                     self.answered(flight)
             except Exception as error:
-                logger.error("a result could not be settled", error=repr(error))
+                logger.error("what became of a result could not be dealt with", error=repr(error))
+
+    def _unbooked(self, flight: Flight, error: Exception) -> None:
+        """The receipt is not in the books, and its answer does not count as long as that is so."""
+        logger.error("a result could not be settled", error=repr(error))
+        # A copy that a look finds in a relay's store is booked and counts, while the slot is open; after that it is
+        # one of the late receipts, which are asked for by what was ordered.
+        flight.settled = False
+        # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
+        self.tell(m.Refused(flight.attempt, None))
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -99,3 +99,27 @@ async def test_second_opinions_are_in_the_sum_and_a_run_that_is_taken_up_knows_w
             replace(a, attempts=1) for a in outcomes if isinstance(a, Answer)
         ]
         assert sums[-1] == (JOBS + asked) * EACH
+
+
+async def test_a_job_whose_receipt_cannot_be_booked_goes_to_somebody_else_at_once_as_far_as_the_budget_goes() -> None:
+    class Broken(Till):
+        """Cannot book the first."""
+
+        async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+            if not self.receipts:
+                self.receipts[bill.request] = int(EACH)
+                raise OSError("the disk is full")
+            return await super().accept(bill, offer, result)
+
+    for budget, answered in ((1, False), (2, True)):
+        relays, till = FakeRelays(), Broken()
+        for _ in range(3):
+            FakeProvider(relays, now=time.time(), price=PRICE, network="play")
+        settings = SwarmSettings(bid=EACH, checks=None)
+        async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as client:
+            await client.caught_up()
+            began = time.monotonic()
+            [outcome] = await client.map([JobSpec("a question", max_tokens=8)], budget_msat=budget * int(EACH))
+            assert time.monotonic() - began < 5.0
+        assert isinstance(outcome, Answer) is answered
+        assert len(till.receipts) == len(relays.requests()) == budget

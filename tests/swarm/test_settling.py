@@ -19,6 +19,7 @@ from pylon.swarm.purse import Bill, Offer, Purse
 
 THEM, US = "b" * 64, "a" * 64
 OFFER = Offer(Listing(THEM), Bounds(10, 10), Msat(5), Msat(5))
+RESULT = Event("0" * 64, THEM, 0, 6940, (), "", "")
 
 
 class Till:
@@ -50,12 +51,15 @@ def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
     return made, answered, told
 
 
-def came(settling: Settling, *requests: str) -> None:
+def came(settling: Settling, *requests: str) -> list[Flight]:
+    flights: list[Flight] = []
     for attempt, request in enumerate(requests):
         result = JobResult(Address(request, US), 6940, "text")
         flight = Flight(request, 5940, attempt, attempt, THEM, 0, 0.0, OFFER, result=result)
-        settling.result(Event("0" * 64, THEM, 0, 6940, (), "", ""), flight)
-        settling.result(Event("0" * 64, THEM, 0, 6940, (), "", ""), flight)
+        flights.append(flight)
+        settling.result(RESULT, flight)
+        settling.result(RESULT, flight)
+    return flights
 
 
 @pytest.mark.parametrize("broken", [{"broken": OSError("the disk is full")}, {}])
@@ -66,8 +70,32 @@ async def test_one_result_that_cannot_be_booked_takes_no_other_with_it(broken: d
     await asyncio.sleep(0)
     await made.close()
     assert answered == ["first", "last"]
-    assert told == [Refused(2, None)]
-    assert till.asked == ["first", "broken", "ended", "last"], "a copy of a result is booked no second time"
+    assert set(told) == {Refused(1, None), Refused(2, None)}
+    booked = [request for request in till.asked if request != "broken"]
+    assert booked == ["first", "ended", "last"], "a copy of a result is booked no second time"
+
+
+async def test_a_result_that_could_not_be_booked_fails_its_attempt_and_counts_once_a_copy_of_it_is() -> None:
+    till = Till(broken=OSError("the disk is full"))
+    made, answered, told = settling(till)
+    [flight] = came(made, "broken")
+    await made.close()
+    assert (answered, told) == ([], [Refused(0, None)])
+    till.books["broken"] = Msat(3)
+    made.result(RESULT, flight)
+    made.result(RESULT, flight)
+    await made.close()
+    assert (answered, told, flight.paid) == (["broken"], [Refused(0, None)], Msat(3))
+    assert till.asked == ["broken"] * 2
+
+
+async def test_the_receipt_of_a_result_that_could_not_be_booked_is_still_expected_when_its_slot_is_over() -> None:
+    made, _, _ = settling(Till(broken=OSError("the disk is full")))
+    [flight] = came(made, "broken")
+    made.flights.add(flight)
+    await made.close()
+    made.flights.end(flight.slot)
+    assert made.flights.of_request("broken") is flight
 
 
 async def test_a_result_that_came_just_before_the_end_is_booked() -> None:
