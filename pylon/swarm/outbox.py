@@ -5,7 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from pylon import log
 from pylon.swarm.errands import Errands, Work
+
+logger = log.get("swarm")
 
 # Sealing and signing take a fraction of a millisecond each; the rest of the program gets its turn in between.
 READY_AT_ONCE = 8
@@ -47,14 +50,16 @@ class Outbox:
 
     def _turn(self) -> None:
         self._turn_is_asked = False
-        try:
-            for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
+        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
+            try:
                 work = self._waiting.popleft()()
-                if work is not None:
-                    self._errands.begin(work)
-        finally:
-            # What cannot be made is a fault of ours, and holds up nobody else.
-            self._after()
+            except Exception as error:
+                # What cannot be made is a fault of ours, and holds up nobody else.
+                logger.error("a publication could not be made", exc_info=error)
+                continue
+            if work is not None:
+                self._errands.begin(work)
+        self._after()
 
     def _after(self) -> None:
         if self._waiting:

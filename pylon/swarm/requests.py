@@ -53,11 +53,20 @@ class Requests:
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
-        self.outbox.put(partial(self._request, send))
+        self.outbox.put(partial(self._made, send))
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
         self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
+
+    def _made(self, send: m.Send) -> Work | None:
+        try:
+            return self._request(send)
+        except Exception as error:
+            # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
+            logger.error("a request could not be made", exc_info=error)
+            self.tell(m.SendFailed(send.attempt))
+            return None
 
     def _request(self, send: m.Send) -> Work | None:
         if not self.coordinator.dispatcher.is_live(send.attempt):
@@ -119,9 +128,8 @@ class Requests:
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
     ) -> None:
-        rows = self._rows(flight, piece, expires_at)
         try:
-            if rows:
+            if rows := self._rows(flight, piece, expires_at):
                 await written(rows)
         except Exception as error:
             # It stays here, and its job goes on with somebody else.

@@ -15,9 +15,13 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
+from pylon.swarm import compose, requests
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.moves import Failure
+from pylon.swarm.places import Piece
+from pylon.swarm.rows import Row
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
@@ -286,6 +290,31 @@ async def test_relays_that_take_nothing_make_a_typed_error(relays, customer) -> 
     swarm = await customer()
     [outcome] = await swarm.map(["a"])
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
+
+
+@pytest.mark.parametrize("broken", ["request_draft", "written"])
+async def test_a_job_whose_request_cannot_be_made_fails_at_once_and_the_others_go_out(
+    relays, customer, monkeypatch, broken
+) -> None:
+    provider(relays, slots=4)
+    swarm = await customer()
+
+    def draft(spec: JobSpec, *rest: Any, **more: Any) -> EventDraft:
+        if spec.prompt == "b" and broken == "request_draft":
+            raise ZeroDivisionError
+        return compose.request_draft(spec, *rest, **more)
+
+    def rows(self: requests.Requests, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
+        if piece.spec.prompt == "b" and broken == "written":
+            raise ZeroDivisionError
+        return []
+
+    monkeypatch.setattr(requests, "request_draft", draft)
+    monkeypatch.setattr(requests.Requests, "_rows", rows)
+    async with asyncio.timeout(5.0):
+        first, second, third = await swarm.map(["a", "b", "c"])
+    assert isinstance(second, JobFailed) and second.reason is Failure.NOT_SENT
+    assert (first.text, third.text) == ("echo: a", "echo: c")
 
 
 async def test_two_runs_at_once_do_not_mix(relays, customer) -> None:

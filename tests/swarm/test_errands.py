@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 from pylon.swarm.errands import Errands
 from pylon.swarm.outbox import Outbox
@@ -70,16 +71,20 @@ async def test_an_outbox_without_anything_closes_at_once():
         await outbox.close(within=60.0)
 
 
-async def test_what_cannot_be_made_holds_up_nothing_else():
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    outbox, done = Outbox(3), asyncio.Event()
+async def test_what_cannot_be_made_is_logged_and_what_has_its_turn_with_it_goes_out_in_that_turn(monkeypatch):
+    faults, logged = list[dict[str, Any]](), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    monkeypatch.setattr("pylon.swarm.outbox.logger.error", lambda text, exc_info: logged.append(repr(exc_info)))
+    outbox, done = Outbox(3), list[int]()
 
     def fail() -> None:
         raise LookupError
 
     async def work() -> None:
-        done.set()
+        done.append(1)
 
     outbox.put(fail)
     outbox.put(work)
-    await asyncio.wait_for(done.wait(), 5)
+    outbox.put(work)
+    await asyncio.sleep(0)
+    assert (done, logged, faults) == ([1, 1], ["LookupError()"], [])
