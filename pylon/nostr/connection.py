@@ -27,9 +27,9 @@ from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
+from pylon.nostr.introduction import Introduction
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
-from pylon.nostr.nip42 import auth_draft
 from pylon.nostr.publications import Publications
 from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
@@ -41,9 +41,6 @@ logger = log.get("nostr")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
-# A relay that shows some events to their parties alone leaves them out of a query's answer, without a word, until it
-# knows who asks: so long is its challenge waited for, and then its OK.
-CHALLENGE_SECONDS, KNOWN_SECONDS = 0.3, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +85,18 @@ class RelayConnection:
         self.status = RelayStatus(url)
         self._learn_from = learn
         self._known = False
-        self._secret = secret
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, nothing secret
         self._sender = Sender()
         self._opened = asyncio.Event()
-        # Set when the relay knows who we are, or does not want to.
-        self._introduced = asyncio.Event()
-        self._introduction: asyncio.TimerHandle | None = None
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
             url, self._sender.send_later, lambda: self.status.information, has_key=secret is not None
         )
-        self._auth_event: str | None = None
-        self._auth_sending: asyncio.Task[None] | None = None
+        self._introduction = Introduction(
+            url, secret, self._clock, self._sender.send_later, self._subscriptions.authenticated
+        )
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -122,8 +116,7 @@ class RelayConnection:
         self._set_state("closed")
         await self._publications.close()
         self._subscriptions.close()
-        if self._introduction is not None:
-            self._introduction.cancel()
+        self._introduction.lost()
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds."""
@@ -157,7 +150,7 @@ class RelayConnection:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._introduced.wait()
+                await self._introduction.wait()
                 return await self._subscriptions.query(filters)
         except TimeoutError as error:
             raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
@@ -199,7 +192,7 @@ class RelayConnection:
             finally:
                 self._sender.lost()
                 self._opened.clear()
-                self._unintroduced()
+                self._introduction.lost()
                 learning.cancel()
             attempt += 1
             self._set_state("connecting", reason)
@@ -218,8 +211,7 @@ class RelayConnection:
 
     async def _serve(self, socket: ClientSocket) -> None:
         self._sender.socket = socket
-        self._auth_event = None
-        self._introduce(0.0 if self._secret is None else CHALLENGE_SECONDS)
+        self._introduction.opened()
         self._set_state("open")
         self._subscriptions.opened()
         self._sender.beside(self._publications.opened())
@@ -242,7 +234,7 @@ class RelayConnection:
         match message:
             case m.Eose(name):
                 return self._subscriptions.receive(name, message)
-            case m.Ok(event_id) if event_id == self._auth_event:
+            case m.Ok() if self._introduction.settles(message):
                 self._authenticated(message)
             case m.Ok():
                 self._publications.answered(message)
@@ -250,7 +242,7 @@ class RelayConnection:
                 self.status.notice = f"subscription closed: {reason}"
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
-                self._authenticate(challenge)
+                self._introduction.challenged(challenge)
             case m.Notice(text):
                 self.status.notice = text
                 logger.info("relay notice", relay=self.url, text=text)
@@ -258,36 +250,7 @@ class RelayConnection:
                 pass
         return None
 
-    # --- NIP-42 ---------------------------------------------------------------------------------------------
-
-    def _authenticate(self, challenge: str) -> None:
-        if self._secret is None:
-            return
-        event = self._secret.sign(auth_draft(self.url, challenge, int(self._clock.wall())))
-        self._auth_event = event.id
-        self._introduce(KNOWN_SECONDS)
-        # An older answer is worth nothing now, and a relay that reads none must not have them pile up.
-        if self._auth_sending is not None:
-            self._auth_sending.cancel()
-        self._auth_sending = self._sender.send_later(m.encode(m.Auth(event)))
-
-    def _introduce(self, within: float) -> None:
-        self._unintroduced()
-        self._introduction = asyncio.get_running_loop().call_later(within, self._known_now)
-
-    def _unintroduced(self) -> None:
-        # The timer of a connection that was lost must not speak for the next one.
-        if self._introduction is not None:
-            self._introduction.cancel()
-        self._introduced.clear()
-
-    def _known_now(self) -> None:
-        self._introduced.set()
-        self._subscriptions.authenticated()
-
     def _authenticated(self, ok: m.Ok) -> None:
-        self._auth_event = None
-        self._known_now()
         if not ok.accepted:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)

@@ -6,9 +6,10 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.connection import CHALLENGE_SECONDS, Backoff, RelayConnection
+from pylon.nostr.connection import Backoff, RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
+from pylon.nostr.introduction import CHALLENGE_SECONDS
 from pylon.nostr.keys import SecretKey
 from tests.nostr.scripted import ScriptedRelay, polite
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from pylon.nostr import connection as module
+from pylon.nostr import introduction
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.filter import Filter
 from tests.nostr.scripted import ScriptedRelay
@@ -106,7 +107,8 @@ async def test_what_waits_for_it_is_not_written_all_at_once():
         socket.transport.abort()
 
 
-async def test_answers_to_its_challenges_do_not_pile_up():
+async def test_answers_to_its_challenges_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(introduction, "BURST", 100)
     async with ScriptedRelay() as relay, connected(relay, KEY) as connection:
         socket = await stall(relay, connection)
         for number in range(100):

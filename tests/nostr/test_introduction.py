@@ -1,0 +1,95 @@
+"""A relay that asks who is there: once, anew, or without end."""
+
+import asyncio
+import time
+
+import pytest
+
+from pylon.nostr import introduction
+from tests.nostr.scripted import ScriptedRelay
+from tests.nostr.test_connection import KEY, NOTES, connected
+
+
+def accepts(relay, socket, message):
+    """Believes every answer."""
+    match message:
+        case ["AUTH", event]:
+            return [["OK", event["id"], True, ""]]
+        case ["REQ", name, *_]:
+            return [["EOSE", name]]
+
+
+def mute(relay, socket, message):
+    return []
+
+
+def answered(relay: ScriptedRelay) -> list[str]:
+    """The challenges that were, in order."""
+    return [dict(answer["tags"])["challenge"] for _, answer in relay.of("AUTH")]
+
+
+@pytest.mark.parametrize("answer", [accepts, mute])
+async def test_of_challenges_without_end_a_few_are_answered_at_once_and_then_the_newest_in_its_time(
+    monkeypatch, answer
+):
+    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.5)
+    async with ScriptedRelay(answer) as relay, connected(relay, KEY):
+        await relay.until(lambda: relay.sockets)
+        began = time.monotonic()
+        for number in range(300):
+            await relay.say(["AUTH", str(number)])
+        await relay.until(lambda: "299" in answered(relay))
+        assert len(relay.of("AUTH")) <= introduction.BURST + 1 + (time.monotonic() - began) // 0.5
+        assert answered(relay)[:3] == ["0", "1", "2"]
+
+
+async def test_a_relay_that_asks_without_end_holds_up_no_query():
+    async with ScriptedRelay() as relay, connected(relay, KEY) as connection:
+        await relay.until(lambda: relay.sockets)
+
+        async def ask() -> None:
+            for number in range(10_000):
+                await relay.say(["AUTH", str(number)])
+                await asyncio.sleep(0.001)
+
+        asking = asyncio.create_task(ask())
+        await relay.until(lambda: len(answered(relay)) == introduction.BURST)
+        assert await connection.query(NOTES, timeout=5.0) == []
+        asking.cancel()
+
+
+async def test_a_challenge_that_is_said_twice_before_its_answer_can_be_there_is_answered_once():
+    async with ScriptedRelay(mute) as relay, connected(relay, KEY):
+        await relay.until(lambda: relay.sockets)
+        await relay.say(["AUTH", "riddle"])
+        await relay.say(["AUTH", "riddle"])
+        await relay.say(["AUTH", "another"])
+        await relay.until(lambda: "another" in answered(relay))
+        assert answered(relay) == ["riddle", "another"]
+
+
+async def test_a_relay_that_asks_anew_is_answered_anew_at_once():
+    async with ScriptedRelay(accepts, ["AUTH", "riddle"]) as relay, connected(relay, KEY):
+        await relay.until(lambda: answered(relay) == ["riddle"])
+        await asyncio.sleep(0.05)
+        await relay.say(["AUTH", "another"])
+        await relay.until(lambda: answered(relay) == ["riddle", "another"])
+        await asyncio.sleep(0.05)
+        # Some say the same again when they have forgotten who we are.
+        await relay.say(["AUTH", "another"])
+        await relay.until(lambda: answered(relay) == ["riddle", "another", "another"])
+
+
+async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connection(monkeypatch):
+    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.3)
+    async with ScriptedRelay(accepts) as relay, connected(relay, KEY):
+        await relay.until(lambda: relay.sockets)
+        for number in range(introduction.BURST + 1):
+            await relay.say(["AUTH", str(number)])
+        await relay.until(lambda: len(answered(relay)) == introduction.BURST)
+        await relay.sockets[0].close()
+        await relay.until(lambda: relay.connections == 2 and relay.sockets)
+        await relay.say(["AUTH", "of the second"])
+        await relay.until(lambda: "of the second" in answered(relay))
+        await asyncio.sleep(0.5)
+        assert answered(relay) == ["0", "1", "2", "of the second"]
