@@ -88,7 +88,7 @@ def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privac
     # Same reason as above: walking all events by time to find a few by tag is the slowest way.
     order = "+created_at DESC, id" if wanted.tags or wanted.ids is not None else "created_at DESC, id"
     return Query(
-        f"SELECT seq, created_at, id FROM event WHERE {condition.where} ORDER BY {order} LIMIT ?",
+        f"SELECT seq, created_at, id, length(raw) FROM event WHERE {condition.where} ORDER BY {order} LIMIT ?",
         (*condition.values, few),
     )
 

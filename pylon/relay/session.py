@@ -40,6 +40,7 @@ from pylon.relay import access
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.outbox import Outbox
+from pylon.relay.paging import pages
 from pylon.relay.publishing import Publishing
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refusal, refuse_filters
@@ -50,7 +51,6 @@ TEXT_ONLY = 1003
 TRY_AGAIN_LATER = 1013
 LAGGING = "the queue of unsent messages is full: this connection is read too slowly"
 _CLOSE_S = 10.0
-_PAGE = 50
 
 _log = log.get("relay")
 
@@ -221,22 +221,21 @@ class Session:
         shared = self._shared
         held: list[tuple[int, bytes]] = []
         subscription.held = held
-        numbers = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
+        found = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
         # In pages, so that a long answer to a slow reader is not held in memory.
-        for start in range(0, len(numbers), _PAGE):
-            for raw in await shared.store.load(numbers[start : start + _PAGE]):
+        for page in pages(found):
+            for raw in await shared.store.load(page):
                 await self._outbox.room_for_stored()
                 self._push(subscription, raw)
         if end is not None:
             self._tell(end)
-        sent = frozenset(numbers)
         for seq, raw in held:
-            if seq not in sent:
+            if seq not in found:
                 self._push(subscription, raw)
         subscription.held = None
         self._held_bytes = 0
         # Committed, and so found, but not yet delivered: at most the batch that is being committed.
-        subscription.sent = frozenset(seq for seq in numbers if seq > shared.intake.delivered_seq)
+        subscription.sent = frozenset(seq for seq in found if seq > shared.intake.delivered_seq)
 
     def _unsubscribe(self, name: str) -> None:
         if self._subscriptions.pop(name, None) is not None:

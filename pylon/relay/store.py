@@ -111,19 +111,19 @@ class EventStore:
 
     async def find(
         self, filters: Sequence[Filter], limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED
-    ) -> list[int]:
-        """Numbers of the events that match, newest first and of equal time the lowest id first (NIP-01).
+    ) -> dict[int, int]:
+        """Numbers of the events that match, and their bytes; newest first, of equal time the lowest id (NIP-01).
 
         `limit` holds for each filter.
         """
-        found: dict[int, tuple[int, str]] = {}
+        found: dict[int, tuple[int, str, int]] = {}
         for wanted in filters:
             if wanted.limit == 0:
                 continue
             query = newest(wanted, limit, reader, privacy)
-            for seq, created_at, id_ in await self._database.fetch_all(query.where, query.values):
-                found[seq] = (-created_at, id_)
-        return sorted(found, key=found.__getitem__)
+            for seq, created_at, id_, size in await self._database.fetch_all(query.where, query.values):
+                found[seq] = (-created_at, id_, size)
+        return {seq: found[seq][2] for seq in sorted(found, key=found.__getitem__)}
 
     async def load(self, numbers: Sequence[int]) -> list[bytes]:
         """The JSON of these events, in this order; those that are gone by now are left out."""
