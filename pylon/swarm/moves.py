@@ -97,6 +97,14 @@ class Bound:
 
 
 @record
+class Credit:
+    """Whether one more job at this provider would run without a deposit now; nothing else of it is new."""
+
+    provider: str
+    funded: bool
+
+
+@record
 class Published:
     """A relay has the request: from here on its provider can be expected to say something."""
 
@@ -153,6 +161,7 @@ type SwarmEvent = (
     | Fund
     | Drop
     | Bound
+    | Credit
     | Published
     | SendFailed
     | Acknowledged

@@ -237,7 +237,8 @@ class Person:
     def _with_width(self, change: Change) -> Change:
         if self._books is None or not isinstance(change, ProviderUp):
             return change
-        return ProviderUp(replace(change.listing, width=self._books.width(change.listing)))
+        listing, books = change.listing, self._books
+        return ProviderUp(replace(listing, width=books.width(listing), funded=books.funded(listing)))
 
     # --- time -------------------------------------------------------------------------------------------------
 
