@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pylon.relay.server import RelayServer
 
+PUBLISHERS = 3
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
@@ -31,6 +32,8 @@ asyncio.run(main())
 
 async def publish_until_killed(relay, events, accepted):
     async with peer(relay) as client:
+        # Whoever is killed while it still greets says something else than a connection that was lost.
+        await accepted.connected.wait()
         for event in events:
             await client.say("EVENT", event.to_dict())
         while True:
@@ -50,12 +53,14 @@ async def test_no_event_that_got_an_ok_is_lost_when_the_relay_is_killed(tmp_path
     )
     try:
         relay = SimpleNamespace(url=(await process.stdout.readline()).decode().strip())
-        accepted = SimpleNamespace(ids=[], enough=enough, reached=asyncio.Event())
+        accepted = SimpleNamespace(
+            ids=[], enough=enough, reached=asyncio.Event(), connected=asyncio.Barrier(PUBLISHERS)
+        )
         publishers = [
             asyncio.create_task(
                 publish_until_killed(relay, [note(content=f"{who} {n}") for n in range(400)], accepted)
             )
-            for who in range(3)
+            for who in range(PUBLISHERS)
         ]
         async with asyncio.timeout(20):
             await accepted.reached.wait()
