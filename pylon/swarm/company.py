@@ -75,13 +75,6 @@ class Company:
         for lane in lanes:
             self.join(lane, standing, now)
 
-    def credit(self, provider: str, funded: bool, now: float) -> None:
-        """Money of ours is there now, or no more of it."""
-        standing = self._standings.get(provider)
-        if standing is not None and standing.funded is not funded:
-            standing.funded = funded
-            self.place(standing, now)
-
     def down(self, provider: str, now: float) -> None:
         """A provider is gone."""
         standing = self._standings.get(provider)

@@ -100,8 +100,6 @@ class Dispatcher:
             case m.Acknowledged(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.acknowledged(attempt, now)
-            case m.Credit(provider, funded):
-                self._company.credit(provider, funded, now)
             case ProviderDown(provider):
                 self._company.down(provider, now)
             case m.Add(jobs):

@@ -86,6 +86,9 @@ class Hedging:
     def _may(self, slot: Slot, seat: Seat) -> bool:
         """Only to somebody idle who would work at once: free, or with money or credit of ours."""
         standing = seat.standing
-        if not standing.is_idle or standing.needs_deposit or standing.silences:
+        listing = standing.listing
+        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded()):
+            return False
+        if standing.silences:
             return False
         return self._in_flight.may(slot, standing)

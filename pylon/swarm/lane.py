@@ -12,15 +12,13 @@ from pylon.swarm.candidates import Candidates, step
 from pylon.swarm.listing import Need
 from pylon.swarm.moves import Job
 from pylon.swarm.pace import Recent
-from pylon.swarm.standing import FUNDING_S, Standing
+from pylon.swarm.standing import Standing
 from pylon.swarm.waiting import Waiting
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
 # Among the slowest is who is still out when so many times as many have come back.
 STILL_OUT = 4
-# What price, doubt and a customer's own factor make of a second at most.
-_MOST_WEIGHT = 3.0
 
 
 @dataclass(slots=True)
@@ -184,19 +182,19 @@ class Lane:
         """
         if not (self.again or self.candidates.count):
             return None
-        limit = self._limit()
+        worst = self._worst()
         for _ in range(min(_LOOKED_AT, len(self.again))):
             slot = self.again.popleft()
             if slot.done:
                 continue
-            seat = self._seat_for(slot, rng, limit, may)
+            seat = self._seat_for(slot, rng, worst, may)
             if seat is not None:
                 return slot, seat.standing
             self.again.append(slot)
         slot_or_none = self.fresh.first()
         if slot_or_none is None:
             return None
-        seat = self._choose(rng, (), limit, lambda seat: may(slot_or_none, seat.standing))
+        seat = self.candidates.choose(rng, worst=worst, accept=lambda seat: may(slot_or_none, seat.standing))
         if seat is None:
             return None
         self.fresh.pop()
@@ -232,46 +230,20 @@ class Lane:
             )
         return bool(self.members) and len(slot.barred) >= len(self.members) and self.members.keys() <= slot.barred
 
-    def _limit(self) -> float:
-        """How slow a provider may be to get a job now: as a rank, see `Standing.rank`.
+    def _worst(self) -> int:
+        """How slow a provider may be to get a job now.
 
         While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
         a run to the slowest machine; as long as the queue is long, that machine's help is welcome.
         """
         usual = self.usual(0.5)
         if not self.in_flight or usual is None:
-            return math.inf
+            return step(math.inf)
         queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
-        # Ranks are times with factors of up to two and a half.
-        return 4 * usual + queue
+        # Ranks are times with factors of up to two and a half: see `Standing.rank`.
+        return step(4 * usual + queue)
 
-    def _choose(
-        self, rng: random.Random, without: Collection[str], limit: float, accept: Callable[[Seat], bool]
-    ) -> Seat | None:
-        """The best candidate within the limit that is acceptable.
-
-        A deposit puts others first, but makes nobody too slow: who is waited for may ask for one as well.
-        """
-        worst = step(limit)
-        found = self.candidates.choose(rng, without, worst=worst, accept=accept)
-        if found is not None or not self.need.bid or worst == step(math.inf):
-            return found
-        beyond = step(limit + _MOST_WEIGHT * FUNDING_S)
-
-        def within(seat: Seat) -> bool:
-            standing = seat.standing
-            if not standing.needs_deposit:
-                return False
-            rank = standing.rank(self._prompt_tokens, self._max_tokens, seat.weight)
-            return step(rank - FUNDING_S * seat.weight) <= worst and accept(seat)
-
-        paid = self.candidates.choose(rng, without, worst=beyond, accept=within)
-        if paid is None:
-            return None
-        # Whoever is done before that one could begin is not too slow either.
-        return self.candidates.choose(rng, without, worst=paid.step, accept=accept) or paid
-
-    def _seat_for(self, slot: Slot, rng: random.Random, limit: float, may: "May") -> Seat | None:
+    def _seat_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> Seat | None:
         if slot.job.to:
             return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
@@ -280,10 +252,12 @@ class Lane:
             # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
             return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        found = self._choose(rng, known, limit, first)
+        found = self.candidates.choose(rng, known, worst=worst, accept=first)
         if found is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
-            found = self._choose(rng, slot.barred, limit, lambda seat: may(slot, seat.standing))
+            found = self.candidates.choose(
+                rng, slot.barred, worst=worst, accept=lambda seat: may(slot, seat.standing)
+            )
         return found
 
     def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:

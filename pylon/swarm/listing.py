@@ -1,6 +1,6 @@
 """One provider as a customer sees it, and what a job needs of one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 
 from pylon.jobs.announcement import OfferedModel
@@ -12,6 +12,10 @@ from pylon.records import record
 # Prose has three to five characters a token; fewer tokens than this no tokenizer makes of it.
 _CHARS_PER_TOKEN = 6
 _SHA256 = "sha256:"
+
+
+def _unfunded() -> bool:
+    return False
 
 
 @record
@@ -43,10 +47,12 @@ class Listing:
     width: int | None = field(default=None, compare=False)
     trust: float = field(default=1.0, compare=False)
     own: bool = field(default=False, compare=False)
-    # Whether money or credit of ours is there, so that one more job would run without a deposit.
-    funded: bool = field(default=False, compare=False)
+    # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
+    funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
-    def seen_as(self, width: int | None, trust: float, own: bool, funded: bool = False) -> "Listing":
+    def seen_as(
+        self, width: int | None, trust: float, own: bool, funded: Callable[[], bool] = _unfunded
+    ) -> "Listing":
         """The same, with what this customer adds."""
         # Once a heartbeat, where `replace` costs as much as all that comes of it.
         return Listing(

@@ -97,14 +97,6 @@ class Bound:
 
 
 @record
-class Credit:
-    """Whether one more job at this provider would run without a deposit now; nothing else of it is new."""
-
-    provider: str
-    funded: bool
-
-
-@record
 class Published:
     """A relay has the request: from here on its provider can be expected to say something."""
 
@@ -161,7 +153,6 @@ type SwarmEvent = (
     | Fund
     | Drop
     | Bound
-    | Credit
     | Published
     | SendFailed
     | Acknowledged

@@ -1,17 +1,17 @@
 """How we see each provider: what it announces, with what our purse and our experience say of it."""
 
 from collections.abc import Callable
+from functools import partial
 
 from pylon.clock import Clock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.listing import Listing, Need, reasons
-from pylon.swarm.moves import Credit
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
 
-# What this customer adds to a listing, for `Listing.seen_as`: width, trust, own, funded.
-type _Ours = tuple[int | None, float, bool, bool]
+# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own.
+type _Ours = tuple[int | None, float, bool]
 
 # No provider is sent so many times what it has slots, whatever it may be sent: so a purse that allows more says no
 # more, while each receipt changes how much more.
@@ -26,7 +26,7 @@ class Outlook:
         self,
         directory: Directory,
         own: frozenset[str],
-        tell: Callable[[Change | Credit], None],
+        tell: Callable[[Change], None],
         clock: Clock,
         *,
         purse: Purse | None,
@@ -62,14 +62,9 @@ class Outlook:
         listing = self._directory.get(provider)
         if listing is None:
             return
-        ours, told = self._ours(listing), self._told.get(provider)
+        ours = self._ours(listing)
         # After most receipts they do not.
-        if ours == told:
-            return
-        if told is not None and ours[:-1] == told[:-1]:
-            self._told[provider] = ours
-            self._tell(Credit(provider, ours[-1]))
-        else:
+        if ours != self._told.get(provider):
             self._say(listing, ours)
 
     def seen(self, need: Need) -> str:
@@ -79,20 +74,21 @@ class Outlook:
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
-        width, trust, funded = None, 1.0, False
-        if purse is not None:
-            funded = purse.funded(listing)
-            if (width := purse.width(listing)) is not None:
-                width = min(width, _MOST_TIMES * max(1, listing.slots))
+        width, trust = None, 1.0
+        if purse is not None and (width := purse.width(listing)) is not None:
+            width = min(width, _MOST_TIMES * max(1, listing.slots))
         if self._checked:
             allowed = self._reputation.width(provider, self._clock.wall())
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
-        return width, trust, provider in self.own, funded
+        return width, trust, provider in self.own
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
         if self._reach is not None and self._reach.holds(listing):
             self._told.pop(listing.provider, None)
             return
         self._told[listing.provider] = ours
-        self._tell(ProviderUp(listing.seen_as(*ours)))
+        if self._purse is None:
+            self._tell(ProviderUp(listing.seen_as(*ours)))
+        else:
+            self._tell(ProviderUp(listing.seen_as(*ours, partial(self._purse.funded, listing))))

@@ -147,8 +147,11 @@ class AccountPurse:
         return self._relations[listing.provider].width(listing.price)
 
     def funded(self, listing: Listing) -> bool:
-        """See `Purse`."""
-        return self._relations[listing.provider].funded
+        """See `Purse`. Providers give a stranger one job on credit."""
+        relation = self._relations[listing.provider]
+        if relation.ended is not None:
+            return False
+        return relation.seen is None or (0 < relation.quote <= relation.balance)
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         """See `Purse`."""

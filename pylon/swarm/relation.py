@@ -38,13 +38,6 @@ class Relation:
             return None
         return max(1, self.balance // self.quote) if self.quote else 1
 
-    @property
-    def funded(self) -> bool:
-        """Whether one more job would run without a payment: providers give a stranger one on trial."""
-        if self.ended is not None:
-            return False
-        return self.seen is None or 0 < self.quote <= self.balance
-
     def topup(self, quote: Msat, *, jobs_left: int, most: Msat) -> Msat:
         """The deposit to offer with a job that may cost `quote`."""
         self.quote = max(quote, self.quote)

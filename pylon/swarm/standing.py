@@ -20,9 +20,6 @@ _BUSY_S = 1.0
 _MOST_S = 600.0
 # Nothing is known against somebody new, and nothing for them: they count as half as slow again.
 _DOUBT = 0.5
-# A deposit is asked for, paid over Lightning and left with its provider. Who works without one comes first: for what
-# we left there already, or, somebody new, on trial.
-FUNDING_S = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +32,6 @@ class Standing:
     # So many may be in flight there now, and so many at most.
     limit: int = 1
     ceiling: int = 1
-    # Whether one more job would run without a deposit.
-    funded: bool = False
     # Slots that were taken by others when it last said how many are free.
     others: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -62,7 +57,6 @@ class Standing:
     def update(self, listing: Listing, overcommit: float) -> None:
         """What it now says of itself."""
         self.listing = listing
-        self.funded = listing.funded
         self.limit = self.ceiling = max(1, math.ceil(listing.slots * overcommit))
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
         self._quoted_for = None
@@ -94,12 +88,6 @@ class Standing:
         return self.listing is not None and self.in_flight + self.others < self.listing.slots
 
     @property
-    def needs_deposit(self) -> bool:
-        """Whether one more job would first have to be paid for."""
-        listing = self.listing
-        return not (self.funded or listing is None or listing.own or listing.price.is_free)
-
-    @property
     def rounds(self) -> int:
         """How many jobs long the wait for one more answer would be, itself included."""
         slots = self.listing.slots if self.listing is not None else 1
@@ -121,8 +109,8 @@ class Standing:
         return self.spread * dear * (1.0 + _DOUBT * (1.0 - listing.trust))
 
     def rank(self, prompt_tokens: int, max_tokens: int, weight: float) -> float:
-        """Seconds until one more job of this size would be answered, times `weight`, and a deposit's where one is
-        needed; an idle machine of our own comes first."""
+        """Seconds until one more job of this size would be answered, times `weight`; an idle machine of our own
+        comes first."""
         listing = self.listing
         if listing is None:
             return math.inf
@@ -132,8 +120,7 @@ class Standing:
         # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
         queued = 0.0 if self.in_flight else listing.queue_s
         service = self.pace.seconds or _claimed(listing, prompt_tokens, max_tokens)
-        deposit = FUNDING_S if self.needs_deposit else 0.0
-        return (queued + service * (1 + busy // listing.slots) + deposit) * weight
+        return (queued + service * (1 + busy // listing.slots)) * weight
 
     def _quote(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> int:
         size = (prompt_tokens, max_tokens)

@@ -450,7 +450,7 @@ def test_paid_work_is_hedged_where_money_or_credit_of_ours_is_as_far_as_the_budg
     budget: int | None, hedged: int
 ) -> None:
     priced = Need(bid=Msat(1), network="play")
-    play, _ = slow_tail(priced, price=Price(Msat(1)), network="play", funded=True)
+    play, _ = slow_tail(priced, price=Price(Msat(1)), network="play", funded=lambda: True)
     # Thirty jobs went out before: they count, and what they were charged does.
     play.tell(Fund(0, budget and budget - 30))
     second = sends(play.wait(1.5))

@@ -1,7 +1,6 @@
 """Any history at all: providers come, go, lie and stay silent, events come late, twice or never."""
 
 import random
-from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,7 +19,6 @@ from pylon.swarm.moves import (
     Adopt,
     Answered,
     CancelAttempt,
-    Credit,
     Deliver,
     Drop,
     Fund,
@@ -89,7 +87,7 @@ class Histories(RuleBasedStateMachine):
                     assert not job.to or provider in job.to, "only to those it is for"
                     assert provider not in job.without
                     if hedge:
-                        assert listing.price.is_free or listing.funded, "hedges go where they are paid already"
+                        assert listing.price.is_free or listing.funded(), "hedges go where they are paid already"
                     costs = self.costs[job.run]
                     costs[attempt] = 0 if listing.own else int(listing.price.base_msat)
                     assert sum(costs.values()) <= BUDGETS.get(job.run, 10**9), "no run costs more than it may"
@@ -153,18 +151,12 @@ class Histories(RuleBasedStateMachine):
             tokens_out_per_s=speed,
             width=width,
             trust=speed % 2,
-            funded=funded,
+            funded=lambda: funded,
             own=name == "p4",
         )
         # What is in flight beyond the new number of slots may stay; nothing is added to it.
         self.alive[name] = listing
         self.tell(ProviderUp(listing))
-
-    @rule(name=st.sampled_from(PROVIDERS), funded=st.booleans())
-    def is_credited(self, name: str, funded: bool) -> None:
-        if (listing := self.alive.get(name)) is not None:
-            self.alive[name] = replace(listing, funded=funded)
-        self.tell(Credit(name, funded))
 
     @rule(name=st.sampled_from(PROVIDERS))
     def goes(self, name: str) -> None:

@@ -14,7 +14,6 @@ from pylon.swarm.moves import (
     Add,
     Adopt,
     Answered,
-    Credit,
     Deliver,
     Failure,
     Fund,
@@ -90,51 +89,6 @@ def test_of_two_that_are_alike_the_cheaper_and_the_better_known_gets_the_job() -
             play.tell(ProviderUp(better))
             [send] = sends(play.tell(Add((job(0, need=PRICED, max_tokens=1),))))
             assert send.provider == "better"
-
-
-def test_who_works_without_a_deposit_comes_before_a_quicker_one_who_asks_for_it() -> None:
-    play = Play(priced("known", 10, funded=True))
-    [trial] = sends(play.tell(Add((job(0, need=PRICED),))))
-    play.now = 0.1
-    # Its trial is used up with the answer; it is known as quick.
-    play.tell(Credit("known", funded=False))
-    play.tell(Answered(trial.attempt))
-    play.tell(ProviderUp(priced("new", 10, trust=0.0, funded=True)))
-    assert [send.provider for send in sends(play.tell(Add((job(1, need=PRICED),))))] == ["new"]
-    # Money that we left with the first one brings the next job back there.
-    play.tell(Credit("known", funded=True))
-    assert [send.provider for send in sends(play.tell(Add((job(2, need=PRICED),))))] == ["known"]
-
-
-def test_a_deposit_makes_nobody_too_slow_for_the_last_jobs_of_a_run() -> None:
-    play = Play(*(priced(f"p{n}", 10, funded=True) for n in range(40)))
-    trials = sends(play.tell(Add(tuple(job(n, need=PRICED) for n in range(40)))))
-    play.now = 0.1
-    for send in trials[:-1]:
-        play.tell(Credit(send.provider, funded=False))
-        play.tell(Answered(send.attempt))
-    # All that is left are such as ask for a deposit; a tenth of a second is usual, and one is still on its way.
-    assert len(sends(play.tell(Add(tuple(job(40 + n, need=PRICED) for n in range(20)))))) == 20
-
-
-def test_among_quick_ones_who_ask_for_a_deposit_a_stranger_on_trial_is_not_too_slow() -> None:
-    play = Play(*(priced(f"p{n}", 10, funded=True) for n in range(40)))
-    trials = sends(play.tell(Add(tuple(job(n, need=PRICED) for n in range(40)))))
-    play.tell(ProviderUp(priced("new", 10, funded=True, trust=0.0, tokens_out_per_s=1.0)))
-    play.now = 0.1
-    for send in trials[:-1]:
-        play.tell(Credit(send.provider, funded=False))
-        play.tell(Answered(send.attempt))
-    first, second = sends(play.tell(Add(tuple(job(40 + n, need=PRICED, max_tokens=2) for n in range(2)))))
-    assert first.provider == "new" != second.provider
-
-
-def test_a_deposit_is_made_where_everybody_else_is_much_slower() -> None:
-    for seconds, chosen in ((20.0, "asks"), (2.0, "works")):
-        play = Play(priced("asks", 10, tokens_out_per_s=100.0))
-        play.tell(ProviderUp(priced("works", 10, tokens_out_per_s=100.0 / seconds, funded=True)))
-        [send] = sends(play.tell(Add((job(0, need=PRICED, max_tokens=100),))))
-        assert send.provider == chosen
 
 
 def test_customers_with_the_same_figures_do_not_all_turn_to_one_machine() -> None:
@@ -226,7 +180,7 @@ def hedged(**known: object) -> list[Send]:
 
 def test_the_slow_tail_is_hedged_where_money_or_credit_of_ours_is_and_nowhere_else() -> None:
     assert hedged() == []
-    assert len(hedged(funded=True)) == 1
+    assert len(hedged(funded=lambda: True)) == 1
 
 
 def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:

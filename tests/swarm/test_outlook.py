@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pylon.clock import SystemClock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.listing import Listing
-from pylon.swarm.moves import Credit
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.reputation import Reputation
 from tests.swarm.fakes import FakeProvider, FakeRelays
@@ -55,7 +54,7 @@ def setting():
 
 def ours(change: Change) -> tuple[int | None, bool]:
     assert isinstance(change, ProviderUp)
-    return change.listing.width, change.listing.funded
+    return change.listing.width, change.listing.funded()
 
 
 def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
@@ -69,16 +68,12 @@ def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
     assert [ours(one) for one in told] == [(1, True), (0, True)]
 
 
-def test_that_money_of_ours_is_used_up_is_news_and_told_once():
+def test_whether_money_of_ours_is_there_is_asked_when_it_matters():
     outlook, listing, till, _, told = setting()
     outlook.changed(ProviderUp(listing))
     till.pays = False
     outlook.reconsider(listing.provider)
-    outlook.reconsider(listing.provider)
-    assert told[1:] == [Credit(listing.provider, funded=False)]
-    till.pays, till.widths = True, 2
-    outlook.reconsider(listing.provider)
-    assert ours(told[-1]) == (2, True)
+    assert [ours(one) for one in told] == [(1, False)]
 
 
 def test_what_a_purse_allows_beyond_all_slots_is_no_news():

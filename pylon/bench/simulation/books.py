@@ -39,10 +39,6 @@ class Books:
         """See `swarm.purse.Purse`."""
         return self.relation(listing.provider).width(listing.price)
 
-    def funded(self, listing: Listing) -> bool:
-        """See `swarm.purse.Purse`."""
-        return self.relation(listing.provider).funded
-
     def offer(self, listing: Listing, bounds: Bounds, *, jobs_left: int) -> Offer:
         """See `swarm.purse.Purse`."""
         relation = self.relation(listing.provider)

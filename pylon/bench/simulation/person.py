@@ -237,8 +237,7 @@ class Person:
     def _with_width(self, change: Change) -> Change:
         if self._books is None or not isinstance(change, ProviderUp):
             return change
-        listing, books = change.listing, self._books
-        return ProviderUp(replace(listing, width=books.width(listing), funded=books.funded(listing)))
+        return ProviderUp(replace(change.listing, width=self._books.width(change.listing)))
 
     # --- time -------------------------------------------------------------------------------------------------
 
