@@ -15,14 +15,21 @@ MAX_TOKENS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """`base_msat` a job, and msat for 1,000 prompt tokens and 1,000 completion tokens."""
+    """`base_msat` a job, and msat for 1,000 prompt tokens and 1,000 completion tokens.
+
+    Raises `MoneyError` when the largest of jobs would cost more than there is: a price is a stranger's, and must not
+    come up as an error wherever it is applied.
+    """
 
     base_msat: Msat = ZERO
     in_msat_per_1k: Msat = ZERO
     out_msat_per_1k: Msat = ZERO
 
+    def __post_init__(self) -> None:
+        self.quote(MAX_TOKENS, MAX_TOKENS)
+
     def quote(self, prompt_tokens: int, max_tokens: int) -> Msat:
-        """The most that a job may cost. Raises `MoneyError` for counts or sums out of range."""
+        """The most that a job may cost. Raises `MoneyError` for counts out of range."""
         return self.charge(prompt_tokens, max_tokens)
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> Msat:

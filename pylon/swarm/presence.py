@@ -123,4 +123,8 @@ class Presence:
         for change in changes:
             if isinstance(change, ProviderUp) and not change.listing.plain:
                 self._cold.append(change.listing.provider)
-            self._changed(change)
+            try:
+                self._changed(change)
+            except Exception as error:
+                # A fault of ours, brought up by what one of them says: the others must still be heard.
+                logger.error("a provider could not be taken in", author=event.pubkey, exc_info=error)

@@ -99,6 +99,8 @@ def optional[T](strategy: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
 unicode = st.characters(exclude_categories=["Cs"])
 clean = st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t\n")
 amounts = st.integers(0, MAX_MSAT).map(Msat)
+# The largest of jobs must not cost more than there is.
+rates = st.integers(0, MAX_MSAT // 3_000_000).map(Msat)
 ids = st.binary(min_size=32, max_size=32).map(bytes.hex)
 hashes = st.sampled_from(["", SHA256])
 times = st.integers(0, 2**53 - 1)
@@ -178,7 +180,7 @@ announcements = st.builds(
         ),
         max_size=5,
     ).map(tuple),
-    st.builds(Price, amounts, amounts, amounts),
+    st.builds(Price, rates, rates, rates),
     st.sampled_from(["play", "regtest", "mainnet"]),
     st.lists(st.sampled_from(ANNOUNCEMENT.relays), max_size=20).map(tuple),
     st.text(clean, max_size=100),

@@ -10,7 +10,7 @@ from pylon.jobs.announcement import (
     parse_announcement,
     withdrawal_draft,
 )
-from pylon.money.msat import Msat
+from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.price import FREE, Price
 from pylon.nostr.event import Event, EventDraft
 
@@ -87,6 +87,8 @@ def test_without_models_relays_and_prices_their_tags_are_left_out():
         ("[]", (("d", "x"),)),
         ("", (("d", "x"), ("price", "1", "2"))),
         ("", (("d", "x"), ("price", "1", "2", "-3"))),
+        # Each is an amount, and a job of some tokens would cost more than there is.
+        ("", (("d", "x"), ("price", "1", str(MAX_MSAT), "0"))),
         ("", (("d", "x"), ("model", "a", "", "", "many"))),
         ("", (("d", "x" * 201),)),
     ],

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
-from pylon.money.msat import Msat
+from pylon.money.msat import MAX_MSAT, ZERO, Msat
 from pylon.money.price import FREE, MAX_TOKENS, Price
 
 RATES = st.integers(0, 10**9).map(Msat)
@@ -31,6 +31,13 @@ def test_a_charge_within_the_tokens_is_never_above_the_quote(price, prompt, used
 def test_free_costs_nothing(prompt, completion):
     assert FREE.is_free
     assert FREE.charge(prompt, completion) == 0
+
+
+def test_a_price_at_which_a_job_could_cost_more_than_there_is_is_none():
+    for rates in ((Msat(MAX_MSAT), Msat(1)), (ZERO, Msat(MAX_MSAT)), (ZERO, ZERO, Msat(MAX_MSAT // 1_000_000 + 1))):
+        with pytest.raises(MoneyError):
+            Price(*rates)
+    assert Price(ZERO, ZERO, Msat(MAX_MSAT // 1_000_000)).quote(MAX_TOKENS, MAX_TOKENS) <= MAX_MSAT
 
 
 def test_any_rate_at_all_is_not_free():

@@ -1,0 +1,34 @@
+"""Providers are heard of, whatever one of them says."""
+
+import asyncio
+import time
+
+from pylon.clock import SystemClock
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.directory import Change, Directory, ProviderUp
+from pylon.swarm.presence import Presence
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+
+async def test_a_provider_that_cannot_be_taken_in_keeps_nobody_else_from_being_heard() -> None:
+    relays, heard = FakeRelays(), asyncio.Queue[str]()
+    bad = FakeProvider(relays, now=time.time())
+
+    def changed(change: Change) -> None:
+        assert isinstance(change, ProviderUp)
+        if change.listing.provider == bad.public:
+            raise ValueError("a fault of ours")
+        heard.put_nowait(change.listing.provider)
+
+    keys = ConversationKeys(SecretKey.generate())
+    presence = Presence(relays, Directory(keep=frozenset()), keys, SystemClock(), changed)
+    running = asyncio.create_task(presence.run())
+    try:
+        await asyncio.wait_for(presence.caught_up.wait(), 5)
+        good = FakeProvider(relays, now=time.time())
+        assert await asyncio.wait_for(heard.get(), 5) == good.public
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
