@@ -19,6 +19,8 @@ from pylon.errors import SetupError
 
 _PREFIX = "PYLON_"
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
+# One bitcoin. Far from any price of a job, and from where the largest of jobs would cost more than there is.
+_DEAREST_MSAT = 100_000_000_000
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
 type Level = Literal["debug", "info", "warning", "error"]
@@ -45,9 +47,11 @@ class ProviderSection(_Section):
     pricing: Literal["free", "paid"] = Field(
         "free", description="`free`: nobody is charged, everything is metered. `paid` needs a wallet and a price."
     )
-    base_msat: int = Field(1_000, ge=0, description="Price of every job, in msat, when `pricing` is `paid`.")
-    in_msat_per_1k: int = Field(0, ge=0, description="Price of 1,000 prompt tokens, in msat.")
-    out_msat_per_1k: int = Field(0, ge=0, description="Price of 1,000 completion tokens, in msat.")
+    base_msat: int = Field(
+        1_000, ge=0, le=_DEAREST_MSAT, description="Price of every job, in msat, when `pricing` is `paid`."
+    )
+    in_msat_per_1k: int = Field(0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 prompt tokens, in msat.")
+    out_msat_per_1k: int = Field(0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 completion tokens, in msat.")
     serve_open: bool = Field(True, description="Serve requests in NIP-90's open form that are addressed to us.")
     serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
     trusted: list[str] = Field([], description="Public keys (npub or hex) that are served without limits.")

@@ -7,7 +7,12 @@ from typer.testing import CliRunner
 from pylon import config as settings
 from pylon.cli.main import app
 from pylon.node.home import Home
+from pylon.node.household.members import HouseholdFile
+from pylon.node.settings import provider_settings
 from pylon.node.settings_file import change
+
+DEAREST = 100_000_000_000
+DEARER = str(DEAREST + 1)
 
 
 @pytest.fixture
@@ -55,11 +60,28 @@ def test_the_rest_of_the_file_stays_as_it_was(home):
     assert home.config_file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("arguments", [(), ("--base", "1", "--free"), ("--base", "-1"), ("--base", "9" * 30)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--base", "1", "--free"), ("--base", "-1"), ("--base", "9" * 30), ("--in", DEARER)]
+)
 def test_what_is_no_price_changes_nothing(home, arguments):
     before = home.config_file.read_bytes()
     assert price("set", *arguments)[0] != 0
     assert home.config_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["base_msat", "in_msat_per_1k", "out_msat_per_1k"])
+def test_a_rate_that_no_job_could_be_paid_at_is_refused_when_the_settings_are_read(name):
+    with pytest.raises(settings.SetupError, match=name):
+        settings.parse({"provider": {name: DEAREST + 1}})
+
+
+def test_every_price_that_the_settings_allow_is_one(home):
+    code, _ = price("set", "--base", str(DEAREST), "--in", str(DEAREST), "--out", str(DEAREST))
+    assert code == 0
+    own = "0" * 63 + "1"
+    assert (
+        provider_settings(settings.load(home.config_file), own, HouseholdFile(home.folder)).price.base_msat == DEAREST
+    )
 
 
 def test_an_override_in_the_environment_is_told(home, monkeypatch):
