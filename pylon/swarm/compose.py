@@ -4,6 +4,7 @@ import math
 import random
 from functools import lru_cache
 
+from pylon.errors import MalformedError
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES
@@ -76,11 +77,16 @@ def request_draft(
 ) -> EventDraft:
     """The request for this provider: sealed, or in the open form when it knows no other; of `limit` bytes at most.
 
-    Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve.
+    Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve or for what
+    is no JSON.
     """
+    try:
+        text, parameters = spec.text, spec.parameters
+    except TypeError as error:
+        raise MalformedError(f"this question cannot be written as JSON: {error}") from error
     job = JobRequest(
-        spec.text,
-        spec.parameters,
+        text,
+        parameters,
         kind=TEXT_REQUEST if listing.plain else RLM_REQUEST,
         bid=offer.bid if offer is not None and offer.bid > ZERO else None,
         topup=None if offer is None else offer.topup,

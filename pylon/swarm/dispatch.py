@@ -112,9 +112,9 @@ class Dispatcher:
                 self._slots.drop(slots, failure, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(number):
+            case m.SendFailed(number, unmade):
                 if (attempt := attempts.get(number)) is not None:
-                    became.send_failed(attempt, now)
+                    became.send_failed(attempt, now, unmade=unmade)
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)

@@ -14,6 +14,7 @@ from operator import attrgetter
 import orjson
 
 from pylon.clock import Clock
+from pylon.errors import MalformedError
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
@@ -172,9 +173,15 @@ class RunJournal:
 
 
 def digest_of(specs: Sequence[JobSpec]) -> str:
-    """What tells one list of questions from another; how long an answer may take is no part of it."""
+    """What tells one list of questions from another; how long an answer may take is no part of it.
+
+    Raises `MalformedError` for what is no JSON.
+    """
     rows = [dict(zip(_QUESTION, _question(spec), strict=True), timeout=None) for spec in specs]
-    return sha256(orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        return sha256(orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    except TypeError as error:
+        raise MalformedError(f"these questions cannot be written as JSON: {error}") from error
 
 
 def _answer(row: dict[str, object]) -> Answer:

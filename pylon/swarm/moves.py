@@ -105,9 +105,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """No relay took the request."""
+    """No relay took the request; with `unmade` there is none that its provider could be sent."""
 
     attempt: int
+    unmade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,16 @@ class Outcomes:
         self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)
 
-    def send_failed(self, attempt: Attempt, now: float) -> None:
-        """No relay took it."""
-        if attempt.live and not attempt.published:
-            self._in_flight.release(attempt, now, 0)
-            attempt.slot.send_failures += 1
-            self._slots.again(attempt.slot, now)
+    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool) -> None:
+        """No relay took it, or there was nothing to take."""
+        if not attempt.live or attempt.published:
+            return
+        self._in_flight.release(attempt, now, 0)
+        attempt.slot.send_failures += 1
+        if unmade:
+            # The next try is somebody else's. It is held against nobody: most often the job is what is at fault.
+            attempt.slot.tried |= {attempt.standing.provider}
+        self._slots.again(attempt.slot, now)
 
     def acknowledged(self, attempt: Attempt, now: float) -> None:
         """Its provider has it."""

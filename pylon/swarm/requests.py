@@ -7,7 +7,7 @@ from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import MalformedError, RelayError, TooLargeError
+from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import MAX_EVENT_BYTES
@@ -65,7 +65,7 @@ class Requests:
         except Exception as error:
             # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
             logger.error("a request could not be made", exc_info=error)
-            self.tell(m.SendFailed(send.attempt))
+            self.tell(m.SendFailed(send.attempt, unmade=True))
             return None
 
     def _request(self, send: m.Send) -> Work | None:
@@ -93,7 +93,7 @@ class Requests:
                 expires_at=expires_at,
                 limit=limit,
             )
-        except (TooLargeError, RequestError, MalformedError) as error:
+        except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
             self._cannot(send, listing, error)
             return None
         event = self.secret.sign(draft)
@@ -142,6 +142,10 @@ class Requests:
             logger.warning("request not taken", relays=relays or "all", error=str(error))
             self.tell(m.SendFailed(flight.attempt))
             return
+        except Exception as error:
+            # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
+            # and when its provider is silent somebody else is asked.
+            logger.error("a publication ended with an error", error=repr(error))
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pylon.errors import UnreachableError
+from pylon.errors import MalformedError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
@@ -19,6 +19,7 @@ from pylon.swarm import compose, requests
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
+from pylon.swarm.journal import digest_of
 from pylon.swarm.moves import Failure
 from pylon.swarm.places import Piece
 from pylon.swarm.rows import Row
@@ -315,6 +316,41 @@ async def test_a_job_whose_request_cannot_be_made_fails_at_once_and_the_others_g
         first, second, third = await swarm.map(["a", "b", "c"])
     assert isinstance(second, JobFailed) and second.reason is Failure.NOT_SENT
     assert (first.text, third.text) == ("echo: a", "echo: c")
+
+
+@pytest.mark.parametrize("left", [True, False])
+async def test_a_request_whose_publication_breaks_counts_as_sent(relays, customer, left) -> None:
+    broken: list[str] = []
+
+    def refuses(event: Any) -> bool:
+        if event.kind == RLM_REQUEST and not broken:
+            broken.append(event.id)
+            if left:
+                relays.give(event)
+            raise KeyError(event.id)
+        return False
+
+    relays.refuses = refuses
+    provider(relays), provider(relays)
+    swarm = await customer(DispatchSettings(ack_s=0.5))
+    answer = await asyncio.wait_for(swarm.complete("What is left?"), 10.0)
+    assert (answer.text, answer.attempts, len(broken)) == ("echo: What is left?", 1 if left else 2, 1)
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"not": deep(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize("schema", [deep(400), {"enum": {1}}, {"const": 2**80}, {1: 2}])
+async def test_a_question_that_is_no_json_is_malformed_and_says_so(relays, customer, schema) -> None:
+    provider(relays)
+    swarm = await customer()
+    bad, good = await swarm.map([JobSpec("a", schema=schema), JobSpec("b")])
+    assert isinstance(bad, JobFailed) and bad.reason is Failure.MALFORMED
+    assert "cannot be written as JSON" in str(bad)
+    assert good.text == "echo: b"
+    with pytest.raises(MalformedError, match="cannot be written as JSON"):
+        digest_of([JobSpec("a", schema=schema)])
 
 
 async def test_two_runs_at_once_do_not_mix(relays, customer) -> None:

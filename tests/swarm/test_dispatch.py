@@ -377,6 +377,20 @@ def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed(
     assert play.send().provider == "a"
 
 
+def test_what_cannot_be_made_for_one_is_tried_with_another_and_held_against_nobody() -> None:
+    play = Play(provider("quick"), provider("slow"))
+    for _ in range(2):
+        [send] = sends(play.add())
+        play.tell(Published(send.attempt))
+        play.now += 0.1 if send.provider == "quick" else 9.0
+        play.tell(Answered(send.attempt))
+    for _ in range(8):
+        [first] = sends(play.add())
+        [second] = sends(play.tell(SendFailed(first.attempt, unmade=True)))
+        assert (first.provider, second.provider) == ("quick", "slow")
+        play.tell(Drop((second.slot,)))
+
+
 def test_a_dropped_slot_is_cancelled_and_ends_with_what_was_said() -> None:
     play = Play(provider("a"))
     send = play.send()

@@ -246,12 +246,12 @@ class Histories(RuleBasedStateMachine):
     def refused(self, back: int, code: ErrorCode | None) -> None:
         self.tell(Refused(self.attempts - back, code))
 
-    @rule(back=st.integers(0, 3))
-    def not_sent(self, back: int) -> None:
+    @rule(back=st.integers(0, 3), unmade=st.booleans())
+    def not_sent(self, back: int, unmade: bool) -> None:
         attempt = self.attempts - back
         found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
-            self.tell(SendFailed(attempt))
+            self.tell(SendFailed(attempt, unmade))
 
     @rule(slots=st.sets(st.integers(0, 30), max_size=5))
     def drops(self, slots: set[int]) -> None:
