@@ -1,5 +1,6 @@
 """Our accounts with providers in SQLite: loads the values that `mirror` decides on, and books what was accepted."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ from pylon.money import mirror as decider
 from pylon.money.ledger_store import Reader, book
 from pylon.money.mirror import Claim, End, Fault, Mirror, Outcome, Paid, Step
 from pylon.money.msat import ZERO, Msat
-from pylon.money.receipt import AccountReceipt
+from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.usage import UsageFault
+from pylon.records import record
 from pylon.store.database import Row, Transaction
 
 # Below the number of values that SQLite takes in one statement anywhere.
@@ -25,6 +27,38 @@ async def load(reader: Reader, provider: str) -> Mirror:
     )
     assert row is not None  # noqa: S101 - a LEFT JOIN of one row
     return await _mirror(reader, provider, row)
+
+
+@record
+class Position:
+    """Where we stand with a provider by the books, receipts that wait counted. `balance` is in msat; below zero: what
+    we owe. `asked` says whether a payment to it was ever begun."""
+
+    seen: AccountSeen | None
+    ended: End | None
+    balance: int
+    asked: bool
+
+
+async def positions(reader: Reader) -> dict[str, Position]:
+    """Of everybody that we were to pay, or had a receipt from."""
+    # Summed here: what strangers charge may be more together than SQLite can add.
+    left: defaultdict[str, int] = defaultdict(int)
+    asked: set[str] = set()
+    for row in await reader.fetch_all("SELECT provider, state, msat FROM money_payment"):
+        asked.add(row["provider"])
+        left[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
+    for row in await reader.fetch_all("SELECT provider, charge FROM money_waiting"):
+        left[row["provider"]] -= row["charge"]
+    mirrors = {provider: Mirror() for provider in left}
+    for row in await reader.fetch_all("SELECT *, 0 AS waits FROM money_mirror"):
+        mirrors[row["provider"]] = await _mirror(reader, row["provider"], row)
+    return {
+        provider: Position(
+            mirror.seen, mirror.ended, left[provider] + decider.balance(mirror, Paid()), provider in asked
+        )
+        for provider, mirror in mirrors.items()
+    }
 
 
 async def paid(reader: Reader, provider: str) -> Paid:

@@ -46,6 +46,14 @@ async def unanswered(reader: Reader, *, since: float, providers: Sequence[str] |
     return [_ordered(row) for row in rows if providers is None or row["provider"] in providers]
 
 
+async def dearest(reader: Reader, *, since: float) -> dict[str, Msat]:
+    """The highest quote of each provider's orders since then."""
+    rows = await reader.fetch_all(
+        "SELECT provider, max(quote) AS quote FROM money_order WHERE at >= ? GROUP BY provider", (since,)
+    )
+    return {row["provider"]: Msat(row["quote"]) for row in rows}
+
+
 async def forget(tx: Transaction, *, before: float) -> None:
     """Drops what nobody can answer any more."""
     await tx.execute("DELETE FROM money_order WHERE at < ?", (before,))

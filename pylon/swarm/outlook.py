@@ -84,8 +84,10 @@ class Outlook:
         return width, trust, provider in self.own
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
-        if self._reach is not None and self._reach.holds(listing):
-            self._told.pop(listing.provider, None)
+        held = self._reach is not None and self._reach.holds(listing)
+        # One that jobs go to already is asked on where it was, by what it says now, its price above all: to find it
+        # anew may take longer than jobs wait for somebody.
+        if held and listing.provider not in self._told:
             return
         self._told[listing.provider] = ours
         if self._purse is None:

@@ -18,7 +18,7 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
-from pylon.money.mirror import End, Outcome, Step, balance
+from pylon.money.mirror import End, Outcome, Step
 from pylon.money.msat import ZERO, Msat
 from pylon.money.order_store import Ordered
 from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
@@ -31,7 +31,7 @@ from pylon.records import record
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
-from pylon.swarm.relation import Relation
+from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
 
 logger = log.get("swarm")
@@ -128,12 +128,13 @@ class AccountPurse:
         rows = await self.database.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
         for row in rows:
             self._relations[row["provider"]].verified = row["n"]
-        for row in await self.database.fetch_all("SELECT provider FROM money_mirror"):
-            mirror = await mirror_store.load(self.database, row["provider"])
-            relation = self._relations[row["provider"]]
-            relation.ended = mirror.ended
-            relation.balance = balance(mirror, await mirror_store.paid(self.database, row["provider"]))
-            relation.seen = mirror.seen
+        for provider, position in (await mirror_store.positions(self.database)).items():
+            relation = self._relations[provider]
+            relation.ended, relation.seen = position.ended, position.seen
+            relation.balance, relation.asked = position.balance, position.asked
+        now = self.clock.wall()
+        for provider, quote in (await order_store.dearest(self.database, since=now - QUOTE_S)).items():
+            self._relations[provider].quoted(quote, now)
         self._task = asyncio.create_task(self._watch(), name="purse")
 
     async def close(self) -> None:
@@ -148,10 +149,7 @@ class AccountPurse:
 
     def funded(self, listing: Listing) -> bool:
         """See `Purse`. Providers give a stranger one job on credit."""
-        relation = self._relations[listing.provider]
-        if relation.ended is not None:
-            return False
-        return relation.seen is None or (0 < relation.quote <= relation.balance)
+        return self._relations[listing.provider].funded
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         """See `Purse`."""
@@ -162,7 +160,12 @@ class AccountPurse:
         if left is not None:
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // int(quote)))
-        topup = relation.topup(quote, jobs_left=jobs_left, most=self.most)
+        width = relation.width(listing.price)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=self.most, now=self.clock.wall())
+        if relation.width(listing.price) != width:
+            # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
+            # the request is made that this offer is for.
+            asyncio.get_running_loop().call_soon(self.changed, listing.provider)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
     def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
@@ -198,6 +201,7 @@ class AccountPurse:
             bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
         )
         relation = self._relations[bill.author]
+        relation.asked = True
         try:
             payment = await self._pay(ask, order)
             if payment.state is PaymentState.FAILED:
@@ -234,7 +238,7 @@ class AccountPurse:
         relation.seen = step.mirror.seen
         if step.outcome in (Outcome.ACCEPTED, Outcome.PENDING):
             relation.verified += 1
-            relation.balance -= receipt.charge_msat
+            relation.balance += int(step.found) - receipt.charge_msat
         self.changed(provider)
         return Msat(max(0, receipt.charge_msat))
 
@@ -276,6 +280,7 @@ class AccountPurse:
             for provider in await mirror_store.waiting_providers(self.database):
                 async with self.database.transaction() as tx:
                     step = await mirror_store.tick(tx, provider, self.clock.wall())
+                self._relations[provider].balance += int(step.found)
                 if step.mirror.ended is not None:
                     self._relations[provider].ended = step.mirror.ended
                     self.changed(provider)

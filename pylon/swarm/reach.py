@@ -121,8 +121,9 @@ class Reach:
         wanted = [url for url, _ in votes.most_common() if url not in self._pool.urls]
         await asyncio.gather(*map(self._open, wanted[: self._most - len(self._added)]))
         for listing in lost:
-            # Gone meanwhile, or changed: then it is looked at again.
-            if self._lost.get(listing.provider) is listing:
+            # Gone meanwhile, or to be reached elsewhere: then it is looked at again. Each heartbeat is a new listing.
+            now = self._lost.get(listing.provider)
+            if now is not None and now.relays == listing.relays:
                 del self._lost[listing.provider]
                 self._settle(listing.provider, named[listing.provider])
         await self._let_go()

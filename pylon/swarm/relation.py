@@ -12,19 +12,27 @@ from pylon.money.price import Price
 from pylon.money.receipt import AccountSeen
 
 _DEPOSITS = DepositPolicy()
+# So long the dearest job says what one costs: far beyond the time that an answer takes.
+QUOTE_S = 600.0
 
 
 @dataclass(slots=True)
 class Relation:
-    """`balance` is what we have left there, in msat; `quote` the most that a job there could cost so far."""
+    """`balance` is what we have left there, in msat; `quote` the most that a job there could cost lately."""
 
     seen: AccountSeen | None = None
     verified: int = 0
     ended: End | None = None
     balance: int = 0
     quote: Msat = ZERO
+    asked: bool = False
+    """Whether it has asked to be paid: as long as it has answered nothing, it gives no job on trial."""
     unpaid_until: float = 0.0
     """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent."""
+    # Which stretch of `QUOTE_S` it is, and the highest quote of it and of the one before.
+    _stretch: int = 0
+    _dearest: Msat = ZERO
+    _before: Msat = ZERO
 
     def width(self, price: Price) -> int | None:
         """How many jobs may be in flight: as many as our money there covers, and one at least; None is any number.
@@ -38,7 +46,23 @@ class Relation:
             return None
         return max(1, self.balance // self.quote) if self.quote else 1
 
-    def topup(self, quote: Msat, *, jobs_left: int, most: Msat) -> Msat:
-        """The deposit to offer with a job that may cost `quote`."""
-        self.quote = max(quote, self.quote)
+    @property
+    def funded(self) -> bool:
+        """Whether one more job would run there without a payment: on our money, or a stranger's on trial."""
+        if self.ended is not None:
+            return False
+        return (self.seen is None and not self.asked) or 0 < self.quote <= self.balance
+
+    def topup(self, quote: Msat, *, jobs_left: int, most: Msat, now: float) -> Msat:
+        """The deposit to offer at `now` (Unix seconds) with a job that may cost `quote`."""
+        self.quoted(quote, now)
         return wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
+
+    def quoted(self, quote: Msat, now: float) -> None:
+        """A job that may cost `quote` goes there. It counts for `QUOTE_S` at least, and for twice that at most."""
+        if (stretch := int(now // QUOTE_S)) != self._stretch:
+            # A clock that was set starts anew.
+            self._before = self._dearest if stretch == self._stretch + 1 else ZERO
+            self._stretch, self._dearest = stretch, ZERO
+        self._dearest = max(self._dearest, quote)
+        self.quote = max(self._dearest, self._before)

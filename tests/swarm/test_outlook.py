@@ -102,8 +102,18 @@ def test_one_that_went_or_had_to_wait_is_told_of_anew():
     outlook.changed(ProviderDown(listing.provider))
     outlook.reconsider(listing.provider)
     assert len(told) == 3 and reach.gone_ == [listing.provider]
+    outlook.changed(ProviderDown(listing.provider))
     reach.holding = True
     outlook.changed(ProviderUp(listing))
+    assert len(told) == 4
     reach.holding = False
     outlook.reconsider(listing.provider)
-    assert len(told) == 4
+    assert [ours(one) for one in told[4:]] == [(1, True)]
+
+
+def test_one_that_jobs_go_to_is_asked_on_by_what_it_says_now_while_its_new_relays_are_looked_for():
+    outlook, listing, _, reach, told = setting()
+    outlook.changed(ProviderUp(listing))
+    reach.holding = True
+    outlook.changed(ProviderUp(replace(listing, name="dearer")))
+    assert [one.listing.name for one in told] == [listing.name, "dearer"]

@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
@@ -23,7 +25,8 @@ from pylon.store.group import GroupCommit
 from pylon.swarm import purse as purses
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import AccountPurse, Bill
-from pylon.swarm.relation import Relation
+from pylon.swarm.relation import QUOTE_S, Relation
+from pylon.swarm.rows import written
 from tests.money.fakes import FakeLightning, clock, open_database
 
 US, THEM = "a" * 64, "b" * 64
@@ -127,6 +130,106 @@ async def test_what_was_paid_widens_what_may_be_sent(purse, lightning):
     await purse.pay(bill(purse), offer, Amount(Msat(3_000), invoice))
     assert len(lightning.moved) == 1
     assert purse.width(PRICED) == 3
+
+
+async def pays(purse, lightning, sats: int = 3):
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    theirs = lightning.wallet(SecretKey(bytes(31) + b"\x09"))
+    amount = Msat.from_sats(sats)
+    invoice = await theirs.create_invoice(amount, description="work", expiry_s=600)
+    await purse.pay(bill(purse), offer, Amount(amount, invoice))
+    return offer
+
+
+async def test_after_a_restart_as_many_go_out_as_before(purse, lightning):
+    await purse.start()
+    offer = await pays(purse, lightning)
+    await written([purse.ordered("1" * 64, 5940, offer)])
+    again = replace(purse, _relations=defaultdict(Relation), _task=None)
+    await again.start()
+    assert (again.width(PRICED), again.funded(PRICED)) == (3, True)
+    assert again._relations[THEM].asked
+    await again.close()
+
+
+async def test_after_a_restart_a_payment_that_is_not_known_to_have_arrived_covers_nothing(purse, lightning):
+    await purse.start()
+    lightning.payer.next_pay = ["stuck"]
+    await written([purse.ordered("1" * 64, 5940, await pays(purse, lightning))])
+    again = replace(purse, _relations=defaultdict(Relation), _task=None)
+    await again.start()
+    assert (again.width(PRICED), again.funded(PRICED), again._relations[THEM].balance) == (1, False, 0)
+    await again.close()
+
+
+async def test_what_is_left_with_a_provider_is_the_same_after_a_restart(purse, lightning):
+    await purse.start()
+    offer = await pays(purse, lightning)
+    # The first holds a sat more than we know of, the third is ahead of its turn.
+    for n, came in enumerate([receipt(1, 500, 500, 4_000), receipt(3, 700, 2_000, 4_000)]):
+        await purse.accept(bill(purse, f"{n}" * 64), offer, result(came))
+        left = purse._relations[THEM].balance
+        again = replace(purse, _relations=defaultdict(Relation), _task=None)
+        await again.start()
+        assert again._relations[THEM].balance == left == (3_500, 2_800)[n]
+        await again.close()
+
+
+async def test_a_job_of_another_size_changes_how_many_may_be_sent_and_says_so(purse, lightning):
+    told = []
+    await purse.start()
+    await pays(purse, lightning)
+    purse.changed = told.append
+    purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert (purse.width(PRICED), told) == (3, [])
+    dear = replace(PRICED, price=Price(Msat(3_000), ZERO, ZERO))
+    purse.offer(dear, BOUNDS, bid=BID, jobs_left=100)
+    assert (purse.width(PRICED), told) == (1, []), "whoever hears of it ends and sends jobs, and one is being made"
+    await asyncio.sleep(0)
+    assert told == [THEM]
+
+
+async def test_one_dear_job_does_not_narrow_what_is_sent_for_good(purse, lightning):
+    await purse.start()
+    await pays(purse, lightning)
+    dear = replace(PRICED, price=Price(Msat(3_000), ZERO, ZERO))
+    purse.offer(dear, BOUNDS, bid=BID, jobs_left=100)
+    lightning.clock.advance(QUOTE_S - 1)
+    purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert purse.width(PRICED) == 1
+    lightning.clock.advance(QUOTE_S + 1)
+    purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert purse.width(PRICED) == 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 700.0), st.integers(1, 50)), min_size=1, max_size=20),
+    st.floats(0.0, 1e9),
+)
+def test_the_quote_is_the_dearest_of_the_last_ten_minutes_and_of_no_more_than_twenty(jobs, now):
+    relation, seen = Relation(), []
+    for seconds, quote in jobs:
+        now += seconds
+        seen.append((now, quote))
+        relation.quoted(Msat(quote), now)
+        assert relation.quote >= max(quote for at, quote in seen if now - at < QUOTE_S)
+        assert relation.quote <= max(quote for at, quote in seen if now - at < 2 * QUOTE_S)
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_quote():
+    relation = Relation()
+    relation.quoted(Msat(9), 1e9)
+    relation.quoted(Msat(1), 1e9 - 5_000.0)
+    assert relation.quote == 1
+
+
+async def test_a_stranger_that_asked_for_money_first_gives_no_job_on_trial(purse, lightning):
+    await purse.start()
+    assert purse.funded(PRICED)
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, Amount(Msat(3_000), "no invoice"))
+    assert not purse.funded(PRICED)
 
 
 @pytest.fixture

@@ -239,3 +239,18 @@ async def test_a_relay_is_let_go_when_nobody_is_reached_there_any_more(stack, ou
     assert theirs.url in pool.urls
     reach.gone(second.public)
     await until(lambda: pool.urls == [ours.url])
+
+
+async def test_heartbeats_that_come_while_relays_are_looked_for_do_not_put_it_off(stack, ours) -> None:
+    provider, asked = SecretKey.generate(), 0
+
+    async def slow(host: str) -> Iterable[str]:
+        nonlocal asked
+        asked += 1
+        assert reach.holds(replace(listing(provider, "wss://other.example.com"), queue_s=float(asked)))
+        return []
+
+    reach, _, reached = await lost(stack, ours, most=4, resolve=slow)
+    assert reach.holds(listing(provider, "wss://other.example.com"))
+    await until(lambda: reached == [provider.public])
+    assert asked == 1

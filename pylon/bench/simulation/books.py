@@ -39,11 +39,15 @@ class Books:
         """See `swarm.purse.Purse`."""
         return self.relation(listing.provider).width(listing.price)
 
+    def funded(self, listing: Listing) -> bool:
+        """See `swarm.purse.Purse`."""
+        return self.relation(listing.provider).funded
+
     def offer(self, listing: Listing, bounds: Bounds, *, jobs_left: int) -> Offer:
         """See `swarm.purse.Purse`."""
         relation = self.relation(listing.provider)
         quote = quote_bound(listing.price, bounds)
-        topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment, now=self.world.agenda.wall)
         return Offer(listing, bounds, quote, self.bid, topup, relation.seen)
 
     def may_pay(self, offer: Offer, amount: Msat) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from pylon.bench.simulation.books import Books
 from pylon.bench.simulation.network import OK_BYTES
@@ -216,6 +217,7 @@ class Person:
         books, offer = self._books, flight.offer
         if books is None or offer is None or flight.billed or not self._dispatcher.is_live(flight.attempt):
             return
+        books.relation(flight.provider).asked = True
         if not books.may_pay(offer, amount):
             self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
             return
@@ -237,7 +239,8 @@ class Person:
     def _with_width(self, change: Change) -> Change:
         if self._books is None or not isinstance(change, ProviderUp):
             return change
-        return ProviderUp(replace(change.listing, width=self._books.width(change.listing)))
+        listing, books = change.listing, self._books
+        return ProviderUp(replace(listing, width=books.width(listing), funded=partial(books.funded, listing)))
 
     # --- time -------------------------------------------------------------------------------------------------
 
