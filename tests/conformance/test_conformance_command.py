@@ -4,6 +4,10 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
+from typer.testing import CliRunner
+
+from pylon.cli.main import app
 from pylon.conformance.clauses import Clause
 from pylon.jobs.kinds import ANNOUNCEMENT
 from pylon.nostr import nip19
@@ -54,16 +58,12 @@ async def test_the_command_fails_for_a_wrong_provider_and_needs_no_home(tmp_path
         assert failed[0]["place"] == "The exchange" and failed[0]["why"] == "no answer came"
 
 
-async def test_without_a_relay_the_command_says_which_it_tried(tmp_path):
-    env = programs.environment(tmp_path / "nowhere", "ws://127.0.0.1:9")
-    code, error, _ = await programs.run(
-        "conformance",
-        "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
-        "--relay",
-        "ws://127.0.0.1:9",
-        env=env,
-    )
-    assert (code, error["error"]["type"]) == (4, "UnreachableError")
+def test_without_a_relay_the_command_says_which_it_tried(monkeypatch):
+    monkeypatch.setattr("pylon.conformance.run.OPEN_S", 0.5)
+    npub = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+    ran = CliRunner().invoke(app, ["conformance", npub, "--relay", "ws://127.0.0.1:9", "--json"])
+    error = orjson.loads(ran.stdout)
+    assert (ran.exit_code, error["error"]["type"]) == (4, "UnreachableError")
     assert "ws://127.0.0.1:9" in error["error"]["message"]
 
 
