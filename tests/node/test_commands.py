@@ -44,7 +44,10 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     assert (await programs.run("pause", env=env))[0] == 0
     code, status, _ = await programs.run("status", env=env)
     assert status["provider"]["paused"] == "owner"
-    code, _, _ = await programs.run("ask", "anyone?", env={**env, "PYLON_CUSTOMER__PATIENCE_S": "1"})
+    # A home where no node runs: there the command's own settings count.
+    visitor = programs.environment(tmp_path / "visitor", relay.url, PYLON_CUSTOMER__PATIENCE_S="1")
+    await programs.run("init", env=visitor)
+    code, _, _ = await programs.run("ask", "anyone?", env=visitor)
     assert code in (4, 5)
     assert (await programs.run("resume", env=env))[1] == {"paused": ""}
     assert (await programs.run("drain", env=env))[1] == {"drained": True}
