@@ -148,7 +148,8 @@ async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing(paid, cu
     assert (await serving.provider.status()).awaiting_funds == 0
 
 
-async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank):
+async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank, monkeypatch):
+    monkeypatch.setattr("pylon.money.nwc.ANSWER_GRACE_S", 0.0)
     serving = await paid(read_timeout_s=0.5)
     await bank.service.close()
     request = await customer.ask(serving.public, paying())
