@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from pylon.config import Config
 from pylon.errors import HomeBusyError, UnreachableError
 from pylon.node.control import Answers, Node, RemoteNode, result_of
-from pylon.node.core import Core
 from pylon.node.home import Home
+
+if TYPE_CHECKING:
+    from pylon.node.core import Core
 
 # A core that has just taken the lock needs a moment until its socket listens.
 FIND_S = 20.0
@@ -19,7 +22,7 @@ RETRY_S = 0.1
 class LocalNode:
     """The core of this process, called as if it were another's."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: "Core") -> None:
         self._table = core.methods.table()
 
     def call(self, method: str, params: dict[str, object] | None = None) -> Answers:
@@ -44,6 +47,9 @@ async def open_node(home: Home, config: Config) -> AsyncIterator[Node]:
         else:
             yield remote
             return
+        # A command that a running node answers needs nothing of what makes one.
+        from pylon.node.core import Core
+
         core = Core(home, config, serve=False)
         try:
             await core.__aenter__()

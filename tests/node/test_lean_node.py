@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from pylon.relay.server import RelayServer
@@ -65,3 +67,10 @@ async def test_a_node_that_serves_holds_neither_a_models_library_nor_another_com
     assert {"pylon.node.core", "pylon.provider.service", "pylon.inference.service"} <= modules
     assert {name for name in modules if name.split(".")[0] in ELSEWHERE} == set()
     assert {name for name in modules if name.startswith(ROOMS_ELSEWHERE)} - SHARED == set()
+
+
+def test_what_a_running_node_answers_is_asked_without_what_makes_a_node() -> None:
+    look = "import sys, pylon.cli.node, pylon.cli.ask; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
+    assert "pylon.node.session" in modules
+    assert not {"pylon.node.core", "pylon.provider.service", "pylon.store.database"} & {*modules}
