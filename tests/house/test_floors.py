@@ -1,6 +1,7 @@
 """The house's laws: imports run downhill, rooms of one floor do not meet, deciders touch nothing."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -103,7 +105,7 @@ def imported(path: Path) -> set[str]:
             names.add(node.module)
             if node.module == "pylon":
                 names.update(f"pylon.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
 def rooms_imported(path: Path) -> set[str]:
