@@ -25,7 +25,7 @@ from pylon.nostr.event import Event, is_ephemeral, is_replaceable, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import Received
-from pylon.store.database import Database
+from pylon.store.database import Database, Schema
 from tests.money.craft import KEY, NOW, honest
 
 
@@ -33,7 +33,23 @@ def clock() -> ManualClock:
     return ManualClock(wall=float(NOW))
 
 
+# By the names of their rooms.
+EMPTY: dict[tuple[str, ...], bytes] = {}
+
+
+async def begin_database(path: Path, *schemas: Schema) -> None:
+    """A file with all tables and nothing in them. Made anew, it would take longer than most of what is done to it."""
+    rooms = tuple(schema.room for schema in schemas)
+    if rooms not in EMPTY:
+        first = path.with_suffix(".empty")
+        await (await Database.open(first, schemas, durability="NORMAL")).close()
+        EMPTY[rooms] = first.read_bytes()
+    path.write_bytes(EMPTY[rooms])
+
+
 async def open_database(path: Path, name: str = "pylon.db") -> Database:
+    if not (path / name).exists():
+        await begin_database(path / name, MONEY)
     return await Database.open(path / name, [MONEY], durability="NORMAL")
 
 

@@ -27,7 +27,7 @@ from pylon.money.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
 from pylon.store.database import Database, Schema, Transaction
-from tests.money.fakes import FakeLightning, FakeWallet
+from tests.money.fakes import FakeLightning, FakeWallet, begin_database
 
 JOURNAL = Schema(
     "test_journal",
@@ -143,6 +143,8 @@ class Node:
         self.death = Death()
 
     async def start(self) -> None:
+        if not self.path.exists():
+            await begin_database(self.path, MONEY, JOURNAL)
         database = await MortalDatabase.open(self.path, [MONEY, JOURNAL], durability="NORMAL")
         assert isinstance(database, MortalDatabase)
         self.database = database
