@@ -118,9 +118,9 @@ class Dispatcher:
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)
-            case m.Refused(number, code):
+            case m.Refused(number, code, ours):
                 if (attempt := attempts.get(number)) is not None:
-                    became.refused(attempt, code, now)
+                    became.refused(attempt, code, now, ours=ours)
             case m.Tick():
                 pass
         self._timers.run(now)

@@ -103,7 +103,7 @@ class Settling:
         # one of the late receipts, which are asked for by what was ordered.
         flight.settled = False
         # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
-        self.tell(m.Refused(flight.attempt, None))
+        self.tell(m.Refused(flight.attempt, None, ours=True))
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -135,10 +135,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider said no. `code` None: a plain peer's own words."""
+    """The provider said no. `code` None: a plain peer's own words, or its answer was no good.
+
+    With `ours` the answer is lost by a fault of ours, and nothing is held against its provider.
+    """
 
     attempt: int
     code: ErrorCode | None
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)

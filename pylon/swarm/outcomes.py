@@ -82,8 +82,8 @@ class Outcomes:
             self._company.place(standing, now)
         self._slots.deliver(attempt, now)
 
-    def refused(self, attempt: Attempt, code: ErrorCode | None, now: float) -> None:
-        """Its provider would not or could not; None: what came was no good."""
+    def refused(self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool) -> None:
+        """Its provider would not or could not; None: what came was no good, or with `ours` is lost here."""
         if not attempt.live:
             return
         slot, standing = attempt.slot, attempt.standing
@@ -95,7 +95,8 @@ class Outcomes:
             standing.was_busy(now)
             slot.refusals += 1
         elif code in _FAULTS:
-            standing.missed(now, 0.0)
+            if not ours:
+                standing.missed(now, 0.0)
             slot.tried |= {standing.provider}
             slot.failures += 1
         else:

@@ -283,6 +283,16 @@ def test_a_failing_engine_is_tried_again_only_when_nobody_else_is_there() -> Non
     assert isinstance(third, Send)
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_answer_that_is_lost_here_is_not_held_against_its_provider(ours: bool) -> None:
+    play = Play(provider("a"))
+    for _ in range(2):
+        send = play.send()
+        play.tell(Refused(send.attempt, None, ours))
+        play.tell(Drop((send.slot,)))
+    assert len(sends(play.add())) == (1 if ours else 0)
+
+
 def test_a_job_that_four_providers_failed_is_given_up() -> None:
     play = Play(*(provider(f"p{n}") for n in range(9)))
     send = play.send()

@@ -242,9 +242,9 @@ class Histories(RuleBasedStateMachine):
                 charged = costs[attempt] = int(share * costs[attempt])
         self.tell(Answered(attempt, charged))
 
-    @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]))
-    def refused(self, back: int, code: ErrorCode | None) -> None:
-        self.tell(Refused(self.attempts - back, code))
+    @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]), ours=st.booleans())
+    def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:
+        self.tell(Refused(self.attempts - back, code, ours and code is None))
 
     @rule(back=st.integers(0, 3), unmade=st.booleans())
     def not_sent(self, back: int, unmade: bool) -> None:

@@ -70,7 +70,7 @@ async def test_one_result_that_cannot_be_booked_takes_no_other_with_it(broken: d
     await asyncio.sleep(0)
     await made.close()
     assert answered == ["first", "last"]
-    assert set(told) == {Refused(1, None), Refused(2, None)}
+    assert set(told) == {Refused(1, None, ours=True), Refused(2, None)}
     booked = [request for request in till.asked if request != "broken"]
     assert booked == ["first", "ended", "last"], "a copy of a result is booked no second time"
 
@@ -80,12 +80,12 @@ async def test_a_result_that_could_not_be_booked_fails_its_attempt_and_counts_on
     made, answered, told = settling(till)
     [flight] = came(made, "broken")
     await made.close()
-    assert (answered, told) == ([], [Refused(0, None)])
+    assert (answered, told) == ([], [Refused(0, None, ours=True)])
     till.books["broken"] = Msat(3)
     made.result(RESULT, flight)
     made.result(RESULT, flight)
     await made.close()
-    assert (answered, told, flight.paid) == (["broken"], [Refused(0, None)], Msat(3))
+    assert (answered, told, flight.paid) == (["broken"], [Refused(0, None, ours=True)], Msat(3))
     assert till.asked == ["broken"] * 2
 
 
