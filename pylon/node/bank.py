@@ -16,7 +16,7 @@ from pylon.money.playbank_schema import PLAYBANK
 from pylon.money.playbank_service import PlayBankService
 from pylon.node import identity
 from pylon.node.control import Answers, ControlServer, Result
-from pylon.node.home import private_folder
+from pylon.node.home import private_folder, socket_path
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 
@@ -61,7 +61,7 @@ class BankHost:
         await self._service.start()
         self._exit.push_async_callback(self._service.close)
         methods = {"bank-link": self._link, "bank-faucet": self._faucet}
-        control = ControlServer(self._folder / SOCKET, methods)
+        control = ControlServer(socket_path(self._folder / SOCKET), methods)
         await control.start()
         self._exit.push_async_callback(control.close)
 
@@ -84,7 +84,7 @@ class BankHost:
 
 def bank_socket(home: Path) -> Path:
     """Where the bank of this home's relay is asked. Raises `SetupError` when none runs here."""
-    path = home / SOCKET
+    path = socket_path(home / SOCKET)
     if not path.exists():
         raise SetupError(
             f"no playbank runs in {home}", hint="`pylon relay` runs one; or connect a wallet by its own link."

@@ -74,13 +74,8 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where the control socket is: in the folder, or where that path is too long for one, in a private
-        folder of this user under the system's temporary directory."""
-        path = self.folder / "pylon.sock"
-        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
-            return path
-        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-        return Path(tempfile.gettempdir()) / f"pylon-{os.getuid()}" / f"{name}.sock"
+        """Where the control socket is."""
+        return socket_path(self.folder / "pylon.sock")
 
     def create(self) -> None:
         """Makes the folders and, where there is none, a config file that shows every setting."""
@@ -89,6 +84,15 @@ class Home:
         if not self.config_file.exists():
             self.config_file.write_text(example_toml(), encoding="utf-8")
             self.config_file.chmod(0o600)
+
+
+def socket_path(path: Path) -> Path:
+    """The path itself, or where it is too long for a socket, one in a private folder of this user under the system's
+    temporary directory."""
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+    return Path(tempfile.gettempdir()) / f"pylon-{os.getuid()}" / f"{name}.sock"
 
 
 def private_folder(folder: Path) -> None:

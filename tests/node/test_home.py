@@ -9,10 +9,13 @@ from pylon import config
 from pylon.config import Config
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
+from pylon.node.bank import BankHost, bank_socket
+from pylon.node.control import RemoteNode, result_of
 from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
+from pylon.relay.server import RelayServer
 
 
 @pytest.fixture
@@ -180,3 +183,10 @@ def test_a_home_whose_path_is_too_long_for_a_socket_gets_a_short_one(tmp_path):
     home = Home(tmp_path / ("long" * 40))
     assert len(os.fsencode(home.socket)) <= 103
     assert home.socket != Home(tmp_path / ("longer" * 40)).socket
+
+
+async def test_a_playbank_whose_home_has_a_long_path_is_asked_all_the_same(tmp_path):
+    folder = tmp_path / ("long" * 40)
+    async with RelayServer() as relay, BankHost(folder, relay.url):
+        given = await result_of(RemoteNode(bank_socket(folder)), "bank-faucet", {"account": "me", "sats": 5})
+    assert given == {"account": "me", "balance_msat": 5_000}
