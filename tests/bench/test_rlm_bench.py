@@ -51,7 +51,8 @@ def test_the_endpoint_gives_a_root_its_script_and_counts_no_sub_call(endpoint):
 @pytest.mark.timeout(300)
 async def test_the_memory_of_a_whole_run_is_measured_by_its_text():
     report = await rlm_memory.bench(4_000_000, lambda _: None)
-    assert report["failed"] == 0 < report["calls"] <= 65
+    # Of whatever length, 64 pieces are read; a few calls more put together what they say.
+    assert report["failed"] == 0 and 64 < report["calls"] <= 72
     # Its children are in it: an interpreter in WebAssembly takes some 100 MB itself.
     assert 100 < report["small_mib"] < report["large_mib"] and report["memory_by_text"] > 1
 
