@@ -48,10 +48,17 @@ class ProviderSection(_Section):
         "free", description="`free`: nobody is charged, everything is metered. `paid` needs a wallet and a price."
     )
     base_msat: int = Field(
-        1_000, ge=0, le=_DEAREST_MSAT, description="Price of every job, in msat, when `pricing` is `paid`."
+        1_000,
+        ge=0,
+        le=_DEAREST_MSAT,
+        description="Price of every job, in msat, when `pricing` is `paid`; 1 BTC at most.",
     )
-    in_msat_per_1k: int = Field(0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 prompt tokens, in msat.")
-    out_msat_per_1k: int = Field(0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 completion tokens, in msat.")
+    in_msat_per_1k: int = Field(
+        0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 prompt tokens, in msat; 1 BTC at most."
+    )
+    out_msat_per_1k: int = Field(
+        0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 completion tokens, in msat; 1 BTC at most."
+    )
     serve_open: bool = Field(True, description="Serve requests in NIP-90's open form that are addressed to us.")
     serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
     trusted: list[str] = Field([], description="Public keys (npub or hex) that are served without limits.")
