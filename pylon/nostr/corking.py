@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 # Beyond this much there is nothing to win.
-MAX_HELD_BYTES = 64 * 1024
+MAX_HELD_BYTES = 256 * 1024
 
 
 class Cork:

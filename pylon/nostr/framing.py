@@ -22,9 +22,13 @@ _TEXT = 0x81
 _MASKED = 0x80
 _HEAD_ENDS = b"\r\n\r\n"
 
-# What is read in one turn of the event loop: a frame takes six bytes at least, and whoever fills a read with those
-# must not hold up everybody else. Only the rest of a frame that is longer is read in larger pieces.
-_READ_BYTES, _LONG_READ_BYTES = 16 * 1024, 256 * 1024
+# What is read at once; only the rest of a frame that is longer is read in larger pieces.
+_READ_BYTES, _LONG_READ_BYTES = 64 * 1024, 256 * 1024
+# What is worked off of it in one turn of the event loop: a frame takes six bytes at least, and whoever fills a read
+# with those must not hold up everybody else.
+_FRAMES_A_TURN = 32
+# Why nothing is read while such frames wait.
+_TURN = "turn"
 
 
 class _Place(threading.local):
@@ -72,6 +76,9 @@ class Framing(Connection, BufferedProtocol):
         # no longer than a frame may be, and grows in place, however small the pieces that it comes in.
         self._begun = bytearray()
         self._needed = 0
+        # Why the socket is not read just now, if it is not.
+        self._holds_back: set[str] = set()
+        self._turn_is_asked = False
 
     def _came(self, data: BytesLike, is_text: bool) -> None:
         raise NotImplementedError
@@ -81,6 +88,21 @@ class Framing(Connection, BufferedProtocol):
 
     def _answered(self) -> None:
         """The library may have answered: pings, or a close."""
+
+    def _hold_back(self, why: str) -> None:
+        """Reads nothing more before `_read_on` is called with the same word."""
+        if not self._holds_back:
+            self.transport.pause_reading()
+        self._holds_back.add(why)
+
+    def _read_on(self, why: str) -> None:
+        if why not in self._holds_back:
+            return
+        self._holds_back.remove(why)
+        if not self._holds_back:
+            self.transport.resume_reading()
+        elif self._holds_back == {_TURN}:
+            self._ask_turn()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Where the socket may read to."""
@@ -101,11 +123,31 @@ class Framing(Connection, BufferedProtocol):
         else:
             if self._begun:
                 self._begun += data
-                if len(self._begun) < self._needed:
+                if _TURN in self._holds_back or len(self._begun) < self._needed:
                     return
-                data = bytes(self._begun)
-                self._begun.clear()
+                data = self._all_begun()
             self._read(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """What has not had its turn is gone with the connection; the library takes nothing after its end."""
+        self._holds_back.discard(_TURN)
+        super().connection_lost(exc)
+
+    def _all_begun(self) -> bytes:
+        data = bytes(self._begun)
+        self._begun.clear()
+        return data
+
+    def _ask_turn(self) -> None:
+        if not self._turn_is_asked:
+            self._turn_is_asked = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Another turn's frames of what was read, unless nobody has room for them."""
+        self._turn_is_asked = False
+        if self._holds_back == {_TURN}:
+            self._read(self._all_begun())
 
     def _shake_hands(self, data: bytes) -> None:
         head = (self._head or b"") + data
@@ -128,8 +170,9 @@ class Framing(Connection, BufferedProtocol):
         most = protocol.max_message_size
         at, size, self._needed = 0, len(data), 0
         # Frames from here to `at` are the library's and have not been given to it.
-        theirs = 0
-        while size - at >= 2:
+        theirs = frames = 0
+        while size - at >= 2 and frames < _FRAMES_A_TURN:
+            frames += 1
             begin = at + 2
             length = data[at + 1] & 127
             if length >= 126:
@@ -141,6 +184,7 @@ class Framing(Connection, BufferedProtocol):
                 # The library says what is wrong and ends the connection.
                 self._is_library = True
                 super().data_received(data[theirs:])
+                self._read_on(_TURN)
                 return
             if data[at + 1] & _MASKED:
                 begin += 4
@@ -163,3 +207,8 @@ class Framing(Connection, BufferedProtocol):
             self._answered()
         if at < size:
             self._begun += data[at:] if at else data
+        if frames == _FRAMES_A_TURN and at < size:
+            self._hold_back(_TURN)
+            self._ask_turn()
+        else:
+            self._read_on(_TURN)

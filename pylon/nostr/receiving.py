@@ -43,8 +43,6 @@ class Handing(Framing):
         # Set while a message may be handed over at once: somebody is there and everything before it has been taken.
         self._take: Take | None = None
         self._kept: deque[tuple[BytesLike, bool]] = deque()
-        # Why the socket is not read just now, if it is not.
-        self._holds_back: set[str] = set()
         # A message that comes in fragments, and whether it is text. Its size is bounded by the library.
         self._fragments: bytearray | None = None
         self._is_text = True
@@ -183,17 +181,6 @@ class Handing(Framing):
                 await super().close(code, reason)
         except TimeoutError:
             self.transport.abort()
-
-    def _hold_back(self, why: str) -> None:
-        if not self._holds_back:
-            self.transport.pause_reading()
-        self._holds_back.add(why)
-
-    def _read_on(self, why: str) -> None:
-        if why in self._holds_back:
-            self._holds_back.remove(why)
-            if not self._holds_back:
-                self.transport.resume_reading()
 
     def _desert(self) -> None:
         self._take, self._deserted = None, True

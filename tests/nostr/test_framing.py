@@ -11,20 +11,27 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side
 from websockets.typing import BytesLike
 
-from pylon.nostr.framing import _READ_BYTES, Framing, text_frame
+from pylon.nostr.framing import _FRAMES_A_TURN, _READ_BYTES, Framing, text_frame
 
 MOST = 70_000
 DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class Transport:
-    """What a connection needs of one; what was written stays in `written`."""
+    """What a connection needs of one; what was written stays in `written`, whether it was to be read in `calls`."""
 
     def __init__(self) -> None:
         self.written = b""
+        self.calls: list[str] = []
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause_reading")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume_reading")
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
@@ -62,6 +69,9 @@ def read(side: Side, pieces: list[bytes]) -> Listening:
         listening = Listening(side)
         for piece in pieces:
             listening.data_received(piece)
+        # As many turns of the loop as that takes.
+        while listening._holds_back:
+            await asyncio.sleep(0)
         return listening
 
     return asyncio.run(listen())
@@ -94,8 +104,18 @@ def serialized(frame: Frame, masked: bool) -> bytes:
     return frame.serialize(mask=masked)
 
 
-@given(st.sampled_from(Side), st.lists(frames, max_size=8), st.lists(st.integers(0, 10**6), max_size=12))
-def test_frames_cut_anywhere_are_read_as_the_library_reads_them(side, sent, places):
+small = st.lists(st.sampled_from([Frame(Opcode.TEXT, b"x"), Frame(Opcode.PING, b"")]), max_size=3 * _FRAMES_A_TURN)
+
+
+@given(
+    st.sampled_from(Side),
+    st.lists(frames, max_size=8),
+    small,
+    st.integers(0, 8),
+    st.lists(st.integers(0, 10**6), max_size=12),
+)
+def test_frames_cut_anywhere_are_read_as_the_library_reads_them(side, sent, many, at, places):
+    sent[at:at] = many
     data = b"".join(serialized(frame, masked=side is Side.SERVER) for frame in sent)
     ours = read(side, cut(data, places))
     theirs, protocol = read_by_library(side, data)
@@ -140,7 +160,7 @@ def test_a_peer_that_sends_byte_by_byte_is_read():
     assert [data for _, data, _ in ours.heard] == [b"x" * 1_000] * 2
 
 
-def test_one_read_takes_a_bounded_number_of_frames_and_more_only_of_a_long_one():
+def test_only_of_a_long_frame_a_read_takes_more_than_usual():
     ours = read(Side.SERVER, [b""])
     assert len(ours.get_buffer(-1)) == _READ_BYTES
     long = text_frame(b"x" * MOST, masked=True)
@@ -152,3 +172,63 @@ def test_one_read_takes_a_bounded_number_of_frames_and_more_only_of_a_long_one()
     ours.data_received(long[-1:])
     assert ours.at_once == 1
     assert len(ours.get_buffer(-1)) == _READ_BYTES
+
+
+@pytest.mark.parametrize("frame", [text_frame(b"", masked=True), Frame(Opcode.PING, b"").serialize(mask=True)])
+async def test_one_turn_takes_a_bounded_number_of_frames_and_reads_nothing_before_all_are_through(frame):
+    many = 3 * _FRAMES_A_TURN + 1
+    ours = Listening(Side.SERVER)
+    ours.data_received(frame * many + frame[:3])
+    for turn in (1, 2, 3):
+        assert len(ours.heard) == turn * _FRAMES_A_TURN
+        assert ours.wire.calls == ["pause_reading"]
+        await asyncio.sleep(0)
+    assert len(ours.heard) == many
+    assert ours.wire.calls == ["pause_reading", "resume_reading"]
+    ours.data_received(frame[3:])
+    assert len(ours.heard) == many + 1
+
+
+async def test_what_is_held_back_for_another_reason_waits_for_that_too():
+    ours = Listening(Side.SERVER)
+    ours.data_received(text_frame(b"", masked=True) * (_FRAMES_A_TURN + 2))
+    ours._hold_back("no room")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(ours.heard) == _FRAMES_A_TURN
+    ours._read_on("no room")
+    assert ours.wire.calls == ["pause_reading"]
+    await asyncio.sleep(0)
+    assert len(ours.heard) == _FRAMES_A_TURN + 2
+    assert ours.wire.calls == ["pause_reading", "resume_reading"]
+
+
+async def test_however_often_there_was_no_room_for_a_moment_a_turn_takes_no_more():
+    ours = Listening(Side.SERVER)
+    ours.data_received(text_frame(b"", masked=True) * (5 * _FRAMES_A_TURN))
+    for _ in range(3):
+        ours._hold_back("no room")
+        ours._read_on("no room")
+    await asyncio.sleep(0)
+    assert len(ours.heard) == 2 * _FRAMES_A_TURN
+
+
+async def test_a_message_that_is_too_long_is_refused_in_a_later_turn_too_and_the_goodbye_is_read():
+    ours = Listening(Side.SERVER)
+    ours.data_received(
+        text_frame(b"", masked=True) * (_FRAMES_A_TURN + 1) + text_frame(b"x" * (MOST + 1), masked=True)
+    )
+    await asyncio.sleep(0)
+    assert len(ours.heard) == _FRAMES_A_TURN + 1
+    assert ours.protocol.close_sent is not None
+    assert ours.protocol.close_sent.code == 1009
+    assert ours.wire.calls == ["pause_reading", "resume_reading"]
+
+
+async def test_frames_that_had_no_turn_are_gone_with_the_connection(caplog):
+    ours = Listening(Side.SERVER)
+    ours.data_received(text_frame(b"", masked=True) * (_FRAMES_A_TURN + 1))
+    ours.connection_lost(ConnectionResetError())
+    await asyncio.sleep(0)
+    assert len(ours.heard) == _FRAMES_A_TURN
+    assert not caplog.records

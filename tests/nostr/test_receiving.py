@@ -10,6 +10,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.typing import BytesLike
 
+from pylon.nostr.framing import _FRAMES_A_TURN, text_frame
 from pylon.nostr.receiving import MAX_UNREAD_BYTES, Take
 from pylon.nostr.sockets import ClientSocket, ServerSocket
 
@@ -186,6 +187,24 @@ async def test_what_came_before_the_end_is_taken_before_the_end_is_told():
         assert isinstance(await taker.ended, ConnectionClosedOK)
         assert taker.texts == [b"0", b"1", b"2"]
         await closing
+
+
+async def test_a_taker_without_room_is_not_given_the_rest_of_a_read():
+    taker, many = Taker(slow=True), 500
+    async with talking(taker, ping_interval=None) as client:
+        # In one write, and so in one read.
+        client.transport.write(b"".join(text_frame(str(number).encode(), masked=True) for number in range(many)))
+        await until(lambda: taker.socket is not None and len(taker.socket._holds_back) == 2)
+        await asyncio.sleep(0.05)
+        assert taker.socket is not None
+        assert len(taker.socket._kept) <= QUEUE + _FRAMES_A_TURN
+        for _ in range(many):
+            taker.let.release()
+        await until(lambda: len(taker.got) == many)
+        assert taker.texts == [str(number).encode() for number in range(many)]
+        await client.send("after all of them")
+        taker.let.release()
+        await until(lambda: len(taker.got) == many + 1)
 
 
 @pytest.mark.parametrize("begin", [True, False], ids=["at once", "from what was kept"])
