@@ -206,7 +206,9 @@ class SwarmClient:
             run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
             if budget_msat is not None:
                 self._conductor.tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
-            if found := self._conductor.ask(run, kept):
+            found, rest = self._conductor.take_up(run, kept)
+            await self._conductor.ask(run, rest)
+            if found:
                 await self._inbox.look_for(found)
             await run.done.wait()
             if run.journal is not None:

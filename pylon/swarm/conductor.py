@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import batched
 
 from pylon.clock import Clock
 from pylon.nostr.event import Event
@@ -106,16 +108,18 @@ class Conductor:
         run.number = self.coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self._runs[run.number] = run
 
-    def ask(self, run: Run, kept: Kept) -> list[Flight]:
-        """Settles what the journal knows, waits for what it sent, asks the rest; what it sent, to be looked for."""
+    def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
+        """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
+        are left, to be asked.
+        """
         for place, answer in kept.answers.items():
             run.settle(place, answer, self.coordinator.dispatcher.in_flight)
         if run.done.is_set():
             self._over(run)
-            return []
+            return [], []
         self.coordinator.taken_up(run.number, len(kept.answers), kept.opinions)
         now, wall = self._clock.monotonic(), self._clock.wall()
-        open_ = {s.place: s for s in kept.sent if s.place is not None and s.expires_at > wall}
+        open_ = kept.open_at(wall)
         flights: list[Flight] = []
         for place, sent in open_.items():
             number, spec = run.number, run.specs[place]
@@ -126,10 +130,18 @@ class Conductor:
             self.flights.went_out(attempt, now)
             flights.append(flight)
             self._follow(commands)
-        rest = [(n, spec) for n, spec in enumerate(run.specs) if n not in kept.answers and n not in open_]
-        if rest:
-            self._follow(self.coordinator.ask(run.number, rest, self._clock.monotonic(), self._clock.wall()))
-        return flights
+        return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
+
+    async def ask(self, run: Run, places: Iterable[int]) -> None:
+        """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
+        # A hundred thousand at once would hold up everybody for a second. When fewer wait than are in flight the
+        # dispatcher takes it for the end of the run, hedges and compares: each piece is more than that.
+        for piece in batched(places, 2 * self.settings.dispatch.width + 1):
+            if run.number not in self._runs:
+                return
+            questions = [(place, run.specs[place]) for place in piece]
+            self._follow(self.coordinator.ask(run.number, questions, self._clock.monotonic(), self._clock.wall()))
+            await asyncio.sleep(0)
 
     def cancel_all(self) -> None:
         """Cancels all runs."""
@@ -140,9 +152,10 @@ class Conductor:
         """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
         if run.number not in self._runs:
             return
+        cancelled = failed(m.Failure.CANCELLED, None, 0)
         for place, outcome in enumerate(run.outcomes):
             if outcome is None:
-                run.settle(place, failed(m.Failure.CANCELLED, None, 0), self.coordinator.dispatcher.in_flight)
+                run.settle(place, cancelled, self.coordinator.dispatcher.in_flight)
         if run.number in self._runs:
             self._over(run)
 

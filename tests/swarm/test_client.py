@@ -17,6 +17,7 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose, requests
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.journal import digest_of
@@ -89,6 +90,38 @@ async def test_answers_come_in_order_over_one_subscription_each_way(relays, cust
     assert relays.most_publishing <= 8
     assert [p.answered for p in seen] == list(range(1, 61)) and seen[-1].total == 60
     assert await swarm.map([]) == []
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many questions the dispatcher was given each time."""
+    sizes: list[int] = []
+    ask = Coordinator.ask
+
+    def counted(self: Coordinator, run: int, questions: list[tuple[int, JobSpec]], now: float, wall: float) -> Any:
+        sizes.append(len(questions))
+        return ask(self, run, questions, now, wall)
+
+    monkeypatch.setattr(Coordinator, "ask", counted)
+    return sizes
+
+
+async def test_a_long_list_is_asked_in_pieces_of_which_more_waits_than_is_in_flight(relays, customer, asked) -> None:
+    FakeProvider(relays, now=time.time(), slots=2)
+    client = await customer(DispatchSettings(width=2))
+    answers = await client.map([f"question {n}" for n in range(12)])
+    assert [answer.text for answer in answers] == [f"echo: question {n}" for n in range(12)]
+    assert asked == [5, 5, 2]
+
+
+async def test_a_run_that_is_over_between_two_pieces_asks_no_more(relays, customer, asked) -> None:
+    client = await customer(DispatchSettings(width=2))
+    asking = asyncio.create_task(client.map([f"question {n}" for n in range(12)]))
+    while not asked:
+        await asyncio.sleep(0)
+    client._conductor.cancel_all()
+    assert {outcome.reason for outcome in await asking} == {Failure.CANCELLED}
+    assert asked == [5]
 
 
 async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothing_runs_twice(
