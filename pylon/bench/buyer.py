@@ -33,10 +33,10 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
 from pylon.swarm.journal import RunJournal
-from pylon.swarm.purse import AccountPurse
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, SwarmSettings
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import dataclasses
-import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from operator import attrgetter
 from typing import Any
 
 from pylon.clock import Clock
@@ -14,13 +12,14 @@ from pylon.config import CustomerSection
 from pylon.errors import UnreachableError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
+from pylon.node.outcomes import row_of, summary_of
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import job_of
-from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
+from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.reputation import why
@@ -28,9 +27,6 @@ from pylon.swarm.reputation import why
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1
 
-_CHECKS = frozenset({"compared", "rescored", "majority"})
-_ANSWER = tuple(field.name for field in dataclasses.fields(Answer) if field.name != "paid")
-_answer = attrgetter(*_ANSWER)
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
 
@@ -73,7 +69,7 @@ async def ask_all(
     options = {"deadline_s": params.get("deadline_s"), "budget_msat": params.get("budget_msat")}
     async for event in run.run(journal=journal, priority=int(params.get("priority") or 0), **options):
         yield event
-    summary = await asyncio.to_thread(_summary, run.outcomes, run.wall_s, run.msat, in_full=not run.stream)
+    summary = await asyncio.to_thread(summary_of, run.outcomes, run.wall_s, run.msat, in_full=not run.stream)
     yield Result({"resumed": journal is not None and journal.taken_up, **summary})
 
 
@@ -136,7 +132,7 @@ class _Mapping:
         self._latest = now
 
     def _outcome_came(self, index: int, outcome: Outcome) -> None:
-        self._fresh.append(_outcome(index, outcome))
+        self._fresh.append(row_of(index, outcome))
         self._came.set()
 
 
@@ -235,61 +231,6 @@ def _spec(job: object, timeout: float) -> JobSpec:
         stop = fields["stop"]
         fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
     return JobSpec(**{"timeout": timeout, **fields})
-
-
-def _summary(outcomes: Sequence[Outcome], wall_s: float, msat: int, *, in_full: bool) -> dict[str, Any]:
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-    used = sum(int(answer.paid) for answer in answers)
-    by_provider: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_provider.setdefault(answer.provider, []).append(answer)
-    return {
-        "jobs": len(outcomes),
-        "answered": len(answers),
-        "paid_msat": max(msat, used),
-        # Second opinions, and answers that came too late or were no good.
-        "beside_msat": max(0, msat - used),
-        "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
-        "wall_s": round(wall_s, 3),
-        **percentiles(answer.latency_ms for answer in answers),
-        "providers": {provider: _totals(some) for provider, some in by_provider.items()},
-        **({"outcomes": [_outcome(index, outcome) for index, outcome in enumerate(outcomes)]} if in_full else {}),
-    }
-
-
-def _totals(answers: Sequence[Answer]) -> dict[str, Any]:
-    return {
-        "jobs": len(answers),
-        "prompt_tokens": sum(a.usage.prompt_tokens for a in answers if a.usage),
-        "completion_tokens": sum(a.usage.completion_tokens for a in answers if a.usage),
-        "paid_msat": sum(int(a.paid) for a in answers),
-        **percentiles(answer.latency_ms for answer in answers),
-    }
-
-
-def percentiles(latencies: Iterable[int]) -> dict[str, int | None]:
-    """The middle and the slow end of times in ms; None where there are no times."""
-    times = sorted(latencies)
-    if len(times) < 2:
-        only = times[0] if times else None
-        return {"p50_ms": only, "p99_ms": only}
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return {"p50_ms": round(cuts[49]), "p99_ms": round(cuts[98])}
-
-
-def _outcome(index: int, outcome: Outcome) -> dict[str, Any]:
-    if isinstance(outcome, Answer):
-        # `asdict` copies every value, which takes longer than all the rest of a row.
-        row = dict(zip(_ANSWER, _answer(outcome), strict=True))
-        usage = None if outcome.usage is None else dataclasses.asdict(outcome.usage)
-        return {"index": index, **row, "usage": usage, "paid_msat": int(outcome.paid), "error": None}
-    error = {
-        "reason": outcome.reason.value,
-        "code": outcome.code.value if outcome.code else None,
-        "message": str(outcome),
-        "hint": outcome.hint,
-    }
-    return {"index": index, "text": None, "attempts": outcome.attempts, "error": error}
 
 
 def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
 from pylon.swarm import reputation_store
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.purse import AccountPurse
 from pylon.swarm.reach import Reach
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 

@@ -174,7 +174,11 @@ def test_only_of_a_long_frame_a_read_takes_more_than_usual():
     assert len(ours.get_buffer(-1)) == _READ_BYTES
 
 
-@pytest.mark.parametrize("frame", [text_frame(b"", masked=True), Frame(Opcode.PING, b"").serialize(mask=True)])
+@pytest.mark.parametrize(
+    "frame",
+    [text_frame(b"", masked=True), Frame(Opcode.PING, b"").serialize(mask=True)],
+    ids=["messages", "pings"],
+)
 async def test_one_turn_takes_a_bounded_number_of_frames_and_reads_nothing_before_all_are_through(frame):
     many = 3 * _FRAMES_A_TURN + 1
     ours = Listening(Side.SERVER)

@@ -19,9 +19,9 @@ from pylon.nostr.pool import RelayPool
 from pylon.provider.service import Takings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.purse import AccountPurse
 from pylon.swarm.settings import CheckSettings, SwarmSettings
 from tests.money.craft import PLAIN, craft, honest
 from tests.money.fakes import open_database

@@ -25,8 +25,8 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from pylon.store.group import GroupCommit
 from pylon.swarm import receipts
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.listing import Listing
-from pylon.swarm.purse import AccountPurse
 from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.rows import written
 from tests.money.fakes import FakeLightning, open_database

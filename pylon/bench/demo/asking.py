@@ -8,7 +8,7 @@ from typing import Any
 from pylon.bench.demo.parties import CUSTOMER
 from pylon.bench.demo.task import Task, pieces
 from pylon.bench.stage import Stage
-from pylon.node.asking import percentiles
+from pylon.node.outcomes import percentiles
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event
 

@@ -7,7 +7,7 @@ import orjson
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import Msat
-from pylon.node.asking import _outcome, _summary
+from pylon.node.outcomes import row_of, summary_of
 from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.moves import Failure
 
@@ -21,12 +21,12 @@ def test_a_row_has_every_field_of_the_answer_and_what_it_cost_in_msat():
     fields = asdict(ANSWER)
     wanted = {"index": 4, **fields, "paid_msat": fields.pop("paid"), "error": None}
     del wanted["paid"]
-    assert orjson.loads(orjson.dumps(_outcome(4, ANSWER))) == orjson.loads(orjson.dumps(wanted))
-    assert _outcome(0, Answer(**{**fields, "usage": None}))["usage"] is None
+    assert orjson.loads(orjson.dumps(row_of(4, ANSWER))) == orjson.loads(orjson.dumps(wanted))
+    assert row_of(0, Answer(**{**fields, "usage": None}))["usage"] is None
 
 
 def test_a_row_without_an_answer_says_why():
-    row = _outcome(1, FAILED)
+    row = row_of(1, FAILED)
     assert row == {
         "index": 1,
         "text": None,
@@ -36,7 +36,7 @@ def test_a_row_without_an_answer_says_why():
 
 
 def test_a_summary_holds_the_rows_unless_they_were_told_as_they_came():
-    full, short = (_summary([ANSWER, FAILED], 1.0, 9, in_full=in_full) for in_full in (True, False))
-    assert full.pop("outcomes") == [_outcome(0, ANSWER), _outcome(1, FAILED)]
+    full, short = (summary_of([ANSWER, FAILED], 1.0, 9, in_full=in_full) for in_full in (True, False))
+    assert full.pop("outcomes") == [row_of(0, ANSWER), row_of(1, FAILED)]
     assert short == full
     assert (short["jobs"], short["answered"], short["paid_msat"], short["beside_msat"]) == (2, 1, 9, 4)

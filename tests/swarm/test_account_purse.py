@@ -22,9 +22,10 @@ from pylon.money.sender import Sender, SendPolicy
 from pylon.money.usage import Bounds
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
-from pylon.swarm import purse as purses
+from pylon.swarm import account_purse as purses
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.listing import Listing
-from pylon.swarm.purse import AccountPurse, Bill
+from pylon.swarm.purse import Bill
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import written
 from tests.money.fakes import FakeLightning, clock, open_database

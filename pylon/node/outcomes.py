@@ -1,0 +1,70 @@
+"""What a run came to, as JSON: a row for each outcome, and the summary of all."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+
+from pylon.swarm.job import Answer, Outcome
+
+_CHECKS = frozenset({"compared", "rescored", "majority"})
+_ANSWER = tuple(field.name for field in dataclasses.fields(Answer) if field.name != "paid")
+_answer = attrgetter(*_ANSWER)
+
+
+def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
+    """An outcome and its place: the fields of `Answer`, its cost as `paid_msat`; or `error`, which says why not."""
+    if isinstance(outcome, Answer):
+        # `asdict` copies every value, which takes longer than all the rest of a row.
+        row = dict(zip(_ANSWER, _answer(outcome), strict=True))
+        usage = None if outcome.usage is None else dataclasses.asdict(outcome.usage)
+        return {"index": index, **row, "usage": usage, "paid_msat": int(outcome.paid), "error": None}
+    error = {
+        "reason": outcome.reason.value,
+        "code": outcome.code.value if outcome.code else None,
+        "message": str(outcome),
+        "hint": outcome.hint,
+    }
+    return {"index": index, "text": None, "attempts": outcome.attempts, "error": error}
+
+
+def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int, *, in_full: bool) -> dict[str, Any]:
+    """All of a run, which was charged `msat` in all; with `in_full` every row is in it."""
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    used = sum(int(answer.paid) for answer in answers)
+    by_provider: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_provider.setdefault(answer.provider, []).append(answer)
+    return {
+        "jobs": len(outcomes),
+        "answered": len(answers),
+        "paid_msat": max(msat, used),
+        # Second opinions, and answers that came too late or were no good.
+        "beside_msat": max(0, msat - used),
+        "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
+        "wall_s": round(wall_s, 3),
+        **percentiles(answer.latency_ms for answer in answers),
+        "providers": {provider: _totals(some) for provider, some in by_provider.items()},
+        **({"outcomes": [row_of(index, outcome) for index, outcome in enumerate(outcomes)]} if in_full else {}),
+    }
+
+
+def _totals(answers: Sequence[Answer]) -> dict[str, Any]:
+    return {
+        "jobs": len(answers),
+        "prompt_tokens": sum(a.usage.prompt_tokens for a in answers if a.usage),
+        "completion_tokens": sum(a.usage.completion_tokens for a in answers if a.usage),
+        "paid_msat": sum(int(a.paid) for a in answers),
+        **percentiles(answer.latency_ms for answer in answers),
+    }
+
+
+def percentiles(latencies: Iterable[int]) -> dict[str, int | None]:
+    """The middle and the slow end of times in ms; None where there are no times."""
+    times = sorted(latencies)
+    if len(times) < 2:
+        only = times[0] if times else None
+        return {"p50_ms": only, "p99_ms": only}
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return {"p50_ms": round(cuts[49]), "p99_ms": round(cuts[98])}

@@ -1,0 +1,239 @@
+"""The purse of a customer that keeps an account with every provider (see `docs/money.md`)."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Amount
+from pylon.jobs.result import JobResult
+from pylon.money import mirror_store, order_store, payment_store
+from pylon.money.invoice import InvoiceError, decode
+from pylon.money.mirror import End, Outcome, Step
+from pylon.money.msat import ZERO, Msat
+from pylon.money.order_store import Ordered
+from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payment_store import Payment
+from pylon.money.receipt import AccountReceipt
+from pylon.money.receiver import GRACE_S
+from pylon.money.sender import Sender
+from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.listing import Listing
+from pylon.swarm.purse import Bill, Offer, Owed
+from pylon.swarm.relation import QUOTE_S, Relation
+from pylon.swarm.rows import Row
+
+logger = log.get("swarm")
+
+CHECK_S = 3.0
+# Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
+PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
+PASSING_S = 60.0
+# A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
+LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
+
+
+@dataclass(slots=True)
+class AccountPurse:
+    """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
+
+    database: Database
+    group: GroupCommit
+    sender: Sender
+    clock: Clock
+    customer: str
+    most: Msat
+    run: str
+    changed: Callable[[str], None] = field(default=lambda _: None)
+    _relations: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
+    _task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Takes up what the last process left: open payments are looked up, nothing is sent again."""
+        await self.sender.recover()
+        async with self.database.transaction() as tx:
+            await mirror_store.resume(tx, self.clock.wall())
+            await order_store.forget(tx, before=self.clock.wall() - order_store.KEEP_S)
+        rows = await self.database.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
+        for row in rows:
+            self._relations[row["provider"]].verified = row["n"]
+        for provider, position in (await mirror_store.positions(self.database)).items():
+            relation = self._relations[provider]
+            relation.ended, relation.seen = position.ended, position.seen
+            relation.balance, relation.asked = position.balance, position.asked
+        now = self.clock.wall()
+        for provider, quote in (await order_store.dearest(self.database, since=now - QUOTE_S)).items():
+            self._relations[provider].quoted(quote, now)
+        self._task = asyncio.create_task(self._watch(), name="purse")
+
+    async def close(self) -> None:
+        """Stops; payments under way are finished by their sender."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def width(self, listing: Listing) -> int | None:
+        """See `Purse`."""
+        return self._relations[listing.provider].width(listing.price)
+
+    def funded(self, listing: Listing) -> bool:
+        """See `Purse`. Providers give a stranger one job on credit."""
+        return self._relations[listing.provider].funded
+
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
+        """See `Purse`."""
+        relation = self._relations[listing.provider]
+        quote = quote_bound(listing.price, bounds)
+        if not quote:
+            return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
+        if left is not None:
+            # No more is left with a provider than the run may still spend.
+            jobs_left = min(jobs_left, max(1, left // int(quote)))
+        width = relation.width(listing.price)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=self.most, now=self.clock.wall())
+        if relation.width(listing.price) != width:
+            # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
+            # the request is made that this offer is for.
+            asyncio.get_running_loop().call_soon(self.changed, listing.provider)
+        return Offer(listing, bounds, quote, bid, topup, relation.seen)
+
+    def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
+        """See `Purse`. What is free needs no row."""
+        if not offer.quote:
+            return None
+        listing = offer.listing
+        order = Ordered(request, listing.provider, kind, offer.quote, listing.price, offer.bounds, self.clock.wall())
+        return Row(self.group, order_store.INSERT, order.row)
+
+    async def unanswered(self, *, at_start: bool) -> list[Owed]:
+        """See `Purse`."""
+        gaps = None if at_start else await mirror_store.waiting_providers(self.database)
+        if gaps == []:
+            return []
+        since = self.clock.wall() - order_store.KEEP_S
+        orders = await order_store.unanswered(self.database, since=since, providers=gaps)
+        return [
+            Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
+            for one in orders
+        ]
+
+    async def charged(self, requests: Sequence[str]) -> int:
+        """See `Purse`."""
+        return sum((await mirror_store.charged(self.database, requests)).values())
+
+    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
+        """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
+        asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
+        # The pool hands over verified events only.
+        ask = Ask(bill.author, bill.request, bill.customer, asked, invoice, verified=True)
+        order = Order(
+            bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
+        )
+        relation = self._relations[bill.author]
+        relation.asked = True
+        try:
+            payment = await self._pay(ask, order)
+            if payment.state is PaymentState.FAILED:
+                raise MoneyError(f"payment {payment.payment_hash} failed")
+        except MoneyError:
+            if await self._was_paid(invoice, bill.request):
+                return
+            relation.unpaid_until = self._runs_out(invoice)
+            self.changed(bill.author)
+            raise
+        if payment.state is PaymentState.SETTLED:
+            relation.balance += int(payment.amount)
+            self.changed(bill.author)
+
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
+        """See `Purse`."""
+        receipt = result.account
+        if receipt is None:
+            return _nothing()
+        observe = partial(
+            mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt,
+            quote=offer.quote, signed_at=bill.signed_at, now=self.clock.wall(), fault=_usage_fault(offer, result),
+        )  # fmt: skip
+        # Results come in crowds: what has gathered shares a flush.
+        return self._booked(bill.author, receipt, self.group.submit(observe))
+
+    async def _booked(self, provider: str, receipt: AccountReceipt, booking: Awaitable[Step]) -> Msat | None:
+        step, relation = await booking, self._relations[provider]
+        relation.ended = step.mirror.ended
+        if relation.ended is not None:
+            logger.warning("nothing more goes to this provider", provider=provider, code=relation.ended.value)
+            self.changed(provider)
+            return None
+        relation.seen = step.mirror.seen
+        if step.outcome in (Outcome.ACCEPTED, Outcome.PENDING):
+            relation.verified += 1
+            relation.balance += int(step.found) - receipt.charge_msat
+        self.changed(provider)
+        return Msat(max(0, receipt.charge_msat))
+
+    async def _pay(self, ask: Ask, order: Order) -> Payment:
+        kept_until = self.clock.monotonic() + PASSING_S
+        while True:
+            try:
+                return await self.sender.pay(ask, order)
+            except PaymentRefusedError as refused:
+                if refused.code not in PASSING or self.clock.monotonic() > kept_until:
+                    raise
+            await asyncio.sleep(CHECK_S)
+
+    async def _was_paid(self, invoice: str | None, request: str) -> bool:
+        """Whether this very invoice was paid for this very job, or may have been: by a process that died since."""
+        try:
+            payment = await payment_store.get(self.database, decode(invoice or "").payment_hash)
+        except MoneyError:
+            return False
+        return payment.job == request and payment.state is not PaymentState.FAILED
+
+    def _runs_out(self, invoice: str | None) -> float:
+        """When its provider has given up the invoice, in Unix seconds."""
+        now = self.clock.wall()
+        try:
+            ends = decode(invoice or "").expires_at + GRACE_S
+        except InvoiceError:
+            ends = now
+        return min(max(ends, now + LEAST_UNPAID_S), now + MOST_UNPAID_S)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for payment in await self.sender.check():
+                if payment.state is PaymentState.SETTLED:
+                    self._relations[payment.provider].balance += int(payment.amount)
+                    self.changed(payment.provider)
+            self._forgive()
+            for provider in await mirror_store.waiting_providers(self.database):
+                async with self.database.transaction() as tx:
+                    step = await mirror_store.tick(tx, provider, self.clock.wall())
+                self._relations[provider].balance += int(step.found)
+                if step.mirror.ended is not None:
+                    self._relations[provider].ended = step.mirror.ended
+                    self.changed(provider)
+
+    def _forgive(self) -> None:
+        now = self.clock.wall()
+        for provider, relation in self._relations.items():
+            if 0.0 < relation.unpaid_until <= now:
+                relation.unpaid_until = 0.0
+                self.changed(provider)
+
+
+async def _nothing() -> Msat:
+    return ZERO
+
+
+def _usage_fault(offer: Offer, result: JobResult) -> End | None:
+    if result.usage is None or result.account is None:
+        return None
+    usage = Usage(result.usage.prompt_tokens, result.usage.completion_tokens)
+    return check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
