@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli.output import err, short
-from pylon.cli.running import Json, fail, print_json, run
+from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, run
 from pylon.errors import JobsFailedError
+from pylon.inference.models import needle
 from pylon.node.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
@@ -43,6 +44,8 @@ async def _ask(job: dict[str, Any], timeout: float | None, as_json: bool) -> Non
     elif outcome["error"] is None:
         sys.stdout.write(outcome["text"] + "\n")
         err.print(f"{short(outcome['provider'])} {outcome['model']}, {outcome['latency_ms']} ms", style="dim")
+        if outcome["model"] == needle.MODEL_ID:
+            err.print(NEEDLE_ONLY, style="dim")
     if outcome["error"] is not None:
         # The object with the error is printed already.
         fail(JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"]))

@@ -109,7 +109,8 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, a
 
 
 def expel(
-    key: Annotated[str, typer.Argument(help="The member's public key (npub or hex).")], as_json: Json = False
+    key: Annotated[str, typer.Argument(help="The member's public key, or how its npub begins.")],
+    as_json: Json = False,
 ) -> None:
     """Take a machine out of the household: nobody serves it any more, and the relay lets it in no longer."""
     run(_expel(key, as_json), as_json=as_json)

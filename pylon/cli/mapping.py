@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
-from pylon.cli.output import err, out, table
+from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import read_jobs, write_file, write_rows
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError
@@ -119,7 +119,7 @@ async def _call(params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
                     told = answer.data
                     rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
                     says = f"{rate:.0f}/s, {sats_text(told['msat'])}, {told['in_flight']} in flight"
-                    providers = f"{told['providers']} providers"
+                    providers = counted(told["providers"], "provider")
                     progress.update(task, completed=told["done"], description=f"{says}, {providers}")
                 else:
                     result = answer.data
@@ -133,7 +133,7 @@ def _beside(msat: int) -> str:
 def _summary(result: dict[str, Any]) -> str:
     rate = result["answered"] / result["wall_s"] if result["wall_s"] else 0.0
     return (
-        f"{result['answered']} of {result['jobs']} answered by {len(result['providers'])} providers"
+        f"{result['answered']} of {result['jobs']} answered by {counted(len(result['providers']), 'provider')}"
         f" in {result['wall_s']:.1f} s ({rate:.1f}/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms),"
         f" {result['checked']} checked, {sats_text(result['paid_msat'])}{_beside(result['beside_msat'])}"
     )

@@ -50,15 +50,15 @@ def list_(as_json: Json = False) -> None:
             }
         )
         return
-    made = table("here", "engine", ">size", "")
+    made = table("|here", "engine", ">size", "")
     for model in here:
         made.add_row(model.id, model.engine, _gb(model.size), "in use" if (model.engine, model.id) == used else "")
     out.print(made)
     out.print()
-    made = table("to fetch", ">weights", ">context", "strengths")
+    out.print("to fetch", style="bold")
     for entry in catalogue.CATALOGUE:
-        made.add_row(entry.mlx, _gb(entry.weights_bytes), f"{entry.context:,}", entry.strengths)
-    out.print(made)
+        out.print(f"{entry.mlx}  {_gb(entry.weights_bytes)}, {entry.context:,} tokens of context")
+        out.print(f"  {entry.strengths}", style="dim")
 
 
 @app.command()

@@ -122,7 +122,7 @@ async def _status_of_all(as_json: bool) -> None:
     if as_json:
         print_json(data)
         return
-    made = table("machine", "key", "state", "model", ">free", ">queue s", ">tokens/s out")
+    made = table("machine", "|key", "state", "model", ">free", ">queue s", ">tokens/s out")
     for row in data["members"]:
         name = f"{row['name']} (here)" if row["here"] else row["name"]
         if not row["alive"]:
@@ -164,7 +164,7 @@ def _print_status(data: dict[str, Any]) -> None:
         restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
         speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
-        made.add_row("speed", speed)
+        made.add_row("speed", speed if engine["tokens_in_per_s"] else "not measured yet")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(provider["jobs"].items())) or "none yet"
         made.add_row("now", f"{provider['running']} running, {provider['queued']} waiting")
         made.add_row("jobs", counts)

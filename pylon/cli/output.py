@@ -5,15 +5,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pylon.nostr import nip19
+from pylon.nostr.event import is_hex64
+
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def table(*columns: str, **options: Any) -> Table:
-    """A plain table; columns whose name starts with `>` are right-aligned."""
+    """A plain table. Columns whose name starts with `>` are right-aligned; what stands in those with `|` is for
+    commands, and never cut.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold", **options)
     for column in columns:
-        made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        right, whole = column.startswith(">"), column.startswith("|")
+        made.add_column(column.lstrip(">|"), justify="right" if right else "left", no_wrap=whole)
     return made
 
 
@@ -25,6 +31,13 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def short(public_key: str) -> str:
-    """A key that still fits a table."""
-    return f"{public_key[:10]}…{public_key[-6:]}"
+def short(key: str) -> str:
+    """A key as it fits a table: of a Nostr key the beginning of its npub, which commands take for it."""
+    if is_hex64(key):
+        key = nip19.npub(key)
+    return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 provider`, `2 providers`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

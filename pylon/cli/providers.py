@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import err, out, table
+from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, print_json, run
 from pylon.node.control import Node, result_of
 from pylon.node.home import open_home
@@ -28,7 +28,9 @@ def providers(
     context: Annotated[int | None, typer.Option(min=1, help="Only models that take so many tokens.")] = None,
     trust: Annotated[float, typer.Option(min=0, max=1, help="Only those that are trusted so much at least.")] = 0.0,
     live: Annotated[bool, typer.Option("--live", help="Keep the table on the screen until Ctrl-C.")] = False,
-    why: Annotated[str | None, typer.Option(help="What was seen of the provider of this key.")] = None,
+    why: Annotated[
+        str | None, typer.Option(help="What was seen of this provider: its key, or how its npub begins.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the providers that are alive: what they run, how fast, how busy, how far they are trusted."""
@@ -89,16 +91,15 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    made = table("provider", "name", "model", ">free", ">slots", ">tokens/s", ">queue", ">price", ">trust", "state")
+    made = table("|provider", "name", "model", ">free", ">tok/s", ">queue", ">price", ">trust", "state")
     for row in rows:
         price = "free" if not any(row["price_msat"]) else f"{row['price_msat'][0]} msat+"
         figures = (
-            str(row["slots_free"]),
-            str(row["slots"]),
+            f"{row['slots_free']}/{row['slots']}",
             f"{row['tokens_out_per_s']:.0f}",
             f"{row['queue_s']:.0f} s",
             price,
             f"{row['trust']:.2f}",
         )
-        made.add_row(row["npub"][:20] + "…", row["name"], ", ".join(row["models"]), *figures, row["state"])
+        made.add_row(short(row["npub"]), row["name"], ", ".join(row["models"]), *figures, row["state"])
     return made

@@ -11,10 +11,15 @@ import typer
 from pylon import log
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError
+from pylon.inference.models import needle
 
 INTERRUPTED = 130
 # What a node has to finish what is there when it is told to stop, in seconds.
 DRAIN_S = 60.0
+
+# Whoever asks it for the capital of France hears "none".
+NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states, and does nothing else.
+  `pylon models recommend` names models for any question."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

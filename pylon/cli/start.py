@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 
 from pylon import __version__, log
-from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
+from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, fail, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
+from pylon.inference.models import needle
 from pylon.node import identity
 from pylon.node.control import result_of
 from pylon.node.core import Core
@@ -74,6 +75,8 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             print_json(hello)
         else:
             typer.echo(f"serving {hello['model']} as {hello['npub']}\n  over {', '.join(core.pool.urls)}")
+            if hello["model"] == needle.MODEL_ID:
+                typer.secho(f"  {NEEDLE_ONLY}", dim=True)
             typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
         await stop.wait()
         if not core.hurry.is_set():

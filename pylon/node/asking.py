@@ -188,12 +188,14 @@ def _shown(client: SwarmClient, listing: Listing, params: dict[str, Any]) -> boo
 
 
 async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) -> dict[str, Any]:
-    """The `why-provider` call: what speaks for and against the provider `key` (npub or hex). Raises `UsageError`."""
-    try:
-        key = nip19.parse_public_key(str(params.get("key", "")))
-    except WireError as error:
-        raise UsageError(f"that is no public key: {error}", hint="`pylon providers` shows them.") from error
+    """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or the beginning of the
+    npub of one that is alive. Raises `UsageError`.
+    """
     await client.caught_up(float(params.get("wait_s", 2.0)))
+    try:
+        key = nip19.public_key_among(str(params.get("key", "")), (listing.provider for listing in client.directory))
+    except WireError as error:
+        raise UsageError(f"that names no provider: {error}", hint="`pylon providers` shows them.") from error
     listing = client.directory.get(key)
     need = job_of(0, JobSpec(model=params.get("model")), client.settings, deadline=0.0).need
     able = "is not alive here" if listing is None else need.why_not(listing) or "can take jobs"

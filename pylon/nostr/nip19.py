@@ -107,6 +107,11 @@ def decode(text: str) -> Entity:
     return decoder(data)
 
 
+_NPUB = "npub1"
+# So much of an npub may stand for it; with less a slip of the finger would name somebody.
+LEAST_BEGINNING, NPUB_LENGTH = len(_NPUB) + 6, 63
+
+
 def npub(public_key: str) -> str:
     """`npub1…` of 64 hexadecimal characters. Raises `MalformedError`."""
     return encode(PublicKey(public_key))
@@ -135,6 +140,20 @@ def parse_public_key(text: str) -> str:
             return public_key
         case _:
             raise MalformedError("a public key is an npub, an nprofile or 64 hex characters")
+
+
+def public_key_among(text: str, known: Iterable[str]) -> str:
+    """The key of `known` whose npub begins so, with or without the dots of a table behind it; or any whole key.
+
+    Raises as `parse_public_key` does, and `MalformedError` when none begins so, or several do.
+    """
+    beginning = text.strip().lower().removesuffix("…")
+    if not (beginning.startswith(_NPUB) and LEAST_BEGINNING <= len(beginning) < NPUB_LENGTH):
+        return parse_public_key(text)
+    found = [key for key in known if npub(key).startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    raise MalformedError(f"{len(found) or 'no'} keys that are known here begin so")
 
 
 def parse_secret_key(text: str) -> SecretKey:

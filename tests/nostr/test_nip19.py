@@ -260,3 +260,19 @@ def test_other_values_are_neither_public_nor_secret_keys() -> None:
 def test_hex_that_is_no_point_is_no_public_key(text: str) -> None:
     with pytest.raises(MalformedError):
         nip19.parse_public_key(text)
+
+
+def test_the_beginning_of_an_npub_names_the_one_key_that_begins_so() -> None:
+    known = [SecretKey.generate().public for _ in range(20)]
+    wanted = nip19.npub(known[7])
+    for text in (wanted, wanted[:14], wanted[:14] + "…", f" {wanted[:40].upper()} ", known[7]):
+        assert nip19.public_key_among(text, known) == known[7]
+    # A whole key need not be known.
+    assert nip19.public_key_among(wanted, []) == known[7]
+    for text in (wanted[:10], wanted[:14][:-1] + "b", "nsec1qqqqqqqqqq", "", "…"):
+        with pytest.raises(MalformedError):
+            nip19.public_key_among(text, known)
+    with pytest.raises(MalformedError, match="2 keys"):
+        nip19.public_key_among(wanted[:14], [known[7], known[7]])
+    with pytest.raises(MalformedError, match="no keys"):
+        nip19.public_key_among(wanted[:14], known[8:])

@@ -55,9 +55,10 @@ async def household(core: "Core", _: dict[str, Any]) -> Answers:
 async def remove(core: "Core", params: dict[str, Any]) -> Answers:
     """Takes a member out."""
     try:
-        key = nip19.parse_public_key(str(params.get("key") or ""))
+        known = core.household.get()
+        key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
     except WireError as error:
-        raise UsageError(f"this is no public key: {error}", hint="`pylon status --all` shows them.") from error
+        raise UsageError(f"this names no member: {error}", hint="`pylon status --all` shows them.") from error
     removed = await core.head().remove(key)
     core.household_changed()
     if not removed:
