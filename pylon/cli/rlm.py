@@ -9,7 +9,7 @@ import typer
 import typer.core
 from rich.status import Status
 
-from pylon.cli.output import ago, err, out, table
+from pylon.cli.output import ago, counted, err, out, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError, UsageError
 from pylon.node import rlm as node_rlm
@@ -141,7 +141,8 @@ class _Quiet:
 def _summary(report: dict[str, Any]) -> str:
     failed = f", {report['failed']:,} failed" if report["failed"] else ""
     return (
-        f"{report['turns']} turns, {report['calls']:,} sub-calls{failed}, {len(report['providers'])} providers,"
+        f"{counted(report['turns'], 'turn')}, {counted(report['calls'], 'sub-call')}{failed},"
+        f" {counted(len(report['providers']), 'provider')},"
         f" {report['sats']:,.3f} sats, {report['wall_s']:.1f} s; run {report['id']}"
     )
 
