@@ -64,7 +64,7 @@ class SwarmClient:
         """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
         settings = settings or SwarmSettings()
         self.directory = Directory(keep=settings.allow or frozenset())
-        self.reputation = reputation or Reputation(own=settings.own)
+        self.reputation = Reputation(own=settings.own) if reputation is None else reputation
         self._purse = purse
         self._reach = reach
         self._clock = clock or SystemClock()

@@ -104,9 +104,6 @@ class Reputation:
         """What is known of a provider, or None when nothing is."""
         return self._records.get(provider)
 
-    def __len__(self) -> int:
-        return len(self._records)
-
     def trust(self, provider: str) -> float:
         """0 to 1."""
         if provider in self.own:

@@ -61,6 +61,24 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     assert (code, status["running"]) == (0, False)
 
 
+async def test_what_a_command_saw_of_a_provider_the_next_one_knows(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    provider = programs.environment(tmp_path / "provider", relay.url)
+    await programs.run("init", env=provider)
+    npub = (await programs.start(provider, stack)).hello["npub"]
+    env = programs.environment(tmp_path / "customer", relay.url)
+    await programs.run("init", env=env)
+    told = []
+    for command in (("map", "-"), ("map", "-"), ()):
+        why = (await programs.run("providers", "--why", npub, env=env))[1]["why"]
+        told.append(" ".join(why))
+        if command:
+            assert (await programs.run(*command, env=env, stdin=b"a line of text\n" * 6))[1]["answered"] == 6
+    assert "nothing is known" in told[0]
+    assert "6.0 answers while it was alone" in told[1] and "gets two jobs at a time" in told[1]
+    assert "12.0 answers while it was alone" in told[2] and "gets two jobs" not in told[2]
+
+
 async def test_three_commands_at_once_make_one_core_and_right_answers(tmp_path, stack):
     relay = await stack.enter_async_context(RelayServer())
     other = programs.environment(tmp_path / "other", relay.url)
