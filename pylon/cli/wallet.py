@@ -98,7 +98,8 @@ async def _faucet(sats: int, account: str | None, as_json: bool) -> None:
     if as_json:
         print_json(given)
     else:
-        out.print(f"{given['account'][:24]} now has {sats_text(given['balance_msat'], 'play sat')}")
+        name = given["account"] if account else short(given["account"])
+        out.print(f"{name} now has {sats_text(given['balance_msat'], 'play sat')}")
 
 
 @app.command()

@@ -245,7 +245,9 @@ class RelayConnection:
                 self._introduction.challenged(challenge)
             case m.Notice(text):
                 self.status.notice = text
-                logger.info("relay notice", relay=self.url, text=text)
+                # While we introduce ourselves it is no news that we have not.
+                told = logger.debug if text.startswith("auth-required:") else logger.info
+                told("relay notice", relay=self.url, text=text)
             case _:
                 pass
         return None

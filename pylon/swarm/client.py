@@ -177,10 +177,7 @@ class SwarmClient:
         run = Run(specs, on_progress, on_outcome, journal=journal)
         await self._do(run, deadline_s, budget_msat, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
-            raise UnreachableError(
-                f"no provider can take this: {self._conductor.nobody(specs[0])}",
-                hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
-            )
+            raise self._conductor.nobody(specs[0])
         return run.results()
 
     async def _one(self, run: Run) -> Answer:
@@ -190,10 +187,7 @@ class SwarmClient:
         if isinstance(outcome, Answer):
             return outcome
         if outcome.reason is m.Failure.NO_PROVIDER:
-            raise UnreachableError(
-                f"no provider can take this: {self._conductor.nobody(spec)}",
-                hint="Start one with `pylon start`, or see who is there with `pylon providers`.",
-            )
+            raise self._conductor.nobody(spec)
         raise outcome
 
     async def _do(self, run: Run, deadline_s: float | None, budget_msat: int | None, priority: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import batched
 
 from pylon.clock import Clock
+from pylon.errors import UnreachableError
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -166,9 +167,16 @@ class Conductor:
     def _need(self, spec: JobSpec) -> Need:
         return job_of(0, spec, self.settings, deadline=0.0).need
 
-    def nobody(self, spec: JobSpec) -> str:
-        """Who is there, and why nobody takes this."""
-        return self.outlook.seen(self._need(spec))
+    def nobody(self, spec: JobSpec) -> UnreachableError:
+        """Who is there, why nobody takes this, and what to do about it."""
+        need = self._need(spec)
+        hint = "Start one with `pylon start`, or see who is there with `pylon providers`."
+        if self.outlook.is_too_cheap(need):
+            hint = (
+                f"At most {int(need.bid):,} msat a job are offered (`bid_msat` in [customer]);"
+                " `pylon providers` shows what they ask."
+            )
+        return UnreachableError(f"no provider can take this: {self.outlook.seen(need)}", hint=hint)
 
     # --- the deciders' commands -------------------------------------------------------------------------------
 

@@ -66,6 +66,9 @@ class Listing:
         return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)
 
 
+TOO_DEAR = "too dear"
+
+
 @record
 class Need:
     """What a provider must be for a job to go there. Equal needs share one pool of candidates.
@@ -122,7 +125,7 @@ class Need:
             return ""
         if listing.network != self.network:
             return f"takes payment on {listing.network or 'an unnamed network'}"
-        return "too dear" if listing.price.quote(self.prompt_tokens, self.max_tokens) > self.bid else ""
+        return TOO_DEAR if listing.price.quote(self.prompt_tokens, self.max_tokens) > self.bid else ""
 
 
 def names_of(model: OfferedModel) -> tuple[str, ...]:

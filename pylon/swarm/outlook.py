@@ -5,7 +5,7 @@ from functools import partial
 
 from pylon.clock import Clock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.listing import Listing, Need, reasons
+from pylon.swarm.listing import TOO_DEAR, Listing, Need, reasons
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
@@ -70,7 +70,12 @@ class Outlook:
     def seen(self, need: Need) -> str:
         """Who is there, and why nobody takes what is needed."""
         why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self._directory).items()))
-        return f"{self._directory.known} providers heard of, {len(self._directory)} alive{why}"
+        known = self._directory.known
+        return f"{known} provider{'' if known == 1 else 's'} heard of, {len(self._directory)} alive{why}"
+
+    def is_too_cheap(self, need: Need) -> bool:
+        """Whether somebody would take it for more money."""
+        return TOO_DEAR in reasons(need, self._directory)
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse

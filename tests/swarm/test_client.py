@@ -13,6 +13,8 @@ from pylon.errors import MalformedError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose, requests
@@ -232,6 +234,14 @@ async def test_nobody_alive_says_who_was_seen_and_why_they_do_not_do(relays, cus
         await swarm.complete("Anybody?", model=MODEL.id)
     assert "3 providers heard of, 2 alive; 1 has another model; 1 paused" in str(caught.value)
     assert caught.value.hint
+
+
+async def test_who_offers_too_little_hears_so(relays, customer) -> None:
+    FakeProvider(relays, now=time.time(), price=Price(Msat(7)), network="play")
+    client = await customer(DispatchSettings(patience_s=0.2))
+    with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
+        await client.complete("anyone?")
+    assert "At most 0 msat a job are offered" in caught.value.hint and "bid_msat" in caught.value.hint
 
 
 async def test_a_provider_that_comes_while_a_job_waits_gets_it(relays, customer) -> None:
