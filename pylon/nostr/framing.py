@@ -7,6 +7,7 @@ Source: RFC 6455 section 5.2 "Base Framing Protocol".
 """
 
 import struct
+import sys
 import threading
 from asyncio import BufferedProtocol
 from secrets import token_bytes
@@ -128,10 +129,20 @@ class Framing(Connection, BufferedProtocol):
                 data = self._all_begun()
             self._read(data)
 
+    def eof_received(self) -> None:
+        """The peer sends no more: the library takes nothing after that."""
+        self._read_out()
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """What has not had its turn is gone with the connection; the library takes nothing after its end."""
-        self._holds_back.discard(_TURN)
+        """The same, whoever ended it."""
+        self._read_out()
         super().connection_lost(exc)
+
+    def _read_out(self) -> None:
+        """All that waits for its turn has it now. That is one read at the most, and once a connection."""
+        if _TURN in self._holds_back:
+            self._read(self._all_begun(), most_frames=sys.maxsize)
 
     def _all_begun(self) -> bytes:
         data = bytes(self._begun)
@@ -164,14 +175,14 @@ class Framing(Connection, BufferedProtocol):
         if rest:
             self.data_received(rest)
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes, most_frames: int = _FRAMES_A_TURN) -> None:
         protocol = self.protocol
         mark = _MASKED if protocol.side is SERVER else 0
         most = protocol.max_message_size
         at, size, self._needed = 0, len(data), 0
         # Frames from here to `at` are the library's and have not been given to it.
         theirs = frames = 0
-        while size - at >= 2 and frames < _FRAMES_A_TURN:
+        while size - at >= 2 and frames < most_frames:
             frames += 1
             begin = at + 2
             length = data[at + 1] & 127
@@ -207,7 +218,7 @@ class Framing(Connection, BufferedProtocol):
             self._answered()
         if at < size:
             self._begun += data[at:] if at else data
-        if frames == _FRAMES_A_TURN and at < size:
+        if frames == most_frames and at < size:
             self._hold_back(_TURN)
             self._ask_turn()
         else:

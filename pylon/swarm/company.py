@@ -44,6 +44,8 @@ class Company:
         self._standings: dict[str, Standing] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._lanes: OrderedDict[Need, Lane] = OrderedDict()
+        self.coming = 0
+        """How many jobs are about to be added."""
         self.turns: deque[Lane] = deque()
         """The lanes in the order in which they may send next."""
 

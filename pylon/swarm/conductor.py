@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import batched
 
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
@@ -36,6 +35,9 @@ from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
 from pylon.swarm.verification import Verdict, judge
+
+# A hundred thousand questions at once would hold up everybody for a second.
+_AT_ONCE = 5_000
 
 
 class Conductor:
@@ -133,15 +135,15 @@ class Conductor:
             self._follow(commands)
         return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
 
-    async def ask(self, run: Run, places: Iterable[int]) -> None:
+    async def ask(self, run: Run, places: Sequence[int]) -> None:
         """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
-        # A hundred thousand at once would hold up everybody for a second. When fewer wait than are in flight the
-        # dispatcher takes it for the end of the run, hedges and compares: each piece is more than that.
-        for piece in batched(places, 2 * self.settings.dispatch.width + 1):
+        for at in range(0, len(places), _AT_ONCE):
             if run.number not in self._runs:
                 return
-            questions = [(place, run.specs[place]) for place in piece]
-            self._follow(self.coordinator.ask(run.number, questions, self._clock.monotonic(), self._clock.wall()))
+            questions = [(place, run.specs[place]) for place in places[at : at + _AT_ONCE]]
+            coming = max(0, len(places) - at - _AT_ONCE)
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            self._follow(self.coordinator.ask(run.number, questions, now, wall, coming=coming))
             await asyncio.sleep(0)
 
     def cancel_all(self) -> None:

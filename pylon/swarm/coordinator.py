@@ -28,6 +28,8 @@ MOST_AGAIN = 3
 class _Run:
     job: Callable[[JobSpec, int], m.Job]
     final: bool = False
+    # Questions that are still to be asked.
+    coming: int = 0
     slots: list[int] = field(default_factory=list)
 
 
@@ -45,6 +47,7 @@ class Coordinator:
         self._sent: dict[Need, dict[int, str]] = {}
         self._next_slot = 0
         self._next_run = 1
+        self._coming = 0
         self._out: list[Command] = []
         self._wall = 0.0
         self.over: list[int] = []
@@ -84,10 +87,17 @@ class Coordinator:
         if self.checks is not None:
             self.checks.taken_up(run, answered, asked)
 
-    def ask(self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float) -> list[Command]:
-        """Asks some of a run's questions, each for its place."""
+    def ask(
+        self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float, *, coming: int = 0
+    ) -> list[Command]:
+        """Asks some of a run's questions, each for its place; so many more are to follow at once."""
         jobs = tuple(self._slot(Piece(run, place, spec)) for place, spec in questions)
-        return self.handle(m.Add(jobs), now, wall)
+        self._runs[run].coming, before = coming, self._coming
+        added = m.Add(jobs)
+        if self._expected() > before:
+            # At no moment may the first or the last of them look like all there is.
+            return self._expect(now, wall) + self.handle(added, now, wall)
+        return self.handle(added, now, wall) + self._expect(now, wall)
 
     def adopt(
         self, run: int, place: int, spec: JobSpec, provider: str, cost: int, now: float, wall: float
@@ -106,6 +116,7 @@ class Coordinator:
         if self.checks is not None:
             self.checks.closed(run, slots)
         out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
+        out += self._expect(now, wall)
         for slot in slots:
             if self._sent:
                 self._unwatch(slot)
@@ -152,6 +163,16 @@ class Coordinator:
         return self._out
 
     # --- inside -----------------------------------------------------------------------------------------------
+
+    def _expected(self) -> int:
+        return sum(run.coming for run in self._runs.values())
+
+    def _expect(self, now: float, wall: float) -> list[Command]:
+        """Tells the dispatcher what is to come, when that has changed."""
+        if (coming := self._expected()) == self._coming:
+            return []
+        self._coming = coming
+        return self.handle(m.Coming(coming), now, wall)
 
     def _slot(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
         slot, self._next_slot = self._next_slot, self._next_slot + 1

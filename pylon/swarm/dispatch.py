@@ -54,6 +54,11 @@ class Dispatcher:
         return len(self._slots)
 
     @property
+    def left(self) -> int:
+        """The same, and jobs that are about to be added."""
+        return len(self._slots) + self._company.coming
+
+    @property
     def in_flight(self) -> int:
         """Attempts that are waited for."""
         return self._in_flight.count
@@ -76,8 +81,8 @@ class Dispatcher:
         return self._in_flight.budgets.left(run)
 
     def last(self, need: Need) -> int:
-        """How many jobs of this need wait, if these are no more than are on their way."""
-        return self._company.last(need)
+        """How many jobs of this need wait, if these are the last, and no more than are on their way."""
+        return 0 if self._company.coming else self._company.last(need)
 
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
@@ -104,6 +109,8 @@ class Dispatcher:
                 self._company.down(provider, now)
             case m.Add(jobs):
                 self._slots.add(jobs, now)
+            case m.Coming(count):
+                self._company.coming = count
             case m.Adopt(job, provider, cost):
                 self._slots.adopt(job, provider, cost, now)
             case m.Fund(run, msat):

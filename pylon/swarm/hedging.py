@@ -65,7 +65,12 @@ class Hedging:
         lane = slot.lane
         # Jobs that were never sent come first.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
-        if lane.presses or self._in_flight.count >= self._settings.width or slot.ends_at <= now:
+        if (
+            self._company.coming
+            or lane.presses
+            or self._in_flight.count >= self._settings.width
+            or slot.ends_at <= now
+        ):
             return False
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
             return False

@@ -61,6 +61,13 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """So many more jobs are about to be added: however few wait, this is not the end of a run."""
+
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Adopt:
     """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now.
 
@@ -154,6 +161,7 @@ type SwarmEvent = (
     ProviderUp
     | ProviderDown
     | Add
+    | Coming
     | Adopt
     | Fund
     | Drop

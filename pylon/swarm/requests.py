@@ -123,7 +123,7 @@ class Requests:
         dispatcher = self.coordinator.dispatcher
         left = dispatcher.budget_left(piece.run)
         bounds, bid = bounds_of(piece.spec), piece.job.need.bid
-        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.open, left=left)
+        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.left, left=left)
 
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float

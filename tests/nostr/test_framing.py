@@ -229,10 +229,17 @@ async def test_a_message_that_is_too_long_is_refused_in_a_later_turn_too_and_the
     assert ours.wire.calls == ["pause_reading", "resume_reading"]
 
 
-async def test_frames_that_had_no_turn_are_gone_with_the_connection(caplog):
+@pytest.mark.parametrize("end", ["eof_received", "connection_lost"])
+async def test_what_waits_for_its_turn_when_the_connection_ends_is_read_before_the_end(end, caplog):
     ours = Listening(Side.SERVER)
-    ours.data_received(text_frame(b"", masked=True) * (_FRAMES_A_TURN + 1))
-    ours.connection_lost(ConnectionResetError())
+    many = 5 * _FRAMES_A_TURN + 1
+    ours.data_received(text_frame(b"", masked=True) * many)
+    ours._hold_back("no room")
+    if end == "eof_received":
+        ours.eof_received()
+    else:
+        ours.connection_lost(ConnectionResetError())
+    assert len(ours.heard) == many
     await asyncio.sleep(0)
-    assert len(ours.heard) == _FRAMES_A_TURN
+    assert len(ours.heard) == many
     assert not caplog.records

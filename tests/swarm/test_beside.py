@@ -164,6 +164,38 @@ def test_the_places_of_a_run_that_are_drawn_are_not_its_first() -> None:
     assert len(drawn) > 10
 
 
+def test_of_a_run_that_comes_in_pieces_nobody_is_asked_beside_before_all_of_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(3)
+    checks = Checks(CheckSettings(), Reputation(), rng)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(width=8), rng), checks)
+    needs = [Need(model=model) for model in "xyz"]
+    for n in range(6):
+        model = replace(MODEL, id="xyz"[n % 3])
+        coordinator.handle(ProviderUp(Listing(f"p{n}", models=(model,), slots=8)), 0.0, 0.0)
+    asked: list[int] = []
+    monkeypatch.setattr(checks, "beside", lambda questions, waiting: asked.append(waiting) or [])
+    run = coordinator.begin(lambda spec, slot: Job(slot, needs[slot % 3], 120.0, 1e4), 12)
+    # Of one need no more wait than are on their way.
+    coordinator.ask(run, [(n, ASKED) for n in range(9)], 0.0, 0.0, coming=3)
+    assert (asked, coordinator.dispatcher.open, coordinator.dispatcher.left) == ([], 9, 12)
+    coordinator.ask(run, [(n, ASKED) for n in range(9, 12)], 0.0, 0.0)
+    assert asked
+    assert coordinator.dispatcher.left == 12
+
+
+def test_what_was_to_come_of_a_run_that_is_over_is_waited_for_no_longer() -> None:
+    rng = random.Random(3)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
+    runs = [coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 100) for _ in range(2)]
+    for run, coming in zip(runs, (70, 20), strict=True):
+        coordinator.ask(run, [(0, ASKED)], 0.0, 0.0, coming=coming)
+    assert coordinator.dispatcher.left == 92
+    coordinator.end(runs[0], 0.0, 0.0)
+    assert coordinator.dispatcher.left == 21
+
+
 class Play:
     """A coordinator with strangers who have two jobs each, and a run of half as many again."""
 

@@ -17,7 +17,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.swarm import compose, requests
+from pylon.swarm import compose, conductor, requests
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.flights import Flight
@@ -95,35 +95,42 @@ async def test_answers_come_in_order_over_one_subscription_each_way(relays, cust
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many questions the dispatcher was given each time."""
-    sizes: list[int] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many questions the deciders were given each time, and how many they were told to follow."""
+    given: list[tuple[int, int]] = []
     ask = Coordinator.ask
 
-    def counted(self: Coordinator, run: int, questions: list[tuple[int, JobSpec]], now: float, wall: float) -> Any:
-        sizes.append(len(questions))
-        return ask(self, run, questions, now, wall)
+    def counted(self: Coordinator, run: int, questions: list[tuple[int, JobSpec]], *args: Any, coming: int) -> Any:
+        given.append((len(questions), coming))
+        return ask(self, run, questions, *args, coming=coming)
 
     monkeypatch.setattr(Coordinator, "ask", counted)
-    return sizes
+    monkeypatch.setattr(conductor, "_AT_ONCE", 5)
+    return given
 
 
-async def test_a_long_list_is_asked_in_pieces_of_which_more_waits_than_is_in_flight(relays, customer, asked) -> None:
+async def test_a_long_list_is_asked_in_pieces_and_it_is_told_what_follows(relays, customer, asked) -> None:
     FakeProvider(relays, now=time.time(), slots=2)
-    client = await customer(DispatchSettings(width=2))
+    client = await customer()
     answers = await client.map([f"question {n}" for n in range(12)])
     assert [answer.text for answer in answers] == [f"echo: question {n}" for n in range(12)]
-    assert asked == [5, 5, 2]
+    assert asked == [(5, 7), (5, 2), (2, 0)]
+    dispatcher = client._conductor.coordinator.dispatcher
+    assert (dispatcher.left, dispatcher.open) == (0, 0)
 
 
-async def test_a_run_that_is_over_between_two_pieces_asks_no_more(relays, customer, asked) -> None:
-    client = await customer(DispatchSettings(width=2))
+async def test_a_run_that_is_over_between_two_pieces_asks_no_more_and_nothing_is_expected(
+    relays, customer, asked
+) -> None:
+    client = await customer()
     asking = asyncio.create_task(client.map([f"question {n}" for n in range(12)]))
     while not asked:
         await asyncio.sleep(0)
+    assert client._conductor.coordinator.dispatcher.left == 12
     client._conductor.cancel_all()
     assert {outcome.reason for outcome in await asking} == {Failure.CANCELLED}
-    assert asked == [5]
+    assert asked == [(5, 7)]
+    assert client._conductor.coordinator.dispatcher.left == 0
 
 
 async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothing_runs_twice(

@@ -19,6 +19,7 @@ from pylon.swarm.moves import (
     Add,
     Answered,
     CancelAttempt,
+    Coming,
     Command,
     Deliver,
     Drop,
@@ -459,6 +460,16 @@ def test_when_one_of_two_fails_the_other_goes_on_alone() -> None:
     [hedge] = sends(play.wait(1.0))
     assert play.tell(Refused(straggler.attempt, ErrorCode.ENGINE_FAILED)) == []
     assert play.tell(Answered(hedge.attempt)) == [Deliver(straggler.slot, hedge.attempt, 2)]
+
+
+def test_while_more_jobs_are_about_to_come_nothing_is_hedged() -> None:
+    play, straggler = slow_tail()
+    play.tell(Coming(5))
+    assert play.dispatcher.left == play.dispatcher.open + 5
+    assert sends(play.wait(3.0)) == []
+    play.tell(Coming(0))
+    [hedge] = sends(play.wait(3.0))
+    assert (hedge.slot, hedge.hedge) == (straggler.slot, True)
 
 
 def test_nothing_is_hedged_to_whoever_wants_money() -> None:
