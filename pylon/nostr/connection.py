@@ -257,6 +257,9 @@ class RelayConnection:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
+        if self.status.notice.startswith("auth-required:"):
+            # That was before.
+            self.status.notice = ""
         self._sender.beside(self._publications.authenticated())
 
     def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:

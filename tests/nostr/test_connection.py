@@ -325,6 +325,24 @@ async def test_a_notice_is_kept_for_the_status():
         assert connection.status.notice == "maintenance at noon"
 
 
+async def test_that_a_relay_wanted_to_know_who_we_are_is_no_news_once_it_knows():
+    def takes(relay, socket, message):
+        match message:
+            case ["AUTH", answer]:
+                return [["OK", answer["id"], True, ""]]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(takes) as relay, connected(relay, KEY) as connection:
+        for said, left in (("auth-required: some were withheld", ""), ("maintenance at noon", "maintenance at noon")):
+            await relay.say(["NOTICE", said])
+            await connection.publish(note())
+            assert connection.status.notice == said
+            await relay.say(["AUTH", said])
+            await relay.until(lambda: relay.of("AUTH"))
+            await connection.publish(note())
+            assert connection.status.notice == left
+
+
 async def test_closing_tells_publishers_that_wait():
     async with ScriptedRelay(lambda *_: []) as relay:
         connection = RelayConnection(relay.url, backoff=QUICK)
