@@ -14,7 +14,7 @@ from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
 from pylon.money.mirror import End, Outcome, Step
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import ZERO, Msat, sats_text
 from pylon.money.order_store import Ordered
 from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
 from pylon.money.payment_store import Payment
@@ -22,6 +22,7 @@ from pylon.money.receipt import AccountReceipt
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
+from pylon.money.wallet import WalletCode
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.listing import Listing
@@ -140,7 +141,7 @@ class AccountPurse:
         try:
             payment = await self._pay(ask, order)
             if payment.state is PaymentState.FAILED:
-                raise MoneyError(f"payment {payment.payment_hash} failed")
+                raise MoneyError(_why_failed(payment))
         except MoneyError:
             if await self._was_paid(invoice, bill.request):
                 return
@@ -230,6 +231,12 @@ class AccountPurse:
 
 async def _nothing() -> Msat:
     return ZERO
+
+
+def _why_failed(payment: Payment) -> str:
+    if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
+        return f"the wallet holds less than {sats_text(payment.amount)}; `pylon wallet balance` says what it holds"
+    return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:

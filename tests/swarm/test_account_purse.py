@@ -20,6 +20,7 @@ from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.usage import Bounds
+from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
 from pylon.swarm import account_purse as purses
@@ -261,6 +262,13 @@ async def test_a_provider_whose_invoice_was_not_paid_is_asked_again_once_it_ran_
     assert purse.width(PRICED) == 1
     await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
     assert purse.width(PRICED) == 3
+
+
+async def test_a_wallet_that_holds_too_little_is_named_as_the_reason(purse, lightning):
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    with pytest.raises(MoneyError, match="the wallet holds less than 3 sat"):
+        await purse.pay(bill(purse), offer, await asked(lightning))
 
 
 async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(purse, lightning, quick):
