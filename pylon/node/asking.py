@@ -18,7 +18,6 @@ from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.compose import job_of
 from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
 from pylon.swarm.listing import Listing
@@ -197,8 +196,8 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
     except WireError as error:
         raise UsageError(f"that names no provider: {error}", hint="`pylon providers` shows them.") from error
     listing = client.directory.get(key)
-    need = job_of(0, JobSpec(model=params.get("model")), client.settings, deadline=0.0).need
-    able = "is not alive here" if listing is None else need.why_not(listing) or "can take jobs"
+    job = JobSpec(model=params.get("model"))
+    able = "is not alive here" if listing is None else client.why_not(job, listing) or "can take jobs"
     record = client.reputation.get(key)
     return {
         "npub": nip19.npub(key),

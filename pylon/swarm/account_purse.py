@@ -13,6 +13,7 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
+from pylon.money.limits import Limit
 from pylon.money.mirror import End, Outcome, Step
 from pylon.money.msat import ZERO, Msat, sats_text
 from pylon.money.order_store import Ordered
@@ -25,7 +26,7 @@ from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.listing import Listing
+from pylon.swarm.listing import UNFUNDED, Listing
 from pylon.swarm.purse import Bill, Offer, Owed
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
@@ -36,6 +37,8 @@ CHECK_S = 3.0
 # Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
+# What keeps from paying for a while only: for its sake nobody is told that there is no provider.
+SHORT = frozenset({*PASSING, Refusal.CREDIT_MISSING, Limit.IN_FLIGHT, WalletCode.RATE_LIMITED})
 # A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
 LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
@@ -82,6 +85,10 @@ class AccountPurse:
     def width(self, listing: Listing) -> int | None:
         """See `Purse`."""
         return self._relations[listing.provider].width(listing.price)
+
+    def barred(self, listing: Listing) -> str:
+        """See `Purse`."""
+        return self._relations[listing.provider].barred
 
     def funded(self, listing: Listing) -> bool:
         """See `Purse`. Providers give a stranger one job on credit."""
@@ -138,14 +145,18 @@ class AccountPurse:
         )
         relation = self._relations[bill.author]
         relation.asked = True
+        code = ""
         try:
             payment = await self._pay(ask, order)
             if payment.state is PaymentState.FAILED:
+                code = payment.reason
                 raise MoneyError(_why_failed(payment))
-        except MoneyError:
+        except MoneyError as error:
             if await self._was_paid(invoice, bill.request):
                 return
-            relation.unpaid_until = self._runs_out(invoice)
+            if isinstance(error, PaymentRefusedError):
+                code = error.code.value
+            relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), _why_unpaid(code)
             self.changed(bill.author)
             raise
         if payment.state is PaymentState.SETTLED:
@@ -237,6 +248,19 @@ def _why_failed(payment: Payment) -> str:
     if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
         return f"the wallet holds less than {sats_text(payment.amount)}; `pylon wallet balance` says what it holds"
     return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
+
+
+def _why_unpaid(code: str) -> str:
+    """The same for many providers in one line, so without amounts; empty where it passes by itself."""
+    if code in SHORT:
+        return ""
+    if code == WalletCode.INSUFFICIENT_BALANCE:
+        return UNFUNDED
+    if code == Refusal.STOPPED:
+        return "not paid, since the STOP file halts all spending"
+    if code in set(Limit):
+        return f"not paid, since a spending limit is reached ({code})"
+    return f"not paid ({code or 'the wallet did not say why'})"
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:

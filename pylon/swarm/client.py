@@ -25,6 +25,7 @@ from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.journal import Kept, RunJournal
+from pylon.swarm.listing import Listing
 from pylon.swarm.money import report
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.presence import Presence
@@ -126,6 +127,10 @@ class SwarmClient:
     def reconsider(self, provider: str) -> None:
         """What may go to this provider has changed, by what its purse says."""
         self._conductor.outlook.reconsider(provider)
+
+    def why_not(self, job: JobSpec, listing: Listing) -> str:
+        """Why this provider is not asked for such a job, in a few words, or empty when it may be."""
+        return self._conductor.why_not(job, listing)
 
     # --- asking -----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
 from pylon.swarm.job import Answer, JobSpec, Outcome, answered, failed
 from pylon.swarm.journal import Kept
-from pylon.swarm.listing import Need
+from pylon.swarm.listing import Listing, Need
 from pylon.swarm.money import Settling, report
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.outlook import Outlook
@@ -171,14 +171,11 @@ class Conductor:
 
     def nobody(self, spec: JobSpec) -> UnreachableError:
         """Who is there, why nobody takes this, and what to do about it."""
-        need = self._need(spec)
-        hint = "Start one with `pylon start`, or see who is there with `pylon providers`."
-        if self.outlook.is_too_cheap(need):
-            hint = (
-                f"At most {int(need.bid):,} msat a job are offered (`bid_msat` in [customer]);"
-                " `pylon providers` shows what they ask."
-            )
-        return UnreachableError(f"no provider can take this: {self.outlook.seen(need)}", hint=hint)
+        return self.outlook.lack(self._need(spec)).error()
+
+    def why_not(self, spec: JobSpec, listing: Listing) -> str:
+        """Why this provider does not take this, in a few words, or empty when it does."""
+        return self.outlook.why_not(self._need(spec), listing)
 
     # --- the deciders' commands -------------------------------------------------------------------------------
 
@@ -207,7 +204,7 @@ class Conductor:
                 case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                     need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
-                        nobody[need] = self.outlook.seen(need)
+                        nobody[need] = str(self.outlook.lack(need))
                     self._settle(run, place, failed(failure, code, attempts, nobody[need]))
                 case Fail(run, place, failure, code, attempts):
                     detail = self._details.pop((run, place), "")

@@ -1,6 +1,6 @@
 """One provider as a customer sees it, and what a job needs of one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import field
 
 from pylon.jobs.announcement import OfferedModel
@@ -47,18 +47,20 @@ class Listing:
     width: int | None = field(default=None, compare=False)
     trust: float = field(default=1.0, compare=False)
     own: bool = field(default=False, compare=False)
+    # Why nothing may go there, where it may not: with it a provider leaves the pools of candidates.
+    barred: str = ""
     # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
     funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
     def seen_as(
-        self, width: int | None, trust: float, own: bool, funded: Callable[[], bool] = _unfunded
+        self, width: int | None, trust: float, own: bool, barred: str, funded: Callable[[], bool] = _unfunded
     ) -> "Listing":
         """The same, with what this customer adds."""
         # Once a heartbeat, where `replace` costs as much as all that comes of it.
         return Listing(
             self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
             self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
-            self.loading, self.plain, width, trust, own, funded,
+            self.loading, self.plain, width, trust, own, barred, funded,
         )  # fmt: skip
 
     def model(self, wanted: str | None) -> OfferedModel | None:
@@ -67,6 +69,7 @@ class Listing:
 
 
 TOO_DEAR = "too dear"
+UNFUNDED = "not paid, since the wallet holds too little"
 
 
 @record
@@ -98,6 +101,8 @@ class Need:
             return "not on the allow list"
         if listing.provider in self.block:
             return "blocked"
+        if listing.barred:
+            return listing.barred
         if listing.paused:
             return "paused"
         if listing.loading:
@@ -140,13 +145,3 @@ def least_context(characters: int, max_tokens: int) -> int:
     """
     tokens = characters // _CHARS_PER_TOKEN + max_tokens
     return 1 << (tokens.bit_length() - 1) if tokens else 0
-
-
-def reasons(need: Need, listings: Iterable[Listing]) -> dict[str, int]:
-    """How many providers do not do, by reason."""
-    counted: dict[str, int] = {}
-    for listing in listings:
-        why = need.why_not(listing)
-        if why:
-            counted[why] = counted.get(why, 0) + 1
-    return counted

@@ -1,17 +1,19 @@
 """How we see each provider: what it announces, with what our purse and our experience say of it."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from pylon.clock import Clock
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.listing import TOO_DEAR, Listing, Need, reasons
+from pylon.swarm.lack import Lack
+from pylon.swarm.listing import Listing, Need
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
 
-# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own.
-type _Ours = tuple[int | None, float, bool]
+# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own, why it is barred.
+type _Ours = tuple[int | None, float, bool, str]
 
 # No provider is sent so many times what it has slots, whatever it may be sent: so a purse that allows more says no
 # more, while each receipt changes how much more.
@@ -67,26 +69,28 @@ class Outlook:
         if ours != self._told.get(provider):
             self._say(listing, ours)
 
-    def seen(self, need: Need) -> str:
-        """Who is there, and why nobody takes what is needed."""
-        why = "".join(f"; {count} {reason}" for reason, count in sorted(reasons(need, self._directory).items()))
-        known = self._directory.known
-        return f"{known} provider{'' if known == 1 else 's'} heard of, {len(self._directory)} alive{why}"
+    def why_not(self, need: Need, listing: Listing) -> str:
+        """Why this provider does not take what is needed, in a few words, or empty when it does."""
+        return need.why_not(listing.seen_as(*self._ours(listing)))
 
-    def is_too_cheap(self, need: Need) -> bool:
-        """Whether somebody would take it for more money."""
-        return TOO_DEAR in reasons(need, self._directory)
+    def lack(self, need: Need) -> Lack:
+        """Who is there, and why nobody takes what is needed."""
+        reasons = Counter(why for listing in self._directory if (why := self.why_not(need, listing)))
+        return Lack(need, self._directory.known, len(self._directory), dict(reasons))
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
-        width, trust = None, 1.0
+        width, trust, barred = None, 1.0, ""
         if purse is not None and (width := purse.width(listing)) is not None:
+            barred = purse.barred(listing) if not width else ""
             width = min(width, _MOST_TIMES * max(1, listing.slots))
         if self._checked:
             allowed = self._reputation.width(provider, self._clock.wall())
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
-        return width, trust, provider in self.own
+            if allowed == 0:
+                barred = "left out for what its answers were like (`pylon providers --why`)"
+        return width, trust, provider in self.own, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
         held = self._reach is not None and self._reach.holds(listing)

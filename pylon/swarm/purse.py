@@ -54,6 +54,9 @@ class Purse(Protocol):
     def width(self, listing: Listing) -> int | None:
         """How many jobs may be in flight to this provider; None is no limit of the purse's."""
 
+    def barred(self, listing: Listing) -> str:
+        """Why nothing may go there, in a few words for people, or empty: then something may, now or soon."""
+
     def funded(self, listing: Listing) -> bool:
         """Whether one more job would run there without a payment: on money that we left, or on trial credit."""
 

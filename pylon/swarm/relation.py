@@ -29,6 +29,8 @@ class Relation:
     """Whether it has asked to be paid: as long as it has answered nothing, it gives no job on trial."""
     unpaid_until: float = 0.0
     """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent."""
+    unpaid_why: str = ""
+    """Why it was not paid, in a few words for people; empty where that passes by itself."""
     # Which stretch of `QUOTE_S` it is, and the highest quote of it and of the one before.
     _stretch: int = 0
     _dearest: Msat = ZERO
@@ -45,6 +47,13 @@ class Relation:
         if price.is_free:
             return None
         return max(1, self.balance // self.quote) if self.quote else 1
+
+    @property
+    def barred(self) -> str:
+        """Why nothing may go there until somebody does something about it, or empty."""
+        if self.ended is not None:
+            return f"left alone since a receipt was at fault ({self.ended.value})"
+        return self.unpaid_why if self.unpaid_until else ""
 
     @property
     def funded(self) -> bool:

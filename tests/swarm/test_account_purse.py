@@ -12,7 +12,8 @@ from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import JobResult, Usage
 from pylon.money.deposit import GROWTH
-from pylon.money.limits import PLAY_CAPS
+from pylon.money.invoice import InvoiceCode
+from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payment import PaymentRefusedError, Refusal
@@ -24,7 +25,7 @@ from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
 from pylon.swarm import account_purse as purses
-from pylon.swarm.account_purse import AccountPurse
+from pylon.swarm.account_purse import MOST_UNPAID_S, AccountPurse
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill
 from pylon.swarm.relation import QUOTE_S, Relation
@@ -269,6 +270,52 @@ async def test_a_wallet_that_holds_too_little_is_named_as_the_reason(purse, ligh
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
     with pytest.raises(MoneyError, match="the wallet holds less than 3 sat"):
         await purse.pay(bill(purse), offer, await asked(lightning))
+    assert purse.barred(PRICED) == "not paid, since the wallet holds too little"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (WalletCode.QUOTA_EXCEEDED, "not paid (quota_exceeded)"),
+        # In a minute it may take the next one.
+        (WalletCode.RATE_LIMITED, ""),
+    ],
+    ids=["for long", "for a moment"],
+)
+async def test_what_keeps_from_paying_for_long_bars_a_provider_until_its_invoice_ran_out(
+    purse, lightning, quick, trouble, why
+):
+    again = asyncio.Event()
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert purse.barred(PRICED) == ""
+    lightning.payer.next_pay = [trouble]
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, await asked(lightning))
+    assert (purse.width(PRICED), purse.barred(PRICED)) == (0, why)
+    purse.changed = lambda _: again.set()
+    lightning.clock.advance(MOST_UNPAID_S)
+    await asyncio.wait_for(again.wait(), 5)
+    assert (purse.width(PRICED), purse.barred(PRICED)) == (1, "")
+
+
+async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, lightning, monkeypatch):
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    for code, why in (
+        (Limit.DAY, "not paid, since a spending limit is reached (limit_day)"),
+        (Limit.IN_FLIGHT, ""),
+        (Refusal.STOPPED, "not paid, since the STOP file halts all spending"),
+        (Refusal.PAYEE_CHANGED, "not paid (payee_changed)"),
+        (InvoiceCode.EXPIRED, "not paid (invoice_expired)"),
+    ):
+
+        async def refuse(ask, order, code=code):
+            raise PaymentRefusedError(code)
+
+        monkeypatch.setattr(purse.sender, "pay", refuse)
+        with pytest.raises(PaymentRefusedError):
+            await purse.pay(bill(purse), offer, None)
+        assert purse.barred(PRICED) == why
 
 
 async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(purse, lightning, quick):

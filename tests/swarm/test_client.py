@@ -25,8 +25,9 @@ from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.journal import digest_of
 from pylon.swarm.moves import Failure
 from pylon.swarm.places import Piece
+from pylon.swarm.reputation import Seen
 from pylon.swarm.rows import Row
-from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 type Customer = Callable[..., Awaitable[SwarmClient]]
@@ -249,6 +250,17 @@ async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
         await client.complete("anyone?")
     assert "At most 0 msat a job are offered" in caught.value.hint and "bid_msat" in caught.value.hint
+
+
+async def test_who_was_found_lying_counts_as_nobody(relays, customer) -> None:
+    liar = provider(relays)
+    client = await customer(DispatchSettings(patience_s=0.2), checks=CheckSettings())
+    for _ in range(5):
+        client.reputation.note(liar.public, Seen.FAULTY, time.time(), "made up")
+    client.reconsider(liar.public)
+    with pytest.raises(UnreachableError, match="1 alive; 1 left out for what its answers were like"):
+        await client.complete("anyone?")
+    assert client.why_not(JobSpec("anyone?"), client.directory.get(liar.public)).startswith("left out")
 
 
 async def test_a_provider_that_comes_while_a_job_waits_gets_it(relays, customer) -> None:

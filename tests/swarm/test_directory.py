@@ -14,7 +14,7 @@ from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.directory import Directory, ProviderDown, ProviderUp
-from pylon.swarm.listing import Listing, Need, least_context, reasons
+from pylon.swarm.listing import Listing, Need, least_context
 
 NOW = 1_700_000_000
 MODEL = OfferedModel("needle-1", "cd" * 32, "f32", 2_048)
@@ -214,6 +214,7 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
         (Need(block=frozenset({"k"})), {}, "blocked"),
         (Need(), {"paused": "battery"}, "paused"),
         (Need(), {"loading": True}, "still loading its model"),
+        (Need(), {"barred": "not paid"}, "not paid"),
         (Need(), {"price": Price(Msat(5)), "network": "play"}, "takes payment on play"),
         (Need(network="play"), {"price": Price(Msat(5)), "network": "play"}, "too dear"),
         (Need(network="play", bid=Msat(5)), {"price": Price(Msat(5)), "network": "play"}, ""),
@@ -230,7 +231,6 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
 def test_why_a_provider_does_not_do_for_a_job(need: Need, changes: dict[str, object], why: str) -> None:
     listing = replace(Listing("k", models=(MODEL,)), **changes)  # type: ignore[arg-type]
     assert need.why_not(listing) == why
-    assert reasons(need, [listing]) == ({why: 1} if why else {})
 
 
 def test_the_context_a_job_needs_errs_towards_too_little() -> None:

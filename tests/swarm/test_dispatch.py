@@ -184,6 +184,27 @@ def test_when_the_last_provider_goes_waiting_jobs_are_given_up_after_a_while() -
     assert {command.failure for command in given_up} == {Failure.NO_PROVIDER}
 
 
+def test_who_is_barred_gets_no_more_and_what_is_out_there_is_waited_for() -> None:
+    play = Play(provider("a"))
+    first = play.send(3)
+    play.tell(Acknowledged(first.attempt))
+    play.tell(ProviderUp(provider("a", barred="not paid", width=0)))
+    play.wait(9.0)
+    assert not any(isinstance(command, GiveUp) for command in play.commands)
+    play.tell(Answered(first.attempt, 0))
+    play.wait(30.0)
+    assert [command for command in play.commands if isinstance(command, Deliver)] == [Deliver(0, first.attempt, 1)]
+    given_up = [command for command in play.commands if isinstance(command, GiveUp)]
+    assert {(command.slot, command.failure) for command in given_up} == {(n, Failure.NO_PROVIDER) for n in (1, 2)}
+
+
+def test_who_is_barred_no_longer_gets_what_waits() -> None:
+    play = Play(provider("a", barred="not paid", width=0))
+    assert sends(play.add()) == []
+    play.wait(5.0)
+    assert [send.provider for send in sends(play.tell(ProviderUp(provider("a"))))] == ["a"]
+
+
 def test_no_provider_holds_more_than_its_slots_and_a_half_and_the_swarm_no_more_than_the_width() -> None:
     play = Play(provider("a", slots=4), provider("b", slots=1), width=7)
     sent = sends(play.add(20))

@@ -21,6 +21,9 @@ class Till:
     def width(self, listing: Listing) -> int | None:
         return self.widths
 
+    def barred(self, listing: Listing) -> str:
+        return ""
+
     def funded(self, listing: Listing) -> bool:
         return self.pays
 

@@ -1,12 +1,16 @@
 """What a run says that it cost is all that receipts charged for it, second opinions among it."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from pylon.clock import SystemClock
+from pylon.errors import UnreachableError
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money.msat import Msat
@@ -18,10 +22,10 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.journal import RunJournal
-from pylon.swarm.listing import Listing
+from pylon.swarm.listing import UNFUNDED, Listing
 from pylon.swarm.purse import Bill, Offer, Owed
 from pylon.swarm.schema import SWARM
-from pylon.swarm.settings import CheckSettings, SwarmSettings
+from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 EACH = Msat(7)
@@ -37,6 +41,9 @@ class Till:
 
     def width(self, listing: Listing) -> int | None:
         return None
+
+    def barred(self, listing: Listing) -> str:
+        return ""
 
     def funded(self, listing: Listing) -> bool:
         return True
@@ -99,6 +106,27 @@ async def test_second_opinions_are_in_the_sum_and_a_run_that_is_taken_up_knows_w
             replace(a, attempts=1) for a in outcomes if isinstance(a, Answer)
         ]
         assert sums[-1] == (JOBS + asked) * EACH
+
+
+async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
+    class Empty(Till):
+        def width(self, listing: Listing) -> int | None:
+            return None if listing.price.is_free else 0
+
+        def barred(self, listing: Listing) -> str:
+            return "" if listing.price.is_free else UNFUNDED
+
+    relays = FakeRelays()
+    FakeProvider(relays, now=time.time(), price=PRICE, network="play")
+    settings = SwarmSettings(bid=EACH, checks=None, dispatch=DispatchSettings(patience_s=0.2))
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Empty()) as client:
+        await client.caught_up()
+        with pytest.raises(UnreachableError, match="1 not paid, since the wallet holds too little") as caught:
+            await asyncio.wait_for(client.map(["one", "another"]), 5.0)
+        assert "pylon wallet balance" in caught.value.hint
+        # What costs nothing goes on.
+        FakeProvider(relays, now=time.time())
+        assert all(isinstance(outcome, Answer) for outcome in await client.map(["one", "another"]))
 
 
 async def test_a_job_whose_receipt_cannot_be_booked_goes_to_somebody_else_at_once_as_far_as_the_budget_goes() -> None:

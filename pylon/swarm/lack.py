@@ -1,0 +1,38 @@
+"""That nobody takes a job: who is there, why they do not, and what to do about it."""
+
+from dataclasses import dataclass
+
+from pylon.errors import UnreachableError
+from pylon.swarm.listing import TOO_DEAR, UNFUNDED, Need
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons."""
+
+    need: Need
+    known: int
+    alive: int
+    reasons: dict[str, int]
+
+    def __str__(self) -> str:
+        why = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{self.known} provider{'' if self.known == 1 else 's'} heard of, {self.alive} alive{why}"
+
+    def error(self) -> UnreachableError:
+        """What is raised when a person waits for it."""
+        return UnreachableError(f"no provider can take this: {self}", hint=self._hint)
+
+    @property
+    def _hint(self) -> str:
+        if TOO_DEAR in self.reasons:
+            return (
+                f"At most {int(self.need.bid):,} msat a job are offered (`bid_msat` in [customer]);"
+                " `pylon providers` shows what they ask."
+            )
+        if UNFUNDED in self.reasons:
+            return (
+                "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
+                " invoice is gone that it waits for: a few minutes."
+            )
+        return "Start one with `pylon start`, or see who is there with `pylon providers`."
