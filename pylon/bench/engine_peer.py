@@ -48,7 +48,7 @@ async def _mlx_server(spec: EngineSpec, in_flight: int) -> tuple[asyncio.subproc
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(spec.model_dir), "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "mlx_lm", "server", "--model", str(spec.model_dir), "--port", str(port)]
     command += ["--decode-concurrency", str(in_flight), "--log-level", "ERROR"]
     nothing = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
@@ -61,7 +61,7 @@ async def _llama_server(spec: EngineSpec, model: ModelInfo, in_flight: int) -> t
     """With as many threads as ours, and the room that ours has for each row."""
     size = sum(file.stat().st_size for file in weight_files(spec.model_file)) if spec.model_file else 0
     numbers = (in_flight, min(model.context, ROW_TOKENS), threads_for(size) or processors())
-    command = [sys.executable, "-m", "pylon.bench.llama_server", str(spec.model_file), *map(str, numbers)]
+    command = [sys.executable, "-P", "-m", "pylon.bench.llama_server", str(spec.model_file), *map(str, numbers)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )

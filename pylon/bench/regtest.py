@@ -165,7 +165,7 @@ class Regtest:
         self._spawn("electrumx", self._programs.electrumx, environment)
         self._until(lambda: _listens(self._port("electrumx")), STARTS_S, "ElectrumX does not listen")
         # The wallets' relay keeps what it stored, so that their announcements are there after a restart.
-        relay = [sys.executable, "-m", "pylon.cli.main"]
+        relay = [sys.executable, "-P", "-m", "pylon.cli.main"]
         home = {"PYLON_HOME": str(self.chain / "relay")}
         if not (self.chain / "relay" / "config.toml").exists():
             subprocess.run([*relay, "init", "--json"], env={**os.environ, **home}, check=True, capture_output=True)

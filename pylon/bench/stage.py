@@ -51,7 +51,7 @@ class Stage:
         Raises `PylonError` when it ends with another status than these.
         """
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pylon.cli.main", *arguments, "--json",
+            sys.executable, "-P", "-m", "pylon.cli.main", *arguments, "--json",
             env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
@@ -108,6 +108,6 @@ def _spawn(arguments: tuple[str, ...], env: dict[str, str], log: Path) -> subpro
     # Not asyncio's: of those it wants to close the pipes when they outlive the event loop, and cannot.
     with log.open("wb") as stream:
         return subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "pylon.cli.main", *arguments, "--json"],
+            [sys.executable, "-P", "-m", "pylon.cli.main", *arguments, "--json"],
             env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, start_new_session=True,
         )  # fmt: skip
