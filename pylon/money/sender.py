@@ -61,6 +61,15 @@ class Sender:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._under_way: set[str] = set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the STOP file halts all spending."""
+        return self._policy.stopped()
+
+    async def balance(self) -> Msat:
+        """What the wallet holds. Raises `WalletError`."""
+        return await self._wallet.balance()
+
     async def pay(self, ask: Ask, order: Order) -> Payment:
         """Pays when every condition holds; where the payment stands afterwards.
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,10 +24,11 @@ from pylon.money.receipt import AccountReceipt
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
 from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
-from pylon.money.wallet import WalletCode
+from pylon.money.wallet import WalletCode, WalletError
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.listing import UNFUNDED, Listing
+from pylon.swarm.lack import STOPPED, UNFUNDED
+from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill, Offer, Owed
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
@@ -34,11 +36,28 @@ from pylon.swarm.rows import Row
 logger = log.get("swarm")
 
 CHECK_S = 3.0
+# So often a wallet that held too little is asked what it holds now: more often than jobs give up waiting for anybody.
+WALLET_S = 5.0
 # Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
-# What keeps from paying for a while only: for its sake nobody is told that there is no provider.
-SHORT = frozenset({*PASSING, Refusal.CREDIT_MISSING, Limit.IN_FLIGHT, WalletCode.RATE_LIMITED})
+# What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
+# paying may be over when the invoice has run out, and is waited for.
+LASTING: dict[str, str] = {
+    WalletCode.INSUFFICIENT_BALANCE: UNFUNDED,
+    Refusal.STOPPED: STOPPED,
+    **{
+        code: f"not paid, since a limit of ours is reached ({code.value})"
+        for code in (Limit.PAYMENT, Limit.FEE, Limit.JOB, Limit.DAY, Limit.RUN, Limit.ALL, WalletCode.QUOTA_EXCEEDED)
+    },
+    **{
+        code: f"not paid ({code.value})"
+        for code in (
+            Refusal.NOT_LIVE, Refusal.PAYEE_CHANGED, Refusal.FEES, WalletCode.RESTRICTED, WalletCode.UNAUTHORIZED,
+            WalletCode.NOT_IMPLEMENTED, WalletCode.UNSUPPORTED_ENCRYPTION, WalletCode.WRONG_NETWORK,
+        )
+    },
+}  # fmt: skip
 # A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
 LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
@@ -57,6 +76,8 @@ class AccountPurse:
     changed: Callable[[str], None] = field(default=lambda _: None)
     _relations: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
     _task: asyncio.Task[None] | None = None
+    # When the wallet may be asked again what it holds.
+    _asks_at: float = 0.0
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -156,7 +177,8 @@ class AccountPurse:
                 return
             if isinstance(error, PaymentRefusedError):
                 code = error.code.value
-            relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), _why_unpaid(code)
+            relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), LASTING.get(code, "")
+            relation.unpaid = asked or ZERO
             self.changed(bill.author)
             raise
         if payment.state is PaymentState.SETTLED:
@@ -224,6 +246,7 @@ class AccountPurse:
                     self._relations[payment.provider].balance += int(payment.amount)
                     self.changed(payment.provider)
             self._forgive()
+            await self._look_again()
             for provider in await mirror_store.waiting_providers(self.database):
                 async with self.database.transaction() as tx:
                     step = await mirror_store.tick(tx, provider, self.clock.wall())
@@ -231,6 +254,21 @@ class AccountPurse:
                 if step.mirror.ended is not None:
                     self._relations[provider].ended = step.mirror.ended
                     self.changed(provider)
+
+    async def _look_again(self) -> None:
+        """Whom an empty wallet or STOP kept from being paid is waited for again, once that is over."""
+        over = [] if self.sender.is_stopped else self._unpaid(STOPPED)
+        if (short := self._unpaid(UNFUNDED)) and self.clock.monotonic() >= self._asks_at:
+            self._asks_at = self.clock.monotonic() + WALLET_S
+            with suppress(WalletError):
+                holds = await self.sender.balance()
+                over += [(provider, relation) for provider, relation in short if relation.unpaid <= holds]
+        for provider, relation in over:
+            relation.unpaid_why = ""
+            self.changed(provider)
+
+    def _unpaid(self, why: str) -> list[tuple[str, Relation]]:
+        return [(key, one) for key, one in self._relations.items() if one.unpaid_until and one.unpaid_why == why]
 
     def _forgive(self) -> None:
         now = self.clock.wall()
@@ -248,19 +286,6 @@ def _why_failed(payment: Payment) -> str:
     if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
         return f"the wallet holds less than {sats_text(payment.amount)}; `pylon wallet balance` says what it holds"
     return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
-
-
-def _why_unpaid(code: str) -> str:
-    """The same for many providers in one line, so without amounts; empty where it passes by itself."""
-    if code in SHORT:
-        return ""
-    if code == WalletCode.INSUFFICIENT_BALANCE:
-        return UNFUNDED
-    if code == Refusal.STOPPED:
-        return "not paid, since the STOP file halts all spending"
-    if code in set(Limit):
-        return f"not paid, since a spending limit is reached ({code})"
-    return f"not paid ({code or 'the wallet did not say why'})"
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:

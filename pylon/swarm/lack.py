@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 
 from pylon.errors import UnreachableError
-from pylon.swarm.listing import TOO_DEAR, UNFUNDED, Need
+from pylon.swarm.listing import TOO_DEAR, Need
+
+UNFUNDED = "not paid, since the wallet holds too little"
+STOPPED = "not paid, since the STOP file halts all spending"
+
+_HINTS = {
+    UNFUNDED: "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
+    " invoice has run out that it waits for: a few minutes.",
+    STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
+    TOO_DEAR: "At most {bid:,} msat a job are offered (`bid_msat` in [customer]);"
+    " `pylon providers` shows what they ask.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +36,8 @@ class Lack:
 
     @property
     def _hint(self) -> str:
-        if TOO_DEAR in self.reasons:
-            return (
-                f"At most {int(self.need.bid):,} msat a job are offered (`bid_msat` in [customer]);"
-                " `pylon providers` shows what they ask."
-            )
-        if UNFUNDED in self.reasons:
-            return (
-                "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
-                " invoice is gone that it waits for: a few minutes."
-            )
-        return "Start one with `pylon start`, or see who is there with `pylon providers`."
+        # For most of them; a stranger who is dear must not hide that the wallet is empty.
+        reason = max(_HINTS, key=lambda reason: self.reasons.get(reason, 0))
+        if reason not in self.reasons:
+            return "Start one with `pylon start`, or see who is there with `pylon providers`."
+        return _HINTS[reason].format(bid=int(self.need.bid))

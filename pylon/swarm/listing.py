@@ -69,7 +69,6 @@ class Listing:
 
 
 TOO_DEAR = "too dear"
-UNFUNDED = "not paid, since the wallet holds too little"
 
 
 @record

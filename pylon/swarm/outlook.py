@@ -71,7 +71,8 @@ class Outlook:
 
     def why_not(self, need: Need, listing: Listing) -> str:
         """Why this provider does not take what is needed, in a few words, or empty when it does."""
-        return need.why_not(listing.seen_as(*self._ours(listing)))
+        # By itself first: most do not for a reason of theirs, and there may be ten thousand.
+        return need.why_not(listing) or need.why_not(listing.seen_as(*self._ours(listing)))
 
     def lack(self, need: Need) -> Lack:
         """Who is there, and why nobody takes what is needed."""

@@ -78,4 +78,6 @@ class Peers:
 
 
 def _runs(listing: Listing) -> frozenset[str]:
+    if listing.barred:
+        return frozenset()
     return frozenset(model.sha256 for model in listing.models if model.sha256) | {ANY}

@@ -30,7 +30,9 @@ class Relation:
     unpaid_until: float = 0.0
     """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent."""
     unpaid_why: str = ""
-    """Why it was not paid, in a few words for people; empty where that passes by itself."""
+    """Why it was not paid, in a few words for people; empty where that may pass by itself."""
+    unpaid: Msat = ZERO
+    """What that invoice asked for."""
     # Which stretch of `QUOTE_S` it is, and the highest quote of it and of the one before.
     _stretch: int = 0
     _dearest: Msat = ZERO

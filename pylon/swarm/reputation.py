@@ -119,7 +119,7 @@ class Reputation:
     def is_out(self, provider: str, now: float) -> bool:
         """Whether nothing goes there."""
         record = self._records.get(provider)
-        return record is not None and now < record.out_until
+        return record is not None and now < record.out_until and provider not in self.own
 
     def width(self, provider: str, now: float) -> int | None:
         """The most jobs in flight there; None: as many as it has room for."""

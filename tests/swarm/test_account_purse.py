@@ -26,6 +26,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
 from pylon.swarm import account_purse as purses
 from pylon.swarm.account_purse import MOST_UNPAID_S, AccountPurse
+from pylon.swarm.lack import STOPPED, UNFUNDED
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill
 from pylon.swarm.relation import QUOTE_S, Relation
@@ -276,11 +277,12 @@ async def test_a_wallet_that_holds_too_little_is_named_as_the_reason(purse, ligh
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        (WalletCode.QUOTA_EXCEEDED, "not paid (quota_exceeded)"),
-        # In a minute it may take the next one.
+        (WalletCode.QUOTA_EXCEEDED, "not paid, since a limit of ours is reached (quota_exceeded)"),
+        # The next one may succeed.
         (WalletCode.RATE_LIMITED, ""),
+        (WalletCode.UNREACHABLE, ""),
     ],
-    ids=["for long", "for a moment"],
+    ids=["for long", "for a moment", "for as long as it is away"],
 )
 async def test_what_keeps_from_paying_for_long_bars_a_provider_until_its_invoice_ran_out(
     purse, lightning, quick, trouble, why
@@ -299,14 +301,50 @@ async def test_what_keeps_from_paying_for_long_bars_a_provider_until_its_invoice
     assert (purse.width(PRICED), purse.barred(PRICED)) == (1, "")
 
 
+async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(purse, lightning, quick, monkeypatch):
+    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    again = asyncio.Event()
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.msat = Msat(2_999)
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, await asked(lightning))
+    await asyncio.sleep(0.1)
+    assert purse.barred(PRICED) == UNFUNDED
+    purse.changed = lambda _: again.set()
+    lightning.payer.msat = Msat(3_000)
+    lightning.clock.advance(1)
+    await asyncio.wait_for(again.wait(), 5)
+    # Not before that invoice has run out, but it is no longer so that nothing may go there.
+    assert (purse.width(PRICED), purse.barred(PRICED)) == (0, "")
+
+
+async def test_when_the_stop_file_is_gone_providers_are_worth_waiting_for(purse, lightning, quick):
+    stopped, again = [True], asyncio.Event()
+    purse.sender._policy = replace(purse.sender._policy, stopped=lambda: bool(stopped))
+    await purse.start()
+    with pytest.raises(PaymentRefusedError):
+        await purse.pay(bill(purse), purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=9), await asked(lightning))
+    await asyncio.sleep(0.05)
+    assert purse.barred(PRICED) == STOPPED
+    purse.changed = lambda _: again.set()
+    stopped.clear()
+    await asyncio.wait_for(again.wait(), 5)
+    assert purse.barred(PRICED) == ""
+
+
 async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, lightning, monkeypatch):
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     for code, why in (
-        (Limit.DAY, "not paid, since a spending limit is reached (limit_day)"),
+        (Limit.DAY, "not paid, since a limit of ours is reached (limit_day)"),
+        (Limit.HOUR, ""),
+        (Limit.PROVIDER, ""),
         (Limit.IN_FLIGHT, ""),
         (Refusal.STOPPED, "not paid, since the STOP file halts all spending"),
         (Refusal.PAYEE_CHANGED, "not paid (payee_changed)"),
-        (InvoiceCode.EXPIRED, "not paid (invoice_expired)"),
+        (Refusal.JOB_IN_FLIGHT, ""),
+        (InvoiceCode.EXPIRED, ""),
     ):
 
         async def refuse(ask, order, code=code):

@@ -99,6 +99,29 @@ def test_while_an_answer_is_compared_the_others_of_its_provider_wait_for_no_chec
     assert [again.slots for again in found if hasattr(again, "slots")] == [(second,)]
 
 
+def test_whom_nothing_may_go_to_is_asked_for_no_second_opinion() -> None:
+    desk = Desk("a", "b")
+    for provider in "xyz":
+        desk.checks.observe(ProviderUp(Listing(provider, models=(MODEL,), barred="not paid")))
+    _, commands = desk.answers("a")
+    assert [ask.to for ask in asks(commands)] == [("b",)]
+    # One that lost its last peer is alone, and proves itself by answering.
+    alone = Desk("a", "b")
+    alone.checks.observe(ProviderUp(Listing("b", models=(MODEL,), barred="left out")))
+    for _ in range(30):
+        assert accepts(alone.answers("a")[1])
+    assert alone.reputation.width("a", 0.0) is None
+
+
+def test_who_became_one_s_own_machine_is_not_left_out_for_what_it_did_before() -> None:
+    reputation = Reputation()
+    for _ in range(4):
+        reputation.note("a", Seen.LOST, 0.0)
+    assert reputation.is_out("a", 1.0) and reputation.width("a", 1.0) == 0
+    reputation.own = frozenset({"a"})
+    assert not reputation.is_out("a", 1.0) and reputation.width("a", 1.0) is None
+
+
 def test_where_checks_are_scarce_they_go_to_those_that_went_longest_without() -> None:
     names = [f"p{n}" for n in range(6)]
     desk = Desk(*names)
