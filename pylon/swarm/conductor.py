@@ -187,7 +187,7 @@ class Conductor:
         if not commands and not self.coordinator.over:
             return
         unwanted: dict[tuple[str, int], list[str]] = {}
-        nobody: dict[Need, str] = {}
+        nobody: dict[Need, tuple[str, str]] = {}
         changed: list[str] = []
         for command in commands:
             match command:
@@ -204,8 +204,9 @@ class Conductor:
                 case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                     need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
-                        nobody[need] = str(self.outlook.lack(need))
-                    self._settle(run, place, failed(failure, code, attempts, nobody[need]))
+                        lack = self.outlook.lack(need)
+                        nobody[need] = (str(lack), lack.hint)
+                    self._settle(run, place, failed(failure, code, attempts, *nobody[need]))
                 case Fail(run, place, failure, code, attempts):
                     detail = self._details.pop((run, place), "")
                     self._settle(run, place, failed(failure, code, attempts, detail))

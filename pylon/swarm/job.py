@@ -154,8 +154,8 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
     )
 
 
-def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "") -> JobFailed:
-    """The typed error of a slot that was given up, in words."""
+def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
+    """The typed error of a slot that was given up, in words; `hint` where there is more to say than usual."""
     text = {
         Failure.NO_PROVIDER: "no provider is alive that can take this job",
         Failure.DEADLINE: "no answer came in time",
@@ -167,7 +167,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.MALFORMED: "this job cannot be asked",
         Failure.CANCELLED: "the job was cancelled",
     }[reason]
-    hint = {
+    hint = hint or {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
         Failure.BUDGET: "Give the run a larger budget, or take it up again with one.",

@@ -30,14 +30,14 @@ class Lack:
         why = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
         return f"{self.known} provider{'' if self.known == 1 else 's'} heard of, {self.alive} alive{why}"
 
+    @property
+    def hint(self) -> str:
+        """What to do about it, where there is more to say than that nobody is there."""
+        # For most of them: a stranger who is dear must not hide that the wallet is empty.
+        reason = max(_HINTS, key=lambda reason: self.reasons.get(reason, 0))
+        return _HINTS[reason].format(bid=int(self.need.bid)) if reason in self.reasons else ""
+
     def error(self) -> UnreachableError:
         """What is raised when a person waits for it."""
-        return UnreachableError(f"no provider can take this: {self}", hint=self._hint)
-
-    @property
-    def _hint(self) -> str:
-        # For most of them; a stranger who is dear must not hide that the wallet is empty.
-        reason = max(_HINTS, key=lambda reason: self.reasons.get(reason, 0))
-        if reason not in self.reasons:
-            return "Start one with `pylon start`, or see who is there with `pylon providers`."
-        return _HINTS[reason].format(bid=int(self.need.bid))
+        hint = self.hint or "Start one with `pylon start`, or see who is there with `pylon providers`."
+        return UnreachableError(f"no provider can take this: {self}", hint=hint)

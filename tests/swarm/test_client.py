@@ -250,6 +250,10 @@ async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
         await client.complete("anyone?")
     assert "At most 0 msat a job are offered" in caught.value.hint and "bid_msat" in caught.value.hint
+    FakeProvider(relays, now=time.time(), model=OfferedModel("free"))
+    [answer, dear] = await client.map([JobSpec("anyone?", model="free"), JobSpec("anyone?", model=MODEL.id)])
+    assert isinstance(answer, Answer) and isinstance(dear, JobFailed)
+    assert dear.reason is Failure.NO_PROVIDER and dear.hint == caught.value.hint
 
 
 async def test_who_was_found_lying_counts_as_nobody(relays, customer) -> None:
