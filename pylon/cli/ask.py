@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli.output import err, short
-from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, run
+from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError
 from pylon.inference.models import needle
 from pylon.node.control import result_of
@@ -42,7 +42,7 @@ async def _ask(job: dict[str, Any], timeout: float | None, as_json: bool) -> Non
     if as_json:
         print_json(outcome)
     elif outcome["error"] is None:
-        sys.stdout.write(outcome["text"] + "\n")
+        print_text(outcome["text"])
         err.print(f"{short(outcome['provider'])} {outcome['model']}, {outcome['latency_ms']} ms", style="dim")
         if outcome["model"] == needle.MODEL_ID:
             err.print(NEEDLE_ONLY, style="dim")

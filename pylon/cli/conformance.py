@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json, run
@@ -52,7 +53,7 @@ def _print(report: Report) -> None:
     made = table("clause", "", "what it says, or what was wrong", "docs/protocol.md")
     for verdict in report.verdicts:
         clause = verdict.clause
-        outcome = f"[{_STYLES[verdict.outcome]}]{verdict.outcome.value}[/]"
+        outcome = Text(verdict.outcome.value, style=_STYLES[verdict.outcome])
         made.add_row(clause.value, outcome, verdict.why or clause.says, clause.place)
     out.print(made)
     counts = report.to_dict()

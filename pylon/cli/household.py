@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli.node import found_or_made
-from pylon.cli.output import err, out, table
+from pylon.cli.output import err, out, short, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
 from pylon.clock import SystemClock
@@ -101,9 +101,9 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, a
     if as_json:
         print_json({"head": household.head, "relays": household.relays, "members": household.members})
         return
-    made = table("member", "key")
+    made = table("member", "|key")
     for key, member in household.members.items():
-        made.add_row(member, key)
+        made.add_row(member, short(key))
     out.print(made)
     out.print("Next: `pylon start` serves them; `pylon ask` and `pylon map` ask them.")
 

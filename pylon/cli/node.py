@@ -128,7 +128,7 @@ async def _status_of_all(as_json: bool) -> None:
         if not row["alive"]:
             made.add_row(name, short(row["npub"]), "away", "", "", "", "")
             continue
-        state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "taking jobs"
+        state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "ready"
         figures = (f"{row['slots_free']} of {row['slots']}", f"{row['queue_s']:g}", f"{row['tokens_out_per_s']:.0f}")
         made.add_row(name, short(row["npub"]), state, row["model"], *figures)
     out.print(made)

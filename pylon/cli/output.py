@@ -4,12 +4,25 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pylon.jobs.text import clean_text
 from pylon.nostr import nip19
 from pylon.nostr.event import is_hex64
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+class _Terminal(Console):
+    """Much of what is shown, strangers wrote: no text is markup, and none gives orders to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, highlight=False, markup=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(clean_text(text), **options)
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
 
 
 def table(*columns: str, **options: Any) -> Table:

@@ -58,7 +58,7 @@ async def _why(key: str, model: str | None, wait: float, as_json: bool) -> None:
         return
     out.print(f"{data['npub']}\n  {data['now']}{'; one of your own machines' if data['own'] else ''}")
     for line in data["why"]:
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {line}")
 
 
 async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:

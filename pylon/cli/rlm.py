@@ -10,7 +10,7 @@ import typer.core
 from rich.status import Status
 
 from pylon.cli.output import ago, counted, err, out, table
-from pylon.cli.running import Json, fail, print_json, run
+from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError, UsageError
 from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home
@@ -112,8 +112,7 @@ async def _ask(question: Question, as_json: bool) -> None:
     if as_json:
         print_json(report)
     elif report["answer"] is not None:
-        sys.stdout.write(report["answer"] + "\n")
-        sys.stdout.flush()
+        print_text(report["answer"])
     _tell(_summary(report))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
@@ -122,7 +121,7 @@ async def _ask(question: Question, as_json: bool) -> None:
 
 
 def _tell(text: str) -> None:
-    err.print(text, style="dim", markup=False)
+    err.print(text, style="dim")
 
 
 class _Quiet:
@@ -192,8 +191,7 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
         if as_json:
             print_json(event)
         else:
-            line = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in _line(found, event))
-            out.print(f"{ago(event['at'] - begun):>8}  {line}", markup=False)
+            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event)}")
 
 
 def _line(found: runs.Run, event: Event) -> str:
@@ -245,7 +243,7 @@ async def _replay(name: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     elif result["answer"] is not None:
-        sys.stdout.write(result["answer"] + "\n")
+        print_text(result["answer"])
     if not result["same"]:
         hint = f"`pylon rlm show {result['id']}` tells what happened this time."
         fail(JobsFailedError("the replay came to another answer than the run", hint=hint))

@@ -12,6 +12,7 @@ from pylon import log
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError
 from pylon.inference.models import needle
+from pylon.jobs.text import clean_text
 
 INTERRUPTED = 130
 # What a node has to finish what is there when it is told to stop, in seconds.
@@ -30,14 +31,21 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def print_text(text: str) -> None:
+    """A text that is what was asked for: to a file as it is, to a terminal without what it takes as orders."""
+    sys.stdout.write((clean_text(text) if sys.stdout.isatty() else text) + "\n")
+    sys.stdout.flush()
+
+
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Says what happened and what to do next, and ends with the error's exit code."""
     if as_json:
         print_json({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    typer.echo(f" {error}", err=True)
+    # Relays and providers have a say in it.
+    typer.echo(f" {clean_text(str(error))}", err=True)
     if error.hint:
-        typer.echo(f"  {error.hint}", err=True)
+        typer.echo(f"  {clean_text(error.hint)}", err=True)
     raise typer.Exit(error.exit_code)
 
 

@@ -45,9 +45,11 @@ def start(
 async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = False, as_json: bool) -> None:
     """Serves until it is told to stop. Raises `SetupError`."""
     log.configure(config.log.level, file=home.logs / "pylon.log", json_lines=config.log.json_lines)
+    url = ""
     async with AsyncExitStack() as stack:
         if relay:
             # A relay's server is another's weight.
+            from pylon.node.household.address import local
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
 
@@ -55,7 +57,8 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
             await stack.enter_async_context(hub)
             head = identity.load(home.identity_file).public
             await stack.enter_async_context(announcing(config, head, hub.url))
-        core = await _take_over(home, config)
+            url = local(hub.url)
+        core = await _take_over(home, config, url)
         await _serve(core, config, drain_s, as_json)
 
 
@@ -88,7 +91,7 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             await asyncio.gather(draining, hurry, return_exceptions=True)
 
 
-async def _take_over(home: Home, config: Config) -> Core:
+async def _take_over(home: Home, config: Config, hub: str) -> Core:
     """A serving core that can have the lock. Waits for a command that holds it; never for another server."""
     told = False
     while True:
@@ -111,7 +114,7 @@ async def _take_over(home: Home, config: Config) -> Core:
             await asyncio.sleep(0.2)
             continue
         lock.release()
-        return Core(home, config, serve=True)
+        return Core(home, config, serve=True, hub=hub)
 
 
 def _signals(core: Core) -> asyncio.Event:

@@ -1,6 +1,13 @@
 """What people read: keys that they can type again, and numbers of things."""
 
-from pylon.cli.output import counted, short
+import io
+
+import pytest
+import typer
+
+from pylon.cli.output import counted, out, short, table
+from pylon.cli.running import fail, print_text
+from pylon.errors import UnreachableError
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 
@@ -22,3 +29,32 @@ def test_one_thing_is_not_many() -> None:
         "1 provider",
         "2,000 providers",
     ]
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[bold", "[red]Bob[/red]", "\x1b]0;owned\x07Bob", "Bob\x9b2J"])
+def test_what_strangers_call_themselves_is_shown_as_it_stands_and_gives_no_orders(name: str) -> None:
+    made = table("name", "state")
+    made.add_row(name, "ready")
+    with out.capture() as shown:
+        out.print(made)
+        out.print(f"{name} joined")
+    clean = "".join(sign for sign in name if sign.isprintable())
+    assert clean in shown.get() and f"{clean} joined" in shown.get()
+    assert not any(sign in shown.get() for sign in "\x1b\x07\x9b")
+
+
+def test_an_error_in_which_a_relay_had_a_say_gives_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        fail(UnreachableError("it closed: \x1b[2Jgone", hint="look \x9bhere"))
+    assert "\x1b[2J" not in (told := capsys.readouterr().err) and "\x9b" not in told and "[2Jgone" in told
+
+
+def test_an_answer_gives_no_orders_to_a_terminal_and_reaches_a_file_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, seen in ((Terminal(), "a[31mb\n"), (io.StringIO(), "a\x1b[31mb\n")):
+        monkeypatch.setattr("sys.stdout", stream)
+        print_text("a\x1b[31mb")
+        assert stream.getvalue() == seen
