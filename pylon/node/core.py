@@ -57,11 +57,12 @@ SCHEMAS = (SCHEMA, MONEY, SWARM)
 class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
-    With `serve` it is a provider too. Raises `HomeBusyError` when another process holds the lock, `LinkBusyError`
-    when another home has its wallet link open, `SetupError` when key, model or database cannot be used.
+    With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it.
+    Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
+    link open, `SetupError` when key, model or database cannot be used.
     """
 
-    def __init__(self, home: Home, config: Config, *, serve: bool, clock: Clock | None = None) -> None:
+    def __init__(self, home: Home, config: Config, *, serve: bool, hub: str = "", clock: Clock | None = None) -> None:
         self.home = home
         self.config = config
         self.clock = clock or SystemClock()
@@ -86,6 +87,7 @@ class Core:
         self.started_at = self.clock.wall()
         self.household = HouseholdFile(home.folder)
         self._serve = serve
+        self._hub = hub
         self._customer: Customer | None = None
         self.inference: InferenceService | None = None
         self._customer_starts = asyncio.Lock()
@@ -121,7 +123,7 @@ class Core:
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
         household = self.household.get()
-        urls = relay_urls(self.config.relays, household, self.secret.public)
+        urls = relay_urls(self.config.relays, household, self.secret.public, self._hub)
         self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)

@@ -144,6 +144,8 @@ def test_a_member_needs_no_relay_of_its_own():
     configured = ["ws://127.0.0.1:7447", "wss://other.example"]
     assert relay_urls(configured, household, MEMBER.public) == ["ws://desk:7447", "wss://other.example"]
     assert relay_urls(configured, household, HEAD.public) == configured
+    # A head's own relay may listen elsewhere.
+    assert relay_urls(configured, household, HEAD.public, "ws://127.0.0.1:9") == ["ws://127.0.0.1:9", *configured[1:]]
 
 
 # --- over a relay that lets in members and guests

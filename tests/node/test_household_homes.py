@@ -56,7 +56,8 @@ async def mapped(env, folder) -> set[str]:
 async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path):
     port = free_port()
     relay = f"ws://127.0.0.1:{port}"
-    head = environment(tmp_path / "a", relay, PYLON_RELAY__PORT=str(port), PYLON_RELAY__HOST="127.0.0.1")
+    # It is not told of its own relay, which listens elsewhere than usual.
+    head = {**member(tmp_path / "a"), "PYLON_RELAY__PORT": str(port), "PYLON_RELAY__HOST": "127.0.0.1"}
     others = [member(tmp_path / "b"), member(tmp_path / "c")]
     stranger = environment(tmp_path / "d", relay, PYLON_CUSTOMER__PATIENCE_S="2")
     async with AsyncExitStack() as stack:

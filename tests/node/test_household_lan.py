@@ -13,6 +13,7 @@ from pylon.clock import SystemClock
 from pylon.config import Config, HouseholdSection
 from pylon.errors import UnreachableError
 from pylon.node.household import lan
+from pylon.node.household.address import local
 from pylon.node.household.invite import decode
 from pylon.node.household.inviting import Head, Joined, found
 from pylon.node.household.joining import join
@@ -70,6 +71,13 @@ async def test_what_is_announced_is_found_by_who_knows_the_head_and_by_nobody_el
 def test_the_name_in_the_network_does_not_tell_the_head_s_key():
     assert HEAD.public[:8] not in mark(HEAD.public) and len(mark(HEAD.public)) <= 63
     assert mark(HEAD.public) != mark(MEMBER.public)
+
+
+def test_a_relay_on_all_addresses_is_at_loopback_for_its_own_machine():
+    assert local("ws://0.0.0.0:7447") == "ws://127.0.0.1:7447"
+    assert local("ws://[::]:7447") == "ws://[::1]:7447"
+    for url in ("ws://192.168.1.5:7447", "ws://desk.local:7447", "wss://relay.example/path"):
+        assert local(url) == url
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "10.0.0.7", "127.0.0.1"])

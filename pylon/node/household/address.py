@@ -23,6 +23,19 @@ def reachable(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 
+def local(url: str) -> str:
+    """A relay's address as its own machine reaches it: one that listens on all addresses is at loopback too."""
+    parts = urlsplit(url)
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return url
+    if not address.is_unspecified:
+        return url
+    host = "127.0.0.1" if address.version == 4 else "[::1]"
+    return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))
+
+
 def is_loopback(host: str) -> bool:
     """Whether this name or address is the machine itself."""
     if host == "localhost":

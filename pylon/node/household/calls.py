@@ -26,7 +26,7 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
             "this node serves everybody, and a household keeps to its members",
             hint="Stop it, and start it again with `pylon start --relay`.",
         )
-    relays = (str(params["relay"]),) if params.get("relay") else tuple(map(reachable, core.config.relays))
+    relays = (str(params["relay"]),) if params.get("relay") else tuple(map(reachable, core.pool.urls))
     head = core.head()
     expires_at = int(core.clock.wall()) + 60 * minutes
     joined = 0

@@ -132,11 +132,12 @@ class Door(Container[str]):
         return key in household.members or (guest is not None and guest.expires_at > time.time())
 
 
-def relay_urls(configured: list[str], household: Household | None, own: str) -> list[str]:
+def relay_urls(configured: list[str], household: Household | None, own: str, hub: str = "") -> list[str]:
     """Where a node reads and writes. A member adds the household's relays to those of its settings.
 
-    The default relay is this machine's own: a member that runs none has no use for it.
+    The default relay is this machine's own: a member that runs none has no use for it, and for a head that does it is
+    `hub`, wherever that listens.
     """
     if household is None or household.head == own:
-        return configured
+        return list(dict.fromkeys(hub if hub and url == DEFAULT_RELAY else url for url in configured))
     return list(dict.fromkeys([*household.relays, *(url for url in configured if url != DEFAULT_RELAY)]))
