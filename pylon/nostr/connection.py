@@ -56,6 +56,9 @@ class Backoff:
         return full * float(rng.uniform(0.5, 1.0))
 
 
+_CLOSED = "subscription closed: "
+
+
 @dataclass(slots=True)
 class RelayStatus:
     """What `pylon status` says of a relay. Times are Unix seconds."""
@@ -67,6 +70,11 @@ class RelayStatus:
     error: str = ""
     notice: str = ""
     information: RelayInformation = field(default_factory=RelayInformation)
+
+    @property
+    def refusal(self) -> str:
+        """Why it ended the last subscription that it did not answer, as it says, or empty."""
+        return self.notice.removeprefix(_CLOSED) if self.notice.startswith(_CLOSED) else ""
 
 
 class RelayConnection:
@@ -239,7 +247,7 @@ class RelayConnection:
             case m.Ok():
                 self._publications.answered(message)
             case m.Closed(name, reason):
-                self.status.notice = f"subscription closed: {reason}"
+                self.status.notice = f"{_CLOSED}{reason}"
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
                 self._introduction.challenged(challenge)

@@ -205,6 +205,11 @@ class RelayPool:
     def statuses(self) -> list[RelayStatus]:
         return [connection.status for connection in self._connections.values()]
 
+    @property
+    def refusals(self) -> list[str]:
+        """Which relays answer us nothing, and what they say."""
+        return [f"{status.url} {status.refusal}" for status in self.statuses if status.refusal]
+
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""
         largest: int | None = None

@@ -68,6 +68,7 @@ class Conductor:
             directory, settings.own, self.tell, clock,
             purse=purse, reputation=reputation, checked=self.checks is not None, reach=reach,
         )  # fmt: skip
+        self._pool = pool
         self._reputation = reputation
         self._rescorer = rescorer
         self._clock = clock
@@ -171,7 +172,7 @@ class Conductor:
 
     def nobody(self, spec: JobSpec) -> UnreachableError:
         """Who is there, why nobody takes this, and what to do about it."""
-        return self.outlook.lack(self._need(spec)).error()
+        return self.outlook.lack(self._need(spec), self._pool.refusals).error()
 
     def why_not(self, spec: JobSpec, listing: Listing) -> str:
         """Why this provider does not take this, in a few words, or empty when it does."""
@@ -204,7 +205,7 @@ class Conductor:
                 case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                     need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
-                        lack = self.outlook.lack(need)
+                        lack = self.outlook.lack(need, self._pool.refusals)
                         nobody[need] = (str(lack), lack.hint)
                     self._settle(run, place, failed(failure, code, attempts, *nobody[need]))
                 case Fail(run, place, failure, code, attempts):

@@ -19,12 +19,16 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons."""
+    """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
+
+    `refusals` are what relays say that answer us nothing.
+    """
 
     need: Need
     known: int
     alive: int
     reasons: dict[str, int]
+    refusals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         why = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
@@ -33,6 +37,8 @@ class Lack:
     @property
     def hint(self) -> str:
         """What to do about it, where there is more to say than that nobody is there."""
+        if self.refusals and not self.known:
+            return f"Who is there, no relay tells us: {'; '.join(self.refusals)[:300]}"
         # For most of them: a stranger who is dear must not hide that the wallet is empty.
         reason = max(_HINTS, key=lambda reason: self.reasons.get(reason, 0))
         return _HINTS[reason].format(bid=int(self.need.bid)) if reason in self.reasons else ""

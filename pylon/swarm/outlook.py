@@ -1,7 +1,7 @@
 """How we see each provider: what it announces, with what our purse and our experience say of it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pylon.clock import Clock
@@ -74,10 +74,10 @@ class Outlook:
         # By itself first: most do not for a reason of theirs, and there may be ten thousand.
         return need.why_not(listing) or need.why_not(listing.seen_as(*self._ours(listing)))
 
-    def lack(self, need: Need) -> Lack:
-        """Who is there, and why nobody takes what is needed."""
+    def lack(self, need: Need, refusals: Sequence[str] = ()) -> Lack:
+        """Who is there, and why nobody takes what is needed. `refusals` are those of relays."""
         reasons = Counter(why for listing in self._directory if (why := self.why_not(need, listing)))
-        return Lack(need, self._directory.known, len(self._directory), dict(reasons))
+        return Lack(need, self._directory.known, len(self._directory), dict(reasons), tuple(refusals))
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse

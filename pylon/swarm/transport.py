@@ -29,6 +29,10 @@ class Transport(Protocol):
     def urls(self) -> list[str]:
         """Their addresses."""
 
+    @property
+    def refusals(self) -> list[str]:
+        """Which relays answer us nothing, and what they say."""
+
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays takes."""
 

@@ -325,6 +325,17 @@ async def test_a_notice_is_kept_for_the_status():
         assert connection.status.notice == "maintenance at noon"
 
 
+async def test_why_a_relay_answers_nothing_is_kept_for_who_waits_for_it():
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        assert connection.status.refusal == ""
+        await relay.say(["CLOSED", "any", "restricted: members only"])
+        await connection.publish(note())
+        assert connection.status.refusal == "restricted: members only"
+        await relay.say(["NOTICE", "maintenance at noon"])
+        await connection.publish(note())
+        assert connection.status.refusal == ""
+
+
 async def test_that_a_relay_wanted_to_know_who_we_are_is_no_news_once_it_knows():
     def takes(relay, socket, message):
         match message:

@@ -56,6 +56,7 @@ class FakeRelays:
     subscriptions: list[FakeSubscription] = field(default_factory=list)
     providers: dict[str, "FakeProvider"] = field(default_factory=dict)
     queries: list[tuple[Filter, ...]] = field(default_factory=list)
+    refusing: list[str] = field(default_factory=list)
     publishing: int = 0
     takes: int = 65_536
     most_publishing: int = 0
@@ -63,6 +64,10 @@ class FakeRelays:
     @property
     def urls(self) -> list[str]:
         return ["ws://fake.invalid"]
+
+    @property
+    def refusals(self) -> list[str]:
+        return self.refusing
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         return min(most, self.takes)

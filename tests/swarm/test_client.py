@@ -244,6 +244,18 @@ async def test_nobody_alive_says_who_was_seen_and_why_they_do_not_do(relays, cus
     assert caught.value.hint
 
 
+async def test_where_nobody_is_heard_of_a_relay_that_refuses_us_is_named(relays, customer) -> None:
+    relays.refusing = ["ws://fake.invalid restricted: members only"]
+    client = await customer(DispatchSettings(patience_s=0.2))
+    with pytest.raises(UnreachableError) as caught:
+        await client.complete("anyone?")
+    assert caught.value.hint == "Who is there, no relay tells us: ws://fake.invalid restricted: members only"
+    provider(relays, model=OfferedModel("another"))
+    with pytest.raises(UnreachableError) as caught:
+        await client.complete("anyone?", model=MODEL.id)
+    assert "restricted" not in caught.value.hint
+
+
 async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     FakeProvider(relays, now=time.time(), price=Price(Msat(7)), network="play")
     client = await customer(DispatchSettings(patience_s=0.2))
