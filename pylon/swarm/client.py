@@ -213,7 +213,7 @@ class SwarmClient:
             if run.journal is not None:
                 await run.journal.ended()
         finally:
-            self._conductor.cancel(run)
+            self._conductor.drop(run)
 
     # --- time -------------------------------------------------------------------------------------------------
 

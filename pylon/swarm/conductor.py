@@ -152,6 +152,11 @@ class Conductor:
         for run in list(self._runs.values()):
             self.cancel(run)
 
+    def drop(self, run: Run) -> None:
+        """Whoever waited for it does so no longer; nothing happens to a run that is over."""
+        if run.number in self._runs:
+            self._over(run)
+
     def cancel(self, run: Run) -> None:
         """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
         if run.number not in self._runs:

@@ -115,13 +115,13 @@ class Coordinator:
         slots = self._runs.pop(run).slots
         if self.checks is not None:
             self.checks.closed(run, slots)
-        out = self.handle(m.Drop(tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
-        out += self._expect(now, wall)
         for slot in slots:
             if self._sent:
                 self._unwatch(slot)
             del self._pieces[slot]
-        return [command for command in out if not (isinstance(command, Fail) and command.run == run)]
+        self.over += slots
+        out = self.handle(m.Forget(run, tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
+        return out + self._expect(now, wall)
 
     def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[Command]:
         """What follows from what providers and relays did. `now` is monotonic, `wall` Unix seconds."""

@@ -3,8 +3,9 @@
     dispatcher = Dispatcher(DispatchSettings(), random.Random())
     for command in dispatcher.handle(Add(jobs), now): …
 
-Every slot ends with exactly one `Deliver` or `GiveUp`. The cost of a decision does not grow with the number of
-providers: they are kept in order of expected completion (`company`), and every deadline is in one heap (`timers`).
+Every slot ends with exactly one `Deliver` or `GiveUp`, but for those of a run that is forgotten. The cost of a
+decision does not grow with the number of providers: they are kept in order of expected completion (`company`), and
+every deadline is in one heap (`timers`).
 """
 
 import random
@@ -117,6 +118,8 @@ class Dispatcher:
                 self._in_flight.budgets.fund(run, msat)
             case m.Drop(slots, failure):
                 self._slots.drop(slots, failure, now)
+            case m.Forget(run, slots):
+                self._slots.forget(run, slots, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
             case m.SendFailed(number, unmade):

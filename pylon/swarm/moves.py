@@ -96,6 +96,14 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """Nobody asks what becomes of this run any more: these, all of its slots, end without a word."""
+
+    run: int
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """This slot is waited for until then at the most. Its provider is not told: it would see what it is asked for."""
 
@@ -165,6 +173,7 @@ type SwarmEvent = (
     | Adopt
     | Fund
     | Drop
+    | Forget
     | Bound
     | Published
     | SendFailed

@@ -97,6 +97,16 @@ class OpenSlots:
             if (slot := self._slots.get(number)) is not None:
                 self.give_up(slot, failure, now)
 
+    def forget(self, run: int, slots: Sequence[int], now: float) -> None:
+        """All slots of a run end, and nobody is told."""
+        lanes: dict[Lane, None] = {}
+        for number in slots:
+            if (slot := self._slots.get(number)) is not None:
+                self._finish(slot, now)
+                lanes[slot.lane] = None
+        for lane in lanes:
+            lane.fresh.forget(run)
+
     def sent(self, slot: Slot, now: float) -> None:
         """It goes out for the first time: from now on its own time runs."""
         slot.expires_at = min(slot.job.deadline, now + slot.job.timeout)

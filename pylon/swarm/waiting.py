@@ -57,6 +57,14 @@ class Waiting:
             if not level:
                 del self._levels[priority]
 
+    def forget(self, run: int) -> None:
+        """All of a run are over."""
+        for priority, level in list(self._levels.items()):
+            if (queue := level.pop(run, None)) is not None:
+                self.count -= len(queue)
+            if not level:
+                del self._levels[priority]
+
     def slots(self) -> list["Slot"]:
         """All of them."""
         return [slot for level in self._levels.values() for queue in level.values() for slot in queue]

@@ -21,6 +21,7 @@ from pylon.swarm.moves import (
     CancelAttempt,
     Deliver,
     Drop,
+    Forget,
     Fund,
     GiveUp,
     Job,
@@ -41,6 +42,8 @@ NEEDS = [Need(**RULES), Need(model="m", **RULES), Need(model="n", **RULES)]  # t
 RELAYS = ("wss://a", "wss://b")
 RELAY_WIDTH = 4
 BUDGETS = {1: 150, 2: 1_000}
+RUNS = (0, *BUDGETS)
+FORGOTTEN = "forgotten"
 WIDTH = 6
 OVERCOMMIT = 1.5
 
@@ -54,12 +57,12 @@ class Histories(RuleBasedStateMachine):
         )
         self.dispatcher = Dispatcher(rules, random.Random(seed), RELAYS)
         # What every attempt may have cost so far, by run: all of it, until a receipt says less.
-        self.costs: dict[int, dict[int, int]] = {run: {} for run in (0, *BUDGETS)}
+        self.costs: dict[int, dict[int, int]] = {run: {} for run in RUNS}
         for run, msat in BUDGETS.items():
             self.dispatcher.handle(Fund(run, msat), self.now)
         self.alive: dict[str, Listing] = {}
         self.jobs: dict[int, Job] = {}
-        self.outcomes: dict[int, Deliver | GiveUp] = {}
+        self.outcomes: dict[int, Deliver | GiveUp | str] = {}
         self.live: dict[int, Send] = {}
         self.attempts = 0
         for name in PROVIDERS if crowd else ():
@@ -168,7 +171,7 @@ class Histories(RuleBasedStateMachine):
         need=st.sampled_from(NEEDS),
         timeout=st.sampled_from([2.0, 20.0, 120.0]),
         deadline=st.sampled_from([5.0, 100.0, 600.0]),
-        run=st.sampled_from([0, 1, 2]),
+        run=st.sampled_from(RUNS),
         priority=st.integers(0, 2),
         to=st.sampled_from([(), (), ("p1", "p2")]),
         without=st.sampled_from([(), ("p1",)]),
@@ -256,6 +259,14 @@ class Histories(RuleBasedStateMachine):
     @rule(slots=st.sets(st.integers(0, 30), max_size=5))
     def drops(self, slots: set[int]) -> None:
         self.tell(Drop(tuple(slots)))
+
+    @rule(run=st.sampled_from(RUNS))
+    def forgets(self, run: int) -> None:
+        mine = [slot for slot, job in self.jobs.items() if job.run == run]
+        # What is over stays so.
+        self.outcomes = {**dict.fromkeys(mine, FORGOTTEN), **self.outcomes}
+        self.tell(Forget(run, tuple(mine)))
+        assert not any(send.slot in mine for send in self.live.values())
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 6.0, 40.0]))
     def passes(self, seconds: float) -> None:
