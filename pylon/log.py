@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pylon.text import clean_text
+
 FILE_BYTES = 5_000_000
 FILES_KEPT = 5
 _COLORS = {"debug": "32", "info": "32", "warning": "33", "error": "31"}
@@ -71,7 +73,8 @@ class Lines(logging.Formatter):
         level = record.levelname.lower()
         shown = f"\x1b[{_COLORS.get(level, '0')}m{level:9}\x1b[0m" if self._colors else f"{level:9}"
         values = "".join(f" {name}={_plain(value)}" for name, value in sorted(_values(record).items()))
-        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        # An error's message may hold a stranger's words.
+        trace = f"\n{clean_text(self.formatException(record.exc_info))}" if record.exc_info else ""
         return f"{_time(record)} [{shown}] {record.getMessage()}{values}{trace}"
 
 

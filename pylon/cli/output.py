@@ -2,23 +2,30 @@
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pylon.jobs.text import clean_text
 from pylon.nostr import nip19
 from pylon.nostr.event import is_hex64
+from pylon.text import clean_line, clean_text
 
 
 class _Terminal(Console):
     """Much of what is shown, strangers wrote: no text is markup, and none gives orders to the terminal."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(soft_wrap=True, highlight=False, markup=False, **options)
+        super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(clean_text(text), **options)
+
+
+class _Table(Table):
+    """Each cell is one line of what stands in it."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*(clean_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 out = _Terminal()
@@ -29,7 +36,7 @@ def table(*columns: str, **options: Any) -> Table:
     """A plain table. Columns whose name starts with `>` are right-aligned; what stands in those with `|` is for
     commands, and never cut.
     """
-    made = Table(box=None, pad_edge=False, header_style="bold", **options)
+    made = _Table(box=None, pad_edge=False, header_style="bold", **options)
     for column in columns:
         right, whole = column.startswith(">"), column.startswith("|")
         made.add_column(column.lstrip(">|"), justify="right" if right else "left", no_wrap=whole)

@@ -12,8 +12,8 @@ from pylon.errors import WireError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
 from pylon.jobs.kinds import SCHEMA, result_kind
-from pylon.jobs.text import is_clean
 from pylon.nostr.event import Event, expiration
+from pylon.text import is_clean
 
 TIMING_STEP_MS = 50
 _OUTSIDE = frozenset({"e", "p", "v", "expiration", "encrypted", "encoding"})

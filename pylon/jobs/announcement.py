@@ -9,10 +9,10 @@ from pylon.errors import MalformedError, MoneyError
 from pylon.jobs import answer
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, SCHEMA
 from pylon.jobs.size import check_size, unsigned
-from pylon.jobs.text import clean_text, is_clean
 from pylon.money.msat import parse_msat
 from pylon.money.price import FREE, Price
 from pylon.nostr.event import Event, EventDraft, Tag
+from pylon.text import clean_line, clean_text, is_line
 
 MAX_NAME = 100
 MAX_ABOUT = 1_000
@@ -66,9 +66,9 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
     """
     a = announcement = replace(
         announcement,
-        name=clean_text(announcement.name)[:MAX_NAME],
+        name=clean_line(announcement.name)[:MAX_NAME],
         about=clean_text(announcement.about)[:MAX_ABOUT],
-        software=clean_text(announcement.software)[:MAX_NAME],
+        software=clean_line(announcement.software)[:MAX_NAME],
     )
     prices = (a.price.base_msat, a.price.in_msat_per_1k, a.price.out_msat_per_1k)
     tags: list[Tag] = [("d", a.d), *(("k", str(kind)) for kind in sorted(a.kinds))]
@@ -108,8 +108,8 @@ def parse_announcement(event: Event) -> Announcement:
         tuple(_model(tag) for tag in event.tags if tag[0] == "model")[:MAX_MODELS],
         price or FREE,
         "" if price is None else _network(event),
-        tuple(url for url in relays if len(url) <= MAX_URL and _RELAY.match(url) and is_clean(url))[:MAX_RELAYS],
-        clean_text(event.tag("client") or "")[:MAX_NAME],
+        tuple(url for url in relays if len(url) <= MAX_URL and _RELAY.match(url) and is_line(url))[:MAX_RELAYS],
+        clean_line(event.tag("client") or "")[:MAX_NAME],
     )
 
 
@@ -122,14 +122,14 @@ def withdrawal_draft(provider: str, d: str, *, created_at: int) -> EventDraft:
 
 def check_name(d: str) -> str:
     """The `d` of an announcement and its heartbeats. Raises `MalformedError` when relays might not take it."""
-    if len(d) > MAX_D or not is_clean(d):
+    if len(d) > MAX_D or not is_line(d):
         raise MalformedError(f"a d tag holds at most {MAX_D} characters, and no control characters")
     return d
 
 
 def _network(event: Event) -> str:
     network = event.tag("network") or ""
-    if len(network) > MAX_NETWORK or not is_clean(network):
+    if len(network) > MAX_NETWORK or not is_line(network):
         raise MalformedError("a network tag names a payment network")
     return network
 
@@ -144,7 +144,7 @@ def _metadata(content: str) -> tuple[str, str]:
         raise MalformedError("an announcement's content must be a JSON object")
     name, about = raw.get("name"), raw.get("about")
     return (
-        clean_text(name)[:MAX_NAME] if isinstance(name, str) else "",
+        clean_line(name)[:MAX_NAME] if isinstance(name, str) else "",
         clean_text(about)[:MAX_ABOUT] if isinstance(about, str) else "",
     )
 
@@ -152,7 +152,7 @@ def _metadata(content: str) -> tuple[str, str]:
 def _model(tag: Tag) -> OfferedModel:
     values = (*tag[1:5], "", "", "", "")[:4]
     context = values[3]
-    readable = len(values[0]) <= 200 and is_clean("".join(values))
+    readable = len(values[0]) <= 200 and is_line("".join(values))
     if not readable or not (context == "" or (context.isascii() and context.isdigit() and len(context) < 10)):
         raise MalformedError("a model tag must be an id, a sha256, a quantization and a context in tokens")
     return OfferedModel(values[0], values[1][:64], values[2][:40], int(context or 0))

@@ -10,10 +10,10 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import check_size
-from pylon.jobs.text import clean_text
 from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.text import clean_text
 
 MAX_MESSAGE = 500
 

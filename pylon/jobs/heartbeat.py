@@ -10,8 +10,8 @@ from pylon.jobs import answer
 from pylon.jobs.announcement import check_name
 from pylon.jobs.kinds import HEARTBEAT, SCHEMA
 from pylon.jobs.size import check_size, unsigned
-from pylon.jobs.text import clean_text, is_clean
 from pylon.nostr.event import Event, EventDraft, expiration
+from pylon.text import clean_line, is_line
 
 INTERVAL_S = 30
 EXPIRY_S = 120
@@ -47,7 +47,7 @@ def heartbeat_draft(heartbeat: Heartbeat, *, created_at: int) -> EventDraft:
 
     Raises `MalformedError` for what no reader would take, `TooLargeError`.
     """
-    heartbeat = replace(heartbeat, paused=clean_text(heartbeat.paused)[:MAX_TEXT])
+    heartbeat = replace(heartbeat, paused=clean_line(heartbeat.paused)[:MAX_TEXT])
     hidden = ("d", "expires_at", "models")
     body: dict[str, Any] = {f.name: getattr(heartbeat, f.name) for f in fields(heartbeat) if f.name not in hidden}
     body["models"] = dict(heartbeat.models)
@@ -110,13 +110,13 @@ def _text(raw: dict[str, Any], name: str) -> str:
     value = raw.get(name, "")
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise MalformedError(f"a heartbeat's {name} must be at most {MAX_TEXT} characters")
-    return clean_text(value)
+    return clean_line(value)
 
 
 def _models(raw: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(raw, dict) or len(raw) > 100:
         raise MalformedError("a heartbeat's models must be an object of at most 100 entries")
     for name, sha256 in raw.items():
-        if not isinstance(sha256, str) or len(sha256) > 64 or len(name) > 200 or not is_clean(name + sha256):
+        if not isinstance(sha256, str) or len(sha256) > 64 or len(name) > 200 or not is_line(name + sha256):
             raise MalformedError("a heartbeat's models map ids to hashes")
     return tuple(raw.items())

@@ -12,11 +12,11 @@ from pylon.jobs.answer import Address, Amount
 from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import MAX_EVENT_BYTES, MAX_INDEXED_BYTES, check_size, event_bytes
-from pylon.jobs.text import clean_text, is_clean
 from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
+from pylon.text import clean_text, is_clean, is_line
 
 # Finer timings would tell a customer what else runs here.
 TIMING_STEP_MS = 50
@@ -199,7 +199,7 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
 
 def _model(tag: Tag) -> ModelUsed:
     _, id_, sha256, quantization = tag[:4]
-    readable = len(id_) <= 200 and len(quantization) <= 40 and is_clean(id_ + quantization)
+    readable = len(id_) <= 200 and len(quantization) <= 40 and is_line(id_ + quantization)
     if not readable or not _SHA256.fullmatch(sha256):
         raise MalformedError("the model tag of a result must be an id, a sha256 and a quantization")
     return ModelUsed(id_, sha256, quantization)

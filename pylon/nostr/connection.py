@@ -35,6 +35,7 @@ from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.tls import context_for
+from pylon.text import clean_line
 
 logger = log.get("nostr")
 
@@ -56,9 +57,6 @@ class Backoff:
         return full * float(rng.uniform(0.5, 1.0))
 
 
-_CLOSED = "subscription closed: "
-
-
 @dataclass(slots=True)
 class RelayStatus:
     """What `pylon status` says of a relay. Times are Unix seconds."""
@@ -70,11 +68,6 @@ class RelayStatus:
     error: str = ""
     notice: str = ""
     information: RelayInformation = field(default_factory=RelayInformation)
-
-    @property
-    def refusal(self) -> str:
-        """Why it ended the last subscription that it did not answer, as it says, or empty."""
-        return self.notice.removeprefix(_CLOSED) if self.notice.startswith(_CLOSED) else ""
 
 
 class RelayConnection:
@@ -131,6 +124,11 @@ class RelayConnection:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._opened.wait(), timeout)
         return self._opened.is_set()
+
+    @property
+    def refusal(self) -> str:
+        """What the relay says that answers none of our subscriptions, or empty."""
+        return self._subscriptions.refusal
 
     async def publish(self, event: Event, *, timeout: float = 15.0) -> m.Ok:
         """Sends the event until the relay acknowledges it, over reconnections too.
@@ -190,9 +188,10 @@ class RelayConnection:
                         # By `close`: leaving the block on an exception would tell the relay of an error of ours.
                         await socket.close()
                         raise
-                reason = f"the relay closed the connection ({socket.close_code} {socket.close_reason})"
+                why = clean_line(socket.close_reason or "")
+                reason = f"the relay closed the connection ({socket.close_code} {why})"
             except (OSError, WebSocketException, TimeoutError) as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = clean_line(f"{type(error).__name__}: {error}")
             except Exception as error:
                 # A fault of ours in what takes the relay's messages must not leave this node deaf.
                 reason = f"{type(error).__name__}: {error}"
@@ -247,7 +246,7 @@ class RelayConnection:
             case m.Ok():
                 self._publications.answered(message)
             case m.Closed(name, reason):
-                self.status.notice = f"{_CLOSED}{reason}"
+                self.status.notice = f"subscription closed: {reason}"
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
                 self._introduction.challenged(challenge)

@@ -14,6 +14,7 @@ from pylon.errors import MalformedError
 from pylon.nostr.event import Event, parse_event
 from pylon.nostr.filter import Filter, parse_filter
 from pylon.records import record
+from pylon.text import clean_line
 
 MAX_SUBSCRIPTION_ID = 64
 MAX_FILTERS = 20
@@ -228,4 +229,4 @@ def _subscription(value: object) -> str:
 
 def _text(rest: list[Any]) -> str:
     # Relays leave it out, or put something else there; it is for reading only, so it is bounded, not refused.
-    return rest[0][:1_000] if rest and isinstance(rest[0], str) else ""
+    return clean_line(rest[0][:1_000]) if rest and isinstance(rest[0], str) else ""

@@ -207,8 +207,10 @@ class RelayPool:
 
     @property
     def refusals(self) -> list[str]:
-        """Which relays answer us nothing, and what they say."""
-        return [f"{status.url} {status.refusal}" for status in self.statuses if status.refusal]
+        """What the relays that are connected say, where each of them answers us nothing."""
+        connected = [one for one in self._connections.values() if one.status.state == "open"]
+        refusals = [f"{one.url} {one.refusal}" for one in connected if one.refusal]
+        return refusals if len(refusals) == len(connected) else []
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""

@@ -30,6 +30,7 @@ class _Subscription:
     # A query: its answer ends with the stored events, so those that only their parties see must be among them.
     once: bool = False
     refusals: int = 0
+    refusal: str = ""
     waits_for_auth: bool = False
     retry: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -113,6 +114,12 @@ class Subscriptions:
             subscription.refusals = 0
         return subscription.deliver(item)
 
+    @property
+    def refusal(self) -> str:
+        """What the relay says that has closed all of them, and answered none since; empty when it has."""
+        reasons = [subscription.refusal for subscription in self._open.values() if subscription.refusals]
+        return reasons[-1] if reasons and len(reasons) == len(self._open) else ""
+
     def refused(self, name: str, reason: str) -> None:
         """The relay closed a subscription: it is asked for again, later each time."""
         subscription = self._open.get(name)
@@ -123,6 +130,7 @@ class Subscriptions:
             return
         delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
         subscription.refusals += 1
+        subscription.refusal = reason
         logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
         # One request answers however many refusals came meanwhile.
         subscription.stop_retrying()

@@ -14,7 +14,6 @@ from pylon.jobs.answer import Address
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
-from pylon.jobs.text import clean_text
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
@@ -25,6 +24,7 @@ from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies, answer_expiry
 from pylon.provider.settlement import Settlement
+from pylon.text import clean_text
 
 logger = log.get("provider")
 

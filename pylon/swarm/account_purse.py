@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -78,6 +77,8 @@ class AccountPurse:
     _task: asyncio.Task[None] | None = None
     # When the wallet may be asked again what it holds.
     _asks_at: float = 0.0
+    # What it held when it was asked last.
+    _held: Msat | None = None
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -260,12 +261,29 @@ class AccountPurse:
         over = [] if self.sender.is_stopped else self._unpaid(STOPPED)
         if (short := self._unpaid(UNFUNDED)) and self.clock.monotonic() >= self._asks_at:
             self._asks_at = self.clock.monotonic() + WALLET_S
-            with suppress(WalletError):
-                holds = await self.sender.balance()
-                over += [(provider, relation) for provider, relation in short if relation.unpaid <= holds]
+            over += self._covered(short, await self._balance())
         for provider, relation in over:
             relation.unpaid_why = ""
             self.changed(provider)
+
+    async def _balance(self) -> Msat:
+        try:
+            async with asyncio.timeout(WALLET_S):
+                return await self.sender.balance()
+        except (WalletError, TimeoutError):
+            return self._held or ZERO
+
+    def _covered(self, short: list[tuple[str, Relation]], holds: Msat) -> list[tuple[str, Relation]]:
+        """Those that can be paid of what the wallet holds more than it held when it was too little."""
+        # With fees and reserves a wallet may refuse what it seems to hold: while it holds no more, nothing is new.
+        more = self._held is not None and holds > self._held
+        self._held = holds
+        found: list[tuple[str, Relation]] = []
+        for provider, relation in short if more else ():
+            if relation.unpaid <= holds:
+                holds = Msat(holds - relation.unpaid)
+                found.append((provider, relation))
+        return found
 
     def _unpaid(self, why: str) -> list[tuple[str, Relation]]:
         return [(key, one) for key, one in self._relations.items() if one.unpaid_until and one.unpaid_why == why]

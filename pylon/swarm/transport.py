@@ -31,7 +31,7 @@ class Transport(Protocol):
 
     @property
     def refusals(self) -> list[str]:
-        """Which relays answer us nothing, and what they say."""
+        """What relays say, where each of them answers us nothing."""
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays takes."""

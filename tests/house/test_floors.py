@@ -10,7 +10,7 @@ import pylon
 
 PACKAGE = Path(pylon.__file__).parent
 FLOORS = {
-    0: {"config", "errors", "files", "log", "clock", "collect", "frames", "childprocess", "records"},
+    0: {"config", "errors", "files", "log", "clock", "collect", "frames", "childprocess", "records", "text"},
     1: {"nostr", "store"},
     2: {"money", "host"},
     3: {"jobs", "inference", "relay"},

@@ -17,7 +17,11 @@ def test_nothing_in_the_folder_where_the_command_is_called_is_imported(tmp_path:
     trap.write_text("raise SystemExit('this ran what lay in the current folder')")
     home = tmp_path / "home"
     done = subprocess.run(
-        [COMMAND, "status", "--json"], cwd=tmp_path, env={"PYLON_HOME": str(home)}, capture_output=True, check=False
+        [COMMAND, "status", "--json"],
+        cwd=tmp_path,
+        env={"PYLON_HOME": str(home), "PYTHONPATH": ":/nowhere"},
+        capture_output=True,
+        check=False,
     )
     assert b"current folder" not in done.stderr
     assert b'"error"' in done.stdout + done.stderr, "it got as far as to find that there is no home"

@@ -98,6 +98,8 @@ def optional[T](strategy: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
 # `Cs` are surrogates, which no UTF-8 text holds; `Cc` control characters, which only sealed text may hold.
 unicode = st.characters(exclude_categories=["Cs"])
 clean = st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t\n")
+# Of what stands in one line: names, and a few words.
+in_line = st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"])
 amounts = st.integers(0, MAX_MSAT).map(Msat)
 # The largest of jobs must not cost more than there is.
 rates = st.integers(0, MAX_MSAT // 3_000_000).map(Msat)
@@ -161,7 +163,7 @@ results = st.builds(
     addresses,
     st.sampled_from(sorted(RESULT_KINDS)),
     st.text(clean, max_size=2_000),
-    optional(st.builds(ModelUsed, st.text(clean, max_size=60), hashes, st.text(clean, max_size=40))),
+    optional(st.builds(ModelUsed, st.text(in_line, max_size=60), hashes, st.text(in_line, max_size=40))),
     optional(st.builds(Usage, st.integers(0, 10**9), st.integers(0, 10**9))),
     optional(st.builds(Timing, _steps, _steps)),
     optional(st.sampled_from(Finish)),
@@ -170,34 +172,38 @@ results = st.builds(
 )
 announcements = st.builds(
     Announcement,
-    st.text(clean, max_size=200),
-    st.text(clean, max_size=100),
+    st.text(in_line, max_size=200),
+    st.text(in_line, max_size=100),
     st.text(clean, max_size=300),
     st.frozensets(st.integers(0, 65_535), max_size=6),
     st.lists(
         st.builds(
-            OfferedModel, st.text(clean, max_size=60), hashes, st.text(clean, max_size=40), st.integers(0, 10**9 - 1)
+            OfferedModel,
+            st.text(in_line, max_size=60),
+            hashes,
+            st.text(in_line, max_size=40),
+            st.integers(0, 10**9 - 1),
         ),
         max_size=5,
     ).map(tuple),
     st.builds(Price, rates, rates, rates),
     st.sampled_from(["play", "regtest", "mainnet"]),
     st.lists(st.sampled_from(ANNOUNCEMENT.relays), max_size=20).map(tuple),
-    st.text(clean, max_size=100),
+    st.text(in_line, max_size=100),
 )
 _numbers = st.floats(0, 1e9)
-_names = st.dictionaries(st.text(clean, max_size=60), hashes, max_size=5).map(lambda d: tuple(d.items()))
+_names = st.dictionaries(st.text(in_line, max_size=60), hashes, max_size=5).map(lambda d: tuple(d.items()))
 heartbeats = st.builds(
     Heartbeat,
-    st.text(clean, max_size=200),
+    st.text(in_line, max_size=200),
     st.integers(0, 10**9),
     st.integers(0, 10**9),
     _numbers,
     _numbers,
     _numbers,
     _names,
-    st.text(clean, max_size=100),
+    st.text(in_line, max_size=100),
     st.booleans(),
-    st.text(clean, max_size=100),
+    st.text(in_line, max_size=100),
     st.integers(0, NOW + MAX_EXPIRY_S),
 )

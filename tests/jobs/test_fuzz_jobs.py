@@ -16,8 +16,8 @@ from pylon.jobs.heartbeat import parse_heartbeat
 from pylon.jobs.payload import decompress, load_json
 from pylon.jobs.request import parse_request
 from pylon.jobs.result import parse_result
-from pylon.jobs.text import is_clean
 from pylon.nostr.event import Event, loads_event
+from pylon.text import is_clean
 
 from . import examples as ex
 

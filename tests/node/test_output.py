@@ -2,11 +2,12 @@
 
 import io
 
+import orjson
 import pytest
 import typer
 
 from pylon.cli.output import counted, out, short, table
-from pylon.cli.running import fail, print_text
+from pylon.cli.running import fail, print_json, print_text
 from pylon.errors import UnreachableError
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
@@ -31,16 +32,28 @@ def test_one_thing_is_not_many() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["[/x]", "[bold", "[red]Bob[/red]", "\x1b]0;owned\x07Bob", "Bob\x9b2J"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "[/x]",
+        "[bold",
+        "[red]Bob[/red]",
+        "\x1b]0;owned\x07Bob",
+        "Bob\x9b2J",
+        "Good\nnpub1other  Good\u202e",
+        "fd00:a:b",
+        ":skull:",
+    ],
+)
 def test_what_strangers_call_themselves_is_shown_as_it_stands_and_gives_no_orders(name: str) -> None:
     made = table("name", "state")
     made.add_row(name, "ready")
+    clean = name.replace("\n", " ").translate({ord(sign): None for sign in "\x1b\x07\x9b\u202e"})
     with out.capture() as shown:
         out.print(made)
-        out.print(f"{name} joined")
-    clean = "".join(sign for sign in name if sign.isprintable())
+        out.print(f"{clean} joined")
     assert clean in shown.get() and f"{clean} joined" in shown.get()
-    assert not any(sign in shown.get() for sign in "\x1b\x07\x9b")
+    assert not any(sign in shown.get() for sign in "\x1b\x07\x9b\u202e")
 
 
 def test_an_error_in_which_a_relay_had_a_say_gives_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +71,16 @@ def test_an_answer_gives_no_orders_to_a_terminal_and_reaches_a_file_as_it_is(mon
         monkeypatch.setattr("sys.stdout", stream)
         print_text("a\x1b[31mb")
         assert stream.getvalue() == seen
+
+
+def test_json_gives_no_orders_to_a_terminal_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    said = {"name": "a\x1b\x7f\x9b\u202eö"}
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stdout", stream)
+        print_json(said)
+        assert orjson.loads(stream.getvalue()) == said
+        assert stream.getvalue().strip().isprintable() is stream.isatty()

@@ -11,6 +11,7 @@ from pylon.nostr import messages as m
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.text import clean_line
 
 SECRET = SecretKey(b"\3" * 32)
 EVENT = SECRET.sign(EventDraft(1, "hello\x7f\u2028", (("t", "x"),), 1_700_000_000))
@@ -39,10 +40,10 @@ client_messages = st.one_of(
 )
 relay_messages = st.one_of(
     st.builds(m.EventMessage, st.just(EVENT), ids),
-    st.builds(m.Ok, texts, st.booleans(), texts),
+    st.builds(m.Ok, texts, st.booleans(), texts.map(clean_line)),
     st.builds(m.Eose, ids),
-    st.builds(m.Closed, ids, texts),
-    st.builds(m.Notice, texts),
+    st.builds(m.Closed, ids, texts.map(clean_line)),
+    st.builds(m.Notice, texts.map(clean_line)),
     st.builds(m.AuthChallenge, st.text(max_size=m.MAX_CHALLENGE)),
     st.builds(m.CountResult, ids, st.integers(0, 2**53)),
     st.just(m.Unknown("NEG-MSG")),
@@ -154,6 +155,7 @@ def test_what_a_relay_says_to_people_is_cut_and_may_be_absent() -> None:
     assert m.parse_relay_message('["OK","id",true,null]') == m.Ok("id", True)
     assert m.parse_relay_message('["NOTICE"]') == m.Notice("")
     assert m.parse_relay_message('["CLOSED","a",{}]') == m.Closed("a")
+    assert m.parse_relay_message('["NOTICE","no\\npylon: \\u001b[2Jyes\\u202e"]') == m.Notice("no pylon: [2Jyes")
     long = m.parse_relay_message(orjson.dumps(["NOTICE", "x" * 5_000]))
     assert long == m.Notice("x" * 1_000)
 

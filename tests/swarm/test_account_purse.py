@@ -306,18 +306,60 @@ async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(pu
     again = asyncio.Event()
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
-    lightning.payer.msat = Msat(2_999)
+    # It holds what is asked for, and not the fee.
+    lightning.payer.msat = Msat(3_000)
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
     with pytest.raises(MoneyError):
         await purse.pay(bill(purse), offer, await asked(lightning))
-    await asyncio.sleep(0.1)
+    for _ in range(3):
+        lightning.clock.advance(1)
+        await asyncio.sleep(0.05)
     assert purse.barred(PRICED) == UNFUNDED
     purse.changed = lambda _: again.set()
-    lightning.payer.msat = Msat(3_000)
+    lightning.payer.msat = Msat(3_100)
     lightning.clock.advance(1)
     await asyncio.wait_for(again.wait(), 5)
     # Not before that invoice has run out, but it is no longer so that nothing may go there.
     assert (purse.width(PRICED), purse.barred(PRICED)) == (0, "")
+
+
+async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for_than_it_can_pay(
+    purse, lightning, quick, monkeypatch
+):
+    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    await purse.start()
+    others = [replace(PRICED, provider=letter * 64) for letter in "def"]
+    lightning.payer.msat = Msat(0)
+    for other in others:
+        lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+        to = Bill(other.provider, US, other.provider, int(lightning.clock.wall()))
+        with pytest.raises(MoneyError):
+            await purse.pay(to, purse.offer(other, BOUNDS, bid=BID, jobs_left=9), await asked(lightning))
+    for held in (0, 6_500):
+        lightning.payer.msat = Msat(held)
+        lightning.clock.advance(1)
+        await asyncio.sleep(0.1)
+    assert sorted(purse.barred(other) for other in others) == ["", "", UNFUNDED]
+
+
+async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, quick, monkeypatch):
+    monkeypatch.setattr(purses, "WALLET_S", 0.05)
+    asked_for, again = asyncio.Event(), asyncio.Event()
+
+    async def hangs():
+        asked_for.set()
+        await asyncio.Event().wait()
+
+    await purse.start()
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=9), await asked(lightning))
+    monkeypatch.setattr(lightning.payer, "balance", hangs)
+    await asyncio.wait_for(asked_for.wait(), 5)
+    purse.changed = lambda _: again.set()
+    lightning.clock.advance(MOST_UNPAID_S)
+    await asyncio.wait_for(again.wait(), 5)
+    assert purse.barred(PRICED) == "" and purse.width(PRICED) == 1
 
 
 async def test_when_the_stop_file_is_gone_providers_are_worth_waiting_for(purse, lightning, quick):

@@ -4,11 +4,11 @@ import orjson
 
 from pylon.errors import MalformedError
 from pylon.jobs.kinds import SCHEMA
-from pylon.jobs.text import clean_text
 from pylon.node.household.members import MAX_NAME, MOST_MEMBERS, Household
 from pylon.nostr.event import Event, EventDraft, parse_event, verify
 from pylon.nostr.keys import SecretKey, check_public_key
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.text import clean_line, is_line
 
 # Ephemeral (NIP-01): whoever invites is there to hear it.
 JOIN = 25_940
@@ -24,7 +24,7 @@ def join_event(invite: SecretKey, head: str, member: SecretKey, name: str, *, cr
 
     Sealed in it is an event that the member itself has signed: nobody can enter another's key.
     """
-    tags = (("p", head), ("invite", invite.public), ("name", clean_text(name)[:MAX_NAME]))
+    tags = (("p", head), ("invite", invite.public), ("name", clean_line(name)[:MAX_NAME]))
     own = member.sign(EventDraft(JOIN, "", tags, created_at))
     sealed = ConversationKeys(invite).encrypt(head, orjson.dumps(own.to_dict()))
     outside = (("p", head), ("encrypted",), ("v", SCHEMA))
@@ -39,7 +39,7 @@ def read_join(event: Event, keys: ConversationKeys, head: str) -> tuple[str, str
     verify(own)
     if own.kind != JOIN or own.tag("p") != head or own.tag("invite") != event.pubkey:
         raise MalformedError("a member's own signature stands for this household and this invite")
-    return own.pubkey, clean_text(own.tag("name") or "")[:MAX_NAME]
+    return own.pubkey, clean_line(own.tag("name") or "")[:MAX_NAME]
 
 
 def list_event(
@@ -64,12 +64,12 @@ def read_list(event: Event, keys: ConversationKeys, head: str) -> Household:
         raise MalformedError("a member's name is text")
     if len(relays) > _MAX_RELAYS or not all(_is_url(url) for url in relays):
         raise MalformedError("a household's relays are websocket addresses")
-    named = {check_public_key(key): clean_text(name) for key, name in members.items()}
+    named = {check_public_key(key): clean_line(name) for key, name in members.items()}
     return Household(head, tuple(relays), named, updated_at=event.created_at)
 
 
 def _is_url(url: object) -> bool:
-    return isinstance(url, str) and len(url) <= _MAX_URL and url.startswith(("ws://", "wss://"))
+    return isinstance(url, str) and len(url) <= _MAX_URL and is_line(url) and url.startswith(("ws://", "wss://"))
 
 
 def _opened(keys: ConversationKeys, peer: str, content: str) -> object:

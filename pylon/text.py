@@ -5,6 +5,8 @@ import re
 # Relays disagree on how these hash, so that an event with one of them is a forged event to some; and a terminal
 # takes some as orders. Tab and newlines stay.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# What else makes a line look like two, or like another one: line ends, and marks that turn the direction of writing.
+_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
@@ -15,3 +17,13 @@ def clean_text(text: str) -> str:
 def is_clean(text: str) -> bool:
     """Whether `clean_text` would leave it as it is."""
     return _CONTROL.search(text) is None
+
+
+def clean_line(text: str) -> str:
+    """A name, or a few words for people, without what could make it look like more than one line or another one."""
+    return text if text.isprintable() else _LINE.sub("", " ".join(text.split("\n")))
+
+
+def is_line(text: str) -> bool:
+    """Whether `clean_line` would leave it as it is."""
+    return _LINE.search(text) is None
