@@ -49,7 +49,6 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
     async with AsyncExitStack() as stack:
         if relay:
             # A relay's server is another's weight.
-            from pylon.node.household.address import local
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
 
@@ -57,7 +56,7 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
             await stack.enter_async_context(hub)
             head = identity.load(home.identity_file).public
             await stack.enter_async_context(announcing(config, head, hub.url))
-            url = local(hub.url)
+            url = hub.url
         core = await _take_over(home, config, url)
         await _serve(core, config, drain_s, as_json)
 

@@ -28,6 +28,7 @@ from pylon.node import identity
 from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
+from pylon.node.household.address import local
 from pylon.node.household.inviting import Head
 from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
@@ -87,7 +88,7 @@ class Core:
         self.started_at = self.clock.wall()
         self.household = HouseholdFile(home.folder)
         self._serve = serve
-        self._hub = hub
+        self.hub = hub
         self._customer: Customer | None = None
         self.inference: InferenceService | None = None
         self._customer_starts = asyncio.Lock()
@@ -123,7 +124,7 @@ class Core:
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
         household = self.household.get()
-        urls = relay_urls(self.config.relays, household, self.secret.public, self._hub)
+        urls = relay_urls(self.config.relays, household, self.secret.public, local(self.hub))
         self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)

@@ -56,6 +56,8 @@ class Subscriptions:
         self._names = 0
         self._queries = 0
         self._query_ended = asyncio.Event()
+        # Why it closed one last, as far as the log was told.
+        self._told = ""
 
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "", once: bool = False) -> str:
         """See `RelayConnection.subscribe`."""
@@ -131,7 +133,10 @@ class Subscriptions:
         delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
         subscription.refusals += 1
         subscription.refusal = reason
-        logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        # The same again and again, for each subscription, is no news.
+        told = logger.debug if reason == self._told else logger.warning
+        self._told = reason
+        told("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
         # One request answers however many refusals came meanwhile.
         subscription.stop_retrying()
         subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)

@@ -13,7 +13,7 @@ from pylon.clock import SystemClock
 from pylon.config import Config, HouseholdSection
 from pylon.errors import UnreachableError
 from pylon.node.household import lan
-from pylon.node.household.address import local
+from pylon.node.household.address import invited, local, reachable
 from pylon.node.household.invite import decode
 from pylon.node.household.inviting import Head, Joined, found
 from pylon.node.household.joining import join
@@ -78,6 +78,13 @@ def test_a_relay_on_all_addresses_is_at_loopback_for_its_own_machine():
     assert local("ws://[::]:7447") == "ws://[::1]:7447"
     for url in ("ws://192.168.1.5:7447", "ws://desk.local:7447", "wss://relay.example/path"):
         assert local(url) == url
+
+
+def test_an_invite_names_loopback_only_where_the_relay_listens_there_alone():
+    urls = ["ws://127.0.0.1:7447", "wss://relay.example"]
+    assert invited(urls, "ws://127.0.0.1:7447") == tuple(urls)
+    for hub in ("ws://0.0.0.0:7447", ""):
+        assert invited(urls, hub) == (reachable(urls[0]), urls[1])
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "10.0.0.7", "127.0.0.1"])

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import logging
 from contextlib import asynccontextmanager
 
 import pytest
@@ -144,6 +145,18 @@ async def test_a_subscription_closed_by_the_relay_is_asked_for_again():
                 await asyncio.sleep(0.01)
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert len(relay.of("REQ")) == 2 and connection.refusal == ""
+
+
+async def test_the_log_tells_once_why_a_relay_closes_all_that_it_is_asked(caplog):
+    def close(relay, socket, message):
+        return [["CLOSED", message[1], "restricted: members only"]] if message[0] == "REQ" else []
+
+    async with ScriptedRelay(close) as relay, connected(relay) as connection:
+        for _ in range(2):
+            connection.subscribe(lambda: NOTES, asyncio.Queue().put)
+        await relay.until(lambda: len(relay.of("REQ")) >= 4)
+    told = [record for record in caplog.records if record.getMessage() == "relay closed a subscription"]
+    assert [record.levelname for record in told if record.levelno >= logging.INFO] == ["WARNING"]
 
 
 async def test_events_and_end_of_stored_events_arrive_in_order():

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import sys
+from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 # An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
@@ -21,6 +22,15 @@ def reachable(url: str) -> str:
     name = socket.gethostname().lower().removesuffix(".local")
     host = f"{name}.local" if sys.platform == "darwin" else own_address()
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
+
+
+def invited(urls: Iterable[str], hub: str) -> tuple[str, ...]:
+    """The addresses that an invite names: `hub` is where our own relay listens, empty when none runs.
+
+    One that listens on loopback alone is for this machine's other homes, and found there only.
+    """
+    alone = hub if is_loopback(urlsplit(hub).hostname or "") else ""
+    return tuple(url if url == alone else reachable(url) for url in urls)
 
 
 def local(url: str) -> str:

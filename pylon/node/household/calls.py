@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylon.errors import SetupError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
-from pylon.node.household.address import reachable
+from pylon.node.household.address import invited
 from pylon.node.household.inviting import Joined
 from pylon.nostr import nip19
 
@@ -26,7 +26,7 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
             "this node serves everybody, and a household keeps to its members",
             hint="Stop it, and start it again with `pylon start --relay`.",
         )
-    relays = (str(params["relay"]),) if params.get("relay") else tuple(map(reachable, core.pool.urls))
+    relays = (str(params["relay"]),) if params.get("relay") else invited(core.pool.urls, core.hub)
     head = core.head()
     expires_at = int(core.clock.wall()) + 60 * minutes
     joined = 0
