@@ -39,9 +39,9 @@ class Lack:
         """What to do about it, where there is more to say than that nobody is there."""
         if self.refusals and not self.known:
             return f"Who is there, no relay tells us: {'; '.join(self.refusals)[:300]}"
-        # For most of them: a stranger who is dear must not hide that the wallet is empty.
-        reason = max(_HINTS, key=lambda reason: self.reasons.get(reason, 0))
-        return _HINTS[reason].format(bid=int(self.need.bid)) if reason in self.reasons else ""
+        # What is wrong with us comes first: however many strangers are dear, they must not hide an empty wallet.
+        found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
+        return found.format(bid=int(self.need.bid))
 
     def error(self) -> UnreachableError:
         """What is raised when a person waits for it."""
