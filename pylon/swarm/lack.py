@@ -16,6 +16,9 @@ _HINTS = {
     " `pylon providers` shows what they ask.",
 }
 
+# Strangers have a say in some: a payment network has any name.
+_TOLD = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Lack:
@@ -31,7 +34,10 @@ class Lack:
     refusals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        why = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
+        most = sorted(self.reasons, key=self.reasons.__getitem__, reverse=True)[:_TOLD]
+        why = "".join(f"; {self.reasons[reason]} {reason}" for reason in sorted(most))
+        if rest := sum(self.reasons.values()) - sum(self.reasons[reason] for reason in most):
+            why += f"; {rest} for other reasons"
         return f"{self.known} provider{'' if self.known == 1 else 's'} heard of, {self.alive} alive{why}"
 
     @property

@@ -14,6 +14,7 @@ from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.directory import Directory, ProviderDown, ProviderUp
+from pylon.swarm.lack import Lack
 from pylon.swarm.listing import Listing, Need, least_context
 
 NOW = 1_700_000_000
@@ -284,3 +285,10 @@ def test_an_announcement_that_cannot_be_read_is_an_error_and_changes_nothing() -
     with pytest.raises(MalformedError):
         directory.observe(KEY.sign(EventDraft(ANNOUNCEMENT, "", (), NOW)), NOW)
     assert directory.known == 0
+
+
+def test_the_most_frequent_reasons_are_told_however_many_there_are() -> None:
+    reasons = {"paused": 5, **{f"takes payment on network {n:03}": 1 for n in range(500)}}
+    told = str(Lack(Need(), 600, 505, reasons))
+    assert told.startswith("600 providers heard of, 505 alive; 5 paused; 1 takes payment on network 000")
+    assert told.endswith("; 493 for other reasons") and len(told) < 400
