@@ -27,3 +27,8 @@ def clean_line(text: str) -> str:
 def is_line(text: str) -> bool:
     """Whether `clean_line` would leave it as it is."""
     return _LINE.search(text) is None
+
+
+def escaped_in_json(line: str) -> str:
+    """JSON that says the same, and shows these as the escapes that JSON has for them."""
+    return _LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

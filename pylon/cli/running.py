@@ -12,7 +12,7 @@ from pylon import log
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError
 from pylon.inference.models import needle
-from pylon.text import clean_text
+from pylon.text import clean_text, escaped_in_json
 
 INTERRUPTED = 130
 # What a node has to finish what is there when it is told to stop, in seconds.
@@ -28,10 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 def print_json(value: object) -> None:
     """One line of JSON on standard output."""
     line = orjson.dumps(value, default=str).decode()
-    if sys.stdout.isatty():
-        # As JSON may write them: a terminal takes some as orders.
-        line = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in line)
-    sys.stdout.write(line + "\n")
+    sys.stdout.write((escaped_in_json(line) if sys.stdout.isatty() else line) + "\n")
     sys.stdout.flush()
 
 
