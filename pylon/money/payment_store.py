@@ -9,6 +9,7 @@ from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import Msat
 from pylon.money.payment import Known, Order, PaymentState
+from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
 # How long a fee above its limit keeps us from paying that provider again.
@@ -177,6 +178,16 @@ async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
     rows = await reader.fetch_all(
         f"SELECT * FROM money_payment WHERE state IN ({marks}) ORDER BY reserved_at",  # noqa: S608 - marks only
         [state.value for state in states],
+    )
+    return [_payment(row) for row in rows]
+
+
+async def unfunded(reader: Reader, *, since: float) -> list[Payment]:
+    """The last payments to their providers that failed for want of money, of invoices that ended after `since`."""
+    rows = await reader.fetch_all(
+        "SELECT * FROM money_payment AS p WHERE state = 'failed' AND reason = ? AND expires_at > ? AND NOT EXISTS"
+        " (SELECT 1 FROM money_payment AS q WHERE q.provider = p.provider AND q.reserved_at > p.reserved_at)",
+        (WalletCode.INSUFFICIENT_BALANCE.value, since),
     )
     return [_payment(row) for row in rows]
 

@@ -96,6 +96,11 @@ class AccountPurse:
         now = self.clock.wall()
         for provider, quote in (await order_store.dearest(self.database, since=now - QUOTE_S)).items():
             self._relations[provider].quoted(quote, now)
+        # They hold what they are sent until that invoice has run out. Whether the wallet was filled since is asked.
+        for payment in await payment_store.unfunded(self.database, since=now - GRACE_S):
+            relation = self._relations[payment.provider]
+            relation.unpaid_until, relation.unpaid_why = self._gone(payment.expires_at), UNFUNDED
+            relation.unpaid, self._held = payment.amount, ZERO
         self._task = asyncio.create_task(self._watch(), name="purse")
 
     async def close(self) -> None:
@@ -232,12 +237,13 @@ class AccountPurse:
 
     def _runs_out(self, invoice: str | None) -> float:
         """When its provider has given up the invoice, in Unix seconds."""
-        now = self.clock.wall()
         try:
-            ends = decode(invoice or "").expires_at + GRACE_S
+            return max(self._gone(decode(invoice or "").expires_at), self.clock.wall() + LEAST_UNPAID_S)
         except InvoiceError:
-            ends = now
-        return min(max(ends, now + LEAST_UNPAID_S), now + MOST_UNPAID_S)
+            return self.clock.wall() + LEAST_UNPAID_S
+
+    def _gone(self, expires_at: float) -> float:
+        return min(expires_at + GRACE_S, self.clock.wall() + MOST_UNPAID_S)
 
     async def _watch(self) -> None:
         while True:

@@ -323,6 +323,47 @@ async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(pu
     assert (purse.width(PRICED), purse.barred(PRICED)) == (0, "")
 
 
+@pytest.mark.parametrize(("msat", "why"), [(0, UNFUNDED), (3_000, "")], ids=["empty still", "filled"])
+async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_process_before_that_invoice_ran_out(
+    purse, lightning, quick, monkeypatch, msat, why
+):
+    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    lightning.payer.msat = 0
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, await asked(lightning))
+    again = AccountPurse(
+        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
+    )
+    lightning.payer.msat = msat
+    await again.start()
+    assert again.width(PRICED) == 0
+    for _ in range(3):
+        lightning.clock.advance(1)
+        await asyncio.sleep(0.05)
+    assert (again.width(PRICED), again.barred(PRICED)) == (0, why)
+    lightning.clock.advance(MOST_UNPAID_S)
+    await asyncio.sleep(0.1)
+    assert (again.width(PRICED), again.barred(PRICED)) == (1, "")
+    await again.close()
+
+
+async def test_an_invoice_that_was_paid_since_leaves_no_reason_to_wait_for_the_one_before(purse, lightning):
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    with pytest.raises(MoneyError):
+        await purse.pay(bill(purse), offer, await asked(lightning))
+    lightning.clock.advance(1)
+    await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
+    again = AccountPurse(
+        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
+    )
+    await again.start()
+    assert again.width(PRICED) == 1
+    await again.close()
+
+
 async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for_than_it_can_pay(
     purse, lightning, quick, monkeypatch
 ):
