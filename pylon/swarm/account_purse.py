@@ -13,7 +13,6 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
-from pylon.money.limits import Limit
 from pylon.money.mirror import End, Outcome, Step
 from pylon.money.msat import ZERO, Msat, sats_text
 from pylon.money.order_store import Ordered
@@ -31,6 +30,7 @@ from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill, Offer, Owed
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
+from pylon.swarm.unpaid import LASTING
 
 logger = log.get("swarm")
 
@@ -40,23 +40,6 @@ WALLET_S = 5.0
 # Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
-# What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
-# paying may be over when the invoice has run out, and is waited for.
-LASTING: dict[str, str] = {
-    WalletCode.INSUFFICIENT_BALANCE: UNFUNDED,
-    Refusal.STOPPED: STOPPED,
-    **{
-        code: f"not paid, since a limit of ours is reached ({code.value})"
-        for code in (Limit.PAYMENT, Limit.FEE, Limit.JOB, Limit.DAY, Limit.RUN, Limit.ALL, WalletCode.QUOTA_EXCEEDED)
-    },
-    **{
-        code: f"not paid ({code.value})"
-        for code in (
-            Refusal.NOT_LIVE, Refusal.PAYEE_CHANGED, Refusal.FEES, WalletCode.RESTRICTED, WalletCode.UNAUTHORIZED,
-            WalletCode.NOT_IMPLEMENTED, WalletCode.UNSUPPORTED_ENCRYPTION, WalletCode.WRONG_NETWORK,
-        )
-    },
-}  # fmt: skip
 # A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
 LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
