@@ -241,6 +241,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(purses, "CHECK_S", 0.01)
 
 
+def next_process(purse: AccountPurse) -> AccountPurse:
+    """The purse of another process of the same home."""
+    return AccountPurse(
+        purse.database, purse.group, purse.sender, purse.clock, US, Msat.from_sats(1_000), "another run"
+    )
+
+
 async def asked(lightning, sats: int = 3) -> Amount:
     theirs = lightning.wallet(SecretKey(bytes(31) + b"\x09"))
     invoice = await theirs.create_invoice(Msat(sats * 1_000), description="work", expiry_s=120)
@@ -333,9 +340,7 @@ async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_proce
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     with pytest.raises(MoneyError):
         await purse.pay(bill(purse), offer, await asked(lightning))
-    again = AccountPurse(
-        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
-    )
+    again = next_process(purse)
     lightning.payer.msat = msat
     await again.start()
     assert again.width(PRICED) == 0
@@ -356,9 +361,7 @@ async def test_an_invoice_that_was_paid_since_leaves_no_reason_to_wait_for_the_o
         await purse.pay(bill(purse), offer, await asked(lightning))
     lightning.clock.advance(1)
     await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
-    again = AccountPurse(
-        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
-    )
+    again = next_process(purse)
     await again.start()
     assert again.width(PRICED) == 1
     await again.close()
@@ -474,9 +477,7 @@ async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_lea
     amount = Amount(offer.topup, await lightning.wallet().create_invoice(offer.topup, description="", expiry_s=60))
     await purse.pay(bill(purse), offer, amount)
     calls = lightning.payer.calls.count("pay")
-    again = AccountPurse(
-        purse.database, purse.group, purse.sender, lightning.clock, US, Msat.from_sats(1_000), "another run"
-    )
+    again = next_process(purse)
     await again.start()
     # Its relay still holds what the provider asked then.
     await again.pay(bill(purse), offer, amount)
