@@ -11,8 +11,9 @@ limitations); here any number go on beside each other, to the depth that the bud
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
@@ -126,7 +127,7 @@ class Rlm:
             caller = Caller(name, budget, loop.turn)
             ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
             if calls.kind == "rlm" and not deepest:
-                return await asyncio.gather(*map(self._child, [caller] * len(ids), ids, calls.prompts))
+                return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
             outcomes = await self._room.ask(caller, ids, calls.prompts, calls.model)
             return [
                 SubReply(one.text) if isinstance(one, SubAnswer) else SubReply(one.message, one.code)
@@ -224,3 +225,18 @@ class Rlm:
             turns=outcome.turns,
             spent=asdict(budget.spent),
         )
+
+
+async def _all_of(work: Iterable[Coroutine[Any, Any, SubReply]]) -> list[SubReply]:
+    """What all of them give. None is left when this ends: `gather` alone would let the others go on by themselves
+    when the first is cancelled, and their loops still close sandboxes and write."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            # Not twice: that would interrupt it while it closes its own.
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

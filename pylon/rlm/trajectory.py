@@ -74,8 +74,10 @@ class Trajectory:
         return self._blobs / sha256
 
     def close(self) -> None:
-        """The run has ended."""
-        os.close(self._file)
+        """The run has ended. Whoever writes all the same gets an `OSError`."""
+        # The number is soon another file's.
+        file, self._file = self._file, -1
+        os.close(file)
 
 
 def _write_all(file: int, data: bytes) -> None:

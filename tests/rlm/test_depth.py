@@ -80,3 +80,35 @@ async def test_a_child_that_finds_nothing_is_a_typed_failure_and_its_siblings_st
     turns = one_level(repl("a = rlm_query_batched(['x', 'yy'])\nFINAL(a[0].code + a[1])"), repl("FINAL(context)"))
     outcome = await Stage(tmp_path, Root(turns)).run(limits=Limits(depth=1))
     assert outcome.answer == "no_answeryy"
+
+
+async def test_a_run_that_is_cancelled_ends_when_all_of_its_loops_have(tmp_path):
+    opened, closed = [], []
+
+    class SlowToClose(InProcessRepl):
+        async def open(self, context, limits, on_calls):
+            self._tasks = []
+            opened.append(self)
+
+            async def kept(calls):
+                self._tasks.append(asyncio.current_task())
+                return await on_calls(calls)
+
+            await super().open(context, limits, kept)
+
+        async def close(self):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Each by as much longer as it was begun later.
+            await asyncio.sleep(0.02 * opened.index(self))
+            closed.append(self)
+
+    turns = one_level(repl("FINAL(rlm_query_batched(list('abc')))"), repl("FINAL(llm_query(context))"))
+    stage = Stage(tmp_path, turns, lambda _: asyncio.sleep(600), open_repl=SlowToClose)
+    run = asyncio.create_task(stage.run(limits=Limits(depth=1)))
+    while len(stage.events("submitted")) < 6:
+        await asyncio.sleep(0.01)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert run.cancelled() and len(closed) == 4

@@ -214,3 +214,13 @@ async def test_runs_are_found_by_the_start_of_their_id(tmp_path):
         runs.find_run(tmp_path, "20")
     with pytest.raises(UsageError, match="no run"):
         runs.find_run(tmp_path, "1999")
+
+
+def test_what_is_written_after_the_end_gets_into_no_other_file(tmp_path):
+    trajectory = Trajectory(tmp_path / "run", SystemClock())
+    trajectory.close()
+    # The system gives the next file that is opened the number of the one that was closed.
+    with (tmp_path / "other").open("wb"):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            trajectory.write("late")
+    assert not (tmp_path / "other").read_bytes()
