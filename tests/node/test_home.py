@@ -185,6 +185,15 @@ def test_a_home_whose_path_is_too_long_for_a_socket_gets_a_short_one(tmp_path):
     assert home.socket != Home(tmp_path / ("longer" * 40)).socket
 
 
+def test_that_one_is_the_same_whatever_temporary_folder_a_caller_has(tmp_path, monkeypatch):
+    home = Home(tmp_path / ("long" * 40))
+    here = home.socket
+    (tmp_path / ("long" * 20)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 20)))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert home.socket == here and len(os.fsencode(home.socket)) <= 103
+
+
 async def test_a_playbank_whose_home_has_a_long_path_is_asked_all_the_same(tmp_path):
     folder = tmp_path / ("long" * 40)
     async with RelayServer() as relay, BankHost(folder, relay.url):
