@@ -1,5 +1,6 @@
 """Job feedback, kind 7000 (NIP-90 "Job Feedback")."""
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -16,6 +17,8 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.text import clean_text
 
 MAX_MESSAGE = 500
+MAX_WAIT_S = 1e6
+_WAIT = re.compile(r"[0-9]{1,7}(\.[0-9])?")
 
 
 class Status(StrEnum):
@@ -33,7 +36,8 @@ class Feedback:
     """One feedback.
 
     `code` is set when `status` is `error` (None: a plain peer gave none that we know). `text` is a sentence for
-    people, or with `partial` the piece of the answer that starts at character `offset`.
+    people, or with `partial` the piece of the answer that starts at character `offset`. `wait_s` is in how many
+    seconds a job that is `processing` begins, in tenths: 0 when it has begun, None when that is not said.
     """
 
     address: Address
@@ -43,6 +47,7 @@ class Feedback:
     offset: int | None = None
     amount: Amount | None = None
     account: AccountReceipt | None = None
+    wait_s: float | None = None
 
 
 def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: int) -> EventDraft:
@@ -51,7 +56,8 @@ def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: in
     The text is cleaned of control characters (`offset` counts what is left), and cut to 500 characters when it is
     a sentence for people. Raises `TooLargeError`, and `MalformedError` for what no reader would take.
     """
-    feedback = replace(feedback, text=_readable(feedback.status, feedback.text))
+    wait_s = None if feedback.wait_s is None else round(min(feedback.wait_s, MAX_WAIT_S), 1)
+    feedback = replace(feedback, text=_readable(feedback.status, feedback.text), wait_s=wait_s)
     payload = Payload(feedback.text, _tags(feedback))
     answer.check_same(feedback, _read(feedback.address, payload))
     return check_size(answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at))
@@ -70,6 +76,8 @@ def _tags(feedback: Feedback) -> tuple[Tag, ...]:
         tags = [("status", feedback.status.value, feedback.code.value)]
     if feedback.offset is not None:
         tags.append(("offset", str(feedback.offset)))
+    if feedback.wait_s is not None:
+        tags.append(("wait", f"{feedback.wait_s:.1f}"))
     if feedback.amount is not None:
         tags.append(feedback.amount.to_tag())
     if feedback.account is not None:
@@ -94,6 +102,7 @@ def _read(address: Address, payload: Payload) -> Feedback:
         _offset(tags.get("offset")),
         answer.parse_amount(tags.get("amount")),
         None if account is None else parse_receipt(account),
+        _wait(tags.get("wait")),
     )
 
 
@@ -108,3 +117,11 @@ def _offset(tag: Tag | None) -> int | None:
     if not (tag[1].isascii() and tag[1].isdigit() and len(tag[1]) <= 9):
         raise MalformedError("the offset of a partial answer must be a number of characters")
     return int(tag[1])
+
+
+def _wait(tag: Tag | None) -> float | None:
+    if tag is None:
+        return None
+    if not _WAIT.fullmatch(tag[1]) or (seconds := float(tag[1])) > MAX_WAIT_S:
+        raise MalformedError(f"the wait for a job must be a number of seconds up to {MAX_WAIT_S:,.0f}, in tenths")
+    return seconds

@@ -44,6 +44,27 @@ class JobQueue:
         """How many jobs of this customer wait."""
         return sum(len(turns.get(customer, ())) for turns in self._turns.values())
 
+    def wait_s(self, job_id: str, slots: int, seconds_per_job: float) -> float:
+        """How long it takes until this job begins, as things stand; 0 for one that does not wait here."""
+        job = self._jobs.get(job_id)
+        return 0.0 if job is None else (self._ahead(job) + 0.5) / slots * seconds_per_job
+
+    def _ahead(self, job: Job) -> int:
+        turns = self._turns[job.trusted]
+        customer = job.request.customer
+        jobs = turns[customer]
+        # Most often it is asked of the latest.
+        own = len(jobs) - 1 if jobs[-1] is job else next(at for at, other in enumerate(jobs) if other is job)
+        ahead = own if job.trusted else own + sum(map(len, self._turns[True].values()))
+        turn = 1
+        for other, jobs in turns.items():
+            if other == customer:
+                # Those behind it in the turn have had one job less when this one's turn comes.
+                turn = 0
+            else:
+                ahead += min(len(jobs), own + turn)
+        return ahead
+
     def push(self, job: Job) -> None:
         """Adds a job behind the others of its customer."""
         self._jobs[job.id] = job

@@ -47,9 +47,9 @@ class Replies:
         address = Address(request, customer, private, self._expiry())
         self._send(Feedback(address, Status.ERROR, code, reason), relay)
 
-    def processing(self, request: ReceivedRequest, relay: str) -> None:
-        """The job is under way and will take a while."""
-        self._send(Feedback(self._address(request), Status.PROCESSING), relay)
+    def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
+        """The job will take a while: it begins in so many seconds, or nobody knows when."""
+        self._send(Feedback(self._address(request), Status.PROCESSING, wait_s=wait_s), relay)
 
     def payment_required(self, request: ReceivedRequest, relay: str, amount: Msat, invoice: str) -> None:
         """The job waits until this invoice is paid."""

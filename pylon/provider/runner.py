@@ -103,6 +103,9 @@ class Runner:
         self.queue.push(job)
         self._silent[job.id] = job
         self._feed()
+        # Whoever learns of a long wait at once can ask somebody idle.
+        if self._wait_s(job) >= self._processing_after_s:
+            self._say_processing(job)
         self._watch()
 
     async def cancel(self, job_id: str, customer: str) -> None:
@@ -162,9 +165,15 @@ class Runner:
         for job in list(self._silent.values()):
             if now - job.received_at < self._processing_after_s:
                 break
-            del self._silent[job.id]
-            self._replies.processing(job.request, job.relay)
+            self._say_processing(job)
         self._watch()
+
+    def _say_processing(self, job: Job) -> None:
+        del self._silent[job.id]
+        self._replies.processing(job.request, job.relay, self._wait_s(job))
+
+    def _wait_s(self, job: Job) -> float:
+        return self.queue.wait_s(job.id, self._inference.slots, self.seconds_per_job)
 
     def _next_tick(self) -> float:
         # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.

@@ -1,7 +1,8 @@
 """Providers in order of when they would be done, coarsely: the best in constant time, however many there are.
 
 Expected seconds are sorted into steps of a quarter each. Providers of one step are near-equals, and one of them is
-drawn at random, so that a thousand customers with the same figures do not all turn to the same machine.
+drawn at random, so that a thousand customers with the same figures do not all turn to the same machine. Where jobs
+are known to wait behind those of others, whoever is done within that wait is a near-equal too.
 """
 
 import math
@@ -75,16 +76,22 @@ class Candidates[C: Candidate]:
         without: Collection[str] = (),
         *,
         worst: int = _STEPS - 1,
+        alike: int = 0,
         accept: Callable[[C], bool] | None = None,
     ) -> C | None:
         """One of the best step whose provider is not in `without`, at random; none beyond the step `worst`.
 
-        `accept` may turn a few down. Costs up to the size of `without` more.
+        Up to the step `alike` all are as good: each is drawn as often as it is quick. `accept` may turn a few down.
+        Costs up to the size of `without` more.
         """
         filled = self._filled & ((2 << worst) - 1)
         tries = len(without) + (1 if accept is None else _TRIES)
         while filled:
             lowest = filled & -filled
+            equals = filled & ((2 << alike) - 1)
+            # What is in the first step comes before all others in any case: an idle machine of our own.
+            if equals != lowest and lowest > 1 and equals:
+                lowest = self._draw(rng, equals)
             filled ^= lowest
             members = self._steps[lowest.bit_length() - 1]
             start = rng.randrange(len(members))
@@ -93,3 +100,9 @@ class Candidates[C: Candidate]:
                 if found.provider not in without and (accept is None or accept(found)):
                     return found
         return None
+
+    def _draw(self, rng: random.Random, filled: int) -> int:
+        """One of these steps, so that each who is in them has a chance in proportion to speed."""
+        steps = [at for at in range(filled.bit_length()) if filled >> at & 1]
+        weights = [len(self._steps[at]) * math.exp(-_STEP * at) for at in steps]
+        return 1 << rng.choices(steps, weights)[0]

@@ -20,6 +20,7 @@ from pylon.swarm.lane import Attempt, Lane
 from pylon.swarm.listing import Need
 from pylon.swarm.open_slots import OpenSlots
 from pylon.swarm.outcomes import Outcomes
+from pylon.swarm.queues import Queues
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
@@ -45,6 +46,7 @@ class Dispatcher:
             self._slots,
             self._in_flight,
             Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
+            Queues(self._company, self._in_flight, rng),
             self._silence,
             self._timers,
         )
@@ -103,9 +105,9 @@ class Dispatcher:
                     became.published(attempt, now)
             case ProviderUp(listing):
                 self._company.up(listing, now)
-            case m.Acknowledged(number):
+            case m.Acknowledged(number, wait_s):
                 if (attempt := attempts.get(number)) is not None:
-                    became.acknowledged(attempt, now)
+                    became.acknowledged(attempt, wait_s, now)
             case ProviderDown(provider):
                 self._company.down(provider, now)
             case m.Add(jobs):

@@ -164,7 +164,7 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
                 # A piece that was lost leaves a gap; what comes after it is in the answer.
                 flight.partial = flight.partial[: feedback.offset or 0] + feedback.text
                 return Partial(flight.attempt, flight.partial)
-            return Acknowledged(flight.attempt)
+            return Acknowledged(flight.attempt, feedback.wait_s)
         if event.kind == result_kind(flight.kind):
             flight.result, flight.result_id = parse_result(event, keys), event.id
             return Answered(flight.attempt)

@@ -77,23 +77,11 @@ class Hedging:
         known = {attempt.standing.provider for attempt in slot.attempts} | slot.barred
 
         def may(seat: Seat) -> bool:
-            return self._may(slot, seat)
+            return self._in_flight.may_at_once(slot, seat.standing)
 
-        if slot.job.to:
-            found = lane.first_of(slot.job.to, known, may)
-        else:
-            found = lane.candidates.choose(self._rng, known, accept=may)
+        to = slot.job.to
+        found = lane.first_of(to, known, may) if to else lane.choose(self._rng, known, accept=may)
         if found is None:
             return False
         self._in_flight.send(slot, found.standing, now, hedge=True)
         return True
-
-    def _may(self, slot: Slot, seat: Seat) -> bool:
-        """Only to somebody idle who would work at once: free, or with money or credit of ours."""
-        standing = seat.standing
-        listing = standing.listing
-        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded()):
-            return False
-        if standing.silences:
-            return False
-        return self._in_flight.may(slot, standing)

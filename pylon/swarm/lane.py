@@ -19,6 +19,8 @@ from pylon.swarm.waiting import Waiting
 _LOOKED_AT = 16
 # Among the slowest is who is still out when so many times as many have come back.
 STILL_OUT = 4
+# So many of the latest waits are remembered, and at least so many must be known.
+_WAITS, _FEWEST_WAITS = 64, 8
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Slot:
     barred: frozenset[str] = frozenset()
     failures: int = 0
     silences: int = 0
+    moves: int = 0
     refusals: int = 0
     final_refusals: int = 0
     send_failures: int = 0
@@ -109,6 +112,10 @@ class Lane:
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
         self.recent = Recent()
+        # How long jobs came to wait of late for those of others.
+        self.waits = Recent(_WAITS)
+        # What waits, the longest first: a heap of when each begins, negative, with the attempt's number.
+        self.told: list[tuple[float, int, Attempt]] = []
         self.open = 0
         self.in_flight = 0
         self.sent = 0
@@ -155,7 +162,8 @@ class Lane:
         if seat.awake is not awake or seat.silent is not silent:
             self._set(seat, awake=awake, silent=silent)
         if awake and standing.has_room(lost):
-            self.candidates.put(seat, step(standing.rank(self._prompt_tokens, self._max_tokens, seat.weight)))
+            rank = standing.rank(self._prompt_tokens, self._max_tokens, seat.weight, now)
+            self.candidates.put(seat, step(rank))
         elif seat.step >= 0:
             self.candidates.remove(seat)
 
@@ -182,23 +190,45 @@ class Lane:
         """
         if not (self.again or self.candidates.count):
             return None
-        worst = self._worst()
+        within_s = self._within_s()
         for _ in range(min(_LOOKED_AT, len(self.again))):
             slot = self.again.popleft()
             if slot.done:
                 continue
-            seat = self._seat_for(slot, rng, worst, may)
+            seat = self._seat_for(slot, rng, within_s, may)
             if seat is not None:
                 return slot, seat.standing
             self.again.append(slot)
         slot_or_none = self.fresh.first()
         if slot_or_none is None:
             return None
-        seat = self.candidates.choose(rng, worst=worst, accept=lambda seat: may(slot_or_none, seat.standing))
+        seat = self.choose(rng, within_s=within_s, accept=lambda seat: may(slot_or_none, seat.standing))
         if seat is None:
             return None
         self.fresh.pop()
         return slot_or_none, seat.standing
+
+    def choose(
+        self,
+        rng: random.Random,
+        without: Collection[str] = (),
+        *,
+        within_s: float = math.inf,
+        accept: Callable[[Seat], bool],
+    ) -> Seat | None:
+        """One of those with room who would be done soonest, or as soon as anybody where many customers are."""
+        return self.candidates.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+
+    def _alike(self) -> int:
+        """Up to which step all are as good: half of what we asked lately came to wait so long behind others.
+
+        Half, so that a few who only say so change nothing.
+        """
+        return step(self.waits.quantile(0.5)) if self.waits.count >= _FEWEST_WAITS else 0
+
+    def seconds_at(self, standing: Standing) -> float:
+        """What a job takes there, as far as is known."""
+        return standing.seconds(self._prompt_tokens, self._max_tokens)
 
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
@@ -230,7 +260,7 @@ class Lane:
             )
         return bool(self.members) and len(slot.barred) >= len(self.members) and self.members.keys() <= slot.barred
 
-    def _worst(self) -> int:
+    def _within_s(self) -> float:
         """How slow a provider may be to get a job now.
 
         While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
@@ -238,12 +268,12 @@ class Lane:
         """
         usual = self.usual(0.5)
         if not self.in_flight or usual is None:
-            return step(math.inf)
+            return math.inf
         queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
-        return step(4 * usual + queue)
+        return 4 * usual + queue
 
-    def _seat_for(self, slot: Slot, rng: random.Random, worst: int, may: "May") -> Seat | None:
+    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: "May") -> Seat | None:
         if slot.job.to:
             return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
@@ -252,12 +282,10 @@ class Lane:
             # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
             return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        found = self.candidates.choose(rng, known, worst=worst, accept=first)
+        found = self.choose(rng, known, within_s=within_s, accept=first)
         if found is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
-            found = self.candidates.choose(
-                rng, slot.barred, worst=worst, accept=lambda seat: may(slot, seat.standing)
-            )
+            found = self.choose(rng, slot.barred, within_s=within_s, accept=lambda seat: may(slot, seat.standing))
         return found
 
     def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:

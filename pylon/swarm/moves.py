@@ -128,9 +128,10 @@ class SendFailed:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The provider said that it works on it."""
+    """The provider said that it works on it, or will in so many seconds (None: it did not say when)."""
 
     attempt: int
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pylon.swarm.hedging import Hedging
 from pylon.swarm.in_flight import InFlight
 from pylon.swarm.lane import Attempt
 from pylon.swarm.open_slots import OpenSlots
+from pylon.swarm.queues import Queues
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
 from pylon.swarm.standing import Standing
@@ -25,6 +26,7 @@ class Outcomes:
         slots: OpenSlots,
         in_flight: InFlight,
         hedging: Hedging,
+        queues: Queues,
         silence: Silence,
         timers: Timers,
     ) -> None:
@@ -33,6 +35,7 @@ class Outcomes:
         self._slots = slots
         self._in_flight = in_flight
         self._hedging = hedging
+        self._queues = queues
         self._silence = silence
         self._timers = timers
 
@@ -62,10 +65,12 @@ class Outcomes:
             attempt.slot.tried |= {attempt.standing.provider}
         self._slots.again(attempt.slot, now)
 
-    def acknowledged(self, attempt: Attempt, now: float) -> None:
-        """Its provider has it."""
+    def acknowledged(self, attempt: Attempt, wait_s: float | None, now: float) -> None:
+        """Its provider has it, and begins with it in so many seconds."""
         self._heard(attempt, now)
         attempt.acknowledged = True
+        if wait_s is not None:
+            self._queues.told(attempt, wait_s, now)
 
     def answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
         """An answer came, for so many msat."""
@@ -81,6 +86,7 @@ class Outcomes:
         else:
             self._company.place(standing, now)
         self._slots.deliver(attempt, now)
+        self._queues.answered(attempt, now)
 
     def refused(self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool) -> None:
         """Its provider would not or could not; None: what came was no good, or with `ours` is lost here."""

@@ -34,6 +34,8 @@ class Standing:
     ceiling: int = 1
     # Slots that were taken by others when it last said how many are free.
     others: int = 0
+    # Until when jobs of others go before ours, as it said of one of ours.
+    others_until: float = -math.inf
     pace: Pace = field(default_factory=Pace)
     # 1 to 1.2, drawn by each customer for itself, so that a thousand of them do not rank providers alike.
     spread: float = 1.0
@@ -60,6 +62,16 @@ class Standing:
         self.limit = self.ceiling = max(1, math.ceil(listing.slots * overcommit))
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
         self._quoted_for = None
+
+    def told(self, wait_s: float, seconds: float, now: float) -> float:
+        """It said how long the latest of our jobs waits there; how much of that is for jobs of others.
+
+        `seconds` is what a job takes there.
+        """
+        slots = self.listing.slots if self.listing is not None else 1
+        others_s = max(0.0, wait_s - seconds * ((self.in_flight - 1) // slots))
+        self.others_until = now + others_s
+        return others_s
 
     @property
     def live(self) -> bool:
@@ -108,7 +120,7 @@ class Standing:
             dear += price_weight * min(1.0, quote / int(need.bid))
         return self.spread * dear * (1.0 + _DOUBT * (1.0 - listing.trust))
 
-    def rank(self, prompt_tokens: int, max_tokens: int, weight: float) -> float:
+    def rank(self, prompt_tokens: int, max_tokens: int, weight: float, now: float) -> float:
         """Seconds until one more job of this size would be answered, times `weight`; an idle machine of our own
         comes first."""
         listing = self.listing
@@ -118,9 +130,14 @@ class Standing:
         if listing.own and busy < listing.slots:
             return 0.0
         # What it has queued is ours when something of ours is in flight there, and then counted in the rounds.
-        queued = 0.0 if self.in_flight else listing.queue_s
-        service = self.pace.seconds or _claimed(listing, prompt_tokens, max_tokens)
-        return (queued + service * (1 + busy // listing.slots)) * weight
+        queued = max(0.0 if self.in_flight else listing.queue_s, self.others_until - now)
+        return (queued + self.seconds(prompt_tokens, max_tokens) * (1 + busy // listing.slots)) * weight
+
+    def seconds(self, prompt_tokens: int, max_tokens: int) -> float:
+        """What a job of this size takes there, as far as is known."""
+        if self.pace.seconds or self.listing is None:
+            return self.pace.seconds or UNKNOWN_S
+        return _claimed(self.listing, prompt_tokens, max_tokens)
 
     def _quote(self, listing: Listing, prompt_tokens: int, max_tokens: int) -> int:
         size = (prompt_tokens, max_tokens)

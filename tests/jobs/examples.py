@@ -149,13 +149,16 @@ addresses = st.builds(Address, ids, st.just(CUSTOMER.public), st.booleans(), opt
 _codes = st.tuples(st.just(Status.ERROR), optional(st.sampled_from(ErrorCode)))
 _others = st.tuples(st.sampled_from([status for status in Status if status is not Status.ERROR]), st.none())
 feedbacks = st.builds(
-    lambda address, said, text, offset, amount, account: Feedback(address, *said, text, offset, amount, account),
+    lambda address, said, text, offset, amount, account, wait: Feedback(
+        address, *said, text, offset, amount, account, wait
+    ),
     addresses,
     _codes | _others,
     st.text(clean, max_size=MAX_MESSAGE),
     optional(st.integers(0, 999_999_999)),
     optional(asked),
     optional(receipts),
+    optional(st.integers(0, 10**7).map(lambda tenths: tenths / 10)),
 )
 _steps = st.integers(0, 10**6).map(lambda n: n * TIMING_STEP_MS)
 results = st.builds(

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,8 @@ def test_a_piece_of_the_answer_is_not_cut():
     [
         {"offset": -1},
         {"offset": 10**9},
+        {"wait_s": -1.0},
+        {"wait_s": math.nan},
         {"status": Status.SUCCESS, "code": ErrorCode.BUSY},
         {"amount": Amount(Msat(5), "")},
         {"address": replace(OPEN, request="")},
@@ -79,11 +82,29 @@ def test_feedback_that_no_customer_could_read_is_not_made(change):
         (("status", "partial"), ("offset", "-1")),
         (("status", "partial"), ("offset", "1" * 10)),
         (("status", "payment-required"), ("amount", "one")),
+        (("status", "processing"), ("wait", "soon")),
+        (("status", "processing"), ("wait", "-1")),
+        (("status", "processing"), ("wait", "1e3")),
+        (("status", "processing"), ("wait", "nan")),
+        (("status", "processing"), ("wait", "1000000.1")),
+        (("status", "processing"), ("wait", "\u0661")),
     ],
 )
 def test_malformed_feedback_is_refused(tags):
     with pytest.raises(MalformedError):
         plain("", *tags)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [(0.0, 0.0), (2.5, 2.5), (12.3456, 12.3), (1e6, 1e6), (1e9, 1e6), (math.inf, 1e6)], ids=str
+)
+def test_a_wait_is_told_in_tenths_of_a_second(given, read):
+    told = Feedback(OPEN, Status.PROCESSING, wait_s=given)
+    assert parse_feedback(signed(told), ex.CUSTOMER_KEYS).wait_s == read
+
+
+def test_a_wait_may_be_whole_seconds():
+    assert plain("", ("status", "processing"), ("wait", "40")).wait_s == 40
 
 
 def test_other_kinds_are_no_feedback():

@@ -131,6 +131,27 @@ async def test_a_slow_job_is_acknowledged_and_a_quick_one_is_not(serve, customer
     assert customer.feedback(request) == []
 
 
+async def test_a_job_that_will_wait_long_hears_at_once_for_how_long(serve, customer):
+    serving = await serve(delay_s=1.5, slots=1, processing_after_s=2.0)
+    serving.provider._runner.seconds_per_job = 1.5
+    asked = [await customer.ask(serving.public, customer.job(f"job {n}")) for n in range(4)]
+    while (await serving.provider.status()).queued < 3:
+        await asyncio.sleep(0.02)
+    for request in asked:
+        assert await customer.result(request)
+    said = sorted(feedback.wait_s for request in asked for feedback in customer.feedback(request))
+    # Half a job and one, half a job and two. The first two hear of it only when two seconds are over, if then.
+    assert {round(wait, 2) for wait in said if wait > 1.5} == {2.2, 3.8}
+    assert len(said) <= 4
+
+
+async def test_a_job_that_runs_is_said_to_have_begun(serve, customer):
+    serving = await serve(delay_s=1.0, processing_after_s=0.3)
+    request = await customer.ask(serving.public, customer.job())
+    await customer.result(request)
+    assert [feedback.wait_s for feedback in customer.feedback(request)] == [0.0]
+
+
 async def test_a_paused_provider_finishes_what_it_has_and_refuses_what_comes(serve, customer):
     serving = await serve(delay_s=0.5)
     taken = await customer.ask(serving.public, customer.job())

@@ -44,6 +44,27 @@ def test_expired_jobs_are_taken_out():
     assert order(queue) == ["early"]
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["push", "push", "pop"]))),
+    st.integers(1, 8),
+    st.sampled_from("abc"),
+)
+def test_what_a_job_waits_follows_from_how_many_have_their_turn_before_it(steps, slots, owner):
+    queue, inside = JobQueue(), []
+    for number, (customer, step) in enumerate(steps):
+        if step == "push":
+            inside.append(f"j{number}")
+            queue.push(job(inside[-1], customer, trusted=customer == owner))
+        elif (popped := queue.pop()) is not None:
+            inside.remove(popped.id)
+    told = {name: queue.wait_s(name, slots, 2.0) for name in inside}
+    assert told == {name: (place + 0.5) / slots * 2.0 for place, name in enumerate(order(queue))}
+
+
+def test_a_job_that_is_not_in_the_queue_does_not_wait():
+    assert JobQueue().wait_s("gone", 4, 2.0) == 0.0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from(["push", "pop", "remove"]))))
 def test_every_job_comes_out_exactly_once(steps):
     queue, inside, out = JobQueue(), [], []

@@ -227,9 +227,9 @@ class Histories(RuleBasedStateMachine):
             pair = [send.attempt for send in self.live.values() if send.slot == slot]
             self.tell(Refused(pair[fails], ErrorCode.ENGINE_FAILED))
 
-    @rule(back=st.integers(0, 6))
-    def acknowledged(self, back: int) -> None:
-        self.tell(Acknowledged(self.attempts - back))
+    @rule(back=st.integers(0, 6), wait_s=st.sampled_from([None, 0.0, 3.0, 60.0]))
+    def acknowledged(self, back: int, wait_s: float | None) -> None:
+        self.tell(Acknowledged(self.attempts - back, wait_s))
 
     @rule(back=st.integers(0, 6))
     def unheard(self, back: int) -> None:

@@ -70,6 +70,8 @@ class Machine:
         self._unfunded: dict[str, deque[Job]] = {}
         self._trial_left = TRIAL_DAY
         self._beat_at = 0
+        # Jobs of which a word was said.
+        self._told: set[str] = set()
 
     @property
     def true_s(self) -> float:
@@ -159,9 +161,10 @@ class Machine:
 
     def cancel(self, job_id: str) -> None:
         """Its customer does not want it any more."""
-        job = self._queue.remove(job_id)
+        job = self._queue.remove(job_id) or self._running.pop(job_id, None)
         if job is not None:
             self._let_go(job)
+            self._work()
 
     def die(self) -> None:
         """Falls silent. What it had is lost."""
@@ -188,6 +191,8 @@ class Machine:
                     self._trial_left = self._trial_left - quote
                 self._queue.push(job)
                 self._work()
+                if self._wait_s(job.id) >= self.settings.processing_after_s:
+                    self._still(job.id)
             case AskTopUp(amount):
                 self._accounts[customer] = replace(account, topup_open=True)
                 self._unfunded.setdefault(customer, deque()).append(job)
@@ -226,11 +231,11 @@ class Machine:
             agenda.after(seconds, lambda job=job: self._done(job))  # type: ignore[misc]
 
     def _done(self, job: Job) -> None:
-        if not self.alive:
+        if not self.alive or self._running.pop(job.id, None) is None:
             return
         self._world.tally.ran += 1
-        del self._running[job.id]
         asked = self._asked.pop(job.id)
+        self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
         if self.nature is Nature.UNREADABLE:
             self._release(job)
@@ -255,6 +260,7 @@ class Machine:
 
     def _let_go(self, job: Job) -> None:
         self._asked.pop(job.id, None)
+        self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
         self._release(job)
 
@@ -266,8 +272,14 @@ class Machine:
 
     def _still(self, job_id: str) -> None:
         asked = self._asked.get(job_id)
-        if asked is not None and self.alive:
-            self._say(asked, Processing())
+        if asked is not None and self.alive and job_id not in self._told:
+            self._told.add(job_id)
+            # Who is silent does not know either.
+            wait_s = None if self.nature is Nature.SILENT else self._wait_s(job_id)
+            self._say(asked, Processing(wait_s))
+
+    def _wait_s(self, job_id: str) -> float:
+        return self._queue.wait_s(job_id, self._world.plan.slots, self.job_s)
 
     def _say(self, asked: Asked, reply: Reply) -> None:
         sizes = self._world.sizes

@@ -187,8 +187,8 @@ class Person:
             return
         flight.heard = True
         match reply:
-            case Processing():
-                self._handle(m.Acknowledged(flight.attempt))
+            case Processing(wait_s):
+                self._handle(m.Acknowledged(flight.attempt, wait_s))
             case Refusal(code):
                 self._handle(m.Refused(flight.attempt, code))
             case Invoice(amount):

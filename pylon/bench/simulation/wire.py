@@ -12,7 +12,9 @@ from pylon.money.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """The job is under way."""
+    """The job is under way, or will be in so many seconds."""
+
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

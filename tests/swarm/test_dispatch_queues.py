@@ -1,0 +1,218 @@
+"""Jobs that are told to wait: they go to somebody idle, and many customers do not turn to one machine."""
+
+from collections import Counter
+
+import pytest
+
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.swarm.listing import Need
+from pylon.swarm.moves import (
+    Acknowledged,
+    Add,
+    Answered,
+    CancelAttempt,
+    Deliver,
+    Drop,
+    Fund,
+    Job,
+    ProviderUp,
+    Published,
+    Refused,
+    Send,
+)
+from pylon.swarm.queues import MOST_MOVES
+from tests.swarm.test_dispatch import NEED, Play, provider, sends
+
+QUICK, SLOW = {"tokens_out_per_s": 64.0}, {"tokens_out_per_s": 16.0}
+
+
+def job(slot: int, **known: object) -> Job:
+    return Job(slot, NEED, 120.0, 1e4, 0, 64, **known)  # type: ignore[arg-type]
+
+
+def crowded(play: Play) -> None:
+    """Half of what this customer asked lately came to wait for 20 seconds behind others."""
+    play.tell(Add((job(1_000),)))
+    play.tell(Drop((1_000,)))
+    (lane,) = play.dispatcher._company.turns
+    for _ in range(32):
+        lane.waits.add(20.0)
+        lane.waits.add(0.0)
+
+
+def test_a_job_that_would_wait_goes_to_somebody_idle_and_is_taken_back_where_it_was() -> None:
+    play = Play(provider("quick", **QUICK), provider("slow", **SLOW))
+    (first,) = sends(play.tell(Add((job(0),))))
+    assert first.provider == "quick"
+    play.tell(Published(first.attempt))
+    # A job takes 4 s at the slow one.
+    cancel, again = play.tell(Acknowledged(first.attempt, 10.0))
+    assert cancel == CancelAttempt(0, first.attempt, "quick")
+    assert isinstance(again, Send)
+    assert (again.slot, again.provider, again.hedge) == (0, "slow", False)
+    assert play.tell(Answered(again.attempt)) == [Deliver(0, again.attempt, 2)]
+
+
+@pytest.mark.parametrize("wait_s", [None, 0.0, 1.0, 4.0], ids=str)
+def test_it_stays_where_it_would_not_be_done_much_sooner_elsewhere(wait_s: float | None) -> None:
+    play = Play(provider("quick", **QUICK), provider("slow", **SLOW))
+    (first,) = sends(play.tell(Add((job(0),))))
+    assert play.tell(Acknowledged(first.attempt, wait_s)) == []
+
+
+def test_it_stays_where_nobody_else_is_idle() -> None:
+    play = Play(provider("quick", **QUICK), provider("busy", slots_free=0, **SLOW), provider("paused", paused="x"))
+    (first,) = sends(play.tell(Add((job(0),))))
+    assert play.tell(Acknowledged(first.attempt, 500.0)) == []
+
+
+def test_an_answer_that_comes_all_the_same_fills_the_slot_and_ends_the_other() -> None:
+    play = Play(provider("quick", **QUICK), provider("slow", **SLOW))
+    (first,) = sends(play.tell(Add((job(0),))))
+    _, again = play.tell(Acknowledged(first.attempt, 10.0))
+    assert isinstance(again, Send)
+    assert play.tell(Answered(first.attempt)) == [
+        CancelAttempt(0, again.attempt, "slow"),
+        Deliver(0, first.attempt, 2),
+    ]
+
+
+def test_who_only_looks_idle_is_tried_once_and_then_who_was_seen_to_be() -> None:
+    play = Play(*(provider(name, **QUICK) for name in ("a", "b", "c", "d")))
+    one, two = (sends(play.tell(Add((job(slot),))))[0] for slot in (0, 1))
+    (_, moved) = play.tell(Acknowledged(one.attempt, 30.0))
+    assert isinstance(moved, Send)
+    # Two more look idle.
+    assert play.tell(Acknowledged(moved.attempt, 30.0)) == []
+    play.now += 1.0
+    deliver, cancel, again = play.tell(Answered(two.attempt))
+    assert deliver == Deliver(1, two.attempt, 1)
+    assert cancel == CancelAttempt(0, moved.attempt, moved.provider)
+    assert isinstance(again, Send) and (again.slot, again.provider) == (0, two.provider)
+
+
+def test_what_waits_longest_goes_first() -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    out = sends(play.tell(Add(tuple(job(slot) for slot in range(3)))))
+    for send, wait_s in zip(out, (20.0, 40.0, 30.0), strict=True):
+        play.tell(Acknowledged(send.attempt, wait_s))
+    play.tell(ProviderUp(provider("b", **QUICK)))
+    (last,) = sends(play.tell(Add((job(3, to=("b",)),))))
+    assert [send.slot for send in sends(play.tell(Answered(last.attempt)))] == [1]
+
+
+def test_a_job_moves_only_so_often() -> None:
+    names = [f"p{n}" for n in range(8)]
+    play = Play(*(provider(name, **QUICK) for name in names))
+    (send,) = sends(play.tell(Add((job(0),))))
+    moves = 0
+    for n in range(1, 8):
+        found = [one for one in play.tell(Acknowledged(send.attempt, 50.0)) if isinstance(one, Send)]
+        if not found:
+            (other,) = sends(play.tell(Add((job(n),))))
+            found = [one for one in play.tell(Answered(other.attempt)) if isinstance(one, Send)]
+        if found:
+            moves, send = moves + 1, found[0]
+    assert moves == MOST_MOVES
+
+
+def test_a_job_for_certain_providers_stays_with_them() -> None:
+    play = Play(provider("a", **QUICK), provider("b", **QUICK))
+    (first,) = sends(play.tell(Add((job(0, to=("a",)),))))
+    (second,) = sends(play.tell(Add((job(1, to=("b",)),))))
+    assert play.tell(Acknowledged(first.attempt, 60.0)) == []
+    assert play.tell(Answered(second.attempt)) == [Deliver(1, second.attempt, 1)]
+
+
+@pytest.mark.parametrize(("budget", "moves"), [(100, False), (250, False), (300, True), (None, True)], ids=str)
+def test_the_last_of_a_budget_is_not_spent_on_a_job_that_somebody_has(budget: int | None, moves: bool) -> None:
+    known = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
+    play = Play(provider("a", **known, **QUICK), provider("b", **known, **QUICK))
+    need = Need(bid=Msat(100), network="play")
+    play.tell(Fund(3, budget))
+    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64, run=3),))))
+    assert bool(play.tell(Acknowledged(first.attempt, 60.0))) is moves
+
+
+def test_where_jobs_are_paid_they_go_only_to_who_has_money_or_credit_of_ours() -> None:
+    known = {"price": Price(Msat(100)), "network": "play"}
+    play = Play(provider("a", funded=lambda: True, **known, **QUICK), provider("b", **known, **SLOW))
+    need = Need(bid=Msat(100), network="play")
+    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64),))))
+    assert first.provider == "a"
+    assert play.tell(Acknowledged(first.attempt, 60.0)) == []
+    play.tell(ProviderUp(provider("b", funded=lambda: True, **known, **SLOW)))
+    assert [send.provider for send in sends(play.tell(Acknowledged(first.attempt, 60.0)))] == ["b"]
+
+
+def test_who_says_that_others_wait_there_is_asked_after_who_is_idle_until_they_are_done() -> None:
+    play = Play(provider("quick", slots=4, **QUICK), provider("slow", slots_free=0, **SLOW))
+    (first,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(first.attempt, 20.0))
+    play.tell(ProviderUp(provider("slow", slots=4, **SLOW)))
+    (second,) = sends(play.tell(Add((job(1),))))
+    assert second.provider == "slow"
+    play.now += 30.0
+    play.tell(Answered(second.attempt))
+    play.tell(Refused(first.attempt, None))
+    play.tell(ProviderUp(provider("quick", slots=4, **QUICK)))
+    (third,) = sends(play.tell(Add((job(2),))))
+    assert third.provider == "quick"
+
+
+def test_ones_own_jobs_there_are_no_reason_to_go_elsewhere() -> None:
+    play = Play(provider("a", slots=2, **QUICK))
+    out = sends(play.tell(Add(tuple(job(slot) for slot in range(3)))))
+    for send in out:
+        play.tell(Acknowledged(send.attempt, 0.0 if send.slot < 2 else 1.0))
+    standing = play.dispatcher._company["a"]
+    assert standing.others_until <= play.now
+
+
+def test_in_a_crowd_all_who_would_be_done_within_the_usual_wait_get_jobs_as_they_are_quick() -> None:
+    names = {f"quick{n}": QUICK for n in range(8)} | {f"slow{n}": SLOW for n in range(8)}
+    play = Play(*(provider(name, **speed) for name, speed in names.items()))
+    alone = sends(play.tell(Add(tuple(job(slot) for slot in range(4)))))
+    assert all(send.provider.startswith("quick") for send in alone)
+    play.tell(Drop((0, 1, 2, 3)))
+    crowded(play)
+    went: Counter[str] = Counter()
+    for slot in range(2_000, 2_400):
+        (send,) = sends(play.tell(Add((job(slot),))))
+        went[send.provider[:4]] += 1
+        play.tell(Drop((slot,)))
+    # A slow one takes four times as long.
+    assert 0.1 < went["slow"] / went["quic"] < 0.5
+
+
+def test_an_idle_machine_of_ones_own_is_first_in_a_crowd_too() -> None:
+    play = Play(*(provider(f"quick{n}", **QUICK) for n in range(8)), provider("own", **SLOW))
+    crowded(play)
+    play.tell(ProviderUp(provider("own", own=True, **SLOW)))
+    for slot in range(2_000, 2_020):
+        (send,) = sends(play.tell(Add((job(slot),))))
+        assert send.provider == "own"
+        play.tell(Drop((slot,)))
+
+
+def test_a_few_who_only_say_that_there_is_a_crowd_change_nothing() -> None:
+    honest = [provider(f"quick{n}", **QUICK) for n in range(6)]
+    play = Play(*honest, provider("liar", **QUICK), *(provider(f"slow{n}", **SLOW) for n in range(6)))
+    for slot in range(200):
+        (send, *_) = sends(play.tell(Add((job(slot),))))
+        if send.provider == "liar":
+            send = next(iter(sends(play.tell(Acknowledged(send.attempt, 1e6)))), send)
+        play.tell(Answered(send.attempt))
+    last = Counter(send.provider[:4] for send in sends(play.commands)[-50:])
+    assert last["slow"] == 0
+
+
+def test_what_is_over_is_not_remembered() -> None:
+    play = Play(provider("a", slots=2_000, **QUICK))
+    for slot in range(2_000):
+        (send,) = sends(play.tell(Add((job(slot),))))
+        play.tell(Acknowledged(send.attempt, 5.0))
+        play.tell(Drop((slot,)))
+    (lane,) = play.dispatcher._company.turns
+    assert len(lane.told) < 300
