@@ -60,7 +60,7 @@ class Queues:
             lane.waits.add(0.0)
         if not lane.told or lane.presses or self._company.coming or standing.others_until > now:
             return
-        begins_at, waiting = self._longest(lane, now)
+        begins_at, waiting = self._longest(lane)
         if waiting is None:
             return
         here_s = begins_at - now + lane.seconds_at(waiting.standing)
@@ -70,14 +70,14 @@ class Queues:
             heapq.heappop(lane.told)
             self._move(waiting, standing, now)
 
-    def _longest(self, lane: Lane, now: float) -> tuple[float, Attempt | None]:
+    def _longest(self, lane: Lane) -> tuple[float, Attempt | None]:
         """What waits longest, and until when, of what may still go elsewhere."""
         while lane.told:
             before, _, attempt = lane.told[0]
-            if -before > now and self._may_go(attempt):
+            if self._may_go(attempt):
                 return -before, attempt
             heapq.heappop(lane.told)
-        return now, None
+        return 0.0, None
 
     def _may_go(self, attempt: Attempt) -> bool:
         slot = attempt.slot

@@ -22,7 +22,7 @@ from pylon.swarm.moves import (
     Send,
 )
 from pylon.swarm.queues import MOST_MOVES
-from tests.swarm.test_dispatch import NEED, Play, provider, sends
+from tests.swarm.test_dispatch import NEED, Play, provider, sends, slow_tail
 
 QUICK, SLOW = {"tokens_out_per_s": 64.0}, {"tokens_out_per_s": 16.0}
 
@@ -180,10 +180,10 @@ def test_in_a_crowd_all_who_would_be_done_within_the_usual_wait_get_jobs_as_they
     went: Counter[str] = Counter()
     for slot in range(2_000, 2_400):
         (send,) = sends(play.tell(Add((job(slot),))))
-        went[send.provider[:4]] += 1
+        went[send.provider.rstrip("0123456789")] += 1
         play.tell(Drop((slot,)))
     # A slow one takes four times as long.
-    assert 0.1 < went["slow"] / went["quic"] < 0.5
+    assert 0.1 < went["slow"] / went["quick"] < 0.5
 
 
 def test_an_idle_machine_of_ones_own_is_first_in_a_crowd_too() -> None:
@@ -197,15 +197,87 @@ def test_an_idle_machine_of_ones_own_is_first_in_a_crowd_too() -> None:
 
 
 def test_a_few_who_only_say_that_there_is_a_crowd_change_nothing() -> None:
-    honest = [provider(f"quick{n}", **QUICK) for n in range(6)]
-    play = Play(*honest, provider("liar", **QUICK), *(provider(f"slow{n}", **SLOW) for n in range(6)))
-    for slot in range(200):
-        (send, *_) = sends(play.tell(Add((job(slot),))))
-        if send.provider == "liar":
-            send = next(iter(sends(play.tell(Acknowledged(send.attempt, 1e6)))), send)
+    honest = [provider(f"quick{n}", **QUICK) for n in range(20)]
+    liars = [provider(f"liar{n}", **QUICK) for n in range(10)]
+    play = Play(*honest, *liars, *(provider(f"slow{n}", **SLOW) for n in range(20)))
+    for slot in range(60):
+        (send,) = sends(play.tell(Add((job(slot),))))
+        if send.provider.startswith("liar"):
+            (send,) = sends(play.tell(Acknowledged(send.attempt, 1e6)))
+        play.tell(Acknowledged(send.attempt))
+        play.tell(Drop((slot,)))
+        lane = play.dispatcher._company.turns[0]
+        lane.waits.add(0.0)
+    went = Counter(send.provider.rstrip("0123456789") for send in sends(play.commands))
+    assert went["liar"] > 5 and went["slow"] == 0
+
+
+def test_a_crowd_is_forgotten_when_answers_come_without_a_wait() -> None:
+    play = Play(
+        *(provider(f"quick{n}", **QUICK) for n in range(8)), *(provider(f"slow{n}", **SLOW) for n in range(8))
+    )
+    crowded(play)
+    for slot in range(64):
+        (send,) = sends(play.tell(Add((job(slot, to=("quick1",)),))))
+        play.now += 1.0
         play.tell(Answered(send.attempt))
-    last = Counter(send.provider[:4] for send in sends(play.commands)[-50:])
-    assert last["slow"] == 0
+    later = [sends(play.tell(Add((job(slot),))))[0] for slot in range(100, 108)]
+    assert all(send.provider.startswith("quick") for send in later)
+
+
+def test_an_answer_is_no_reason_to_go_where_others_are_said_to_wait() -> None:
+    play = Play(
+        provider("a", slots=4, slots_free=4, **QUICK), provider("b", slots=4, slots_free=4, paused="for now", **QUICK)
+    )
+    (waits,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(waits.attempt, 60.0))
+    play.tell(ProviderUp(provider("b", slots=4, slots_free=4, **QUICK)))
+    first, second = sends(play.tell(Add((job(1, to=("b",)), job(2, to=("b",))))))
+    play.tell(Acknowledged(second.attempt, 50.0))
+    assert play.tell(Answered(first.attempt)) == [Deliver(1, first.attempt, 1)]
+
+
+def test_an_answer_is_no_reason_to_go_where_it_would_take_as_long() -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    (waits,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(waits.attempt, 5.0))
+    play.tell(ProviderUp(provider("b", **SLOW)))
+    (other,) = sends(play.tell(Add((job(1, to=("b",)),))))
+    assert play.tell(Answered(other.attempt)) == [Deliver(1, other.attempt, 1)]
+
+
+def test_jobs_that_nobody_has_come_before_those_that_wait() -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    (waits,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(waits.attempt, 60.0))
+    # It has no room for more, and neither has the other one.
+    play.tell(ProviderUp(provider("a", slots=4, width=1, **QUICK)))
+    play.tell(ProviderUp(provider("b", width=1, **QUICK)))
+    out = sends(play.tell(Add((job(1), job(2)))))
+    assert [send.provider for send in out] == ["b"]
+    commands = play.tell(Answered(out[0].attempt))
+    assert [send.slot for send in sends(commands)] == [2]
+    assert not [command for command in commands if isinstance(command, CancelAttempt)]
+
+
+def test_nobody_who_met_a_job_with_silence_is_tried_with_one_that_somebody_has() -> None:
+    play = Play(provider("a", **QUICK), ack_s=5.0)
+    silent = play.send()
+    play.tell(ProviderUp(provider("b", **QUICK)))
+    again = sends(play.wait(6.0))
+    assert [send.provider for send in again] == ["b"] and silent.provider == "a"
+    play.tell(Answered(again[0].attempt))
+    (waits,) = sends(play.tell(Add((job(1, without=frozenset({"c"})),))))
+    assert waits.provider == "b"
+    assert play.tell(Acknowledged(waits.attempt, 60.0)) == []
+
+
+def test_a_job_that_two_have_already_stays() -> None:
+    play, straggler = slow_tail()
+    (hedge,) = sends(play.wait(1.0))
+    play.tell(ProviderUp(provider("idle", **QUICK)))
+    assert play.tell(Acknowledged(straggler.attempt, 60.0)) == []
+    assert play.tell(Acknowledged(hedge.attempt, 60.0)) == []
 
 
 def test_what_is_over_is_not_remembered() -> None:
