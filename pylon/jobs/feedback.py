@@ -102,7 +102,7 @@ def _read(address: Address, payload: Payload) -> Feedback:
         _offset(tags.get("offset")),
         answer.parse_amount(tags.get("amount")),
         None if account is None else parse_receipt(account),
-        _wait(tags.get("wait")),
+        _wait(tags.get("wait")) if status is Status.PROCESSING else None,
     )
 
 
@@ -120,8 +120,7 @@ def _offset(tag: Tag | None) -> int | None:
 
 
 def _wait(tag: Tag | None) -> float | None:
-    if tag is None:
+    # Ours alone, and worth little: what cannot be read is no reason to do without a job that is under way.
+    if tag is None or not _WAIT.fullmatch(tag[1]):
         return None
-    if not _WAIT.fullmatch(tag[1]) or (seconds := float(tag[1])) > MAX_WAIT_S:
-        raise MalformedError(f"the wait for a job must be a number of seconds up to {MAX_WAIT_S:,.0f}, in tenths")
-    return seconds
+    return min(float(tag[1]), MAX_WAIT_S)

@@ -9,6 +9,8 @@ play money and live money never meet.
 import fcntl
 import hashlib
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,15 +95,32 @@ def socket_path(path: Path) -> Path:
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-    return Path("/tmp") / f"pylon-{os.getuid()}" / f"{name}.sock"  # noqa: S108 - private, and looked at
+    return _short_folder() / f"{name}.sock"
+
+
+def _short_folder() -> Path:
+    return Path("/tmp") / f"pylon-{os.getuid()}"  # noqa: S108 - `private_folder` looks at what is there
 
 
 def private_folder(folder: Path) -> None:
     """Makes a folder that its owner alone may enter. Raises `SetupError` when it belongs to someone else."""
+    if folder == _short_folder():
+        _refuse_what_others_put_at(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise SetupError(f"{folder} belongs to another user", hint="Set PYLON_HOME to a folder of your own.")
     folder.chmod(0o700)
+
+
+def _refuse_what_others_put_at(folder: Path) -> None:
+    # Anybody may make a file, or a link to a folder of ours, under this name.
+    with suppress(FileNotFoundError):
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise SetupError(
+                f"{folder} is not a folder of yours",
+                hint="A shorter PYLON_HOME needs none; or have it removed by whoever made it.",
+            )
 
 
 def open_home() -> tuple[Home, Config]:

@@ -10,6 +10,8 @@ from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.records import record
 
+_MANY = 64
+
 
 @record
 class Job:
@@ -45,7 +47,11 @@ class JobQueue:
         return sum(len(turns.get(customer, ())) for turns in self._turns.values())
 
     def wait_s(self, job_id: str, slots: int, seconds_per_job: float) -> float:
-        """How long it takes until this job begins, as things stand; 0 for one that does not wait here."""
+        """How long it takes until this job begins, as things stand; 0 for one that does not wait here.
+
+        Where many customers wait it is taken that each has as many jobs as this one's: a guess costs no more for
+        thousands of strangers than for a few.
+        """
         job = self._jobs.get(job_id)
         return 0.0 if job is None else (self._ahead(job) + 0.5) / slots * seconds_per_job
 
@@ -56,6 +62,10 @@ class JobQueue:
         # Most often it is asked of the latest.
         own = len(jobs) - 1 if jobs[-1] is job else next(at for at, other in enumerate(jobs) if other is job)
         ahead = own if job.trusted else own + sum(map(len, self._turns[True].values()))
+        if not own and next(reversed(turns)) == customer:
+            return ahead + len(turns) - 1
+        if len(turns) > _MANY:
+            return min(len(self._jobs) - 1, ahead + (own + 1) * (len(turns) - 1))
         turn = 1
         for other, jobs in turns.items():
             if other == customer:

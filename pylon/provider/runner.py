@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from pylon import log
 from pylon.clock import Clock
@@ -30,6 +31,8 @@ logger = log.get("provider")
 
 PARTIAL_EVERY_S = 0.5
 TICK_S = 0.25
+# So many are told in one tick that it takes a while.
+_WORDS = 256
 
 
 @dataclass(slots=True)
@@ -104,8 +107,9 @@ class Runner:
         self._silent[job.id] = job
         self._feed()
         # Whoever learns of a long wait at once can ask somebody idle.
-        if self._wait_s(job) >= self._processing_after_s:
-            self._say_processing(job)
+        wait_s = self._wait_s(job)
+        if wait_s >= self._processing_after_s:
+            self._say_processing(job, wait_s)
         self._watch()
 
     async def cancel(self, job_id: str, customer: str) -> None:
@@ -162,15 +166,15 @@ class Runner:
             ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-        for job in list(self._silent.values()):
+        for job in list(islice(self._silent.values(), _WORDS)):
             if now - job.received_at < self._processing_after_s:
                 break
-            self._say_processing(job)
+            self._say_processing(job, self._wait_s(job))
         self._watch()
 
-    def _say_processing(self, job: Job) -> None:
+    def _say_processing(self, job: Job, wait_s: float) -> None:
         del self._silent[job.id]
-        self._replies.processing(job.request, job.relay, self._wait_s(job))
+        self._replies.processing(job.request, job.relay, wait_s)
 
     def _wait_s(self, job: Job) -> float:
         return self.queue.wait_s(job.id, self._inference.slots, self.seconds_per_job)
@@ -293,8 +297,9 @@ class Runner:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        # Before anything is waited for: it may be cancelled a second time meanwhile.
         self._silent.pop(job.id, None)
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
         # Whoever cancelled knows it.
         if state is not JobState.CANCELLED:
             request = job.request

@@ -235,7 +235,7 @@ async def _all_of(work: Iterable[Coroutine[Any, Any, SubReply]]) -> list[SubRepl
         return await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
-            # Not twice: that would interrupt it while it closes its own.
+            # Not twice: that would interrupt it while it closes its own. Who cancels us again means that.
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

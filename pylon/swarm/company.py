@@ -130,6 +130,11 @@ class Company:
         self._take_in(lane, now)
         return lane
 
+    @property
+    def waits(self) -> bool:
+        """Whether a job waits that nobody has, or is about to come."""
+        return bool(self.coming) or any(lane.waiting for lane in self.turns)
+
     def last(self, need: Need) -> int:
         """How many jobs of this need wait, if these are no more than are on their way."""
         lane = self._lanes.get(need)

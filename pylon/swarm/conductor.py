@@ -269,6 +269,10 @@ class Conductor:
                 run = self._run_of(flight.slot)
                 if run is not None and run.partial is not None:
                     run.partial(text)
+            case m.Acknowledged(attempt, float(wait_s)):
+                # It may have lain in a relay's store for a while.
+                age_s = max(0.0, self._clock.wall() - event.created_at)
+                self.tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
             case _:
                 self.tell(meaning)
 

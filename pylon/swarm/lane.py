@@ -40,6 +40,8 @@ class Attempt:
     live: bool = True
     published: bool = False
     acknowledged: bool = False
+    # Its provider said how long it waits.
+    told: bool = False
     # Sent by an earlier process, if it came to that: the process may have died when it had only written it down.
     adopted: bool = False
 

@@ -13,6 +13,8 @@ from pylon.swarm.standing import Standing
 from pylon.swarm.timers import Timers
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
+# An answer that takes so many times as long as expected is late, if it takes longer than any may.
+_TIMES = 2.0
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
 
 
@@ -43,7 +45,9 @@ class Outcomes:
         """It is on its way."""
         if len(attempt.slot.attempts) == 1:
             self._slots.sent(attempt.slot, now)
-        self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
+        # Who said that it is slow gets the time that it needs.
+        expected_s = attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds
+        self._timers.at(now + max(self._settings.answer_s, _TIMES * expected_s), self._unanswered, attempt)
 
     def published(self, attempt: Attempt, now: float) -> None:
         """A relay took it."""
@@ -78,7 +82,7 @@ class Outcomes:
         slot, standing = attempt.slot, attempt.standing
         seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
         self._heard(attempt, now)
-        standing.answered(seconds)
+        standing.answered(attempt.id, seconds)
         slot.lane.recent.add(seconds)
         slot.lane.answered += 1
         if attempt.live:

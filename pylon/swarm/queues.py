@@ -10,7 +10,7 @@ import random
 
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Lane, Seat, Slot
+from pylon.swarm.lane import Attempt, Seat, Slot
 from pylon.swarm.standing import Standing
 
 # So often a job goes elsewhere, each time to somebody new; and so often to one that only looks idle: others who wait
@@ -19,6 +19,8 @@ MOST_MOVES, MOST_GUESSES = 3, 1
 # Only when it would be over so many seconds sooner, and in so small a part of the time: what a provider says is a
 # guess, and a cancelled job costs two events.
 _SOONER_S, _PART = 2.0, 0.5
+# So many of those that wait longest are looked at for one that may go to a certain provider.
+_LOOKED_AT = 8
 # So many more than are on their way may be remembered of those that are over.
 _OVER = 100
 
@@ -32,18 +34,20 @@ class Queues:
         self._rng = rng
 
     def told(self, attempt: Attempt, wait_s: float, now: float) -> None:
-        """A provider has a job, and begins with it in so many seconds."""
-        if not attempt.live:
+        """A provider has a job, and begins with it in so many seconds. Of what it says of that the first counts:
+        relays hold it, and tell it again whenever they are asked."""
+        if not attempt.live or attempt.told:
             return
+        attempt.told = True
         standing, slot = attempt.standing, attempt.slot
         lane = slot.lane
         seconds = lane.seconds_at(standing)
-        lane.waits.add(standing.told(wait_s, seconds, now))
+        lane.waits.add(standing.told(attempt.id, wait_s, seconds, now))
         self._company.place(standing, now)
         if not wait_s or slot.job.to:
             return
-        if slot.moves < MOST_GUESSES and self._may_go(attempt):
-            found = self._somebody_idle(slot, _worth_s(wait_s + seconds))
+        if slot.moves < MOST_GUESSES and self._may_go(attempt, now):
+            found = self._somebody_idle(attempt, _worth_s(attempt, wait_s + seconds, now))
             if found is not None:
                 self._move(attempt, found, now)
                 return
@@ -58,41 +62,50 @@ class Queues:
         if not attempt.acknowledged:
             # Who had no word before it did not wait.
             lane.waits.add(0.0)
-        if not lane.told or lane.presses or self._company.coming or standing.others_until > now:
+        seat = lane.members.get(standing.provider)
+        if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._company.coming:
             return
-        begins_at, waiting = self._longest(lane)
-        if waiting is None:
+        # Jobs that nobody has come first, those of other needs too.
+        if any(each.lane.presses for each in standing.seats):
             return
-        here_s = begins_at - now + lane.seconds_at(waiting.standing)
-        if lane.seconds_at(standing) > _worth_s(here_s):
-            return
-        if standing.provider not in _known(waiting.slot) and self._in_flight.may_at_once(waiting.slot, standing):
-            heapq.heappop(lane.told)
-            self._move(waiting, standing, now)
+        there_s = lane.seconds_at(standing)
+        stay = []
+        for _ in range(min(_LOOKED_AT, len(lane.told))):
+            told = heapq.heappop(lane.told)
+            before, _, waiting = told
+            here_s = -before - now + lane.seconds_at(waiting.standing)
+            if not self._may_go(waiting, now):
+                continue
+            if there_s <= _worth_s(waiting, here_s, now) and self._may_take(standing, waiting):
+                self._move(waiting, standing, now)
+                break
+            stay.append(told)
+        for told in stay:
+            heapq.heappush(lane.told, told)
 
-    def _longest(self, lane: Lane) -> tuple[float, Attempt | None]:
-        """What waits longest, and until when, of what may still go elsewhere."""
-        while lane.told:
-            before, _, attempt = lane.told[0]
-            if self._may_go(attempt):
-                return -before, attempt
-            heapq.heappop(lane.told)
-        return 0.0, None
-
-    def _may_go(self, attempt: Attempt) -> bool:
+    def _may_go(self, attempt: Attempt, now: float) -> bool:
         slot = attempt.slot
-        if not attempt.live or slot.moves >= MOST_MOVES or len(slot.live) > 1:
+        if not attempt.live or slot.moves >= MOST_MOVES or len(slot.live) > 1 or slot.ends_at <= now:
             return False
-        # What is given up counts as spent, and the last money is for jobs that nobody has yet.
-        left = self._in_flight.budgets.left(slot.job.run)
-        return left is None or left >= 2 * attempt.cost
+        left = self._in_flight.budgets.left(slot.job.run) if attempt.cost else None
+        if left is None:
+            return True
+        # What is given up counts as spent, and the money is for jobs that nobody has yet.
+        return left >= 2 * attempt.cost and not self._company.waits
 
-    def _somebody_idle(self, slot: Slot, within_s: float) -> Standing | None:
+    def _may_take(self, standing: Standing, attempt: Attempt) -> bool:
+        # What runs on a machine of one's own costs nothing and is read by nobody.
+        if (attempt.standing.is_own and not standing.is_own) or standing.provider in _known(attempt.slot):
+            return False
+        return self._in_flight.may_at_once(attempt.slot, standing)
+
+    def _somebody_idle(self, attempt: Attempt, within_s: float) -> Standing | None:
         def may(seat: Seat) -> bool:
-            return self._in_flight.may_at_once(slot, seat.standing)
+            return self._may_take(seat.standing, attempt)
 
         if within_s <= 0:
             return None
+        slot = attempt.slot
         found = slot.lane.choose(self._rng, _known(slot), within_s=within_s, accept=may)
         return None if found is None else found.standing
 
@@ -104,9 +117,9 @@ class Queues:
         self._in_flight.send(slot, standing, now, hedge=False)
 
 
-def _worth_s(here_s: float) -> float:
-    """How long it may take elsewhere to be worth the move."""
-    return min(here_s * _PART, here_s - _SOONER_S)
+def _worth_s(attempt: Attempt, here_s: float, now: float) -> float:
+    """How long it may take elsewhere to be worth the move, and in time."""
+    return min(here_s * _PART, here_s - _SOONER_S, attempt.slot.ends_at - now)
 
 
 def _known(slot: Slot) -> frozenset[str]:

@@ -18,6 +18,8 @@ REFUSALS = 5
 _REST_S = 30.0
 _BUSY_S = 1.0
 _MOST_S = 600.0
+# Two heartbeats.
+_BELIEVED_S = 60.0
 # Nothing is known against somebody new, and nothing for them: they count as half as slow again.
 _DOUBT = 0.5
 
@@ -34,8 +36,9 @@ class Standing:
     ceiling: int = 1
     # Slots that were taken by others when it last said how many are free.
     others: int = 0
-    # Until when jobs of others go before ours, as it said of one of ours.
+    # Until when jobs of others go before ours, as it said of this attempt.
     others_until: float = -math.inf
+    told_of: int = 0
     pace: Pace = field(default_factory=Pace)
     # 1 to 1.2, drawn by each customer for itself, so that a thousand of them do not rank providers alike.
     spread: float = 1.0
@@ -63,14 +66,15 @@ class Standing:
         self.others = max(0, listing.slots - listing.slots_free - self.in_flight)
         self._quoted_for = None
 
-    def told(self, wait_s: float, seconds: float, now: float) -> float:
+    def told(self, attempt: int, wait_s: float, seconds: float, now: float) -> float:
         """It said how long the latest of our jobs waits there; how much of that is for jobs of others.
 
-        `seconds` is what a job takes there.
+        `seconds` is what a job takes there. What it said is believed until that job is answered, and not for longer
+        than heartbeats need to say otherwise.
         """
         slots = self.listing.slots if self.listing is not None else 1
         others_s = max(0.0, wait_s - seconds * ((self.in_flight - 1) // slots))
-        self.others_until = now + others_s
+        self.others_until, self.told_of = now + min(others_s, _BELIEVED_S), attempt
         return others_s
 
     @property
@@ -93,6 +97,11 @@ class Standing:
         # Who was silent is tried with one.
         most = 1 if self.silences else self.limit
         return self.in_flight * (1.0 - lost) < most and (allowed is None or self.in_flight < allowed)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a machine of our own."""
+        return self.listing is not None and self.listing.own
 
     @property
     def is_idle(self) -> bool:
@@ -146,8 +155,10 @@ class Standing:
             self._quoted_for = size
         return self._quoted
 
-    def answered(self, seconds: float) -> None:
+    def answered(self, attempt: int, seconds: float) -> None:
         """It answered, after that long for one round."""
+        if attempt == self.told_of:
+            self.others_until = -math.inf
         self.pace.saw(seconds)
         self.misses = self.refusals = self.busy = 0
         # One more than when it last had enough: it says so again when that is too many.

@@ -150,7 +150,7 @@ _codes = st.tuples(st.just(Status.ERROR), optional(st.sampled_from(ErrorCode)))
 _others = st.tuples(st.sampled_from([status for status in Status if status is not Status.ERROR]), st.none())
 feedbacks = st.builds(
     lambda address, said, text, offset, amount, account, wait: Feedback(
-        address, *said, text, offset, amount, account, wait
+        address, *said, text, offset, amount, account, wait if said[0] is Status.PROCESSING else None
     ),
     addresses,
     _codes | _others,

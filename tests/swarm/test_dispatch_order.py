@@ -197,7 +197,7 @@ def test_a_provider_that_was_busy_gets_one_more_at_a_time_with_each_answer() -> 
     standing.was_busy(0.0)
     limits = [standing.limit]
     for _ in range(7):
-        standing.answered(0.1)
+        standing.answered(1, 0.1)
         limits.append(standing.limit)
     assert limits == [1, 2, 3, 4, 5, 6, 6, 6]
 

@@ -135,15 +135,14 @@ def test_the_last_of_a_budget_is_not_spent_on_a_job_that_somebody_has(budget: in
     assert bool(play.tell(Acknowledged(first.attempt, 60.0))) is moves
 
 
-def test_where_jobs_are_paid_they_go_only_to_who_has_money_or_credit_of_ours() -> None:
+@pytest.mark.parametrize("funded", [True, False])
+def test_where_jobs_are_paid_they_go_only_to_who_has_money_or_credit_of_ours(funded: bool) -> None:
     known = {"price": Price(Msat(100)), "network": "play"}
-    play = Play(provider("a", funded=lambda: True, **known, **QUICK), provider("b", **known, **SLOW))
+    play = Play(provider("a", **known, **QUICK), provider("b", funded=lambda: funded, **known, **SLOW))
     need = Need(bid=Msat(100), network="play")
     (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64),))))
     assert first.provider == "a"
-    assert play.tell(Acknowledged(first.attempt, 60.0)) == []
-    play.tell(ProviderUp(provider("b", funded=lambda: True, **known, **SLOW)))
-    assert [send.provider for send in sends(play.tell(Acknowledged(first.attempt, 60.0)))] == ["b"]
+    assert [send.provider for send in sends(play.tell(Acknowledged(first.attempt, 60.0)))] == ["b"] * funded
 
 
 def test_who_says_that_others_wait_there_is_asked_after_who_is_idle_until_they_are_done() -> None:

@@ -1,13 +1,14 @@
 """A modelled customer: the shipped directory, dispatcher and flights, driven as `swarm.client` drives them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from pylon.bench.simulation.books import Books
 from pylon.bench.simulation.network import OK_BYTES
 from pylon.bench.simulation.sizes import MAX_TOKENS, PROMPT_BYTES
-from pylon.bench.simulation.twin import Told, deciders
+from pylon.bench.simulation.twin import Recorded, Told, deciders, replayed
 from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
 from pylon.bench.simulation.world import Cost, World
 from pylon.jobs.codes import ErrorCode
@@ -88,7 +89,8 @@ class Person:
 
     def _write_down(self, heard: Event | None, *events: m.SwarmEvent) -> None:
         if self.tape is not None:
-            self.tape.append(Told(self._world.agenda.now, self._world.agenda.wall, heard, events))
+            told = tuple(map(replayed, events))
+            self.tape.append(Told(self._world.agenda.now, self._world.agenda.wall, heard, told))
 
     def _obey(self, commands: list[m.Command]) -> None:
         tally = self._world.tally
@@ -240,7 +242,10 @@ class Person:
         if self._books is None or not isinstance(change, ProviderUp):
             return change
         listing, books = change.listing, self._books
-        return ProviderUp(replace(listing, width=books.width(listing), funded=partial(books.funded, listing)))
+        funded: Callable[[], bool] = partial(books.funded, listing)
+        if self.tape is not None:
+            funded = Recorded(funded)
+        return ProviderUp(replace(listing, width=books.width(listing), funded=funded))
 
     # --- time -------------------------------------------------------------------------------------------------
 

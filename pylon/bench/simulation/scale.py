@@ -98,6 +98,17 @@ SWEEPS = (
         logarithmic=True,
     ),
     Sweep(
+        "customers",
+        "customers",
+        (1, 4, 16, 64),
+        "Customers that begin at once, over four relays",
+        "customers",
+        "",
+        (*_RATIO, Curve("Gini coefficient over machines", lambda r: float(r["gini"]))),
+        (("relays", 4),),
+        logarithmic=True,
+    ),
+    Sweep(
         "stragglers", "stragglers", (0, 0.02, 0.05, 0.1, 0.2), "Ten times slower than they say", "share", "", _RATIO
     ),
     Sweep("liars", "liars", (0, 0.05, 0.1, 0.2), "Machines that cheat", "share", "", _RATIO_WRONG),

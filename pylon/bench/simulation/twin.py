@@ -7,13 +7,16 @@ computers elsewhere. Here heartbeats and decisions alone follow each other, in t
 
 import gc
 import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.world import Cost
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
-from pylon.swarm.directory import Directory
+from pylon.swarm.directory import Directory, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.settings import DispatchSettings
 
@@ -26,6 +29,30 @@ class Told(NamedTuple):
     wall: float
     heard: Event | None
     events: tuple[m.SwarmEvent, ...]
+
+
+class Recorded:
+    """Answers to whether a provider is funded, to be given once more: by then the books say something else."""
+
+    def __init__(self, funded: Callable[[], bool]) -> None:
+        self._funded = funded
+        self._said: deque[bool] = deque()
+
+    def __call__(self) -> bool:
+        """What the books say now."""
+        self._said.append(self._funded())
+        return self._said[-1]
+
+    def again(self) -> bool:
+        """What they said, in the same order."""
+        return self._said.popleft()
+
+
+def replayed(event: m.SwarmEvent) -> m.SwarmEvent:
+    """The same event, whose listing answers as it did."""
+    if isinstance(event, ProviderUp) and isinstance(event.listing.funded, Recorded):
+        return ProviderUp(replace(event.listing, funded=event.listing.funded.again))
+    return event
 
 
 def deciders(plan: Plan, seed: int) -> tuple[Directory, Dispatcher]:
