@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from pylon.jobs.announcement import OfferedModel
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.listing import Need
@@ -15,6 +16,7 @@ from pylon.swarm.moves import (
     Deliver,
     Drop,
     Fund,
+    GiveUp,
     Job,
     ProviderUp,
     Published,
@@ -287,3 +289,147 @@ def test_what_is_over_is_not_remembered() -> None:
         play.tell(Drop((slot,)))
     (lane,) = play.dispatcher._company.turns
     assert len(lane.told) < 300
+
+
+def test_a_word_that_relays_tell_again_counts_once() -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    (send,) = sends(play.tell(Add((job(0),))))
+    for _ in range(200):
+        play.now += 1.0
+        play.tell(Acknowledged(send.attempt, 20.0))
+    (lane,) = play.dispatcher._company.turns
+    assert (lane.waits.count, len(lane.told)) == (1, 1)
+    play.tell(ProviderUp(provider("b", **SLOW)))
+    # It began at 21 seconds, whatever a relay still says.
+    assert play.tell(Acknowledged(send.attempt, 20.0)) == []
+
+
+@pytest.mark.parametrize(
+    "became",
+    [
+        {"paused": "for now"},
+        {"price": Price(Msat(1_000)), "network": "play"},
+        {"width": 0},
+        {"barred": "left out"},
+        {"loading": True},
+    ],
+    ids=lambda became: next(iter(became)),
+)
+def test_an_answer_draws_no_job_to_who_takes_none_any_more(became: dict[str, object]) -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    (waits,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(waits.attempt, 60.0))
+    play.tell(ProviderUp(provider("b", **QUICK)))
+    (other,) = sends(play.tell(Add((job(1, to=("b",)),))))
+    play.tell(ProviderUp(provider("b", **QUICK, **became)))
+    assert play.tell(Answered(other.attempt)) == [Deliver(1, other.attempt, 1)]
+
+
+def test_an_answer_draws_no_job_to_who_is_left_alone() -> None:
+    play = Play(provider("a", slots=4, **QUICK))
+    (waits,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(waits.attempt, 60.0))
+    play.tell(ProviderUp(provider("b", **QUICK)))
+    (other,) = sends(play.tell(Add((job(1, to=("b",)),))))
+    play.dispatcher._company["b"].rests_until = play.now + 30.0
+    play.dispatcher._company.place(play.dispatcher._company["b"], play.now)
+    assert play.tell(Answered(other.attempt)) == [Deliver(1, other.attempt, 1)]
+
+
+@pytest.mark.parametrize("share", [1.0, 1.1, 1.34])
+def test_on_a_budget_no_job_moves_while_others_have_nobody_yet(share: float) -> None:
+    known = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
+    names = [f"p{n}" for n in range(40)]
+    play = Play(*(provider(name, **known, **QUICK) for name in names), width=20)
+    play.tell(Fund(3, int(60 * 100 * share)))
+    need = Need(bid=Msat(100), network="play")
+    play.tell(Add(tuple(Job(slot, need, 120.0, 1e4, 0, 64, run=3) for slot in range(60))))
+    done: set[int] = set()
+    for _ in range(60):
+        play.now += 1.0
+        for send in [one for one in sends(play.commands) if one.slot not in done]:
+            play.tell(Acknowledged(send.attempt, 30.0))
+        for send in [one for one in sends(play.commands) if one.slot not in done]:
+            play.tell(Answered(send.attempt, 100))
+            done |= {one.slot for one in play.commands if isinstance(one, Deliver)}
+    assert len(done) == 60 and not [one for one in play.commands if isinstance(one, GiveUp)]
+
+
+def test_jobs_of_other_needs_that_nobody_has_come_before_those_that_wait() -> None:
+    other = Need(model="m")
+    both = {"slots": 1, "width": 1, **QUICK}
+    play = Play(provider("p", models=(OfferedModel("m"),), **both))
+    (first,) = sends(play.tell(Add((job(0),))))
+    play.tell(ProviderUp(provider("z", slots=1, slots_free=0, width=1, **QUICK)))
+    (waits,) = sends(play.tell(Add((job(1),))))
+    play.tell(Acknowledged(waits.attempt, 60.0))
+    play.tell(Add((Job(2, other, 120.0, 1e4, 0, 64, priority=9),)))
+    commands = play.tell(Answered(first.attempt))
+    assert [(send.slot, send.provider) for send in sends(commands)] == [(2, "p")]
+    assert not [one for one in commands if isinstance(one, CancelAttempt)]
+
+
+@pytest.mark.parametrize("how", ["its answer", "a minute"])
+def test_that_others_wait_somewhere_is_believed_until(how: str) -> None:
+    play = Play(provider("quick", slots=4, slots_free=4, **QUICK), answer_s=1e4)
+    (first,) = sends(play.tell(Add((job(0),))))
+    play.tell(Acknowledged(first.attempt, 600.0))
+    play.tell(ProviderUp(provider("slow", slots=4, slots_free=4, **SLOW)))
+    (second,) = sends(play.tell(Add((job(1),))))
+    assert second.provider == "slow"
+    if how == "a minute":
+        play.now += 60.0
+    else:
+        play.tell(Answered(first.attempt))
+    play.tell(ProviderUp(provider("quick", slots=4, slots_free=4, **QUICK)))
+    (third,) = sends(play.tell(Add((job(2),))))
+    assert third.provider == "quick"
+
+
+def test_one_that_says_it_would_wait_for_ever_keeps_no_other_from_moving() -> None:
+    play = Play(provider("liar", slots=4, slots_free=4, **QUICK))
+    (held,) = sends(play.tell(Add((job(0, to=("liar", "c"), without=frozenset({"b"})),))))
+    (other,) = sends(play.tell(Add((job(1),))))
+    # The first of them cannot go to the one that answers.
+    (lane,) = play.dispatcher._company.turns
+    slot = next(iter(play.dispatcher._in_flight.attempts.values())).slot
+    slot.job = job(0, without=frozenset({"b"}))
+    play.tell(Acknowledged(held.attempt, 1e6))
+    play.tell(Acknowledged(other.attempt, 60.0))
+    assert len(lane.told) == 2
+    play.tell(ProviderUp(provider("b", slots=4, slots_free=4, **QUICK)))
+    (last,) = sends(play.tell(Add((job(2, to=("b",)),))))
+    assert [(send.slot, send.provider) for send in sends(play.tell(Answered(last.attempt)))] == [(1, "b")]
+
+
+def test_a_job_whose_time_is_over_goes_nowhere() -> None:
+    play = Play(provider("a", **QUICK), provider("b", **QUICK))
+    (first,) = sends(play.tell(Add((Job(0, NEED, 5.0, 1e4, 0, 64),))))
+    play.now += 6.0
+    assert not sends(play.tell(Acknowledged(first.attempt, 60.0)))
+
+
+def test_a_job_on_a_machine_of_ones_own_goes_to_another_of_these_alone() -> None:
+    paid = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
+    play = Play(provider("own", own=True, **SLOW), provider("paid", **paid, **QUICK))
+    need = Need(bid=Msat(100), network="play")
+    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64),))))
+    assert first.provider == "own"
+    assert play.tell(Acknowledged(first.attempt, 30.0)) == []
+    (second,) = sends(play.tell(Add((Job(1, need, 120.0, 1e4, 0, 64),))))
+    play.tell(Drop((1,)))
+    play.tell(ProviderUp(provider("mine", own=True, **QUICK)))
+    (third,) = sends(play.tell(Add((Job(2, need, 120.0, 1e4, 0, 64),))))
+    assert third.provider == "mine" and second.provider != "mine"
+    assert [(one.slot, one.provider) for one in sends(play.tell(Answered(third.attempt)))] == [(0, "mine")]
+
+
+@pytest.mark.parametrize(("speed", "late"), [(64.0, True), (1.0, False)], ids=["quick", "slow"])
+def test_who_says_that_it_is_slow_gets_the_time_that_it_needs(speed: float, late: bool) -> None:
+    play = Play(provider("a", tokens_out_per_s=speed), hedge_share=0)
+    (first,) = sends(play.tell(Add((Job(0, NEED, 300.0, 1e4, 0, 64),))))
+    play.tell(Published(first.attempt))
+    play.tell(Acknowledged(first.attempt))
+    play.tell(ProviderUp(provider("b", tokens_out_per_s=speed)))
+    assert bool(play.wait(61.0)) is late
+    assert bool(play.wait(70.0)) is not late
