@@ -12,7 +12,7 @@ from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
 from pylon.node.control import RemoteNode, result_of
 from pylon.node.example import example_toml
-from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.home import Home, HomeLock, open_home, private_folder
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
@@ -192,6 +192,20 @@ def test_that_one_is_the_same_whatever_temporary_folder_a_caller_has(tmp_path, m
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 20)))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert home.socket == here and len(os.fsencode(home.socket)) <= 103
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to a folder", "a link to nothing"])
+def test_what_somebody_else_put_there_is_named_and_not_followed(tmp_path, monkeypatch, what):
+    here, ours = tmp_path / "pylon-0", tmp_path / "ours"
+    ours.mkdir(mode=0o755)
+    monkeypatch.setattr("pylon.node.home._short_folder", lambda: here)
+    if what == "a file":
+        here.touch()
+    else:
+        here.symlink_to(ours if what == "a link to a folder" else tmp_path / "nothing")
+    with pytest.raises(SetupError, match="is not a folder of yours"):
+        private_folder(here)
+    assert ours.stat().st_mode & 0o777 == 0o755
 
 
 async def test_a_playbank_whose_home_has_a_long_path_is_asked_all_the_same(tmp_path):

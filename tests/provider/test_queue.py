@@ -61,6 +61,19 @@ def test_what_a_job_waits_follows_from_how_many_have_their_turn_before_it(steps,
     assert told == {name: (place + 0.5) / slots * 2.0 for place, name in enumerate(order(queue))}
 
 
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=300))
+def test_among_many_customers_it_is_a_guess_that_is_never_longer_than_all_that_wait(customers):
+    queue = JobQueue()
+    for number, customer in enumerate(customers):
+        queue.push(job(f"j{number}", f"c{customer}"))
+    told = [queue.wait_s(f"j{number}", 1, 1.0) for number in range(len(customers))]
+    assert all(0.5 <= wait <= len(customers) - 0.5 for wait in told)
+    # Whoever comes first waits for one job of each other at the most.
+    assert all(
+        queue.wait_s(f"j{customers.index(one)}", 1, 1.0) <= len(set(customers)) - 0.5 for one in set(customers)
+    )
+
+
 def test_a_job_that_is_not_in_the_queue_does_not_wait():
     assert JobQueue().wait_s("gone", 4, 2.0) == 0.0
 

@@ -130,6 +130,7 @@ class FakeProvider:
         refuse: ErrorCode | None = None,
         silent: bool = False,
         acknowledge: bool = False,
+        wait_s: float | None = None,
         model: OfferedModel = MODEL,
         seen: bool = True,
         **announced: object,
@@ -137,8 +138,10 @@ class FakeProvider:
         self.secret = SecretKey.generate()
         self.public = self.secret.public
         self.delay_s, self.refuse, self.silent, self.acknowledge = delay_s, refuse, silent, acknowledge
+        self.wait_s = wait_s
         self.received: list[ReceivedRequest] = []
         self.cancelled: list[str] = []
+        self.said_before_s = 0
         self._relays = relays
         self._now = int(now)
         self._keys = ConversationKeys(self.secret)
@@ -184,13 +187,14 @@ class FakeProvider:
             self._say(Feedback(address, Status.ERROR, self.refuse))
             return
         if self.acknowledge:
-            self._say(Feedback(address, Status.PROCESSING))
+            self._say(Feedback(address, Status.PROCESSING, wait_s=self.wait_s))
         async with self._slots:
             await asyncio.sleep(self.delay_s)
         self.result(event, request, f"echo: {request.job.text}")
 
     def _say(self, feedback: Feedback) -> None:
-        self._relays.give(self.secret.sign(feedback_draft(feedback, self._keys, created_at=self._now)))
+        created_at = self._now - self.said_before_s
+        self._relays.give(self.secret.sign(feedback_draft(feedback, self._keys, created_at=created_at)))
 
     def result(self, event: Event, request: ReceivedRequest, text: str, *, as_: SecretKey | None = None) -> Event:
         """Publishes a result; `as_` another key, as an impostor would."""

@@ -95,6 +95,21 @@ async def test_answers_come_in_order_over_one_subscription_each_way(relays, cust
     assert await swarm.map([]) == []
 
 
+@pytest.mark.parametrize(("said_before_s", "moved"), [(0, True), (300, False)], ids=["just now", "long ago"])
+async def test_a_job_that_is_told_to_wait_goes_to_somebody_idle(relays, customer, said_before_s, moved) -> None:
+    crowded = provider(relays, delay_s=1.0, acknowledge=True, wait_s=60.0)
+    crowded.said_before_s = said_before_s
+    idle = provider(relays)
+    crowded.beat(after=1, tokens_out_per_s=1_000.0)
+    idle.beat(after=1, tokens_out_per_s=100.0)
+    swarm = await customer()
+    answer = await swarm.complete("How many legs has a spider?", max_tokens=200)
+    assert answer.provider == (idle.public if moved else crowded.public)
+    assert answer.attempts == 1 + moved
+    await asyncio.sleep(0.05)
+    assert len(crowded.cancelled) == moved
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """How many questions the deciders were given each time, and how many they were told to follow."""

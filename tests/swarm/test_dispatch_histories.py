@@ -231,6 +231,15 @@ class Histories(RuleBasedStateMachine):
     def acknowledged(self, back: int, wait_s: float | None) -> None:
         self.tell(Acknowledged(self.attempts - back, wait_s))
 
+    @rule(answers=st.sampled_from([0, -1]))
+    def all_wait_and_one_answers(self, answers: int) -> None:
+        for attempt in list(self.live):
+            self.tell(Published(attempt))
+            self.tell(Acknowledged(attempt, 30.0))
+        self.now += 0.5
+        if self.live:
+            self.tell(Answered(list(self.live)[answers]))
+
     @rule(back=st.integers(0, 6))
     def unheard(self, back: int) -> None:
         self.tell(Unheard(self.attempts - back))
