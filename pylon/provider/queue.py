@@ -10,6 +10,7 @@ from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.records import record
 
+# Among so many customers turns are not counted one by one.
 _MANY = 64
 
 
