@@ -1,9 +1,11 @@
 """Prompts to providers and back over a real relay: the shipped provider with its stand-in engine, no fake between."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,9 @@ async def relay() -> AsyncIterator[RelayServer]:
         yield server
 
 
-async def serve(stack: AsyncExitStack, relay: RelayServer | FaultRelay, path: Path) -> str:
+async def serve(
+    stack: AsyncExitStack, relay: RelayServer | FaultRelay, path: Path, *, slots: int = 4, delay_s: float = 0.02
+) -> str:
     """Starts a provider; its public key."""
     secret = SecretKey.generate()
     database = await Database.open(path, [SCHEMA], label="play")
@@ -45,7 +49,7 @@ async def serve(stack: AsyncExitStack, relay: RelayServer | FaultRelay, path: Pa
     pool = RelayPool([relay.url], secret=secret)
     pool.start()
     stack.push_async_callback(pool.close)
-    spec = EngineSpec("instant", MODEL, slots=4, options={"delay_s": 0.02})
+    spec = EngineSpec("instant", MODEL, slots=slots, options={"delay_s": delay_s})
     inference = InferenceService(spec, SystemClock())
     await inference.start()
     stack.push_async_callback(inference.close)
@@ -70,6 +74,39 @@ async def test_jobs_are_spread_over_real_providers_and_answered_in_order(relay: 
         assert len(answers) == 40
         assert set(Counter(answer.provider for answer in answers)) == keys
         assert all(answer.model == MODEL and answer.usage is not None and answer.attempts == 1 for answer in answers)
+
+
+async def customer(stack: AsyncExitStack, relay: RelayServer, **settings: Any) -> SwarmClient:
+    """Starts a customer."""
+    secret = SecretKey.generate()
+    pool = RelayPool([relay.url], secret=secret)
+    pool.start()
+    stack.push_async_callback(pool.close)
+    rules = SwarmSettings(checks=None, **settings)
+    return await stack.enter_async_context(SwarmClient(pool, secret, settings=rules))
+
+
+async def test_jobs_that_wait_behind_those_of_others_are_taken_to_who_is_done(
+    relay: RelayServer, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        crowded, free = [await serve(stack, relay, tmp_path / f"{n}.db", slots=1, delay_s=1.0) for n in range(2)]
+        others = [await customer(stack, relay, allow=frozenset({crowded})) for _ in range(6)]
+        maps = [asyncio.create_task(other.map(["one", "two"])) for other in others]
+        async with asyncio.timeout(10):
+            while any(other._conductor.coordinator.dispatcher.in_flight < 2 for other in others):
+                await asyncio.sleep(0.05)
+        ours = await customer(stack, relay)
+        assert await ours.caught_up()
+        outcomes = await ours.map([f"question {n}" for n in range(4)])
+        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        assert len(answers) == 4
+        # A machine takes two at most, so two of the four began at the crowded one; the first may have had its turn.
+        moved = [answer for answer in answers if answer.attempts == 2]
+        assert moved and {answer.provider for answer in moved} == {free}
+        for each in maps:
+            each.cancel()
+        await asyncio.gather(*maps, return_exceptions=True)
 
 
 async def test_a_relay_without_providers_says_that_nobody_is_there(relay: RelayServer) -> None:
