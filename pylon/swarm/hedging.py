@@ -74,12 +74,11 @@ class Hedging:
             return False
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
             return False
-        known = {attempt.standing.provider for attempt in slot.attempts} | slot.barred
 
         def may(seat: Seat) -> bool:
             return self._in_flight.may_at_once(slot, seat.standing)
 
-        to = slot.job.to
+        to, known = slot.job.to, slot.known
         found = lane.first_of(to, known, may) if to else lane.choose(self._rng, known, accept=may)
         if found is None:
             return False

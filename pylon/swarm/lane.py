@@ -76,6 +76,11 @@ class Slot:
     done: bool = False
 
     @property
+    def known(self) -> frozenset[str]:
+        """Who has it, had it, or would always refuse it."""
+        return self.barred | {attempt.standing.provider for attempt in self.attempts}
+
+    @property
     def live(self) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.live]
 

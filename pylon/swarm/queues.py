@@ -10,7 +10,7 @@ import random
 
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Seat, Slot
+from pylon.swarm.lane import Attempt, Seat
 from pylon.swarm.standing import Standing
 
 # So often a job goes elsewhere, each time to somebody new; and so often to one that only looks idle: others who wait
@@ -95,7 +95,7 @@ class Queues:
 
     def _may_take(self, standing: Standing, attempt: Attempt) -> bool:
         # What runs on a machine of one's own costs nothing and is read by nobody.
-        if (attempt.standing.is_own and not standing.is_own) or standing.provider in _known(attempt.slot):
+        if (attempt.standing.is_own and not standing.is_own) or standing.provider in attempt.slot.known:
             return False
         return self._in_flight.may_at_once(attempt.slot, standing)
 
@@ -106,7 +106,7 @@ class Queues:
         if within_s <= 0:
             return None
         slot = attempt.slot
-        found = slot.lane.choose(self._rng, _known(slot), within_s=within_s, accept=may)
+        found = slot.lane.choose(self._rng, slot.known, within_s=within_s, accept=may)
         return None if found is None else found.standing
 
     def _move(self, attempt: Attempt, standing: Standing, now: float) -> None:
@@ -120,7 +120,3 @@ class Queues:
 def _worth_s(attempt: Attempt, here_s: float, now: float) -> float:
     """How long it may take elsewhere to be worth the move, and in time."""
     return min(here_s * _PART, here_s - _SOONER_S, attempt.slot.ends_at - now)
-
-
-def _known(slot: Slot) -> frozenset[str]:
-    return slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.attempts}
