@@ -14,6 +14,12 @@ MAX_INDEXED_BYTES = 1_024
 _SOME_TIME = 1_000_000_000
 
 
+def text_bytes(text: str) -> int:
+    """The bytes of a text in UTF-8; a lone surrogate counts as one, as which nothing can send it."""
+    # Most prompts are ASCII, which is known without a look at them: to encode them only to count costs a copy each.
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
 def unsigned(draft: EventDraft) -> Event:
     """The event of this draft, with zeros where id, key and signature will stand: they have fixed lengths."""
     created_at = draft.created_at if draft.created_at is not None else _SOME_TIME

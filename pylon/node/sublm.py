@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from pylon.errors import UnreachableError
+from pylon.jobs.size import text_bytes
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.usage import TEMPLATE_TOKENS
@@ -50,7 +51,7 @@ class SwarmSubLM:
         if not self._bid:
             return 0
         chat = orjson.dumps(_row(job).get("messages"))
-        size = len(chat) if job.messages else len(job.prompt.encode("utf-8", "replace"))
+        size = len(chat) if job.messages else text_bytes(job.prompt)
         # Rounded up as the customer's own bound is, so that it finds providers within this.
         tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
         dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)

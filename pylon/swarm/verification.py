@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pylon.jobs.result import Finish
+from pylon.jobs.size import text_bytes
 from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.swarm.job import Answer, JobSpec
 
@@ -154,7 +155,7 @@ def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
 
 
 def _bytes(asked: JobSpec) -> int:
-    return len(asked.text.encode("utf-8", "replace")) + len((asked.system or "").encode("utf-8", "replace"))
+    return text_bytes(asked.text) + text_bytes(asked.system or "")
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@ from hypothesis import given
 
 from pylon.errors import MalformedError
 from pylon.jobs.payload import ENCRYPTED, Payload, seal
-from pylon.jobs.size import event_bytes
+from pylon.jobs.size import event_bytes, text_bytes
 from pylon.nostr.event import EventDraft
 
 from . import examples as ex
@@ -30,3 +30,12 @@ def test_lone_surrogates_have_no_size():
     for draft in (EventDraft(1, "\ud800"), EventDraft(1, "", (ENCRYPTED, ("x", "\ud800")))):
         with pytest.raises(MalformedError):
             event_bytes(draft)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "ü", "a\u2028b", "\U0001f577 spider", "x" * 70_000])
+def test_the_bytes_of_a_text_are_those_of_its_utf8(text):
+    assert text_bytes(text) == len(text.encode())
+
+
+def test_a_lone_surrogate_in_a_text_counts_as_one_byte():
+    assert text_bytes("a\ud800b") == 3

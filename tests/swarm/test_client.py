@@ -443,7 +443,7 @@ async def test_a_question_that_is_no_json_is_malformed_and_says_so(relays, custo
     assert "cannot be written as JSON" in str(bad)
     assert good.text == "echo: b"
     with pytest.raises(MalformedError, match="cannot be written as JSON"):
-        digest_of([JobSpec("a", schema=schema)])
+        await digest_of([JobSpec("a", schema=schema)])
 
 
 async def test_two_runs_at_once_do_not_mix(relays, customer) -> None:

@@ -1,12 +1,21 @@
 """A run's rows on disk: they are what they were, so that a run of an older version is taken up again."""
 
-from pylon.clock import SystemClock
+import asyncio
+from dataclasses import asdict
+from hashlib import sha256
+
+import orjson
+import pytest
+
+from pylon.clock import ManualClock, SystemClock
 from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import Msat
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.journal import RunJournal, digest_of
+from pylon.swarm.journal import KEEP_S, RunJournal, digest_of
+from pylon.swarm.rows import written
 from pylon.swarm.schema import SWARM
 
 SPECS = [
@@ -48,9 +57,63 @@ BARE_ROW = (
 )
 
 
-def test_the_same_questions_have_the_same_digest_in_every_version_whatever_time_they_are_given():
-    assert digest_of(SPECS) == DIGEST
-    assert digest_of(SPECS[::-1]) != DIGEST
+async def test_the_same_questions_have_the_same_digest_in_every_version_whatever_time_they_are_given():
+    assert await digest_of(SPECS) == DIGEST
+    assert await digest_of(SPECS[::-1]) != DIGEST
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
+async def test_a_digest_is_that_of_all_questions_in_one_piece_of_json(count):
+    specs = [JobSpec(f"{n}: {'ü' * (n % 7)}", seed=n) for n in range(count)]
+    rows = [{**asdict(spec), "timeout": None} for spec in specs]
+    whole = orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)
+    assert await digest_of(specs) == sha256(whole).hexdigest()
+
+
+async def test_others_have_their_turns_while_many_long_questions_are_digested():
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    await digest_of([JobSpec("x" * 100_000) for _ in range(100)])
+    task.cancel()
+    assert turns >= 5
+
+
+async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_there(tmp_path):
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    group = GroupCommit(database)
+    journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
+    assert await database.fetch_all("SELECT * FROM swarm_run") == []
+    group.start()
+    await written([journal.sent(Flight("1" * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), 0, 2.0)])
+    asked = await database.fetch_all("SELECT run FROM swarm_request JOIN swarm_run ON run = id")
+    assert [row["run"] for row in asked] == [journal.run]
+    await group.close()
+    await database.close()
+
+
+async def test_a_run_older_than_what_is_kept_is_not_taken_up_and_goes(tmp_path):
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    group = GroupCommit(database)
+    group.start()
+    clock = ManualClock()
+    journal = await RunJournal.open(database, group, clock, SPECS, resume=False)
+    await journal.ended()
+    clock.advance(KEEP_S - 1)
+    assert (await RunJournal.open(database, group, clock, SPECS, resume=True)).run == journal.run
+    clock.advance(2)
+    another = await RunJournal.open(database, group, clock, SPECS, resume=True)
+    assert another.run != journal.run and not another.taken_up
+    await another.ended()
+    assert [row["id"] for row in await database.fetch_all("SELECT id FROM swarm_run")] == [another.run]
+    await group.close()
+    await database.close()
 
 
 async def test_answers_are_written_as_they_always_were_and_come_back_whole(tmp_path):
