@@ -9,9 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
 from pylon.cli.output import counted, err, out, table
-from pylon.cli.prompts import read_jobs, write_file, write_rows
+from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
 from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import JobsFailedError
+from pylon.errors import JobsFailedError, SetupError
 from pylon.money.msat import Msat, sats_text
 from pylon.node.control import Event
 from pylon.node.home import open_home
@@ -54,6 +54,8 @@ def map_(
     timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
     was killed is taken up again with --resume and the same prompts.
     """
+    if output is not None:
+        check_output(output)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
     jobs = list(read_jobs(file, given))
     if not jobs:
@@ -91,7 +93,11 @@ async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
 async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
     result = await _call(params, quiet=as_json)
     if output is not None:
-        write_file(result["outcomes"], output)
+        try:
+            write_file(result["outcomes"], output)
+        except OSError as error:
+            hint = "With --resume the same answers come again, and nothing is paid twice."
+            raise SetupError(f"{output} could not be written: {error.strerror}", hint=hint) from error
     if as_json:
         print_json(result)
     elif output is None:

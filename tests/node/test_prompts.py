@@ -1,0 +1,98 @@
+"""Files of prompts, as people have them."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from pylon.cli.prompts import check_output, read_jobs
+
+
+def jobs(tmp_path, name: str, content: bytes, options=None):
+    file = tmp_path / name
+    file.write_bytes(content)
+    return list(read_jobs(file, options or {}))
+
+
+def complaint(tmp_path, name: str, content: bytes) -> str:
+    with pytest.raises(typer.BadParameter) as caught:
+        jobs(tmp_path, name, content)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path, name):
+    content = {"a.txt": "hi\n", "a.jsonl": '{"prompt":"hi"}\n', "a.csv": "prompt,n\nhi,1\n"}[name]
+    assert jobs(tmp_path, name, b"\xef\xbb\xbf" + content.encode()) == [{"prompt": "hi"}]
+
+
+def test_lines_end_as_on_any_system_and_blank_ones_are_none(tmp_path):
+    assert jobs(tmp_path, "a.txt", b"one\r\n\r\n  \ntwo") == [{"prompt": "one"}, {"prompt": "two"}]
+
+
+def test_a_line_of_a_text_file_is_a_prompt_whatever_it_begins_with(tmp_path):
+    assert jobs(tmp_path, "a.txt", b"{curly} words\n") == [{"prompt": "{curly} words"}]
+    assert "line 1 is not valid JSON" in complaint(tmp_path, "a", b"{curly} words\n")
+
+
+def test_what_a_line_says_goes_over_the_options(tmp_path):
+    lines = b'{"prompt":"a","seed":2}\n{"prompt":"b"}\n'
+    assert jobs(tmp_path, "A.JSONL", lines, {"seed": 1}) == [{"prompt": "a", "seed": 2}, {"prompt": "b", "seed": 1}]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("[1]", "line 2 is not a JSON object"),
+        ('{"text":"a"}', "line 2 has no `prompt`"),
+        ('{"prompt":5}', "line 2 has a `prompt` that is no text"),
+        ("{", "line 2 is not valid JSON"),
+    ],
+)
+def test_a_bad_line_of_json_is_named_with_what_is_wrong(tmp_path, line, says):
+    assert says in complaint(tmp_path, "a.jsonl", f'{{"prompt":"a"}}\n{line}\n'.encode())
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_file_that_is_not_utf8_is_refused_and_says_so(tmp_path, name):
+    assert "not UTF-8" in complaint(tmp_path, name, "prompt,ä\n".encode("latin-1"))
+    assert "not UTF-8" in complaint(tmp_path, name, "prompt\nhi\n".encode("utf-16"))
+
+
+def test_a_prompt_in_a_csv_may_be_as_long_as_in_any_file(tmp_path):
+    long = "x" * 300_000
+    assert jobs(tmp_path, "a.csv", f"prompt\n{long}\n".encode()) == [{"prompt": long}]
+
+
+def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
+    assert "no column named prompt" in complaint(tmp_path, "a.csv", b"text\nhi\n")
+    assert "line 3 has no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
+
+
+def test_a_csv_keeps_the_lines_inside_of_a_prompt(tmp_path):
+    assert jobs(tmp_path, "a.csv", b'prompt\r\n"one\r\ntwo"\r\n') == [{"prompt": "one\r\ntwo"}]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "."])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(typer.BadParameter, match="cannot be read"):
+        list(read_jobs(tmp_path / name, {}))
+
+
+def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"prompt":"a"}\nplain ü\n'.encode())))
+    assert [job["prompt"] for job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(typer.BadParameter, match="no standard input"):
+        list(read_jobs(Path("-"), {}))
+
+
+def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):
+    check_output(tmp_path / "new.csv")
+    (tmp_path / "old.csv").touch()
+    check_output(tmp_path / "old.csv")
+    for bad in (tmp_path, tmp_path / "no" / "folder.csv", tmp_path / "old.csv" / "x.csv"):
+        with pytest.raises(typer.BadParameter, match="folder"):
+            check_output(bad)
