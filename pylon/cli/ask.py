@@ -1,10 +1,10 @@
 """`pylon ask`: one question to the swarm; and the options that it shares with `pylon map`."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
+from pylon.cli import stdin
 from pylon.cli.output import err, short
 from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError
@@ -30,7 +30,7 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Send one prompt to a provider and print its answer."""
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = stdin.text("PROMPT") if prompt == "-" else prompt
     run(_ask({"prompt": text, **options(system, model, max_tokens, temperature)}, timeout, as_json), as_json=as_json)
 
 

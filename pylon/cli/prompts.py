@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 import typer
+
+from pylon.cli import stdin
 
 _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
 # As long a prompt as any file may hold; the node says what is too large for a job.
@@ -40,10 +41,10 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _opened(file: Path) -> BinaryIO:
     if str(file) == "-":
-        # None where whoever started us closed it.
-        if sys.stdin is None:
+        stream = stdin.binary()
+        if stream is None:
             raise _bad("there is no standard input")
-        return sys.stdin.buffer
+        return stream
     try:
         return file.open("rb")
     except OSError as error:

@@ -9,6 +9,7 @@ import typer
 import typer.core
 from rich.status import Status
 
+from pylon.cli import stdin
 from pylon.cli.output import ago, counted, err, out, table
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError, UsageError
@@ -88,9 +89,9 @@ def ask_(
     if question == "-":
         if "-" in paths:
             raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
-        question = sys.stdin.read().strip()
+        question = stdin.text("QUESTION").strip()
     chosen = cast("Strategy | None", strategy)
-    asked = Question(question, paths, "", cast("Any", shape), chosen, wishes, sys.stdin.buffer, unsafe)
+    asked = Question(question, paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe)
     run(_ask(asked, as_json), as_json=as_json)
 
 

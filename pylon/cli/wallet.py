@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from pylon.cli import stdin
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import PylonError, UsageError
@@ -50,7 +51,7 @@ async def _connect(link: str | None, as_json: bool) -> None:
                 f"on {config.network} a wallet is connected by its own link", hint="Give it after connect."
             )
         link = (await result_of(RemoteNode(bank_socket(home.root)), "bank-link", {"account": _own(home)}))["link"]
-    uri = parse_uri(sys.stdin.read() if link == "-" else str(link))
+    uri = parse_uri(stdin.text("LINK") if link == "-" else str(link))
     save_link(home, uri)
     if as_json:
         print_json({"wallet": uri.wallet, "relays": list(uri.relays), "network": config.network})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from pylon.cli import stdin
 from pylon.cli.prompts import check_output, read_jobs
 
 
@@ -96,3 +97,21 @@ def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):
     for bad in (tmp_path, tmp_path / "no" / "folder.csv", tmp_path / "old.csv" / "x.csv"):
         with pytest.raises(typer.BadParameter, match="folder"):
             check_output(bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_read", "complaint"),
+    [
+        (b"\xef\xbb\xbfhow \xc3\xbc?\n", "how ü?\n", ""),
+        (b"\xff\xfe", "", "not UTF-8"),
+        (None, "", "no standard input"),
+    ],
+    ids=["text", "binary", "closed"],
+)
+def test_a_prompt_from_standard_input_is_text_or_told_of(monkeypatch, given, is_read, complaint):
+    monkeypatch.setattr(sys, "stdin", None if given is None else io.TextIOWrapper(io.BytesIO(given)))
+    if complaint:
+        with pytest.raises(typer.BadParameter, match=complaint):
+            stdin.text("PROMPT")
+    else:
+        assert stdin.text("PROMPT") == is_read
