@@ -9,6 +9,7 @@ from pylon.nostr.event import Tag
 from pylon.records import record
 
 MAX_TOKENS = 1_000_000
+MAX_MODEL = 200
 MAX_SYSTEM = 200_000
 MAX_SCHEMA = 100_000
 MAX_STOPS = 16
@@ -103,8 +104,8 @@ def _wrong(name: str, expected: str) -> RequestError:
 
 
 def _model(name: str, value: str) -> str:
-    if not 1 <= len(value) <= 200:
-        raise _wrong(name, "1 to 200 characters")
+    if not 1 <= len(value) <= MAX_MODEL:
+        raise _wrong(name, f"1 to {MAX_MODEL} characters")
     return value
 
 

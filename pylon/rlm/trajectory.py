@@ -67,7 +67,7 @@ class Trajectory:
             finally:
                 os.close(file)
             path.with_suffix(".part").replace(path)
-        return {"sha256": sha256, "chars": len(text), "preview": text[:PREVIEW_CHARS]}
+        return {"sha256": sha256, "chars": len(text), "preview": _plain(text[:PREVIEW_CHARS])}
 
     def blob(self, sha256: str) -> Path:
         """Where the text of that hash lies."""
@@ -78,6 +78,11 @@ class Trajectory:
         # The number is soon another file's.
         file, self._file = self._file, -1
         os.close(file)
+
+
+def _plain(text: str) -> str:
+    # As it is kept: JSON holds no lone surrogates.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _write_all(file: int, data: bytes) -> None:

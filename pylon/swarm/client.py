@@ -10,20 +10,22 @@ for a publication: publications run beside it, a bounded number at once.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
+from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.errors import UnreachableError
+from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
+from pylon.swarm.asked import fault_in, spec_of
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
-from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress, failed
 from pylon.swarm.journal import Kept, RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.money import report
@@ -37,6 +39,8 @@ from pylon.swarm.rescoring import Rescorer
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
+
+logger = log.get("swarm")
 
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
@@ -81,6 +85,7 @@ class SwarmClient:
         self._inbox = Inbox(pool, flights, keys, secret.public, self._clock, conductor.heard, conductor.unheard)
         self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits)
         self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -90,6 +95,7 @@ class SwarmClient:
 
     async def start(self) -> None:
         """Begins to listen for providers and for answers."""
+        self._loop = asyncio.get_running_loop()
         for work in (self._inbox.run(), self._presence.run(), self._tick(), self._look()):
             self._spawn(work)
         if self._late is not None:
@@ -140,15 +146,14 @@ class SwarmClient:
         It goes before the jobs of maps. Raises `JobFailed`, or `UnreachableError` when no provider is alive that
         could take it.
         """
-        spec = JobSpec(job, **parameters) if isinstance(job, str) else job
-        return await self._one(Run([spec]))
+        return await self._one(Run([spec_of(job, parameters)]))
 
     async def stream(self, job: JobSpec | str, **parameters: Any) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
 
         A text may start anew when its provider is replaced by another. Raises as `complete` does.
         """
-        spec = JobSpec(job, **parameters) if isinstance(job, str) else job
+        spec = spec_of(job, parameters)
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         asking = asyncio.create_task(self._one(Run([replace(spec, stream=True)], partial=pieces.put_nowait)))
         asking.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -161,7 +166,7 @@ class SwarmClient:
 
     async def map(
         self,
-        jobs: Sequence[JobSpec | str],
+        jobs: Iterable[JobSpec | str],
         *,
         on_progress: Callable[[Progress], None] | None = None,
         on_outcome: Callable[[int, Outcome], None] | None = None,
@@ -176,9 +181,11 @@ class SwarmClient:
         provider that turns out to lie are asked again until the run ends. `on_progress` is called after that. The run
         ends after `deadline_s` seconds, by default those of the settings, and never costs more than `budget_msat`. A
         `journal` that was taken up brings what it holds. Raises `UnreachableError` when nobody could take a single
-        one. Cancelling it cancels the jobs.
+        one, `TypeError` and `ValueError` before anything is asked for what is no job and no bound, and what one of
+        these functions raises. Cancelling it cancels the jobs.
         """
-        specs = [JobSpec(job) if isinstance(job, str) else job for job in jobs]
+        specs = [spec_of(job, {}) for job in jobs]
+        _check_bounds(deadline_s, budget_msat, priority)
         run = Run(specs, on_progress, on_outcome, journal=journal)
         await self._do(run, deadline_s, budget_msat, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
@@ -187,6 +194,8 @@ class SwarmClient:
 
     async def _one(self, run: Run) -> Answer:
         [spec] = run.specs
+        if fault := fault_in(spec):
+            raise failed(m.Failure.MALFORMED, None, 0, fault)
         await self._do(run, spec.timeout + self.settings.dispatch.patience_s, None, priority=1)
         [outcome] = run.results()
         if isinstance(outcome, Answer):
@@ -198,6 +207,9 @@ class SwarmClient:
     async def _do(self, run: Run, deadline_s: float | None, budget_msat: int | None, priority: int) -> None:
         if self._closed:
             raise UnreachableError("this client was closed")
+        if self._loop is not asyncio.get_running_loop():
+            where = "in another event loop" if self._loop is not None else "nowhere yet"
+            raise UsageError(f"this client was started {where}", hint="Ask inside of `async with SwarmClient(…)`.")
         deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
         self._conductor.open(run, deadline=deadline, priority=priority)
         try:
@@ -210,6 +222,8 @@ class SwarmClient:
             if found:
                 await self._inbox.look_for(found)
             await run.done.wait()
+            if run.broken is not None:
+                raise run.broken
             if run.journal is not None:
                 await run.journal.ended()
         finally:
@@ -219,8 +233,12 @@ class SwarmClient:
 
     async def _tick(self) -> None:
         while True:
-            self._presence.expire()
-            self._conductor.tell(m.Tick())
+            try:
+                self._presence.expire()
+                self._conductor.tell(m.Tick())
+            except Exception as error:
+                # Without the next turn no job would ever be late.
+                logger.error("a turn of the customer failed", exc_info=error)
             busy = self._conductor.busy
             warmed = not busy and self._presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
@@ -228,10 +246,24 @@ class SwarmClient:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self._inbox.look()
-            await self._presence.complete()
+            try:
+                await self._inbox.look()
+                await self._presence.complete()
+            except Exception as error:
+                logger.error("a look at the relays failed", exc_info=error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         task.add_done_callback(report)
+
+
+def _check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
+    if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
+        raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
+    # "Not at least" and not "below": nothing compares with a NaN.
+    if deadline_s is not None and not deadline_s >= 0:
+        raise ValueError(f"deadline_s is {deadline_s}, and no time before now will come")
+    for name, value in (("budget_msat", budget_msat), ("priority", priority)):
+        if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} is a whole number, not {type(value).__name__}")

@@ -13,6 +13,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
+from pylon.swarm.asked import fault_in
 from pylon.swarm.checks import Checks
 from pylon.swarm.compose import job_of
 from pylon.swarm.coordinator import Coordinator
@@ -141,7 +142,14 @@ class Conductor:
         for at in range(0, len(places), _AT_ONCE):
             if run.number not in self._runs:
                 return
-            questions = [(place, run.specs[place]) for place in places[at : at + _AT_ONCE]]
+            questions: list[tuple[int, JobSpec]] = []
+            for place in places[at : at + _AT_ONCE]:
+                if fault := fault_in(run.specs[place]):
+                    self._settle(run.number, place, failed(m.Failure.MALFORMED, None, 0, fault))
+                else:
+                    questions.append((place, run.specs[place]))
+            if run.number not in self._runs:
+                return
             coming = max(0, len(places) - at - _AT_ONCE)
             now, wall = self._clock.monotonic(), self._clock.wall()
             self._follow(self.coordinator.ask(run.number, questions, now, wall, coming=coming))
@@ -163,7 +171,7 @@ class Conductor:
             return
         cancelled = failed(m.Failure.CANCELLED, None, 0)
         for place, outcome in enumerate(run.outcomes):
-            if outcome is None:
+            if outcome is None and run.broken is None:
                 run.settle(place, cancelled, self.coordinator.dispatcher.in_flight)
         if run.number in self._runs:
             self._over(run)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from pylon import log
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
 from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
@@ -13,6 +14,8 @@ from pylon.swarm.flights import WORD_DUE_S, Flight, Flights, Meaning, read_answe
 from pylon.swarm.looks import Looks
 from pylon.swarm.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport
+
+logger = log.get("swarm")
 
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
@@ -98,5 +101,9 @@ class Inbox:
         self._looks.answered(self._clock.monotonic())
         meaning = read_answer(event, flight, self._keys)
         if meaning is not None:
-            self._heard(event, flight, meaning)
+            try:
+                self._heard(event, flight, meaning)
+            except Exception as error:
+                # A fault of ours, over one answer: what the others say must be heard all the same.
+                logger.error("an answer could not be dealt with", exc_info=error)
         return first

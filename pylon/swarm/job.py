@@ -1,6 +1,8 @@
 """What a caller asks of the swarm, and what comes back for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -114,6 +116,11 @@ class JobFailed(JobsFailedError):  # noqa: N818 - first of all an outcome, which
         self.reason = reason
         self.code = code
         self.attempts = attempts
+
+    def __reduce__(self) -> tuple[Callable[..., "JobFailed"], tuple[str]]:
+        # Outcomes are kept in files and sent between processes; by themselves exceptions do not copy keywords.
+        again = partial(JobFailed, reason=self.reason, code=self.code, attempts=self.attempts, hint=self.hint)
+        return again, (str(self),)
 
 
 type Outcome = Answer | JobFailed

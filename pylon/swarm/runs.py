@@ -10,7 +10,10 @@ from pylon.swarm.journal import RunJournal
 
 @dataclass(slots=True)
 class Run:
-    """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made."""
+    """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made.
+
+    `broken` is what a caller's own function raised: the run is over, and its caller is to hear of it.
+    """
 
     specs: Sequence[JobSpec]
     report: Callable[[Progress], None] | None = None
@@ -24,6 +27,7 @@ class Run:
     failed: int = 0
     # All that was charged for it: second opinions, and what was not used, included.
     msat: int = 0
+    broken: BaseException | None = None
 
     def __post_init__(self) -> None:
         self.outcomes = [None] * len(self.specs)
@@ -37,11 +41,15 @@ class Run:
             self.answered += 1
         else:
             self.failed += 1
-        if self.on_outcome is not None:
-            self.on_outcome(place, outcome)
-        if self.report is not None:
-            self.report(Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
-        if self.answered + self.failed == len(self.specs):
+        try:
+            if self.on_outcome is not None:
+                self.on_outcome(place, outcome)
+            if self.report is not None:
+                self.report(Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
+        except BaseException as error:
+            # Also one that should end the program: here it would end what all runs need, and not the program.
+            self.broken = error
+        if self.broken is not None or self.answered + self.failed == len(self.specs):
             self.done.set()
 
     def reopen(self, place: int) -> None:

@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 
 from pylon.money.msat import ZERO, Msat
+from pylon.nostr.event import is_hex64
+
+
+def _check(low: int, **values: float) -> None:
+    for name, value in values.items():
+        # "Not at least" and not "below": nothing compares with a NaN.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
+            raise ValueError(f"{name} must be a number, {low} or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,21 @@ class DispatchSettings:
     # So many answers must be known before anything is called slow.
     samples: int = 20
 
+    def __post_init__(self) -> None:
+        _check(1, width=self.width, relay_width=self.relay_width, attempts=self.attempts, silences=self.silences)
+        _check(1, refusals=self.refusals, overcommit=self.overcommit)
+        _check(0, ack_s=self.ack_s, answer_s=self.answer_s, patience_s=self.patience_s, samples=self.samples)
+        _check(0, hedge_share=self.hedge_share, price_weight=self.price_weight)
+
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
     """`share` of a run's jobs is what comparisons may cost, in further jobs."""
 
     share: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check(0, share=self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +82,14 @@ class SwarmSettings:
     publishing: int = 250
     # A run that says nothing else ends after this time.
     run_s: float = 3_600.0
+
+    def __post_init__(self) -> None:
+        _check(1, publishing=self.publishing)
+        _check(0, bid=self.bid, run_s=self.run_s)
+        for name in ("own", "allow", "block"):
+            keys = getattr(self, name)
+            if keys is None and name == "allow":
+                continue
+            if isinstance(keys, str) or not all(map(is_hex64, keys)):
+                raise ValueError(f"{name} must be public keys, each of 64 lower-case hexadecimal characters")
+            object.__setattr__(self, name, frozenset(keys))

@@ -1,0 +1,124 @@
+"""What callers want to ask: taken as people write it, and looked at before anything is made of it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
+from pylon.money.msat import MAX_MSAT
+from pylon.swarm.job import JobSpec
+
+# Nobody waits longer, and what is much longer is no time that an event can hold.
+_LONGEST_S = 365 * 86_400
+
+
+def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
+    """A prompt or a `JobSpec`, with what else was said of it. Raises `TypeError` for anything else.
+
+    Lists do for tuples, and messages as other programs write them: `{"role": …, "content": …}`.
+    """
+    if isinstance(job, str):
+        spec = JobSpec(job, **parameters)
+    elif isinstance(job, JobSpec):
+        spec = replace(job, **parameters) if parameters else job
+    else:
+        raise TypeError(f"a job is a str or a JobSpec, not {type(job).__name__}")
+    if isinstance(spec.stop, tuple) and spec.messages is None:
+        return spec
+    return replace(spec, stop=_stops(spec.stop), messages=_pairs(spec.messages))
+
+
+def fault_in(spec: JobSpec) -> str:
+    """Why this cannot be asked by anybody, in a few words for people, or empty.
+
+    What a provider would refuse is seen later, when its request is made.
+    """
+    if not isinstance(spec.prompt, str):
+        return "prompt must be text"
+    rest = _rest(spec)
+    try:
+        # Jobs of a run differ in their prompts alone. By type too: True is no number of tokens, and equals 1.
+        return _fault(*rest)
+    except TypeError:
+        # A schema has no hash.
+        return _fault.__wrapped__(*rest)
+
+
+def _stops(given: Any) -> Any:
+    if isinstance(given, str):
+        return (given,)
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _pairs(given: Any) -> Any:
+    if not isinstance(given, (list, tuple)):
+        return given
+    return tuple(
+        (each.get("role"), each.get("content"))
+        if isinstance(each, dict)
+        else (tuple(each) if isinstance(each, list) else each)
+        for each in given
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_stop(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+def _is_chat(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
+    )
+
+
+def _within(low: int, high: float) -> Callable[[Any], bool]:
+    return lambda value: _is_whole(value) and low <= value <= high
+
+
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "system": (_is_text, "text"),
+    "messages": (_is_chat, "pairs of a role and a content, both text"),
+    "model": (lambda value: _is_text(value) and 1 <= len(value) <= MAX_MODEL, f"text of 1 to {MAX_MODEL} characters"),
+    "max_tokens": (_within(1, MAX_TOKENS), f"a whole number from 1 to {MAX_TOKENS}"),
+    "temperature": (_is_number, "a number"),
+    "top_p": (_is_number, "a number"),
+    "top_k": (_is_whole, "a whole number"),
+    "frequency_penalty": (_is_number, "a number"),
+    "seed": (_is_whole, "a whole number"),
+    "schema": (lambda value: isinstance(value, dict), "a JSON schema, which is a dict"),
+    "bid_msat": (_within(0, MAX_MSAT), "a whole number of msat, not below zero"),
+}
+_NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "stop": (_is_stop, "a tuple of texts"),
+    "timeout": (lambda value: _is_number(value) and 0 <= value <= _LONGEST_S, "a number of seconds, up to a year"),
+    "votes": (_within(1, math.inf), "a whole number of one or more"),
+    "stream": (lambda value: isinstance(value, bool), "True or False"),
+}
+_NAMES = tuple(one.name for one in fields(JobSpec) if one.name != "prompt")
+_rest = attrgetter(*_NAMES)
+
+
+@lru_cache(maxsize=64, typed=True)
+def _fault(*values: object) -> str:
+    for name, value in zip(_NAMES, values, strict=True):
+        if name in _OPTIONAL and value is None:
+            continue
+        is_good, must = _OPTIONAL[name] if name in _OPTIONAL else _NEEDED[name]
+        if not is_good(value):
+            return f"{name} must be {must}"
+    return ""
