@@ -206,9 +206,11 @@ class RlmSection(_Section):
     )
     max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
     turns: int = Field(20, ge=1, description="Turns of a loop.")
-    max_calls: int = Field(5_000, ge=0, description="Sub-calls of a run.")
-    max_sats: int = Field(1_000, ge=0, description="What a run may cost, in sats.")
-    max_tokens: int = Field(0, ge=0, description="Tokens of a run, of root and sub-calls together; 0 is no limit.")
+    max_calls: int = Field(5_000, ge=0, le=1_000_000_000, description="Sub-calls of a run.")
+    max_sats: int = Field(1_000, ge=0, le=21_000_000 * 100_000_000, description="What a run may cost, in sats.")
+    max_tokens: int = Field(
+        0, ge=0, le=10**15, description="Tokens of a run, of root and sub-calls together; 0 is no limit."
+    )
     max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
     max_prompt_chars: int = Field(100_000, ge=1, description="The longest prompt of a sub-call, in characters.")
     cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
@@ -256,10 +258,15 @@ def found_or_default(root: Path) -> Config:
 def load(path: Path) -> Config:
     """The settings in a file and the environment. Raises `SetupError` that names the setting at fault."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors of some systems begin a file with a byte order mark.
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SetupError(f"there is no {path}", hint="Run `pylon init` first.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}", hint="Look at what is there.") from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} is not UTF-8 text", hint="Save it as UTF-8 and try again.") from error
+    except tomllib.TOMLDecodeError as error:
         raise SetupError(f"{path} is not valid TOML: {error}", hint="Mend that line and try again.") from error
     return parse(raw, source=str(path))
 

@@ -31,6 +31,8 @@ def ask(
 ) -> None:
     """Send one prompt to a provider and print its answer."""
     text = stdin.text("PROMPT") if prompt == "-" else prompt
+    if not text.strip():
+        raise typer.BadParameter("there is nothing in it", param_hint="PROMPT")
     run(_ask({"prompt": text, **options(system, model, max_tokens, temperature)}, timeout, as_json), as_json=as_json)
 
 

@@ -4,13 +4,20 @@ The file of a command is imported when that command is called: a node that serve
 measuring, asking and showing need, and no command waits for another's libraries.
 """
 
+import contextlib
 import importlib
+import io
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
+
+from pylon.text import clean_line
 
 _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
 
@@ -106,8 +113,35 @@ app = typer.Typer(
 
 def main() -> None:
     """The program's entry."""
-    # Named, because an installed script may start it as `python -c`.
-    app(prog_name="pylon")
+    _make_streams()
+    try:
+        # Named, because an installed script may start it as `python -c`.
+        app(prog_name="pylon")
+    except OSError as error:
+        _give_up(error)
+
+
+def _make_streams() -> None:
+    """Standard output and error that take whatever is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Whoever started us closed it.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            # A terminal knows its own letters. In files and pipes JSON is UTF-8, whatever the locale says.
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def _give_up(error: OSError) -> NoReturn:
+    """The system refused something that no command expects of it: a full disk, a folder where a file should be."""
+    where = f": {error.filename}" if error.filename else ""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"pylon: {clean_line(f'{error.strerror or error}{where}')}\n")
+    # What could not be written is tried once more at the end, and would be told of by the interpreter.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

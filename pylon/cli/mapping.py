@@ -38,7 +38,9 @@ def map_(
         int, typer.Option(min=1, max=9, help="Ask up to so many providers each, until most of them agree.")
     ] = 1,
     deadline: Annotated[float | None, typer.Option(min=1, help="Seconds for the whole run.")] = None,
-    budget: Annotated[int | None, typer.Option(min=0, help="The most that the run may cost, in sats.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most that the run may cost, in sats.")
+    ] = None,
     pin_weights: Annotated[
         bool, typer.Option("--pin-weights", help="All answers by one set of weights, the most widely served.")
     ] = False,

@@ -115,7 +115,12 @@ def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) 
 
 
 def write_file(outcomes: list[dict[str, Any]], file: Path) -> None:
-    """The rows as a file, in whose place nothing half-written ever stands."""
+    """The rows as a file, in whose place nothing half-written ever stands. Raises `OSError`."""
+    if file.exists() and not file.is_file():
+        # A pipe or a terminal is written to, not put away for a file.
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
+        return
     fresh = file.with_name(f".{file.name}.new")
     with fresh.open("w", encoding="utf-8", newline="") as stream:
         write_rows(outcomes, stream, as_csv=file.suffix == ".csv")

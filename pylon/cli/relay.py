@@ -1,7 +1,6 @@
 """`pylon relay`: a relay of one's own, in the foreground."""
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 from pylon import config as settings
 from pylon import log
 from pylon.cli.output import out
-from pylon.cli.running import Json, print_json, run
+from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
@@ -70,7 +69,7 @@ async def _relay(
         public_url=public_url,
     )
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(server)

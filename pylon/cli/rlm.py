@@ -90,6 +90,8 @@ def ask_(
         if "-" in paths:
             raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
         question = stdin.text("QUESTION").strip()
+    if not question.strip():
+        raise typer.BadParameter("there is nothing in it", param_hint="QUESTION")
     chosen = cast("Strategy | None", strategy)
     asked = Question(question, paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe)
     run(_ask(asked, as_json), as_json=as_json)

@@ -1,6 +1,7 @@
 """What every command does alike: it runs, prints JSON, fails. The node does so too, and so nothing here draws."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any, NoReturn
@@ -50,13 +51,24 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
+def end_signals() -> tuple[signal.Signals, ...]:
+    """What tells a program that goes on for months to end: Ctrl-C, a service manager, or the terminal that closes."""
+    # Under nohup a terminal may close.
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
+
+
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
-    """Runs a command's work. Errors end the program with their message; Ctrl-C with status 130."""
+    """Runs a command's work. Errors end the program with their message, the system's too; Ctrl-C with status 130."""
     log.configure(logs)
     collect_rarely()
     try:
         return asyncio.run(work)
     except PylonError as error:
         fail(error, as_json=as_json)
+    except OSError as error:
+        # Where even that cannot be printed, the program's entry has the last word.
+        where = f": {error.filename}" if error.filename else ""
+        fail(PylonError(f"{error.strerror or error}{where}"), as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

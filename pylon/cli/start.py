@@ -5,15 +5,14 @@ This process stays for months, so this file imports neither what draws tables no
 
 import asyncio
 import os
-import signal
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Annotated
 
 import typer
 
 from pylon import __version__, log
-from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, fail, print_json, run
+from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
@@ -122,10 +121,12 @@ def _signals(core: Core) -> asyncio.Event:
     def caught() -> None:
         if core.stopping.is_set():
             core.stop(at_once=True)
-        else:
+            return
+        core.stop(at_once=False)
+        # The terminal may be gone.
+        with suppress(OSError):
             typer.secho("finishing what is there; once more to stop at once …", dim=True, err=True)
-            core.stop(at_once=False)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         loop.add_signal_handler(number, caught)
     return core.stopping

@@ -21,6 +21,8 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
 
 def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
     """Writes a key (mode 0600); never over another one. Raises `SetupError`."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise SetupError(f"{path} is no file in a folder that exists", hint="Name the file that the key goes to.")
     line = nip49.encrypt(secret, passphrase) if passphrase else nip19.nsec(secret)
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -21,6 +21,9 @@ type Shape = Literal["auto", "text", "json", "files"]
 _PIECE = 1 << 20
 _SNIFF = 8_192
 MAX_FILES = 100_000
+_CONFIG = "config.toml"
+# How keys (NIP-19, NIP-49) and wallet links (NIP-47) begin.
+_SECRETS = (b"nsec1", b"ncryptsec1", b"nostr+walletconnect:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,18 @@ class Context:
 def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: BinaryIO | None = None) -> Context:
     """Files, folders, globs and `-` for standard input, which is written to `spool` first.
 
-    `auto` makes a str of a single file and a dict of texts by name of anything else. Blocking. Raises `UsageError`.
+    `auto` makes a str of a single file and a dict of texts by name of anything else. Pylon's own homes and other
+    files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; one that is
+    itself named is refused. Blocking. Raises `UsageError`.
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
     single = len(given) == 1
     for one in given:
         path = Path(one).expanduser()
+        if not one:
+            # As from a variable that is not set; to `Path` it is the folder where one is.
+            raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
             found.append(("stdin", _spool(stdin, spool)))
         elif path.is_dir():
@@ -80,13 +88,19 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             found += files
             skipped += left_out
         elif path.is_file():
+            if _is_secret(path):
+                raise UsageError(f"{one} holds a secret key or a wallet's link, and a context goes to strangers")
             found.append((one, path))
         elif any(sign in one for sign in "*?["):
             single = False
             matches = sorted(match for match in _glob(one) if match.is_file())
             if not matches:
                 raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
-            found += [(str(match), match) for match in matches]
+            wanted = [match for match in matches if not (_is_hidden_from(match, one) or _is_kept_back(match))]
+            skipped += len(matches) - len(wanted)
+            found += [(str(match), match) for match in wanted]
+        elif path.exists():
+            raise UsageError(f"{one} is no file and no folder", hint="Pipe it to standard input, and name that: -c -")
         else:
             raise UsageError(f"there is no file {one}", hint="--context takes files, folders, globs, or - for stdin.")
     if not found:
@@ -139,16 +153,44 @@ def _folder(folder: Path) -> tuple[list[tuple[str, Path]], int]:
     found: list[tuple[str, Path]] = []
     skipped = 0
     for root, folders, names in os.walk(folder):
+        if _CONFIG in names and _is_home(Path(root)):
+            folders.clear()
+            skipped += len(names)
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(root, name)
             if name.startswith(".") or path.is_symlink() or not path.is_file():
                 continue
-            if _is_text(path):
+            if _is_text(path) and not _is_secret(path):
                 found.append((str(path.relative_to(folder)), path))
             else:
                 skipped += 1
     return found, skipped
+
+
+def _is_hidden_from(match: Path, pattern: str) -> bool:
+    """Whether it is hidden, and the pattern does not ask for what is."""
+    return not any(part.startswith(".") for part in Path(pattern).parts) and any(
+        part.startswith(".") for part in match.parts
+    )
+
+
+def _is_kept_back(path: Path) -> bool:
+    return _is_secret(path) or any(_is_home(folder) for folder in path.absolute().parents)
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether Pylon keeps keys here: `config.toml`, and an identity for each network that was used."""
+    return (folder / _CONFIG).is_file() and any(folder.glob("*/identity"))
+
+
+def _is_secret(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip().startswith(_SECRETS)
+    except OSError:
+        return False
 
 
 def _is_text(path: Path) -> bool:

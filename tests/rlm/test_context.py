@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,49 @@ def test_a_hundred_megabytes_are_never_in_this_process(tmp_path):
     per_unit = 1 if sys.platform == "darwin" else 1024
     assert chars == 100 << 20
     assert grown * per_unit < 20 << 20
+
+
+def home(folder: Path) -> Path:
+    """What Pylon keeps, as `pylon init` makes it."""
+    (folder / "play").mkdir(parents=True)
+    (folder / "config.toml").write_text("[node]\n")
+    (folder / "play" / "identity").write_text("nsec1secret\n")
+    (folder / "play" / "notes.txt").write_text("beside a key\n")
+    return folder
+
+
+def test_no_home_and_no_key_goes_to_strangers_with_a_folder_or_a_glob(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home(tmp_path / "house" / "mine")
+    (tmp_path / "house" / "a.txt").write_text("a text")
+    (tmp_path / "house" / "backup").write_text("  ncryptsec1secret")
+    (tmp_path / "house" / "link.txt").write_text("nostr+walletconnect://secret")
+    (tmp_path / "house" / ".env").write_text("hidden")
+    (tmp_path / "house" / ".git").mkdir()
+    (tmp_path / "house" / ".git" / "config").write_text("hidden")
+    for given in (["house"], ["**/*"], ["house/**/*"]):
+        found = from_paths(given, shape="auto", spool=tmp_path / "spool")
+        assert [Path(file.name).name for file in found.files] == ["a.txt"]
+        assert found.skipped
+    with pytest.raises(UsageError, match="no text"):
+        from_paths(["house/mine"], shape="auto", spool=tmp_path / "spool")
+
+
+def test_a_key_that_is_named_itself_is_refused_and_hidden_files_that_are_asked_for_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="secret key"):
+        from_paths([str(home(tmp_path / "mine") / "play" / "identity")], shape="auto", spool=tmp_path / "spool")
+    (tmp_path / ".notes").write_text("asked for")
+    assert len(from_paths([".no*"], shape="auto", spool=tmp_path / "spool").files) == 1
+
+
+def test_an_empty_name_is_not_the_folder_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(UsageError, match="empty"):
+        from_paths([""], shape="auto", spool=tmp_path / "spool")
+
+
+def test_what_is_neither_file_nor_folder_is_told_of_as_such(tmp_path):
+    with pytest.raises(UsageError, match="no file and no folder"):
+        from_paths(["/dev/null"], shape="auto", spool=tmp_path / "spool")

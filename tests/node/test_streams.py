@@ -1,0 +1,86 @@
+"""What commands do where the system refuses them something: a message, never a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pylon.config import load
+from pylon.errors import SetupError
+from pylon.node import identity
+from pylon.nostr.keys import SecretKey
+
+PYLON = (sys.executable, "-P", "-c", "from pylon.cli.main import main; main()")
+
+
+def run(home: Path, *arguments: str, stdout=subprocess.PIPE, **environment: str) -> subprocess.CompletedProcess:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYLON_", "LC_", "LANG"))}
+    return subprocess.run(
+        [*PYLON, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        env={**plain, "PYLON_HOME": str(home), **environment},
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("arguments", [("version",), ("version", "--json"), ("models", "recommend")], ids=" ".join)
+def test_a_full_disk_is_told_of_in_one_line(tmp_path, arguments):
+    with Path("/dev/full").open("wb") as full:
+        ended = run(tmp_path, *arguments, stdout=full)
+    said = ended.stderr.decode()
+    assert ended.returncode == 1 and "Traceback" not in said and "Exception ignored" not in said
+    assert said.count("No space left on device") == 1
+
+
+@pytest.mark.parametrize("arguments", ["version", "version --json", "models recommend"])
+def test_a_closed_standard_output_is_none_at_all(tmp_path, arguments):
+    shell = f'exec {sys.executable} -P -c "from pylon.cli.main import main; main()" {arguments} >&-'
+    ended = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, timeout=60, env={**os.environ})
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")
+
+
+def test_what_is_printed_into_a_file_is_utf8_whatever_the_locale_says(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    ended = run(tmp_path, "models", "recommend", "--memory-gb", "64", **locale)
+    assert ended.returncode == 0 and ended.stderr == b""
+    assert "×" in ended.stdout.decode()
+
+
+def test_a_folder_where_the_settings_should_be_and_a_byte_order_mark_before_them(tmp_path):
+    (tmp_path / "config.toml").mkdir()
+    ended = run(tmp_path, "status", "--json")
+    assert ended.returncode == 3
+    assert "cannot be read" in json.loads(ended.stdout)["error"]["message"]
+    file = tmp_path / "marked.toml"
+    file.write_bytes(b'\xef\xbb\xbfnetwork = "play"\n')
+    assert load(file).network == "play"
+    file.write_text('network = "play"', "utf-16")
+    with pytest.raises(SetupError, match="not UTF-8"):
+        load(file)
+
+
+@pytest.mark.parametrize("arguments", [("ask", ""), ("ask", " "), ("rlm", "", "-c", "x")], ids=str)
+def test_nobody_is_asked_nothing(tmp_path, arguments):
+    ended = run(tmp_path, *arguments)
+    assert ended.returncode == 2 and b"nothing in it" in ended.stderr
+
+
+def test_a_key_goes_to_a_file_in_a_folder_that_is_there(tmp_path):
+    for bad in (tmp_path, tmp_path / "no" / "key"):
+        with pytest.raises(SetupError, match="no file in a folder"):
+            identity.write(bad, SecretKey.generate())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--calls", "--sats", "--tokens"])
+def test_a_limit_that_no_run_could_reach_is_refused(tmp_path, option):
+    assert run(tmp_path, "init").returncode == 0
+    (tmp_path / "text").write_text("a text")
+    ended = run(tmp_path, "rlm", "x", "-c", str(tmp_path / "text"), option, str(10**30))
+    assert ended.returncode == 2 and b"Traceback" not in ended.stderr
