@@ -63,6 +63,7 @@ class Rlm:
         self._trajectory = trajectory
         self._clock = clock
         self._settings = settings or LoopSettings()
+        self._last_s = self._settings.last_s
         self._gate = Gate(clock)
         self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock)
         # A semaphore a depth: a loop that waits for its children holds none that they need.
@@ -79,8 +80,11 @@ class Rlm:
         """The answer to a question about a context. Raises `UnreachableError` when there is no sub-LM,
         `SandboxError` when no REPL starts."""
         self._models = await self._sub.describe(self._room.settings.model)
-        # The last turn's time is not the loops' to spend.
-        wall = None if limits.wall_s is None else max(0.0, limits.wall_s - self._settings.last_s)
+        wall, self._last_s = limits.wall_s, self._settings.last_s
+        if wall is not None:
+            # The last turn's time is not the loops' to spend, but for a run that is hardly longer than that.
+            self._last_s = min(self._last_s, wall / 2)
+            wall -= self._last_s
         budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic())
         self._opened(question, context, limits, origin or Origin())
         outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
@@ -120,7 +124,7 @@ class Rlm:
         repl = self._open_repl()
         loop = Loop(
             task, root, repl, self._gate, self._trajectory, self._clock,
-            replace(settings, output_chars=facts.output_chars),
+            replace(settings, output_chars=facts.output_chars, last_s=self._last_s),
         )  # fmt: skip
 
         async def on_calls(calls: SubCalls) -> Sequence[SubReply]:

@@ -111,9 +111,15 @@ async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_t
         return "nothing came" if "last turn" in messages[-1].content else repl("print(llm_query('x'))")
 
     stage = Stage(tmp_path, turns, lambda prompt: asyncio.sleep(60), settings=LoopSettings(last_s=5))
-    outcome = await stage.run(limits=Limits(wall_s=5.2))
+    outcome = await stage.run(limits=Limits(wall_s=0.6))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
     assert stage.events("returned")[0]["code"] == "budget_wall_time"
+
+
+async def test_a_run_of_a_few_seconds_has_its_turns(tmp_path):
+    stage = Stage(tmp_path, [repl("x = 1"), repl("FINAL(str(x))")], settings=LoopSettings(last_s=30))
+    outcome = await stage.run(limits=Limits(wall_s=20))
+    assert (outcome.answer, outcome.partial, outcome.turns) == ("1", False, 2)
 
 
 async def test_tokens_run_out_for_root_and_calls_alike_and_the_last_turn_is_kept_free(tmp_path):

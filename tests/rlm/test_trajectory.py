@@ -224,3 +224,11 @@ def test_what_is_written_after_the_end_gets_into_no_other_file(tmp_path):
         with pytest.raises(OSError, match="Bad file descriptor"):
             trajectory.write("late")
     assert not (tmp_path / "other").read_bytes()
+
+
+def test_a_text_with_lone_surrogates_is_kept_and_its_event_written(tmp_path):
+    trajectory = Trajectory(tmp_path / "run", SystemClock())
+    trajectory.write("answer", text=trajectory.text("a\ud800b"))
+    trajectory.close()
+    [event] = Run(tmp_path / "run").events()
+    assert event["text"]["preview"] == "a?b" == Run(tmp_path / "run").text(event["text"])
