@@ -36,7 +36,7 @@ type RelayUrl = Annotated[str, AfterValidator(_relay_url)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProviderSection(_Section):

@@ -63,7 +63,9 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def recommend(
-    memory_gb: Annotated[float, typer.Option(min=0, help="For a machine with so much memory; 0 is this one.")] = 0,
+    memory_gb: Annotated[
+        float, typer.Option(min=0, max=1_000_000, help="For a machine with so much memory; 0 is this one.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Say which model suits this machine's memory, with the arithmetic."""

@@ -10,6 +10,7 @@ from rich.table import Table
 from pylon.cli.ask import Model
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, print_json, run
+from pylon.money.network import Network
 from pylon.node.control import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
@@ -37,6 +38,8 @@ def providers(
     if why is not None:
         run(_why(why, model, wait, as_json), as_json=as_json)
         return
+    if network is not None and network not in {one.value for one in Network}:
+        raise typer.BadParameter(f"one of {', '.join(Network)}", param_hint="--network")
     params = {
         "wait_s": wait,
         "model": model,

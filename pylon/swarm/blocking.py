@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip65 import normalize_relay_url
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
@@ -27,8 +28,9 @@ class Swarm:
     """A `SwarmClient` and its relays. Without `secret` it is a customer that nobody has seen before.
 
     `wait_s` is how long it listens for providers before its first question. Raises what `SwarmClient` raises,
-    `UnreachableError` when no relay can be reached, and `UsageError` where asking would never end: in a function that
-    the swarm calls, and in a process that was forked after the swarm was made.
+    `MalformedError` for what is no address of a relay, `UnreachableError` when no relay can be reached, and
+    `UsageError` where asking would never end: in a function that the swarm calls, and in a process that was forked
+    after the swarm was made.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Swarm:
         wait_s: float = 5.0,
     ) -> None:
         self._relays = [relays] if isinstance(relays, str) else list(relays)
+        for url in self._relays:
+            normalize_relay_url(url)
         self._secret = secret or SecretKey.generate()
         self._settings = settings
         self._wait_s = wait_s

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylon.config import load
+from pylon.config import load, parse
 from pylon.errors import SetupError
 from pylon.node import identity
 from pylon.nostr.keys import SecretKey
@@ -84,3 +84,21 @@ def test_a_limit_that_no_run_could_reach_is_refused(tmp_path, option):
     (tmp_path / "text").write_text("a text")
     ended = run(tmp_path, "rlm", "x", "-c", str(tmp_path / "text"), option, str(10**30))
     assert ended.returncode == 2 and b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "providers --network foo", "models recommend --memory-gb inf", "simulate --providers 5 --jobs 5 --job-s nan",
+        "simulate --providers 5 --jobs 5 --unlike inf", "simulate --providers 5 --jobs 5 --uneven 1e30",
+        f"simulate --providers 5 --jobs 5 --relays {10**30}",
+    ],
+)  # fmt: skip
+def test_an_option_beyond_all_sense_is_refused(tmp_path, line):
+    ended = run(tmp_path, *line.split())
+    assert ended.returncode == 2 and b"Traceback" not in ended.stderr
+
+
+def test_no_setting_is_without_bounds(tmp_path):
+    with pytest.raises(SetupError, match="watts"):
+        parse({"earnings": {"watts": float("inf")}})

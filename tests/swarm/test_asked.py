@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pylon.errors import UnreachableError, UsageError
+from pylon.errors import MalformedError, UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
 from pylon.swarm.asked import fault_in, spec_of
@@ -247,6 +247,12 @@ async def test_a_swarm_that_is_asked_where_it_would_wait_for_itself_says_so(tmp_
         relay = await stack.enter_async_context(RelayServer())
         await serve(stack, relay, tmp_path / "provider.db")
         await asyncio.to_thread(script, relay.url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "relay", "", ["ws://127.0.0.1:1", "x"]], ids=str)
+def test_what_is_no_address_of_a_relay_is_refused_without_waiting(url):
+    with pytest.raises(MalformedError):
+        Swarm(url, wait_s=60)
 
 
 UNFINISHED = """

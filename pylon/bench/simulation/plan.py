@@ -1,5 +1,6 @@
 """What a simulation is about: sizes, and how the world misbehaves."""
 
+import math
 from dataclasses import dataclass
 
 from pylon.errors import UsageError
@@ -8,6 +9,8 @@ from pylon.swarm.settings import DispatchSettings
 
 MOST_PROVIDERS = 100_000
 MOST_JOBS = 1_000_000
+_MOST_SECONDS = 1_000_000
+_MOST_SPREAD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,20 @@ class Plan:
             raise UsageError(
                 f"up to {MOST_PROVIDERS:,} providers and {MOST_JOBS:,} jobs, a job a customer at least",
                 hint="Take smaller figures.",
+            )
+        if (
+            self.relays > MOST_PROVIDERS
+            or max(self.slots, self.width, self.max_queue) > MOST_JOBS
+            or not all(
+                math.isfinite(value) and value <= _MOST_SECONDS for value in (self.job_s, self.unlike, self.uneven)
+            )
+        ):
+            raise UsageError(
+                f"relays go up to {MOST_PROVIDERS:,}, other counts to {MOST_JOBS:,}, seconds of a job to {_MOST_SECONDS:,}"
+            )
+        if max(self.unlike, self.uneven) > _MOST_SPREAD:
+            raise UsageError(
+                f"a spread goes up to {_MOST_SPREAD}", hint="It is that of a logarithm: 1 is a factor of e."
             )
         if (
             min(self.relays, self.slots, self.width, self.max_queue) < 1

@@ -3,11 +3,12 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pylon.errors import SetupError, UsageError, WireError
+from pylon.errors import MalformedError, SetupError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
 from pylon.node.household.address import invited
 from pylon.node.household.inviting import Joined
 from pylon.nostr import nip19
+from pylon.nostr.nip65 import normalize_relay_url
 
 if TYPE_CHECKING:
     from pylon.node.core import Core
@@ -26,7 +27,7 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
             "this node serves everybody, and a household keeps to its members",
             hint="Stop it, and start it again with `pylon start --relay`.",
         )
-    relays = (str(params["relay"]),) if params.get("relay") else invited(core.pool.urls, core.hub)
+    relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(core.pool.urls, core.hub)
     head = core.head()
     expires_at = int(core.clock.wall()) + 60 * minutes
     joined = 0
@@ -64,3 +65,11 @@ async def remove(core: "Core", params: dict[str, Any]) -> Answers:
     if not removed:
         raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
     yield Result({"removed": nip19.npub(key)})
+
+
+def _relay(url: str) -> str:
+    try:
+        normalize_relay_url(url)
+    except MalformedError as error:
+        raise UsageError(f"{url!r} is no relay: {error}", hint="As in --relay ws://192.168.1.5:7447") from error
+    return url
