@@ -63,7 +63,7 @@ class Plan:
             )
         ):
             raise UsageError(
-                f"relays go up to {MOST_PROVIDERS:,}, other counts to {MOST_JOBS:,}, seconds of a job to {_MOST_SECONDS:,}"
+                f"relays go up to {MOST_PROVIDERS:,}, other counts to {MOST_JOBS:,}, a job to {_MOST_SECONDS:,} s"
             )
         if max(self.unlike, self.uneven) > _MOST_SPREAD:
             raise UsageError(
