@@ -26,7 +26,7 @@ from pylon.nostr import nip19
 
 def start(
     drain_s: Annotated[
-        float, typer.Option(help="Seconds to finish what is there after Ctrl-C or SIGTERM.")
+        float, typer.Option(help="Seconds to finish what is there after Ctrl-C, SIGTERM or SIGHUP.")
     ] = DRAIN_S,
     relay: Annotated[
         bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")
