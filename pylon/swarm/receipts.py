@@ -48,9 +48,13 @@ class LateReceipts:
         """Asks until cancelled."""
         at_start = True
         while True:
-            if await self._ask(at_start=at_start):
-                at_start = False
-                self.caught_up.set()
+            try:
+                if await self._ask(at_start=at_start):
+                    at_start = False
+                    self.caught_up.set()
+            except Exception as error:
+                # A database that was busy or full for a moment: what is owed is asked for again.
+                logger.error("late receipts could not be asked for", exc_info=error)
             await asyncio.sleep(EVERY_S)
 
     async def _ask(self, *, at_start: bool) -> bool:

@@ -156,3 +156,21 @@ async def test_a_gap_that_shows_later_is_asked_for_until_it_is_filled(side, monk
         while (await mirror_store.load(purse.database, side.them.public)).seq != 2:
             await asyncio.sleep(0.05)
     assert await side.charged_by_books(purse) == 2_000
+
+
+async def test_a_look_for_late_receipts_that_fails_is_not_the_last(monkeypatch):
+    class Purse:
+        asked = 0
+
+        async def unanswered(self, *, at_start: bool) -> list[object]:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError("a disk that was full for a moment")
+            return []
+
+    monkeypatch.setattr(receipts, "EVERY_S", 0.01)
+    secret = SecretKey.generate()
+    late = LateReceipts(None, Purse(), ConversationKeys(secret), secret.public, lambda _: False)  # type: ignore[arg-type]
+    task = asyncio.create_task(late.run())
+    await asyncio.wait_for(late.caught_up.wait(), 10)
+    task.cancel()
