@@ -117,6 +117,9 @@ def main() -> None:
     try:
         # Named, because an installed script may start it as `python -c`.
         app(prog_name="pylon")
+    except TimeoutError:
+        # What came too late is a fault of ours, and not the system's.
+        raise
     except OSError as error:
         _give_up(error)
 

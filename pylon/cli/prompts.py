@@ -93,6 +93,9 @@ def _csv_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]
 
 def check_output(file: Path) -> None:
     """Whether results can be written there: seen before anything is asked and paid. Raises `BadParameter`."""
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        # A pipe or a terminal.
+        return
     if file.is_dir() or not file.parent.is_dir():
         what = "a folder" if file.is_dir() else "no file of a folder that exists"
         raise typer.BadParameter(f"{file} is {what}", param_hint="--output")

@@ -26,11 +26,16 @@ NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states, and does 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
+# Whether a JSON object is out already: with --json there is to be one.
+_printed: list[bool] = []
+
+
 def print_json(value: object) -> None:
     """One line of JSON on standard output."""
     line = orjson.dumps(value, default=str).decode()
     sys.stdout.write((escaped_in_json(line) if sys.stdout.isatty() else line) + "\n")
     sys.stdout.flush()
+    _printed.append(True)
 
 
 def print_text(text: str) -> None:
@@ -66,9 +71,12 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         return asyncio.run(work)
     except PylonError as error:
         fail(error, as_json=as_json)
+    except (BrokenPipeError, TimeoutError):
+        # Whoever read has enough, which the command line deals with; and what came too late is a fault of ours.
+        raise
     except OSError as error:
         # Where even that cannot be printed, the program's entry has the last word.
         where = f": {error.filename}" if error.filename else ""
-        fail(PylonError(f"{error.strerror or error}{where}"), as_json=as_json)
+        fail(PylonError(f"{error.strerror or error}{where}"), as_json=as_json and not _printed)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

@@ -5,6 +5,7 @@ This process stays for months, so this file imports neither what draws tables no
 
 import asyncio
 import os
+import signal
 import socket
 from contextlib import AsyncExitStack, suppress
 from typing import Annotated
@@ -118,9 +119,11 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
 def _signals(core: Core) -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
-    def caught() -> None:
+    def caught(number: signal.Signals) -> None:
         if core.stopping.is_set():
-            core.stop(at_once=True)
+            # A terminal that closes says so twice: once by the kernel, once by its shell.
+            if number is not signal.SIGHUP:
+                core.stop(at_once=True)
             return
         core.stop(at_once=False)
         # The terminal may be gone.
@@ -128,5 +131,5 @@ def _signals(core: Core) -> asyncio.Event:
             typer.secho("finishing what is there; once more to stop at once …", dim=True, err=True)
 
     for number in end_signals():
-        loop.add_signal_handler(number, caught)
+        loop.add_signal_handler(number, caught, number)
     return core.stopping

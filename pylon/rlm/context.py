@@ -6,8 +6,10 @@ This process looks at the bytes once, piece by piece, for their length and hash.
 import codecs
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -22,8 +24,12 @@ _PIECE = 1 << 20
 _SNIFF = 8_192
 MAX_FILES = 100_000
 _CONFIG = "config.toml"
-# How keys (NIP-19, NIP-49) and wallet links (NIP-47) begin.
-_SECRETS = (b"nsec1", b"ncryptsec1", b"nostr+walletconnect:")
+_SIGNS = "*?["
+# Keys (NIP-19, NIP-49) and wallet links (NIP-47), in whatever case and wherever a line holds them.
+_SECRETS = re.compile(
+    rb"nsec1[02-9ac-hj-np-z]{58}|ncryptsec1[02-9ac-hj-np-z]{58}|nostr\+walletconnect:(?://)?[0-9a-f]{64}",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +75,14 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     """Files, folders, globs and `-` for standard input, which is written to `spool` first.
 
     `auto` makes a str of a single file and a dict of texts by name of anything else. Pylon's own homes and other
-    files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; one that is
+    files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; a key that is
     itself named is refused. Blocking. Raises `UsageError`.
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
     single = len(given) == 1
+    # Of many files below one folder it is asked once.
+    is_home = cache(_is_home)
     for one in given:
         path = Path(one).expanduser()
         if not one:
@@ -91,12 +99,14 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             if _is_secret(path):
                 raise UsageError(f"{one} holds a secret key or a wallet's link, and a context goes to strangers")
             found.append((one, path))
-        elif any(sign in one for sign in "*?["):
+        elif any(sign in one for sign in _SIGNS):
             single = False
             matches = sorted(match for match in _glob(one) if match.is_file())
             if not matches:
                 raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
-            wanted = [match for match in matches if not (_is_hidden_from(match, one) or _is_kept_back(match))]
+            wanted = [
+                match for match in matches if not (_is_hidden_from(match, one) or _is_kept_back(match, is_home))
+            ]
             skipped += len(matches) - len(wanted)
             found += [(str(match), match) for match in wanted]
         elif path.exists():
@@ -104,7 +114,10 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
         else:
             raise UsageError(f"there is no file {one}", hint="--context takes files, folders, globs, or - for stdin.")
     if not found:
-        raise UsageError("there is no text in what --context names", hint="Folders are searched for text files only.")
+        raise UsageError(
+            "there is no text in what --context names",
+            hint="Of folders only text is read, without hidden files, keys and Pylon's own homes.",
+        )
     if len(found) > MAX_FILES:
         raise UsageError(f"--context names {len(found):,} files; {MAX_FILES:,} is the most")
     kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
@@ -171,24 +184,29 @@ def _folder(folder: Path) -> tuple[list[tuple[str, Path]], int]:
 
 def _is_hidden_from(match: Path, pattern: str) -> bool:
     """Whether it is hidden, and the pattern does not ask for what is."""
-    return not any(part.startswith(".") for part in Path(pattern).parts) and any(
-        part.startswith(".") for part in match.parts
-    )
+    wanted = Path(pattern).parts
+    # What comes before the first sign was named, whatever it is.
+    named = next((n for n, part in enumerate(wanted) if any(sign in part for sign in _SIGNS)), len(wanted))
+    return not any(map(_hides, wanted[named:])) and any(map(_hides, match.parts[named:]))
 
 
-def _is_kept_back(path: Path) -> bool:
-    return _is_secret(path) or any(_is_home(folder) for folder in path.absolute().parents)
+def _hides(part: str) -> bool:
+    return part.startswith(".") and part not in (".", "..")
+
+
+def _is_kept_back(path: Path, is_home: Callable[[Path], bool]) -> bool:
+    return _is_secret(path) or any(map(is_home, path.absolute().parents))
 
 
 def _is_home(folder: Path) -> bool:
     """Whether Pylon keeps keys here: `config.toml`, and an identity for each network that was used."""
-    return (folder / _CONFIG).is_file() and any(folder.glob("*/identity"))
+    return (folder / _CONFIG).is_file() and any(map(_is_secret, folder.glob("*/identity")))
 
 
 def _is_secret(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(64).lstrip().startswith(_SECRETS)
+            return _SECRETS.search(file.read(_SNIFF)) is not None
     except OSError:
         return False
 

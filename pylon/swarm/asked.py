@@ -11,8 +11,8 @@ from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
 from pylon.money.msat import MAX_MSAT
 from pylon.swarm.job import JobSpec
 
-# Nobody waits longer, and what is much longer is no time that an event can hold.
-_LONGEST_S = 365 * 86_400
+# Of what is much longer the end is no time that an event can hold.
+_LONGEST_S = 10_000_000_000
 
 
 def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
@@ -73,7 +73,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Asked of a float alone: of an integer that no float holds it is an error.
+    return (isinstance(value, float) and math.isfinite(value)) or _is_whole(value)
 
 
 def _is_stop(value: object) -> bool:
@@ -105,7 +106,10 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 _NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stop": (_is_stop, "a tuple of texts"),
-    "timeout": (lambda value: _is_number(value) and 0 <= value <= _LONGEST_S, "a number of seconds, up to a year"),
+    "timeout": (
+        lambda value: _is_number(value) and 0 <= value <= _LONGEST_S,
+        f"a number of seconds, up to {_LONGEST_S}",
+    ),
     "votes": (_within(1, math.inf), "a whole number of one or more"),
     "stream": (lambda value: isinstance(value, bool), "True or False"),
 }

@@ -9,6 +9,7 @@ for a publication: publications run beside it, a bounded number at once.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -47,6 +48,7 @@ IDLE_TICK_S = 1.0
 LOOK_S = 0.5
 # Whoever works for nobody would do so to the end: cancellations deserve a moment at the close.
 CLOSE_S = 2.0
+_LATEST_S = 10_000_000_000
 
 
 class SwarmClient:
@@ -261,9 +263,9 @@ class SwarmClient:
 def _check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
     if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
         raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
-    # "Not at least" and not "below": nothing compares with a NaN.
-    if deadline_s is not None and not deadline_s >= 0:
-        raise ValueError(f"deadline_s is {deadline_s}, and no time before now will come")
+    # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
+    if deadline_s is not None and not (0 <= deadline_s <= _LATEST_S or deadline_s == math.inf):
+        raise ValueError(f"deadline_s is a number of seconds from 0 to {_LATEST_S}, or infinity")
     for name, value in (("budget_msat", budget_msat), ("priority", priority)):
         if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name} is a whole number, not {type(value).__name__}")

@@ -119,6 +119,8 @@ class Conductor:
         """
         for place, answer in kept.answers.items():
             run.settle(place, answer, self.coordinator.dispatcher.in_flight)
+            if run.broken is not None:
+                break
         if run.done.is_set():
             self._over(run)
             return [], []
@@ -215,6 +217,9 @@ class Conductor:
                     self._settle(run, place, answer)
                 case Unfill(run, place, bad):
                     self._reopen(run, place, bad=bad)
+                case Fail(run) if run not in self._runs:
+                    # It ended with an earlier one of these: its caller's function broke.
+                    pass
                 case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                     need = self._need(self._runs[run].specs[place])
                     if need not in nobody:
@@ -248,7 +253,9 @@ class Conductor:
             self._over(run)
 
     def _reopen(self, number: int, place: int, *, bad: bool) -> None:
-        run = self._runs[number]
+        run = self._runs.get(number)
+        if run is None:
+            return
         # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
         if bad and run.journal is not None:
             run.journal.unfilled(place)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import UsageError
+from pylon.nostr import nip19, nip49
+from pylon.nostr.keys import SecretKey
 from pylon.rlm.context import from_paths, from_value
 
 
@@ -99,7 +101,7 @@ def home(folder: Path) -> Path:
     """What Pylon keeps, as `pylon init` makes it."""
     (folder / "play").mkdir(parents=True)
     (folder / "config.toml").write_text("[node]\n")
-    (folder / "play" / "identity").write_text("nsec1secret\n")
+    (folder / "play" / "identity").write_text(f"{nip19.nsec(SecretKey.generate())}\n")
     (folder / "play" / "notes.txt").write_text("beside a key\n")
     return folder
 
@@ -108,8 +110,9 @@ def test_no_home_and_no_key_goes_to_strangers_with_a_folder_or_a_glob(tmp_path, 
     monkeypatch.chdir(tmp_path)
     home(tmp_path / "house" / "mine")
     (tmp_path / "house" / "a.txt").write_text("a text")
-    (tmp_path / "house" / "backup").write_text("  ncryptsec1secret")
-    (tmp_path / "house" / "link.txt").write_text("nostr+walletconnect://secret")
+    (tmp_path / "house" / "backup").write_text("  " + nip49.encrypt(SecretKey.generate(), "passphrase"))
+    (tmp_path / "house" / "link.txt").write_text(f"WALLET=nostr+walletconnect://{'b' * 64}?secret=")
+    (tmp_path / "house" / "upper.txt").write_text("\ufeff" + nip19.nsec(SecretKey.generate()).upper())
     (tmp_path / "house" / ".env").write_text("hidden")
     (tmp_path / "house" / ".git").mkdir()
     (tmp_path / "house" / ".git" / "config").write_text("hidden")
@@ -119,6 +122,25 @@ def test_no_home_and_no_key_goes_to_strangers_with_a_folder_or_a_glob(tmp_path, 
         assert found.skipped
     with pytest.raises(UsageError, match="no text"):
         from_paths(["house/mine"], shape="auto", spool=tmp_path / "spool")
+
+
+def test_what_only_looks_like_a_home_or_a_key_is_read(tmp_path):
+    (tmp_path / "project" / "src" / "identity").mkdir(parents=True)
+    (tmp_path / "project" / "config.toml").touch()
+    (tmp_path / "project" / "src" / "a.txt").write_text("nsec1 is how keys begin")
+    for given in (tmp_path / "project", f"{tmp_path}/project/**/*.txt"):
+        assert [Path(file.name).name for file in load(given, spool=tmp_path / "s").files if file.chars] == ["a.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["../project/*", "../project/**/*", "./../project/*", "{}/project/*"])
+def test_no_way_of_naming_a_folder_asks_for_what_is_hidden_in_it(tmp_path, monkeypatch, pattern):
+    for folder in ("project/.git", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.txt", ".env", ".git/config"):
+        (tmp_path / "project" / name).write_text("text")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = load(pattern.format(tmp_path), spool=tmp_path / "s")
+    assert [Path(file.name).name for file in found.files] == ["a.txt"]
 
 
 def test_a_key_that_is_named_itself_is_refused_and_hidden_files_that_are_asked_for_are_read(tmp_path, monkeypatch):

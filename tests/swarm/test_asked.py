@@ -50,7 +50,8 @@ BAD = [
     {"max_tokens": 10**12}, {"temperature": NAN}, {"temperature": "warm"}, {"top_p": INF}, {"top_k": 1.5},
     {"seed": "x"}, {"frequency_penalty": None, "stop": 5}, {"stop": (5,)}, {"messages": (("user", 5),)},
     {"messages": "abc"}, {"messages": ({"content": "x"},)}, {"schema": "{}"}, {"timeout": None}, {"timeout": "5"},
-    {"timeout": NAN}, {"timeout": INF}, {"timeout": -1.0}, {"timeout": 1e300}, {"bid_msat": -1}, {"bid_msat": 1.5},
+    {"timeout": NAN}, {"timeout": INF}, {"timeout": -1.0}, {"timeout": 1e300}, {"timeout": 10**400},
+    {"temperature": 10**400, "votes": 0}, {"bid_msat": -1}, {"bid_msat": 1.5},
     {"votes": None}, {"votes": 0}, {"votes": True}, {"stream": 1},
 ]  # fmt: skip
 
@@ -118,10 +119,11 @@ async def test_what_is_no_question_at_all_is_refused_before_anything_is_asked(sw
     ("bound", "error"),
     [
         ({"priority": None}, TypeError), ({"priority": NAN}, TypeError), ({"deadline_s": "5"}, TypeError),
-        ({"deadline_s": NAN}, ValueError), ({"deadline_s": -1}, ValueError), ({"budget_msat": "a"}, TypeError),
+        ({"deadline_s": NAN}, ValueError), ({"deadline_s": 10**400}, ValueError),
+        ({"deadline_s": -1}, ValueError), ({"budget_msat": "a"}, TypeError),
         ({"budget_msat": 1.5}, TypeError),
     ],
-    ids=str,
+    ids=[f"{n}" for n in range(8)],
 )  # fmt: skip
 async def test_a_bound_that_is_none_is_refused_and_the_client_goes_on(swarm, bound, error):
     with pytest.raises(error):
@@ -167,6 +169,20 @@ async def test_what_a_callers_function_raises_is_raised_to_it_and_touches_nobody
         await asyncio.wait_for(swarm.map(["a", "b", "c"], **{name: fails}), 20)
     assert [outcome.text for outcome in await others] == [f"echo: n{n}" for n in range(30)]
     assert (await swarm.complete("after", timeout=20)).text == "echo: after"
+
+
+async def test_a_broken_run_takes_no_other_with_it_where_nobody_is_there(relays):
+    def fails(*_: object) -> None:
+        raise KeyError("mine")
+
+    rules = SwarmSettings(dispatch=DispatchSettings(patience_s=0.3), checks=None)
+    async with SwarmClient(relays, SecretKey.generate(), settings=rules) as lonely:
+        broken = asyncio.create_task(lonely.map(["a", "b", "c"], on_outcome=fails))
+        healthy = asyncio.create_task(lonely.map(["d", "e"]))
+        with pytest.raises(KeyError, match="mine"):
+            await asyncio.wait_for(broken, 20)
+        with pytest.raises(UnreachableError):
+            await asyncio.wait_for(healthy, 20)
 
 
 async def test_a_fault_over_one_answer_keeps_no_other_from_being_heard(swarm, monkeypatch):
