@@ -36,6 +36,8 @@ class Local:
 
 @pytest.fixture
 async def relay():
+    # Another test of this process may have named its own, which is closed.
+    sdk.uniffi_set_event_loop(asyncio.get_running_loop())
     limits = sdk.RateLimit(max_reqs=500, notes_per_minute=1_000_000)
     local = sdk.LocalRelayBuilder().rate_limit(limits).build()
     await local.run()

@@ -211,6 +211,8 @@ async def test_a_bank_that_is_away_is_a_time_out(house):
 
 @pytest.fixture(params=["ours", "nostr-sdk"])
 async def relay_url(request):
+    # Another test of this process may have named its own, which is closed.
+    nostr_sdk.uniffi_set_event_loop(asyncio.get_running_loop())
     if request.param == "ours":
         async with RelayServer() as relay:
             yield relay.url
