@@ -47,6 +47,18 @@ def fault_in(spec: JobSpec) -> str:
         return _fault.__wrapped__(*rest)
 
 
+def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
+    """Whether these bound a run. Raises `TypeError`, `ValueError`."""
+    if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
+        raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
+    # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
+    if deadline_s is not None and not (0 <= deadline_s <= _LONGEST_S or deadline_s == math.inf):
+        raise ValueError(f"deadline_s is a number of seconds from 0 to {_LONGEST_S}, or infinity")
+    for name, value in (("budget_msat", budget_msat), ("priority", priority)):
+        if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+
+
 def _stops(given: Any) -> Any:
     if isinstance(given, str):
         return (given,)

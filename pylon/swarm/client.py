@@ -9,7 +9,6 @@ for a publication: publications run beside it, a bounded number at once.
 """
 
 import asyncio
-import math
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -22,7 +21,7 @@ from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.asked import fault_in, spec_of
+from pylon.swarm.asked import check_bounds, fault_in, spec_of
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
@@ -48,7 +47,6 @@ IDLE_TICK_S = 1.0
 LOOK_S = 0.5
 # Whoever works for nobody would do so to the end: cancellations deserve a moment at the close.
 CLOSE_S = 2.0
-_LATEST_S = 10_000_000_000
 
 
 class SwarmClient:
@@ -187,7 +185,7 @@ class SwarmClient:
         these functions raises. Cancelling it cancels the jobs.
         """
         specs = [spec_of(job, {}) for job in jobs]
-        _check_bounds(deadline_s, budget_msat, priority)
+        check_bounds(deadline_s, budget_msat, priority)
         run = Run(specs, on_progress, on_outcome, journal=journal)
         await self._do(run, deadline_s, budget_msat, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
@@ -258,14 +256,3 @@ class SwarmClient:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         task.add_done_callback(report)
-
-
-def _check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
-    if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
-        raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
-    # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
-    if deadline_s is not None and not (0 <= deadline_s <= _LATEST_S or deadline_s == math.inf):
-        raise ValueError(f"deadline_s is a number of seconds from 0 to {_LATEST_S}, or infinity")
-    for name, value in (("budget_msat", budget_msat), ("priority", priority)):
-        if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
