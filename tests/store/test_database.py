@@ -252,3 +252,16 @@ async def test_the_log_of_a_database_that_never_flushes_is_worked_into_its_file(
     # As much as they wrote would be several times that.
     assert (tmp_path / "a.db-wal").stat().st_size < 1_000_000
     await database.close()
+
+
+async def test_to_delete_what_is_large_writes_a_fraction_of_it(tmp_path):
+    large = 400_000
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    log = tmp_path / "a.db-wal"
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES (?)", ("x" * large,))
+    before = log.stat().st_size
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM note")
+    assert log.stat().st_size - before < large // 10
+    await database.close()
