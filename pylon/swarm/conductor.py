@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from pylon import log
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
 from pylon.nostr.event import Event
@@ -23,7 +23,7 @@ from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
 from pylon.swarm.job import Answer, JobSpec, Outcome, answered, failed
 from pylon.swarm.journal import Kept
 from pylon.swarm.listing import Listing, Need
-from pylon.swarm.money import Settling, report
+from pylon.swarm.money import Settling
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.places import Command, Fail, Fill, Unfill
@@ -31,14 +31,27 @@ from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
 from pylon.swarm.requests import Requests
-from pylon.swarm.rescoring import SCORE_S, Rescorer
+from pylon.swarm.rescoring import Rescorer, Rescoring
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
-from pylon.swarm.verification import Verdict, judge
+from pylon.swarm.verification import Verdict
 
 # A hundred thousand questions at once would hold up everybody for a second.
 _AT_ONCE = 5_000
+
+logger = log.get("swarm")
+
+
+@dataclass(slots=True)
+class _Together:
+    """What one list of commands has in common: requests that nobody wants any more, by their provider and kind; why
+    there is nobody for a need, and what to do about it; providers of whom something else is known now.
+    """
+
+    unwanted: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    nobody: dict[Need, tuple[str, str]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
 
 
 class Conductor:
@@ -71,7 +84,7 @@ class Conductor:
         )  # fmt: skip
         self._pool = pool
         self._reputation = reputation
-        self._rescorer = rescorer
+        self._rescoring = Rescoring(rescorer, self._scored)
         self._clock = clock
         self._settling = Settling(purse, self.flights, self.tell, self._answered, dispatcher.is_live)
         self._runs: dict[int, Run] = {}
@@ -81,7 +94,6 @@ class Conductor:
         )  # fmt: skip
         # What a person should read about a slot that is being dropped.
         self._details: dict[tuple[int, int | None], str] = {}
-        self._scores: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> bool:
@@ -91,9 +103,7 @@ class Conductor:
     async def close(self) -> None:
         """Ends, once the money that is on its way has been booked. Nothing may be out any more."""
         await self._settling.close()
-        for task in self._scores:
-            task.cancel()
-        await asyncio.gather(*self._scores, return_exceptions=True)
+        await self._rescoring.close()
 
     def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """From now on these alone may be asked (None: anybody), and these are one's own machines."""
@@ -202,45 +212,61 @@ class Conductor:
     def _follow(self, commands: list[Command]) -> None:
         if not commands and not self.coordinator.over:
             return
-        unwanted: dict[tuple[str, int], list[str]] = {}
-        nobody: dict[Need, tuple[str, str]] = {}
-        changed: list[str] = []
+        together = _Together()
         for command in commands:
-            match command:
-                case m.Send():
-                    self._requests.send(command)
-                case m.CancelAttempt(_, attempt, provider):
-                    flight = self.flights.of_attempt(attempt)
-                    if flight is not None:
-                        unwanted.setdefault((provider, flight.kind), []).append(flight.request)
-                case Fill(run, place, answer):
-                    self._settle(run, place, answer)
-                case Unfill(run, place, bad):
-                    self._reopen(run, place, bad=bad)
-                case Fail(run) if run not in self._runs:
-                    # It ended with an earlier one of these: its caller's function broke.
-                    pass
-                case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
-                    need = self._need(self._runs[run].specs[place])
-                    if need not in nobody:
-                        lack = self.outlook.lack(need, self._pool.refusals)
-                        nobody[need] = (str(lack), lack.hint)
-                    self._settle(run, place, failed(failure, code, attempts, *nobody[need]))
-                case Fail(run, place, failure, code, attempts):
-                    detail = self._details.pop((run, place), "")
-                    self._settle(run, place, failed(failure, code, attempts, detail))
-                case c.Rescore(slot, answer):
-                    self._score(slot, answer)
-                case c.Changed(provider):
-                    changed.append(provider)
-        for (provider, kind), requests in unwanted.items():
+            try:
+                self._do(command, together)
+            except Exception as error:
+                # The deciders count it as done. The others of these are done all the same.
+                logger.error("a command could not be followed", command=repr(command), exc_info=error)
+                self._give_up(command, error)
+        for (provider, kind), requests in together.unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
         for over in self.coordinator.over:
             self.flights.end(over)
         self.coordinator.over.clear()
         # Last: the deciders are told of it and command again, and what they knew here comes before that.
-        for provider in changed:
+        for provider in together.changed:
             self.outlook.reconsider(provider)
+
+    def _do(self, command: Command, together: "_Together") -> None:
+        match command:
+            case m.Send():
+                self._requests.send(command)
+            case m.CancelAttempt(_, attempt, provider):
+                flight = self.flights.of_attempt(attempt)
+                if flight is not None:
+                    together.unwanted.setdefault((provider, flight.kind), []).append(flight.request)
+            case Fill(run, place, answer):
+                self._settle(run, place, answer)
+            case Unfill(run, place, bad):
+                self._reopen(run, place, bad=bad)
+            case Fail(run) if run not in self._runs:
+                # It ended with an earlier one of these: its caller's function broke.
+                pass
+            case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
+                need = self._need(self._runs[run].specs[place])
+                if need not in together.nobody:
+                    lack = self.outlook.lack(need, self._pool.refusals)
+                    together.nobody[need] = (str(lack), lack.hint)
+                self._settle(run, place, failed(failure, code, attempts, *together.nobody[need]))
+            case Fail(run, place, failure, code, attempts):
+                detail = self._details.pop((run, place), "")
+                self._settle(run, place, failed(failure, code, attempts, detail))
+            case c.Rescore(slot, answer):
+                self._rescoring.begin(slot, self.coordinator.spec_of(slot), answer)
+            case c.Changed(provider):
+                together.changed.append(provider)
+
+    def _give_up(self, command: Command, error: Exception) -> None:
+        """Ends the run whose place did not become what it should: nothing would ever fill it."""
+        match command:
+            case Fill(number) | Unfill(number) | Fail(number) if (run := self._runs.get(number)) is not None:
+                run.give_up(error)
+                self._over(run)
+            case _:
+                # Whoever is not asked is silent, and somebody else is asked in his place.
+                pass
 
     def _settle(self, number: int, place: int, outcome: Outcome) -> None:
         run = self._runs.get(number)
@@ -296,28 +322,13 @@ class Conductor:
         self.tell(m.Unheard(flight.attempt))
 
     def _answered(self, flight: Flight) -> None:
-        if self.checks is not None and self._rescorer is not None:
-            self.checks.holds = self._rescorer.holds()
+        if self.checks is not None:
+            self.checks.holds = self._rescoring.holds()
         now, run = self._clock.monotonic(), self._run_of(flight.slot)
         if run is not None:
             run.msat += int(flight.paid)
         answer = answered(flight, 1, now)
         self._follow(self.coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
 
-    def _score(self, slot: int, answer: Answer) -> None:
-        async def score() -> None:
-            spec, verdict = self.coordinator.spec_of(slot), Verdict.UNCLEAR
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SCORE_S):
-                    found = await self._rescorer.score(spec, answer.text) if self._rescorer is not None else None
-                if found is not None:
-                    verdict = judge(found, greedy=not spec.temperature, finish=answer.finish)
-            self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
-
-        task = asyncio.get_running_loop().create_task(score())
-        self._scores.add(task)
-        task.add_done_callback(self._scored)
-
-    def _scored(self, task: asyncio.Task[None]) -> None:
-        self._scores.discard(task)
-        report(task)
+    def _scored(self, slot: int, verdict: Verdict) -> None:
+        self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))

@@ -12,7 +12,8 @@ from pylon.swarm.journal import RunJournal
 class Run:
     """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made.
 
-    `broken` is what a caller's own function raised: the run is over, and its caller is to hear of it.
+    `broken` is what a caller's own function raised, or a fault of ours: the run is over, and its caller is to hear
+    of it.
     """
 
     specs: Sequence[JobSpec]
@@ -48,9 +49,14 @@ class Run:
                 self.report(Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
         except BaseException as error:
             # Also one that should end the program: here it would end what all runs need, and not the program.
-            self.broken = error
-        if self.broken is not None or self.answered + self.failed == len(self.specs):
+            self.give_up(error)
+        if self.answered + self.failed == len(self.specs):
             self.done.set()
+
+    def give_up(self, error: BaseException) -> None:
+        """It is over, by a fault."""
+        self.broken = error
+        self.done.set()
 
     def reopen(self, place: int) -> None:
         """A place's answer does not stand any more, if it still did; what it cost stays."""

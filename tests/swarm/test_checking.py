@@ -18,8 +18,10 @@ from pylon.swarm.check_moves import Changed
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.journal import RunJournal
-from pylon.swarm.places import Unfill
+from pylon.swarm.moves import Failure
+from pylon.swarm.places import Fail, Unfill
 from pylon.swarm.reputation import Reputation, Seen, why
+from pylon.swarm.runs import Run
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.verification import Score
@@ -116,6 +118,24 @@ async def test_who_holds_the_model_asks_nobody_else(relays, stack) -> None:
     assert any("rescored" in o.verified for o in outcomes if isinstance(o, Answer))
 
 
+class BrokenModel(OwnModel):
+    """Stands for a model of this machine that fails at everything."""
+
+    async def score(self, asked: JobSpec, text: str) -> Score | None:
+        self.read += 1
+        raise RuntimeError("out of order")
+
+
+async def test_where_the_own_model_fails_others_are_asked_instead(relays, stack) -> None:
+    honest = [FakeProvider(relays, now=time.time()) for _ in range(2)]
+    broken = BrokenModel()
+    swarm = await customer(relays, stack, rescorer=broken)
+    outcomes = await asyncio.wait_for(swarm.map([f"question {n}" for n in range(20)]), 20)
+    assert [text_of(o) for o in outcomes] == [f"echo: question {n}" for n in range(20)]
+    assert broken.read > 0 and any("compared" in o.verified for o in outcomes if isinstance(o, Answer))
+    assert not any(swarm.reputation.is_out(one.public, time.time()) for one in honest)
+
+
 async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "pylon.db", [SWARM])
     reputation = Reputation()
@@ -201,3 +221,24 @@ async def test_what_is_commanded_together_is_done_before_the_deciders_are_told_m
     # A place that is asked again could fail in what follows from the change: then it must be empty already.
     conductor._follow([Changed("provider"), Unfill(1, 7)])
     assert done == [7, "provider"]
+
+
+async def test_a_place_that_cannot_be_filled_ends_its_run_and_no_other_command(relays, stack, monkeypatch) -> None:
+    FakeProvider(relays, now=time.time())
+    swarm = await customer(relays, stack)
+    conductor, fault = swarm._conductor, RuntimeError("no room for it")
+    broken, whole = Run([JobSpec("lost")]), Run([JobSpec("kept")])
+    for run in (broken, whole):
+        conductor.open(run, deadline=time.monotonic() + 60, priority=0)
+    settle = conductor._settle
+
+    def fail_for_one(number: int, place: int, outcome: object) -> None:
+        if number == broken.number:
+            raise fault
+        settle(number, place, outcome)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(conductor, "_settle", fail_for_one)
+    conductor._follow([Fail(run.number, 0, Failure.CANCELLED, None, 0) for run in (broken, whole)])
+    assert broken.done.is_set() and broken.broken is fault
+    assert whole.done.is_set() and whole.broken is None
+    assert not swarm._conductor.busy
