@@ -280,10 +280,15 @@ def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SetupError(
-            f"{source} has settings that do not fit: {faults}", hint="config/pylon.example.toml shows every setting."
+            f"{source} has settings that do not fit: {faults(error)}",
+            hint="config/pylon.example.toml shows every setting.",
         ) from error
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with settings, each by its name."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class PylonError(Exception):
         self.hint = hint
 
 
+def refusal(error: OSError) -> str:
+    """What the system refused, and where."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
 class UsageError(PylonError):
     exit_code = 2
 

@@ -9,7 +9,7 @@ from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.conformance.clauses import Outcome, Verdict
 from pylon.conformance.run import Report, examine
-from pylon.errors import PylonError
+from pylon.errors import PylonError, UsageError, WireError
 from pylon.node.home import open_home
 from pylon.nostr import nip19
 
@@ -31,7 +31,7 @@ def conformance(
     Sends some seventy small jobs under keys made for it. The status is 0 when every clause passes, 1 otherwise.
     """
     try:
-        provider = nip19.parse_public_key(npub)
+        provider = _public_key(npub)
         relays = relay or list(open_home()[1].relays)
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -47,6 +47,15 @@ def conformance(
         _print(report)
     if not report.passed:
         raise typer.Exit(NOT_CONFORMING)
+
+
+def _public_key(text: str) -> str:
+    try:
+        return nip19.parse_public_key(text)
+    except WireError as error:
+        raise UsageError(
+            f"NPUB is no public key: {error}", hint="It starts with npub1, or is 64 hex digits."
+        ) from error
 
 
 def _print(report: Report) -> None:

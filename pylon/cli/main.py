@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from pylon.errors import refusal
 from pylon.text import clean_line
 
 _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
@@ -138,9 +139,8 @@ def _make_streams() -> None:
 
 def _give_up(error: OSError) -> NoReturn:
     """The system refused something that no command expects of it: a full disk, a folder where a file should be."""
-    where = f": {error.filename}" if error.filename else ""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"pylon: {clean_line(f'{error.strerror or error}{where}')}\n")
+        sys.stderr.write(f"pylon: {clean_line(refusal(error))}\n")
     # What could not be written is tried once more at the end, and would be told of by the interpreter.
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

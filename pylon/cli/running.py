@@ -11,7 +11,7 @@ import typer
 
 from pylon import log
 from pylon.collect import collect_rarely
-from pylon.errors import PylonError
+from pylon.errors import PylonError, refusal
 from pylon.inference.models import needle
 from pylon.text import clean_text, escaped_in_json
 
@@ -76,7 +76,6 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         raise
     except OSError as error:
         # Where even that cannot be printed, the program's entry has the last word.
-        where = f": {error.filename}" if error.filename else ""
-        fail(PylonError(f"{error.strerror or error}{where}"), as_json=as_json and not _printed)
+        fail(PylonError(refusal(error)), as_json=as_json and not _printed)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

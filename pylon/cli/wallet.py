@@ -12,7 +12,7 @@ from rich.table import Table
 from pylon.cli import stdin
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import PylonError, UsageError
+from pylon.errors import MoneyError, PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri
 from pylon.node import live
@@ -51,7 +51,10 @@ async def _connect(link: str | None, as_json: bool) -> None:
                 f"on {config.network} a wallet is connected by its own link", hint="Give it after connect."
             )
         link = (await result_of(RemoteNode(bank_socket(home.root)), "bank-link", {"account": _own(home)}))["link"]
-    uri = parse_uri(stdin.text("LINK") if link == "-" else str(link))
+    try:
+        uri = parse_uri(stdin.text("LINK") if link == "-" else str(link))
+    except MoneyError as error:
+        raise UsageError(str(error), hint=error.hint) from error
     save_link(home, uri)
     if as_json:
         print_json({"wallet": uri.wallet, "relays": list(uri.relays), "network": config.network})

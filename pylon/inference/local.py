@@ -1,13 +1,22 @@
 """The models on this machine: which there are, and letting one go."""
 
 import contextlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pylon.errors import ModelError, UsageError
-from pylon.inference.weights import GGUF, PACKAGED, gguf_file, is_first_part, model_directory, weight_files
+from pylon.inference.weights import (
+    GGUF,
+    PACKAGED,
+    gguf_file,
+    is_first_part,
+    is_model_id,
+    model_directory,
+    weight_files,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,12 @@ def remove(model: str, models_dir: Path) -> int:
     try:
         place = model_directory(model, models_dir)
     except ModelError:
-        place = gguf_file(model, models_dir)
+        if is_model_id(model) and not (models_dir / model).exists():
+            raise ModelError(
+                f"there is no model {model} on this machine", hint="`pylon models list` shows which there are."
+            ) from None
+        # Without the steps back that a path may have.
+        place = Path(os.path.normpath(gguf_file(model, models_dir)))
     if place.is_relative_to(PACKAGED):
         raise UsageError(f"{model} came with Pylon and goes with it", hint="Only fetched models can be removed.")
     if not place.is_relative_to(models_dir):

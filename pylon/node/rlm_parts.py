@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from pylon.clock import Clock
-from pylon.config import Config, RlmSection
+from pylon.config import Config, RlmSection, faults
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
 from pylon.node.home import Home, private_folder
@@ -37,8 +39,10 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         raise UsageError(f"there is no setting rlm.{', rlm.'.join(sorted(unknown))}")
     try:
         return RlmSection(**{**section.model_dump(), **given})
-    except ValueError as error:
-        raise UsageError(f"an option does not fit: {error}") from error
+    except ValidationError as error:
+        raise UsageError(
+            f"an option does not fit: {faults(error)}", hint="`pylon rlm ask --help` says which option sets what."
+        ) from error
 
 
 def limits_of(section: RlmSection) -> Limits:

@@ -78,6 +78,20 @@ def test_what_is_not_here_is_neither_used_nor_removed(home: Path, command: str, 
     assert code in (1, 2) and said["error"]["hint"]
 
 
+def test_a_path_that_steps_back_out_of_the_models_deletes_nothing(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "weights.gguf"
+    mine.parent.mkdir()
+    shutil.copy(PACKAGED / "needle-1.gguf", mine)
+    (home / "models").mkdir()
+    assert models("remove", str(home / "models" / ".." / ".." / "mine" / "weights.gguf"))[0] == 2
+    assert mine.exists()
+
+
+def test_what_cannot_be_removed_since_it_is_not_here_need_not_be_fetched_first(home: Path) -> None:
+    code, said = models("remove", "mlx-community/Not-Here")
+    assert code == 1 and said["error"]["hint"] == "`pylon models list` shows which there are."
+
+
 def test_a_recommendation_shows_its_arithmetic(home: Path) -> None:
     code, said = models("recommend", "--memory-gb", "16")
     assert code == 0

@@ -84,6 +84,7 @@ def test_a_limit_that_no_run_could_reach_is_refused(tmp_path, option):
     (tmp_path / "text").write_text("a text")
     ended = run(tmp_path, "rlm", "x", "-c", str(tmp_path / "text"), option, str(10**30))
     assert ended.returncode == 2 and b"Traceback" not in ended.stderr
+    assert f"max_{option[2:]}: ".encode() in ended.stderr and b"pydantic" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,19 @@ def test_a_limit_that_no_run_could_reach_is_refused(tmp_path, option):
     [
         "providers --network foo", "models recommend --memory-gb inf", "simulate --providers 5 --jobs 5 --job-s nan",
         "simulate --providers 5 --jobs 5 --unlike inf", "simulate --providers 5 --jobs 5 --uneven 1e30",
-        f"simulate --providers 5 --jobs 5 --relays {10**30}",
+        f"simulate --providers 5 --jobs 5 --relays {10**30}", "simulate --providers 0", "conformance zz",
+        "conformance npub1zz",
     ],
 )  # fmt: skip
 def test_an_option_beyond_all_sense_is_refused(tmp_path, line):
     ended = run(tmp_path, *line.split())
     assert ended.returncode == 2 and b"Traceback" not in ended.stderr
+
+
+def test_a_wallet_link_that_is_none_is_a_wrong_call(tmp_path):
+    assert run(tmp_path, "init").returncode == 0
+    ended = run(tmp_path, "wallet", "connect", "foo")
+    assert ended.returncode == 2 and b"connection string" in ended.stderr
 
 
 def test_no_setting_is_without_bounds(tmp_path):

@@ -52,8 +52,8 @@ class Plan:
             raise UsageError("shares lie between 0 and 1", hint="0.05 is five per cent.")
         if not 1 <= self.providers <= MOST_PROVIDERS or not 1 <= self.customers <= self.jobs <= MOST_JOBS:
             raise UsageError(
-                f"up to {MOST_PROVIDERS:,} providers and {MOST_JOBS:,} jobs, a job a customer at least",
-                hint="Take smaller figures.",
+                f"{self.providers:,} providers, {self.customers:,} customers and {self.jobs:,} jobs are no plan",
+                hint=f"1 to {MOST_PROVIDERS:,} providers, up to {MOST_JOBS:,} jobs, and a job a customer at least.",
             )
         if (
             self.relays > MOST_PROVIDERS
