@@ -85,6 +85,8 @@ async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
         "nobody can take it now" if found["seconds"] is None else f"{found['seconds']:.1f} s at the speeds named"
     )
     made.add_row("jobs", f"{found['jobs']}, and up to {found['checks']} to check answers")
+    if found["malformed"]:
+        made.add_row("malformed", f"{found['malformed']}, which nobody would be asked; the first: {found['fault']}")
     made.add_row("providers that can", f"{found['providers']} with {found['slots']} slots")
     made.add_row("cost", f"{sats_text(found['least_msat'])} to {sats_text(found['most_msat'])} at the very most")
     made.add_row("tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most")

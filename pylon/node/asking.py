@@ -58,7 +58,7 @@ async def ask_all(
         specs = await _pinned(client, specs, settings.patience_s)
     if params.get("dry_run") is True:
         await _somebody(client, settings.patience_s)
-        yield Result(estimate(client, specs))
+        yield Result(await estimate(client, specs))
         return
     journal = None
     if params.get("journal") is True or params.get("resume") is True:

@@ -1,43 +1,92 @@
 """What a run would take, before anything is sent: who could do it, what it could cost, how long it would be."""
 
+import asyncio
 import statistics
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pylon.money.usage import quote_bound
+from pylon.money.usage import Bounds, quote_bound
+from pylon.swarm.asked import fault_in
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
+from pylon.swarm.listing import Listing
 from pylon.swarm.standing import UNKNOWN_S
 
 # About so many characters of prose are a token.
 _CHARS_PER_TOKEN = 4
 
 
-def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
-    """Bounds and guesses. `most_msat` is what the dearest of these providers could charge for all; `seconds` goes by
-    what they say of their speed, with answers as long as they may be."""
-    settings = client.settings
-    need = job_of(0, max(specs, key=lambda spec: len(spec.text)), settings, deadline=0.0).need
-    able = client.directory.find(need)
-    quotes = [sorted(int(quote_bound(listing.price, bounds_of(spec))) for listing in able) for spec in specs]
-    slots = sum(listing.slots for listing in able)
+async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
+    """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all;
+    `seconds` goes by what they say of their speed, with answers as long as they may be. `malformed` jobs could be
+    asked of nobody, `fault` says why of the first, and no other figure counts them.
+    """
+    faults = [fault for spec in specs if (fault := fault_in(spec))]
+    whole = [spec for spec in specs if not fault_in(spec)] if faults else specs
+    able = _able(client, whole)
+    everybody = {listing.provider: listing for listings in able.values() for listing in listings}
+    slots = sum(listing.slots for listing in everybody.values())
+    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
+    least, usual, most = await asyncio.to_thread(_quotes, able, whole)
+    checks = client.settings.checks
     return {
         "jobs": len(specs),
-        "providers": len(able),
+        "malformed": len(faults),
+        "fault": faults[0] if faults else "",
+        "providers": len(everybody),
         "slots": slots,
-        "least_msat": sum(quote[0] for quote in quotes if quote),
-        "usual_msat": sum(int(statistics.median(quote)) for quote in quotes if quote),
-        "most_msat": sum(quote[-1] for quote in quotes if quote),
-        "prompt_tokens": sum(len(spec.text) // _CHARS_PER_TOKEN for spec in specs),
-        "most_completion_tokens": sum(spec.max_tokens or DEFAULT_MAX_TOKENS for spec in specs),
-        "checks": 0 if settings.checks is None else round(settings.checks.share * len(specs)),
-        "seconds": round(_seconds(client, specs, need_slots=slots), 1) if able else None,
+        "least_msat": least,
+        "usual_msat": usual,
+        "most_msat": most,
+        "prompt_tokens": sum(len(spec.text) // _CHARS_PER_TOKEN for spec in whole),
+        "most_completion_tokens": sum(spec.max_tokens or DEFAULT_MAX_TOKENS for spec in whole),
+        "checks": 0 if checks is None else round(checks.share * len(whole)),
+        "seconds": round(_seconds(client, whole, slots), 1) if everybody and whole else None,
     }
 
 
-def _seconds(client: SwarmClient, specs: Sequence[JobSpec], *, need_slots: int) -> float:
+def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, list[Listing]]:
+    """Who could take the longest job for each model that is asked for."""
+    longest: dict[str | None, JobSpec] = {}
+    for spec in specs:
+        if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
+            longest[spec.model] = spec
+    return {
+        model: client.directory.find(job_of(0, spec, client.settings, deadline=0.0).need)
+        for model, spec in longest.items()
+    }
+
+
+def _quotes(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> tuple[int, int, int]:
+    """The least, the median and the most that providers could charge for each job, added up."""
+    prices = {model: Counter(listing.price for listing in listings) for model, listings in able.items()}
+    # Many jobs are alike, and so are many prices: a thousand providers and a hundred thousand jobs are few pairs.
+    alike: defaultdict[tuple[str | None, Bounds], int] = defaultdict(int)
+    for spec in specs:
+        alike[spec.model, bounds_of(spec)] += 1
+    least = usual = most = 0
+    for (model, bounds), jobs in alike.items():
+        if quotes := sorted((int(quote_bound(price, bounds)), count) for price, count in prices[model].items()):
+            least += jobs * quotes[0][0]
+            usual += jobs * _median(quotes)
+            most += jobs * quotes[-1][0]
+    return least, usual, most
+
+
+def _median(counted: Sequence[tuple[int, int]]) -> int:
+    """Of values in order, each so many times; of two in the middle the lower."""
+    left = (sum(count for _, count in counted) - 1) // 2
+    for value, count in counted:
+        if left < count:
+            return value
+        left -= count
+    raise ValueError("there is no median of nothing")
+
+
+def _seconds(client: SwarmClient, specs: Sequence[JobSpec], slots: int) -> float:
     rates = [listing.tokens_out_per_s / listing.slots for listing in client.directory if listing.tokens_out_per_s]
     longest = statistics.mean(spec.max_tokens or DEFAULT_MAX_TOKENS for spec in specs)
     each = longest / statistics.median(rates) if rates else UNKNOWN_S
-    return each * -(-len(specs) // max(1, min(need_slots, client.settings.dispatch.width)))
+    return each * -(-len(specs) // max(1, min(slots, client.settings.dispatch.width)))
