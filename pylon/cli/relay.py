@@ -53,6 +53,8 @@ async def _relay(
     private_folder(home)
     if database is None:
         database = home / "relay.db"
+    elif not database.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {database.parent}", hint="Make it, or name another file.")
     try:
         allowed = frozenset(nip19.parse_public_key(key) for key in allow or ())
     except WireError as error:

@@ -22,7 +22,11 @@ def install_(
     ],
     project: Annotated[
         Path | None,
-        typer.Option(help="Install for this project alone, in that folder (default: for you, in your home folder)."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Install for this project alone, in that folder (default: for you, in your home folder).",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -17,6 +17,7 @@ from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.asked import fault_in, spec_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
@@ -144,7 +145,7 @@ async def _somebody(client: SwarmClient, patience_s: float) -> None:
 async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) -> list[JobSpec]:
     """The same questions for one set of weights: those that most of the slots that do have."""
     await _somebody(client, patience_s)
-    wanted = {spec.model for spec in specs}
+    wanted = {spec.model for spec in specs if not fault_in(spec)}
     if len(wanted) > 1:
         raise UsageError("weights are pinned for one model", hint="Name one model for all prompts.")
     [model] = wanted or {None}
@@ -156,7 +157,8 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
     if not slots:
         raise UnreachableError("no provider names the weights that it runs", hint="See `pylon providers`.")
     [(sha256, _)] = slots.most_common(1)
-    return [dataclasses.replace(spec, model=f"sha256:{sha256}") for spec in specs]
+    pinned = f"sha256:{sha256}"
+    return [spec if fault_in(spec) else dataclasses.replace(spec, model=pinned) for spec in specs]
 
 
 async def providers(client: SwarmClient, params: dict[str, Any]) -> dict[str, Any]:
@@ -223,15 +225,7 @@ def _spec(job: object, timeout: float) -> JobSpec:
             hint=f"They may have {', '.join(sorted(_FIELDS))}.",
         )
     fields = {name: value for name, value in job.items() if name in _FIELDS and value is not None}
-    if "messages" in fields:
-        try:
-            fields["messages"] = tuple((str(m["role"]), str(m["content"])) for m in fields["messages"])
-        except (TypeError, KeyError) as error:
-            raise UsageError("messages are objects with a role and a content") from error
-    if "stop" in fields:
-        stop = fields["stop"]
-        fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
-    return JobSpec(**{"timeout": timeout, **fields})
+    return spec_of(JobSpec(), {"timeout": timeout, **fields})
 
 
 def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The `map` call of the control socket: jobs as JSON."""
+
+import asyncio
+import time
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.config import CustomerSection
+from pylon.errors import UsageError
+from pylon.node.asking import Books, ask_all
+from pylon.node.control import Result
+from pylon.nostr.keys import SecretKey
+from pylon.swarm.client import SwarmClient
+from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+
+
+class Relays(FakeRelays):
+    async def wait_open(self, patience_s: float) -> None:
+        """These always are."""
+
+
+async def asked(jobs: list[object], **params: object) -> list[dict]:
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), slots=4)
+    books = Books(None, None, SystemClock())  # type: ignore[arg-type] - no run is kept
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        calls = ask_all(client, relays, CustomerSection(), books, {"jobs": jobs, **params})  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            [result] = [answer async for answer in calls if isinstance(answer, Result)]
+        return result.data["outcomes"]
+
+
+def reason(row: dict) -> str | None:
+    return None if row["error"] is None else row["error"]["reason"]
+
+
+async def test_a_job_whose_fields_are_malformed_fails_alone():
+    bad = [
+        {"prompt": "a", "stop": 5},
+        {"messages": "zz"},
+        {"messages": [{"role": "user"}]},
+        {"prompt": "a", "model": {}},
+    ]
+    good = [{"prompt": "b", "stop": "x"}, {"messages": [{"role": "user", "content": "b"}]}]
+    outcomes = await asked([*bad, *good])
+    assert [reason(row) for row in outcomes] == ["malformed"] * 4 + [None] * 2
+    assert [row["text"] for row in outcomes[4:]] == ["echo: b", 'echo: [{"role":"user","content":"b"}]']
+
+
+async def test_weights_are_pinned_for_those_jobs_that_can_be_asked():
+    outcomes = await asked([{"prompt": "a", "model": {}}, {"prompt": "b"}], pin_weights=True)
+    assert reason(outcomes[0]) == "malformed"
+    assert outcomes[1]["text"] == "echo: b" and outcomes[1]["sha256"] == MODEL.sha256
+
+
+async def test_what_is_no_job_at_all_is_a_wrong_call():
+    for job in ("text", {"prompt": 5}, {"prompts": "a"}):
+        with pytest.raises(UsageError):
+            await asked([job])
