@@ -20,6 +20,14 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
+def question_bytes(text: str, system: str | None) -> int:
+    """The bytes of all that a model has to read for a job: its text, and its system prompt if there is one.
+
+    Both sides bound a job's price by it, before anything has counted its tokens.
+    """
+    return text_bytes(text) + (text_bytes(system) if system else 0)
+
+
 def unsigned(draft: EventDraft) -> Event:
     """The event of this draft, with zeros where id, key and signature will stand: they have fixed lengths."""
     created_at = draft.created_at if draft.created_at is not None else _SOME_TIME

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.request import ReceivedRequest
+from pylon.jobs.size import question_bytes
 from pylon.money.msat import ZERO, Msat
 from pylon.provider.settings import ProviderSettings
 from pylon.records import record
@@ -76,7 +77,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.UNSUPPORTED_MODEL, "this model does not run here")
     if request.job.parameters.format != "text" and not load.schemas:
         return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not made here")
-    size = len(request.job.text.encode())
+    size = question_bytes(request.job.text, request.job.parameters.system)
     if size > settings.max_prompt_bytes:
         return Refuse(ErrorCode.TOO_LARGE, f"prompts of up to {settings.max_prompt_bytes:,} bytes fit here")
     if load.paused:
@@ -86,7 +87,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     if not trusted and load.of_customer >= settings.max_per_customer:
         return Refuse(ErrorCode.CUSTOMER_LIMIT, f"at most {settings.max_per_customer} jobs of one customer wait here")
     max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, settings.max_tokens)
-    # A token is at least one byte, so the bytes bound the prompt's tokens before anything has read it.
+    # A token is at least one byte, so the bytes bound the tokens of what is read here. Those of the chat template
+    # around it are ours.
     quote = ZERO if trusted else settings.price.quote(size, max_tokens)
     if request.job.bid is not None and quote > request.job.bid:
         return Refuse(ErrorCode.BID_TOO_LOW, f"this may cost up to {quote} msat")

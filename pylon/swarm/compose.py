@@ -7,7 +7,7 @@ from functools import lru_cache
 from pylon.errors import MalformedError
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
-from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
+from pylon.jobs.size import MAX_EVENT_BYTES, question_bytes
 from pylon.money.msat import ZERO, Msat
 from pylon.money.usage import TEMPLATE_TOKENS, Bounds
 from pylon.nostr.event import EventDraft
@@ -36,7 +36,7 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
     priced = bid > ZERO
     if priced:
         # Providers quote by the prompt's bytes, before anything has counted its tokens.
-        prompt_tokens = 1 << (text_bytes(spec.text) + TEMPLATE_TOKENS).bit_length()
+        prompt_tokens = 1 << (question_bytes(spec.text, spec.system) + TEMPLATE_TOKENS).bit_length()
     sizes = (prompt_tokens, max_tokens) if priced else (0, 0)
     context = least_context(characters, spec.max_tokens or 0)
     need = _need(
@@ -60,7 +60,7 @@ def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
 
 def bounds_of(spec: JobSpec) -> Bounds:
     """What bounds the price of a question, before anybody has counted its tokens."""
-    return Bounds(text_bytes(spec.text) + text_bytes(spec.system or ""), spec.max_tokens or DEFAULT_MAX_TOKENS)
+    return Bounds(question_bytes(spec.text, spec.system), spec.max_tokens or DEFAULT_MAX_TOKENS)
 
 
 def request_draft(

@@ -261,12 +261,16 @@ class Conductor:
     def _give_up(self, command: Command, error: Exception) -> None:
         """Ends the run whose place did not become what it should: nothing would ever fill it."""
         match command:
-            case Fill(number) | Unfill(number) | Fail(number) if (run := self._runs.get(number)) is not None:
-                run.give_up(error)
-                self._over(run)
+            case Fill(number) | Unfill(number) | Fail(number):
+                self._end_broken(self._runs.get(number), error)
             case _:
                 # Whoever is not asked is silent, and somebody else is asked in his place.
                 pass
+
+    def _end_broken(self, run: Run | None, error: Exception) -> None:
+        if run is not None and run.number in self._runs:
+            run.give_up(error)
+            self._over(run)
 
     def _settle(self, number: int, place: int, outcome: Outcome) -> None:
         run = self._runs.get(number)
@@ -328,7 +332,22 @@ class Conductor:
         if run is not None:
             run.msat += int(flight.paid)
         answer = answered(flight, 1, now)
-        self._follow(self.coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall()))
+        try:
+            commands = self.coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall())
+        except Exception as error:
+            self._lose(run, error)
+        else:
+            self._follow(commands)
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
-        self._follow(self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall()))
+        try:
+            commands = self.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall())
+        except Exception as error:
+            self._lose(self._run_of(slot), error)
+        else:
+            self._follow(commands)
+
+    def _lose(self, run: Run | None, error: Exception) -> None:
+        """Ends the run of an answer over which the deciders broke: nobody can say what has become of its place."""
+        logger.error("an answer could not be dealt with", exc_info=error)
+        self._end_broken(run, error)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from pylon.jobs.result import Finish
-from pylon.jobs.size import text_bytes
+from pylon.jobs.size import question_bytes
 from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.swarm.job import Answer, JobSpec
 
@@ -31,6 +31,8 @@ _LOOP_CHARS = 400
 # Batches of other shapes round differently, so that greedy answers of one model may part, but late.
 _COMMON_CHARS = 24
 _COMMON_SHARE = 0.3
+# Whole numbers that a float holds exactly.
+_EXACT = 2**53
 
 
 class Fault(StrEnum):
@@ -79,7 +81,7 @@ def fault_of(asked: JobSpec, given: Answer) -> Fault | None:
             return Fault.LENGTH
         if not asked.stop and given.finish is not Finish.SIZE and written > size + _SPARE_TOKENS:
             return Fault.USAGE
-        if given.usage.prompt_tokens > _bytes(asked) + TEMPLATE_TOKENS:
+        if given.usage.prompt_tokens > question_bytes(asked.text, asked.system) + TEMPLATE_TOKENS:
             return Fault.USAGE
         if written >= _SPEED_FROM_TOKENS and written > MOST_TOKENS_PER_S * max(1, given.latency_ms) / 1_000:
             return Fault.SPEED
@@ -132,8 +134,10 @@ def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
 def value_of(text: str) -> object:
     """What a structured answer says: its JSON, without regard to blanks, order of keys and case."""
     try:
-        return _canonical(orjson.loads(text))
-    except orjson.JSONDecodeError:
+        # As bytes: values that hold others compare as their parts do, and in Python 1 is True.
+        return orjson.dumps(_canonical(orjson.loads(text)))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        # What no reader of structured answers would take either: no JSON, or nested hundreds deep.
         return _plain(text)
 
 
@@ -154,10 +158,6 @@ def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
     return Verdict.FAILED if misses > max(2, 0.1 * count) or misses == count else Verdict.UNCLEAR
 
 
-def _bytes(asked: JobSpec) -> int:
-    return text_bytes(asked.text) + text_bytes(asked.system or "")
-
-
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
@@ -167,6 +167,8 @@ def _canonical(value: Any) -> Any:
         return {key: _canonical(value[key]) for key in sorted(value)}
     if isinstance(value, list):
         return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value) if abs(value) < _EXACT else value
     return _plain(value) if isinstance(value, str) else value
 
 
@@ -202,10 +204,10 @@ def _is_cut(asked: JobSpec, given: Answer) -> bool:
 
 def _follows(schema: dict[str, Any], text: str) -> bool:
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return bool(_validator(orjson.dumps(schema)).is_valid(orjson.loads(text)))
+    except (orjson.JSONDecodeError, RecursionError):
+        # A schema that refers to itself is followed as deep as an answer goes.
         return False
-    return bool(_validator(orjson.dumps(schema)).is_valid(value))
 
 
 @functools.lru_cache(maxsize=64)

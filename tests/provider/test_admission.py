@@ -62,6 +62,7 @@ def test_a_request_without_a_deadline_is_worth_ten_minutes():
         (with_parameters(model="sha256:" + "e" * 64), SETTINGS, LOAD, NOW, ErrorCode.UNSUPPORTED_MODEL),
         (with_parameters(format="json_schema", schema="{}"), SETTINGS, LOAD, NOW, ErrorCode.UNSUPPORTED_PARAM),
         (with_job(text="é" * 6), replace(SETTINGS, max_prompt_bytes=11), LOAD, NOW, ErrorCode.TOO_LARGE),
+        (with_parameters(system="é" * 6), replace(SETTINGS, max_prompt_bytes=11), LOAD, NOW, ErrorCode.TOO_LARGE),
         (REQUEST, SETTINGS, replace(LOAD, paused="owner"), NOW, ErrorCode.PAUSED),
         (REQUEST, SETTINGS, replace(LOAD, waiting=2_000), NOW, ErrorCode.BUSY),
         (REQUEST, SETTINGS, replace(LOAD, of_customer=1_000), NOW, ErrorCode.CUSTOMER_LIMIT),
@@ -137,3 +138,10 @@ def test_where_only_trusted_keys_are_served_others_hear_nothing():
     settings = replace(SETTINGS, only_trusted=True, trusted=frozenset({"d" * 64}))
     assert judge(settings=settings) == Ignore()
     assert isinstance(judge(settings=replace(settings, trusted=frozenset({CUSTOMER}))), Accept)
+
+
+def test_what_a_system_prompt_costs_to_read_is_in_the_quote():
+    settings = replace(SETTINGS, price=Price(Msat(0), Msat(1_000), Msat(0)))
+    short, long = (judge(with_parameters(system="x" * size), settings) for size in (10, 10_000))
+    assert isinstance(short, Accept) and isinstance(long, Accept)
+    assert long.quote - short.quote == 9_990

@@ -242,3 +242,15 @@ async def test_a_place_that_cannot_be_filled_ends_its_run_and_no_other_command(r
     assert broken.done.is_set() and broken.broken is fault
     assert whole.done.is_set() and whole.broken is None
     assert not swarm._conductor.busy
+
+
+async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stack, monkeypatch) -> None:
+    FakeProvider(relays, now=time.time())
+    swarm = await customer(relays, stack)
+
+    def broken(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(swarm._conductor.coordinator, "answered", broken)
+    with pytest.raises(RecursionError):
+        await asyncio.wait_for(swarm.map(["a question"]), 10)
