@@ -47,7 +47,7 @@ class Budgets:
             account.reserved += cost
 
     def settle(self, run: int, cost: int, charged: int) -> None:
-        """What was reserved for an attempt has become this charge."""
+        """What was reserved for an attempt has become this charge; more than was reserved is counted too."""
         if (account := self.accounts.get(run)) is not None:
             account.reserved -= cost
-            account.spent += min(charged, cost)
+            account.spent += charged

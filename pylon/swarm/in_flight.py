@@ -81,13 +81,22 @@ class InFlight:
     def release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
         """It is not waited for any more. Without a charge it counts as all that it could cost."""
         attempt.live = False
+        attempt.counted = attempt.cost if charged is None else charged
         self._room.free(attempt.relay)
         if self.budgets.accounts:
-            self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.cost if charged is None else charged)
+            self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.counted)
         attempt.standing.in_flight -= 1
         attempt.slot.lane.in_flight -= 1
         self.count -= 1
         self._company.place(attempt.standing, now)
+
+    def charge(self, attempt: Attempt, charged: int | None) -> None:
+        """One that was not waited for any more was charged all the same: by a provider that had said it would not
+        work, or one that was given up, whose whole cost was kept.
+        """
+        before, attempt.counted = attempt.counted, attempt.cost if charged is None else charged
+        if self.budgets.accounts:
+            self.budgets.settle(attempt.slot.job.run, 0, attempt.counted - before)
 
     def cancel(self, attempt: Attempt) -> None:
         """Its provider is told to stop."""

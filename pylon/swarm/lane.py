@@ -33,7 +33,9 @@ class Attempt:
     sent_at: float
     rounds: int
     hedge: bool
+    # The most that it may be charged, and what the budget counts now that it is not live any more.
     cost: int = 0
+    counted: int = 0
     relay: str | None = None
     # How many answers its lane had had when it was sent.
     answered_before: int = 0

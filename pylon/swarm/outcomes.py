@@ -88,6 +88,7 @@ class Outcomes:
         if attempt.live:
             self._in_flight.release(attempt, now, charged)
         else:
+            self._in_flight.charge(attempt, charged)
             self._company.place(standing, now)
         self._slots.deliver(attempt, now)
         self._queues.answered(attempt, now)

@@ -150,6 +150,31 @@ def test_a_run_never_reserves_more_than_its_budget_and_goes_on_with_what_was_not
     assert play.dispatcher.open == 0
 
 
+def test_who_says_busy_and_charges_all_the_same_is_paid_of_the_budget_once() -> None:
+    play = Play(priced("a", 100, slots=50))
+    play.tell(Fund(7, 250))
+    charged = 0
+    for n in range(6):
+        for send in sends(play.tell(Add((job(n, need=PRICED, run=7),)))):
+            play.tell(Refused(send.attempt, ErrorCode.BUSY))
+            play.tell(Answered(send.attempt, charged=100))
+            charged += 100
+        play.wait(60.0)
+    assert charged == 200 and play.dispatcher.budget_left(7) == 50
+
+
+def test_an_answer_of_one_that_was_given_up_gives_back_what_it_did_not_cost() -> None:
+    play = Play(priced("a", 100, tokens_out_per_s=0.0), priced("b", 100))
+    play.tell(Fund(7, 300))
+    [first] = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
+    play.tell(Published(first.attempt))
+    play.wait(6.0)
+    assert play.dispatcher.budget_left(7) == 100
+    play.tell(Answered(first.attempt, charged=30))
+    # The second is cancelled, and counts as all that it could cost.
+    assert play.dispatcher.budget_left(7) == 170
+
+
 def test_what_costs_nothing_is_done_when_the_budget_is_spent() -> None:
     play = Play(priced("dear", 100), provider("free"))
     play.tell(Fund(7, 0))
