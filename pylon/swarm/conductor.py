@@ -45,11 +45,10 @@ logger = log.get("swarm")
 
 @dataclass(slots=True)
 class _Together:
-    """What one list of commands has in common: requests that nobody wants any more, by their provider and kind; why
-    there is nobody for a need, and what to do about it; providers of whom something else is known now.
+    """What one list of commands has in common: why there is nobody for a need, and what to do about it; providers of
+    whom something else is known now.
     """
 
-    unwanted: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     nobody: dict[Need, tuple[str, str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
 
@@ -142,7 +141,7 @@ class Conductor:
             number, spec = run.number, run.specs[place]
             cost = int(sent.quote or 0)
             slot, attempt, commands = self.coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
-            flight = sent.flight(slot, attempt, now)
+            flight = sent.flight(slot, attempt, now, wall)
             self.flights.add(flight)
             self.flights.went_out(attempt, now)
             flights.append(flight)
@@ -212,6 +211,8 @@ class Conductor:
     def _follow(self, commands: list[Command]) -> None:
         if not commands and not self.coordinator.over:
             return
+        # First: a run that ends with one of these ends flights, by which they are found.
+        unwanted = self._unwanted(commands)
         together = _Together()
         for command in commands:
             try:
@@ -220,7 +221,7 @@ class Conductor:
                 # The deciders count it as done. The others of these are done all the same.
                 logger.error("a command could not be followed", command=repr(command), exc_info=error)
                 self._give_up(command, error)
-        for (provider, kind), requests in together.unwanted.items():
+        for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
         for over in self.coordinator.over:
             self.flights.end(over)
@@ -229,14 +230,18 @@ class Conductor:
         for provider in together.changed:
             self.outlook.reconsider(provider)
 
+    def _unwanted(self, commands: list[Command]) -> dict[tuple[str, int], list[str]]:
+        """Requests that nobody wants any more, by their provider and kind."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for command in commands:
+            if isinstance(command, m.CancelAttempt) and (flight := self.flights.of_attempt(command.attempt)):
+                found.setdefault((command.provider, flight.kind), []).append(flight.request)
+        return found
+
     def _do(self, command: Command, together: "_Together") -> None:
         match command:
             case m.Send():
                 self._requests.send(command)
-            case m.CancelAttempt(_, attempt, provider):
-                flight = self.flights.of_attempt(attempt)
-                if flight is not None:
-                    together.unwanted.setdefault((provider, flight.kind), []).append(flight.request)
             case Fill(run, place, answer):
                 self._settle(run, place, answer)
             case Unfill(run, place, bad):

@@ -53,6 +53,8 @@ class Flight:
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
     # not be booked is not settled.
     settled: bool = False
+    # Seconds before `sent_at` that an earlier process sent it.
+    age_s: float = 0.0
 
 
 class Flights:

@@ -152,7 +152,7 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
         result.finish,
         0 if timing is None else timing.queue_ms,
         0 if timing is None else timing.run_ms,
-        round(1_000 * (now - flight.sent_at)),
+        round(1_000 * (now - flight.sent_at + flight.age_s)),
         attempts,
         flight.request,
         flight.result_id,

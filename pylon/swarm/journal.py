@@ -61,12 +61,13 @@ class Sent:
     bounds: Bounds
     price: Price
 
-    def flight(self, slot: int, attempt: int, now: float) -> Flight:
-        """The request as it stands in the books of a process that sent it itself."""
+    def flight(self, slot: int, attempt: int, now: float, wall: float) -> Flight:
+        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix."""
         offer = None
         if self.quote is not None:
             offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
-        return Flight(self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer)
+        age_s = max(0.0, wall - self.created_at)
+        return Flight(self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer, age_s=age_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,6 +364,16 @@ async def test_a_cancelled_map_cancels_its_jobs_at_the_providers(relays, custome
     assert len(cancellations) == 1
 
 
+async def test_runs_that_end_in_one_moment_are_all_cancelled_at_the_providers(relays, customer) -> None:
+    one = provider(relays, slots=8, acknowledge=True, delay_s=30)
+    swarm = await customer()
+    await asyncio.gather(*(swarm.map([f"question {n}"], deadline_s=0.5) for n in range(4)))
+    async with asyncio.timeout(10):
+        while len(one.cancelled) < len(one.received):
+            await asyncio.sleep(0.02)
+    assert len(one.received) >= 4
+
+
 async def test_closing_ends_what_still_waits(relays, customer) -> None:
     one = provider(relays, delay_s=30)
     swarm = await customer()

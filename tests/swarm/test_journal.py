@@ -8,15 +8,19 @@ import orjson
 import pytest
 
 from pylon.clock import ManualClock, SystemClock
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.answer import Address
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage
 from pylon.money.msat import Msat
+from pylon.money.price import FREE
+from pylon.money.usage import Bounds
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.flights import Flight
-from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.journal import KEEP_S, RunJournal, digest_of
+from pylon.swarm.job import Answer, JobSpec, answered
+from pylon.swarm.journal import KEEP_S, RunJournal, Sent, digest_of
 from pylon.swarm.rows import written
 from pylon.swarm.schema import SWARM
+from pylon.swarm.verification import Doubt, doubts_of, fault_of
 
 SPECS = [
     JobSpec("How many legs has a spider?", max_tokens=16),
@@ -130,3 +134,15 @@ async def test_answers_are_written_as_they_always_were_and_come_back_whole(tmp_p
     assert (await again.kept()).answers == {0: WHOLE, 1: BARE}
     await group.close()
     await database.close()
+
+
+def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_was_out():
+    sent = Sent("1" * 64, 0, "b" * 64, 5940, 1_000, 2_000.0, Msat(5), None, Msat(5), Bounds(10, 512), FREE)
+    flight = sent.flight(0, 1, now=100.0, wall=1_030.0)
+    used = ModelUsed("m", "a" * 64, "4bit")
+    flight.result = JobResult(
+        Address("1" * 64, "c" * 64), 6_940, "word " * 400, used, Usage(10, 400), Timing(1_000, 20_000), Finish.STOP
+    )
+    answer, spec = answered(flight, 1, 100.006), JobSpec("tell me a story", max_tokens=512)
+    assert answer.latency_ms == 30_006
+    assert fault_of(spec, answer) is None and Doubt.TIMING not in doubts_of(spec, answer)
