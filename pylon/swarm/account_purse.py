@@ -62,6 +62,8 @@ class AccountPurse:
     _asks_at: float = 0.0
     # What it held when it was asked last.
     _held: Msat | None = None
+    # Payments that are in the balances.
+    _deposits: set[str] = field(default_factory=set)
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -145,7 +147,9 @@ class AccountPurse:
         """See `Purse`."""
         return sum((await mirror_store.charged(self.database, requests)).values())
 
-    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
+    async def pay(
+        self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
         asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
         # The pool hands over verified events only.
@@ -157,7 +161,7 @@ class AccountPurse:
         relation.asked = True
         code = ""
         try:
-            payment = await self._pay(ask, order)
+            payment = await self._pay(ask, order, wanted)
             if payment.state is PaymentState.FAILED:
                 code = payment.reason
                 raise MoneyError(_why_failed(payment))
@@ -171,8 +175,7 @@ class AccountPurse:
             self.changed(bill.author)
             raise
         if payment.state is PaymentState.SETTLED:
-            relation.balance += int(payment.amount)
-            self.changed(bill.author)
+            self._deposited(payment)
 
     def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
         """See `Purse`."""
@@ -200,15 +203,25 @@ class AccountPurse:
         self.changed(provider)
         return Msat(max(0, receipt.charge_msat))
 
-    async def _pay(self, ask: Ask, order: Order) -> Payment:
+    async def _pay(self, ask: Ask, order: Order, wanted: Callable[[], bool]) -> Payment:
         kept_until = self.clock.monotonic() + PASSING_S
         while True:
             try:
                 return await self.sender.pay(ask, order)
             except PaymentRefusedError as refused:
-                if refused.code not in PASSING or self.clock.monotonic() > kept_until:
+                if refused.code not in PASSING or self.clock.monotonic() > kept_until or not wanted():
                     raise
             await asyncio.sleep(CHECK_S)
+            if not wanted():
+                raise MoneyError("nobody waits for this job any more")
+
+    def _deposited(self, payment: Payment) -> None:
+        """Counts a deposit. Whoever made it hears that it settled, and so may whoever looked it up meanwhile."""
+        if payment.payment_hash in self._deposits:
+            return
+        self._deposits.add(payment.payment_hash)
+        self._relations[payment.provider].balance += int(payment.amount)
+        self.changed(payment.provider)
 
     async def _was_paid(self, invoice: str | None, request: str) -> bool:
         """Whether this very invoice was paid for this very job, or may have been: by a process that died since."""
@@ -231,19 +244,25 @@ class AccountPurse:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
-            for payment in await self.sender.check():
-                if payment.state is PaymentState.SETTLED:
-                    self._relations[payment.provider].balance += int(payment.amount)
-                    self.changed(payment.provider)
-            self._forgive()
-            await self._look_again()
-            for provider in await mirror_store.waiting_providers(self.database):
-                async with self.database.transaction() as tx:
-                    step = await mirror_store.tick(tx, provider, self.clock.wall())
-                self._relations[provider].balance += int(step.found)
-                if step.mirror.ended is not None:
-                    self._relations[provider].ended = step.mirror.ended
-                    self.changed(provider)
+            try:
+                await self._look()
+            except Exception as error:
+                # A full disk, say, now; later it may be none.
+                logger.error("open payments could not be looked at", error=repr(error))
+
+    async def _look(self) -> None:
+        for payment in await self.sender.check():
+            if payment.state is PaymentState.SETTLED:
+                self._deposited(payment)
+        self._forgive()
+        await self._look_again()
+        for provider in await mirror_store.waiting_providers(self.database):
+            async with self.database.transaction() as tx:
+                step = await mirror_store.tick(tx, provider, self.clock.wall())
+            self._relations[provider].balance += int(step.found)
+            if step.mirror.ended is not None:
+                self._relations[provider].ended = step.mirror.ended
+                self.changed(provider)
 
     async def _look_again(self) -> None:
         """Whom an empty wallet or STOP kept from being paid is waited for again, once that is over."""

@@ -66,7 +66,7 @@ class Settling:
 
     async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
         try:
-            await purse.pay(bill, offer, amount)
+            await purse.pay(bill, offer, amount, wanted=lambda: self.is_live(flight.attempt))
         except MoneyError as error:
             code = getattr(error, "code", "payment_failed")
             logger.warning("nothing was paid", provider=flight.provider, code=str(code), reason=str(error))

@@ -3,7 +3,7 @@
 Without a purse only free providers are asked, and an invoice is answered by asking somebody else.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,8 +72,13 @@ class Purse(Protocol):
     async def charged(self, requests: Sequence[str]) -> int:
         """What receipts that hold charge for these requests, in msat."""
 
-    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None:
-        """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed."""
+    async def pay(
+        self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed.
+
+        A payment that has to wait for another is made only as long as the job is `wanted`.
+        """
 
     def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
         """Has a result's receipt booked. To be waited for: what was charged, or None when the relation with its

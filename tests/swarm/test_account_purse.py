@@ -471,6 +471,81 @@ async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightni
     assert purse.width(PRICED) == 0
 
 
+async def test_a_deposit_that_has_to_wait_is_not_made_when_nobody_waits_for_its_job_any_more(purse, lightning, quick):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.next_pay = ["stuck"]
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    wanted = [True]
+    paying = purse.pay(bill(purse, "2" * 64), offer, await asked(lightning), wanted=lambda: wanted[0])
+    second = asyncio.create_task(paying)
+    await asyncio.sleep(0.05)
+    wanted.clear()
+    wanted.append(False)
+    lightning.payer.stuck.clear()
+    with pytest.raises(MoneyError):
+        await asyncio.wait_for(second, 5)
+    assert len(lightning.moved) == 1
+
+
+async def test_a_deposit_that_settles_while_it_is_looked_up_counts_once(purse, lightning, quick, monkeypatch):
+    wallet, sending, reading, settled = lightning.payer, asyncio.Event(), asyncio.Event(), asyncio.Event()
+    pay, lookup = wallet.pay, wallet.lookup
+
+    async def slow_pay(invoice, *, fee_limit):
+        sending.set()
+        await reading.wait()
+        return await pay(invoice, fee_limit=fee_limit)
+
+    async def slow_lookup(payment_hash):
+        if sending.is_set():
+            reading.set()
+            await settled.wait()
+        return await lookup(payment_hash)
+
+    await purse.start()
+    # Somebody else's payment, of which nothing is known, is looked up first.
+    wallet.next_pay = ["unsent"]
+    other = replace(PRICED, provider="d" * 64)
+    await purse.pay(
+        replace(bill(purse, "3" * 64), author=other.provider),
+        purse.offer(other, BOUNDS, bid=BID, jobs_left=9),
+        await asked(lightning),
+    )
+    lightning.clock.advance(1)
+    monkeypatch.setattr(wallet, "lookup", slow_lookup)
+    monkeypatch.setattr(wallet, "pay", slow_pay)
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    await asyncio.wait_for(purse.pay(bill(purse), offer, await asked(lightning)), 5)
+    before = purse.width(PRICED)
+    settled.set()
+    await asyncio.sleep(0.2)
+    assert purse.width(PRICED) == before
+
+
+async def test_a_database_that_fails_for_a_moment_does_not_end_the_watch(purse, lightning, quick, monkeypatch):
+    check, fails = purse.sender.check, [True]
+
+    async def check_or_fail():
+        if fails:
+            fails.clear()
+            raise OSError("the disk is full")
+        return await check()
+
+    await purse.start()
+    monkeypatch.setattr(purse.sender, "check", check_or_fail)
+    lightning.payer.next_pay = ["stuck"]
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    held = purse.width(PRICED)
+    while fails:
+        await asyncio.sleep(0.01)
+    lightning.payer.stuck.clear()
+    async with asyncio.timeout(5):
+        while purse.width(PRICED) <= held:
+            await asyncio.sleep(0.01)
+
+
 async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_leave_its_provider(purse, lightning):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
