@@ -43,6 +43,8 @@ ATTEMPTS = 3
 ANSWER_GRACE_S = 2.0
 CLOCK_SLACK_S = 900
 LIST_PAGE = 20
+# So many are looked through for a payment that the wallet does not look up.
+LIST_PAGES = 100
 QUEUE_HINTS = 1_000
 
 
@@ -225,12 +227,23 @@ class NwcWallet:
     async def _find_listed(self, payment_hash: str) -> dict[str, Any] | None:
         if "list_transactions" not in (await self._ready()).methods:
             return None
-        params = {"limit": LIST_PAGE, "unpaid": True, "type": "outgoing"}
-        listed = (await self._read_call("list_transactions", params)).get("transactions")
-        for item in listed if isinstance(listed, list) else ():
-            if isinstance(item, dict) and item.get("payment_hash") == payment_hash:
-                return item
-        return None
+        params: dict[str, Any] = {"limit": LIST_PAGE, "unpaid": True, "type": "outgoing"}
+        seen: set[str] = set()
+        for _ in range(LIST_PAGES):
+            listed = (await self._read_call("list_transactions", params)).get("transactions")
+            page = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+            for item in page:
+                if item.get("payment_hash") == payment_hash:
+                    return item
+            hashes = {str(item.get("payment_hash")) for item in page}
+            if hashes <= seen and len(page) >= LIST_PAGE:
+                break
+            if hashes <= seen:
+                return None
+            seen |= hashes
+            params = {**params, "offset": len(seen)}
+        # It may have paid it all the same, before those that it shows.
+        raise WalletError(WalletCode.MALFORMED, "the wallet does not list all that it paid")
 
     # --- what comes in ----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ Nothing is ever sent twice: a payment whose outcome is unknown blocks its job an
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,13 @@ class Sender:
         Raises `PaymentRefusedError`; then nothing was reserved or sent. A caller that is cancelled does not cancel
         the payment: it goes on, and its row tells.
         """
-        payment = await self._reserve(ask, order)
+        reserving = self._begin(self._reserve(ask, order))
+        try:
+            payment = await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # It may be written all the same, and would count until the next start.
+            self._begin(self._lift(reserving))
+            raise
         return await self._go_on(self._send(payment))
 
     async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
@@ -146,6 +153,10 @@ class Sender:
                 raise PaymentRefusedError(limit)
             return await payment_store.reserve(tx, invoice, spend, now)
 
+    async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
+        with suppress(PaymentRefusedError):
+            await self._fail(await reserving, "never_sent")
+
     async def _send(self, payment: Payment) -> Payment:
         self._under_way.add(payment.payment_hash)
         try:
@@ -214,7 +225,10 @@ class Sender:
 
     async def _go_on(self, work: Coroutine[Any, Any, Payment]) -> Payment:
         # A cancelled caller must not leave a sent payment without somebody who hears the answer.
+        return await asyncio.shield(self._begin(work))
+
+    def _begin[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        return task

@@ -240,6 +240,36 @@ async def test_a_wallet_that_looks_up_invoices_only_is_asked_for_its_list(pair):
     assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
 
 
+def listed(first: int, count: int) -> dict[str, object]:
+    return {"transactions": [{"payment_hash": f"{n:064x}"} for n in range(first, first + count)]}
+
+
+async def test_a_payment_is_sought_in_all_that_a_wallet_lists(pair):
+    wallet, service = pair
+    found = {"transactions": [{"payment_hash": HASH, "state": "settled"}]}
+    service.answers = {
+        "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
+        "list_transactions": [listed(0, 20), listed(20, 20), found],
+    }
+    assert (await wallet.lookup(HASH)).state is LookupState.SETTLED
+    assert [request.params.get("offset") for request in service.requests[-3:]] == [None, 20, 40]
+    service.answers["list_transactions"] = [listed(0, 20), listed(20, 5), {"transactions": []}]
+    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+
+
+async def test_a_wallet_that_lists_its_newest_payments_only_does_not_say_that_one_is_not_there(pair):
+    wallet, service = pair
+    service.answers = {
+        "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
+        "list_transactions": [listed(0, 20)],
+    }
+    with pytest.raises(WalletError, match="does not list all"):
+        await wallet.lookup(HASH)
+    # Where it pages not at all but is short, that is all of it.
+    service.answers["list_transactions"] = [listed(0, 7)]
+    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+
+
 async def test_nip04_is_used_with_a_wallet_that_announces_nothing_newer():
     relay = LoopRelay()
     service = Service(relay, EventDraft(13194, "get_balance"))

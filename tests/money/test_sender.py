@@ -393,6 +393,28 @@ async def test_a_cancelled_caller_does_not_lose_the_answer(side):
     assert len(await payment_store.in_state(side.database, PaymentState.SETTLED)) == 1
 
 
+async def test_what_a_caller_reserved_who_was_cancelled_meanwhile_is_lifted(side, monkeypatch):
+    gate, reserved, reserve = asyncio.Event(), asyncio.Event(), side.sender._reserve
+
+    async def slow(ask, order):
+        payment = await reserve(ask, order)
+        reserved.set()
+        await gate.wait()
+        return payment
+
+    monkeypatch.setattr(side.sender, "_reserve", slow)
+    task = asyncio.create_task(side.sender.pay(await side.ask(), ORDER))
+    await reserved.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await asyncio.sleep(0)
+    await side.sender.close()
+    assert not await payment_store.in_state(side.database, PaymentState.RESERVED)
+    assert len(await payment_store.in_state(side.database, PaymentState.FAILED)) == 1
+
+
 # --- dying ----------------------------------------------------------------------------------------------------------
 
 
