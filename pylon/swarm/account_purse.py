@@ -315,7 +315,9 @@ def _why_failed(payment: Payment) -> str:
 
 
 def _usage_fault(offer: Offer, result: JobResult) -> End | None:
-    if result.usage is None or result.account is None:
+    if result.account is None:
         return None
-    usage = Usage(result.usage.prompt_tokens, result.usage.completion_tokens)
+    # Who counts nothing has nothing to charge for but the job itself.
+    said = result.usage
+    usage = Usage(0, 0) if said is None else Usage(said.prompt_tokens, said.completion_tokens)
     return check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)

@@ -338,7 +338,9 @@ class Conductor:
             run.msat += int(flight.paid)
         answer = answered(flight, 1, now)
         try:
-            commands = self.coordinator.answered(flight.slot, flight.attempt, answer, now, self._clock.wall())
+            commands = self.coordinator.answered(
+                flight.slot, flight.attempt, answer, now, self._clock.wall(), offered=self._requests.offered(flight)
+            )
         except Exception as error:
             self._lose(run, error)
         else:

@@ -7,6 +7,7 @@ when its answer turned out to be no good, and a second time for comparison. Valu
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
@@ -133,14 +134,25 @@ class Coordinator:
             self._look_beside(now)
         return self._out
 
-    def answered(self, slot: int, attempt: int, answer: Answer, now: float, wall: float) -> list[Command]:
-        """A provider's answer, signed and paid for. It is looked at before it counts as one."""
+    def answered(
+        self,
+        slot: int,
+        attempt: int,
+        answer: Answer,
+        now: float,
+        wall: float,
+        *,
+        offered: tuple[OfferedModel, ...] = (),
+    ) -> list[Command]:
+        """A provider's answer, signed and paid for. It is looked at before it counts as one: among other things,
+        whether it is by one of the models that were `offered`.
+        """
         self._out, self._wall = [], wall
         piece = self._pieces.get(slot)
         if piece is None:
             return []
         unwatched = self.checks is None or answer.provider in self.own
-        fault = None if unwatched else fault_of(piece.spec, answer)
+        fault = None if unwatched else fault_of(piece.spec, answer, offered)
         if fault is not None and self.checks is not None:
             if self.dispatcher.is_live(attempt):
                 self._apply(self.checks.note(answer.provider, Seen.FAULTY, wall, fault.value), now)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
+from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Amount
 from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.kinds import FEEDBACK, result_kind
@@ -27,6 +28,8 @@ FIRST_LOOK_S = 1.0
 WORD_DUE_S = 2.9
 MOST_S = 10.0
 LATE = 10_000
+# Characters of an answer that are shown while it is made: more than any answer has that an event can hold.
+_MOST_PARTIAL = 1_000_000
 
 
 @dataclass(slots=True)
@@ -46,13 +49,16 @@ class Flight:
     paid: Msat = ZERO
     # A payment was asked for: the same feedback, found again in a relay's store, asks for nothing new.
     billed: bool = False
-    # Of a streamed answer, what has come so far.
+    # Whether its answer is wanted while it is made, and what has come of it so far.
+    stream: bool = False
     partial: str = ""
     # Anything at all came from its provider.
     heard: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
     # not be booked is not settled.
     settled: bool = False
+    # The models that its provider offered when it was sent.
+    offered: tuple[OfferedModel, ...] = ()
     # Seconds before `sent_at` that an earlier process sent it.
     age_s: float = 0.0
 
@@ -106,6 +112,7 @@ class Flights:
         for flight in self._by_slot.pop(slot, ()):
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
+            flight.partial = ""
             if flight.offer is not None and flight.offer.quote and not flight.settled:
                 self._late[flight.request] = flight
                 if len(self._late) > LATE:
@@ -162,9 +169,10 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
                 return Refused(flight.attempt, feedback.code)
             if feedback.status is Status.PAYMENT_REQUIRED:
                 return PaymentAsked(flight.attempt, feedback.amount)
-            if feedback.status is Status.PARTIAL and (feedback.offset or 0) <= len(flight.partial):
+            offset = feedback.offset or 0
+            if feedback.status is Status.PARTIAL and flight.stream and offset <= len(flight.partial):
                 # A piece that was lost leaves a gap; what comes after it is in the answer.
-                flight.partial = flight.partial[: feedback.offset or 0] + feedback.text
+                flight.partial = (flight.partial[:offset] + feedback.text)[:_MOST_PARTIAL]
                 return Partial(flight.attempt, flight.partial)
             return Acknowledged(flight.attempt, feedback.wait_s)
         if event.kind == result_kind(flight.kind):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pylon.money.deposit import DepositPolicy, wish
 from pylon.money.mirror import End
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import MSAT_PER_SAT, ZERO, Msat
 from pylon.money.price import Price
 from pylon.money.receipt import AccountSeen
 
@@ -67,7 +67,11 @@ class Relation:
     def topup(self, quote: Msat, *, jobs_left: int, most: Msat, now: float) -> Msat:
         """The deposit to offer at `now` (Unix seconds) with a job that may cost `quote`."""
         self.quoted(quote, now)
-        return wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
+        wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
+        if self.verified:
+            return wished
+        # Who has worked nothing off yet gets no more than a stranger does, however often he asks.
+        return Msat(max(0, wished - max(0, self.balance) // MSAT_PER_SAT * MSAT_PER_SAT))
 
     def quoted(self, quote: Msat, now: float) -> None:
         """A job that may cost `quote` goes there. It counts for `QUOTE_S` at least, and for twice that at most."""

@@ -8,6 +8,7 @@ from functools import partial
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
+from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import MAX_EVENT_BYTES
@@ -55,6 +56,13 @@ class Requests:
         """Sends when its turn comes, if it is still wanted then."""
         self.outbox.put(partial(self._made, send))
 
+    def offered(self, flight: Flight) -> tuple[OfferedModel, ...]:
+        """The models that its provider offered when it was sent, and those that it offers now."""
+        listing = self.directory.get(flight.provider)
+        if listing is None or not flight.offered or listing.models is flight.offered:
+            return flight.offered
+        return (*flight.offered, *listing.models)
+
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
         self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
@@ -98,6 +106,7 @@ class Requests:
             return None
         event = self.secret.sign(draft)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
+        flight.offered, flight.stream = listing.models, piece.spec.stream
         self.flights.add(flight)
         return self._publish(flight, piece, event, relays, expires_at)
 

@@ -6,12 +6,14 @@ may well ask for an echo): such an answer is checked before it is delivered, whe
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
+from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.jobs.size import question_bytes
 from pylon.money.usage import TEMPLATE_TOKENS
@@ -71,9 +73,11 @@ class Score:
     end_rank: int
 
 
-def fault_of(asked: JobSpec, given: Answer) -> Fault | None:
-    """The first fault of an answer, or None."""
-    if asked.model is not None and asked.model not in (given.model, f"sha256:{given.sha256}") and given.model:
+def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()) -> Fault | None:
+    """The first fault of an answer, or None. `offered` are the models that its provider says it runs; a plain one
+    says nothing of models, neither there nor in its answers.
+    """
+    if _is_of_another_model(asked, given, offered):
         return Fault.MODEL
     if given.usage is not None:
         written, size = given.usage.completion_tokens, len(given.text.encode())
@@ -156,6 +160,15 @@ def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
     if misses <= max(1, math.floor(0.03 * count)) and misses < count:
         return Verdict.PASSED
     return Verdict.FAILED if misses > max(2, 0.1 * count) or misses == count else Verdict.UNCLEAR
+
+
+def _is_of_another_model(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel]) -> bool:
+    weights = {model.sha256 for model in offered}
+    named = given.model or weights
+    if named and asked.model is not None and asked.model not in (given.model, f"sha256:{given.sha256}"):
+        return True
+    # An answer by weights that nobody has heard of is compared with nobody's: a way out of all checks.
+    return bool(weights) and "" not in weights and given.sha256 not in weights
 
 
 def _plain(text: str) -> str:

@@ -152,6 +152,7 @@ class FakeProvider:
             **announced,  # type: ignore[arg-type]
         )
         self.heartbeat = Heartbeat("pylon", slots, slots, models=((model.id, model.sha256),))
+        self.used: ModelUsed | None = ModelUsed(model.id, model.sha256, model.quantization)
         relays.providers[self.public] = self
         if seen:
             self.announce()
@@ -203,7 +204,7 @@ class FakeProvider:
             Address(request.id, request.customer, request.private),
             result_kind(request.job.kind),
             text,
-            ModelUsed(MODEL.id, MODEL.sha256, MODEL.quantization),
+            self.used,
             Usage(3, 5),
             Timing(0, 50),
             Finish.STOP,

@@ -120,6 +120,27 @@ async def test_inflated_usage_ends_the_relation_over_a_restart_too(purse):
     await again.close()
 
 
+async def test_who_does_not_say_what_was_used_charges_the_base_price_and_no_more(purse):
+    priced = replace(PRICED, price=Price(Msat(400), ZERO, Msat(10_000)))
+    await purse.start()
+    offer = purse.offer(priced, BOUNDS, bid=BID, jobs_left=100)
+    silent = replace(result(receipt(1, 400, 400)), usage=None)
+    assert await purse.accept(bill(purse), offer, silent) == 400
+    silent = replace(result(receipt(2, 401, 801)), usage=None)
+    assert await purse.accept(bill(purse, "2" * 64), offer, silent) is None
+
+
+def test_who_has_worked_nothing_off_is_offered_no_second_deposit():
+    relation = Relation()
+    assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) == 3_000
+    relation.balance = 3_000
+    assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) == 0
+    # A larger job takes what is there, and the rest of a stranger's three.
+    assert relation.topup(Msat(2_500), jobs_left=9, most=Msat(100_000), now=0.0) == 5_000
+    relation.verified = 1
+    assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) > 0
+
+
 async def test_a_result_without_a_receipt_costs_nothing(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.jobs.result import ModelUsed
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
@@ -72,6 +73,21 @@ async def test_a_liar_among_honest_providers_delivers_nothing_and_is_left_out(re
     told = why(swarm.reputation.get(liar.public), time.time())
     out, *reasons = [line for line in told if line.startswith("left out") or " ago" in line]
     assert out.startswith("left out") and "lost" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    "used", [None, ModelUsed(MODEL.id), ModelUsed(MODEL.id, "ab" * 32), ModelUsed("another")], ids=str
+)
+@pytest.mark.parametrize("asked", [None, f"sha256:{MODEL.sha256}"], ids=["any", "pinned"])
+async def test_an_answer_by_no_weights_or_others_than_its_provider_offers_is_none(relays, stack, used, asked) -> None:
+    for _ in range(2):
+        FakeProvider(relays, now=time.time(), slots=2)
+    liar = Liar(relays, now=time.time(), slots=2)
+    liar.used = used
+    swarm = await customer(relays, stack)
+    outcomes = await swarm.map([JobSpec(f"question {n}", model=asked) for n in range(40)])
+    assert [text_of(outcome) for outcome in outcomes] == [f"echo: question {n}" for n in range(40)]
+    assert len(liar.received) <= 12
 
 
 async def test_one_s_own_machine_is_believed_without_looking(relays, stack) -> None:
@@ -248,7 +264,7 @@ async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stac
     FakeProvider(relays, now=time.time())
     swarm = await customer(relays, stack)
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RecursionError
 
     monkeypatch.setattr(swarm._conductor.coordinator, "answered", broken)

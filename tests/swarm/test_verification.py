@@ -1,7 +1,10 @@
 """What can be told of answers from the values alone."""
 
+from dataclasses import replace
+
 import pytest
 
+from pylon.jobs.announcement import OfferedModel
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.usage import quote_bound
@@ -44,6 +47,36 @@ def test_an_answer_that_is_deeper_than_a_schema_can_be_followed_has_the_wrong_fo
     tree = JobSpec("a tree", schema={"type": "array", "items": {"$ref": "#"}})
     assert fault_of(tree, answer(DEEP)) is Fault.FORMAT
     assert fault_of(tree, answer("[[], [[]]]")) is None
+
+
+OFFERED = (OfferedModel("m", "b" * 64),)
+SAID = answer("text")
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "sha256", "offered", "fault"),
+    [
+        (None, "m", "b" * 64, OFFERED, False),
+        ("m", "m", "b" * 64, OFFERED, False),
+        ("sha256:" + "b" * 64, "m", "b" * 64, OFFERED, False),
+        # It loaded another one meanwhile, and says so.
+        (None, "n", "c" * 64, (*OFFERED, OfferedModel("n", "c" * 64)), False),
+        ("m", "n", "c" * 64, (*OFFERED, OfferedModel("n", "c" * 64)), True),
+        (None, "", "", OFFERED, True),
+        (None, "m", "", OFFERED, True),
+        ("sha256:" + "b" * 64, "", "", OFFERED, True),
+        # An engine without files names no weights.
+        (None, "m", "", (OfferedModel("m"),), False),
+        ("m", "", "", (OfferedModel("m"),), True),
+        # A plain provider names nothing at all.
+        (None, "", "", (), False),
+        ("m", "", "", (), False),
+        ("m", "n", "", (), True),
+    ],
+)
+def test_an_answer_is_by_a_model_that_was_asked_for_and_offered(asked, model, sha256, offered, fault) -> None:
+    given = replace(SAID, model=model, sha256=sha256)
+    assert fault_of(JobSpec("x", model=asked), given, offered) is (Fault.MODEL if fault else None)
 
 
 def test_a_bid_covers_the_system_prompt_too() -> None:

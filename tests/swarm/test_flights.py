@@ -1,0 +1,38 @@
+"""What a provider's events mean for the request they are about."""
+
+from pylon.jobs.answer import Address
+from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm import flights
+from pylon.swarm.flights import Flight, Flights, Partial, read_answer
+from pylon.swarm.moves import Acknowledged
+
+US, THEM = SecretKey.generate(), SecretKey.generate()
+REQUEST = "1" * 64
+
+
+def said(text: str, offset: int, flight: Flight) -> object:
+    feedback = Feedback(Address(REQUEST, US.public, True), Status.PARTIAL, text=text, offset=offset)
+    event = THEM.sign(feedback_draft(feedback, ConversationKeys(THEM), created_at=1_000))
+    return read_answer(event, flight, ConversationKeys(US))
+
+
+def test_pieces_of_an_answer_are_put_together_where_they_were_asked_for() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, stream=True)
+    assert said("one ", 0, flight) == Partial(7, "one ")
+    assert said("two", 4, flight) == Partial(7, "one two")
+    silent = Flight(REQUEST, 5940, 0, 8, THEM.public, 1_000, 0.0)
+    assert said("one ", 0, silent) == Acknowledged(8) and silent.partial == ""
+
+
+def test_pieces_without_end_fill_no_memory(monkeypatch) -> None:
+    monkeypatch.setattr(flights, "_MOST_PARTIAL", 10)
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, stream=True)
+    for n in range(4):
+        said("word ", 5 * n, flight)
+    assert flight.partial == "word word "
+    kept = Flights()
+    kept.add(flight)
+    kept.end(0)
+    assert flight.partial == ""
