@@ -166,6 +166,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
     text = {
         Failure.NO_PROVIDER: "no provider is alive that can take this job",
         Failure.DEADLINE: "no answer came in time",
+        Failure.UNHEARD: "nobody who was asked said a word",
         Failure.EXHAUSTED: "every provider asked failed this job",
         Failure.REFUSED: "providers refuse this job",
         Failure.NOT_SENT: "no relay took the request",
@@ -176,6 +177,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
     }[reason]
     hint = hint or {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
+        Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
         Failure.BUDGET: "Give the run a larger budget, or take it up again with one.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",

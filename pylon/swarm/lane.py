@@ -131,6 +131,8 @@ class Lane:
         self.answered = 0
         self.hedged = 0
         self.empty_since = 0.0
+        # When the first request was sent that met silence since anybody had a word.
+        self.unheard_since = math.inf
 
     @property
     def waiting(self) -> bool:

@@ -17,6 +17,7 @@ class Failure(StrEnum):
 
     NO_PROVIDER = "no_provider"
     DEADLINE = "deadline"
+    UNHEARD = "unheard"
     EXHAUSTED = "exhausted"
     REFUSED = "refused"
     NOT_SENT = "not_sent"

@@ -1,5 +1,6 @@
 """Slots from the job to its outcome: exactly one `Deliver` or `GiveUp` each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,17 @@ class _Lack:
     @property
     def live(self) -> bool:
         return not self.lane.members
+
+
+@dataclass(slots=True, eq=False)
+class _Silence:
+    """Nobody in a lane has a word for what was sent."""
+
+    lane: Lane
+
+    @property
+    def live(self) -> bool:
+        return self.lane.unheard_since < math.inf
 
 
 class OpenSlots:
@@ -158,6 +170,18 @@ class OpenSlots:
             if not slot.done and slot.queued_at + self._settings.patience_s <= now:
                 self.give_up(slot, m.Failure.NO_PROVIDER, now)
 
+    def look_for_words(self, attempt: Attempt, now: float) -> None:
+        """It met silence. If nobody has a word for anything as long as a job has time, what waits is given up."""
+        lane = attempt.slot.lane
+        lane.unheard_since = min(lane.unheard_since, attempt.sent_at)
+        self._timers.at(now + attempt.slot.job.timeout, self._unheard, _Silence(lane))
+
+    def _unheard(self, silence: "_Silence", now: float) -> None:
+        lane = silence.lane
+        for slot in (*lane.again, *lane.fresh.slots()):
+            if not slot.done and max(lane.unheard_since, slot.queued_at) + slot.job.timeout <= now:
+                self.give_up(slot, m.Failure.UNHEARD, now)
+
     def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
         lane.open += 1
@@ -172,7 +196,8 @@ class OpenSlots:
     def _ended(self, end: "_End", now: float) -> None:
         for slot in end.slots:
             if end.is_of(slot):
-                self.give_up(slot, m.Failure.DEADLINE, now)
+                unheard = slot.silences and not any(attempt.acknowledged for attempt in slot.attempts)
+                self.give_up(slot, m.Failure.UNHEARD if unheard else m.Failure.DEADLINE, now)
 
     def _finish(self, slot: Slot, now: float) -> None:
         slot.done = True

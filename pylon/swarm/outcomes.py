@@ -1,5 +1,7 @@
 """What became of an attempt: sent or not, heard or not, answered, refused, or nothing for too long."""
 
+import math
+
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm.company import Company
 from pylon.swarm.hedging import Hedging
@@ -134,6 +136,7 @@ class Outcomes:
 
     def _heard(self, attempt: Attempt, now: float) -> None:
         """A word came: neither the request nor its provider is lost."""
+        attempt.slot.lane.unheard_since = math.inf
         if attempt.live and not attempt.acknowledged:
             self._silence.saw(False)
         attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
@@ -150,6 +153,7 @@ class Outcomes:
         if not self._silence.is_common or not attempt.was_passed_over:
             attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
         attempt.slot.silences += 1
+        self._slots.look_for_words(attempt, now)
         self._elsewhere(attempt, now)
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:

@@ -150,6 +150,32 @@ def test_a_run_never_reserves_more_than_its_budget_and_goes_on_with_what_was_not
     assert play.dispatcher.open == 0
 
 
+def test_where_nobody_says_a_word_no_job_waits_longer_than_it_has_time() -> None:
+    play = Play(provider("a"))
+    out = sends(play.tell(Add(tuple(Job(n, NEED, 10.0, 1e4) for n in range(20)))))
+    over: list[GiveUp] = []
+    for _ in range(600):
+        for send in out:
+            play.tell(Published(send.attempt))
+        commands = play.wait(0.1)
+        out = sends(commands)
+        over += [command for command in commands if isinstance(command, GiveUp)]
+    assert len(over) == 20 and {command.failure for command in over} == {Failure.UNHEARD}
+    assert play.now < 61.0
+
+
+def test_a_word_for_any_job_is_reason_enough_for_the_others_to_wait() -> None:
+    play = Play(provider("a"))
+    [first, *_] = sends(play.tell(Add(tuple(Job(n, NEED, 100.0, 1e4) for n in range(9)))))
+    play.tell(Published(first.attempt))
+    play.tell(Acknowledged(first.attempt))
+    play.wait(90.0)
+    assert not [command for command in play.commands if isinstance(command, GiveUp)]
+    play.tell(Answered(first.attempt))
+    play.wait(60.0)
+    assert Failure.UNHEARD not in {c.failure for c in play.commands if isinstance(c, GiveUp) and not c.attempts}
+
+
 def test_who_says_busy_and_charges_all_the_same_is_paid_of_the_budget_once() -> None:
     play = Play(priced("a", 100, slots=50))
     play.tell(Fund(7, 250))
