@@ -37,6 +37,8 @@ class _Call:
     caller: Caller
     job: Job
     outcome: asyncio.Future[SubOutcome]
+    # Cells that want it: an equal prompt of another one waits for the same outcome.
+    waiters: int = 0
     reservation: Reservation | None = None
     ticket: Ticket | None = None
 
@@ -53,22 +55,23 @@ class CallRoom:
         self._clock = clock
         self._let_through: list[_Call] = []
         self._asking: set[asyncio.Task[None]] = set()
-        self._memo: dict[tuple[str | None, str], asyncio.Future[SubOutcome]] = {}
+        self._memo: dict[tuple[str | None, str], _Call] = {}
 
     async def ask(
         self, caller: Caller, ids: Sequence[str], prompts: Sequence[str], model: str | None
     ) -> list[SubOutcome]:
         """The outcomes of prompts, in their order. Cancelling it drops those that have not been sent yet."""
-        calls = [self._call(caller, name, prompt, model) for name, prompt in zip(ids, prompts, strict=True)]
-        outcomes: list[asyncio.Future[SubOutcome]] = []
-        for call in calls:
+        calls: list[_Call] = []
+        for name, prompt in zip(ids, prompts, strict=True):
+            call = self._call(caller, name, prompt, model)
             known = self._known(call)
             if known is None:
                 self._enter(call)
-            outcomes.append(known or call.outcome)
+            calls.append(known or call)
+            calls[-1].waiters += 1
         try:
             # Shielded: an equal prompt of another cell may wait for the same outcome.
-            return [await asyncio.shield(outcome) for outcome in outcomes]
+            return [await asyncio.shield(call.outcome) for call in calls]
         except asyncio.CancelledError:
             self._drop(calls)
             raise
@@ -85,14 +88,14 @@ class CallRoom:
         job = replace(job, most_msat=self._sub.most_msat(job))
         return _Call(name, caller, job, asyncio.get_running_loop().create_future())
 
-    def _known(self, call: _Call) -> asyncio.Future[SubOutcome] | None:
-        """The outcome of an equal prompt, when it may stand for this one too."""
+    def _known(self, call: _Call) -> _Call | None:
+        """The call of an equal prompt, when its outcome may stand for this one too."""
         if self.settings.temperature > 0:
             return None
         key = (call.job.model, call.job.prompt)
         known = self._memo.get(key)
-        if known is None or (known.done() and isinstance(known.result(), SubFailure)):
-            self._memo[key] = call.outcome
+        if known is None or (known.outcome.done() and isinstance(known.outcome.result(), SubFailure)):
+            self._memo[key] = call
             return None
         self._write("repeated", call, prompt=self._trajectory.text(call.job.prompt))
         return known
@@ -115,7 +118,9 @@ class CallRoom:
         call.ticket = self._gate.enter(call.caller.budget, cost, then, prompt_chars=len(job.prompt))
 
     def _drop(self, calls: list[_Call]) -> None:
-        unsent = [call for call in calls if not call.outcome.done() and call.reservation is None]
+        for call in calls:
+            call.waiters -= 1
+        unsent = [call for call in calls if not call.waiters and not call.outcome.done() and call.reservation is None]
         self._gate.leave({call.ticket for call in unsent if call.ticket is not None})
         for call in unsent:
             self._finish(call, SubFailure("cancelled", "its cell was ended"))

@@ -8,7 +8,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.config import RlmSection
 from pylon.node.rlm_parts import loop_settings
-from pylon.rlm.budget import Budget, Limits
+from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import Caller, CallRoom
 from pylon.rlm.gate import Gate
 from pylon.rlm.loop import Reason
@@ -181,3 +181,41 @@ async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_pa
     # The third waited for room in the budget, and never went out.
     assert (budget.spent.msat, budget.spent.calls, len(sub.jobs)) == (662, 2, 2)
     await room.close()
+
+
+async def test_a_cell_that_is_ended_does_not_take_the_equal_prompt_of_another_loop_with_it(tmp_path):
+    clock = SystemClock()
+    now, gate = clock.monotonic(), Gate(clock)
+    budget = Budget(Limits(tokens=700, depth=1), now=now)
+    sub = FunctionSubLM(lambda prompt: "answer")
+    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
+    held = budget.reserve(Cost(tokens=600), now=now)  # until it is back, calls wait
+    names = ("0/c1.0", "0/c2.0")
+    asking = [
+        asyncio.create_task(room.ask(Caller(name, budget.child(now=now), 1), [name], ["the same"], None))
+        for name in names
+    ]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    await asyncio.sleep(0)
+    gate.settle(budget, held, Cost())
+    assert [one.text for one in await asyncio.wait_for(asking[1], 5)] == ["answer"]
+
+
+async def test_an_equal_prompt_that_nobody_waits_for_any_more_is_not_sent(tmp_path):
+    clock = SystemClock()
+    now, gate = clock.monotonic(), Gate(clock)
+    budget = Budget(Limits(tokens=700), now=now)
+    sub = FunctionSubLM(lambda prompt: "answer")
+    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
+    held = budget.reserve(Cost(tokens=600), now=now)
+    asking = [
+        asyncio.create_task(room.ask(Caller("0", budget, 1), [name], ["the same"], None)) for name in ("a", "b")
+    ]
+    await asyncio.sleep(0)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    gate.settle(budget, held, Cost())
+    await asyncio.sleep(0.05)
+    assert not sub.jobs and not budget.reserved.calls
