@@ -44,7 +44,7 @@ class Tally:
             return
         self.msat += event["msat"]
         self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
-        if event["provider"]:
+        if event.get("provider"):
             self.providers.add(event["provider"])
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pylon.errors import UsageError
+from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import BLOBS, EVENTS, Event
 
 LOOK_S = 0.2
@@ -111,22 +112,19 @@ def find_run(folder: Path, name: str) -> Run:
 
 def summary(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
-    row: dict[str, Any] = {"id": run.id, "state": "running" if run.live else "died", "question": "", "turns": 0}
-    row |= {"calls": 0, "msat": 0, "answer": None, "partial": None, "reason": None}
+    row: dict[str, Any] = {"id": run.id, "state": "running" if run.live else "died", "question": ""}
+    row |= {"answer": None, "partial": None, "reason": None}
+    tally = Tally()
     for event in run.events():
+        tally.add(event)
         match event["type"]:
             case "run":
                 row |= {"at": event["at"], "question": event["question"]["preview"], "strategy": event["strategy"]}
-            case "turn":
-                row["turns"] += 1
-            case "returned":
-                row["calls"] += 1
-                row["msat"] += event.get("msat", 0)
             case "final":
                 answer = event["answer"]
                 row |= {"state": "ended", "partial": event["partial"], "reason": event["reason"]}
-                row |= {"answer": None if answer is None else answer["preview"], "msat": event["spent"]["msat"]}
-    return row
+                row["answer"] = None if answer is None else answer["preview"]
+    return {**row, "turns": tally.turns, "calls": tally.calls, "msat": tally.msat}
 
 
 def prune(folder: Path, keep: int) -> int:

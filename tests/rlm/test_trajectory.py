@@ -12,8 +12,9 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
+from pylon.rlm.progress import Tally
 from pylon.rlm.replay import replay
-from pylon.rlm.runs import Run
+from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.sublm import SubFailure
 from pylon.rlm.trajectory import EVENTS, Trajectory
@@ -232,3 +233,16 @@ def test_a_text_with_lone_surrogates_is_kept_and_its_event_written(tmp_path):
     trajectory.close()
     [event] = Run(tmp_path / "run").events()
     assert event["text"]["preview"] == "a?b" == Run(tmp_path / "run").text(event["text"])
+
+
+def test_a_list_counts_what_the_root_cost_also_of_a_run_that_died(tmp_path):
+    trajectory, tally = Trajectory(tmp_path / "run", SystemClock()), Tally()
+    ref = trajectory.text("text")
+    trajectory.write("turn", loop="0", turn=1, msat=700, prompt_tokens=9, completion_tokens=2, reply=ref)
+    trajectory.write("returned", loop="0", turn=1, call="0/c1.0", msat=31, provider="ab" * 32, text=ref)
+    trajectory.close()
+    run = Run(tmp_path / "run")
+    for event in run.events():
+        tally.add(event)
+    row = summary(run)
+    assert (row["state"], row["turns"], row["calls"], row["msat"]) == ("died", 1, 1, 731) and tally.msat == 731
