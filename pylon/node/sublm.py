@@ -12,7 +12,8 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.node.control import Event, Node, result_of
-from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.rlm.budget import Bound
+from pylon.rlm.sublm import Beside, Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 
 # A core that has just started hears of its first providers within this time.
 WAIT_S = 2.0
@@ -57,14 +58,21 @@ class SwarmSubLM:
         dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)
         return min(self._bid, dearest)
 
-    async def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+    async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
         """See `SubLM`."""
-        params = {"jobs": [_row(job) for job in jobs], "stream": True}
+        params = {"jobs": [_row(job) for job in jobs], "stream": True, "budget_msat": budget_msat}
+        told = 0
         async with aclosing(self._node.call("map", params)) as answers:
             async for answer in answers:
-                if isinstance(answer, Event):
-                    for row in answer.data.get("outcomes", ()):
-                        yield row["index"], _outcome(row)
+                rows = answer.data.get("outcomes", ()) if isinstance(answer, Event) else ()
+                told += sum(row["paid_msat"] for row in rows if row["error"] is None)
+                # All that the run was charged up to here, whatever for.
+                charged = answer.data["msat" if isinstance(answer, Event) else "paid_msat"]
+                if charged > told:
+                    yield Beside(charged - told)
+                    told = charged
+                for row in rows:
+                    yield row["index"], _outcome(row)
 
 
 def _row(job: Job) -> dict[str, Any]:
@@ -85,7 +93,8 @@ def _row(job: Job) -> dict[str, Any]:
 def _outcome(row: dict[str, Any]) -> SubOutcome:
     error = row["error"]
     if error is not None:
-        return SubFailure(error["code"] or error["reason"], error["message"], row["attempts"])
+        code = f"budget_{Bound.SATS}" if error["reason"] == "budget" else error["code"] or error["reason"]
+        return SubFailure(code, error["message"], row["attempts"])
     usage = row["usage"] or {}
     return SubAnswer(
         row["text"],

@@ -137,6 +137,10 @@ class Budget:
         self._open.remove(reservation)
         self._book(Reservation(NOTHING - reservation.cost, reservation.kept), spent)
 
+    def book(self, spent: Cost) -> None:
+        """Books what was not set aside by itself, even where that is more than is left."""
+        self._book(Reservation(NOTHING), spent)
+
     def release(self, reservation: Reservation) -> None:
         """It did not happen. Raises `KeyError` the second time."""
         self.settle(reservation, NOTHING)

@@ -10,16 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.rlm.budget import Bound, Budget, Cost, Refusal, Reservation
+from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
 from pylon.rlm.gate import Gate, Ticket
 from pylon.rlm.settings import SubSettings
-from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
+from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory
 
 logger = log.get("rlm")
 
 # Fewer tokens than a third of its characters no prose has; a reservation should rather be too large.
 _CHARS_PER_TOKEN = 3
+# Jobs that fail are asked again elsewhere, and some get a second opinion. Whoever was given up may charge all the
+# same: for this, up to so many times the price of the calls is set aside.
+_BESIDE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,23 @@ class _Call:
     waiters: int = 0
     reservation: Reservation | None = None
     ticket: Ticket | None = None
+    batch: "_Batch | None" = None
+    spent: Cost = NOTHING
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Calls that went out together, on one budget. What is set aside for them is one sum to whoever asks them: what
+    one call leaves may go to another's second attempt. So nothing of it is free before all of them are back.
+
+    `most_msat` is that sum, None without a limit; `beside` is its part beyond the prices, `out` counts who is out.
+    """
+
+    budget: Budget
+    calls: list[_Call]
+    out: int
+    most_msat: int | None = None
+    beside: Reservation | None = None
 
 
 class CallRoom:
@@ -135,15 +155,33 @@ class CallRoom:
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
+    def _batch(self, budget: Budget, calls: list[_Call]) -> _Batch:
+        """Sets aside what these may cost beside their prices: at most half of what is left, as others need some."""
+        batch = _Batch(budget, calls, len(calls))
+        for call in calls:
+            call.batch = batch
+        now = self._clock.monotonic()
+        left = budget.left(now=now).msat
+        if left is not None:
+            prices = sum(call.job.most_msat for call in calls)
+            beside = budget.reserve(Cost(msat=max(0, min(left // 2, _BESIDE * prices))), now=now)
+            batch.beside = None if isinstance(beside, Refusal) else beside
+            batch.most_msat = prices + (0 if batch.beside is None else batch.beside.cost.msat)
+        return batch
+
     async def _ask(self, budget: Budget, calls: list[_Call]) -> None:
         failure = SubFailure("internal", "this call came to no end")
+        batch = self._batch(budget, calls)
         try:
             for call in calls:
                 prompt = self._trajectory.text(call.job.prompt)
                 self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt)
             async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
-                async for place, outcome in self._sub.ask([call.job for call in calls]):
-                    self._finish(calls[place], outcome)
+                async for came in self._sub.ask([call.job for call in calls], budget_msat=batch.most_msat):
+                    if isinstance(came, Beside):
+                        self._charged(calls[0].caller, came.msat)
+                    else:
+                        self._finish(calls[came[0]], came[1])
         except TimeoutError:
             self.refused.add(Bound.WALL)
             failure = SubFailure(f"budget_{Bound.WALL}", Refusal(Bound.WALL, 0, 0).message)
@@ -159,18 +197,34 @@ class CallRoom:
                 self._finish(call, failure)
 
     def _finish(self, call: _Call, outcome: SubOutcome) -> None:
-        """Writes down what became of a call, hands its outcome over, and books what it cost. Once."""
+        """Writes down what became of a call, hands its outcome over, and books its batch when it is whole. Once."""
         if call.outcome.done():
             return
         row = asdict(outcome)
-        spent = Cost(calls=1)
+        call.spent = Cost(calls=1)
         if isinstance(outcome, SubAnswer):
             row["text"] = self._trajectory.text(outcome.text)
-            spent = Cost(outcome.msat, 1, outcome.prompt_tokens + outcome.completion_tokens)
+            call.spent = Cost(outcome.msat, 1, outcome.prompt_tokens + outcome.completion_tokens)
+        elif outcome.code == f"budget_{Bound.SATS}":
+            self.refused.add(Bound.SATS)
         self._write("returned", call, prompt=self._trajectory.text(call.job.prompt), **row)
         call.outcome.set_result(outcome)
-        if call.reservation is not None:
-            self._gate.settle(call.caller.budget, call.reservation, spent)
+        if call.batch is not None:
+            call.batch.out -= 1
+            if not call.batch.out:
+                self._settle(call.batch)
+
+    def _settle(self, batch: _Batch) -> None:
+        for call in batch.calls:
+            if call.reservation is not None:
+                self._gate.settle(batch.budget, call.reservation, call.spent)
+        if batch.beside is not None:
+            self._gate.settle(batch.budget, batch.beside, NOTHING)
+
+    def _charged(self, caller: Caller, msat: int) -> None:
+        """Books and writes down what no answer accounts for."""
+        caller.budget.book(Cost(msat))
+        self._trajectory.write("charged", loop=caller.loop, turn=caller.turn, msat=msat)
 
     def _write(self, kind: str, call: _Call, /, **fields: object) -> None:
         self._trajectory.write(kind, loop=call.caller.loop, turn=call.caller.turn, call=call.id, **fields)

@@ -165,6 +165,11 @@ class Loop:
             async with asyncio.timeout(timeout):
                 reply = await self._root.reply(messages, loop=self._task.name)
             spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
+        except RootError as error:
+            spent = Cost(error.msat)
+            if error.msat:
+                self._write("charged", msat=error.msat)
+            raise
         finally:
             self._gate.settle(self._task.budget, reservation, spent)
         self._history.counted(reply.prompt_tokens, messages)

@@ -29,6 +29,8 @@ class Tally:
                 self.turns += 1
                 self.msat += event["msat"]
                 self.root_tokens += event["prompt_tokens"] + event["completion_tokens"]
+            case "charged":
+                self.msat += event["msat"]
             case "submitted":
                 self.out.add(event["call"])
             case "repeated":

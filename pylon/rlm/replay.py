@@ -22,7 +22,7 @@ from pylon.rlm.rlm import Origin, Rlm
 from pylon.rlm.root import Message, Reply, RootError
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
-from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
 
 # Whatever held the run up then is known now.
@@ -77,7 +77,12 @@ class RecordedSubLM:
         """See `SubLM`."""
         return 0
 
-    async def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+    async def ask(
+        self,
+        jobs: Sequence[Job],
+        *,
+        budget_msat: int | None = None,  # noqa: ARG002 - the seam's
+    ) -> AsyncIterator[Came]:
         """See `SubLM`."""
         for place, job in enumerate(jobs):
             known = self._outcomes[hashlib.sha256(job.prompt.encode("utf-8", "replace")).hexdigest()]

@@ -33,13 +33,15 @@ class Reply:
 class RootError(EngineError):
     """The root model gave no reply.
 
-    `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for.
+    `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for, `msat`
+    what was charged all the same.
     """
 
     def __init__(self, message: str, *, hint: str = "", lasting: bool = True) -> None:
         super().__init__(message, hint=hint)
         self.lasting = lasting
         self.retry_after_s = 0.0
+        self.msat = 0
 
 
 class Root(Protocol):

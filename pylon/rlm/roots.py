@@ -8,7 +8,10 @@ from pylon.errors import EngineError
 from pylon.inference import engine
 from pylon.inference.service import InferenceService
 from pylon.rlm.root import Message, Reply, RootError
-from pylon.rlm.sublm import Job, SubAnswer, SubLM
+from pylon.rlm.sublm import Beside, Job, SubAnswer, SubLM
+
+# Whoever was given up may charge all the same, and then somebody else is asked: so often a turn's price is set aside.
+_TRIES = 2
 
 
 class EngineRoot:
@@ -67,18 +70,27 @@ class SwarmRoot:
         self._job = Job("", (), model, max_tokens, temperature, timeout_s)
         # A chat that fills the window costs the most.
         full = Message("user", "x" * (context_tokens * 4))
-        self.most_msat = swarm.most_msat(self._with((full,)))
+        self._bid_msat = swarm.most_msat(self._with((full,)))
+        self.most_msat = _TRIES * self._bid_msat
 
     async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
-        async with aclosing(self._swarm.ask([self._with(tuple(messages), self.most_msat)])) as outcomes:  # type: ignore[type-var]
-            async for _, outcome in outcomes:
-                if isinstance(outcome, SubAnswer):
+        beside = 0
+        job = self._with(tuple(messages), self._bid_msat)
+        error = RootError("the swarm gave no outcome for the root model's turn")
+        async with aclosing(self._swarm.ask([job], budget_msat=self.most_msat)) as outcomes:  # type: ignore[type-var]
+            async for came in outcomes:
+                if isinstance(came, Beside):
+                    beside += came.msat
+                elif isinstance(outcome := came[1], SubAnswer):
                     return Reply(
-                        outcome.text, outcome.prompt_tokens, outcome.completion_tokens, outcome.model, outcome.msat
-                    )
-                raise RootError(outcome.message)
-        raise RootError("the swarm gave no outcome for the root model's turn")
+                        outcome.text, outcome.prompt_tokens, outcome.completion_tokens, outcome.model,
+                        outcome.msat + beside,
+                    )  # fmt: skip
+                else:
+                    error = RootError(outcome.message)
+        error.msat = beside
+        raise error
 
     def _with(self, messages: tuple[Message, ...], most_msat: int = 0) -> Job:
         job = self._job

@@ -60,6 +60,16 @@ type SubOutcome = SubAnswer | SubFailure
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What was charged beside the answers, in msat: second opinions, and attempts of which nothing was used."""
+
+    msat: int
+
+
+type Came = tuple[int, SubOutcome] | Beside
+
+
+@dataclass(frozen=True, slots=True)
 class SubModels:
     """Who would answer now: model ids, the smallest context window in tokens (0: unknown), slots in all."""
 
@@ -79,8 +89,10 @@ class SubLM(Protocol):
     def most_msat(self, job: Job) -> int:
         """What this job can cost at most, by the prices known when `describe` was last called."""
 
-    def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
-        """Each job's place and outcome, in the order in which they come. Closing the iterator cancels the rest."""
+    def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
+        """Each job's place and outcome, in the order in which they come; what was charged beside them before the
+        outcomes with which it became known. All of it together never costs more than `budget_msat`; None is no
+        bound. Closing the iterator cancels the rest."""
 
 
 class FunctionSubLM:
@@ -113,7 +125,12 @@ class FunctionSubLM:
         """See `SubLM`."""
         return self._most_msat
 
-    async def ask(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, SubOutcome]]:
+    async def ask(
+        self,
+        jobs: Sequence[Job],
+        *,
+        budget_msat: int | None = None,  # noqa: ARG002 - the seam's
+    ) -> AsyncIterator[Came]:
         """See `SubLM`."""
         self.jobs.extend(jobs)
         tasks = [asyncio.ensure_future(self._one(place, job)) for place, job in enumerate(jobs)]

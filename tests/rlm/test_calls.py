@@ -12,8 +12,10 @@ from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import Caller, CallRoom
 from pylon.rlm.gate import Gate
 from pylon.rlm.loop import Reason
+from pylon.rlm.progress import Tally
+from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
-from pylon.rlm.sublm import FunctionSubLM, SubFailure
+from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory
 from tests.rlm.fakes import Stage, repl
 
@@ -174,7 +176,8 @@ async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_pa
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert (budget.spent.msat, budget.reserved.msat) == (0, 1_800)
+    # Their price, and half of what was left, for what they may cost beside it.
+    assert (budget.spent.msat, budget.reserved.msat) == (0, 1_900)
     late.set()
     while budget.reserved.calls:
         await asyncio.sleep(0.01)
@@ -219,3 +222,95 @@ async def test_an_equal_prompt_that_nobody_waits_for_any_more_is_not_sent(tmp_pa
     gate.settle(budget, held, Cost())
     await asyncio.sleep(0.05)
     assert not sub.jobs and not budget.reserved.calls
+
+
+class Charging(FunctionSubLM):
+    """Every job costs so many msat beside its answer, or as much as its batch still may."""
+
+    def __init__(self, beside_msat, **options):
+        super().__init__(lambda prompt: SubFailure("late", "no") if prompt == "p3" else prompt, **options)
+        self.beside_msat = beside_msat
+        self.budgets = []
+        self.charged = 0
+
+    async def ask(self, jobs, *, budget_msat=None):
+        self.budgets.append(budget_msat)
+        left = budget_msat
+        async for place, outcome in super().ask(jobs):
+            price = getattr(outcome, "msat", 0)
+            beside = self.beside_msat if left is None else min(self.beside_msat, left - price)
+            left = None if left is None else left - price - beside
+            self.charged += price + beside
+            if beside:
+                yield Beside(beside)
+            yield place, outcome
+
+
+@pytest.mark.parametrize(("beside", "sats"), [(0, 40), (200, 40), (5_000, 40), (10**9, 40), (5_000, 1_000)])
+async def test_sats_bound_all_that_is_charged_and_the_books_hold_it(tmp_path, beside, sats):
+    sub = Charging(beside, msat=700, most_msat=900)
+    code = "def one(n):\n    return llm_query(f'p{n}')\n" + BATCH % 30
+    threads = "import threading\nts = [threading.Thread(target=llm_query, args=(f't{n}',)) for n in range(6)]\n"
+    stage = Stage(tmp_path, [repl(f"{threads}[t.start() for t in ts]\n{code}")], sub)
+    await stage.run(limits=Limits(msat=sats * 1_000))
+    assert 0 < sub.charged <= sats * 1_000
+    tally = Tally()
+    for event in stage.events():
+        tally.add(event)
+    assert stage.events("final")[0]["spent"]["msat"] == tally.msat == sub.charged
+
+
+async def test_a_call_alone_may_be_asked_again_elsewhere_within_its_budget(tmp_path):
+    sub = Charging(0, msat=700, most_msat=900)
+    await Stage(tmp_path / "a", [repl("FINAL(llm_query('x'))")], sub).run(limits=Limits(msat=100_000))
+    await Stage(tmp_path / "b", [repl("FINAL(llm_query('x'))")], sub).run()
+    assert sub.budgets == [4 * 900, None]
+
+
+async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_it_are_back(tmp_path):
+    late = asyncio.Event()
+
+    async def answer(prompt):
+        if prompt == "late":
+            await late.wait()
+        return prompt
+
+    clock = SystemClock()
+    budget = Budget(Limits(msat=10_000), now=clock.monotonic())
+    sub = FunctionSubLM(answer, msat=1, most_msat=1_000)
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["early", "late"], None))
+    await asyncio.sleep(0.05)
+    # The two prices, and half of the rest: all of that may yet be charged for the one that is out.
+    assert budget.left(now=clock.monotonic()).msat == 10_000 - 2_000 - 4_000
+    late.set()
+    await asking
+    assert budget.left(now=clock.monotonic()).msat == 9_998 and not budget.reserved.msat
+    await room.close()
+
+
+async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
+    class Failing(ScriptedRoot):
+        async def reply(self, messages, *, loop=""):
+            error = RootError("no answer came in time")
+            error.msat = 500
+            raise error
+
+    stage = Stage(tmp_path, Failing([]))
+    assert (await stage.run()).reason is Reason.ROOT_FAILED
+    # The turn, and the last one.
+    assert stage.events("final")[0]["spent"]["msat"] == 1_000
+    assert [event["msat"] for event in stage.events("charged")] == [500, 500]
+
+
+async def test_what_calls_of_several_loops_may_cost_at_once_is_never_more_than_there_is(tmp_path):
+    clock = SystemClock()
+    now = clock.monotonic()
+    budget = Budget(Limits(msat=10_000, depth=1), now=now)
+    sub = Charging(10**9, msat=700, most_msat=900)
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    callers = [Caller(f"0/c{n}.0", budget.child(now=now), 1) for n in range(30)]
+    await asyncio.gather(*(room.ask(one, [one.loop], [f"p{one.loop}"], None) for one in callers))
+    # All of those that went out at once, before anything was booked.
+    assert len(sub.budgets) > 2 and sum(sub.budgets) <= 10_000
+    assert budget.spent.msat == sub.charged <= 10_000

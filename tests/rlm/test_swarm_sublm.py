@@ -7,7 +7,7 @@ from pylon.node.control import Event, Result
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
-from pylon.rlm.sublm import Job, SubAnswer, SubFailure
+from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure
 
 ANSWER = {
     "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "", "finish": "stop", "queue_ms": 1,
@@ -21,10 +21,11 @@ FAILED = {"index": 0, "text": None, "attempts": 4, "error": ERROR}
 class FakeNode:
     """Answers calls from a table of its own."""
 
-    def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready"):
+    def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
         names = ("slots", "state", "price_msat", "models", "contexts")
         self.rows = [dict(zip(names, (16, state, list(price), ["m"], [2_048]), strict=True)) for price in prices]
         self.bid_msat = bid_msat
+        self.beside_msat = beside_msat
         self.asked = []
 
     async def call(self, method, params=None):
@@ -32,9 +33,11 @@ class FakeNode:
         if method == "providers":
             yield Result({"providers": self.rows, "heard_of": 3, "bid_msat": self.bid_msat})
             return
-        yield Event({"done": 1, "in_flight": 1, "providers": 2, "outcomes": [ANSWER]})
-        yield Event({"done": 2, "in_flight": 0, "providers": 2, "outcomes": [FAILED][: len(params["jobs"]) - 1]})
-        yield Result({"jobs": 2})
+        yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [ANSWER]})
+        failed = [FAILED][: len(params["jobs"]) - 1]
+        charged = 331 + self.beside_msat
+        yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
+        yield Result({"jobs": 2, "paid_msat": charged, "beside_msat": self.beside_msat})
 
 
 async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
@@ -78,13 +81,34 @@ async def test_a_root_in_the_swarm_is_a_job_a_turn():
     reply = await root.reply([Message("system", "s"), Message("user", "q")], loop="0")
     assert (reply.text, reply.msat, reply.model) == ("yes", 331, "m")
     job = node.asked[-1][1]["jobs"][0]
-    assert job["max_tokens"] == 64 and len(job["messages"]) == 2 and job["bid_msat"] == root.most_msat > 0
+    assert job["max_tokens"] == 64 and len(job["messages"]) == 2 and 2 * job["bid_msat"] == root.most_msat > 0
+    assert node.asked[-1][1]["budget_msat"] == root.most_msat
 
 
 async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     class Busy(FakeNode):
         async def call(self, method, params=None):
-            yield Event({"outcomes": [FAILED]})
+            yield Event({"msat": 331, "outcomes": [FAILED]})
 
-    with pytest.raises(RootError, match="all are busy"):
+    with pytest.raises(RootError, match="all are busy") as failed:
         await SwarmRoot(SwarmSubLM(Busy()), None, 2_048).reply([Message("user", "q")], loop="0")
+    assert failed.value.msat == 331
+
+
+async def test_what_is_charged_beside_the_answers_is_told_before_the_outcomes_with_which_it_came():
+    sub = SwarmSubLM(FakeNode(beside_msat=660))
+    came = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
+    assert came[1] == Beside(660)
+    assert [each[0] for each in (came[0], came[2])] == [1, 0] and len(came) == 3
+
+
+async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
+    class Poor(FakeNode):
+        async def call(self, method, params=None):
+            self.asked.append((method, params))
+            spent = {"reason": "budget", "code": None, "message": "the run's budget is spent", "hint": ""}
+            yield Event({"msat": 0, "outcomes": [{**FAILED, "error": spent}]})
+
+    node = Poor()
+    [(_, failure)] = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]
+    assert failure.code == "budget_sats" and node.asked[0][1]["budget_msat"] == 5
