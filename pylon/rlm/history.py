@@ -4,6 +4,7 @@ The REPL holds everything; the chat holds only what was said and shown. When it 
 oldest turns are cut to their beginnings, and when that is not enough, left out with a note that the variables stand.
 """
 
+import sys
 from dataclasses import dataclass, replace
 
 from pylon.rlm.root import Message, estimate_tokens
@@ -19,14 +20,26 @@ LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A turn: the root's reply, and what it was shown for it."""
+    """A turn: the root's reply, and what it was shown for it, whole; how many characters of each the chat has."""
 
     reply: str
     shown: str
+    reply_chars: int = sys.maxsize
+    shown_chars: int = sys.maxsize
 
     @property
     def messages(self) -> list[Message]:
-        return [Message("assistant", self.reply), Message("user", self.shown)]
+        # Always from the whole: a cut of a cut would tell of the length of the first one.
+        reply, shown = cut(self.reply, self.reply_chars), cut(self.shown, self.shown_chars)
+        return [Message("assistant", reply), Message("user", shown)]
+
+    def shortened(self, reply_chars: int, shown_chars: int) -> "Exchange":
+        """The same with no more than so many characters of each, in the chat."""
+        return replace(
+            self,
+            reply_chars=min(self.reply_chars, reply_chars),
+            shown_chars=min(self.shown_chars, shown_chars),
+        )
 
 
 class History:
@@ -41,9 +54,9 @@ class History:
         # Tokens by the model's own count for each that we estimate.
         self._ratio = 1.0
 
-    def add(self, reply: str, shown: str) -> None:
-        """A turn that has ended."""
-        self._exchanges.append(Exchange(reply, shown))
+    def add(self, reply: str, shown: str, *, reply_chars: int = sys.maxsize) -> None:
+        """A turn that has ended. Of its reply the chat has `reply_chars` characters at most."""
+        self._exchanges.append(Exchange(reply, shown, reply_chars))
 
     def counted(self, prompt_tokens: int, messages: list[Message]) -> None:
         """What the model itself counted for a chat that it was sent."""
@@ -73,8 +86,7 @@ class History:
 
     def _shorten(self) -> None:
         for place in range(max(0, len(self._exchanges) - KEPT_TURNS)):
-            old = self._exchanges[place]
-            self._exchanges[place] = Exchange(cut(old.reply, REPLY_CHARS), cut(old.shown, SHOWN_CHARS))
+            self._exchanges[place] = self._exchanges[place].shortened(REPLY_CHARS, SHOWN_CHARS)
             if self._size() <= self._limit:
                 return
         while len(self._exchanges) > KEPT_TURNS and self._size() > self._limit:
@@ -83,9 +95,7 @@ class History:
         # What is left may still be too much: a window smaller than one turn.
         share = max(200, int(2 * self._limit / self._ratio / (len(self._exchanges) or 1)))
         while self._size() > self._limit and share >= 200:
-            self._exchanges = [
-                replace(one, reply=cut(one.reply, share), shown=cut(one.shown, share)) for one in self._exchanges
-            ]
+            self._exchanges = [one.shortened(share, share) for one in self._exchanges]
             share //= 2
 
 

@@ -13,7 +13,7 @@ from pylon.errors import SandboxError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Bound, Budget, Cost, Left, Refusal, Reservation
 from pylon.rlm.gate import Gate
-from pylon.rlm.history import History, cut
+from pylon.rlm.history import History
 from pylon.rlm.parsing import Final, Turn, parse_turn
 from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens
@@ -296,7 +296,7 @@ class Loop:
         return {"ready": answer.ready, "content": self._trajectory.text(answer.content)}
 
     def _show(self, reply: Reply, text: str) -> None:
-        self._history.add(cut(reply.text, _REPLY_CHARS), text)
+        self._history.add(reply.text, text, reply_chars=_REPLY_CHARS)
         self._write("shown", text=self._trajectory.text(text))
 
     def _status(self) -> str:

@@ -17,6 +17,17 @@ def test_the_newest_turns_stay_whole_and_the_oldest_are_cut_first():
     assert len(chat[-1].content) > 2_000 and chat[0].content == "system"
 
 
+def test_however_often_a_chat_is_compacted_it_tells_how_long_a_text_was():
+    history = History("system", "task", limit_tokens=3_000)
+    for _ in range(12):
+        history.add("r" * 40_000, "s" * 5_000, reply_chars=20_000)
+        notes = [message.content.count("left out …") for message in history.messages()[2:]]
+        assert max(notes) <= 1
+    assert history.compactions == 12
+    for message in history.messages()[2:]:
+        assert "of 40,000 characters" in message.content or "of 5,000 characters" in message.content
+
+
 def test_a_chat_that_fits_is_not_touched():
     history = History("system", "task", limit_tokens=10_000)
     history.add("a", "b")
