@@ -23,13 +23,16 @@ type Shape = Literal["auto", "text", "json", "files"]
 _PIECE = 1 << 20
 _SNIFF = 8_192
 MAX_FILES = 100_000
+_REFUSED = "{} holds a secret key or a wallet's link, and a context goes to strangers"
 _CONFIG = "config.toml"
 _SIGNS = "*?["
 # Keys (NIP-19, NIP-49) and wallet links (NIP-47), in whatever case and wherever a line holds them.
 _SECRETS = re.compile(
-    rb"nsec1[02-9ac-hj-np-z]{58}|ncryptsec1[02-9ac-hj-np-z]{58}|nostr\+walletconnect:(?://)?[0-9a-f]{64}",
-    re.IGNORECASE,
+    rb"nsec1[02-9ac-hj-np-z]{58}|ncryptsec1[02-9ac-hj-np-z]{58}|nostr\+walletconnect:(?://)?[0-9a-f]{64}"
 )
+_SIGNS_OF_SECRETS = (b"sec1", b"walletconnect:")
+# What stands across two pieces is found when the second begins with so much of the first: no secret is longer.
+_LONGEST = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
 
     `auto` makes a str of a single file and a dict of texts by name of anything else. Pylon's own homes and other
     files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; a key that is
-    itself named is refused. Blocking. Raises `UsageError`.
+    itself named, or stands in standard input, is refused. Blocking. Raises `UsageError`.
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
@@ -90,6 +93,9 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
             found.append(("stdin", _spool(stdin, spool)))
+            if _is_secret(spool):
+                spool.unlink()
+                raise UsageError(_REFUSED.format("standard input"))
         elif path.is_dir():
             single = False
             files, left_out = _folder(path)
@@ -97,7 +103,7 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             skipped += left_out
         elif path.is_file():
             if _is_secret(path):
-                raise UsageError(f"{one} holds a secret key or a wallet's link, and a context goes to strangers")
+                raise UsageError(_REFUSED.format(one))
             found.append((one, path))
         elif any(sign in one for sign in _SIGNS):
             single = False
@@ -204,11 +210,23 @@ def _is_home(folder: Path) -> bool:
 
 
 def _is_secret(path: Path) -> bool:
+    """Whether a key or a wallet's link stands anywhere in it."""
     try:
         with path.open("rb") as file:
-            return _SECRETS.search(file.read(_SNIFF)) is not None
+            before = b""
+            while piece := file.read(_PIECE):
+                if _holds_secret(before + piece):
+                    return True
+                before = piece[-_LONGEST:]
     except OSError:
         return False
+    return False
+
+
+def _holds_secret(data: bytes) -> bool:
+    # Whole texts go through here, and a pattern takes ten times as long to find nothing.
+    small = data.lower()
+    return any(sign in small for sign in _SIGNS_OF_SECRETS) and _SECRETS.search(small) is not None
 
 
 def _is_text(path: Path) -> bool:

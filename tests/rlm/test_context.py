@@ -161,3 +161,21 @@ def test_an_empty_name_is_not_the_folder_where_one_is(tmp_path, monkeypatch):
 def test_what_is_neither_file_nor_folder_is_told_of_as_such(tmp_path):
     with pytest.raises(UsageError, match="no file and no folder"):
         from_paths(["/dev/null"], shape="auto", spool=tmp_path / "spool")
+
+
+@pytest.mark.parametrize("before", [9_000, (1 << 20) - 30, 3 << 20])
+@pytest.mark.parametrize("secret", ["key", "KEY", "link"])
+def test_a_secret_is_found_wherever_it_stands_also_in_standard_input(tmp_path, before, secret):
+    key = nip19.nsec(SecretKey.generate())
+    secret = {"key": key, "KEY": key.upper(), "link": f"nostr+walletconnect://{'b' * 64}?relay="}[secret]
+    text = f"{'x' * before} {secret}\nand more"
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.txt").write_text("a text")
+    (tmp_path / "d" / "log.txt").write_text(text)
+    found = load(tmp_path / "d")
+    assert [file.name for file in found.source.files] == ["a.txt"] and found.skipped == 1
+    with pytest.raises(UsageError, match="secret key"):
+        load(tmp_path / "d" / "log.txt")
+    with pytest.raises(UsageError, match="standard input holds a secret key"):
+        load("-", spool=tmp_path / "spool", stdin=io.BytesIO(text.encode()))
+    assert not (tmp_path / "spool").exists()
