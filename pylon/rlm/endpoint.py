@@ -115,7 +115,8 @@ def _refused(response: httpx.Response) -> RootError:
     hint = {401: "Is the key in `rlm.root_key_file` right?", 404: "Are `rlm.root_url` and `rlm.root_model` right?"}
     error = RootError(f"the root model's endpoint says {status}", hint=hint.get(status, ""), lasting=not again)
     after = response.headers.get("retry-after", "")
-    if again and after.isdigit():
+    # ASCII alone: "²" is a digit as well, and no number.
+    if again and after.isascii() and after.isdigit():
         error.retry_after_s = float(after)
     return error
 

@@ -42,6 +42,14 @@ async def test_busy_and_broken_answers_are_tried_again():
         assert len(asked) == 4
 
 
+@pytest.mark.parametrize("pause", ["\u00b2", "soon", "-1", "1e9", ""])
+async def test_a_pause_that_is_no_number_is_no_pause(pause):
+    busy = (429, [f"retry-after: {pause}"], b"")
+    async with served(busy, (200, [], completion())) as (url, asked), root(url) as model:
+        assert (await model.reply(CHAT)).text == "hi"
+        assert len(asked) == 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
 async def test_refusals_are_final_and_named(status):
     async with served((status, [], b"{}")) as (url, asked), root(url) as model:
