@@ -8,8 +8,9 @@ import asyncio
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from pylon import log
 from pylon.clock import Clock
-from pylon.errors import SandboxError
+from pylon.errors import PylonError, SandboxError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Bound, Budget, Cost, Left, Refusal, Reservation
 from pylon.rlm.gate import Gate
@@ -19,6 +20,8 @@ from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.trajectory import Trajectory
+
+logger = log.get("rlm")
 
 # Of the root's window: the chat, its reply, and some room for what we estimate badly.
 _WINDOW_SHARE = 0.8
@@ -163,7 +166,7 @@ class Loop:
         spent = Cost()
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._root.reply(messages, loop=self._task.name)
+                reply = await self._said_by_root(messages)
             spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         except RootError as error:
             spent = Cost(error.msat)
@@ -179,6 +182,18 @@ class Loop:
             ms=round(1_000 * (self._clock.monotonic() - started)), compactions=self._history.compactions,
         )  # fmt: skip
         return reply
+
+    async def _said_by_root(self, messages: list[Message]) -> Reply:
+        """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has."""
+        try:
+            return await self._root.reply(messages, loop=self._task.name)
+        except (RootError, TimeoutError):
+            raise
+        except PylonError as error:
+            raise RootError(str(error), hint=error.hint) from error
+        except Exception as error:
+            logger.exception("the root model failed inside")
+            raise RootError(f"the root model failed inside ({type(error).__name__})") from error
 
     async def _last(self, reason: Reason, detail: str) -> LoopOutcome:
         """The extraction turn; where there can be none, what the REPL's `answer` holds so far."""

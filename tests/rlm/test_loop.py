@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from pylon.errors import UnreachableError
 from pylon.rlm.loop import Reason
 from pylon.rlm.repl.protocol import CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
@@ -112,6 +113,21 @@ async def test_a_root_that_fails_ends_the_run_with_its_reason(tmp_path):
     outcome = await Stage(tmp_path, Broken([""])).run()
     assert (outcome.answer, outcome.reason) == (None, Reason.ROOT_FAILED)
     assert "401" in outcome.detail
+
+
+@pytest.mark.parametrize("error", [UnreachableError("no node answers"), ValueError("of a library"), OSError("of it")])
+async def test_whatever_a_root_fails_with_the_run_ends_with_that_reason_and_what_it_has(tmp_path, error):
+    class Broken(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if len(messages) > 2:
+                raise error
+            return await super().reply(messages)
+
+    stage = Stage(tmp_path, Broken([repl("answer['content'] = 'so far'")]))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("so far", True, Reason.ROOT_FAILED)
+    assert (str(error) if isinstance(error, UnreachableError) else type(error).__name__) in outcome.detail
+    assert stage.events("final")[0]["reason"] == "root_failed"
 
 
 async def test_out_of_turns_the_root_gets_one_more_in_plain_words(tmp_path):
