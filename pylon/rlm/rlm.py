@@ -37,7 +37,7 @@ _SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """For the trajectory: which strategy runs, over which files, and which run this one replays."""
+    """For the trajectory: which strategy runs, and which run this one replays."""
 
     strategy: str = "rlm"
     replay_of: str | None = None

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pylon import log
 from pylon.errors import PylonError
 from pylon.frames import encode
-from pylon.rlm.repl.protocol import MIB, OnCalls, SubCalls, SubReply
+from pylon.rlm.repl.protocol import OnCalls, SubCalls, SubReply
 from pylon.rlm.repl.wire import Asked
 
-# Prompts that are being answered; over this the sandbox's pipe is not read, so that it waits.
-_PROMPT_BYTES = 128 * MIB
+# Of prompts that are being answered; over this the sandbox's pipe is not read, so that it waits.
+_PROMPT_CHARS = 128 * 1024 * 1024
 _PART_CHARS = 1024 * 1024
 # One reply must fit a frame, with every character escaped.
 _REPLY_CHARS = 2 * 1024 * 1024
@@ -34,7 +34,7 @@ class Answering:
         self._back = back
         self._left = 0
         self._requests_left = 0
-        self._bytes = 0
+        self._chars = 0
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,12 +50,12 @@ class Answering:
         if self._requests_left < 0:
             return False
         size = sum(len(prompt) for prompt in asked.prompts)
-        self._bytes += size
+        self._chars += size
         self._out()
         task = asyncio.create_task(self._answer(asked, size))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if self._bytes > _PROMPT_BYTES:
+        if self._chars > _PROMPT_CHARS:
             self._room.clear()
         await self._room.wait()
         return True
@@ -76,8 +76,8 @@ class Answering:
             for frame in _frames(asked.id, [*replies, *[over] * (len(asked.prompts) - allowed)]):
                 self._send(frame)
         finally:
-            self._bytes -= size
-            if self._bytes <= _PROMPT_BYTES:
+            self._chars -= size
+            if self._chars <= _PROMPT_CHARS:
                 self._room.set()
             self._back()
 
