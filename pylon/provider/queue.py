@@ -40,8 +40,9 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._jobs
+    def get(self, job_id: str) -> Job | None:
+        """The job, where it stands, or None when it does not wait here."""
+        return self._jobs.get(job_id)
 
     def of_customer(self, customer: str) -> int:
         """How many jobs of this customer wait."""

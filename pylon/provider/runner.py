@@ -119,12 +119,11 @@ class Runner:
             running.cancelled = True
             running.task.cancel()
             return
-        if job_id in self.queue:
-            job = self.queue.remove(job_id)
-            if job is not None and job.request.customer != customer:
-                self.queue.push(job)
-            elif job is not None:
-                await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+        # Anybody may send a cancellation: a job keeps its place until it is known whose it is.
+        job = self.queue.get(job_id)
+        if job is not None and job.request.customer == customer:
+            self.queue.remove(job_id)
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
 
     def _feed(self) -> None:
         # An engine that fails at once calls for the next job while this one is being given to it.

@@ -1,0 +1,147 @@
+"""The runner by itself, with an engine and a relay that do what a test says."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money import account_store, audit
+from pylon.money.account import Terms
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.schema import MONEY
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.provider.admission import Accept
+from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.queue import Job
+from pylon.provider.runner import Runner
+from pylon.provider.settlement import AccountSettlement, CreditPolicy
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+
+US, CUSTOMER, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8, 9))
+# One msat a token of the answer.
+PRICE = Price(Msat(0), Msat(0), Msat(1_000))
+
+
+class Engine:
+    """A stand-in that answers when it is told to."""
+
+    slots, model = 1, None
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer = asyncio.Event()
+        self.progress = None
+        self.error: Exception | None = None
+
+    async def generate(self, request, progress):
+        self.asked.append(request.id)
+        self.progress = progress
+        await self.answer.wait()
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(text="an answer", prompt_tokens=1, completion_tokens=20, run_ms=1, finish="stop")
+
+
+class Replies:
+    """A stand-in that remembers what was said."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.pieces: list[str] = []
+
+    def processing(self, request, relay, wait_s=None) -> None:
+        pass
+
+    def partial(self, request, relay, text, offset) -> None:
+        self.pieces.append(text)
+
+    def refuse(self, customer, request, private, relay, code, reason) -> None:
+        self.errors.append(code.value)
+
+
+class Outbox:
+    """A stand-in that remembers what was published."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+
+    def event_bytes(self, relay):
+        return 65_536
+
+    async def carry(self, letter) -> None:
+        self.published.append(letter.event.id)
+
+
+class Stage:
+    """A runner and what it stands on."""
+
+    def __init__(self, database, group) -> None:
+        self.database, self.group = database, group
+        self.engine, self.replies, self.outbox = Engine(), Replies(), Outbox()
+        journal = Journal(database, group)
+        self.settlement = AccountSettlement(
+            journal, PRICE, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
+        )
+        self.runner = Runner(
+            US,
+            ConversationKeys(US),
+            self.engine,
+            journal,
+            self.settlement,
+            self.outbox,
+            self.replies,
+            SystemClock(),
+            60.0,
+        )
+
+    async def add(self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False) -> Job:
+        now = int(time.time())
+        event = secret.sign(EventDraft(5940, text, created_at=now))
+        asked = JobRequest(text, JobParameters(stream=stream))
+        request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,), True)
+        job = Job(request, event, Accept(Msat(2_000), now + 60, "m", 40), now, "ws://r")
+        await self.settlement.take(job)
+        self.runner.add(job)
+        return job
+
+    async def idle(self) -> None:
+        async with asyncio.timeout(10):
+            await self.runner.wait_idle()
+
+    async def states(self) -> list[str]:
+        return [row["state"] for row in await self.database.fetch_all("SELECT state FROM job ORDER BY rowid")]
+
+    async def account(self):
+        return await account_store.load(self.database, CUSTOMER.public)
+
+
+@pytest.fixture
+async def stage(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [SCHEMA, MONEY])
+    group = GroupCommit(database)
+    group.start()
+    stage = Stage(database, group)
+    yield stage
+    await stage.runner.close()
+    await group.close()
+    async with database.transaction() as tx:
+        assert audit.examine(await audit.collect(tx)) == []
+    await database.close()
+
+
+async def test_somebody_elses_cancellation_leaves_a_job_at_its_place(stage):
+    running = await stage.add("running")
+    mine = await stage.add("mine")
+    theirs = await stage.add("theirs", OTHER)
+    await stage.runner.cancel(mine.id, OTHER.public)
+    stage.engine.answer.set()
+    await stage.idle()
+    assert stage.engine.asked == [running.id, mine.id, theirs.id]
