@@ -191,6 +191,9 @@ class Runner:
         self.running[job.id] = Running(job, task)
         try:
             event = await self._result(job)
+        except Exception:
+            logger.exception("a job failed by an error of ours", job=job.id)
+            event = await self._after_error(job)
         finally:
             del self.running[job.id]
             self._feed()
@@ -220,6 +223,21 @@ class Runner:
             self.running[job.id].answered = True
             return await self._sign(job, generation)
         return None
+
+    async def _after_error(self, job: Job) -> Event | None:
+        """The result, if one was written down before the error came; otherwise the job has failed."""
+        # Its end is being written: a cancellation has nothing to add.
+        self.running[job.id].answered = True
+        try:
+            written = (await self._journal.known([job.id])).get(job.id)
+        except Exception:
+            logger.exception("it is not known whether a job has a result", job=job.id)
+            written = None
+        if written is None:
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "something went wrong here")
+        else:
+            self._silent.pop(job.id, None)
+        return written
 
     async def _generate(self, job: Job) -> Generation:
         self.computing += 1
@@ -298,7 +316,11 @@ class Runner:
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         # Before anything is waited for: it may be cancelled a second time meanwhile.
         self._silent.pop(job.id, None)
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        try:
+            await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        except Exception:
+            # The next start finds its row as it was. Its customer need not wait for that.
+            logger.exception("the end of a job was not written down", job=job.id, state=state.value)
         # Whoever cancelled knows it.
         if state is not JobState.CANCELLED:
             request = job.request

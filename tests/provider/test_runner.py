@@ -1,6 +1,7 @@
 """The runner by itself, with an engine and a relay that do what a test says."""
 
 import asyncio
+import sqlite3
 import time
 from types import SimpleNamespace
 
@@ -145,3 +146,57 @@ async def test_somebody_elses_cancellation_leaves_a_job_at_its_place(stage):
     stage.engine.answer.set()
     await stage.idle()
     assert stage.engine.asked == [running.id, mine.id, theirs.id]
+
+
+async def test_a_job_that_ends_in_an_error_of_ours_has_failed_and_holds_nothing(stage):
+    async def finish(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    stage.settlement.finish = finish
+    stage.engine.answer.set()
+    await stage.add("unlucky")
+    await stage.idle()
+    assert stage.replies.errors == ["engine_failed"]
+    assert await stage.states() == ["failed"]
+    assert (await stage.account()).held == 0
+
+
+async def test_an_error_that_no_engine_should_raise_costs_its_job_and_no_other(stage):
+    stage.engine.error = RuntimeError("a bug")
+    stage.engine.answer.set()
+    await stage.add("unlucky")
+    await stage.idle()
+    stage.engine.error = None
+    await stage.add("lucky")
+    await stage.idle()
+    assert await stage.states() == ["failed", "signed"]
+
+
+async def test_a_result_that_was_written_down_is_published_though_its_write_was_said_to_have_failed(stage):
+    finish = stage.settlement.finish
+
+    async def said_to_fail(*args):
+        await finish(*args)
+        raise sqlite3.OperationalError("it is not known whether this is stored")
+
+    stage.settlement.finish = said_to_fail
+    stage.engine.answer.set()
+    await stage.add("lucky")
+    await stage.idle()
+    assert len(stage.outbox.published) == 1
+    assert stage.replies.errors == []
+    assert await stage.states() == ["signed"]
+
+
+async def test_a_customer_is_told_that_its_job_failed_though_nothing_can_be_written(stage):
+    async def fails(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    stage.settlement.finish = stage.settlement.end = fails
+    stage.engine.answer.set()
+    await stage.add("unlucky")
+    await stage.idle()
+    assert stage.replies.errors == ["engine_failed"]
+    assert not stage.runner.running
+    # The next start takes it up again.
+    assert await stage.states() == ["queued"]
