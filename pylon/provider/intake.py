@@ -196,6 +196,7 @@ class Intake:
         except MalformedError:
             return
         for job_id in cancellation.requests:
-            await self._runner.cancel(job_id, cancellation.customer)
+            # The runner after the till: a job that is paid for at this moment is with it by then.
             if self._till is not None:
                 await self._till.cancel(job_id, cancellation.customer)
+            await self._runner.cancel(job_id, cancellation.customer)

@@ -148,9 +148,15 @@ async def move(tx: Transaction, job_id: str, before: JobState, after: JobState) 
     await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = ?", (after.value, job_id, before.value))
 
 
-async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]]) -> None:
-    """Writes the results of jobs, and what each took and cost."""
-    await tx.execute_many(_SIGN, [_signature(*result) for result in results])
+async def state(tx: Transaction, job_id: str) -> JobState | None:
+    """Where a job stands; None for one that was never taken on."""
+    row = await tx.fetch_one("SELECT state FROM job WHERE id = ?", (job_id,))
+    return None if row is None else JobState(row["state"])
+
+
+async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]]) -> int:
+    """Writes the results of jobs that are queued, and what each took and cost; how many there were."""
+    return await tx.execute_many(_SIGN, [_signature(*result) for result in results])
 
 
 async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:

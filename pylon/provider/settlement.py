@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pylon.errors import MoneyError
 from pylon.money import account_store, hold_store
 from pylon.money.account import TRUSTED, Basis, Decision, Run, Terms, Trial
 from pylon.money.account_store import Done
@@ -89,11 +90,14 @@ class AccountSettlement:
         """See `Settlement`."""
         return await self._journal.transact_in(_take, _Taking(job, self._admission(job)))
 
-    async def decide(self, job: Job) -> Decision:
-        """What `take` says, anew for a job that waits for its customer's payment."""
+    async def decide(self, job: Job) -> Decision | None:
+        """What `take` says, anew for a job that waits for its customer's payment; None when it waits no more."""
         taking = _Taking(job, self._admission(job))
 
-        async def step(tx: Transaction) -> Decision:
+        async def step(tx: Transaction) -> Decision | None:
+            if await rows.state(tx, job.id) is not JobState.AWAITING_FUNDS:
+                # What was held for it now nobody would ever let go.
+                return None
             (decision,) = await _decide(tx, [taking])
             if isinstance(decision, Run):
                 await rows.move(tx, job.id, JobState.AWAITING_FUNDS, JobState.QUEUED)
@@ -165,5 +169,10 @@ async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
     receipts = await account_store.charge(tx, [each.done for each in finishing])
     events = [each.sign(receipt) for each, receipt in zip(finishing, receipts, strict=True)]
     results = zip(finishing, events, receipts, strict=True)
-    await rows.sign(tx, [(each.done.job, event, each.work, receipt.charge_msat) for each, event, receipt in results])
+    signed = await rows.sign(
+        tx, [(each.done.job, event, each.work, receipt.charge_msat) for each, event, receipt in results]
+    )
+    if signed < len(events):
+        # A charge without a result that can be published is undone with this transaction.
+        raise MoneyError("a job that has ended is not charged")
     return events

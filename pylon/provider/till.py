@@ -53,6 +53,8 @@ class Till:
         self._waiting: dict[str, dict[str, Job]] = {}
         # Set when the first job waits, or the wallet is down: until then there is next to nothing to look at.
         self._woken = asyncio.Event()
+        # Whoever decides about a job that waits has it alone until memory says what is on disk: nothing is both taken
+        # back and run, and no two ask for a payment.
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         # One invoice a customer at a time is being made, before there is a row that says so.
@@ -84,7 +86,8 @@ class Till:
 
     async def restore(self, job: Job) -> None:
         """A job that waited when the last process ended."""
-        await self.handle(job, await self._settlement.decide(job))
+        async with self._turn:
+            await self._decide(job)
 
     async def handle(self, job: Job, decision: Decision) -> None:
         """Does what was decided about a job that the journal has."""
@@ -93,7 +96,9 @@ class Till:
                 self._forget(job)
                 self._run(job)
             case TooMuch():
-                await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "this costs more than is kept here")
+                await self._write_end(
+                    job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "this costs more than is kept here"
+                )
             case AskTopUp() if not self._is_asking(job):
                 self._wait(job)
                 # The wallet may take its time; who comes next must not wait for it.
@@ -152,8 +157,14 @@ class Till:
         await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        self._forget(job)
+        """Lets a job go that waits, unless it was paid for or has ended meanwhile."""
+        async with self._turn:
+            if self._waits(job):
+                await self._write_end(job, state, code, reason)
+
+    async def _write_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        self._forget(job)
         if state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
@@ -161,6 +172,9 @@ class Till:
     def _wait(self, job: Job) -> None:
         self._waiting.setdefault(job.request.customer, {})[job.id] = job
         self._woken.set()
+
+    def _waits(self, job: Job) -> bool:
+        return job.id in self._waiting.get(job.request.customer, ())
 
     def _forget(self, job: Job) -> None:
         jobs = self._waiting.get(job.request.customer)
@@ -218,8 +232,15 @@ class Till:
         await self._take_again(credited.customer)
 
     async def _take_again(self, customer: str) -> None:
-        # One at a time: two that decide at once would each ask for a payment.
-        async with self._turn:
-            for job in list(self._waiting.get(customer, {}).values()):
-                if job.id in self._waiting.get(customer, {}):
-                    await self.handle(job, await self._settlement.decide(job))
+        for job in list(self._waiting.get(customer, {}).values()):
+            # A turn a job, so that who takes one back does not wait for all of them.
+            async with self._turn:
+                if self._waits(job):
+                    await self._decide(job)
+
+    async def _decide(self, job: Job) -> None:
+        decision = await self._settlement.decide(job)
+        if decision is None:
+            self._forget(job)
+        else:
+            await self.handle(job, decision)

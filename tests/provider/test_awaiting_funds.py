@@ -1,0 +1,130 @@
+"""A job that waits for its payment is let go or run, never both, whatever happens to it at once."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.errors import MoneyError
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money import account_store, audit, ledger
+from pylon.money.account import AskTopUp, Run, Terms
+from pylon.money.ledger_store import book
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.schema import MONEY
+from pylon.nostr.event import EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.provider.admission import Accept
+from pylon.provider.journal import SCHEMA, JobState, Journal, Work
+from pylon.provider.queue import Job
+from pylon.provider.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.till import Till
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+
+KEY = SecretKey(bytes(31) + b"\x07")
+QUOTE = Msat(2_000)
+
+
+class Desk:
+    """A till over a real database, without a wallet; `ran` are the jobs that the runner was given."""
+
+    def __init__(self, database, group) -> None:
+        self.database = database
+        self.settlement = AccountSettlement(
+            Journal(database, group), Price(Msat(1_500), Msat(0), Msat(0)), CreditPolicy(stranger=Terms(), trial=None)
+        )
+        self.ran: list[Job] = []
+        self.errors: list[str] = []
+        replies = SimpleNamespace(refuse=lambda *said: self.errors.append(said[4].value), processing=lambda *_: None)
+        self.till = Till(database, None, None, self.settlement, replies, SystemClock(), self.ran.append)
+
+    async def waiting(self, text: str = "prompt", *, seconds: float = 600) -> Job:
+        now = SystemClock().wall()
+        event = KEY.sign(EventDraft(5940, text, created_at=int(now)))
+        request = ReceivedRequest(event.id, event.pubkey, int(now), JobRequest(text), True, ("p",), True)
+        job = Job(request, event, Accept(QUOTE, int(now + seconds), "m", 8), now, "ws://r")
+        assert isinstance(await self.settlement.take(job), AskTopUp)
+        self.till._wait(job)
+        return job
+
+    async def pay(self, msat: int = 5_000) -> None:
+        async with self.database.transaction() as tx:
+            await book(tx, [ledger.topup_received(1.0, KEY.public, "f" * 64, Msat(msat))])
+
+    async def states(self) -> list[str]:
+        return [row["state"] for row in await self.database.fetch_all("SELECT state FROM job ORDER BY rowid")]
+
+    async def held(self) -> int:
+        return int((await account_store.load(self.database, KEY.public)).held)
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [SCHEMA, MONEY])
+    group = GroupCommit(database)
+    group.start()
+    yield Desk(database, group)
+    await group.close()
+    async with database.transaction() as tx:
+        # Where a payment came from is of no account here.
+        faults = audit.examine(await audit.collect(tx))
+        assert [fault for fault in faults if "invoice" not in str(fault)] == []
+    await database.close()
+
+
+async def test_a_job_that_is_taken_back_while_it_is_paid_for_runs_and_is_not_ended(desk):
+    job = await desk.waiting()
+    await desk.pay()
+    paid = asyncio.create_task(desk.till._take_again(KEY.public))
+    await asyncio.sleep(0)
+    await asyncio.gather(paid, desk.till.cancel(job.id, KEY.public))
+    # Whoever takes it back asks the runner next.
+    assert [one.id for one in desk.ran] == [job.id]
+    assert await desk.states() == ["queued"]
+    assert await desk.held() == QUOTE
+
+
+async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(desk):
+    job = await desk.waiting()
+    await desk.pay()
+    taken_back = asyncio.create_task(desk.till.cancel(job.id, KEY.public))
+    await asyncio.sleep(0)
+    await asyncio.gather(taken_back, desk.till._take_again(KEY.public))
+    assert desk.ran == []
+    assert await desk.states() == ["cancelled"]
+    assert await desk.held() == 0
+
+
+async def test_a_job_that_has_ended_holds_nothing_when_it_is_decided_on(desk):
+    job = await desk.waiting()
+    await desk.pay()
+    await desk.settlement.end(job.id, JobState.EXPIRED, code="expired", finished_at=2.0)
+    await desk.till._take_again(KEY.public)
+    assert desk.ran == [] and desk.till.waiting == 0
+    assert await desk.held() == 0
+
+
+async def test_a_job_that_has_ended_is_never_charged(desk):
+    job = await desk.waiting()
+    await desk.pay()
+    assert isinstance(await desk.settlement.decide(job), Run)
+    async with desk.database.transaction() as tx:
+        # What no code of ours does.
+        await tx.execute("UPDATE job SET state = 'cancelled'")
+    with pytest.raises(MoneyError):
+        await desk.settlement.finish(job, Work(3, 2, 5, 2.0), lambda _: job.event)
+    assert await desk.database.fetch_all("SELECT * FROM money_receipt") == []
+
+
+async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those_on_all_jobs(desk):
+    jobs = [await desk.waiting(f"job {n}") for n in range(5)]
+    await desk.pay(20_000)
+    paid = asyncio.create_task(desk.till._take_again(KEY.public))
+    await asyncio.sleep(0)
+    await desk.till.cancel(jobs[-1].id, KEY.public)
+    await paid
+    assert [one.id for one in desk.ran] == [job.id for job in jobs[:-1]]
+    assert (await desk.states())[-1] == "cancelled"
