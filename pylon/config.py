@@ -63,8 +63,10 @@ class ProviderSection(_Section):
     serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
     trusted: list[str] = Field([], description="Public keys (npub or hex) that are served without limits.")
     blocked: list[str] = Field([], description="Public keys (npub or hex) that are never served.")
-    max_queue: int = Field(2_000, ge=1, description="Jobs that may wait here.")
-    max_per_customer: int = Field(1_000, ge=1, description="Of these, how many of one customer.")
+    max_queue: int = Field(
+        2_000, ge=1, description="Jobs that may be here, apart from those that wait for a payment."
+    )
+    max_per_customer: int = Field(1_000, ge=1, description="How many of one customer, with those.")
     max_prompt_bytes: int = Field(1_000_000, ge=1, description="The longest prompt, in bytes.")
     max_tokens: int = Field(4_096, ge=1, description="The longest answer, in tokens.")
     default_max_tokens: int = Field(512, ge=1, description="The longest answer when a request does not say.")

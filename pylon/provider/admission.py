@@ -17,7 +17,10 @@ from pylon.records import record
 
 @record
 class Load:
-    """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known."""
+    """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known.
+
+    `waiting` leaves out what waits for a payment: strangers can have as much of that as they like.
+    """
 
     models: tuple[tuple[str, str], ...]
     waiting: int = 0
@@ -28,6 +31,8 @@ class Load:
     wallet_down: bool = False
     # The engine can make answers follow a JSON schema.
     schemas: bool = False
+    # Of this customer's jobs, how many wait for its payment.
+    unpaid_of_customer: int = 0
 
 
 @record
@@ -66,6 +71,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     if settings.only_trusted and not trusted:
         return Ignore()
     expires_at = request.job.expiration or request.created_at + settings.max_age_s
+    expires_at = min(expires_at, int(now) + settings.max_kept_s)
     if request.created_at > now + settings.max_ahead_s:
         return Refuse(ErrorCode.MALFORMED, "created_at lies in the future")
     if expires_at <= now:
@@ -82,7 +88,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.TOO_LARGE, f"prompts of up to {settings.max_prompt_bytes:,} bytes fit here")
     if load.paused:
         return Refuse(ErrorCode.PAUSED, load.paused)
-    if load.waiting >= settings.max_queue:
+    if not trusted and load.waiting >= settings.max_queue:
         return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs wait here already")
     if not trusted and load.of_customer >= settings.max_per_customer:
         return Refuse(ErrorCode.CUSTOMER_LIMIT, f"at most {settings.max_per_customer} jobs of one customer wait here")
@@ -94,6 +100,10 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.BID_TOO_LOW, f"this may cost up to {quote} msat")
     if quote and load.wallet_down:
         return Refuse(ErrorCode.PAUSED, "wallet")
+    if quote and load.unpaid_of_customer >= settings.max_unpaid_per_customer:
+        return Refuse(
+            ErrorCode.CUSTOMER_LIMIT, f"{load.unpaid_of_customer} jobs of this customer wait for its payment"
+        )
     return Accept(quote, expires_at, model, max_tokens)
 
 

@@ -110,6 +110,7 @@ class Provider:
                 replies,
                 self._clock,
                 self._runner.add,
+                settings.max_unpaid,
             )
         self._intake = Intake(
             secret.public,
@@ -228,13 +229,15 @@ class Provider:
         if self._inference.state == "failed":
             paused = paused or "engine"
         till = self._till
+        unpaid = till.of_customer(customer) if till else 0
         return Load(
             ((self._model, sha256),),
-            len(self._runner.queue) + len(self._runner.running) + (till.waiting if till else 0) + len(ahead),
-            self._runner.queue.of_customer(customer) + own + (till.of_customer(customer) if till else 0),
+            len(self._runner.queue) + len(self._runner.running) + len(ahead),
+            self._runner.queue.of_customer(customer) + own + unpaid,
             paused,
             till is not None and till.down,
             self._inference.follows_schemas,
+            unpaid,
         )
 
     def _room(self) -> tuple[int, float, str]:

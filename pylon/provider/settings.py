@@ -27,11 +27,17 @@ class ProviderSettings:
     only_trusted: bool = False
     max_queue: int = 2_000
     max_per_customer: int = 1_000
+    # Jobs that wait for their customers' payments are counted apart: they cost nothing to send. The first is for
+    # customers that have never paid, all together.
+    max_unpaid: int = 1_000
+    max_unpaid_per_customer: int = 100
     max_prompt_bytes: int = 1_000_000
     max_tokens: int = 4_096
     default_max_tokens: int = 512
     # How old a request without a deadline may be, and how far ahead of our clock its author's may run.
     max_age_s: int = 600
     max_ahead_s: int = 900
+    # The longest that a job is kept, whatever later deadline its request names.
+    max_kept_s: int = 3_600
     # Feedback goes out when no result did within this time: half of the customer's acknowledgement deadline.
     processing_after_s: float = 2.5

@@ -13,7 +13,7 @@ from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.money import invoice_store
 from pylon.money.account import AskTopUp, Decision, Run, TooMuch
-from pylon.money.receiver import EXPIRY_S, Credited, ReceiveCode, ReceiveError, Receiver
+from pylon.money.receiver import EXPIRY_S, GRACE_S, Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Wallet, WalletError
 from pylon.provider.journal import JobState
 from pylon.provider.queue import Job
@@ -26,10 +26,12 @@ logger = log.get("provider")
 # While somebody waits, and while nobody does.
 CHECK_S, IDLE_CHECK_S = 2.0, 30.0
 TICK_S = 0.5
+# As long as one invoice may be paid: whoever has not by then will not.
+PATIENCE_S = EXPIRY_S + GRACE_S
 
 
 class Till:
-    """`run` puts a job that may run into the queue."""
+    """`run` puts a job that may run into the queue; `most` jobs of customers that never paid may wait."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Till:
         replies: Replies,
         clock: Clock,
         run: Callable[[Job], None],
+        most: int,
     ) -> None:
         # Whether the wallet failed to answer last time: paid work is refused meanwhile, never done for free.
         self.down = False
@@ -50,6 +53,7 @@ class Till:
         self._replies = replies
         self._clock = clock
         self._run = run
+        self._most = most
         self._waiting: dict[str, dict[str, Job]] = {}
         # Set when the first job waits, or the wallet is down: until then there is next to nothing to look at.
         self._woken = asyncio.Event()
@@ -91,6 +95,9 @@ class Till:
 
     async def handle(self, job: Job, decision: Decision) -> None:
         """Does what was decided about a job that the journal has."""
+        if not isinstance(decision, Run) and not self._waits(job) and await self._is_full(job):
+            await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, f"{self.waiting} jobs wait for payments here")
+            return
         match decision:
             case Run():
                 self._forget(job)
@@ -107,6 +114,10 @@ class Till:
                 self._wait(job)
                 # Its customer waits for a payment that it knows of: it hears that the job is not lost.
                 self._replies.processing(job.request, job.relay)
+
+    async def _is_full(self, job: Job) -> bool:
+        # Keys cost nothing. Whoever has paid once is no part of a flood of them.
+        return self.waiting >= self._most and not await invoice_store.has_paid(self._database, job.request.customer)
 
     def _is_asking(self, job: Job) -> bool:
         return job.request.customer in self._asking
@@ -204,7 +215,7 @@ class Till:
                     async with asyncio.timeout(max(0.0, checked + IDLE_CHECK_S - self._clock.monotonic())):
                         await self._woken.wait()
             now = self._clock.wall()
-            late = [job for jobs in self._waiting.values() for job in jobs.values() if job.terms.expires_at <= now]
+            late = [job for jobs in self._waiting.values() for job in jobs.values() if _is_late(job, now)]
             for job in late:
                 await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, "the payment did not come in time")
             due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
@@ -244,3 +255,7 @@ class Till:
             self._forget(job)
         else:
             await self.handle(job, decision)
+
+
+def _is_late(job: Job, now: float) -> bool:
+    return now >= min(job.terms.expires_at, job.received_at + PATIENCE_S)

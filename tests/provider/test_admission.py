@@ -52,6 +52,12 @@ def test_a_request_without_a_deadline_is_worth_ten_minutes():
     )
 
 
+def test_a_job_is_kept_for_an_hour_whatever_later_deadline_it_names():
+    verdict = judge(with_job(expiration=NOW + 10 * 365 * 86_400))
+    assert isinstance(verdict, Accept)
+    assert verdict.expires_at == NOW + 3_600
+
+
 @pytest.mark.parametrize(
     ("request_", "settings", "load", "now", "code"),
     [
@@ -66,6 +72,13 @@ def test_a_request_without_a_deadline_is_worth_ten_minutes():
         (REQUEST, SETTINGS, replace(LOAD, paused="owner"), NOW, ErrorCode.PAUSED),
         (REQUEST, SETTINGS, replace(LOAD, waiting=2_000), NOW, ErrorCode.BUSY),
         (REQUEST, SETTINGS, replace(LOAD, of_customer=1_000), NOW, ErrorCode.CUSTOMER_LIMIT),
+        (
+            REQUEST,
+            replace(SETTINGS, price=Price(Msat(10), Msat(0), Msat(0))),
+            replace(LOAD, unpaid_of_customer=100),
+            NOW,
+            ErrorCode.CUSTOMER_LIMIT,
+        ),
         (
             with_job(bid=Msat(9)),
             replace(SETTINGS, price=Price(Msat(10), Msat(0), Msat(0))),
@@ -110,7 +123,7 @@ def test_a_request_that_names_us_among_others_is_for_us():
 
 def test_trusted_keys_are_not_charged_and_not_limited():
     settings = replace(SETTINGS, trusted=frozenset({CUSTOMER}), price=Price(Msat(1_000), Msat(0), Msat(0)))
-    verdict = judge(with_job(bid=Msat(0)), settings, replace(LOAD, of_customer=10_000))
+    verdict = judge(with_job(bid=Msat(0)), settings, replace(LOAD, waiting=10_000, of_customer=10_000))
     assert isinstance(verdict, Accept)
     assert verdict.quote == 0
 

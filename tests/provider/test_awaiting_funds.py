@@ -8,14 +8,16 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.errors import MoneyError
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import account_store, audit, ledger
-from pylon.money.account import AskTopUp, Run, Terms
+from pylon.money import account_store, audit, invoice_store, ledger
+from pylon.money.account import AskTopUp, Run, Terms, WaitForTopUp
+from pylon.money.invoice_store import Issued
 from pylon.money.ledger_store import book
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
+from pylon.provider import till as module
 from pylon.provider.admission import Accept
 from pylon.provider.journal import SCHEMA, JobState, Journal, Work
 from pylon.provider.queue import Job
@@ -24,12 +26,27 @@ from pylon.provider.till import Till
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 
-KEY = SecretKey(bytes(31) + b"\x07")
+KEY, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 QUOTE = Msat(2_000)
 
 
+class Nobody:
+    """A stand-in for a receiver to which nobody pays anything."""
+
+    async def check(self, *, at_start: bool = False) -> list[object]:
+        return []
+
+
+class SilentWallet:
+    """A stand-in for a wallet that has no news."""
+
+    async def events(self):
+        await asyncio.Event().wait()
+        yield None
+
+
 class Desk:
-    """A till over a real database, without a wallet; `ran` are the jobs that the runner was given."""
+    """A till over a real database, in which two jobs of strangers may wait; `ran` are those the runner was given."""
 
     def __init__(self, database, group) -> None:
         self.database = database
@@ -39,20 +56,30 @@ class Desk:
         self.ran: list[Job] = []
         self.errors: list[str] = []
         replies = SimpleNamespace(refuse=lambda *said: self.errors.append(said[4].value), processing=lambda *_: None)
-        self.till = Till(database, None, None, self.settlement, replies, SystemClock(), self.ran.append)
+        self.clock = SystemClock()
+        self.till = Till(database, Nobody(), SilentWallet(), self.settlement, replies, self.clock, self.ran.append, 2)
 
-    async def waiting(self, text: str = "prompt", *, seconds: float = 600) -> Job:
-        now = SystemClock().wall()
-        event = KEY.sign(EventDraft(5940, text, created_at=int(now)))
+    async def taken(self, text: str = "prompt", *, received_at: float | None = None, key: SecretKey = KEY) -> Job:
+        """A job that waits in the journal, and that the till has not heard of."""
+        now = self.clock.wall() if received_at is None else received_at
+        event = key.sign(EventDraft(5940, text, created_at=int(now)))
         request = ReceivedRequest(event.id, event.pubkey, int(now), JobRequest(text), True, ("p",), True)
-        job = Job(request, event, Accept(QUOTE, int(now + seconds), "m", 8), now, "ws://r")
+        job = Job(request, event, Accept(QUOTE, int(now + 3_600), "m", 8), now, "ws://r")
         assert isinstance(await self.settlement.take(job), AskTopUp)
+        return job
+
+    async def waiting(self, text: str = "prompt", *, received_at: float | None = None) -> Job:
+        """A job that waits with the till."""
+        job = await self.taken(text, received_at=received_at)
         self.till._wait(job)
         return job
 
-    async def pay(self, msat: int = 5_000) -> None:
+    async def pay(self, msat: int = 5_000, *, key: SecretKey = KEY) -> None:
+        now, amount = self.clock.wall(), Msat(msat)
+        invoice = Issued("f" * 64, "j" * 64, key.public, amount, "lnbc", now, now + 600, "settled")
         async with self.database.transaction() as tx:
-            await book(tx, [ledger.topup_received(1.0, KEY.public, "f" * 64, Msat(msat))])
+            await invoice_store.add(tx, invoice)
+            await book(tx, [ledger.topup_received(now, key.public, invoice.payment_hash, amount)])
 
     async def states(self) -> list[str]:
         return [row["state"] for row in await self.database.fetch_all("SELECT state FROM job ORDER BY rowid")]
@@ -69,9 +96,7 @@ async def desk(tmp_path):
     yield Desk(database, group)
     await group.close()
     async with database.transaction() as tx:
-        # Where a payment came from is of no account here.
-        faults = audit.examine(await audit.collect(tx))
-        assert [fault for fault in faults if "invoice" not in str(fault)] == []
+        assert audit.examine(await audit.collect(tx)) == []
     await database.close()
 
 
@@ -128,3 +153,29 @@ async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those
     await paid
     assert [one.id for one in desk.ran] == [job.id for job in jobs[:-1]]
     assert (await desk.states())[-1] == "cancelled"
+
+
+async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_before_finds_room(desk):
+    for text in "ab":
+        await desk.waiting(text)
+    await desk.till.handle(await desk.taken("c"), WaitForTopUp())
+    assert desk.errors == ["busy"]
+    assert (await desk.states())[-1] == "failed"
+    await desk.pay(1_000, key=OTHER)
+    await desk.till.handle(await desk.taken("d", key=OTHER), WaitForTopUp())
+    assert desk.errors == ["busy"]
+    assert desk.till.of_customer(OTHER.public) == 1
+
+
+async def test_a_job_waits_for_its_payment_as_long_as_an_invoice_may_be_paid(desk, monkeypatch):
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    late = await desk.waiting("late", received_at=desk.clock.wall() - module.PATIENCE_S)
+    early = await desk.waiting("early", received_at=desk.clock.wall() - module.PATIENCE_S + 60)
+    await desk.till.start()
+    async with asyncio.timeout(10):
+        while desk.till.waiting > 1:
+            await asyncio.sleep(0.01)
+    assert await desk.states() == ["expired", "awaiting_funds"]
+    assert desk.errors == ["payment_timeout"]
+    assert desk.till._waits(early) and not desk.till._waits(late)
+    await desk.till.close()

@@ -156,3 +156,10 @@ async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, cust
     refusal = await customer.refusal(request)
     assert (refusal.code, refusal.text) == (ErrorCode.PAUSED, "wallet")
     assert customer.results(request) == []
+
+
+async def test_jobs_that_wait_for_their_payment_take_nobody_elses_place(paid, customer, another_customer):
+    serving = await paid(max_queue=1)
+    assert await asked(customer, await customer.ask(serving.public, paying()))
+    other = await another_customer()
+    assert await asked(other, await other.ask(serving.public, paying()))

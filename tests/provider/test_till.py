@@ -40,7 +40,7 @@ async def till(clock, monkeypatch):
     monkeypatch.setattr(module, "TICK_S", 0.02)
     monkeypatch.setattr(module.invoice_store, "open_of", still_open)
     replies = SimpleNamespace(processing=lambda *_: None)
-    till = Till(None, Nobody(), SilentWallet(), None, replies, clock, lambda _: None)
+    till = Till(None, Nobody(), SilentWallet(), None, replies, clock, lambda _: None, 10)
     await till.start()
     yield till
     await till.close()
@@ -60,7 +60,8 @@ async def still_open(database, customer):
 
 def job(now: float) -> SimpleNamespace:
     request = SimpleNamespace(customer="alice")
-    return SimpleNamespace(id="j1", request=request, relay="", terms=SimpleNamespace(expires_at=now + 600))
+    terms = SimpleNamespace(expires_at=now + 600)
+    return SimpleNamespace(id="j1", request=request, relay="", terms=terms, received_at=now)
 
 
 async def test_it_sleeps_while_nobody_waits(till, clock):
@@ -99,7 +100,7 @@ async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhil
     monkeypatch.setattr(module, "CHECK_S", 0.0)
     monkeypatch.setattr(module.invoice_store, "open_of", none_open)
     settlement = Settlement()
-    till = Till(None, Slow(), SilentWallet(), settlement, None, clock, lambda _: None)
+    till = Till(None, Slow(), SilentWallet(), settlement, None, clock, lambda _: None, 10)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     await asyncio.sleep(0.2)

@@ -140,11 +140,11 @@ class Machine:
         if not self.alive:
             return
         request, now = asked.request, self._world.agenda.wall
-        unfunded = sum(map(len, self._unfunded.values()))
         load = Load(
             ((MODEL.id, MODEL.sha256),),
-            len(self._queue) + len(self._running) + unfunded,
+            len(self._queue) + len(self._running),
             self._of_customer[request.customer],
+            unpaid_of_customer=len(self._unfunded.get(request.customer, ())),
         )
         verdict = admit(request, self.settings, load, provider=self.key, now=now)
         if isinstance(verdict, Refuse):
