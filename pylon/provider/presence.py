@@ -7,6 +7,7 @@ from contextlib import suppress
 from pylon import __version__, log
 from pylon.clock import Clock
 from pylon.errors import RelayError
+from pylon.forever import forever
 from pylon.inference.service import EngineStatus
 from pylon.jobs import heartbeat as hb
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
@@ -50,7 +51,7 @@ class Presence:
         Raises `MalformedError` for settings that cannot be announced.
         """
         announcement_draft(self._announcement(), created_at=0)
-        self._task = asyncio.create_task(self._run(), name="presence")
+        self._task = asyncio.create_task(forever(self._beat, "presence"), name="presence")
 
     def changed(self) -> None:
         """Says at once what has changed (paused, resumed, the model is there) instead of at the next beat."""
@@ -70,18 +71,17 @@ class Presence:
             withdrawal_draft(self._secret.public, self._settings.d, created_at=self._next_created_at())
         )
 
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            now = self._clock.wall()
-            announcement = self._announcement()
-            if announcement != self._announced or now - self._announced_at >= ANNOUNCE_EVERY_S:
-                draft = announcement_draft(announcement, created_at=self._next_created_at())
-                if await self._publish(draft):
-                    self._announced, self._announced_at = announcement, now
-            await self._publish(self._heartbeat())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), hb.INTERVAL_S)
+    async def _beat(self) -> None:
+        self._changed.clear()
+        now = self._clock.wall()
+        announcement = self._announcement()
+        if announcement != self._announced or now - self._announced_at >= ANNOUNCE_EVERY_S:
+            draft = announcement_draft(announcement, created_at=self._next_created_at())
+            if await self._publish(draft):
+                self._announced, self._announced_at = announcement, now
+        await self._publish(self._heartbeat())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), hb.INTERVAL_S)
 
     def _announcement(self) -> Announcement:
         settings, model = self._settings, self._engine().model

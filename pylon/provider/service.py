@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
+from pylon.forever import forever
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.jobs.codes import ErrorCode
 from pylon.money.receiver import Receiver
@@ -140,7 +141,7 @@ class Provider:
         await self._recover()
         self._intake.start()
         self._presence.start()
-        self._housekeeper = asyncio.create_task(self._housekeeping(), name="housekeeping")
+        self._housekeeper = asyncio.create_task(forever(self._keep_house, "housekeeping"), name="housekeeping")
         # A model that becomes ready, or falls away, is told at once.
         self._unwatch = self._inference.watch(self._presence.changed)
 
@@ -248,8 +249,7 @@ class Provider:
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
         return free, queue_s, "draining" if self._draining else self._paused
 
-    async def _housekeeping(self) -> None:
-        while True:
-            now = self._clock.wall()
-            await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
-            await asyncio.sleep(HOUSEKEEPING_S)
+    async def _keep_house(self) -> None:
+        now = self._clock.wall()
+        await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
+        await asyncio.sleep(HOUSEKEEPING_S)

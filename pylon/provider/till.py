@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from pylon import log
 from pylon.clock import Clock
+from pylon.forever import forever
 from pylon.jobs.codes import ErrorCode
 from pylon.money import invoice_store
 from pylon.money.account import AskTopUp, Decision, Run, TooMuch
@@ -61,6 +62,8 @@ class Till:
         # back and run, and no two ask for a payment.
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        # When the wallet was last asked (monotonic).
+        self._checked = 0.0
         # One invoice a customer at a time is being made, before there is a row that says so.
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -76,9 +79,10 @@ class Till:
     async def start(self) -> None:
         """Looks up what was paid while nobody was here, then listens."""
         await self._check(at_start=True)
+        self._checked = self._clock.monotonic()
         self._tasks = [
-            asyncio.create_task(self._listen(), name="till hints"),
-            asyncio.create_task(self._watch(), name="till"),
+            asyncio.create_task(forever(self._listen, "till hints"), name="till hints"),
+            asyncio.create_task(forever(self._watch, "till"), name="till"),
         ]
 
     async def close(self) -> None:
@@ -131,6 +135,9 @@ class Till:
     async def _ask(self, job: Job, decision: AskTopUp) -> None:
         try:
             await self._issue(job, decision)
+        except Exception:
+            # The job waits, and without an open invoice it is decided on anew.
+            logger.exception("a payment could not be asked for", job=job.id)
         finally:
             del self._asking[job.request.customer]
 
@@ -205,23 +212,21 @@ class Till:
                 await self._credited(credited)
 
     async def _watch(self) -> None:
-        checked = self._clock.monotonic()
-        while True:
-            if self._waiting or self.down:
-                await asyncio.sleep(TICK_S)
-            else:
-                self._woken.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, checked + IDLE_CHECK_S - self._clock.monotonic())):
-                        await self._woken.wait()
-            now = self._clock.wall()
-            late = [job for jobs in self._waiting.values() for job in jobs.values() if _is_late(job, now)]
-            for job in late:
-                await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, "the payment did not come in time")
-            due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
-            if self._clock.monotonic() - checked >= due:
-                await self._check()
-                checked = self._clock.monotonic()
+        if self._waiting or self.down:
+            await asyncio.sleep(TICK_S)
+        else:
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._checked + IDLE_CHECK_S - self._clock.monotonic())):
+                    await self._woken.wait()
+        now = self._clock.wall()
+        late = [job for jobs in self._waiting.values() for job in jobs.values() if _is_late(job, now)]
+        for job in late:
+            await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, "the payment did not come in time")
+        due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
+        if self._clock.monotonic() - self._checked >= due:
+            await self._check()
+            self._checked = self._clock.monotonic()
 
     async def _check(self, *, at_start: bool = False) -> None:
         try:

@@ -10,7 +10,19 @@ import pylon
 
 PACKAGE = Path(pylon.__file__).parent
 FLOORS = {
-    0: {"config", "errors", "files", "log", "clock", "collect", "frames", "childprocess", "records", "text"},
+    0: {
+        "config",
+        "errors",
+        "files",
+        "log",
+        "clock",
+        "collect",
+        "forever",
+        "frames",
+        "childprocess",
+        "records",
+        "text",
+    },
     1: {"nostr", "store"},
     2: {"money", "host"},
     3: {"jobs", "inference", "relay"},

@@ -1,7 +1,9 @@
 """Whole exchanges over a real relay: what a customer sees."""
 
 import asyncio
+import sqlite3
 
+from pylon import forever
 from pylon.errors import EngineError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
@@ -13,8 +15,9 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.provider import service
 from pylon.provider.admission import Accept
-from pylon.provider.journal import JobState
+from pylon.provider.journal import JobState, Journal
 from pylon.provider.queue import Job
 from tests.provider.conftest import MODEL
 
@@ -264,3 +267,21 @@ async def test_a_provider_is_announced_beats_and_withdraws_when_it_stops(serve, 
     assert await seen(Filter(authors=own, kinds=frozenset({HEARTBEAT})))
     await serving.stop()
     assert await seen(announced) == []
+
+
+async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve, monkeypatch):
+    monkeypatch.setattr(service, "HOUSEKEEPING_S", 0.01)
+    monkeypatch.setattr(forever, "REST_S", 0.01)
+    turns = 0
+
+    async def forget(*_, **__):
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Journal, "forget", forget)
+    await serve()
+    async with asyncio.timeout(10):
+        while turns < 3:
+            await asyncio.sleep(0.01)

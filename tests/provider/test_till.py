@@ -1,13 +1,16 @@
 """The till looks often while somebody waits, and hardly ever otherwise."""
 
 import asyncio
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
 
+from pylon import forever
 from pylon.clock import SystemClock
 from pylon.money.account import AskTopUp, WaitForTopUp
 from pylon.money.msat import Msat
+from pylon.money.wallet import Hint
 from pylon.provider import till as module
 from pylon.provider.till import Till
 
@@ -110,3 +113,42 @@ async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhil
 
 async def none_open(database, customer):
     return None
+
+
+class Broken(Nobody):
+    """A stand-in for a receiver whose database fails when it is asked a second time, by the clock or by a hint."""
+
+    def __init__(self) -> None:
+        self.looks, self.hints = 0, []
+
+    async def check(self, *, at_start: bool = False) -> list[object]:
+        self.looks += 1
+        if self.looks == 2:
+            raise sqlite3.OperationalError("disk I/O error")
+        return []
+
+    async def look_up(self, payment_hash):
+        self.hints.append(payment_hash)
+        if len(self.hints) == 2:
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+class Chatty:
+    """A stand-in for a wallet that always has news."""
+
+    async def events(self):
+        while True:
+            await asyncio.sleep(0.01)
+            yield Hint("ab" * 32)
+
+
+async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listening(clock, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_CHECK_S", 0.01)
+    monkeypatch.setattr(forever, "REST_S", 0.01)
+    receiver = Broken()
+    till = Till(None, receiver, Chatty(), None, None, clock, lambda _: None, 10)
+    await till.start()
+    async with asyncio.timeout(10):
+        while receiver.looks < 4 or len(receiver.hints) < 4:
+            await asyncio.sleep(0.01)
+    await till.close()
