@@ -229,9 +229,14 @@ class Till:
             self._checked = self._clock.monotonic()
 
     async def _check(self, *, at_start: bool = False) -> None:
+        was_down = self.down
         try:
+            if was_down:
+                # Where no invoice is due the receiver asks nobody, and hears nothing wrong.
+                await self._wallet.info()
             credited = await self._receiver.check(at_start=at_start)
-            self.down = False
+            if was_down:
+                self.down = False
         except WalletError as error:
             logger.warning("the wallet does not answer; paid work is paused", error=str(error))
             self.down = True

@@ -10,7 +10,8 @@ from pylon import forever
 from pylon.clock import SystemClock
 from pylon.money.account import AskTopUp, WaitForTopUp
 from pylon.money.msat import Msat
-from pylon.money.wallet import Hint
+from pylon.money.receiver import ReceiveCode, ReceiveError
+from pylon.money.wallet import Hint, WalletCode, WalletError
 from pylon.provider import till as module
 from pylon.provider.till import Till
 
@@ -62,7 +63,7 @@ async def still_open(database, customer):
 
 
 def job(now: float) -> SimpleNamespace:
-    request = SimpleNamespace(customer="alice")
+    request = SimpleNamespace(customer="alice", id="j1", private=True)
     terms = SimpleNamespace(expires_at=now + 600)
     return SimpleNamespace(id="j1", request=request, relay="", terms=terms, received_at=now)
 
@@ -92,6 +93,9 @@ class Settlement:
     """A stand-in that counts what it is asked."""
 
     decided = 0
+
+    async def end(self, *_, **__):
+        pass
 
     async def decide(self, job):
         self.decided += 1
@@ -150,5 +154,43 @@ async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listeni
     await till.start()
     async with asyncio.timeout(10):
         while receiver.looks < 4 or len(receiver.hints) < 4:
+            await asyncio.sleep(0.01)
+    await till.close()
+
+
+class Unable(Nobody):
+    """A stand-in for a receiver to which nothing is owed, and whose wallet makes no invoices."""
+
+    async def prepare(self, *_, **__):
+        raise ReceiveError(ReceiveCode.WALLET_DOWN, "the wallet made no invoice")
+
+
+class Mute(SilentWallet):
+    """A stand-in for a wallet that does not answer until it is back."""
+
+    def __init__(self) -> None:
+        self.asked, self.back = 0, False
+
+    async def info(self):
+        self.asked += 1
+        if not self.back:
+            raise WalletError(WalletCode.UNREACHABLE, "down")
+
+
+async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_sooner(clock, monkeypatch):
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    monkeypatch.setattr(module, "CHECK_S", 0.0)
+    wallet, settlement = Mute(), Settlement()
+    replies = SimpleNamespace(refuse=lambda *_: None)
+    till = Till(None, Unable(), wallet, settlement, replies, clock, lambda _: None, 10)
+    await till.start()
+    await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
+    async with asyncio.timeout(10):
+        while wallet.asked < 3:
+            await asyncio.sleep(0.01)
+    assert till.down
+    wallet.back = True
+    async with asyncio.timeout(10):
+        while till.down:
             await asyncio.sleep(0.01)
     await till.close()
