@@ -1,7 +1,7 @@
 """From the relays to the queue: requests are read, admitted and journaled; cancellations are passed on."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from pylon import log
@@ -108,12 +108,12 @@ class Intake:
                 refused.append((received, found))
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
-            await self._write(queued[0], live=live)
+            await _alone(self._write(queued[0], live=live))
         else:
             # Group commit makes one disk flush of them.
-            await asyncio.gather(*(self._write(job, live=live) for job in queued))
+            await asyncio.gather(*(_alone(self._write(job, live=live)) for job in queued))
         if refused:
-            await self._refuse(refused, live=live)
+            await _alone(self._refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
@@ -196,7 +196,18 @@ class Intake:
         except MalformedError:
             return
         for job_id in cancellation.requests:
-            # The runner after the till: a job that is paid for at this moment is with it by then.
-            if self._till is not None:
-                await self._till.cancel(job_id, cancellation.customer)
-            await self._runner.cancel(job_id, cancellation.customer)
+            await _alone(self._let_go(job_id, cancellation.customer))
+
+    async def _let_go(self, job_id: str, customer: str) -> None:
+        # The runner after the till: a job that is paid for at this moment is with it by then.
+        if self._till is not None:
+            await self._till.cancel(job_id, customer)
+        await self._runner.cancel(job_id, customer)
+
+
+async def _alone(part: Awaitable[None]) -> None:
+    # What fails takes nothing along that came in the same batch.
+    try:
+        await part
+    except Exception:
+        logger.exception("a part of a batch of requests failed")

@@ -1,0 +1,45 @@
+"""What comes in one batch: one part of it that fails costs the others nothing."""
+
+import asyncio
+import sqlite3
+
+from pylon.clock import SystemClock
+from pylon.jobs.cancel import cancel_draft
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.kinds import RLM_REQUEST
+from pylon.jobs.request import private_draft
+from pylon.nostr.pool import Received
+from pylon.provider.journal import JobState
+
+
+async def test_a_write_that_fails_costs_its_job_and_nothing_else_of_its_batch(serve, customer, monkeypatch):
+    serving = await serve(delay_s=30.0, slots=1)
+    unwanted = await customer.ask(serving.public, customer.job("unwanted"))
+    async with asyncio.timeout(10):
+        while not (await serving.provider.status()).running:
+            await asyncio.sleep(0.02)
+    now = int(SystemClock().wall())
+
+    def request(text, **parameters):
+        draft = private_draft(customer.job(text, **parameters), serving.public, customer.keys, created_at=now)
+        return customer.secret.sign(draft)
+
+    unlucky, lucky, refused = request("unlucky"), request("lucky"), request("refused", model="another")
+    taken_back = customer.secret.sign(cancel_draft((unwanted.id,), RLM_REQUEST, serving.public, created_at=now))
+    intake = serving.provider._intake
+    take = intake._settlement.take
+
+    async def fails(job):
+        if job.id == unlucky.id:
+            raise sqlite3.OperationalError("database or disk is full")
+        return await take(job)
+
+    monkeypatch.setattr(intake._settlement, "take", fails)
+    batch = [Received(event, "") for event in (unlucky, lucky, refused, taken_back)]
+    await intake._take(batch, live=True)
+    assert (await customer.refusal(refused)).code is ErrorCode.UNSUPPORTED_MODEL
+    async with asyncio.timeout(10):
+        while (await serving.journal.counts()).get(JobState.CANCELLED) != 1:
+            await asyncio.sleep(0.02)
+    rows = {row.id: row.state for row in await serving.journal.rows()}
+    assert rows == {unwanted.id: JobState.CANCELLED, lucky.id: JobState.QUEUED}
