@@ -122,6 +122,11 @@ async def release(tx: Transaction, job: str) -> None:
         )
 
 
+async def forget(tx: Transaction, *, before: float) -> None:
+    """Drops what was let go of jobs that came before then (Unix seconds): they can be admitted again from now on."""
+    await tx.execute("DELETE FROM money_hold WHERE state = 'released' AND at < ?", (before,))
+
+
 async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]:
     """Takes a charge back; all receipts of the job, for its `error` feedback. A job not charged is released."""
     before = await receipts(tx, job)

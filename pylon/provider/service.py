@@ -89,6 +89,7 @@ class Provider:
         self._outbox = Outbox(pool, self._clock.wall)
         replies = Replies(secret, keys, self._outbox, self._clock, settings.trusted.__contains__)
         accounts = None if takings is None else AccountSettlement(journal, settings.price, takings.credit)
+        self._accounts = accounts
         self._settlement: Settlement = accounts or FreeSettlement(journal)
         self._runner = Runner(
             secret,
@@ -252,4 +253,6 @@ class Provider:
     async def _keep_house(self) -> None:
         now = self._clock.wall()
         await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
+        if self._accounts is not None:
+            await self._accounts.forget(before=now - KEEP_ROWS_S)
         await asyncio.sleep(HOUSEKEEPING_S)

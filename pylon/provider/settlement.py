@@ -131,6 +131,10 @@ class AccountSettlement:
 
         await self._journal.transact(step)
 
+    async def forget(self, *, before: float) -> None:
+        """Drops what was let go of jobs before then (Unix seconds), whose rows the journal drops as well."""
+        await self._journal.transact(lambda tx: account_store.forget(tx, before=before))
+
 
 @record
 class _Taking:

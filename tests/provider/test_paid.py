@@ -17,6 +17,7 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
+from pylon.provider import service
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database
@@ -163,3 +164,18 @@ async def test_jobs_that_wait_for_their_payment_take_nobody_elses_place(paid, cu
     assert await asked(customer, await customer.ask(serving.public, paying()))
     other = await another_customer()
     assert await asked(other, await other.ask(serving.public, paying()))
+
+
+async def test_a_provider_forgets_what_it_let_go_when_it_forgets_the_jobs(paid, customer, monkeypatch):
+    monkeypatch.setattr(service, "HOUSEKEEPING_S", 0.05)
+    monkeypatch.setattr(service, "KEEP_ROWS_S", 0.0)
+    serving = await paid(credit=CreditPolicy(), delay_s=30.0)
+    request = await customer.ask(serving.public, paying())
+    async with asyncio.timeout(10):
+        while not (await serving.provider.status()).running:
+            await asyncio.sleep(0.02)
+    assert await serving.database.fetch_all("SELECT 1 FROM money_hold")
+    await customer.send(cancel_draft((request.id,), request.kind, serving.public, created_at=request.created_at))
+    async with asyncio.timeout(10):
+        while await serving.database.fetch_all("SELECT 1 FROM money_hold UNION ALL SELECT 1 FROM job"):
+            await asyncio.sleep(0.02)

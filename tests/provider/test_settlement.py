@@ -14,7 +14,7 @@ from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
-from pylon.provider.journal import SCHEMA, Journal, Work
+from pylon.provider.journal import SCHEMA, JobState, Journal, Work
 from pylon.provider.queue import Job
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
@@ -99,3 +99,19 @@ async def test_a_result_that_cannot_be_made_costs_nothing_and_hinders_none_besid
     assert (await states(database))[:2] == ["queued", "signed"]
     rows = await database.fetch_all("SELECT job FROM money_receipt")
     assert [row["job"] for row in rows] == [jobs[1].id]
+
+
+async def test_what_was_let_go_long_ago_is_forgotten_and_what_is_held_never(settlement, database):
+    # Both came at second 1.
+    held, let_go = job("held"), job("let go")
+    await settlement.take(held)
+    await settlement.take(let_go)
+    await settlement.end(let_go.id, JobState.FAILED, code="", finished_at=2.0)
+
+    async def holds():
+        return {row["job"] for row in await database.fetch_all("SELECT job FROM money_hold")}
+
+    await settlement.forget(before=1.0)
+    assert await holds() == {held.id, let_go.id}
+    await settlement.forget(before=2.0)
+    assert await holds() == {held.id}
