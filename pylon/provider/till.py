@@ -13,7 +13,7 @@ from pylon.clock import Clock
 from pylon.forever import forever
 from pylon.jobs.codes import ErrorCode
 from pylon.money import invoice_store
-from pylon.money.account import AskTopUp, Decision, Run, TooMuch
+from pylon.money.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
 from pylon.money.receiver import EXPIRY_S, GRACE_S, Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Wallet, WalletError
 from pylon.provider.journal import JobState
@@ -99,7 +99,8 @@ class Till:
 
     async def handle(self, job: Job, decision: Decision) -> None:
         """Does what was decided about a job that the journal has."""
-        if not isinstance(decision, Run) and not self._waits(job) and await self._is_full(job):
+        would_wait = isinstance(decision, AskTopUp | WaitForTopUp) and not self._waits(job)
+        if would_wait and await self._is_full(job):
             await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, f"{self.waiting} jobs wait for payments here")
             return
         match decision:

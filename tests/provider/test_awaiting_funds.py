@@ -9,7 +9,7 @@ from pylon.clock import SystemClock
 from pylon.errors import MoneyError
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money import account_store, audit, invoice_store, ledger
-from pylon.money.account import AskTopUp, Run, Terms, WaitForTopUp
+from pylon.money.account import AskTopUp, Run, Terms, TooMuch, WaitForTopUp
 from pylon.money.invoice_store import Issued
 from pylon.money.ledger_store import book
 from pylon.money.msat import Msat
@@ -161,6 +161,8 @@ async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_befo
     await desk.till.handle(await desk.taken("c"), WaitForTopUp())
     assert desk.errors == ["busy"]
     assert (await desk.states())[-1] == "failed"
+    await desk.till.handle(await desk.taken("dear"), TooMuch())
+    assert desk.errors.pop() == "credit_exhausted"
     await desk.pay(1_000, key=OTHER)
     await desk.till.handle(await desk.taken("d", key=OTHER), WaitForTopUp())
     assert desk.errors == ["busy"]
