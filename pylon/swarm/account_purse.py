@@ -9,6 +9,7 @@ from functools import partial
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import MoneyError
+from pylon.forever import forever
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money import mirror_store, order_store, payment_store
@@ -86,7 +87,7 @@ class AccountPurse:
             relation = self._relations[payment.provider]
             relation.unpaid_until, relation.unpaid_why = self._gone(payment.expires_at), UNFUNDED
             relation.unpaid, self._held = payment.amount, ZERO
-        self._task = asyncio.create_task(self._watch(), name="purse")
+        self._task = asyncio.create_task(forever(self._watch, "purse"), name="purse")
 
     async def close(self) -> None:
         """Stops; payments under way are finished by their sender."""
@@ -242,15 +243,7 @@ class AccountPurse:
         return min(expires_at + GRACE_S, self.clock.wall() + MOST_UNPAID_S)
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(CHECK_S)
-            try:
-                await self._look()
-            except Exception as error:
-                # A full disk, say, now; later it may be none.
-                logger.error("open payments could not be looked at", error=repr(error))
-
-    async def _look(self) -> None:
+        await asyncio.sleep(CHECK_S)
         for payment in await self.sender.check():
             if payment.state is PaymentState.SETTLED:
                 self._deposited(payment)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import JobResult, Usage
@@ -545,6 +546,7 @@ async def test_a_deposit_that_settles_while_it_is_looked_up_counts_once(purse, l
 
 
 async def test_a_database_that_fails_for_a_moment_does_not_end_the_watch(purse, lightning, quick, monkeypatch):
+    monkeypatch.setattr(loops, "REST_S", 0.01)
     check, fails = purse.sender.check, [True]
 
     async def check_or_fail():
