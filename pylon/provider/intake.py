@@ -1,6 +1,7 @@
 """From the relays to the queue: requests are read, admitted and journaled; cancellations are passed on."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -49,6 +50,7 @@ class Intake:
         settings: ProviderSettings,
         clock: Clock,
         load: Callable[[str, Sequence[Job]], Load],
+        cannot_write: Callable[[], None],
     ) -> None:
         self._provider = provider
         self._keys = keys
@@ -62,6 +64,7 @@ class Intake:
         self._settings = settings
         self._clock = clock
         self._load = load
+        self._cannot_write = cannot_write
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -108,15 +111,28 @@ class Intake:
                 refused.append((received, found))
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
-            await _alone(self._write(queued[0], live=live))
+            await _alone(self._take_on(queued[0], live=live))
         else:
             # Group commit makes one disk flush of them.
-            await asyncio.gather(*(_alone(self._write(job, live=live)) for job in queued))
+            await asyncio.gather(*(_alone(self._take_on(job, live=live)) for job in queued))
         if refused:
             await _alone(self._refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
                 await self._cancel(received.event)
+
+    async def _take_on(self, job: Job, *, live: bool) -> None:
+        try:
+            await self._write(job, live=live)
+        except sqlite3.Error:
+            self._cannot_write()
+            if live:
+                # Whoever hears nothing waits.
+                request = job.request
+                self._replies.refuse(
+                    request.customer, request.id, request.private, job.relay, ErrorCode.PAUSED, "disk"
+                )
+            raise
 
     async def _write(self, job: Job, *, live: bool) -> None:
         decision = await self._settlement.take(job)

@@ -5,6 +5,7 @@ relay has acknowledged are published again, jobs that have none are run again.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +38,9 @@ logger = log.get("provider")
 KEEP_RESULTS_S = 3_600
 KEEP_ROWS_S = 90 * 86_400
 HOUSEKEEPING_S = 600
-PAUSED = "paused"
+PAUSED, WRITTEN = "paused", "written_again"
+# So often it is tried whether something can be written, after something could not.
+WRITE_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +130,14 @@ class Provider:
             settings,
             self._clock,
             self._load,
+            self._cannot_write,
         )
         self._presence = Presence(secret, pool, settings, self._clock, inference.status, self._room)
         self._paused = ""
         self._draining = False
         self._housekeeper: asyncio.Task[None] | None = None
+        # Runs while nothing can be written.
+        self._no_disk: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
 
     async def start(self) -> None:
@@ -161,9 +167,9 @@ class Provider:
         """Stops now. Unfinished jobs stay in the journal."""
         if self._unwatch is not None:
             self._unwatch()
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
-            await asyncio.gather(self._housekeeper, return_exceptions=True)
+        for task in filter(None, (self._housekeeper, self._no_disk)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._intake.close()
         if self._till is not None:
             await self._till.close()
@@ -187,7 +193,7 @@ class Provider:
     async def status(self) -> ProviderStatus:
         """How things stand."""
         return ProviderStatus(
-            self._paused,
+            self._paused or self._disk,
             self._draining,
             len(self._runner.queue),
             len(self._runner.running),
@@ -227,7 +233,7 @@ class Provider:
         sha256 = "" if model is None else model.sha256
         own = sum(1 for r in self._runner.running.values() if r.job.request.customer == customer)
         own += sum(1 for job in ahead if job.request.customer == customer)
-        paused = "draining" if self._draining else self._paused
+        paused = "draining" if self._draining else self._paused or self._disk
         if self._inference.state == "failed":
             paused = paused or "engine"
         till = self._till
@@ -248,7 +254,29 @@ class Provider:
         # Answers that are being written down take no slot, until there are as many of them as slots.
         free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
-        return free, queue_s, "draining" if self._draining else self._paused
+        return free, queue_s, "draining" if self._draining else self._paused or self._disk
+
+    @property
+    def _disk(self) -> str:
+        """A reason for taking nothing on, or empty."""
+        return "disk" if self._no_disk is not None and not self._no_disk.done() else ""
+
+    def _cannot_write(self) -> None:
+        if not self._disk:
+            logger.error("nothing can be written here; until it can, jobs are refused")
+            self._no_disk = asyncio.create_task(self._until_written(), name="until written")
+            self._presence.changed()
+
+    async def _until_written(self) -> None:
+        while True:
+            await asyncio.sleep(WRITE_AGAIN_S)
+            try:
+                await self._journal.remember(WRITTEN, str(int(self._clock.wall())))
+            except sqlite3.Error as error:
+                logger.warning("still nothing can be written here", error=str(error))
+                continue
+            self._presence.changed()
+            return
 
     async def _keep_house(self) -> None:
         now = self._clock.wall()

@@ -285,3 +285,44 @@ async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve
     async with asyncio.timeout(10):
         while turns < 3:
             await asyncio.sleep(0.01)
+
+
+async def test_where_nothing_can_be_written_jobs_are_refused_until_it_can(serve, customer, monkeypatch):
+    monkeypatch.setattr(service, "WRITE_AGAIN_S", 0.05)
+    serving = await serve()
+    database = serving.database
+    async with database.transaction() as tx:
+        [pages, most] = [(await tx.fetch_one(f"PRAGMA {name}"))[0] for name in ("page_count", "max_page_count")]
+        await tx.execute(f"PRAGMA max_page_count = {pages}")
+    long = "word " * 4_000
+    refused = await customer.ask(serving.public, customer.job(long))
+    refusal = await customer.refusal(refused)
+    assert (refusal.code, refusal.text) == (ErrorCode.PAUSED, "disk")
+    assert (await serving.provider.status()).paused in ("disk", "")
+    async with database.transaction() as tx:
+        await tx.execute(f"PRAGMA max_page_count = {most}")
+    async with asyncio.timeout(10):
+        while (await serving.provider.status()).paused:
+            await asyncio.sleep(0.02)
+    assert (await customer.result(await customer.ask(serving.public, customer.job(long)))).text
+
+
+async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch):
+    monkeypatch.setattr(service, "WRITE_AGAIN_S", 0.05)
+    serving = await serve()
+    remember, full = serving.journal.remember, [True]
+
+    async def remember_or_fail(name, value):
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+        await remember(name, value)
+
+    monkeypatch.setattr(serving.journal, "remember", remember_or_fail)
+    serving.provider._cannot_write()
+    await asyncio.sleep(0.2)
+    assert (await serving.provider.status()).paused == "disk"
+    assert serving.provider._room()[2] == "disk"
+    full.clear()
+    async with asyncio.timeout(10):
+        while (await serving.provider.status()).paused:
+            await asyncio.sleep(0.02)
