@@ -28,6 +28,8 @@ _INPUT_TYPES = frozenset({"text", "prompt"})
 # The registry of kind 5050 names the first two; "text" is what some clients write for the first.
 _OUTPUTS = frozenset({"text/plain", "text/markdown", "text", "application/json"})
 _MAX_DEADLINE = 10**16 - 1
+# Nobody waits longer. An answer ends after its request does, and what ends too late cannot be written.
+_MAX_WAIT_S = 366 * 24 * 3_600
 # One without its values is malformed, and no tag that could be passed over.
 _LEAST = {"account-seen": 1}
 # Of so many sets of parameters the tags are kept. A set may hold a system prompt and a schema of 300 kB.
@@ -41,7 +43,8 @@ class JobRequest:
     """What a customer asks for.
 
     `text` is the prompt (with `parameters.messages` a JSON chat array). `bid` is the most it may cost, `topup`
-    what the customer would like to pay ahead. `expiration` is a deadline in Unix seconds, for both sides.
+    what the customer would like to pay ahead. `expiration` is a deadline in Unix seconds, for both sides; one that
+    was read lies at most 366 days after its request.
     """
 
     text: str
@@ -235,8 +238,11 @@ def _open_text(event: Event) -> str:
     if not inputs:
         raise RequestError(ErrorCode.MALFORMED, "a request needs an i tag with its prompt")
     _check_inputs(inputs)
-    parts = [event.content if len(tag) > 4 and tag[4] == "content" and not tag[1] else tag[1] for tag in inputs]
-    return "\n".join(parts)
+    in_content = [len(tag) > 4 and tag[4] == "content" and not tag[1] for tag in inputs]
+    if sum(in_content) > 1:
+        # Thousands of such tags fit one event, and each would be another copy of a content of megabytes.
+        raise RequestError(ErrorCode.MALFORMED, "more than one i tag says that its data is the content")
+    return "\n".join(event.content if there else tag[1] for tag, there in zip(inputs, in_content, strict=True))
 
 
 def _check_inputs(inputs: list[Tag]) -> None:
@@ -280,4 +286,4 @@ def _deadline(event: Event) -> int | None:
     deadline = expiration(event)
     if deadline is None:
         raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
-    return deadline
+    return min(deadline, event.created_at + _MAX_WAIT_S)

@@ -141,7 +141,7 @@ def requests(alphabet: st.SearchStrategy[str] = unicode) -> st.SearchStrategy[Jo
         bid=optional(amounts),
         topup=optional(amounts),
         account_seen=optional(seen),
-        expiration=optional(times),
+        expiration=optional(st.integers(0, NOW + 366 * 24 * 3_600)),
     )
 
 

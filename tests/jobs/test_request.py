@@ -7,6 +7,7 @@ import pytest
 
 from pylon.errors import TooLargeError
 from pylon.jobs.codes import ErrorCode, RequestError
+from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.kinds import FEEDBACK, RLM_REQUEST, SCHEMA, TEXT_REQUEST
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.payload import open_payload
@@ -179,6 +180,16 @@ def test_an_illegible_expiration_is_malformed():
     assert parse_request(ex.plain_request("hi", ("expiration",)), ex.PROVIDER_KEYS).job.expiration is None
 
 
+@pytest.mark.parametrize("form", ["private", "open"])
+def test_a_deadline_in_the_far_future_is_read_as_one_that_an_answer_can_outlive(form):
+    job = replace(SECRETS, expiration=10**16 - 1)
+    draft = private(job) if form == "private" else open_draft(job, None, salt="5a", created_at=ex.NOW)
+    deadline = parse_request(ex.CUSTOMER.sign(draft), ex.PROVIDER_KEYS).job.expiration
+    assert deadline == ex.NOW + 366 * 24 * 3_600
+    answer = Feedback(replace(ex.ADDRESS, expiration=deadline + 3_600), Status.PROCESSING)
+    assert feedback_draft(answer, ex.PROVIDER_KEYS, created_at=ex.NOW)
+
+
 def test_a_bare_list_of_tags_is_the_encrypted_form_of_nip90():
     event = sealed(
         [["i", "what is it?", "text"], ["param", "top-k", "5"]], ("bid", "700"), ("output", "text/markdown")
@@ -206,6 +217,16 @@ def test_plain_inputs_are_the_prompt(type_):
 
 def test_several_plain_inputs_are_joined_in_order():
     assert parse_request(ex.plain_request("one", ("i", "two", "text")), ex.PROVIDER_KEYS).job.text == "one\ntwo"
+
+
+def test_the_content_is_an_input_once():
+    named = ("i", "", "text", "", "content")
+    once, twice = (
+        ex.CUSTOMER.sign(EventDraft(TEXT_REQUEST, "long", (("i", "first", "text"), *(named,) * times), ex.NOW))
+        for times in (1, 2)
+    )
+    assert parse_request(once, ex.PROVIDER_KEYS).job.text == "first\nlong"
+    assert refusal(twice) is ErrorCode.MALFORMED
 
 
 def test_a_request_without_an_input_is_malformed():
