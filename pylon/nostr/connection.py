@@ -19,6 +19,7 @@ from typing import Literal, cast
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
+from websockets.frames import CloseCode
 from websockets.typing import BytesLike
 
 from pylon import log
@@ -42,6 +43,8 @@ logger = log.get("nostr")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
+# One that floods us is asked again later each time, unless it behaved for so long.
+PROBATION_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +143,9 @@ class RelayConnection:
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
         """Opens a subscription that lasts until `unsubscribe`; its id. `deliver` takes what comes.
 
-        `filters` is asked anew at each (re)connection, so that `since` can move on. Events are not verified yet.
-        An `Eose` says that stored events end there; it comes again after each reconnection.
+        `filters` is asked anew at each (re)connection, so that `since` can move on. Events are not verified yet: for
+        a forged one `deliver` raises `WireError`, and a relay that sends many is hung up on for a while. An `Eose`
+        says that stored events end there; it comes again after each reconnection.
         """
         return self._subscriptions.subscribe(filters, deliver, name=name)
 
@@ -149,22 +153,27 @@ class RelayConnection:
         """Ends a subscription. Unknown ids are ignored."""
         self._subscriptions.unsubscribe(name)
 
-    async def query(self, filters: tuple[Filter, ...], *, timeout: float = 10.0) -> list[Event]:
-        """The stored events that match, page by page where the relay bounds an answer; not verified yet.
+    async def query(
+        self, filters: tuple[Filter, ...], *, timeout: float = 10.0, known: dict[str, Event] | None = None
+    ) -> list[Event]:
+        """The stored events that match, verified, page by page where the relay bounds an answer.
 
-        Raises `RelayError` when the relay did not finish its answer within `timeout` seconds.
+        `known` are verified events by their ids; what is found is added. Of an answer beyond what the filters can
+        match, or beyond 64 MiB for all queries here, the rest is left out. Raises `RelayError` when the relay did not
+        finish its answer within `timeout` seconds, or sent much that is forged or was not asked for.
         """
         try:
             async with asyncio.timeout(timeout):
                 await self._introduction.wait()
-                return await self._subscriptions.query(filters)
+                return await self._subscriptions.query(filters, {} if known is None else known)
         except TimeoutError as error:
             raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
 
     # --- the connection -------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        attempt = 0
+        attempt = floods = 0
+        opened_at = 0.0
         while True:
             learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
             try:
@@ -179,7 +188,7 @@ class RelayConnection:
                     ping_timeout=60,
                     close_timeout=2,
                 ) as socket:
-                    attempt = 0
+                    attempt, opened_at = 0, self._clock.monotonic()
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
                     try:
@@ -188,10 +197,17 @@ class RelayConnection:
                         # By `close`: leaving the block on an exception would tell the relay of an error of ours.
                         await socket.close()
                         raise
+                    except RelayError:
+                        await socket.close(CloseCode.POLICY_VIOLATION)
+                        raise
                 why = clean_line(socket.close_reason or "")
                 reason = f"the relay closed the connection ({socket.close_code} {why})"
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = clean_line(f"{type(error).__name__}: {error}")
+            except RelayError as error:
+                reason = str(error)
+                floods = floods + 1 if self._clock.monotonic() - opened_at < PROBATION_SECONDS else 1
+                attempt = floods - 1
             except Exception as error:
                 # A fault of ours in what takes the relay's messages must not leave this node deaf.
                 reason = f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pylon.errors import MalformedError
-from pylon.nostr.event import MAX_KIND, MAX_TIMESTAMP, Event, is_hex64
+from pylon.nostr.event import MAX_KIND, MAX_TIMESTAMP, Event, is_hex64, is_replaceable
 
 MAX_VALUES = 1_000
 MAX_TAG_VALUE = 1_024
@@ -46,6 +46,19 @@ class Filter:
             else:
                 return False
         return True
+
+    @property
+    def most(self) -> int | None:
+        """The most events that answer it: its `limit`, one for an id, one of a key for a replaceable kind (NIP-01).
+
+        None where nothing says.
+        """
+        bounds = [] if self.limit is None else [self.limit]
+        if self.ids is not None:
+            bounds.append(len(self.ids))
+        if self.authors is not None and self.kinds is not None and all(map(is_replaceable, self.kinds)):
+            bounds.append(len(self.authors) * len(self.kinds))
+        return min(bounds, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """The filter as NIP-01 writes it; lists are sorted so that equal filters are equal bytes."""

@@ -8,26 +8,24 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import Any
 
-from pylon import log
 from pylon.clock import Clock
-from pylon.errors import RelayError, SignatureError, UnreachableError
+from pylon.errors import RelayError, UnreachableError
 from pylon.nostr import messages as m
 from pylon.nostr.connection import Backoff, RelayConnection, RelayStatus
 from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.stored import weight
 from pylon.nostr.subscriptions import Filters
 from pylon.records import record
 
-logger = log.get("nostr")
-
 SEEN_IDS = 100_000
-QUEUE_EVENTS = 4_096
+# What waits for the reader of one subscription, in events and in bytes of memory.
+QUEUE_EVENTS, QUEUE_BYTES = 4_096, 64 * 1024 * 1024
 
 
 @record
@@ -62,6 +60,7 @@ class PoolSubscription:
         # Set when one relay has sent all it had stored.
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
+        self._queued_bytes = 0
         self._seen = SeenIds()
         self._room = asyncio.Event()
         self._opened: dict[RelayConnection, str] = {}
@@ -72,14 +71,14 @@ class PoolSubscription:
 
     async def __anext__(self) -> Received:
         received = await self._queue.get()
-        self._room.set()
+        self._taken(received)
         return received
 
     async def next_batch(self, most: int) -> list[Received]:
         """At least one event, and what else is there already, up to `most`."""
         batch = [await self._queue.get()]
         batch += [self._queue.get_nowait() for _ in range(min(most - 1, self._queue.qsize()))]
-        self._room.set()
+        self._taken(*batch)
         return batch
 
     async def offer(self, event: Event, relay: str) -> bool:
@@ -104,8 +103,7 @@ class PoolSubscription:
             self.close_on(connection)
         # A connection that waits for room here would wait for ever: there is nobody left to make room.
         while not self._queue.empty():
-            self._queue.get_nowait()
-        self._room.set()
+            self._taken(self._queue.get_nowait())
 
     def _is_new(self, event: Event) -> bool:
         if event.id in self._seen:
@@ -113,8 +111,16 @@ class PoolSubscription:
         verify(event)
         return True
 
+    @property
+    def _is_full(self) -> bool:
+        return self._queue.full() or self._queued_bytes >= QUEUE_BYTES
+
+    def _taken(self, *batch: Received) -> None:
+        self._queued_bytes -= sum(weight(received.event) for received in batch)
+        self._room.set()
+
     async def _put(self, received: Received) -> bool:
-        while self._queue.full() and received.event.id not in self._seen:
+        while self._is_full and received.event.id not in self._seen:
             self._room.clear()
             await self._room.wait()
         # A copy may have found room first.
@@ -131,20 +137,16 @@ class PoolSubscription:
         # for room may hide the true event.
         self._seen.add(received.event.id)
         self._queue.put_nowait(received)
+        self._queued_bytes += weight(received.event)
 
     def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:
         if isinstance(item, m.Eose):
             self.caught_up.set()
             return None
-        try:
-            is_new = self._is_new(item)
-        except SignatureError as error:
-            logger.warning("relay passed on a forged event", relay=relay, error=str(error))
-            return None
-        if not is_new:
+        if not self._is_new(item):
             return None
         received = Received(item, relay)
-        if self._queue.full():
+        if self._is_full:
             return self._put_later(received)
         self._add(received)
         return None
@@ -292,8 +294,9 @@ class RelayPool:
         Raises `UnreachableError` when none answered.
         """
         connections = self._chosen(relays)
+        known: dict[str, Event] = {}
         answers = await asyncio.gather(
-            *(c.query(filters, timeout=timeout) for c in connections), return_exceptions=True
+            *(c.query(filters, timeout=timeout, known=known) for c in connections), return_exceptions=True
         )
         found: dict[str, Event] = {}
         failures: list[str] = []
@@ -303,11 +306,7 @@ class RelayPool:
                 continue
             if isinstance(answer, BaseException):
                 raise answer
-            for event in answer:
-                if event.id not in found:
-                    with suppress(SignatureError):
-                        verify(event)
-                        found[event.id] = event
+            found.update((event.id, event) for event in answer)
         if len(failures) == len(connections):
             raise UnreachableError("no relay answered: " + "; ".join(failures))
         return list(found.values())

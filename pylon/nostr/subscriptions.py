@@ -8,18 +8,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from pylon import log
+from pylon.errors import RelayError, WireError
 from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.stored import Room, StoredAnswer
 
 logger = log.get("nostr")
 
 # An endless stream of "try again" from a relay must not become an endless stream of requests.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# Relays verify what they take and match what they send. One that does not may pass on so many on one connection.
+MAX_WRONG = 100
 
 type Filters = Callable[[], tuple[Filter, ...]]
 # Takes what comes. Without room, it gives back what to wait for; until then nothing further is read from the relay.
+# Raises `WireError` for an event that is forged or was not asked for.
 type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 
 
@@ -27,8 +32,8 @@ type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 class _Subscription:
     filters: Filters
     deliver: Deliver
-    # A query: its answer ends with the stored events, so those that only their parties see must be among them.
-    once: bool = False
+    # Of a query: its answer ends with the stored events, so those that only their parties see must be among them.
+    ended: asyncio.Future[None] | None = None
     refusals: int = 0
     refusal: str = ""
     waits_for_auth: bool = False
@@ -56,14 +61,18 @@ class Subscriptions:
         self._names = 0
         self._queries = 0
         self._query_ended = asyncio.Event()
+        self._room = Room()
+        self._wrong = 0
         # Why it closed one last, as far as the log was told.
         self._told = ""
 
-    def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "", once: bool = False) -> str:
+    def subscribe(
+        self, filters: Filters, deliver: Deliver, *, name: str = "", ended: asyncio.Future[None] | None = None
+    ) -> str:
         """See `RelayConnection.subscribe`."""
         self._names += 1
         name = f"{name or 'q'}{self._names}"
-        self._open[name] = _Subscription(filters, deliver, once)
+        self._open[name] = _Subscription(filters, deliver, ended)
         self._request(name)
         return name
 
@@ -75,27 +84,33 @@ class Subscriptions:
         subscription.stop_retrying()
         self._send(m.encode(m.Close(name)))
 
-    async def query(self, filters: tuple[Filter, ...]) -> list[Event]:
-        """The stored events that match, page by page where the relay bounds an answer."""
-        found: dict[str, Event] = {}
-        while True:
-            page = await self._page(filters)
-            known = len(found)
-            found.update((event.id, event) for event in page)
-            # A relay leaves out what is over its limit without a word: the rest is older.
-            most = self._information().max_limit
-            full = most is not None and len(page) >= most and len(found) > known
-            if not full or any(f.limit is not None for f in filters):
-                return list(found.values())
-            oldest = min(event.created_at for event in page)
-            filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
+    async def query(self, filters: tuple[Filter, ...], known: dict[str, Event]) -> list[Event]:
+        """See `RelayConnection.query`."""
+        answer = StoredAnswer(self._room, known)
+        try:
+            while True:
+                before = len(answer.events)
+                await self._page(filters, answer)
+                # A relay leaves out what is over its limit without a word: the rest is older.
+                most = self._information().max_limit
+                full = most is not None and len(answer.page) >= most and len(answer.events) > before
+                if not full or answer.cut or any(f.limit is not None for f in filters):
+                    break
+                oldest = min(event.created_at for event in answer.page.values())
+                filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
+        finally:
+            answer.let_go()
+        if answer.cut:
+            logger.warning("relay answers a query with more than is kept", relay=self._url, kept=len(answer.events))
+        return list(answer.events.values())
 
     # --- what the relay says ----------------------------------------------------------------------------------
 
     def opened(self) -> None:
         """The connection is new: asks for everything again, for what is asked once when the relay knows us."""
+        self._wrong = 0
         for name, subscription in list(self._open.items()):
-            if subscription.once:
+            if subscription.ended is not None:
                 subscription.waits_for_auth = True
             else:
                 self._request(name)
@@ -108,13 +123,20 @@ class Subscriptions:
                 self._request(name)
 
     def receive(self, name: str, item: Event | m.Eose) -> Awaitable[None] | None:
-        """An event, or the end of the stored ones; what to wait for when the subscription's reader is behind."""
+        """An event, or the end of the stored ones; what to wait for when the subscription's reader is behind.
+
+        Raises `RelayError` for a relay that floods us with what is forged or was not asked for.
+        """
         subscription = self._open.get(name)
         if subscription is None:
             return None
         if type(item) is m.Eose:
             subscription.refusals = 0
-        return subscription.deliver(item)
+        try:
+            return subscription.deliver(item)
+        except WireError as error:
+            self._count_wrong(error)
+            return None
 
     @property
     def refusal(self) -> str:
@@ -153,27 +175,39 @@ class Subscriptions:
         if subscription is not None:
             self._send(m.encode(m.Req(name, self._information().lowered(subscription.filters()))))
 
-    async def _page(self, filters: tuple[Filter, ...]) -> list[Event]:
+    def _count_wrong(self, error: WireError) -> None:
+        self._wrong += 1
+        # The first is news.
+        told = logger.warning if self._wrong == 1 else logger.debug
+        told("relay passed on a forged event, or one that was not asked for", relay=self._url, error=str(error))
+        if self._wrong <= MAX_WRONG:
+            return
+        flood = RelayError(f"{self._url} sends events that are forged or were not asked for: {error}")
+        for subscription in self._open.values():
+            # Whoever asks has other relays to go by.
+            if subscription.ended is not None and not subscription.ended.done():
+                subscription.ended.set_exception(flood)
+        raise flood
+
+    async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> None:
         # Subscriptions that last have their place; queries take turns at what the relay allows besides.
         most = self._information().max_subscriptions
         while self._queries and most is not None and len(self._open) >= most:
             self._query_ended.clear()
             await self._query_ended.wait()
         self._queries += 1
-        found: list[Event] = []
-        ended = asyncio.Event()
+        answer.begin_page(filters)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def take(item: Event | m.Eose) -> None:
-            if isinstance(item, m.Eose):
-                ended.set()
-            else:
-                found.append(item)
+            # What comes in the same moment as the end is too late.
+            if not ended.done() and (isinstance(item, m.Eose) or not answer.take(item)):
+                ended.set_result(None)
 
-        name = self.subscribe(lambda: filters, take, once=True)
+        name = self.subscribe(lambda: filters, take, ended=ended)
         try:
-            await ended.wait()
+            await ended
         finally:
             self.unsubscribe(name)
             self._queries -= 1
             self._query_ended.set()
-        return found

@@ -92,6 +92,21 @@ def test_an_event_matches_when_it_passes_every_condition(condition: Filter, matc
     assert condition.matches(event()) is matches
 
 
+@pytest.mark.parametrize(
+    ("condition", "most"),
+    [
+        (Filter(), None),
+        (Filter(limit=7), 7),
+        (Filter(ids=frozenset({"a" * 64, "b" * 64}), limit=7), 2),
+        (Filter(authors=frozenset({"a" * 64, "b" * 64}), kinds=frozenset({0, 10_002})), 4),
+        (Filter(authors=frozenset({"a" * 64}), kinds=frozenset({0, 1})), None),
+        (Filter(authors=frozenset({"a" * 64})), None),
+    ],
+)
+def test_a_filter_says_how_many_events_can_answer_it(condition: Filter, most: int | None) -> None:
+    assert condition.most == most
+
+
 def test_equal_filters_are_written_alike() -> None:
     one = Filter(
         ids=frozenset({A, B}), kinds=frozenset({2, 1}), tags={"t": frozenset({"y", "x"}), "p": frozenset({A})}

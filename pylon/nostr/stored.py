@@ -1,0 +1,87 @@
+"""What one relay answers to a query: checked event by event as it comes, and kept as long as there is room.
+
+Anybody may run a relay. One that never ends its answer must not fill the memory of whoever asked.
+"""
+
+import sys
+
+from pylon.errors import MalformedError
+from pylon.nostr.event import Event, verify
+from pylon.nostr.filter import Filter
+
+# Of one connection, all of its queries together. Two hundred results of the largest size are a fifth of it.
+MAX_HELD_BYTES = 64 * 1024 * 1024
+# On one page. Copies of one event count: they take no room, but time.
+MAX_EVENTS = 100_000
+# The record, and its id, key and signature.
+_FIXED_BYTES = 1_024
+
+
+class Room:
+    """Bytes of memory that several share."""
+
+    def __init__(self, free: int = MAX_HELD_BYTES) -> None:
+        self.free = free
+
+
+def weight(event: Event) -> int:
+    """About how many bytes of memory an event takes. With many short tags that is ten times its JSON."""
+    tags = sum(sys.getsizeof(tag) + sum(map(sys.getsizeof, tag)) for tag in event.tags)
+    return _FIXED_BYTES + sys.getsizeof(event.content) + tags
+
+
+class StoredAnswer:
+    """The events of one relay for one query, over all of its pages.
+
+    `known` are verified events by their ids, which queries to several relays share: none is verified twice.
+    """
+
+    def __init__(self, room: Room, known: dict[str, Event]) -> None:
+        self._room = room
+        self._known = known
+        self._held = 0
+        self._filters: tuple[Filter, ...] = ()
+        self._most: int | None = None
+        self._given = 0
+        self.events: dict[str, Event] = {}
+        self.page: dict[str, Event] = {}
+        # Set when there was more than there is room for.
+        self.cut = False
+
+    def begin_page(self, filters: tuple[Filter, ...]) -> None:
+        """What is taken from here on answers these filters."""
+        bounds = [f.most for f in filters]
+        known = [bound for bound in bounds if bound is not None]
+        self._most = sum(known) if len(known) == len(bounds) else None
+        self._filters, self.page, self._given = filters, {}, 0
+
+    def take(self, event: Event) -> bool:
+        """Whether more may come: not beyond what the filters can match, nor beyond the room.
+
+        Raises `SignatureError` for a forged event, `MalformedError` for one that does not match.
+        """
+        if not any(f.matches(event) for f in self._filters):
+            raise MalformedError("an event does not match what was asked for")
+        self._given += 1
+        # A copy is no further event: after a reconnection the relay begins anew.
+        beyond = self._most is not None and len(self.page) >= self._most and event.id not in self.page
+        if beyond or self._given > MAX_EVENTS:
+            return False
+        true = self._known.get(event.id, event)
+        if event.id not in self._known or true != event:
+            verify(event)
+        if event.id not in self.events:
+            taken = weight(true)
+            if taken > self._room.free:
+                self.cut = True
+                return False
+            self._room.free -= taken
+            self._held += taken
+            self._known[event.id] = self.events[event.id] = true
+        self.page[event.id] = true
+        return True
+
+    def let_go(self) -> None:
+        """Gives back its room."""
+        self._room.free += self._held
+        self._held = 0
