@@ -31,6 +31,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import Introduction
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
+from pylon.nostr.nip65 import normalize_relay_url
 from pylon.nostr.publications import Publications
 from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
@@ -74,7 +75,10 @@ class RelayStatus:
 
 
 class RelayConnection:
-    """See the module. `secret` answers the relay's AUTH challenge; without one such relays stay closed to us."""
+    """See the module. `secret` answers the relay's AUTH challenge; without one such relays stay closed to us.
+
+    With a `url` that `normalize_relay_url` refuses it is closed for good: what needs the relay raises `RelayError`.
+    """
 
     def __init__(
         self,
@@ -86,7 +90,14 @@ class RelayConnection:
         rng: random.Random | None = None,
         learn: Callable[[str], Awaitable[RelayInformation]] = fetch_relay_information,
     ) -> None:
-        self.status = RelayStatus(url)
+        self._fault = ""
+        try:
+            url = normalize_relay_url(url)
+            self.status = RelayStatus(url)
+        except MalformedError as error:
+            # No later attempt makes an address of it.
+            self._fault = f"{clean_line(url)!r} is no relay: {error}"
+            self.status = RelayStatus(url, "closed", error=str(error))
         self._learn_from = learn
         self._known = False
         self._clock = clock or SystemClock()
@@ -109,6 +120,9 @@ class RelayConnection:
 
     def start(self) -> None:
         """Begins to connect, and goes on for ever until `close`."""
+        if self._fault:
+            logger.warning("relay left out", error=self._fault)
+            return
         self._task = asyncio.create_task(self._run(), name=f"relay {self.url}")
 
     async def close(self) -> None:
@@ -124,6 +138,8 @@ class RelayConnection:
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds."""
+        if self._fault:
+            return False
         with suppress(TimeoutError):
             await asyncio.wait_for(self._opened.wait(), timeout)
         return self._opened.is_set()
@@ -138,6 +154,8 @@ class RelayConnection:
 
         Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds.
         """
+        if self._fault:
+            raise RelayError(self._fault)
         return await self._publications.publish(event, timeout=timeout)
 
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
@@ -162,6 +180,8 @@ class RelayConnection:
         match, or beyond 64 MiB for all queries here, the rest is left out. Raises `RelayError` when the relay did not
         finish its answer within `timeout` seconds, or sent much that is forged or was not asked for.
         """
+        if self._fault:
+            raise RelayError(self._fault)
         try:
             async with asyncio.timeout(timeout):
                 await self._introduction.wait()

@@ -65,6 +65,14 @@ def normalize_relay_url(url: str) -> str:
     return f"{scheme}://{authority}{'' if parts.path == '/' else parts.path}"
 
 
+def relay_spelling(url: str) -> str:
+    """As `normalize_relay_url`, and what that refuses as it is: for telling relays apart."""
+    try:
+        return normalize_relay_url(url)
+    except MalformedError:
+        return url
+
+
 def parse_relay_list(event: Event) -> RelayList:
     """What a kind 10002 event says. Addresses and markers that cannot be used are left out.
 

@@ -19,6 +19,7 @@ from pylon.nostr.connection import Backoff, RelayConnection, RelayStatus
 from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip65 import relay_spelling
 from pylon.nostr.stored import weight
 from pylon.nostr.subscriptions import Filters
 from pylon.records import record
@@ -153,7 +154,10 @@ class PoolSubscription:
 
 
 class RelayPool:
-    """Connections to all relays of this node. `secret` authenticates to relays that ask (NIP-42)."""
+    """Connections to all relays of this node. `secret` authenticates to relays that ask (NIP-42).
+
+    Addresses that differ in their spelling alone are one relay.
+    """
 
     def __init__(
         self,
@@ -167,7 +171,7 @@ class RelayPool:
         if not urls:
             raise UnreachableError("no relay is configured", hint='Name one: relays = ["ws://…"] in config.toml.')
         self._new = partial(RelayConnection, secret=secret, clock=clock, backoff=backoff, rng=rng)
-        self._connections = {url: self._new(url) for url in dict.fromkeys(urls)}
+        self._connections = {url: self._new(url) for url in dict.fromkeys(map(relay_spelling, urls))}
         # Another pool's, which it starts and closes.
         self._lent: frozenset[RelayConnection] = frozenset()
         self._subscriptions: list[tuple[PoolSubscription, Filters]] = []
@@ -183,6 +187,7 @@ class RelayPool:
 
     async def add(self, url: str, *, timeout: float) -> bool:
         """Connects to one more relay and opens what is subscribed there too; whether it was open in time."""
+        url = relay_spelling(url)
         if url in self._connections:
             return await self._connections[url].wait_open(timeout)
         connection = self._connections[url] = self._new(url)
@@ -194,7 +199,7 @@ class RelayPool:
 
     async def remove(self, url: str) -> None:
         """Hangs up on a relay that was added."""
-        connection = self._connections.pop(url)
+        connection = self._connections.pop(relay_spelling(url))
         for subscription, _ in self._subscriptions:
             subscription.close_on(connection)
         await connection.close()
@@ -218,7 +223,7 @@ class RelayPool:
         """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""
         largest: int | None = None
         for url in self._connections if relays is None else relays:
-            if (connection := self._connections.get(url)) is None:
+            if (connection := self._named(url)) is None:
                 continue
             bound = connection.status.information.event_bytes
             if bound is None or bound >= most:
@@ -311,10 +316,15 @@ class RelayPool:
             raise UnreachableError("no relay answered: " + "; ".join(failures))
         return list(found.values())
 
+    def _named(self, url: str) -> RelayConnection | None:
+        # Nearly always it is one of `urls`.
+        return self._connections.get(url) or self._connections.get(relay_spelling(url))
+
     def _chosen(self, relays: Sequence[str] | None) -> list[RelayConnection]:
         if relays is None:
             return list(self._connections.values())
-        chosen = [self._connections[url] for url in relays if url in self._connections]
+        named = dict.fromkeys(self._named(url) for url in relays)
+        chosen = [connection for connection in named if connection is not None]
         if not chosen:
             raise RelayError("none of the named relays is one of ours")
         return chosen

@@ -159,6 +159,59 @@ async def test_waiting_for_relays_that_are_not_there_names_them():
     await pool.close()
 
 
+async def test_addresses_that_differ_in_their_spelling_alone_are_one_relay():
+    async with ScriptedRelay() as relay:
+        port = relay.url.rpartition(":")[2]
+        spellings = [f"ws://localhost:{port}", f"WS://localhost:{port}/", f"ws://LOCALHOST:{port}"]
+        pool = RelayPool(spellings[:2], backoff=QUICK)
+        pool.start()
+        assert await pool.add(spellings[2], timeout=10)
+        assert pool.urls == [spellings[0]]
+        assert await pool.publish(note(), relays=spellings) == [spellings[0]]
+        assert relay.connections == 1
+        await pool.remove(spellings[1])
+        assert pool.urls == []
+        await pool.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ws://127.0.0.1:99999",
+        "ws://127.0.0.1:abc",
+        "ws://[::1",
+        "http://relay.example",
+        "ws://",
+        "ws://a b",
+        "ws://a\nb",
+    ],
+)
+async def test_an_address_that_is_none_is_a_relay_that_is_closed_and_no_fault_of_ours(address, caplog):
+    async with ScriptedRelay() as good:
+        pool = RelayPool([address, good.url], backoff=QUICK)
+        pool.start()
+        await pool.wait_open()
+        async with asyncio.timeout(5):
+            assert await pool.publish(note(), timeout=60) == [good.url]
+            assert await pool.query(NOTES, timeout=60) == []
+            with pytest.raises(RelayError, match="is no relay"):
+                await pool.publish(note(), relays=[address], timeout=60)
+        await asyncio.sleep(0.1)
+        assert [status.state for status in pool.statuses] == ["closed", "open"]
+        assert "relay address" in pool.statuses[0].error
+        assert not any(record.exc_info for record in caplog.records)
+        await pool.close()
+
+
+async def test_a_pool_of_addresses_that_are_none_says_so_without_waiting():
+    pool = RelayPool(["ws://127.0.0.1:99999"])
+    pool.start()
+    async with asyncio.timeout(5):
+        with pytest.raises(UnreachableError, match=r"99999 \(a relay address has"):
+            await pool.wait_open(60)
+    await pool.close()
+
+
 async def test_a_pool_without_relays_is_refused():
     with pytest.raises(UnreachableError, match="no relay is configured"):
         RelayPool([])
