@@ -23,16 +23,19 @@ class Asked:
     tokens: list[int]
     key: AnswerKey | None
     answer: Answer = field(init=False)
-    guide: SchemaGuide | None = field(init=False)
+    guide: SchemaGuide | None = None
     uid: int = -1
     started: float = 0.0
     sheds: int = 0
     head: Prefix[Any] | None = None
 
     def begin(self, model: Model[Any]) -> None:
-        """From its answer's first token; again, when it was put back. Raises ParameterError."""
+        """From its answer's first token; again, when it was put back, between two steps. Raises ParameterError."""
         self.answer = Answer(model.detokenizer(), self.sampling.stop)
-        self.guide = None if self.sampling.schema is None else model.schemas.guide(self.sampling.schema)
+        if self.guide is not None:
+            self.guide = self.guide.again()
+        elif self.sampling.schema is not None:
+            self.guide = model.schemas.guide(self.sampling.schema)
 
     @property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 By llguidance, a guide for each request, so that such answers run in a batch beside others.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -10,40 +11,61 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from pylon.errors import ParameterError
+from pylon.inference import schema_bounds, schema_trial
 
-# Between tokens of JSON: enough to lay it out, too few to spend an answer on.
-_BLANKS = r"[ \n]{0,20}"
+# A run asks with the same schema again and again.
+_REMEMBERED = 16
 
 
 class SchemaCompiler:
-    """Turns schemas into guides for one vocabulary, which is opened when the first schema comes."""
+    """Turns schemas into guides for one vocabulary, which is opened when the first schema comes.
+
+    `ends` are the tokens that end an answer.
+    """
 
     def __init__(self, open_vocabulary: Callable[[], LLTokenizer], ends: Iterable[int]) -> None:
         self._open = open_vocabulary
         self._vocabulary: LLTokenizer | None = None
         self._ends = frozenset(ends)
+        self._known: OrderedDict[str, LLMatcher | str] = OrderedDict()  # what came of each, or why nothing did
 
     def guide(self, schema: str) -> "SchemaGuide":
-        """Raises ParameterError for what is no JSON schema, or one that llguidance cannot follow."""
+        """Takes seconds at the most. Raises ParameterError for what is no JSON schema, or cannot be followed here."""
+        schema_bounds.check(schema)
+        known = self._known.get(schema)
+        if known is None:
+            known = self._known[schema] = self._compiled(schema)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(schema)
+        if isinstance(known, str):
+            raise ParameterError(known)
+        return SchemaGuide(known, self._ends)
+
+    def _compiled(self, schema: str) -> LLMatcher | str:
+        if not schema_trial.ends(schema):
+            return "The JSON schema cannot be followed: it takes too long to compile, or too much memory."
         if self._vocabulary is None:
             self._vocabulary = self._open()
         try:
-            grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _BLANKS})
+            matcher = schema_trial.compiled(self._vocabulary, schema)
         except ValueError as error:
-            raise ParameterError(f"The JSON schema is no JSON object: {str(error)[:300]}") from None
-        matcher = LLMatcher(self._vocabulary, grammar, log_level=0)
-        if matcher.is_error():
-            raise ParameterError(f"The JSON schema cannot be followed: {matcher.get_error()[:300]}")
-        return SchemaGuide(matcher, self._ends)
+            return f"The JSON schema is no JSON object: {str(error)[:300]}"
+        return f"The JSON schema cannot be followed: {matcher.get_error()[:300]}" if matcher.is_error() else matcher
 
 
 class SchemaGuide:
     """Follows one answer."""
 
-    def __init__(self, matcher: LLMatcher, ends: frozenset[int]) -> None:
-        self._matcher = matcher
+    def __init__(self, compiled: LLMatcher, ends: frozenset[int]) -> None:
+        self._compiled = compiled
+        self._matcher = compiled.deep_copy()
         self._ends = ends
         self._ended = False
+
+    def again(self) -> "SchemaGuide":
+        """One for the same schema, from an answer's first token; compiles nothing."""
+        return SchemaGuide(self._compiled, self._ends)
 
     @property
     def fault(self) -> str:

@@ -1,0 +1,55 @@
+"""Schemas that the compiler does not finish with."""
+
+import json
+import time
+
+import pytest
+from llguidance import LLTokenizer
+
+from pylon.errors import ParameterError
+from pylon.inference import schema_bounds, schema_trial
+from pylon.inference.schema import SchemaCompiler
+
+# Each would take minutes and gigabytes.
+ENDLESS = {
+    "patterns": {"allOf": [{"type": "string", "pattern": f".*{chr(97 + n % 26)}.{{{n}}}"} for n in range(60)]},
+    "multiples": {"anyOf": [{"type": "integer", "multipleOf": 997 - n} for n in range(50)]},
+}
+
+
+@pytest.fixture
+def compiler() -> SchemaCompiler:
+    return SchemaCompiler(lambda: LLTokenizer("byte"), [0])
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_it_is_refused_before_it_is_compiled(compiler: SchemaCompiler, name: str, monkeypatch) -> None:
+    monkeypatch.setattr(schema_trial, "ends", lambda schema: pytest.fail("it was compiled"))
+    with pytest.raises(ParameterError, match="too large"):
+        compiler.guide(json.dumps(ENDLESS[name]))
+
+
+def test_what_passes_the_bounds_and_yet_never_ends_is_compiled_in_a_process_that_is_ended(
+    compiler: SchemaCompiler, monkeypatch
+) -> None:
+    monkeypatch.setattr(schema_bounds, "check", lambda schema: None)
+    monkeypatch.setattr(schema_trial, "WALL_S", 5)
+    began = time.monotonic()
+    for _ in range(2):  # the second time without a trial
+        with pytest.raises(ParameterError, match="too long"):
+            compiler.guide(json.dumps(ENDLESS["patterns"]))
+    assert time.monotonic() - began < 10
+
+
+def test_a_schema_is_compiled_once_and_each_answer_has_a_guide_of_its_own(
+    compiler: SchemaCompiler, monkeypatch
+) -> None:
+    schema = json.dumps({"enum": ["ab", "cd"]})
+    first = compiler.guide(schema)
+    monkeypatch.setattr(schema_trial, "ends", lambda schema: pytest.fail("it was compiled again"))
+    second = compiler.guide(schema)
+    first.allowed([ord('"'), ord("a")], 256)
+    assert [chr(token) for token in first.allowed([], 256).nonzero()[0]] == ["b"]
+    for fresh in (second, first.again()):
+        assert [chr(token) for token in fresh.allowed([ord('"')], 256).nonzero()[0]] == ["a", "c"]
+    assert not first.fault
