@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,8 +82,15 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")
 
+    writing = threading.Lock()
+
+    def send(messages: Sequence[FromChild]) -> None:
+        frames = b"".join(map(encode, messages))
+        with writing:
+            _write(sink, frames)
+
     try:
-        _serve(load.spec, open_engine, intake, lambda messages: _write(sink, b"".join(map(encode, messages))), clock)
+        _serve(load.spec, open_engine, intake, send, clock)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -107,7 +115,7 @@ def _serve(
         send([Unloadable(str(error), error.hint)])
         return
     send([Ready(model)])
-    intake.prepare_for(engine)
+    intake.prepare_for(engine, send)
     try:
         EngineLoop(engine, intake, send, clock).run()
     finally:

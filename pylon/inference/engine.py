@@ -171,7 +171,7 @@ class Preparing[Ready](Protocol):
     """An engine that can do a part of taking a request in beside its other work."""
 
     def prepare(self, request: GenerationRequest) -> Ready:
-        """Makes a request ready, on another thread than all other calls, one at a time.
+        """Makes a request ready, on other threads than all other calls: one that has a schema, one that has none.
 
         Raises PromptError or ParameterError.
         """

@@ -16,7 +16,7 @@ from pylon.inference.engine import (
     Scored,
     ScoreRequest,
 )
-from pylon.inference.messages import Generate, Score
+from pylon.inference.messages import Compiling, Generate, Score
 from pylon.inference.process import ChildProcess
 
 _FAILURES: dict[str, type[EngineError]] = {
@@ -51,6 +51,7 @@ class InHand:
         self._keys = itertools.count(1)
         self._jobs: dict[str, Job] = {}
         self._scores: dict[str, asyncio.Future[Ranks]] = {}
+        self._compiling: str | None = None  # the request whose schema the child compiles
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -94,9 +95,11 @@ class InHand:
         finally:
             del self._scores[key]
 
-    def take(self, message: Progress | Finished | Scored | Failed) -> None:
+    def take(self, message: Compiling | Progress | Finished | Scored | Failed) -> None:
         """What a child says about one of them."""
         match message:
+            case Compiling():
+                self._compiling = message.id
             case Progress():
                 self._progress(message)
             case Finished():
@@ -115,16 +118,21 @@ class InHand:
                 scored.set_exception(EngineFailedError(f"The model's process {reason}."))
 
     def requeue(self, reason: str) -> None:
-        """All that the dead child had waits for the next one, or fails when too many died under it."""
+        """All that the dead child had waits for the next one, or fails when too many died under it.
+
+        Where it was compiling a JSON schema, that is what it died of: no other child gets that request, and it
+        counts for none of the others.
+        """
+        compiled, self._compiling = self._compiling, None
+        if compiled is not None:
+            self._end(compiled, f"The model's process {reason} while it compiled the JSON schema of this.")
         for key, job in list(self._jobs.items()):
             if not job.sent or job.answer.done():
                 continue
             job.sent = False
-            job.deaths += 1
+            job.deaths += compiled is None
             if job.deaths > self._requeues:
-                del self._jobs[key]
-                text = f"The model's process {reason} while it worked on this, {job.deaths} times."
-                job.answer.set_exception(EngineFailedError(text, hint=_HINT))
+                self._end(key, f"The model's process {reason} while it worked on this, {job.deaths} times.")
 
     def fail_all(self, failure: EngineError) -> None:
         for key, job in list(self._jobs.items()):
@@ -148,6 +156,11 @@ class InHand:
                 scored.set_exception(error)
         elif (job := self._let_go(failed.id)) is not None:
             job.answer.set_exception(error)
+
+    def _end(self, key: str, text: str) -> None:
+        """It fails with the child, unless its caller went away before."""
+        if (job := self._let_go(key)) is not None:
+            job.answer.set_exception(EngineFailedError(text, hint=_HINT))
 
     def _let_go(self, key: str) -> Job | None:
         """Takes an answered request off the list, unless its caller went away before."""

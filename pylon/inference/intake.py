@@ -1,14 +1,15 @@
 """What the node asks, on its way to the engine: read off the pipe, and made ready while the model computes.
 
-Two threads beside the engine's own. One only reads the pipe, so that a request that nobody waits for any more goes at
-once, and so does the child when the pipe ends. The other makes requests ready one by one, by `engine.Preparing`.
+Three threads beside the engine's own. One only reads the pipe, so that a request that nobody waits for any more goes
+at once, and so does the child when the pipe ends. The others make requests ready, by `engine.Preparing`: one by one
+those that have a JSON schema, and those that have none, which wait for nobody's schema.
 """
 
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pylon.clock import Clock
 from pylon.errors import ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder
 from pylon.inference.engine import Engine, Failed, Preparing
-from pylon.inference.messages import Cancel, Close, Generate, Load, Score, to_child
+from pylon.inference.messages import Cancel, Close, Compiling, FromChild, Generate, Load, Score, to_child
 
 _READ_BYTES = 65_536
 
@@ -35,6 +36,14 @@ class Prepared:
 type Command = Load | Prepared | Failed | Score | Cancel | Close
 
 
+class _Line:
+    """Requests that are made ready one after the other; `since` when the first of them is."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
+        self.since: float | None = None
+
+
 class Intake:
     def __init__(self, source: int, clock: Clock, ended: Callable[[Path | None], None]) -> None:
         """`source` is the pipe's file descriptor; `ended` hears of its end, with the scratch folder it told of."""
@@ -42,10 +51,10 @@ class Intake:
         self._clock = clock
         self._ended = ended
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._unprepared: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
+        self._plain, self._guided = self._lines = (_Line(), _Line())
+        self._ending = len(self._lines)  # lines that have not come to Close
         self._awaited: set[str] = set()  # requests that are not ready yet
         self._lock = threading.Lock()  # of `_awaited` and what follows from it
-        self._since: float | None = None
         self._scratch: Path | None = None
         threading.Thread(target=self._read, daemon=True, name="pipe").start()
 
@@ -53,9 +62,10 @@ class Intake:
         """The next command; None waits for ever. Raises queue.Empty."""
         return self._commands.get(block=wait_s is None or wait_s > 0, timeout=wait_s)
 
-    def prepare_for(self, engine: Engine) -> None:
-        """From now on: what came before waits for this."""
-        threading.Thread(target=self._prepare_all, args=(engine,), daemon=True, name="prepare").start()
+    def prepare_for(self, engine: Engine, send: Callable[[Sequence[FromChild]], None]) -> None:
+        """From now on: what came before waits for this. `send` is called from other threads."""
+        for line in self._lines:
+            threading.Thread(target=self._prepare_all, args=(line, engine, send), daemon=True, name="prepare").start()
 
     @property
     def preparing(self) -> bool:
@@ -64,9 +74,9 @@ class Intake:
 
     @property
     def preparing_s(self) -> float:
-        """For how long the request that is being made ready has been so."""
-        since = self._since
-        return 0.0 if since is None else self._clock.monotonic() - since
+        """For how long the request that is being made ready has been so; of two, the longer."""
+        now = self._clock.monotonic()
+        return max(0.0 if (since := line.since) is None else now - since for line in self._lines)
 
     def _read(self) -> None:
         """Until the pipe ends."""
@@ -86,32 +96,43 @@ class Intake:
             match command:
                 case Generate():
                     self._awaited.add(command.request.id)
-                    self._unprepared.put(command)
+                    line = self._plain if command.request.sampling.schema is None else self._guided
+                    line.waiting.put(command)
                 case Cancel() if command.id in self._awaited:
                     self._awaited.remove(command.id)
                 case Close():
                     # Behind the last request, since the engine must not be closed beneath one that is made ready.
                     self._awaited.clear()
-                    self._unprepared.put(command)
+                    for line in self._lines:
+                        line.waiting.put(command)
                 case Load():
                     self._scratch = command.scratch
                     self._commands.put(command)
                 case _:
                     self._commands.put(command)
 
-    def _prepare_all(self, engine: Engine) -> None:
-        while isinstance(command := self._unprepared.get(), Generate):
-            if command.request.id not in self._awaited:
+    def _prepare_all(self, line: _Line, engine: Engine, send: Callable[[Sequence[FromChild]], None]) -> None:
+        while isinstance(command := line.waiting.get(), Generate):
+            request = command.request
+            if request.id not in self._awaited:
                 continue
             # Where this thread dies it stays so for ever, which does not go unseen.
-            self._since = self._clock.monotonic()
+            line.since = self._clock.monotonic()
+            if line is self._guided:
+                # Before, since there may be no after.
+                send([Compiling(request.id)])
             prepared = _prepared(engine, command)
+            if line is self._guided:
+                send([Compiling(None)])
             with self._lock:
-                if command.request.id in self._awaited:
-                    self._awaited.remove(command.request.id)
+                if request.id in self._awaited:
+                    self._awaited.remove(request.id)
                     self._commands.put(prepared)
-            self._since = None
-        self._commands.put(command)
+            line.since = None
+        with self._lock:
+            self._ending -= 1
+            if not self._ending:
+                self._commands.put(command)
 
 
 def _prepared(engine: Engine, command: Generate) -> Prepared | Failed:

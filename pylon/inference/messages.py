@@ -87,8 +87,16 @@ class Beat:
     type: Literal["beat"] = "beat"
 
 
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """The request whose JSON schema is compiled from now on: where the child ends meanwhile, that was why."""
+
+    id: str | None
+    type: Literal["compiling"] = "compiling"
+
+
 ToChild = Load | Generate | Score | Cancel | Close
-FromChild = Ready | Unloadable | Beat | Progress | Finished | Scored | Failed
+FromChild = Ready | Unloadable | Beat | Compiling | Progress | Finished | Scored | Failed
 
 _to_child: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="type")])
 _from_child: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="type")])

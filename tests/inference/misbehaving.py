@@ -39,7 +39,7 @@ class MisbehavingEngine:
             raise PromptError("The prompt has 200 tokens.", hint="100 fit.")
         if prompt == "raise":
             raise RuntimeError("quoting the secret prompt")
-        if prompt.startswith("hang unprepared"):
+        if " unprepared" in prompt:
             self.do(prompt.replace(" unprepared", ""))
         return request.id, prompt
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.supervisor import ChildLimits
 from tests.inference.children import MISBEHAVING
+from tests.inference.conftest import QUICK
 
 INSTANT = EngineSpec("instant", MODEL_ID, slots=4)
 
@@ -96,6 +98,20 @@ async def test_a_request_that_kills_its_child_is_tried_three_times_and_then_fail
         await service.generate(ask("die", model="misbehaving"))
     assert service.status().restarts == 3
     assert (await service.generate(ask("well", model="misbehaving"))).text.startswith("well")
+
+
+@pytest.mark.parametrize("misdeed", ["die", "hang"])
+async def test_a_child_that_ends_over_a_schema_costs_no_request_but_that_one(serve, ask, misdeed) -> None:
+    spec = EngineSpec("misbehaving", "misbehaving", slots=2)
+    service = await serve(spec, command=MISBEHAVING, limits=replace(QUICK, requeues=0))
+    beside = asyncio.create_task(service.generate(ask("endless", model="misbehaving")))
+    await service.generate(ask("first", model="misbehaving"))
+    with pytest.raises(EngineFailedError, match="compiled the JSON schema"):
+        await service.generate(ask(f"{misdeed} unprepared", model="misbehaving", schema="{}"))
+    assert (await service.generate(ask("well", model="misbehaving", schema="{}"))).text.startswith("well")
+    assert service.status().restarts == 1
+    assert not beside.done()
+    beside.cancel()
 
 
 async def test_a_child_killed_from_outside_loses_nothing(misbehave, ask) -> None:

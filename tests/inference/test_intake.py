@@ -15,7 +15,7 @@ from pylon.frames import encode
 from pylon.inference import intake
 from pylon.inference.engine import EngineSpec, Failed
 from pylon.inference.intake import Command, Intake, Prepared
-from pylon.inference.messages import Cancel, Close, Generate, Load
+from pylon.inference.messages import Cancel, Close, Compiling, Generate, Load
 
 WITHIN_S = 20.0
 
@@ -54,11 +54,15 @@ class Pipe:
         source, self._sink = os.pipe()
         self.clock = ManualClock()
         self.ended: queue.Queue[Path | None] = queue.Queue()
+        self.said: list[object] = []
         self.intake = Intake(source, self.clock, self.ended.put)
         self._open = True
 
     def send(self, *commands: object) -> None:
         os.write(self._sink, b"".join(map(encode, commands)))
+
+    def prepare_for(self, engine: "Engine") -> None:
+        self.intake.prepare_for(engine, self.said.extend)
 
     def end(self) -> None:
         if self._open:
@@ -79,7 +83,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def asked(ask) -> Callable[..., Generate]:
-    return lambda prompt, key: Generate(ask(prompt, key=key), stream=False)
+    return lambda prompt, key, **sampling: Generate(ask(prompt, key=key, **sampling), stream=False)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -92,7 +96,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_requests_come_ready_for_the_engine_in_their_order(pipe: Pipe, asked) -> None:
     engine = Engine()
     pipe.send(asked("a", "1"), asked("b", "2"))
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     ready = [pipe.get(), pipe.get()]
     assert engine.taken == []
     for each in ready:
@@ -111,7 +115,7 @@ def test_requests_come_ready_for_the_engine_in_their_order(pipe: Pipe, asked) ->
     ],
 )
 def test_what_cannot_be_made_ready_is_told_and_does_not_hold_up_the_next(pipe: Pipe, asked, prompt, told) -> None:
-    pipe.intake.prepare_for(Engine())
+    pipe.prepare_for(Engine())
     pipe.send(asked(prompt, "1"), asked("well", "2"))
     assert pipe.get() == told
     assert isinstance(pipe.get(), Prepared)
@@ -119,7 +123,7 @@ def test_what_cannot_be_made_ready_is_told_and_does_not_hold_up_the_next(pipe: P
 
 def test_a_request_that_is_cancelled_before_it_is_ready_goes_without_a_word(pipe: Pipe, asked) -> None:
     engine = Engine()
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     pipe.send(asked("slow", "1"), asked("never read", "2"), asked("wanted", "3"))
     assert engine.began.wait(WITHIN_S)
     pipe.send(Cancel("1"), Cancel("2"))
@@ -133,7 +137,7 @@ def test_a_request_that_is_cancelled_before_it_is_ready_goes_without_a_word(pipe
 
 def test_a_cancellation_does_not_wait_for_a_request_that_is_made_ready(pipe: Pipe, asked) -> None:
     engine = Engine()
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     pipe.send(asked("running", "1"))
     assert isinstance(pipe.get(), Prepared)
     pipe.send(asked("slow", "2"), Cancel("1"))
@@ -144,11 +148,11 @@ def test_a_cancellation_does_not_wait_for_a_request_that_is_made_ready(pipe: Pip
 
 def test_the_engine_is_not_closed_while_it_makes_a_request_ready(pipe: Pipe, asked) -> None:
     engine = Engine()
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     pipe.send(asked("slow", "1"))
     assert engine.began.wait(WITHIN_S)
     pipe.send(asked("never read", "2"), Close())
-    until(lambda: pipe.intake._unprepared.qsize() == 2 and not pipe.intake.preparing)
+    until(lambda: pipe.intake._plain.waiting.qsize() == 2 and not pipe.intake.preparing)
     with pytest.raises(queue.Empty):
         pipe.intake.get()
     engine.may.set()
@@ -158,7 +162,7 @@ def test_the_engine_is_not_closed_while_it_makes_a_request_ready(pipe: Pipe, ask
 
 def test_it_says_how_long_a_request_has_been_made_ready(pipe: Pipe, asked) -> None:
     engine = Engine()
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     assert pipe.intake.preparing_s == 0
     pipe.send(asked("slow", "1"))
     assert engine.began.wait(WITHIN_S)
@@ -169,9 +173,36 @@ def test_it_says_how_long_a_request_has_been_made_ready(pipe: Pipe, asked) -> No
     until(lambda: pipe.intake.preparing_s == 0)
 
 
+def test_a_schema_holds_up_no_request_that_has_none(pipe: Pipe, asked) -> None:
+    engine = Engine()
+    pipe.prepare_for(engine)
+    pipe.send(asked("slow", "1", schema="{}"), asked("quick", "2"), asked("next schema", "3", schema="{}"))
+    ready = pipe.get()
+    assert isinstance(ready, Prepared)
+    assert ready.id == "2"
+    assert engine.began.wait(WITHIN_S)
+    pipe.clock.advance(3)
+    assert pipe.intake.preparing_s == 3
+    pipe.send(Close())
+    engine.may.set()
+    assert pipe.get() == Close()
+    assert engine.prepared.count("next schema") == 0
+
+
+def test_it_says_before_whose_schema_is_compiled_and_when_that_is_over(pipe: Pipe, asked) -> None:
+    engine = Engine()
+    pipe.prepare_for(engine)
+    pipe.send(asked("slow", "1", schema="{}"), asked("odd schema", "2", schema="{}"), asked("none", "3"))
+    assert engine.began.wait(WITHIN_S)
+    assert pipe.said == [Compiling("1")]
+    engine.may.set()
+    assert {pipe.get().id for _ in range(3)} == {"1", "2", "3"}
+    assert pipe.said == [Compiling("1"), Compiling(None), Compiling("2"), Compiling(None)]
+
+
 def test_the_end_of_the_pipe_is_heard_amid_everything(pipe: Pipe, asked, tmp_path: Path) -> None:
     engine = Engine()
-    pipe.intake.prepare_for(engine)
+    pipe.prepare_for(engine)
     pipe.send(Load(EngineSpec("instant", "m"), tmp_path), asked("slow", "1"))
     assert engine.began.wait(WITHIN_S)
     pipe.end()
@@ -185,9 +216,9 @@ def test_the_end_of_the_pipe_is_heard_amid_everything(pipe: Pipe, asked, tmp_pat
 def test_where_no_request_is_made_ready_any_more_it_says_so_for_ever(pipe: Pipe, asked, monkeypatch) -> None:
     monkeypatch.setattr(intake, "refusal", lambda *_: 1 / 0)
     before = threading.enumerate()
-    pipe.intake.prepare_for(Engine())
+    pipe.prepare_for(Engine())
     pipe.send(asked("raise", "1"))
-    until(lambda: not set(threading.enumerate()) - set(before))
+    until(lambda: len(set(threading.enumerate()) - set(before)) == 1)  # that for schemas
     pipe.clock.advance(3)
     assert pipe.intake.preparing_s == 3
 
