@@ -197,6 +197,15 @@ def test_an_answer_that_is_no_json_although_a_schema_was_given_is_no_answer(engi
     assert isinstance(failed, Failed) and failed.error == "parameter"
 
 
+@pytest.mark.parametrize("schema", ["no JSON", '{"pattern": "(a{999}){999}"}', '{"a":' * 9_000 + "1" + "}" * 9_000])
+def test_a_schema_that_would_hold_the_server_up_never_gets_there(engine, peer: Peer, ask, schema: str) -> None:
+    openai_engine = engine()
+    openai_engine.add(ask("hello", schema=schema))
+    failed = only(openai_engine)
+    assert isinstance(failed, Failed) and failed.error == "parameter"
+    assert not peer.asked
+
+
 def test_no_more_are_in_flight_than_there_are_slots(engine, peer: Peer, ask) -> None:
     peer.replies = [[text("a"), *end()]]
     peer.gate.clear()
