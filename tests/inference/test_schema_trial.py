@@ -2,12 +2,14 @@
 
 import json
 import time
+from unittest.mock import Mock
 
 import pytest
 from llguidance import LLTokenizer
 
 from pylon.errors import ParameterError
 from pylon.inference import schema_bounds, schema_trial
+from pylon.inference.asked import Asked
 from pylon.inference.schema import SchemaCompiler
 
 # Each would take minutes and gigabytes.
@@ -53,3 +55,13 @@ def test_a_schema_is_compiled_once_and_each_answer_has_a_guide_of_its_own(
     for fresh in (second, first.again()):
         assert [chr(token) for token in fresh.allowed([ord('"')], 256).nonzero()[0]] == ["a", "c"]
     assert not first.fault
+
+
+def test_a_request_that_was_put_back_begins_again_without_compiling(compiler: SchemaCompiler, ask) -> None:
+    model = Mock(schemas=compiler)
+    asked = Asked(ask("Letters?", schema='{"enum": ["ab"]}'), [1], None)
+    asked.begin(model)
+    asked.guide.allowed([ord('"'), ord("a")], 256)
+    model.schemas = None
+    asked.begin(model)
+    assert [chr(token) for token in asked.guide.allowed([], 256).nonzero()[0]] == ['"']
