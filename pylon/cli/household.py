@@ -1,6 +1,5 @@
 """`pylon invite`, `pylon join`, `pylon expel`: several machines of one owner."""
 
-import socket
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -18,16 +17,12 @@ from pylon.node.control import Event, result_of
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining
+from pylon.node.household.address import own_name
 from pylon.node.household.lan import neighbourhood
 from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
 
 Name = Annotated[str, typer.Option(help="What the others call this machine (default: its host name).")]
-
-
-def own_name(name: str) -> str:
-    """The name given, or the machine's own."""
-    return name or socket.gethostname().removesuffix(".local")
 
 
 def invite(
@@ -42,7 +37,7 @@ def invite(
     Prints one line for each, to be given to `pylon join` there, and waits until all have joined. Each line lets
     one machine in, and none after this command has ended.
     """
-    params = {"count": count, "minutes": minutes, "relay": relay, "name": own_name(name)}
+    params = {"count": count, "minutes": minutes, "relay": relay, "name": name or own_name()}
     run(_invite(params, as_json), as_json=as_json)
 
 
@@ -73,7 +68,7 @@ def join(
         home, config = found_or_made()
     except PylonError as error:
         fail(error, as_json=as_json)
-    run(_join(home, config, decoded, own_name(name), as_json), as_json=as_json)
+    run(_join(home, config, decoded, name or own_name(), as_json), as_json=as_json)
     if start:
         run(serve(home, config, DRAIN_S, as_json=as_json), as_json=as_json)
 

@@ -11,7 +11,7 @@ from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import new_passphrase
 from pylon.cli.output import ago, err, out, short, table
-from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
+from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
 from pylon.node import identity
@@ -154,6 +154,8 @@ def _print_status(data: dict[str, Any]) -> None:
     for relay in data["relays"]:
         note = relay["error"] or relay["notice"]
         made.add_row("relay", f"{relay['url']} {relay['state']}{f' ({note})' if note else ''}")
+    if data["household"] is not None:
+        made.add_row("household", household_line(data["household"]))
     provider = data.get("provider")
     if provider is None:
         made.add_row("serving", "no: a command's own core, which ends with it")

@@ -44,6 +44,13 @@ def print_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def household_line(household: dict[str, Any]) -> str:
+    """What the household of a node, as `status` has it, means to others."""
+    machines = household["machines"]
+    others = "are served too" if household["strangers"] else "are not served"
+    return f"household of {machines} machine{'' if machines == 1 else 's'}; strangers {others}"
+
+
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Says what happened and what to do next, and ends with the error's exit code."""
     if as_json:

@@ -6,14 +6,13 @@ This process stays for months, so this file imports neither what draws tables no
 import asyncio
 import os
 import signal
-import socket
 from contextlib import AsyncExitStack, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pylon import __version__, log
-from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, print_json, run
+from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
@@ -52,7 +51,7 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
 
-            hub = household_relay(home, config, socket.gethostname().removesuffix(".local"))
+            hub = household_relay(home, config)
             await stack.enter_async_context(hub)
             head = identity.load(home.identity_file).public
             await stack.enter_async_context(announcing(config, head, hub.url))
@@ -65,18 +64,21 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
     stop = _signals(core)
     async with core:
         assert core.provider is not None  # noqa: S101 - it was opened to serve
-        hello = {
+        hello: dict[str, Any] = {
             "pid": os.getpid(),
             "npub": nip19.npub(core.secret.public),
             "network": config.network,
             "relays": core.pool.urls,
             "model": core.engine_spec.model,
             "version": __version__,
+            "household": core.household_status(),
         }
         if as_json:
             print_json(hello)
         else:
             typer.echo(f"serving {hello['model']} as {hello['npub']}\n  over {', '.join(core.pool.urls)}")
+            if hello["household"] is not None:
+                typer.echo(f"  {household_line(hello['household'])}")
             if hello["model"] == needle.MODEL_ID:
                 typer.secho(f"  {NEEDLE_ONLY}", dim=True)
             typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
@@ -28,8 +28,8 @@ from pylon.node import identity
 from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
-from pylon.node.household.address import local
-from pylon.node.household.inviting import Head
+from pylon.node.household.address import local, own_name
+from pylon.node.household.inviting import Head, found
 from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
@@ -58,7 +58,8 @@ SCHEMAS = (SCHEMA, MONEY, SWARM)
 class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
-    With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it.
+    With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it, and a
+    home without a household becomes the head of one.
     Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
     link open, `SetupError` when key, model or database cannot be used.
     """
@@ -89,6 +90,8 @@ class Core:
         self.household = HouseholdFile(home.folder)
         self._serve = serve
         self.hub = hub
+        # Whether this start made the home the head of a household.
+        self._founded = False
         self._customer: Customer | None = None
         self.inference: InferenceService | None = None
         self._customer_starts = asyncio.Lock()
@@ -99,6 +102,9 @@ class Core:
         try:
             await self._open()
         except BaseException:
+            if self._founded:
+                # A home that did not come to serve stays what it was: else its next start would turn strangers away.
+                self.household.forget()
             await self._exit.aclose()
             raise
         return self
@@ -112,6 +118,9 @@ class Core:
         self._lock.acquire()
         self._exit.callback(self._lock.release)
         self.secret = identity.load(self.home.identity_file)
+        if self.hub and self.household.get() is None:
+            self.household.save(found(self.secret.public, (), own_name()))
+            self._founded = True
         self.keys = ConversationKeys(self.secret)
         self.live = is_allowed(self.home, self.secret.public)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
@@ -215,6 +224,17 @@ class Core:
     def head(self) -> Head:
         """This node as the head of its household."""
         return Head(self.secret, self.keys, self.pool, self.household, self.clock)
+
+    def household_status(self) -> dict[str, Any] | None:
+        """The household in a few words: `machines` counts its members, `strangers` says whether others are served."""
+        known = self.household.get()
+        if known is None:
+            return None
+        strangers = self.config.household.strangers
+        if self.provider is not None:
+            # Decided when it started to serve.
+            strangers = not self.provider.settings.only_trusted
+        return {"machines": len(known.members), "head": known.head == self.secret.public, "strangers": strangers}
 
     def household_changed(self) -> None:
         """Members came or went: whom this node asks follows. Whom it serves is looked up for each request."""

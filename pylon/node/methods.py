@@ -73,6 +73,7 @@ class Methods:
             "relays": [asdict(relay) for relay in core.pool.statuses],
             "live_money": core.live,
             "spending_stopped": is_stopped(core.home.root),
+            "household": core.household_status(),
             "provider": None,
         }
         if core.provider is not None:

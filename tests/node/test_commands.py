@@ -1,11 +1,13 @@
 """The commands as people use them: processes, one home, a real relay."""
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
 
 import orjson
 import pytest
 
+from pylon.cli.running import household_line
 from pylon.relay.server import RelayServer
 from tests.node import programs
 
@@ -97,6 +99,30 @@ async def test_three_commands_at_once_make_one_core_and_right_answers(tmp_path, 
     _, status, _ = await programs.run("status", env=env)
     assert status["pid"] == start.process.pid
     assert status["provider"] is not None
+
+
+async def test_a_start_that_fails_makes_no_household_and_one_that_serves_says_whom(tmp_path, stack):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        env = programs.environment(tmp_path / "a", "ws://127.0.0.1:7447", PYLON_RELAY__PORT=str(port))
+        env |= {"PYLON_RELAY__HOST": "127.0.0.1"}
+        await programs.run("init", env=env)
+        file = tmp_path / "a" / "play" / "household.json"
+        assert (await programs.run("start", "--relay", env=env))[0] == 3
+        assert not file.exists(), "the relay never listened"
+    no_model = env | {"PYLON_INFERENCE__ENGINE": "mlx", "PYLON_INFERENCE__MODEL": "not/here"}
+    assert (await programs.run("start", "--relay", env=no_model))[0] != 0
+    assert not file.exists(), "nothing was served"
+    served = await programs.serve("start", "--relay", env=env, stack=stack)
+    alone = {"machines": 1, "head": True, "strangers": False}
+    assert served.hello["household"] == alone
+    assert (await programs.run("status", env=env))[1]["household"] == alone
+    status, _, told = await programs.run("start", "--relay", env=env)
+    assert status != 0, told
+    assert file.exists(), "this one serves"
+    assert household_line(alone) == "household of 1 machine; strangers are not served"
 
 
 async def test_a_second_server_of_one_home_is_told_who_serves_it(tmp_path, stack):

@@ -56,6 +56,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def own_name() -> str:
+    """What this machine calls itself."""
+    return socket.gethostname().removesuffix(".local")
+
+
 def own_address() -> str:
     """This machine's address in its network; loopback when it is in none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

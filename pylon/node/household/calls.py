@@ -25,7 +25,8 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
     if core.provider is not None and not core.provider.settings.only_trusted and not core.config.household.strangers:
         raise UsageError(
             "this node serves everybody, and a household keeps to its members",
-            hint="Stop it, and start it again with `pylon start --relay`.",
+            hint="Stop it, and start it again with `pylon start --relay`. A `pylon relay` that holds the port has to"
+            " end first.",
         )
     relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(core.pool.urls, core.hub)
     head = core.head()

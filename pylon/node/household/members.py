@@ -84,6 +84,10 @@ class HouseholdFile:
         """Replaces the file in one step, for its owner's eyes only."""
         write_whole(self._path, orjson.dumps(asdict(household), option=orjson.OPT_INDENT_2))
 
+    def forget(self) -> None:
+        """Removes the file: the home is in no household."""
+        self._path.unlink(missing_ok=True)
+
 
 def _load(path: Path) -> Household:
     try:
