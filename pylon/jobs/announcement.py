@@ -22,6 +22,8 @@ MAX_URL = 300
 # In characters: the `a` tag that withdraws an announcement holds it too, and is held to 1,024 bytes.
 MAX_D = 200
 MAX_NETWORK = 40
+# In a network's place: no money buys this, its owner's machines and keys alone are served. Others would wait in vain.
+HOUSEHOLD = "household"
 
 _RELAY = re.compile(r"wss?://[^\s]+\Z")
 
@@ -40,8 +42,8 @@ class OfferedModel:
 class Announcement:
     """What a provider says of itself. `d` names this announcement among those of its key.
 
-    `network` is where it takes payment (see `money`), empty when it does not tell its prices; `free` says that
-    nobody is charged. `relays` is where it reads requests.
+    `network` is where it takes payment (see `money`), `HOUSEHOLD` when it serves those that it trusts alone, empty
+    when it does not tell its prices; `free` says that nobody is charged. `relays` is where it reads requests.
     """
 
     d: str

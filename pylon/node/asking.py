@@ -10,6 +10,7 @@ from typing import Any
 from pylon.clock import Clock
 from pylon.config import CustomerSection
 from pylon.errors import UnreachableError, UsageError, WireError
+from pylon.jobs.announcement import HOUSEHOLD
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, summary_of
@@ -230,6 +231,8 @@ def _spec(job: object, timeout: float) -> JobSpec:
 
 def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
     state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
+    if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
+        state = "its household's alone"
     price = listing.price
     return {
         "npub": nip19.npub(listing.provider),

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.usage import Bounds, quote_bound
 from pylon.swarm.asked import fault_in
 from pylon.swarm.client import SwarmClient
@@ -53,9 +54,15 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
     for spec in specs:
         if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
             longest[spec.model] = spec
-    return {
+    own = client.settings.own
+    found = {
         model: client.directory.find(job_of(0, spec, client.settings, deadline=0.0).need)
         for model, spec in longest.items()
+    }
+    # What another household's machines say of themselves is not for us.
+    return {
+        model: [each for each in listings if each.network != HOUSEHOLD or each.provider in own]
+        for model, listings in found.items()
     }
 
 

@@ -5,6 +5,7 @@ from pylon.errors import SetupError, WireError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID as STAND_IN
 from pylon.inference.weights import gguf_file, model_directory, model_name
+from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.home import Home
@@ -61,18 +62,20 @@ def _engine_options(section: InferenceSection) -> dict[str, object]:
 def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:
     """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
     section = config.provider
+    only_trusted = household.get() is not None and not config.household.strangers
     price = FREE
-    if section.pricing == "paid":
+    # Where strangers are not served, nobody is charged.
+    if not only_trusted and section.pricing == "paid":
         price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
     return ProviderSettings(
         name=section.name,
         about=section.about,
         price=price,
-        network=config.network,
+        network=HOUSEHOLD if only_trusted else config.network,
         serve_open=section.serve_open,
         serve_broadcast=section.serve_broadcast,
         trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
-        only_trusted=household.get() is not None and not config.household.strangers,
+        only_trusted=only_trusted,
         blocked=public_keys("provider.blocked", section.blocked),
         max_queue=section.max_queue,
         max_per_customer=section.max_per_customer,

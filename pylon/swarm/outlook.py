@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pylon.clock import Clock
+from pylon.jobs.announcement import HOUSEHOLD
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.lack import Lack
 from pylon.swarm.listing import Listing, Need
@@ -91,7 +92,10 @@ class Outlook:
             trust = self._reputation.trust(provider)
             if allowed == 0:
                 barred = "left out for what its answers were like (`pylon providers --why`)"
-        return width, trust, provider in self.own, barred
+        own = provider in self.own
+        if listing.network == HOUSEHOLD and not own:
+            barred = "serves its household alone"
+        return width, trust, own, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
         held = self._reach is not None and self._reach.holds(listing)

@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon import config as settings
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, WireError
+from pylon.jobs.announcement import HOUSEHOLD
+from pylon.money.price import FREE
 from pylon.node.household.invite import Invite, decode, encode
 from pylon.node.household.inviting import Head, Joined, found
 from pylon.node.household.joining import follow, join
 from pylon.node.household.members import Door, Guest, Household, HouseholdFile, Trusted, relay_urls
 from pylon.node.household.wire import join_event, list_event, read_join, read_list
+from pylon.node.settings import provider_settings
 from pylon.nostr import bech32
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -137,6 +141,17 @@ def test_members_are_trusted_and_the_door_knows_guests_until_their_time_is_over(
     file.save(household.with_guest(OTHER.public, Guest(int(time.time()) - 1)))
     assert HEAD.public in trusted and GUEST.public not in trusted
     assert HEAD.public in door and GUEST.public in door and OTHER.public not in door
+
+
+def test_a_member_announces_itself_to_its_household_alone_and_charges_nobody(tmp_path):
+    file = HouseholdFile(tmp_path)
+    paid = {"provider": {"pricing": "paid"}}
+    assert provider_settings(settings.parse(paid), HEAD.public, file).network == "play"
+    file.save(Household(HEAD.public, members={HEAD.public: "here"}))
+    alone = provider_settings(settings.parse(paid), HEAD.public, file)
+    assert (alone.network, alone.price) == (HOUSEHOLD, FREE)
+    both = provider_settings(settings.parse(paid | {"household": {"strangers": True}}), HEAD.public, file)
+    assert both.network == "play" and not both.price.is_free
 
 
 def test_a_member_needs_no_relay_of_its_own():

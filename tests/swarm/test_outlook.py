@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass, field, replace
 
 from pylon.clock import SystemClock
+from pylon.jobs.announcement import HOUSEHOLD
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.listing import Listing
+from pylon.swarm.listing import Listing, Need
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.reputation import Reputation
 from tests.swarm.fakes import FakeProvider, FakeRelays
@@ -120,3 +121,13 @@ def test_one_that_jobs_go_to_is_asked_on_by_what_it_says_now_while_its_new_relay
     reach.holding = True
     outlook.changed(ProviderUp(replace(listing, name="dearer")))
     assert [one.listing.name for one in told] == [listing.name, "dearer"]
+
+
+def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
+    outlook, listing, _, _, told = setting()
+    listing = replace(listing, network=HOUSEHOLD)
+    outlook.changed(ProviderUp(listing))
+    assert told[-1].listing.barred == outlook.why_not(Need(), listing) == "serves its household alone"
+    outlook.own = frozenset({listing.provider})
+    outlook.changed(ProviderUp(listing))
+    assert told[-1].listing.barred == outlook.why_not(Need(), listing) == ""
