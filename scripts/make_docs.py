@@ -62,6 +62,8 @@ def settings_page() -> str:
         "",
         "Made from the code by `scripts/make_docs.py`. They stand in `config.toml` in PYLON_HOME (`~/.pylon`), and",
         "the environment overrides them. `config/pylon.example.toml` shows the same in a file's form.",
+        "A node that runs keeps the settings and the environment that it started with, and so do the commands of its home,",
+        "which ask it: what is changed meanwhile counts after its next start.",
         "",
         "| setting | in the environment | default | |",
         "|---|---|---|---|",

@@ -12,8 +12,8 @@ _HINTS = {
     UNFUNDED: "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
     " invoice has run out that it waits for: a few minutes.",
     STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
-    TOO_DEAR: "At most {bid:,} msat a job are offered (`bid_msat` in [customer]);"
-    " `pylon providers` shows what they ask.",
+    TOO_DEAR: "At most {bid:,} msat a job are offered (`bid_msat` in [customer], which a node that runs"
+    " uses after its next start); `pylon providers` shows what they ask.",
 }
 
 # Strangers have a say in some: a payment network has any name.
