@@ -84,5 +84,6 @@ async def _relay(
         else:
             out.print(f"relay at {server.url}, events in {database}; Ctrl-C ends it")
             if bank:
-                out.print("  with a playbank: `pylon wallet connect`, then `pylon wallet faucet 1000`", style="dim")
+                first = "`pylon wallet connect` before `pylon start`"
+                out.print(f"  with a playbank: {first}, then `pylon wallet faucet 1000`", style="dim")
         await stop.wait()

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from pylon.errors import SetupError, UsageError
+from pylon.errors import UsageError
 from pylon.money import audit, electricity, ledger, ledger_store, report
 from pylon.money.electricity import Ran, Tariff
 from pylon.money.ledger import Kind
@@ -16,13 +16,6 @@ from pylon.store.database import Database
 
 INVOICE_S = 3_600
 _EARNED_BY = (By.CUSTOMER, By.DAY, By.MODEL)
-
-
-def need_wallet(wallet: Wallet | None) -> Wallet:
-    """The wallet. Raises `SetupError` when none is connected."""
-    if wallet is None:
-        raise SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
-    return wallet
 
 
 async def balance(wallet: Wallet, database: Database, network: Network) -> dict[str, Any]:
@@ -44,10 +37,8 @@ async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> d
     return {"invoice": text, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
 
 
-async def pay(sender: Sender | None, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
-    if sender is None:
-        raise SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
     most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
     payment = await sender.pay_by_hand(str(params.get("invoice", "")), most=most)
     amount = int(payment.amount)

@@ -25,7 +25,6 @@ from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.wallet import Wallet
 from pylon.node import identity
-from pylon.node.accounting import need_wallet
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import local, own_name
@@ -36,7 +35,7 @@ from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
-from pylon.node.purse import load_link, open_wallet
+from pylon.node.purse import lack_of_wallet, load_link, open_wallet
 from pylon.node.settings import engine_spec, model_id, provider_settings
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -196,7 +195,7 @@ class Core:
         if self.config.provider.pricing == "free":
             return None
         self.need_permission('Or serve for free: `provider.pricing = "free"`.')
-        wallet = need_wallet(self.wallet)
+        wallet = self.need_wallet()
         receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self.live)
         return Takings(self.database, wallet, receiver)
 
@@ -204,6 +203,18 @@ class Core:
         """Raises `SetupError`, with what to do `instead`, where money is live and nobody allowed that."""
         if self.network.is_live and not self.live:
             raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
+
+    def need_wallet(self) -> Wallet:
+        """The wallet. Raises `SetupError` where none was connected when this core began."""
+        if self.wallet is None:
+            raise lack_of_wallet(self.home)
+        return self.wallet
+
+    def need_sender(self) -> Sender:
+        """What pays from the wallet. Raises `SetupError` as `need_wallet`."""
+        if self.sender is None:
+            raise lack_of_wallet(self.home)
+        return self.sender
 
     def stop(self, *, at_once: bool) -> None:
         """Asks whoever runs this core to end it."""

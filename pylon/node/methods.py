@@ -13,7 +13,6 @@ from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
 from pylon.node import accounting
-from pylon.node.accounting import need_wallet
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -127,18 +126,17 @@ class Methods:
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
         core = self._core
-        yield Result(await accounting.balance(need_wallet(core.wallet), core.database, core.network))
+        yield Result(await accounting.balance(core.need_wallet(), core.database, core.network))
 
     async def _wallet_history(self, params: dict[str, Any]) -> Answers:
         yield Result(await accounting.history(self._core.database, self._core.network, params))
 
     async def _wallet_invoice(self, params: dict[str, Any]) -> Answers:
-        yield Result(await accounting.invoice(need_wallet(self._core.wallet), self._core.network, params))
+        yield Result(await accounting.invoice(self._core.need_wallet(), self._core.network, params))
 
     async def _wallet_pay(self, params: dict[str, Any]) -> Answers:
         core = self._core
-        need_wallet(core.wallet)
-        yield Result(await accounting.pay(core.sender, core.network, params))
+        yield Result(await accounting.pay(core.need_sender(), core.network, params))
 
     async def _wallet_audit(self, _: dict[str, Any]) -> Answers:
         core = self._core

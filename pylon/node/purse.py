@@ -44,6 +44,16 @@ def load_link(home: Home) -> NwcUri | None:
     return parse_uri(text)
 
 
+def lack_of_wallet(home: Home) -> SetupError:
+    """Why a node that runs has no wallet, to be raised."""
+    if (home.folder / LINK_FILE).exists():
+        return SetupError(
+            "a wallet was connected after this node started, which does not use it yet",
+            hint="`pylon stop`, then `pylon start`.",
+        )
+    return SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
+
+
 async def open_wallet(
     link: NwcUri,
     network: Network,
