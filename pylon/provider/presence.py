@@ -44,6 +44,7 @@ class Presence:
         self._announced: Announcement | None = None
         self._announced_at = 0.0
         self._last_created_at = 0
+        self._announcement_created_at = 0
 
     def start(self) -> None:
         """Begins to be seen: before the model is there too, as `loading`.
@@ -67,16 +68,17 @@ class Presence:
             # Nobody to tell; what relays still show of us expires by itself.
             return
         await self._publish(self._heartbeat(stopping=True))
-        await self._publish(
-            withdrawal_draft(self._secret.public, self._settings.d, created_at=self._next_created_at())
-        )
+        # Not later than it must be: relays refuse what the next start announces if it is dated before this.
+        created_at = max(int(self._clock.wall()), self._announcement_created_at)
+        await self._publish(withdrawal_draft(self._secret.public, self._settings.d, created_at=created_at))
 
     async def _beat(self) -> None:
         self._changed.clear()
         now = self._clock.wall()
         announcement = self._announcement()
         if announcement != self._announced or now - self._announced_at >= ANNOUNCE_EVERY_S:
-            draft = announcement_draft(announcement, created_at=self._next_created_at())
+            self._announcement_created_at = max(int(now), self._announcement_created_at + 1)
+            draft = announcement_draft(announcement, created_at=self._announcement_created_at)
             if await self._publish(draft):
                 self._announced, self._announced_at = announcement, now
         await self._publish(self._heartbeat())

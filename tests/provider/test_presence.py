@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from pylon import forever
-from pylon.clock import SystemClock
+from pylon.clock import ManualClock, SystemClock
+from pylon.inference.engine import ModelInfo
 from pylon.inference.service import EngineStatus
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -20,9 +21,11 @@ class NotedPool(RelayPool):
         super().__init__(["ws://127.0.0.1:9"])
         self.statuses[0].state = state
         self.kinds: list[int] = []
+        self.dates: list[tuple[int, int]] = []
 
     async def publish(self, event, **_):
         self.kinds.append(event.kind)
+        self.dates.append((event.kind, event.created_at))
         return self.urls
 
 
@@ -60,3 +63,22 @@ async def test_a_provider_is_seen_again_after_an_error_of_its_own(monkeypatch):
             presence.changed()
             await asyncio.sleep(0.01)
     await presence.close()
+
+
+async def test_a_start_two_seconds_after_another_is_announced_later_than_that_was_withdrawn():
+    """Relays keep refusing what is dated at the withdrawal or before it (NIP-09)."""
+    pool, clock = NotedPool("open"), ManualClock(wall=1_000.0)
+    engine = [EngineStatus("loading", None, 0, 1, 0, 0.0, 0.0)]
+    presence = Presence(
+        SecretKey.generate(), pool, ProviderSettings(), clock, lambda: engine[0], lambda: (1, 0.0, "")
+    )
+    presence.start()
+    for beats in range(1, 9):
+        while pool.kinds.count(11998) < beats:
+            await asyncio.sleep(0)
+        engine[0] = EngineStatus("ready", ModelInfo("m", "", "", 1, "instant"), 0, 1, 0, 0.0, 0.0)
+        presence.changed()
+    await presence.close()
+    announced = [date for kind, date in pool.dates if kind == 31990]
+    assert announced == [1_000, 1_001]
+    assert dict(pool.dates)[5] == 1_001, "it holds for both, and for nothing after them"
