@@ -162,13 +162,19 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
     return [spec if fault_in(spec) else dataclasses.replace(spec, model=pinned) for spec in specs]
 
 
-async def providers(client: SwarmClient, params: dict[str, Any]) -> dict[str, Any]:
-    """The `providers` call: who is alive after listening for `wait_s` seconds.
+async def providers(
+    client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]
+) -> dict[str, Any]:
+    """The `providers` call: who is alive after listening for `wait_s` seconds. Raises `UnreachableError` when it
+    listens and no relay is there.
 
     Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
     `trust` (at least).
     """
     wait_s = float(params.get("wait_s", 2.0))
+    if wait_s:
+        # With no relay nobody is heard, which says nothing of who is alive.
+        await pool.wait_open(settings.patience_s)
     await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)

@@ -63,7 +63,8 @@ class Customer:
 
     async def providers(self, params: dict[str, Any]) -> dict[str, Any]:
         """The `providers` call."""
-        return await providers(self.client, params)
+        core = self._core
+        return await providers(self.client, core.pool, core.config.customer, params)
 
     async def members(self, household: Household) -> list[dict[str, Any]]:
         """How the members of the household do."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.errors import UnreachableError
-from pylon.swarm.listing import TOO_DEAR, Need
+from pylon.swarm.listing import PAUSED, TOO_DEAR, Need
 
 UNFUNDED = "not paid, since the wallet holds too little"
 STOPPED = "not paid, since the STOP file halts all spending"
@@ -47,6 +47,8 @@ class Lack:
             return f"Who is there, no relay tells us: {'; '.join(self.refusals)[:300]}"
         # What is wrong with us comes first: however many strangers are dear, they must not hide an empty wallet.
         found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
+        if self.alive and self.reasons.get(PAUSED) == self.alive:
+            found = "`pylon providers` says why. Where `pylon pause` was run, `pylon resume` takes jobs on again."
         return found.format(bid=int(self.need.bid))
 
     def error(self) -> UnreachableError:

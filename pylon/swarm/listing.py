@@ -69,6 +69,7 @@ class Listing:
 
 
 TOO_DEAR = "too dear"
+PAUSED = "paused"
 
 
 @record
@@ -103,7 +104,7 @@ class Need:
         if listing.barred:
             return listing.barred
         if listing.paused:
-            return "paused"
+            return PAUSED
         if listing.loading:
             return "still loading its model"
         if listing.plain:

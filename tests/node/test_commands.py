@@ -160,6 +160,8 @@ async def test_without_a_relay_or_a_provider_the_customer_is_told_which(tmp_path
     code, error, _ = await programs.run("ask", "x", env=env)
     assert code == 4
     assert "relay" in error["error"]["message"] and NOBODY in error["error"]["message"]
+    listed, same, _ = await programs.run("providers", env=env)
+    assert (listed, same) == (code, error), "an empty list would say that nobody is alive"
     relay = await stack.enter_async_context(RelayServer())
     env = programs.environment(tmp_path / "home", relay.url, PYLON_CUSTOMER__PATIENCE_S="1")
     code, error, _ = await programs.run("ask", "x", env=env)

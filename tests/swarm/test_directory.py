@@ -292,3 +292,8 @@ def test_the_most_frequent_reasons_are_told_however_many_there_are() -> None:
     told = str(Lack(Need(), 600, 505, reasons))
     assert told.startswith("600 providers heard of, 505 alive; 5 paused; 1 takes payment on network 000")
     assert told.endswith("; 493 for other reasons") and len(told) < 400
+
+
+def test_who_finds_all_paused_is_told_what_ends_a_pause() -> None:
+    assert "pylon resume" in str(Lack(Need(), 2, 2, {"paused": 2}).error().hint)
+    assert "pylon resume" not in str(Lack(Need(), 2, 2, {"paused": 1, "has another model": 1}).error().hint)
