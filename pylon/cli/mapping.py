@@ -1,6 +1,7 @@
 """`pylon map`: many prompts out at once, results back in order."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError, SetupError
 from pylon.money.msat import Msat, sats_text
+from pylon.money.network import Network
 from pylon.node.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
@@ -76,26 +78,33 @@ def map_(
 
 
 async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
-    found = await _call(params, quiet=True)
+    found, unit = await _call(params, quiet=True)
     if as_json:
         print_json(found)
         return
     made = table("estimate", ">")
-    seconds = (
-        "nobody can take it now" if found["seconds"] is None else f"{found['seconds']:.1f} s at the speeds named"
-    )
-    made.add_row("jobs", f"{found['jobs']}, and up to {found['checks']} to check answers")
-    if found["malformed"]:
-        made.add_row("malformed", f"{found['malformed']}, which nobody would be asked; the first: {found['fault']}")
-    made.add_row("providers that can", f"{found['providers']} with {found['slots']} slots")
-    made.add_row("cost", f"{sats_text(found['least_msat'])} to {sats_text(found['most_msat'])} at the very most")
-    made.add_row("tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most")
-    made.add_row("time", seconds)
+    for row in _estimated(found, params["budget_msat"], unit):
+        made.add_row(*row)
     out.print(made)
 
 
+def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
+    yield "jobs", f"{found['jobs']}, and up to {found['checks']} to check answers"
+    if found["malformed"]:
+        yield "malformed", f"{found['malformed']}, which nobody would be asked; the first: {found['fault']}"
+    yield "providers that can", f"{found['providers']} with {found['slots']} slots"
+    least, most = sats_text(found["least_msat"], unit), sats_text(found["most_msat"], unit)
+    yield "cost", f"{least} to {most} at the very most"
+    if budget is not None and found["most_msat"] > budget:
+        pays = "may not" if found["least_msat"] <= budget else "does not"
+        yield "budget", f"{sats_text(budget, unit)}, which {pays} pay for all of them"
+    yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
+    seconds = found["seconds"]
+    yield "time", "nobody can take it now" if seconds is None else f"{seconds:.1f} s at the speeds named"
+
+
 async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
-    result = await _call(params, quiet=as_json)
+    result, unit = await _call(params, quiet=as_json)
     if output is not None:
         try:
             write_file(result["outcomes"], output)
@@ -107,7 +116,7 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
     elif output is None:
         write_rows(result["outcomes"], sys.stdout, as_csv=False)
     failed = result["jobs"] - result["answered"]
-    err.print(_summary(result), style="dim")
+    err.print(_summary(result, unit), style="dim")
     if failed:
         fail(
             JobsFailedError(
@@ -117,8 +126,10 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         )
 
 
-async def _call(params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+async def _call(params: dict[str, Any], *, quiet: bool) -> tuple[dict[str, Any], str]:
+    """What came of it, and what its amounts are called."""
     home, config = open_home()
+    unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     result: dict[str, Any] = {}
     with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
@@ -128,22 +139,25 @@ async def _call(params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
                 if isinstance(answer, Event):
                     told = answer.data
                     rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
-                    says = f"{rate:.0f}/s, {sats_text(told['msat'])}, {told['in_flight']} in flight"
+                    says = f"{rate:.0f}/s, {sats_text(told['msat'], unit)}, {told['in_flight']} in flight"
                     providers = counted(told["providers"], "provider")
                     progress.update(task, completed=told["done"], description=f"{says}, {providers}")
                 else:
                     result = answer.data
-    return result
+    return result, unit
 
 
-def _beside(msat: int) -> str:
-    return f" ({sats_text(msat)} of it for checks and what was not used)" if msat else ""
+def _beside(msat: int, unit: str) -> str:
+    return f" ({sats_text(msat, unit)} of it for checks and what was not used)" if msat else ""
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any], unit: str) -> str:
     rate = result["answered"] / result["wall_s"] if result["wall_s"] else 0.0
+    paid = f"{sats_text(result['paid_msat'], unit)}{_beside(result['beside_msat'], unit)}"
+    # Of what nobody answered there is no middle.
+    times = f", p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms" if result["answered"] else ""
     return (
         f"{result['answered']} of {result['jobs']} answered by {counted(len(result['providers']), 'provider')}"
-        f" in {result['wall_s']:.1f} s ({rate:.1f}/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms),"
-        f" {result['checked']} checked, {sats_text(result['paid_msat'])}{_beside(result['beside_msat'])}"
+        f" in {result['wall_s']:.1f} s ({rate:.1f}/s{times}),"
+        f" {result['checked']} checked, {paid}"
     )

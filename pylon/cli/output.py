@@ -58,6 +58,6 @@ def short(key: str) -> str:
     return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 provider`, `2 providers`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, many: str = "") -> str:
+    """`1 provider`, `2 providers`; `many` where an s is not all that more of them take."""
+    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"

@@ -13,6 +13,8 @@ from pylon.cli import stdin
 from pylon.cli.output import ago, counted, err, out, table
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError, UsageError
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
 from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home
 from pylon.node.rlm import Question
@@ -116,7 +118,7 @@ async def _ask(question: Question, as_json: bool) -> None:
         print_json(report)
     elif report["answer"] is not None:
         print_text(report["answer"])
-    _tell(_summary(report))
+    _tell(_summary(report, Network(config.network).unit))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         hint = f"`pylon rlm show {report['id']}` tells what was done."
@@ -140,12 +142,12 @@ class _Quiet:
         """Shows nothing."""
 
 
-def _summary(report: dict[str, Any]) -> str:
+def _summary(report: dict[str, Any], unit: str) -> str:
     failed = f", {report['failed']:,} failed" if report["failed"] else ""
     return (
         f"{counted(report['turns'], 'turn')}, {counted(report['calls'], 'sub-call')}{failed},"
         f" {counted(len(report['providers']), 'provider')},"
-        f" {report['sats']:,.3f} sats, {report['wall_s']:.1f} s; run {report['id']}"
+        f" {sats_text(report['msat'], unit)}, {report['wall_s']:.1f} s; run {report['id']}"
     )
 
 
@@ -159,15 +161,16 @@ def list_(
 
 
 async def _list(limit: int, as_json: bool) -> None:
-    home, _ = open_home()
+    home, config = open_home()
+    unit = Network(config.network).unit
     rows = [runs.summary(runs.Run(home.runs / name)) for name in runs.run_ids(home.runs)[:limit]]
     if as_json:
         print_json({"runs": rows})
         return
-    made = table("run", "state", ">turns", ">sub-calls", ">sats", "question", "answer")
+    made = table("run", "state", ">turns", ">sub-calls", ">cost", "question", "answer")
     for row in rows:
         state = row["reason"] if row["partial"] else row["state"]
-        figures = (str(row["turns"]), f"{row['calls']:,}", f"{row['msat'] / 1000:,.3f}")
+        figures = (str(row["turns"]), f"{row['calls']:,}", sats_text(row["msat"], unit))
         made.add_row(row["id"], state, *figures, _short(row["question"])[:50], _short(row["answer"] or "")[:40])
     # An id that is cut is of no use.
     for column in made.columns[:-2]:
@@ -186,7 +189,8 @@ def show_(
 
 
 async def _show(name: str, follow: bool, as_json: bool) -> None:
-    home, _ = open_home()
+    home, config = open_home()
+    unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
     begun = None
     for event in found.follow() if follow else found.events():
@@ -194,10 +198,10 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
         if as_json:
             print_json(event)
         else:
-            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event)}")
+            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event, unit)}")
 
 
-def _line(found: runs.Run, event: Event) -> str:
+def _line(found: runs.Run, event: Event, unit: str) -> str:
     where = f"{event['loop']} turn {event['turn']}" if "turn" in event else event.get("loop", "")
     match event["type"]:
         case "run":
@@ -217,7 +221,7 @@ def _line(found: runs.Run, event: Event) -> str:
         case "returned" if "code" in event:
             return f"  ✗ {event['call']} {event['code']}: {event['message']}"
         case "returned":
-            told = f"{event['provider'][:10]} {event['model']}, {event['msat'] / 1000:g} sats"
+            told = f"{event['provider'][:10]} {event['model']}, {sats_text(event['msat'], unit)}"
             return f"  ← {event['call']} {_short(event['text']['preview'])} ({told})"
         case "final":
             answer = "no answer" if event["answer"] is None else found.text(event["answer"])

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from pylon.cli import stdin
-from pylon.cli.output import err, out, short, table
+from pylon.cli.output import counted, err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import MoneyError, PylonError, UsageError
 from pylon.money.msat import sats_text
@@ -200,8 +200,9 @@ async def _audit(as_json: bool) -> None:
     if as_json:
         print_json(data)
     else:
-        out.print(f"{data['audit']}: {data['entries']} entries, {data['payments']} payments made,"
-                  f" {data['invoices_paid']} invoices paid to us")  # fmt: skip
+        out.print(f"{data['audit']}: {counted(data['entries'], 'entry', 'entries')},"
+                  f" {counted(data['payments'], 'payment')} made,"
+                  f" {counted(data['invoices_paid'], 'invoice')} paid to us")  # fmt: skip
         for finding in data["findings"]:
             out.print(f"  {finding['code']}: {finding['text']}")
     if data["findings"]:

@@ -170,7 +170,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.EXHAUSTED: "every provider asked failed this job",
         Failure.REFUSED: "providers refuse this job",
         Failure.NOT_SENT: "no relay took the request",
-        Failure.BUDGET: "the run's budget is spent",
+        Failure.BUDGET: "what is left of the run's budget does not pay for it",
         Failure.TOO_LARGE: "this job does not fit one event",
         Failure.MALFORMED: "this job cannot be asked",
         Failure.CANCELLED: "the job was cancelled",
@@ -179,7 +179,8 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
-        Failure.BUDGET: "Give the run a larger budget, or take it up again with one.",
+        Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or let answers be shorter"
+        " (`--max-tokens`): the longest that an answer may be is paid for beforehand.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
     }.get(reason, "")
     if detail:

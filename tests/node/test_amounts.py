@@ -1,0 +1,50 @@
+"""What commands say of amounts: by the name of their network, to the msat."""
+
+from pylon.cli import mapping, rlm
+from pylon.cli.output import counted
+from pylon.swarm.job import failed
+from pylon.swarm.moves import Failure
+
+FOUND = {
+    "jobs": 2, "checks": 0, "malformed": 0, "providers": 1, "slots": 1, "least_msat": 2_500, "most_msat": 4_001,
+    "prompt_tokens": 2, "most_completion_tokens": 2, "seconds": None,
+}  # fmt: skip
+MAPPED = {
+    "answered": 1, "jobs": 1, "wall_s": 1.0, "providers": {"a": 1}, "p50_ms": 5, "p99_ms": 5, "checked": 0,
+    "paid_msat": 3_250, "beside_msat": 1,
+}  # fmt: skip
+
+
+def test_a_map_and_its_estimate_name_the_money():
+    assert (
+        dict(mapping._estimated(FOUND, None, "play sat"))["cost"] == "2.5 play sat to 4.001 play sat at the very most"
+    )
+    summary = mapping._summary(MAPPED, "play sat")
+    assert summary.endswith("3.25 play sat (0.001 play sat of it for checks and what was not used)")
+
+
+def test_an_estimate_says_when_the_budget_is_below_it():
+    assert "budget" not in dict(mapping._estimated(FOUND, 4_001, "sat"))
+    assert dict(mapping._estimated(FOUND, 4_000, "sat"))["budget"] == "4 sat, which may not pay for all of them"
+    assert dict(mapping._estimated(FOUND, 2_000, "sat"))["budget"] == "2 sat, which does not pay for all of them"
+
+
+def test_a_map_that_nobody_answered_has_no_times():
+    nothing = {**MAPPED, "answered": 0, "p50_ms": None, "p99_ms": None}
+    assert "ms" not in mapping._summary(nothing, "sat")
+
+
+def test_a_run_of_the_rlm_names_the_money():
+    report = {"turns": 1, "calls": 2, "failed": 0, "providers": ["a"], "msat": 1, "wall_s": 1.0, "id": "x"}
+    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm._summary(report, "play sat")
+
+
+def test_a_job_beyond_the_budget_names_what_makes_it_cheaper():
+    refused = failed(Failure.BUDGET, None, 0)
+    assert "spent" not in str(refused), "nothing may have been"
+    assert "--max-tokens" in refused.hint
+
+
+def test_one_of_a_thing_is_called_so():
+    assert [counted(number, "entry", "entries") for number in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
+    assert counted(1, "payment") == "1 payment"
