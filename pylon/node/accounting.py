@@ -9,9 +9,11 @@ from pylon.money.electricity import Ran, Tariff
 from pylon.money.ledger import Kind
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.payment import PaymentRefusedError
 from pylon.money.report import By, Line
 from pylon.money.sender import Sender
 from pylon.money.wallet import Wallet
+from pylon.node.paying import in_words
 from pylon.store.database import Database
 
 INVOICE_S = 3_600
@@ -40,7 +42,10 @@ async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> d
 async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
     most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
-    payment = await sender.pay_by_hand(str(params.get("invoice", "")), most=most)
+    try:
+        payment = await sender.pay_by_hand(str(params.get("invoice", "")), most=most)
+    except PaymentRefusedError as error:
+        raise in_words(error) from error
     amount = int(payment.amount)
     return {"state": payment.state.value, "amount_msat": amount, "network": network.value, "unit": network.unit}
 
