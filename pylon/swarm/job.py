@@ -161,6 +161,10 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
     )
 
 
+# Failures that have their own account of what was wrong.
+_EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED})
+
+
 def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
     """The typed error of a slot that was given up, in words; `hint` where there is more to say than usual."""
     text = {
@@ -183,7 +187,10 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         " (`--max-tokens`): the longest that an answer may be is paid for beforehand.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
     }.get(reason, "")
-    if detail:
+    if reason is Failure.NOT_SENT and detail:
+        hint = "The relay does not let this key in. In a household: was this machine taken out of it?"
+    # What a relay said of an earlier try explains no other end.
+    if detail and reason in _EXPLAINED:
         text = f"{text}: {detail}"
     elif code is not None:
         text = f"{text} (the last said {code.value})"

@@ -149,6 +149,9 @@ class Requests:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
             logger.warning("request not taken", relays=relays or "all", error=str(error))
+            if "restricted:" in str(error):
+                # No other try helps, and whoever asks is to read why. Of what passes by itself nothing is kept.
+                self.fault(flight.slot, str(error).removeprefix("no relay took the event: "))
             self.tell(m.SendFailed(flight.attempt))
             return
         except Exception as error:

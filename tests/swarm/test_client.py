@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pylon.errors import MalformedError, UnreachableError
+from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
@@ -394,6 +394,20 @@ async def test_relays_that_take_nothing_make_a_typed_error(relays, customer) -> 
     swarm = await customer()
     [outcome] = await swarm.map(["a"])
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
+
+
+async def test_a_key_that_the_relay_does_not_let_in_is_told_so(relays, customer, monkeypatch) -> None:
+    provider(relays)
+    swarm = await customer()
+
+    async def publish(*_: object, **__: object) -> None:
+        raise RelayError("ws://house refused the event: restricted: this relay is for its members")
+
+    monkeypatch.setattr(relays, "publish", publish)
+    [outcome] = await swarm.map(["a"])
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
+    assert "restricted: this relay is for its members" in str(outcome)
+    assert "household" in outcome.hint
 
 
 @pytest.mark.parametrize("broken", ["request_draft", "written"])
