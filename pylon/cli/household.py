@@ -68,12 +68,12 @@ def join(
         home, config = found_or_made()
     except PylonError as error:
         fail(error, as_json=as_json)
-    run(_join(home, config, decoded, name or own_name(), as_json), as_json=as_json)
+    run(_join(home, config, decoded, name or own_name(), start, as_json), as_json=as_json)
     if start:
         run(serve(home, config, DRAIN_S, as_json=as_json), as_json=as_json)
 
 
-async def _join(home: Home, config: Config, invite: invites.Invite, name: str, as_json: bool) -> None:
+async def _join(home: Home, config: Config, invite: invites.Invite, name: str, start: bool, as_json: bool) -> None:
     lock = HomeLock(home)
     try:
         lock.acquire()
@@ -100,7 +100,8 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, a
     for key, member in household.members.items():
         made.add_row(member, short(key))
     out.print(made)
-    out.print("Next: `pylon start` serves them; `pylon ask` and `pylon map` ask them.")
+    if not start:
+        out.print("Next: `pylon start` serves them; `pylon ask` and `pylon map` ask them.")
 
 
 def expel(

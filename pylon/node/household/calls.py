@@ -60,7 +60,10 @@ async def remove(core: "Core", params: dict[str, Any]) -> Answers:
         known = core.household.get()
         key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
     except WireError as error:
-        raise UsageError(f"this names no member: {error}", hint="`pylon status --all` shows them.") from error
+        raise UsageError(
+            "this is no member's public key, nor how one alone of them begins",
+            hint="Not the name, but the key: `pylon status --all` shows it.",
+        ) from error
     removed = await core.head().remove(key)
     core.household_changed()
     if not removed:

@@ -60,10 +60,11 @@ def decode(line: str) -> Invite:
             raise MalformedError("a part of it is not what it should be")
         check_public_key(head.hex())
         return Invite(SecretKey(secret), head.hex(), relays, int.from_bytes(end, "big"))
-    except (WireError, KeyError, ValueError) as error:
-        reason = str(error) if isinstance(error, WireError) else "a part is missing"
+    except (WireError, KeyError, ValueError):
+        # Which letter or part is wrong helps nobody: it was not copied as it stood.
         raise UsageError(
-            f"this is no invite: {reason}", hint="Copy the whole line that `pylon invite` printed."
+            "this is no invite, or not the whole of one",
+            hint="Copy the whole line that `pylon invite` printed, from pylon1 to its end.",
         ) from None
 
 
