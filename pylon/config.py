@@ -282,10 +282,30 @@ def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
+        variables = [_variable(one["loc"]) for one in error.errors()]
+        if all(variables):
+            # The file that is named would be searched in vain.
+            source = ", ".join(dict.fromkeys(variables))
+            raise SetupError(
+                f"{source} in the environment does not fit: {faults(error)}",
+                hint="docs/settings.md says what each variable takes.",
+            ) from error
         raise SetupError(
             f"{source} has settings that do not fit: {faults(error)}",
             hint="config/pylon.example.toml shows every setting.",
         ) from error
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The variable of the environment that a fault comes from, or empty."""
+    section, name = f"{_PREFIX}{place[0]}".upper() if place else "", "__".join(map(str, place[:2])).upper()
+    for variable in os.environ:
+        given = variable.upper()
+        if place and given in (section, f"{_PREFIX}{name}"):
+            return variable
+        if len(place) == 1 and place[0] not in Config.model_fields and given.startswith(f"{section}__"):
+            return variable
+    return ""
 
 
 def faults(error: ValidationError) -> str:

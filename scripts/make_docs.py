@@ -52,6 +52,8 @@ def _row(parameter: Any) -> str:
     name = ", ".join(parameter.opts) if option else str(parameter.metavar or parameter.name).upper()
     default = parameter.default
     shown = "" if default in (None, False, ()) or not isinstance(default, str | int | float) else f"`{default}`"
+    if option and parameter.required:
+        shown = "required"
     return f"| `{name}` | {shown} | {getattr(parameter, 'help', None) or ''} |"
 
 
