@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any, NoReturn
@@ -13,6 +14,7 @@ from pylon import log
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError, refusal
 from pylon.inference.models import needle
+from pylon.store.faults import told
 from pylon.text import clean_text, escaped_in_json
 
 INTERRUPTED = 130
@@ -78,6 +80,11 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         return asyncio.run(work)
     except PylonError as error:
         fail(error, as_json=as_json)
+    except sqlite3.Error as error:
+        understood = told(error)
+        if understood is None:
+            raise
+        fail(understood, as_json=as_json and not _printed)
     except (BrokenPipeError, TimeoutError):
         # Whoever read has enough, which the command line deals with; and what came too late is a fault of ours.
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pylon.errors import SetupError
+from pylon.store.faults import cannot_be_opened, named
 from pylon.store.steps import (
     LOG_CHANGES,
     begin,
@@ -106,10 +107,10 @@ class Database:
 
         `label` is written into a new file and must equal the label of an old one: a database of one network
         is never opened for another. With `NORMAL` the last commits may be lost with the power, never by a
-        crash of the process. Raises `SetupError`.
+        crash of the process. Raises `SetupError`, also for a file that is there and empty.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        beginning = _begin(path)
         writer = await _connect(path, durability)
         try:
             reader = await _connect(path, durability)
@@ -121,6 +122,10 @@ class Database:
             await database._claim(label)
             for schema in schemas:
                 await database._migrate(schema)
+            beginning.unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            await database.close()
+            raise cannot_be_opened(path, error) from error
         except BaseException:
             await database.close()
             raise
@@ -170,7 +175,9 @@ class Database:
                     await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
                 else:
                     await self._commit_here(self._writer.connection)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, sqlite3.Error):
+                    named(error, self.path)
                 await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
                 raise
 
@@ -215,6 +222,10 @@ class Database:
     async def _migrate(self, schema: Schema) -> None:
         row = await self.fetch_one("SELECT version FROM schema_version WHERE room = ?", (schema.room,))
         version = row[0] if row else 0
+        if row and version < 1:
+            raise SetupError(
+                f"{self.path} was written by no Pylon ({schema.room} {version})", hint="Restore it from a backup."
+            )
         if version > len(schema.migrations):
             raise SetupError(
                 f"{self.path} was written by a newer Pylon ({schema.room} {version})",
@@ -238,8 +249,24 @@ async def _connect(path: Path, durability: str) -> SqliteThread:
     except sqlite3.DatabaseError as error:
         if thread is not None:
             await thread.close()
-        raise SetupError(
-            f"{path} cannot be opened as a database: {error}",
-            hint="Check its owner and the free space; if it is damaged, restore it from a backup.",
-        ) from error
+        raise cannot_be_opened(path, error) from error
     return thread
+
+
+def _begin(path: Path) -> Path:
+    """Makes the file where there is none. A second one stands beside it until the first tables are there.
+
+    So an empty file that a crash left is told from one that held something once. Raises `SetupError` for the latter.
+    """
+    beginning = path.with_name(f"{path.name}-new")
+    # In this order, because two processes may begin at once: a file that is there has its tables before the second
+    # one goes.
+    if not path.exists():
+        beginning.touch(mode=0o600)
+        path.touch(mode=0o600)
+    elif not beginning.exists() and path.stat().st_size == 0:
+        raise SetupError(
+            f"{path} is empty, and was not when it was made",
+            hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+        )
+    return beginning

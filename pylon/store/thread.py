@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from pylon.store.faults import named
+
 type Work[T] = Callable[[sqlite3.Connection], T]
 type _Call = tuple[Work[Any], asyncio.Future[Any]]
 type _Answer = tuple[asyncio.Future[Any], Any, BaseException | None]
@@ -31,6 +33,7 @@ class SqliteThread:
         # Whether the thread has been called and its answers are still to come.
         self._working = False
         self._open = True
+        self._path = path
         self._closed: asyncio.Future[None] | None = None
         # A program that fails with a database open must end all the same.
         self._thread = threading.Thread(target=self._serve, name=f"sqlite {path.name}", daemon=True)
@@ -88,6 +91,9 @@ class SqliteThread:
     def _do(self, work: Work[Any], answer: asyncio.Future[Any]) -> _Answer:
         try:
             return answer, work(self.connection), None
+        except sqlite3.Error as error:
+            named(error, self._path)
+            return answer, None, error
         except BaseException as error:
             return answer, None, error
 

@@ -1,16 +1,18 @@
 """What people read: keys that they can type again, and numbers of things."""
 
 import io
+from pathlib import Path
 
 import orjson
 import pytest
 import typer
 
 from pylon.cli.output import counted, out, short, table
-from pylon.cli.running import fail, print_json, print_text
+from pylon.cli.running import fail, print_json, print_text, run
 from pylon.errors import UnreachableError
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database, Schema
 
 
 def test_a_key_in_a_table_is_the_beginning_of_its_npub_and_names_it_again() -> None:
@@ -85,3 +87,33 @@ def test_json_gives_no_orders_to_a_terminal_either(monkeypatch: pytest.MonkeyPat
         assert orjson.loads(stream.getvalue()) == said
         orders = [sign for sign in "\x1b\x7f\x9b\u202e" if sign in stream.getvalue()]
         assert orders == ([] if stream.isatty() else ["\x7f", "\x9b", "\u202e"])
+
+
+def test_a_command_that_meets_damage_in_its_database_ends_as_one_that_cannot_open_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.db"
+    notes = Schema("notes", ("CREATE TABLE note (text TEXT) STRICT;",))
+
+    async def damage() -> None:
+        database = await Database.open(path, [notes])
+        async with database.transaction() as tx:
+            await tx.execute_many("INSERT INTO note VALUES (?)", [("x" * 3_000,) for _ in range(60)])
+        await database.close()
+        with path.open("r+b") as file:
+            file.seek(40 * 4_096)
+            file.write(b"\xa5" * 300)
+
+    async def read() -> None:
+        database = await Database.open(path, [notes])
+        try:
+            await database.fetch_all("SELECT * FROM note")
+        finally:
+            await database.close()
+
+    run(damage())
+    with pytest.raises(typer.Exit) as caught:
+        run(read())
+    assert caught.value.exit_code == 3
+    said = capsys.readouterr().err
+    assert f"{path} cannot be opened as a database" in said and "restore it from a backup" in said

@@ -7,6 +7,7 @@ import pytest
 
 from pylon.errors import SetupError
 from pylon.store.database import Database, Schema
+from pylon.store.faults import told
 
 NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;",))
 
@@ -111,7 +112,7 @@ async def test_migrations_run_once_and_rooms_are_counted_apart(tmp_path):
 async def test_a_broken_migration_leaves_no_half(tmp_path):
     path = tmp_path / "a.db"
     broken = Schema("notes", ("CREATE TABLE first (id INTEGER) STRICT; CREATE TABLE first (id INTEGER) STRICT;",))
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(SetupError, match="already exists"):
         await Database.open(path, [broken])
     database = await Database.open(path, [])
     assert await database.fetch_all("SELECT name FROM sqlite_schema WHERE name = 'first'") == []
@@ -265,3 +266,110 @@ async def test_to_delete_what_is_large_writes_a_fraction_of_it(tmp_path):
         await tx.execute("DELETE FROM note")
     assert log.stat().st_size - before < large // 10
     await database.close()
+
+
+async def test_a_version_that_no_pylon_writes_is_refused(tmp_path):
+    path = tmp_path / "a.db"
+    database = await Database.open(path, [NOTES])
+    for version in (-1, 0):
+        async with database.transaction() as tx:
+            await tx.execute("UPDATE schema_version SET version = ?", (version,))
+        with pytest.raises(SetupError, match="written by no Pylon"):
+            await Database.open(path, [NOTES])
+    await database.close()
+
+
+async def test_tables_that_are_not_what_their_version_says_are_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "a.db"
+    database = await Database.open(path, [NOTES])
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM schema_version")
+    await database.close()
+    with pytest.raises(SetupError, match="already exists") as caught:
+        await Database.open(path, [NOTES])
+    assert "backup" in caught.value.hint
+
+
+async def test_damage_that_is_found_later_is_told_like_that_which_is_found_at_opening(tmp_path):
+    path = tmp_path / "a.db"
+    database = await Database.open(path, [NOTES])
+    async with database.transaction() as tx:
+        await tx.execute_many("INSERT INTO note (text) VALUES (?)", [("x" * 3_000,) for _ in range(60)])
+    await database.close()
+    spoil(path)
+    database = await Database.open(path, [NOTES])
+    for reading in (database.fetch_all("SELECT * FROM note"), database.write(count)):
+        with pytest.raises(sqlite3.DatabaseError) as caught:
+            await reading
+        said = told(caught.value)
+        assert isinstance(said, SetupError) and str(path) in str(said) and "cannot be opened" in str(said)
+        assert "backup" in said.hint
+    await database.close()
+
+
+def spoil(path):
+    """Overwrites the beginnings of the pages in the last third of a file."""
+    with path.open("r+b") as file:
+        pages = path.stat().st_size // 4_096
+        for page in range(pages * 2 // 3, pages):
+            file.seek(page * 4_096)
+            file.write(b"\xa5" * 300)
+
+
+def count(connection):
+    return connection.execute("SELECT sum(length(text)) FROM note").fetchone()
+
+
+@pytest.mark.parametrize("how", ["transaction", "transaction_here", "write"])
+async def test_a_full_disk_is_told_with_the_file_that_it_refuses(tmp_path, how):
+    path = tmp_path / "a.db"
+    database = await Database.open(path, [NOTES])
+    insert = ("INSERT INTO note (text) VALUES (?)", ("x" * 100_000,))
+    async with database.transaction() as tx:
+        await tx.fetch_one("PRAGMA max_page_count = 10")
+
+    async def fill():
+        if how == "write":
+            return await database.write(lambda connection: connection.execute(*insert).rowcount)
+        async with getattr(database, how)() as tx:
+            return await tx.execute(*insert)
+
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        await fill()
+    said = told(caught.value)
+    assert said is not None and str(path) in str(said) and "full" in str(said) and "Make room" in said.hint
+    await database.close()
+
+
+async def test_a_fault_of_the_program_is_not_told_as_one_of_the_disk(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        await database.fetch_all("SELECT * FROM nowhere")
+    assert told(caught.value) is None
+    await database.close()
+
+
+async def test_a_database_that_was_emptied_is_refused(tmp_path):
+    path = tmp_path / "a.db"
+    await (await Database.open(path, [NOTES])).close()
+    path.write_bytes(b"")
+    with pytest.raises(SetupError, match="is empty") as caught:
+        await Database.open(path, [NOTES])
+    assert "backup" in caught.value.hint and "delete it" in caught.value.hint
+    path.unlink()
+    await (await Database.open(path, [NOTES])).close()
+
+
+async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+
+    async def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pylon.store.database._connect", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await Database.open(path, [NOTES])
+    assert path.stat().st_size == 0
+    await (await Database.open(path, [NOTES])).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.db"]
