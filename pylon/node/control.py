@@ -10,7 +10,9 @@ A client that hangs up cancels its call.
 """
 
 import asyncio
+import errno
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -20,8 +22,9 @@ from typing import Any, Protocol
 import orjson
 
 from pylon import errors, log
-from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.errors import PylonError, UnreachableError, UsageError, refusal
 from pylon.node.home import private_folder
+from pylon.store.faults import told
 
 logger = log.get("node")
 
@@ -133,19 +136,22 @@ class ControlServer:
 
         try:
             method = self._methods.get(str(request.get("call")))
-            params = request.get("params") or {}
-            if method is None or not isinstance(params, dict):
+            if method is None:
                 raise UsageError("this node does not know that call", hint="Are both of the same version of Pylon?")
+            params = {} if request.get("params") is None else request["params"]
+            if not isinstance(params, dict):
+                raise UsageError("the params of a call are an object")
             async with aclosing(method(params)) as answers:
                 async for answer in answers:
                     await send({"event" if isinstance(answer, Event) else "result": answer.data})
-        except PylonError as error:
-            await send({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
         except ConnectionError:
             pass
-        except Exception:
-            logger.exception("a control call failed", call=str(request.get("call")))
-            await send({"error": {"type": "PylonError", "message": "the node failed", "hint": "See its log."}})
+        except Exception as error:
+            said = _said(error)
+            if said is None:
+                logger.exception("a control call failed", call=str(request.get("call")))
+                said = PylonError("the node failed", hint="See its log.")
+            await send({"error": {"type": type(said).__name__, "message": str(said), "hint": said.hint}})
 
 
 class RemoteNode:
@@ -189,6 +195,15 @@ def _parse(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return request if isinstance(request, dict) else {}
+
+
+def _said(error: Exception) -> PylonError | None:
+    """What whoever called can do something about, or None for a fault of the node."""
+    if isinstance(error, sqlite3.Error):
+        return told(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PylonError(refusal(error), hint="Make room on that disk, and try again.")
+    return error if isinstance(error, PylonError) else None
 
 
 def _error(kind: str, message: str, hint: str) -> PylonError:

@@ -1,4 +1,6 @@
 import asyncio
+import errno
+import sqlite3
 import stat
 
 import pytest
@@ -24,6 +26,22 @@ class Methods:
         raise ZeroDivisionError("a detail of ours")
         yield
 
+    async def unstored(self, params):
+        connection = sqlite3.connect(":memory:")
+        try:
+            connection.execute("PRAGMA max_page_count = 1")
+            connection.execute("CREATE TABLE a (b)")
+            yield Result({})
+        except sqlite3.Error as error:
+            error.add_note("/where/pylon.db")
+            raise
+        finally:
+            connection.close()
+
+    async def unwritten(self, params):
+        raise OSError(errno.ENOSPC, "No space left on device", "/where/live")
+        yield
+
     async def forever(self, params):
         try:
             yield Event({"started": True})
@@ -36,7 +54,7 @@ class Methods:
 @pytest.fixture
 async def served(tmp_path):
     methods = Methods()
-    names = ("count", "fail", "crash", "forever")
+    names = ("count", "fail", "crash", "unstored", "unwritten", "forever")
     server = ControlServer(tmp_path / "s" / "pylon.sock", {name: getattr(methods, name) for name in names})
     await server.start()
     yield RemoteNode(tmp_path / "s" / "pylon.sock"), server, methods
@@ -59,6 +77,23 @@ async def test_a_fault_of_the_node_tells_no_details(served):
     with pytest.raises(PylonError) as caught:
         await result_of(served[0], "crash")
     assert "detail" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("call", "file"), [("unstored", "/where/pylon.db"), ("unwritten", "/where/live")])
+async def test_a_full_disk_is_told_by_its_name(served, call, file):
+    with pytest.raises(PylonError, match=file) as caught:
+        await result_of(served[0], call)
+    assert "Make room" in caught.value.hint
+
+
+@pytest.mark.parametrize("params", [b"[1]", b"3", b"[]", b'"x"'])
+async def test_parameters_that_are_no_object_are_named_as_what_is_wrong(served, tmp_path, params):
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "s" / "pylon.sock")
+    writer.write(b'{"call": "count", "params": ' + params + b"}\n")
+    answer = await reader.readline()
+    assert b"UsageError" in answer and b"are an object" in answer
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_an_unknown_call_is_an_error(served):
