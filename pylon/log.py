@@ -9,6 +9,7 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,33 @@ def configure(
         root.addHandler(console)
     if file is not None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        rotating = logging.handlers.RotatingFileHandler(
-            file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8"
-        )
+        rotating = _File(file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
         rotating.setFormatter(Lines())
         root.addHandler(rotating)
+
+
+class _File(logging.handlers.RotatingFileHandler):
+    """Loses lines while its disk refuses them, and says how many as soon as it takes them again."""
+
+    _lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before = self._lost
+        super().emit(record)
+        if before and self._lost == before:
+            self._lost = 0
+            super().emit(_gap(before))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the standard library's
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+            return
+        self._lost += 1
+        # What it still holds would be written in halves, or be refused again. Without it the next line opens anew.
+        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
 
 
 class Lines(logging.Formatter):
@@ -85,6 +108,11 @@ class JsonLines(logging.Formatter):
         said = {"event": record.getMessage(), "level": record.levelname.lower(), "timestamp": _time(record)}
         trace = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
         return json.dumps({**_values(record), **said, **trace}, default=repr)
+
+
+def _gap(lost: int) -> logging.LogRecord:
+    said = {"levelname": "WARNING", "msg": "this log could not be written for a while", "values": {"lost": lost}}
+    return logging.makeLogRecord(said)
 
 
 def _values(record: logging.LogRecord) -> dict[str, object]:

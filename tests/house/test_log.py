@@ -1,6 +1,8 @@
 import json
 import logging
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,32 @@ def test_a_json_line_holds_event_level_time_and_values(capsys: pytest.CaptureFix
 
 def test_the_file_is_for_its_owner_alone(written: Path) -> None:
     assert written.parent.stat().st_mode & 0o777 == 0o700
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_that_a_full_disk_refuses_are_lost_quietly_and_counted_once_it_has_room(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.get("provider").info("before")
+    with no_room_beyond(written.stat().st_size):
+        for number in range(300):
+            log.get("provider").info("job signed", number=number)
+    assert capsys.readouterr().err == ""
+    for name in ("again", "and again"):
+        log.get("provider").info(name)
+    lines = written.read_text().splitlines()
+    assert [line.split("] ")[1] for line in lines] == [
+        "before",
+        "again",
+        "this log could not be written for a while lost=300",
+        "and again",
+    ]
