@@ -17,7 +17,10 @@ from pathlib import Path
 from pylon import config as settings
 from pylon.config import Config
 from pylon.errors import HomeBusyError, SetupError
+from pylon.files import write_whole
 from pylon.node.example import example_toml
+
+DATABASE = "pylon.db"
 
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final zero included.
 _SOCKET_PATH_BYTES = 103
@@ -67,7 +70,7 @@ class Home:
 
     @property
     def database(self) -> Path:
-        return self.folder / "pylon.db"
+        return self.folder / DATABASE
 
     @property
     def lock_file(self) -> Path:
@@ -83,8 +86,7 @@ class Home:
         for folder in (self.root, self.models, self.logs, self.folder):
             private_folder(folder)
         if not self.config_file.exists():
-            self.config_file.write_text(example_toml(), encoding="utf-8")
-            self.config_file.chmod(0o600)
+            write_whole(self.config_file, example_toml().encode())
 
 
 def socket_path(path: Path) -> Path:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from pylon.errors import SetupError, WireError
+from pylon.node.home import DATABASE
 from pylon.nostr import nip06, nip19, nip49
 from pylon.nostr.keys import SecretKey
 
@@ -13,7 +14,14 @@ _PROTECTED = b"ncryptsec1"
 
 
 def create(path: Path, *, passphrase: str = "") -> SecretKey:
-    """A new key, written to `path`. Raises `SetupError` when there is one already."""
+    """A new key, written to `path`. Raises `SetupError` where one is already, or the books of one that is gone."""
+    books = path.with_name(DATABASE)
+    if books.exists() and not path.exists():
+        # With another key they could be gone on with and would fit nobody: neither customers' accounts nor receipts.
+        raise SetupError(
+            f"there is no key in {path}, and {books} holds the books of one",
+            hint="`pylon identity restore FILE` brings it back from a backup; to begin anew, move the database away.",
+        )
     secret = SecretKey.generate()
     write(path, secret, passphrase=passphrase)
     return secret
@@ -27,19 +35,30 @@ def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
+        if path.stat().st_size == 0:
+            raise _empty(path) from error
         raise SetupError(
             f"there is a key in {path} already", hint="Move that file away first; a key that is lost stays lost."
         ) from error
-    with os.fdopen(file, "w", encoding="ascii") as stream:
-        stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(file, "w", encoding="ascii") as stream:
+            stream.write(line + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        # A file without its key would stand in the way of the next one.
+        path.unlink()
+        error.filename = error.filename or str(path)
+        raise
 
 
 def is_protected(path: Path) -> bool:
-    """Whether the file that is there holds its key under a passphrase."""
+    """Whether the file that is there holds its key under a passphrase. Raises `SetupError` for an empty one."""
     with path.open("rb") as stream:
-        return stream.read(len(_PROTECTED)) == _PROTECTED
+        beginning = stream.read(len(_PROTECTED))
+    if not beginning:
+        raise _empty(path)
+    return beginning == _PROTECTED
 
 
 def load(path: Path, passphrase: str | None = None) -> SecretKey:
@@ -58,13 +77,16 @@ def load(path: Path, passphrase: str | None = None) -> SecretKey:
             f"others may read the key in {path} (mode {mode:04o})",
             hint=f"Run `chmod 600 {path}`, and take a new key if others use this machine.",
         )
-    return parse(text, passphrase if passphrase is not None else os.environ.get(PASSPHRASE_VARIABLE))
+    if not text:
+        raise _empty(path)
+    given = passphrase if passphrase is not None else os.environ.get(PASSPHRASE_VARIABLE)
+    return parse(text, given, where=f"what is in {path}")
 
 
-def parse(text: str, passphrase: str | None = None) -> SecretKey:
+def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> SecretKey:
     """A key as people hold it: nsec, 64 hex characters, ncryptsec with its passphrase, or a seed phrase (NIP-06).
 
-    Raises `SetupError`, whose message never holds the text.
+    Raises `SetupError`, whose message names `where` the text is from and never holds it.
     """
     text = text.strip()
     try:
@@ -78,4 +100,13 @@ def parse(text: str, passphrase: str | None = None) -> SecretKey:
             return nip06.secret_key_from_words(text, passphrase=passphrase or "")
         return nip19.parse_secret_key(text)
     except WireError as error:
-        raise SetupError(f"this is not a key that can be used: {error}", hint="Restore it from a backup.") from error
+        raise SetupError(
+            f"{where} is not a key that can be used: {error}", hint="Restore it from a backup."
+        ) from error
+
+
+def _empty(path: Path) -> SetupError:
+    return SetupError(
+        f"{path} is empty: there is no key in it",
+        hint="If there was one, restore it from a backup; delete the empty file first.",
+    )

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -143,6 +144,56 @@ def test_a_key_is_never_written_over(home):
     identity.create(home.identity_file)
     with pytest.raises(SetupError, match="already"):
         identity.create(home.identity_file)
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_key_that_a_full_disk_refuses_leaves_no_file_in_the_way_of_the_next(home, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as caught:
+        patch.setattr("os.fsync", full)
+        identity.create(home.identity_file)
+    assert caught.value.filename == str(home.identity_file)
+    assert identity.create(home.identity_file) == identity.load(home.identity_file)
+
+
+def test_settings_that_a_full_disk_refuses_leave_no_file_and_those_that_are_written_are_the_owners_alone(
+    tmp_path, monkeypatch
+):
+    home = Home(tmp_path / "home")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.fsync", full)
+        home.create()
+    assert [file.name for file in home.root.iterdir() if file.is_file()] == []
+    home.create()
+    assert stat.S_IMODE(home.config_file.stat().st_mode) == 0o600
+
+
+def test_an_empty_key_file_is_named_with_what_to_do(home):
+    home.identity_file.touch(mode=0o600)
+    for use in (identity.load, identity.create, identity.is_protected):
+        with pytest.raises(SetupError, match="is empty") as caught:
+            use(home.identity_file)
+        assert str(home.identity_file) in str(caught.value) and "delete the empty file" in caught.value.hint
+
+
+def test_a_key_file_that_holds_something_else_is_named(home):
+    home.identity_file.touch(mode=0o600)
+    home.identity_file.write_text("not-a-key")
+    with pytest.raises(SetupError, match="is not a key that can be used") as caught:
+        identity.load(home.identity_file)
+    assert str(home.identity_file) in str(caught.value) and "not-a-key" not in str(caught.value)
+
+
+def test_no_new_key_is_made_for_the_books_of_one_that_is_gone(home):
+    secret = identity.create(home.identity_file)
+    home.database.write_bytes(b"books")
+    home.identity_file.unlink()
+    with pytest.raises(SetupError, match="holds the books") as caught:
+        identity.create(home.identity_file)
+    assert not home.identity_file.exists() and "identity restore" in caught.value.hint
+    identity.write(home.identity_file, secret)
 
 
 def test_a_key_that_others_may_read_is_refused(home):
