@@ -9,18 +9,24 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from pylon.errors import SetupError
 
 _PREFIX = "PYLON_"
+_EVERY_SETTING = "The config.toml that `pylon init` writes into a new home shows every setting."
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
 # One bitcoin. Far from any price of a job, and from where the largest of jobs would cost more than there is.
 _DEAREST_MSAT = 100_000_000_000
+# Of both an announcement holds no more.
+_LONGEST_URL, _MOST_RELAYS = 255, 20
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
 type Level = Literal["debug", "info", "warning", "error"]
@@ -29,7 +35,32 @@ type Level = Literal["debug", "info", "warning", "error"]
 def _relay_url(url: str) -> str:
     if not url.startswith(("ws://", "wss://")):
         raise ValueError("a relay's address starts with ws:// or wss://")
+    # Before the parser, which drops tabs and line ends without a word. Announcements hold no other either.
+    if len(url) > _LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(
+            f"a relay's address is at most {_LONGEST_URL} visible ASCII characters, none of them a blank"
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("a relay's address has a host or port that is none") from None
+    if not parts.hostname or port == 0:
+        raise ValueError("a relay's address has a host or port that is none")
     return url
+
+
+def _each_once(urls: list[str]) -> list[str]:
+    # Two connections to one relay would read and write everything twice.
+    first: dict[SplitResult, str] = {}
+    for url in urls:
+        first.setdefault(_spelt(url), url)
+    return list(first.values())
+
+
+def _spelt(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.lower(), path="" if parts.path == "/" else parts.path)
 
 
 type RelayUrl = Annotated[str, AfterValidator(_relay_url)]
@@ -37,6 +68,14 @@ type RelayUrl = Annotated[str, AfterValidator(_relay_url)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        # Elsewhere in Python true is 1.
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise ValueError(f"a number is wanted, not {str(value).lower()}")
+        return value
 
 
 class ProviderSection(_Section):
@@ -234,7 +273,9 @@ class Config(_Section):
     """All settings of a node."""
 
     network: Network = Field("play", description="Where money moves: `play` is play money.")
-    relays: list[RelayUrl] = Field([DEFAULT_RELAY], min_length=1, description="Relays to read from and write to.")
+    relays: Annotated[list[RelayUrl], AfterValidator(_each_once)] = Field(
+        [DEFAULT_RELAY], min_length=1, max_length=_MOST_RELAYS, description="Relays to read from and write to."
+    )
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()
     customer: CustomerSection = CustomerSection()
@@ -276,41 +317,62 @@ def load(path: Path) -> Config:
 def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
     """The settings in decoded TOML and the environment. Raises `SetupError`."""
     settings = dict(raw)
-    for name, value in from_environment(os.environ).items():
+    of_environment = from_environment(os.environ)
+    for name, value in of_environment.items():
         of_file = settings.get(name)
         settings[name] = of_file | value if isinstance(of_file, dict) and isinstance(value, dict) else value
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        variables = [_variable(one["loc"]) for one in error.errors()]
-        if all(variables):
-            # The file that is named would be searched in vain.
-            source = ", ".join(dict.fromkeys(variables))
-            raise SetupError(
-                f"{source} in the environment does not fit: {faults(error)}",
-                hint="docs/settings.md says what each variable takes.",
-            ) from error
-        raise SetupError(
-            f"{source} has settings that do not fit: {faults(error)}",
-            hint="config/pylon.example.toml shows every setting.",
-        ) from error
-
-
-def _variable(place: tuple[int | str, ...]) -> str:
-    """The variable of the environment that a fault comes from, or empty."""
-    section, name = f"{_PREFIX}{place[0]}".upper() if place else "", "__".join(map(str, place[:2])).upper()
-    for variable in os.environ:
-        given = variable.upper()
-        if place and given in (section, f"{_PREFIX}{name}"):
-            return variable
-        if len(place) == 1 and place[0] not in Config.model_fields and given.startswith(f"{section}__"):
-            return variable
-    return ""
+        raise SetupError(_misfits(error, source, of_environment), hint=_EVERY_SETTING) from error
 
 
 def faults(error: ValidationError) -> str:
     """What is wrong with settings, each by its name."""
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    return "; ".join(f"{_name(one)}: {_said(one)}" for one in error.errors())
+
+
+def _misfits(error: ValidationError, source: str, of_environment: Mapping[str, Any]) -> str:
+    of_file, of_variables = [], []
+    for one in error.errors():
+        variable = _variable(one["loc"], of_environment)
+        if variable:
+            of_variables.append(f"{variable} ({_name(one)}): {_said(one)}")
+        else:
+            of_file.append(f"{_name(one)}: {_said(one)}")
+    told = [(source, of_file), ("the environment", of_variables)]
+    return "; ".join(f"{where} has settings that do not fit: {'; '.join(what)}" for where, what in told if what)
+
+
+def _variable(place: tuple[int | str, ...], of_environment: Mapping[str, Any]) -> str:
+    """The variable that a setting came from, or empty when the file holds it."""
+    section, *rest = map(str, place)
+    value = of_environment.get(section)
+    if isinstance(value, dict):
+        # All of a section that is none came from its variables.
+        names = rest[:1] if rest else list(value)
+        return " and ".join(f"{_PREFIX}{section}__{name}".upper() for name in names if name in value)
+    return f"{_PREFIX}{section}".upper() if section in of_environment else ""
+
+
+def _name(fault: ErrorDetails) -> str:
+    return ".".join(map(str, fault["loc"]))
+
+
+def _said(fault: ErrorDetails) -> str:
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"].removeprefix("Value error, ")
+    *section, name = map(str, fault["loc"])
+    known = _settings_of(section[0]) if section else Config.model_fields
+    like = get_close_matches(name, known, n=1)
+    return f"there is no such setting{f'; did you mean `{like[0]}`?' if like else ''}"
+
+
+def _settings_of(section: str) -> Mapping[str, FieldInfo]:
+    """None where there is no such section."""
+    field = Config.model_fields.get(section)
+    kind = field.annotation if field is not None else None
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -322,9 +384,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         section, _, name = variable.removeprefix(_PREFIX).lower().partition("__")
         field = Config.model_fields.get(section)
         if name:
-            kind = field.annotation if field is not None else None
-            inner = kind.model_fields.get(name) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-            found.setdefault(section, {})[name] = _decoded(variable, text, inner)
+            found.setdefault(section, {})[name] = _decoded(variable, text, _settings_of(section).get(name))
         elif field is not None:  # PYLON_HOME and its like are no settings
             found[section] = _decoded(variable, text, field)
     return found

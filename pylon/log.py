@@ -79,7 +79,7 @@ class _File(logging.handlers.RotatingFileHandler):
             return
         self._lost += 1
         # What it still holds would be written in halves, or be refused again. Without it the next line opens anew.
-        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError):
                 stream.close()

@@ -61,7 +61,13 @@ def test_every_setting_of_the_example_is_read_when_its_mark_is_taken_away(tmp_pa
         ("[provider]\nprice = 1", "provider.price"),
         ('relays = ["http://example.org"]', "relays.0"),
         ("relays = []", "relays"),
+        (f"relays = {[f'ws://{number}' for number in range(21)]}", "relays: List should have at most 20"),
         ("[inference]\nslots = 0", "inference.slots"),
+        ("[inference]\nslots = true", "inference.slots: a number is wanted, not true"),
+        ("[customer]\ntimeout_s = false", "customer.timeout_s: a number is wanted, not false"),
+        ("[inference]\nslot = 3", r"inference\.slot: there is no such setting; did you mean `slots`\?"),
+        ("[inferense]\nslots = 3", r"inferense: there is no such setting; did you mean `inference`\?"),
+        ("zzz = 3", r"zzz: there is no such setting\Z"),
         ('network = "lightning"', "network"),
         ("network =", "TOML"),
     ],
@@ -70,6 +76,53 @@ def test_a_setting_that_does_not_fit_is_named(tmp_path, text, named):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(SetupError, match=named):
         config.load(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://",
+        "ws:///path",
+        "ws://:7447",
+        "ws://a b/",
+        "ws://a\tb/",
+        "ws://a\n",
+        "ws://a/\u00e4",
+        "ws://127.0.0.1:99999",
+        "ws://127.0.0.1:0",
+        "ws://127.0.0.1:abc",
+        "ws://[::1",
+        "http://a",
+        "ws:a",
+        "ws://" + "a" * 300,
+    ],
+)
+def test_a_relay_at_which_nobody_can_listen_is_named(url):
+    with pytest.raises(SetupError, match=r"relays\.1: a relay's address"):
+        config.parse({"relays": ["ws://127.0.0.1:7601", url]})
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://h", "wss://relay.example.org/path?a=b", "ws://[::1]:7447", "ws://10.0.0.1:65535/"]
+)
+def test_a_relay_at_which_somebody_can_is_taken_as_it_is_written(url):
+    assert config.parse({"relays": [url]}).relays == [url]
+
+
+def test_a_relay_that_is_written_twice_is_one():
+    relays = ["ws://h", "ws://other/x", "ws://H/", "ws://h", "ws://other/x/"]
+    assert config.parse({"relays": relays}).relays == ["ws://h", "ws://other/x", "ws://other/x/"]
+
+
+def test_a_fault_in_the_environment_is_not_one_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "config.toml").write_text("[customer]\nwidth = 0\n")
+    monkeypatch.setenv("PYLON_CUSTOMER__TIMEOUT_S", "soon")
+    with pytest.raises(SetupError) as caught:
+        config.load(tmp_path / "config.toml")
+    of_file, of_environment = str(caught.value).split("; the environment has settings that do not fit: ")
+    assert of_file.startswith(f"{tmp_path / 'config.toml'} has settings that do not fit: customer.width: ")
+    assert of_environment.startswith("PYLON_CUSTOMER__TIMEOUT_S (customer.timeout_s): ")
+    assert "pylon init" in caught.value.hint
 
 
 def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
@@ -86,7 +139,7 @@ def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
         ("PYLON_PROVIDER__TRUSTED", "npub1", "PYLON_PROVIDER__TRUSTED is not a list in JSON"),
         ("PYLON_RELAYS", "7", "relays"),
         ("PYLON_INFERENCE__SLOTS", "many", "inference.slots"),
-        ("PYLON_INFERENCE__SLOT", "5", "inference.slot"),
+        ("PYLON_INFERENCE__SLOT", "5", "PYLON_INFERENCE__SLOT .inference.slot.: there is no such setting"),
         ("PYLON_INFERENZE__SLOTS", "5", "inferenze"),
         ("PYLON_INFERENCE", "mlx", "inference"),
     ],
