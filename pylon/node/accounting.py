@@ -1,5 +1,6 @@
 """The calls about money: what the wallet holds, what the books say, and whether they agree."""
 
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from pylon.money.payment import PaymentRefusedError
 from pylon.money.report import By, Line
 from pylon.money.sender import Sender
 from pylon.money.wallet import Wallet
+from pylon.node.params import number, text, whole
 from pylon.node.paying import in_words
 from pylon.store.database import Database
 
@@ -35,15 +37,15 @@ async def balance(wallet: Wallet, database: Database, network: Network) -> dict[
 async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """An invoice for putting money into the wallet by hand."""
     amount = Msat.from_sats(_sats(params))
-    text = await wallet.create_invoice(amount, description=str(params.get("description", "")), expiry_s=INVOICE_S)
-    return {"invoice": text, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
+    made = await wallet.create_invoice(amount, description=text(params, "description", ""), expiry_s=INVOICE_S)
+    return {"invoice": made, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
 
 
 async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
     most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
     try:
-        payment = await sender.pay_by_hand(str(params.get("invoice", "")), most=most)
+        payment = await sender.pay_by_hand(text(params, "invoice", ""), most=most)
     except PaymentRefusedError as error:
         raise in_words(error) from error
     amount = int(payment.amount)
@@ -52,18 +54,19 @@ async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[
 
 async def history(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """Entries of the ledger, newest first."""
-    entries = await ledger_store.entries(database, since=float(params.get("since") or 0.0))
-    newest = entries[::-1][: int(params.get("limit", 50))]
+    limit = whole(params, "limit", 50)
+    entries = await ledger_store.entries(database, since=_since(params))
+    newest = entries[::-1][:limit]
     rows = [{**asdict(entry), "kind": entry.kind.value, "amount": int(entry.amount)} for entry in newest]
     return {"network": network.value, "unit": network.unit, "entries": rows}
 
 
 async def earnings(database: Database, network: Network, tariff: Tariff, params: dict[str, Any]) -> dict[str, Any]:
     """What customers were charged, grouped, and what the work took in electricity, free jobs included."""
-    name = str(params.get("by") or By.DAY.value)
+    name = text(params, "by", "") or By.DAY.value
     if name not in _EARNED_BY:
         raise UsageError(f"earnings are not grouped by {name!r}", hint=f"One of: {', '.join(_EARNED_BY)}.")
-    since = float(params.get("since") or 0.0)
+    since = _since(params)
     entries = await ledger_store.entries(database, since=since, kinds=(Kind.CHARGED, Kind.CHARGE_REVERSED))
     jobs = await database.fetch_all("SELECT id, model, customer, finished_at, run_ms FROM job")
     lines = report.earnings(entries, By(name), model_of={row["id"]: row["model"] for row in jobs})
@@ -118,6 +121,11 @@ async def examine(wallet: Wallet | None, database: Database, network: Network) -
         "accounts": balances,
         "wallet_asked": wallet is not None,
     }
+
+
+def _since(params: dict[str, Any]) -> float:
+    # Of more days than there were it lies before all time.
+    return number(params, "since", 0.0, low=-math.inf)
 
 
 def _sats(params: dict[str, Any]) -> int:

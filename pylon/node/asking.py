@@ -14,6 +14,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, summary_of
+from pylon.node.params import flag, number, text, whole
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
@@ -27,6 +28,9 @@ from pylon.swarm.reputation import why
 
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1
+# How long providers are listened for unless a call says so.
+LISTEN_S = 2.0
+_LEAST_PRIORITY = -(2**63)
 
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
@@ -50,25 +54,30 @@ async def ask_all(
     summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises
     `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could take any.
     """
-    timeout = float(params.get("timeout_s") or settings.timeout_s)
+    timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
+    pinned, dry, stream = flag(params, "pin_weights"), flag(params, "dry_run"), flag(params, "stream")
+    kept, resume = flag(params, "journal"), flag(params, "resume")
+    priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
+    bounds = {"deadline_s": number(params, "deadline_s", None), "budget_msat": whole(params, "budget_msat", None)}
+    jobs = params.get("jobs") or ()
+    if not isinstance(jobs, (list, tuple)):
+        raise UsageError("jobs is a list of jobs")
     # There may be a hundred thousand of them, and this loop serves others meanwhile.
-    specs = await asyncio.to_thread(_specs, params.get("jobs") or (), timeout)
+    specs = await asyncio.to_thread(_specs, jobs, timeout)
     await pool.wait_open(settings.patience_s)
     # Whoever asks the first provider it hears of gives all its jobs to that one.
     await client.caught_up(settings.patience_s)
-    if params.get("pin_weights") is True:
+    if pinned:
         specs = await _pinned(client, specs, settings.patience_s)
-    if params.get("dry_run") is True:
+    if dry:
         await _somebody(client, settings.patience_s)
         yield Result(await estimate(client, specs))
         return
     journal = None
-    if params.get("journal") is True or params.get("resume") is True:
-        resume = params.get("resume") is True
+    if kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
-    run = _Mapping(client, specs, stream=params.get("stream") is True)
-    options = {"deadline_s": params.get("deadline_s"), "budget_msat": params.get("budget_msat")}
-    async for event in run.run(journal=journal, priority=int(params.get("priority") or 0), **options):
+    run = _Mapping(client, specs, stream=stream)
+    async for event in run.run(journal=journal, priority=priority, **bounds):
         yield event
     summary = await asyncio.to_thread(summary_of, run.outcomes, run.wall_s, run.msat, in_full=not run.stream)
     yield Result({"resumed": journal is not None and journal.taken_up, **summary})
@@ -171,27 +180,47 @@ async def providers(
     Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
     `trust` (at least).
     """
-    wait_s = float(params.get("wait_s", 2.0))
+    wait_s = number(params, "wait_s", LISTEN_S)
+    wanted = _Wanted(
+        model=text(params, "model", None),
+        free=flag(params, "free"),
+        most_msat=whole(params, "most_msat", None),
+        network=text(params, "network", None),
+        context=whole(params, "context", 0),
+        trust=number(params, "trust", 0.0),
+    )
     if wait_s:
         # With no relay nobody is heard, which says nothing of who is alive.
         await pool.wait_open(settings.patience_s)
     await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
-    rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, params)]
+    rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, wanted)]
     return {"providers": rows, "heard_of": client.directory.known, "bid_msat": int(client.settings.bid)}
 
 
-def _shown(client: SwarmClient, listing: Listing, params: dict[str, Any]) -> bool:
-    model = listing.model(params.get("model"))
-    most, network = params.get("most_msat"), params.get("network")
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The filters of `providers`."""
+
+    model: str | None
+    free: bool
+    most_msat: int | None
+    network: str | None
+    context: int
+    trust: float
+
+
+def _shown(client: SwarmClient, listing: Listing, wanted: _Wanted) -> bool:
+    model = listing.model(wanted.model)
+    price = listing.price
     return (
-        (params.get("model") is None or model is not None)
-        and (params.get("free") is not True or listing.price.is_free)
-        and (most is None or int(listing.price.base_msat) <= int(most))
-        and (network is None or listing.price.is_free or listing.network == network)
-        and (model is None or not model.context or model.context >= int(params.get("context") or 0))
-        and client.reputation.trust(listing.provider) >= float(params.get("trust") or 0.0)
+        (wanted.model is None or model is not None)
+        and (not wanted.free or price.is_free)
+        and (wanted.most_msat is None or int(price.base_msat) <= wanted.most_msat)
+        and (wanted.network is None or price.is_free or listing.network == wanted.network)
+        and (model is None or not model.context or model.context >= wanted.context)
+        and client.reputation.trust(listing.provider) >= wanted.trust
     )
 
 
@@ -199,13 +228,14 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
     """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or the beginning of the
     npub of one that is alive. Raises `UsageError`.
     """
-    await client.caught_up(float(params.get("wait_s", 2.0)))
+    model, named = text(params, "model", None), text(params, "key", "")
+    await client.caught_up(number(params, "wait_s", LISTEN_S))
     try:
-        key = nip19.public_key_among(str(params.get("key", "")), (listing.provider for listing in client.directory))
+        key = nip19.public_key_among(named, (listing.provider for listing in client.directory))
     except WireError as error:
         raise UsageError(f"that names no provider: {error}", hint="`pylon providers` shows them.") from error
     listing = client.directory.get(key)
-    job = JobSpec(model=params.get("model"))
+    job = JobSpec(model=model)
     able = "is not alive here" if listing is None else client.why_not(job, listing) or "can take jobs"
     record = client.reputation.get(key)
     return {

@@ -17,6 +17,7 @@ from pylon.money.playbank_service import PlayBankService
 from pylon.node import identity
 from pylon.node.control import Answers, ControlServer, Result
 from pylon.node.home import private_folder, socket_path
+from pylon.node.params import flag, text, whole
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 
@@ -67,18 +68,18 @@ class BankHost:
 
     async def _link(self, params: dict[str, Any]) -> Answers:
         account = _account(params)
-        budget = params.get("budget_sat")
+        budget = whole(params, "budget_sat", None)
         link = await self._service.open_link(
             account,
             (self._url,),
-            can_pay=params.get("receive_only") is not True,
-            budget=None if budget is None else Msat.from_sats(int(budget)),
+            can_pay=not flag(params, "receive_only"),
+            budget=None if budget is None else Msat.from_sats(budget),
         )
         yield Result({"account": account, "link": link.reveal()})
 
     async def _faucet(self, params: dict[str, Any]) -> Answers:
         account = _account(params)
-        balance = await self._bank.faucet(account, Msat.from_sats(int(params.get("sats", 0))))
+        balance = await self._bank.faucet(account, Msat.from_sats(whole(params, "sats", 0)))
         yield Result({"account": account, "balance_msat": int(balance)})
 
 
@@ -93,7 +94,7 @@ def bank_socket(home: Path) -> Path:
 
 
 def _account(params: dict[str, Any]) -> str:
-    account = str(params.get("account", ""))
+    account = text(params, "account", "")
     if not account or len(account) > MAX_ACCOUNT:
         raise UsageError(f"an account's name is 1 to {MAX_ACCOUNT} characters")
     return account

@@ -16,6 +16,7 @@ from pylon.node import accounting
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
+from pylon.node.params import flag, text, whole
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.service import Provider
@@ -51,7 +52,7 @@ class Methods:
             "wallet-pay": self._wallet_pay,
             "wallet-audit": self._wallet_audit,
             "earnings": self._earnings,
-            "invite": lambda params: calls.invite(self._core, params),
+            "invite": self._invite,
             "household": lambda params: calls.household(self._core, params),
             "household-remove": lambda params: calls.remove(self._core, params),
         }
@@ -81,7 +82,7 @@ class Methods:
         yield Result(data)
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
-        self._core.stop(at_once=params.get("at_once") is True)
+        self._core.stop(at_once=flag(params, "at_once"))
         yield Result({"stopping": True})
 
     async def _pause(self, _: dict[str, Any]) -> Answers:
@@ -106,12 +107,11 @@ class Methods:
         yield Result({"drained": True})
 
     async def _jobs(self, params: dict[str, Any]) -> Answers:
-        state = str(params.get("state") or "")
+        state = text(params, "state", "")
         if state and state not in JobState:
             raise UsageError(f"there is no state {state!r}", hint=f"States are {', '.join(JobState)}.")
-        rows = await self._journal().rows(
-            limit=int(params.get("limit", 20)), state=JobState(state) if state else None
-        )
+        limit = whole(params, "limit", 20)
+        rows = await self._journal().rows(limit=limit, state=JobState(state) if state else None)
         yield Result({"jobs": [asdict(row) for row in rows]})
 
     async def _providers(self, params: dict[str, Any]) -> Answers:
@@ -146,6 +146,12 @@ class Methods:
         core = self._core
         tariff = Tariff(**core.config.earnings.model_dump())
         yield Result(await accounting.earnings(core.database, core.network, tariff, params))
+
+    async def _invite(self, params: dict[str, Any]) -> Answers:
+        numbers = {name: whole(params, name, 1) for name in ("count", "minutes") if params.get(name) is not None}
+        rest = {name: value for name, value in params.items() if name not in ("count", "minutes")}
+        async for answer in calls.invite(self._core, rest | numbers):
+            yield answer
 
     def _provider(self) -> Provider:
         provider = self._core.provider

@@ -1,0 +1,60 @@
+"""The parameters of a call, each read as what it is: one of another type is named to whoever called.
+
+None stands for one that was not given. All raise `UsageError`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pylon.errors import UsageError
+
+type Params = Mapping[str, Any]
+
+# The largest that a database holds.
+_MOST = 2**63 - 1
+# Seconds, and points in time, beyond which nothing lies that an event can hold.
+_MOST_S = 10_000_000_000
+
+
+def whole[T](params: Params, name: str, default: T, *, low: int = 0) -> int | T:
+    """A whole number, `low` at least."""
+    value = params.get(name)
+    if value is None:
+        return default
+    if type(value) is not int or not low <= value <= _MOST:
+        raise UsageError(f"{name} is a whole number, {low} at least and {_MOST} at most")
+    return value
+
+
+def number[T](params: Params, name: str, default: T, *, low: float = 0.0) -> float | T:
+    """A number such as seconds or a point in time, `low` at least."""
+    value = params.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_within(value, low):
+        raise UsageError(f"{name} is a number, {low:g} at least and {_MOST_S} at most")
+    return value
+
+
+def text[T](params: Params, name: str, default: T) -> str | T:
+    """Text."""
+    value = params.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is text")
+    return value
+
+
+def flag(params: Params, name: str) -> bool:
+    """True or false, which is what it is when it was not given."""
+    value = params.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{name} is true or false")
+    return bool(value)
+
+
+def _is_within(value: float, low: float) -> bool:
+    # Infinity is what a call within this process may say for "without end".
+    return low <= value <= _MOST_S or value == math.inf
