@@ -18,6 +18,9 @@ def write_whole(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # The system names no file where it has no room, and the draft's name says nothing to anybody.
+            error.filename = str(path)
         raise
