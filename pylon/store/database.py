@@ -107,7 +107,7 @@ class Database:
 
         `label` is written into a new file and must equal the label of an old one: a database of one network
         is never opened for another. With `NORMAL` the last commits may be lost with the power, never by a
-        crash of the process. Raises `SetupError`, also for a file that is there and empty.
+        crash of the process. Raises `SetupError`, also for a file that is there and holds nothing.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beginning = _begin(path)
@@ -119,7 +119,7 @@ class Database:
             raise
         database = cls(path, writer, reader, flushes=durability == "FULL")
         try:
-            await database._claim(label)
+            await database._claim(label, is_new=beginning.exists())
             for schema in schemas:
                 await database._migrate(schema)
             beginning.unlink(missing_ok=True)
@@ -198,11 +198,14 @@ class Database:
         async with self._turn:
             return await self._writer.run(partial(transact, work=work))
 
-    async def _claim(self, label: str) -> None:
+    async def _claim(self, label: str, *, is_new: bool) -> None:
         async with self.transaction() as tx:
             row = await tx.fetch_one("PRAGMA application_id")
             tables = await tx.fetch_one("SELECT count(*) FROM sqlite_schema")
             if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
+                if not is_new:
+                    # As a copy is that was made without the log beside the file.
+                    raise _emptied(self.path)
                 await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
                 await tx.execute(
@@ -265,8 +268,12 @@ def _begin(path: Path) -> Path:
         beginning.touch(mode=0o600)
         path.touch(mode=0o600)
     elif not beginning.exists() and path.stat().st_size == 0:
-        raise SetupError(
-            f"{path} is empty, and was not when it was made",
-            hint="Restore it from a backup; or delete it to begin anew, without what it held.",
-        )
+        raise _emptied(path)
     return beginning
+
+
+def _emptied(path: Path) -> SetupError:
+    return SetupError(
+        f"{path} is empty, and was not when it was made",
+        hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+    )

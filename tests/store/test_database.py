@@ -360,10 +360,18 @@ async def test_a_database_that_was_emptied_is_refused(tmp_path):
     await (await Database.open(path, [NOTES])).close()
 
 
+async def test_a_copy_without_its_log_is_not_taken_for_a_new_database(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    (tmp_path / "copy.db").write_bytes((tmp_path / "a.db").read_bytes())
+    await database.close()
+    with pytest.raises(SetupError, match="is empty"):
+        await Database.open(tmp_path / "copy.db", [NOTES])
+
+
 async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
 
-    async def crash(*_):
+    async def crash(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -371,5 +379,10 @@ async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             await Database.open(path, [NOTES])
     assert path.stat().st_size == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("pylon.store.database.Database._claim", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await Database.open(path, [NOTES])
+    assert path.stat().st_size > 0
     await (await Database.open(path, [NOTES])).close()
     assert [file.name for file in tmp_path.iterdir()] == ["a.db"]
