@@ -150,20 +150,6 @@ def test_a_variable_that_does_not_fit_is_named(monkeypatch, variable, text, name
         config.parse({})
 
 
-def test_a_variable_is_named_and_not_the_file_that_it_overrides(home, monkeypatch):
-    monkeypatch.setenv("PYLON_INFERENCE__SLOTS", "many")
-    with pytest.raises(SetupError, match=r"^PYLON_INFERENCE__SLOTS in the environment does not fit") as caught:
-        config.load(home.config_file)
-    assert str(home.config_file) not in str(caught.value)
-    home.config_file.write_text('[provider]\nmax_queue = "many"\n')
-    with pytest.raises(SetupError, match=r"config\.toml has settings that do not fit"):
-        config.load(home.config_file)
-    monkeypatch.delenv("PYLON_INFERENCE__SLOTS")
-    monkeypatch.setenv("PYLON_INFERENZE__SLOTS", "5")
-    with pytest.raises(SetupError, match=r"^PYLON_INFERENZE__SLOTS in the environment"):
-        config.parse({})
-
-
 def test_variables_are_read_as_the_setting_wants_them(monkeypatch):
     monkeypatch.setenv("PYLON_RELAYS", '["ws://one", "ws://two"]')
     monkeypatch.setenv("PYLON_PROVIDER__SERVE_OPEN", "false")
