@@ -17,8 +17,8 @@ pytestmark = [
 ]
 STARVED = (sys.executable, str(Path(__file__).parent / "starved.py"))
 LIMITS = ChildLimits(backoff_s=0.01)
-# Enough for a short prompt, or for nothing new at all; sixteen long ones take more.
-ROOMS = {"little room": 20_000_000, "no room": 1_000_000}
+# Enough for two more threads and a short prompt, or for nothing new at all; sixteen long ones take more.
+ROOMS = {"little room": 29_000_000, "no room": 1_000_000}
 # MLX looks at what it gets from the system only sometimes.
 ENDS = {"ran out of memory", "was killed by SIGSEGV", "was killed by SIGABRT"}
 LONG = "What is the answer to all of this? " * 180
