@@ -12,55 +12,42 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pylon.errors import SetupError
+from pylon.errors import MalformedError, SetupError
+from pylon.relay_url import normalize_relay_url, relay_spelling
 
 _PREFIX = "PYLON_"
 _EVERY_SETTING = "The config.toml that `pylon init` writes into a new home shows every setting."
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
 # One bitcoin. Far from any price of a job, and from where the largest of jobs would cost more than there is.
 _DEAREST_MSAT = 100_000_000_000
-# Of both an announcement holds no more.
-_LONGEST_URL, _MOST_RELAYS = 255, 20
+# An announcement holds no more.
+_MOST_RELAYS = 20
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
 type Level = Literal["debug", "info", "warning", "error"]
 
 
 def _relay_url(url: str) -> str:
-    if not url.startswith(("ws://", "wss://")):
-        raise ValueError("a relay's address starts with ws:// or wss://")
-    # Before the parser, which drops tabs and line ends without a word. Announcements hold no other either.
-    if len(url) > _LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(
-            f"a relay's address is at most {_LONGEST_URL} visible ASCII characters, none of them a blank"
-        )
+    if url != url.strip():
+        raise ValueError("a relay address has no blank before or behind it")
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("a relay's address has a host or port that is none") from None
-    if not parts.hostname or port == 0:
-        raise ValueError("a relay's address has a host or port that is none")
+        normalize_relay_url(url)
+    except MalformedError as error:
+        raise ValueError(str(error)) from None
     return url
 
 
 def _each_once(urls: list[str]) -> list[str]:
     # Two connections to one relay would read and write everything twice.
-    first: dict[SplitResult, str] = {}
+    first: dict[str, str] = {}
     for url in urls:
-        first.setdefault(_spelt(url), url)
+        first.setdefault(relay_spelling(url), url)
     return list(first.values())
-
-
-def _spelt(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.lower(), path="" if parts.path == "/" else parts.path)
 
 
 type RelayUrl = Annotated[str, AfterValidator(_relay_url)]

@@ -31,12 +31,12 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import Introduction
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
-from pylon.nostr.nip65 import normalize_relay_url
 from pylon.nostr.publications import Publications
 from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.tls import context_for
+from pylon.relay_url import normalize_relay_url
 from pylon.text import clean_line
 
 logger = log.get("nostr")

@@ -15,8 +15,8 @@ from websockets.streams import StreamReader
 from pylon.errors import RelayError
 from pylon.nostr.event import MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip65 import normalize_relay_url
 from pylon.nostr.tls import context_for
+from pylon.relay_url import normalize_relay_url
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 5.0

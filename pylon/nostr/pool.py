@@ -19,10 +19,10 @@ from pylon.nostr.connection import Backoff, RelayConnection, RelayStatus
 from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip65 import relay_spelling
 from pylon.nostr.stored import weight
 from pylon.nostr.subscriptions import Filters
 from pylon.records import record
+from pylon.relay_url import relay_spelling
 
 SEEN_IDS = 100_000
 # What waits for the reader of one subscription, in events and in bytes of memory.

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip65 import normalize_relay_url
 from pylon.nostr.pool import RelayPool
+from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.listing import Listing

@@ -17,8 +17,9 @@ from pylon import log
 from pylon.errors import MalformedError, UnreachableError
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip65 import RELAY_LIST_KIND, normalize_relay_url, parse_relay_list
+from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
 from pylon.nostr.pool import RelayPool
+from pylon.relay_url import normalize_relay_url
 from pylon.swarm.listing import Listing
 
 logger = log.get("swarm")

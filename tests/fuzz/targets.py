@@ -15,6 +15,7 @@ from pylon.nostr import bech32, event, filter, messages, nip06, nip11, nip19, ni
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.relay_url import normalize_relay_url
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000
@@ -165,8 +166,8 @@ def _words(data: bytes) -> None:
 
 
 def _url(data: bytes) -> None:
-    url = nip65.normalize_relay_url(_text(data))
-    assert nip65.normalize_relay_url(url) == url
+    url = normalize_relay_url(_text(data))
+    assert normalize_relay_url(url) == url
 
 
 def _relay_list(data: bytes) -> None:

@@ -21,6 +21,7 @@ FLOORS = {
         "frames",
         "childprocess",
         "records",
+        "relay_url",
         "text",
     },
     1: {"nostr", "store"},

@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from pylon.errors import MalformedError, WireError
 from pylon.nostr.event import EventDraft, Tag
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip65 import (
-    MAX_RELAYS,
-    MAX_URL,
-    RELAY_LIST_KIND,
-    RelayList,
-    normalize_relay_url,
-    parse_relay_list,
-    relay_list_draft,
-)
+from pylon.nostr.nip65 import MAX_RELAYS, RELAY_LIST_KIND, RelayList, parse_relay_list, relay_list_draft
+from pylon.relay_url import MAX_URL, normalize_relay_url
 
 SECRET = SecretKey(b"\3" * 32)
 

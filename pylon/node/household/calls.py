@@ -8,7 +8,7 @@ from pylon.node.control import Answers, Event, Result
 from pylon.node.household.address import invited
 from pylon.node.household.inviting import Joined
 from pylon.nostr import nip19
-from pylon.nostr.nip65 import normalize_relay_url
+from pylon.relay_url import normalize_relay_url
 
 if TYPE_CHECKING:
     from pylon.node.core import Core

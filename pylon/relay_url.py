@@ -1,0 +1,74 @@
+"""The one spelling of a relay's address.
+
+Source: NIP-65 (https://github.com/nostr-protocol/nips/blob/master/65.md), whose lists hold normalized addresses.
+"""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from pylon.errors import MalformedError
+
+# NIP-19 gives an address one byte of length: a longer one could not be written into an nprofile.
+MAX_URL = 255
+
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+_VISIBLE = re.compile(r"[!-~]+\Z")
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\Z"
+)
+
+
+def normalize_relay_url(url: str) -> str:
+    """The one spelling of a relay's address: lower-case scheme and host, no default port, no bare slash, no fragment.
+
+    Raises `MalformedError` for a scheme other than ws and wss, a name or password in it, a host that is none, or
+    more than 255 characters.
+    """
+    # Checked before the parser sees it: urlsplit silently drops tabs and line ends.
+    url = url.strip()
+    if len(url) > MAX_URL or not _VISIBLE.match(url):
+        raise MalformedError(f"a relay address is 1 to {MAX_URL} visible ASCII characters")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise MalformedError("a relay address has a host or port that is none") from None
+    scheme = parts.scheme
+    if scheme not in _DEFAULT_PORTS:
+        raise MalformedError("a relay address starts with wss:// or ws://")
+    if "@" in parts.netloc:
+        raise MalformedError("a relay address holds no user name and no password")
+    authority = _host(parts)
+    if port == 0:
+        raise MalformedError("a relay address has a host or port that is none")
+    if port is not None and port != _DEFAULT_PORTS[scheme]:
+        authority += f":{port}"
+    if parts.query:
+        return f"{scheme}://{authority}{parts.path or '/'}?{parts.query}"
+    return f"{scheme}://{authority}{'' if parts.path == '/' else parts.path}"
+
+
+def relay_spelling(url: str) -> str:
+    """As `normalize_relay_url`, and what that refuses as it is: for telling relays apart."""
+    try:
+        return normalize_relay_url(url)
+    except MalformedError:
+        return url
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    bracketed, bracket, rest = parts.netloc.rpartition("]")
+    if bracket:
+        # urlsplit lets text stand between the bracket and the port; a zone (%) means something on one machine only.
+        if (rest and not rest.startswith(":")) or "%" in bracketed:
+            raise MalformedError("a relay address has a host or port that is none")
+        # urlsplit has refused what is no IPv6 address, but not what a later version of IP may look like.
+        try:
+            return f"[{ipaddress.IPv6Address(host)}]"
+        except ValueError:
+            raise MalformedError("a relay address has a host or port that is none") from None
+    if not _HOST_NAME.match(host):
+        raise MalformedError("a relay address has a host or port that is none")
+    return host
