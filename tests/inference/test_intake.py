@@ -184,6 +184,8 @@ def test_a_schema_holds_up_no_request_that_has_none(pipe: Pipe, asked) -> None:
     pipe.clock.advance(3)
     assert pipe.intake.preparing_s == 3
     pipe.send(Close())
+    # It is read by a thread of its own.
+    until(lambda: not pipe.intake.preparing)
     engine.may.set()
     assert pipe.get() == Close()
     assert engine.prepared.count("next schema") == 0
