@@ -38,32 +38,14 @@ ACCOUNT = f"""{_TOTALS},
     EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
     a.tried_at IS NOT NULL AS tried
 """  # noqa: S608 - a constant
-_LOAD = f"SELECT {ACCOUNT} FROM money_account a {LAST} WHERE a.customer = ?"  # noqa: S608 - constants
 _HOLD = f"""SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h
     JOIN money_account a ON a.customer = h.customer {LAST} WHERE h.job = ?
-"""  # noqa: S608 - constants
-_CHARGED = f"""SELECT {_TOTALS}, a.customer FROM money_account a {LAST}
-    WHERE a.customer = (SELECT customer FROM money_receipt WHERE job = ?)
 """  # noqa: S608 - constants
 _SEEN = """SELECT a.epoch,
     coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq,
     r.charge, r.charged_total, r.paid_total FROM money_account a
     LEFT JOIN money_receipt r ON r.customer = a.customer AND r.epoch = ? AND r.seq = ? WHERE a.customer = ?
 """
-
-
-async def load(reader: Reader, customer: str) -> Account:
-    """The account of a customer; a new one (its epoch empty) when there was none."""
-    row = await reader.fetch_one(_LOAD, (customer,))
-    return Account(epoch="") if row is None else read_account(row)
-
-
-async def open_account(tx: Transaction, customer: str, now: float) -> None:
-    """Makes sure that the customer has an account."""
-    await tx.execute(
-        "INSERT INTO money_account (customer, epoch, opened_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (customer, new_epoch(), now),
-    )
 
 
 @record
@@ -125,25 +107,6 @@ async def release(tx: Transaction, job: str) -> None:
 async def forget(tx: Transaction, *, before: float) -> None:
     """Drops what was let go of jobs that came before then (Unix seconds): they can be admitted again from now on."""
     await tx.execute("DELETE FROM money_hold WHERE state = 'released' AND at < ?", (before,))
-
-
-async def reverse(tx: Transaction, job: str, now: float) -> list[AccountReceipt]:
-    """Takes a charge back; all receipts of the job, for its `error` feedback. A job not charged is released."""
-    before = await receipts(tx, job)
-    if len(before) == 1:
-        row = await tx.fetch_one(_CHARGED, (job,))
-        assert row is not None  # noqa: S101 - whoever has a receipt has an account
-        amount = Msat(before[0].charge_msat)
-        _, receipt = decider.reverse(_charged(row), amount)
-        await _write(tx, [(row["customer"], job, receipt, now)])
-        if amount:
-            await book(tx, [ledger.charge_reversed(now, row["customer"], job, amount)])
-        return [*before, receipt]
-    if not before:
-        if await _hold(tx, job) is None:
-            raise MoneyError("this job was never admitted to an account")
-        await release(tx, job)
-    return before
 
 
 async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:

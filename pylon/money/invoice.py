@@ -97,7 +97,7 @@ def decode(text: str) -> Invoice:
 def check(invoice: Invoice, *, network: Network, now: float, min_left_s: float = MIN_LEFT_S) -> Msat:
     """The amount of an invoice that may be paid on this network now. Raises `InvoiceError`.
 
-    Whether it is the right amount, payee or purpose is not said here (see `payment.judge`).
+    Whether it is the right amount, payee or purpose is not said here (see `payment`).
     """
     if invoice.currency != network.currency:
         raise InvoiceError(

@@ -4,10 +4,9 @@ A payment counts from the moment it is reserved, with the most that its fee may 
 it is known to have failed. A payment of unknown outcome therefore goes on counting. With a provider only that
 counts which it has not worked off yet: what it could run away with.
 
-Values in, decisions out. `ledger_store` sums up what was used in the same transaction that reserves.
+Values in, decisions out. `payment_store.used` sums up what counts already, in the same transaction that reserves.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -124,35 +123,3 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
         if int(before) + int(spend.total) > cap:
             return limit
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A payment that counts. `counted` is what was reserved, or what it cost once that is known."""
-
-    spend: Spend
-    counted: Msat
-    at: float
-    open: bool
-
-
-def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int] | None = None) -> Used:
-    """What counts against a payment. An open payment counts in every window, however old it is.
-
-    `worked_off` is what each provider has charged so far, in msat.
-    """
-    job = provider = hour = day = run = total = in_flight = 0
-    left = -(worked_off or {}).get(spend.provider, 0)
-    for record in records:
-        counted = int(record.counted)
-        job += counted * (record.spend.job == spend.job)
-        if record.spend.provider == spend.provider:
-            provider += counted * record.open
-            left += int(record.spend.amount) * (not record.open)
-        run += counted * (record.spend.run == spend.run)
-        hour += counted * (record.open or record.at > now - HOUR_S)
-        day += counted * (record.open or record.at > now - DAY_S)
-        total += counted
-        in_flight += record.open
-    provider += max(0, left)
-    return Used(Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pylon.money import ledger
 from pylon.money import mirror as decider
 from pylon.money.ledger_store import Reader, book
-from pylon.money.mirror import Claim, End, Fault, Mirror, Outcome, Paid, Step
+from pylon.money.mirror import Claim, End, Fault, Mirror, Paid, Step
 from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import PRESUMED_FAILED
 from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.usage import UsageFault
 from pylon.records import record
@@ -65,8 +66,8 @@ async def paid(reader: Reader, provider: str) -> Paid:
     """What we have paid this provider, and what may yet turn out to be paid."""
     rows = await reader.fetch_all(
         "SELECT state, msat, changed_at FROM money_payment"
-        " WHERE provider = ? AND (state <> 'failed' OR reason IN ('never_arrived', 'never_settled'))",
-        (provider,),
+        " WHERE provider = ? AND (state <> 'failed' OR reason IN (?, ?))",
+        (provider, *PRESUMED_FAILED),
     )
     return Paid(
         tuple((row["changed_at"], Msat(row["msat"])) for row in rows if row["state"] == "settled"),
@@ -131,18 +132,6 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
     step = decider.tick(mirror, await paid(tx, provider), now)
     await _save(tx, provider, mirror, step, now)
     return step
-
-
-async def end(tx: Transaction, provider: str, why: End, now: float) -> None:
-    """Ends a relation for what a result itself showed: inflated usage."""
-    mirror = await load(tx, provider)
-    await _save(tx, provider, mirror, Step(decider.end(mirror, why), Outcome.REFUSED), now)
-
-
-async def ended(reader: Reader) -> dict[str, End]:
-    """Providers whose relation has ended, and why."""
-    rows = await reader.fetch_all("SELECT provider, ended FROM money_mirror WHERE ended IS NOT NULL")
-    return {row["provider"]: why for row in rows if (why := _end(row["ended"])) is not None}
 
 
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:

@@ -6,8 +6,6 @@ money into real money by a setting alone.
 
 from enum import StrEnum
 
-from pylon.errors import MoneyError
-
 
 class Network(StrEnum):
     """A network of money."""
@@ -58,13 +56,3 @@ _WALLET_NAMES = {
     Network.TESTNET4: frozenset({"testnet", "testnet4"}),
     Network.MAINNET: frozenset({"mainnet"}),
 }
-
-
-def parse_network(text: str) -> Network:
-    """A network by its name. Raises `MoneyError`."""
-    try:
-        return Network(text)
-    except ValueError:
-        raise MoneyError(
-            f"{text[:40]!r} is not a network", hint=f"One of: {', '.join(n.value for n in Network)}."
-        ) from None

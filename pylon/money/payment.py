@@ -21,8 +21,8 @@ from pylon.money.wallet import Lookup, LookupState, proves
 GRACE_S = 600.0
 # A wallet that does not tell "under way" from "failed" is asked this much longer.
 UNSETTLED_GRACE_S = 3_600.0
-# Failed because nothing was heard of it for long: should it turn out paid after all, it is no fault of anybody's.
-PRESUMED_FAILED = ("never_arrived", "never_settled")
+# Why a payment counts as failed of which nothing was heard for long: it may turn out paid after all.
+NEVER_ARRIVED, NEVER_SETTLED = PRESUMED_FAILED = ("never_arrived", "never_settled")
 
 
 class Refusal(StrEnum):
@@ -197,8 +197,8 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float,
         case LookupState.NOT_FOUND | LookupState.EXPIRED | LookupState.UNSETTLED if refused:
             return Verdict(PaymentState.FAILED, "payment_failed")
         case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + GRACE_S:
-            return Verdict(PaymentState.FAILED, "never_arrived")
+            return Verdict(PaymentState.FAILED, NEVER_ARRIVED)
         case LookupState.UNSETTLED if now > expires_at + UNSETTLED_GRACE_S:
-            return Verdict(PaymentState.FAILED, "never_settled")
+            return Verdict(PaymentState.FAILED, NEVER_SETTLED)
         case _:
             return Verdict(PaymentState.UNKNOWN, f"lookup_{lookup.state.value}")

@@ -74,7 +74,7 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
 
 
 async def used(reader: Reader, spend: Spend, now: float) -> Used:
-    """What counts against the limits of this payment (`limits.used` says the same of values)."""
+    """What counts against the limits of this payment. An open one counts in every window, however old it is."""
     row = await reader.fetch_one(
         """
         WITH counted AS (

@@ -97,11 +97,6 @@ class PlayBank:
             )
         return Connection(client, account, can_pay, budget, budget_period_s)
 
-    async def disconnect(self, client: str) -> None:
-        """Takes a client key's rights away."""
-        async with self._database.transaction() as tx:
-            await tx.execute("DELETE FROM bank_connection WHERE client = ?", (client,))
-
     async def connection(self, client: str) -> Connection | None:
         """What a client key may do."""
         row = await self._database.fetch_one("SELECT * FROM bank_connection WHERE client = ?", (client,))

@@ -1,4 +1,4 @@
-"""What was earned and what was spent, summed up from ledger entries for people to read. Values in, values out."""
+"""What was earned, summed up from ledger entries for people to read. Values in, values out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from enum import StrEnum
 
 from pylon.money.ledger import Entry, Kind
 
+_CUSTOMER = "customer:"
+
 
 class By(StrEnum):
     """How sums are grouped. A model is known for each job by whoever ran it (`model_of`)."""
 
     CUSTOMER = "customer"
-    PROVIDER = "provider"
     DAY = "day"
     MODEL = "model"
 
@@ -28,37 +29,26 @@ class Line:
 
 def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | None = None) -> list[Line]:
     """What customers were charged, largest sum first; days in order (UTC). Jobs of no known model are ``?``."""
-    return _sum(entries, by, Kind.CHARGED, Kind.CHARGE_REVERSED, "customer:", model_of or {})
-
-
-def spending(entries: Iterable[Entry], by: By) -> list[Line]:
-    """What providers charged us, fees not included."""
-    return _sum(entries, by, Kind.WORK_RECEIVED, Kind.WORK_RETURNED, "provider:", {})
+    counts: dict[str, int] = {}
+    sums: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind not in (Kind.CHARGED, Kind.CHARGE_REVERSED):
+            continue
+        charged = entry.kind is Kind.CHARGED
+        match by:
+            case By.DAY:
+                group = day(entry.at)
+            case By.MODEL:
+                group = (model_of or {}).get(entry.reference, "?")
+            case By.CUSTOMER:
+                group = (entry.debit if charged else entry.credit).removeprefix(_CUSTOMER)
+        sign = 1 if charged else -1
+        counts[group] = counts.get(group, 0) + sign
+        sums[group] = sums.get(group, 0) + sign * int(entry.amount)
+    lines = [Line(group, counts[group], sums[group]) for group in sums]
+    return sorted(lines, key=lambda line: (line.group,) if by is By.DAY else (-line.msat, line.group))
 
 
 def day(at: float) -> str:
     """The day (UTC) of a Unix time."""
     return datetime.fromtimestamp(at, UTC).date().isoformat()
-
-
-def _sum(
-    entries: Iterable[Entry], by: By, plus: Kind, minus: Kind, party: str, model_of: Mapping[str, str]
-) -> list[Line]:
-    counts: dict[str, int] = {}
-    sums: dict[str, int] = {}
-    for entry in entries:
-        if entry.kind not in (plus, minus):
-            continue
-        match by:
-            case By.DAY:
-                group = day(entry.at)
-            case By.MODEL:
-                group = model_of.get(entry.reference, "?")
-            case _:
-                account = entry.debit if entry.debit.startswith(party) else entry.credit
-                group = account.removeprefix(party)
-        sign = 1 if entry.kind is plus else -1
-        counts[group] = counts.get(group, 0) + sign
-        sums[group] = sums.get(group, 0) + sign * int(entry.amount)
-    lines = [Line(group, counts[group], sums[group]) for group in sums]
-    return sorted(lines, key=lambda line: (line.group,) if by is By.DAY else (-line.msat, line.group))

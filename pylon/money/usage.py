@@ -13,7 +13,7 @@ TEMPLATE_TOKENS = 256
 class UsageFault(StrEnum):
     """What is wrong with a count or a charge."""
 
-    PROMPT_TOKENS = "usage_prompt_tokens"  # more than the prompt has bytes, or not what others count
+    PROMPT_TOKENS = "usage_prompt_tokens"  # more than the prompt has bytes
     COMPLETION_TOKENS = "usage_completion_tokens"  # more than were allowed
     CHARGE = "usage_charge"  # above the price list
 
@@ -28,20 +28,16 @@ class Usage:
 
 @record
 class Bounds:
-    """What we know ourselves: sizes in bytes, the job's `max_tokens`, and the prompt tokens that a provider with
-    the same weights counted for the same prompt, if one did."""
+    """What we know ourselves: the size of the prompt in bytes, and the job's `max_tokens`."""
 
     prompt_bytes: int
     max_tokens: int
-    known_prompt_tokens: int | None = None
 
 
 def check_usage(usage: Usage, charge_msat: int, price: Price, bounds: Bounds) -> UsageFault | None:
     """What is wrong, or None. A charge below the price list is nobody's fault."""
     if not 0 <= usage.prompt_tokens <= bounds.prompt_bytes + TEMPLATE_TOKENS:
         # No tokenizer makes more than one token of a byte.
-        return UsageFault.PROMPT_TOKENS
-    if bounds.known_prompt_tokens is not None and usage.prompt_tokens > bounds.known_prompt_tokens:
         return UsageFault.PROMPT_TOKENS
     if not 0 <= usage.completion_tokens <= bounds.max_tokens:
         return UsageFault.COMPLETION_TOKENS
@@ -52,5 +48,4 @@ def check_usage(usage: Usage, charge_msat: int, price: Price, bounds: Bounds) ->
 
 def quote_bound(price: Price, bounds: Bounds) -> Msat:
     """The most that a job can cost by a price list, from what is known before it is sent."""
-    prompt = bounds.known_prompt_tokens
-    return price.quote(bounds.prompt_bytes + TEMPLATE_TOKENS if prompt is None else prompt, bounds.max_tokens)
+    return price.quote(bounds.prompt_bytes + TEMPLATE_TOKENS, bounds.max_tokens)

@@ -27,6 +27,7 @@ from pylon.money.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
 from pylon.store.database import Database, Schema, Transaction
+from tests.money import accounts
 from tests.money.fakes import FakeLightning, FakeWallet, begin_database
 
 JOURNAL = Schema(
@@ -233,7 +234,7 @@ class ProviderNode(Node):
         if done:
             job = done[rng.randrange(len(done))][0]
             async with self.database.transaction() as tx:
-                await account_store.reverse(tx, job, self.clock.wall())
+                await accounts.reverse(tx, job, self.clock.wall())
                 await self.note(tx, job, "undone")
             await self.publish(job)
 

@@ -28,6 +28,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.schema import MONEY
 from pylon.store.database import Database, Schema
+from tests.money import accounts
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -176,12 +177,12 @@ async def topped_up(database, customer, amount, payment_hash="h1"):
 async def test_a_charged_job_leaves_a_receipt_and_a_ledger_entry(database):
     await topped_up(database, "aa", sats(10))
     assert await admit_in(database, "aa", "j1", sats(4)) == Run(Basis.PREPAID)
-    account = await account_store.load(database, "aa")
+    account = await accounts.load(database, "aa")
     assert (account.held, account.balance) == (sats(4), 10_000)
     async with database.transaction() as tx:
         receipt = await charged(tx, "j1", Msat(3_500))
     assert (receipt.seq, receipt.charge_msat, receipt.charged_total, receipt.paid_total) == (1, 3_500, 3_500, 10_000)
-    account = await account_store.load(database, "aa")
+    account = await accounts.load(database, "aa")
     assert (account.held, account.balance, account.epoch) == (ZERO, 6_500, receipt.epoch)
     assert await ledger_store.balance(database, ledger.customer("aa")) == 6_500
     assert audit.examine(await audit.collect(database)) == []
@@ -198,7 +199,7 @@ async def test_charging_a_job_again_gives_the_same_receipt(database):
 async def test_admitting_a_job_again_gives_the_same_answer_and_one_hold(database):
     assert await admit_in(database, "aa", "j1", sats(2)) == Run(Basis.TRIAL)
     assert await admit_in(database, "aa", "j1", sats(2)) == Run(Basis.TRIAL)
-    assert (await account_store.load(database, "aa")).held == sats(2)
+    assert (await accounts.load(database, "aa")).held == sats(2)
     with pytest.raises(MoneyError):
         await admit_in(database, "bb", "j1", sats(2))
 
@@ -208,10 +209,10 @@ async def test_a_reversed_charge_is_signed_with_both_receipts(database):
     await admit_in(database, "aa", "j1", sats(4))
     async with database.transaction() as tx:
         await charged(tx, "j1", sats(4))
-        receipts = await account_store.reverse(tx, "j1", NOW)
-        assert await account_store.reverse(tx, "j1", NOW) == receipts
+        receipts = await accounts.reverse(tx, "j1", NOW)
+        assert await accounts.reverse(tx, "j1", NOW) == receipts
     assert [(r.seq, r.charge_msat, r.charged_total) for r in receipts] == [(1, 4_000, 4_000), (2, -4_000, 0)]
-    assert (await account_store.load(database, "aa")).balance == 10_000
+    assert (await accounts.load(database, "aa")).balance == 10_000
     with pytest.raises(MoneyError):
         async with database.transaction() as tx:
             await charged(tx, "j1", sats(4))
@@ -222,7 +223,7 @@ async def test_a_failed_job_costs_nothing_and_gives_the_trial_back(database):
     await admit_in(database, "aa", "j1", sats(2))
     async with database.transaction() as tx:
         await account_store.release(tx, "j1")
-        assert await account_store.reverse(tx, "j1", NOW) == []
+        assert await accounts.reverse(tx, "j1", NOW) == []
     assert await admit_in(database, "aa", "j2", sats(2)) == Run(Basis.TRIAL)
     with pytest.raises(MoneyError):
         await admit_in(database, "aa", "j1", sats(2))
@@ -271,7 +272,7 @@ async def test_a_transaction_that_fails_leaves_no_hold_and_no_charge(database):
             await hold_store.admit(tx, [Admission("aa", "j1", sats(2), STRANGER, NOW, trial=TRIAL)])
             await charged(tx, "j1", sats(2))
             raise RuntimeError
-    assert (await account_store.load(database, "aa")) == Account("")
+    assert (await accounts.load(database, "aa")) == Account("")
 
 
 async def test_money_held_and_tried_before_the_trees_were_fewer_is_held_and_tried_after(tmp_path):
@@ -290,10 +291,10 @@ async def test_money_held_and_tried_before_the_trees_were_fewer_is_held_and_trie
         await tx.execute("INSERT INTO money_mirror VALUES ('pp', ?, '', 4, 700, 0, 0, 0, NULL)", (EPOCH,))
     await old.close()
     database = await Database.open(path, [MONEY])
-    known = await account_store.load(database, "aa")
+    known = await accounts.load(database, "aa")
     assert (known.epoch, known.seq, known.charged_total, known.held) == (EPOCH, 1, 1_500, 3_000)
     assert known.trial_used
-    assert not (await account_store.load(database, "bb")).trial_used
+    assert not (await accounts.load(database, "bb")).trial_used
     assert await hold_store.trial_left(database, TRIAL, NOW) == TRIAL.per_day - 2_000
     async with database.transaction() as tx:
         assert await charged(tx, "j1", sats(1)) == AccountReceipt(EPOCH, 1, 1_500, Msat(1_500), ZERO)
@@ -389,7 +390,7 @@ async def test_a_job_named_twice_at_once_is_neither_admitted_nor_charged(databas
             async with database.transaction() as tx:
                 await hold_store.admit(tx, [Admission("aa", "j1", sats(1), STRANGER, NOW, trial=TRIAL)] * attempt)
                 await account_store.charge(tx, [Done("j1", sats(1), NOW)] * 2)
-    assert await account_store.load(database, "aa") == Account("")
+    assert await accounts.load(database, "aa") == Account("")
 
 
 async def test_one_that_was_charged_before_gets_its_receipt_among_new_ones(database):

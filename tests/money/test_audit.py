@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from pylon.errors import MoneyError
 from pylon.money import audit, ledger
 from pylon.money.audit import Books
 from pylon.money.msat import Msat
-from pylon.money.network import Network, parse_network
+from pylon.money.network import Network
 from pylon.money.wallet import Lookup, LookupState
 from tests.money.fakes import FakeLightning, clock
 
@@ -77,14 +76,6 @@ async def test_a_wallet_that_differs_or_says_nothing_is_found():
     findings = await audit.compare_with_wallet(wallet, CLEAN)
     assert [f.code for f in findings] == ["wallet_silent"] * 2
     assert all(f.text for f in findings)
-
-
-def test_networks_are_read_by_name_and_nothing_else():
-    assert [parse_network(n.value) for n in Network] == list(Network)
-    for text in ("", "Mainnet", "bitcoin", "play "):
-        with pytest.raises(MoneyError) as caught:
-            parse_network(text)
-        assert "mainnet" in caught.value.hint
 
 
 def test_money_that_is_not_live_says_so():

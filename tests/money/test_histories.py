@@ -15,10 +15,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pylon.money import account_store, audit, ledger, ledger_store, mirror_store, payment_store
+from pylon.money import audit, ledger, ledger_store, mirror_store, payment_store
 from pylon.money.mirror import balance
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
+from tests.money import accounts
 from tests.money.fakes import clock
 from tests.money.nodes import CUSTOMER, PROVIDER, CustomerNode, Killed, Node, ProviderNode, Wire, lightning_pair
 
@@ -152,7 +153,7 @@ class History(RuleBasedStateMachine):
     @invariant()
     def no_work_beyond_the_credit(self) -> None:
         if hasattr(self, "provider"):
-            account = self.run(account_store.load(self.provider.database, CUSTOMER))
+            account = self.run(accounts.load(self.provider.database, CUSTOMER))
             most = int(self.credit) + (2_000 if self.trial else 0)
             assert account.balance - int(account.held) >= -most
 
@@ -182,7 +183,7 @@ class History(RuleBasedStateMachine):
                 self.run(self.customer.receive(message))
 
     async def end(self) -> None:
-        account = await account_store.load(self.provider.database, CUSTOMER)
+        account = await accounts.load(self.provider.database, CUSTOMER)
         mirror = await mirror_store.load(self.customer.database, PROVIDER)
         paid = await mirror_store.paid(self.customer.database, PROVIDER)
         assert (mirror.ended, mirror.waiting) == (None, ())

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pylon.money import ledger, ledger_store, payment_store
 from pylon.money.invoice import Invoice
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps, Limit, Record, Spend, Used, allow, used
+from pylon.money.limits import DAY_S, FIRST_LIVE_CAPS, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
 from tests.money.craft import NOW
@@ -95,6 +96,35 @@ async def test_no_more_than_twenty_payments_are_in_flight(tmp_path):
     found = await asyncio.gather(*(reserve(database, s, n, float(NOW), PLAY_CAPS) for n, s in enumerate(wanted)))
     assert (found.count(None), found.count(Limit.IN_FLIGHT)) == (20, 30)
     await database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A payment that counts. `counted` is what was reserved, or what it cost once that is known."""
+
+    spend: Spend
+    counted: Msat
+    at: float
+    open: bool
+
+
+def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int] | None = None) -> Used:
+    """What `payment_store.used` is to say. `worked_off` is what each provider has charged so far, in msat."""
+    job = provider = hour = day = run = total = in_flight = 0
+    left = -(worked_off or {}).get(spend.provider, 0)
+    for record in records:
+        counted = int(record.counted)
+        job += counted * (record.spend.job == spend.job)
+        if record.spend.provider == spend.provider:
+            provider += counted * record.open
+            left += int(record.spend.amount) * (not record.open)
+        run += counted * (record.spend.run == spend.run)
+        hour += counted * (record.open or record.at > now - HOUR_S)
+        day += counted * (record.open or record.at > now - DAY_S)
+        total += counted
+        in_flight += record.open
+    provider += max(0, left)
+    return Used(Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight)
 
 
 @dataclass

@@ -308,15 +308,6 @@ async def test_a_job_is_not_charged_twice_across_receipts(database):
     assert (await see(database, claim(2, 1_000, 2_500, job="j"))).mirror.ended is Fault.OVER_QUOTE
 
 
-async def test_inflated_usage_ends_the_relation_too_and_is_remembered(database):
-    await see(database, claim(1))
-    async with database.transaction() as tx:
-        await mirror_store.end(tx, "pp", UsageFault.PROMPT_TOKENS, NOW)
-        await mirror_store.end(tx, "pp", UsageFault.CHARGE, NOW)
-    assert await mirror_store.ended(database) == {"pp": UsageFault.PROMPT_TOKENS}
-    assert (await see(database, claim(2))).outcome is Outcome.REFUSED
-
-
 @pytest.mark.parametrize("again", [False, True])
 async def test_a_fault_in_what_brought_a_receipt_ends_the_relation_once_the_receipt_is_booked(database, again):
     one = claim(1)

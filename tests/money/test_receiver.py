@@ -2,11 +2,12 @@ import asyncio
 
 import pytest
 
-from pylon.money import account_store, audit, invoice_store, ledger, ledger_store, receiver
+from pylon.money import audit, invoice_store, ledger, ledger_store, receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.receiver import Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Lookup, LookupState, WalletError
+from tests.money import accounts
 from tests.money.craft import NOW, craft, honest
 from tests.money.fakes import FakeLightning, clock, open_database
 
@@ -105,14 +106,10 @@ async def test_a_job_whose_invoice_is_used_gets_no_second_one(side, paid):
 async def test_a_customer_has_one_open_top_up(side):
     await side.issue()
     assert await side.refused(job="j2") is ReceiveCode.TOPUP_OPEN
-    assert (await account_store_load(side)).topup_open
-    await side.issue(customer="bb" * 32, job="j3")
-
-
-async def account_store_load(side):
     async with side.database.transaction() as tx:
-        await account_store.open_account(tx, ALICE, NOW)
-    return await account_store.load(side.database, ALICE)
+        await accounts.open_account(tx, ALICE, NOW)
+    assert (await accounts.load(side.database, ALICE)).topup_open
+    await side.issue(customer="bb" * 32, job="j3")
 
 
 async def test_a_late_payment_becomes_credit(side):

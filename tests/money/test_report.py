@@ -1,6 +1,6 @@
 from pylon.money import ledger
 from pylon.money.msat import Msat
-from pylon.money.report import By, Line, earnings, spending
+from pylon.money.report import By, Line, earnings
 
 DAY = 86_400.0
 ENTRIES = [
@@ -27,11 +27,6 @@ def test_earnings_are_summed_by_customer_day_and_model():
     ]
 
 
-def test_spending_is_summed_by_provider_and_leaves_deposits_out():
-    assert spending(ENTRIES, By.PROVIDER) == [Line("pp", 1, 700), Line("qq", 0, 0)]
-
-
 def test_every_grouping_has_the_same_total():
     for by in By:
         assert sum(line.msat for line in earnings(ENTRIES, by)) == ledger.balances(ENTRIES)[ledger.EARNED] == 5_500
-        assert sum(line.msat for line in spending(ENTRIES, by)) == ledger.balances(ENTRIES)[ledger.SPENT] == 700

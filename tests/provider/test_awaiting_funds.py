@@ -8,7 +8,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.errors import MoneyError
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import account_store, audit, invoice_store, ledger
+from pylon.money import audit, invoice_store, ledger
 from pylon.money.account import AskTopUp, Run, Terms, TooMuch, WaitForTopUp
 from pylon.money.invoice_store import Issued
 from pylon.money.ledger_store import book
@@ -25,6 +25,7 @@ from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.till import Till
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from tests.money import accounts
 
 KEY, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 QUOTE = Msat(2_000)
@@ -85,7 +86,7 @@ class Desk:
         return [row["state"] for row in await self.database.fetch_all("SELECT state FROM job ORDER BY rowid")]
 
     async def held(self) -> int:
-        return int((await account_store.load(self.database, KEY.public)).held)
+        return int((await accounts.load(self.database, KEY.public)).held)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import account_store, audit
+from pylon.money import audit
 from pylon.money.account import Terms
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -25,6 +25,7 @@ from pylon.provider.runner import Runner
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from tests.money import accounts
 
 US, CUSTOMER, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8, 9))
 # One msat a token of the answer.
@@ -121,7 +122,7 @@ class Stage:
         return [row["state"] for row in await self.database.fetch_all("SELECT state FROM job ORDER BY rowid")]
 
     async def account(self):
-        return await account_store.load(self.database, CUSTOMER.public)
+        return await accounts.load(self.database, CUSTOMER.public)
 
 
 @pytest.fixture
