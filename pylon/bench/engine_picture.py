@@ -31,9 +31,5 @@ def draw_sweep(model: str, rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _points(rows: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
-    return [(row["in_flight"], _log(row["requests_per_s"])) for row in rows]
-
-
 def _log(value: float) -> float:
     return math.log2(max(value, 2**-10))

@@ -56,10 +56,6 @@ class Announcement:
     relays: tuple[str, ...] = ()
     software: str = ""
 
-    @property
-    def free(self) -> bool:
-        return self.price.is_free and self.network != ""
-
 
 def announcement_draft(announcement: Announcement, *, created_at: int) -> EventDraft:
     """The event, to be signed. `name`, `about` and `software` are cleaned, and cut to their limits.

@@ -25,7 +25,7 @@ _EVENT_FRAME_BYTES = len('["EVENT",]')
 
 @dataclass(frozen=True, slots=True)
 class RelayInformation:
-    """The part of the document that is acted on. None: the relay does not say, or says nonsense.
+    """The part of the document that is acted on, or shown by `pylon status`. None: it does not say, or nonsense.
 
     Lengths: `max_message_length` in bytes of a websocket message, `max_content_length` in Unicode characters.
     `created_at_lower_limit` and `created_at_upper_limit` are seconds into the past and the future.

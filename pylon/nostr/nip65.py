@@ -6,7 +6,7 @@ Source: https://github.com/nostr-protocol/nips/blob/master/65.md
 from dataclasses import dataclass
 
 from pylon.errors import MalformedError
-from pylon.nostr.event import Event, EventDraft, Tag
+from pylon.nostr.event import Event
 from pylon.relay_url import normalize_relay_url
 
 RELAY_LIST_KIND = 10002
@@ -48,16 +48,3 @@ def parse_relay_list(event: Event) -> RelayList:
         if marker in ("", "write"):
             write[url] = None
     return RelayList(tuple(read)[:MAX_RELAYS], tuple(write)[:MAX_RELAYS])
-
-
-def relay_list_draft(relays: RelayList, created_at: int | None = None) -> EventDraft:
-    """The kind 10002 event that publishes a list. Raises `MalformedError` for an address that is none."""
-    read = dict.fromkeys(map(normalize_relay_url, relays.read))
-    write = dict.fromkeys(map(normalize_relay_url, relays.write))
-    tags: list[Tag] = []
-    for url in read | write:
-        if url in read and url in write:
-            tags.append(("r", url))
-        else:
-            tags.append(("r", url, "read" if url in read else "write"))
-    return EventDraft(RELAY_LIST_KIND, tags=tuple(tags), created_at=created_at)

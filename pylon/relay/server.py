@@ -206,12 +206,12 @@ class RelayServer:
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         if "upgrade" in request.headers:
-            if len(self._sessions) < self._limits.connections:
+            if self.connections < self._limits.connections:
                 return None
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This relay has no room for one more.\n")
         if request.path == "/health":
             subscriptions = len(self._shared.index) if self._shared else 0
-            state = {"status": "ok", "connections": len(self._sessions), "subscriptions": subscriptions}
+            state = {"status": "ok", "connections": self.connections, "subscriptions": subscriptions}
             return _response(orjson.dumps(state), "application/json")
         if CONTENT_TYPE in request.headers.get("Accept", ""):
             return _response(self._about, CONTENT_TYPE)

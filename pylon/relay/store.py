@@ -75,7 +75,7 @@ class Placed:
 
 
 class EventStore:
-    """Stored events. One writer: `insert`, `purge` and `delete` are never run side by side by the relay."""
+    """Stored events. One writer: `insert` and `purge` take turns at the database."""
 
     def __init__(self, database: Database, last_seq: int) -> None:
         self._database = database

@@ -141,10 +141,6 @@ class Budget:
         """Books what was not set aside by itself, even where that is more than is left."""
         self._book(Reservation(NOTHING), spent)
 
-    def release(self, reservation: Reservation) -> None:
-        """It did not happen. Raises `KeyError` the second time."""
-        self.settle(reservation, NOTHING)
-
     def child(self, limits: Limits | None = None, *, now: float) -> "Budget | Refusal":
         """The budget of a loop inside this one, with limits of its own below those that hold here."""
         for budget in self._line():

@@ -20,11 +20,10 @@ _LANGUAGES = {"repl", "python", "py", "python3"}
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """An answer in prose: its text, or the name of the variable that holds it. `maybe_name` may be either."""
+    """An answer in prose: its text, or the name of the variable that holds it. With both it may be either."""
 
     text: str = ""
     variable: str = ""
-    maybe_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def _final(prose: str) -> Final | None:
         inner = _argument(inner)
     if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'":
         return Final(text=_literal(inner))
-    return Final(text=inner, variable=inner if inner.isidentifier() else "", maybe_name=inner.isidentifier())
+    return Final(text=inner, variable=inner if inner.isidentifier() else "")
 
 
 def _inside(text: str) -> str:

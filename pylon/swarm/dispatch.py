@@ -71,14 +71,6 @@ class Dispatcher:
         """The number of the latest attempt; the next one has the next number."""
         return self._in_flight.last
 
-    def is_open(self, slot: int) -> bool:
-        """Whether this slot has no outcome yet."""
-        return slot in self._slots
-
-    def next_due(self) -> float | None:
-        """When the next `Tick` can matter at the earliest."""
-        return self._timers.first
-
     def budget_left(self, run: int) -> int | None:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)

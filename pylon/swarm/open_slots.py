@@ -69,9 +69,6 @@ class OpenSlots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._slots
-
     def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         """More jobs, which wait now."""
         lanes: dict[Lane, None] = {}

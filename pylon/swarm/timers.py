@@ -45,13 +45,6 @@ class Timers:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def first(self) -> float | None:
-        """When something is due at the earliest."""
-        if self._near:
-            return -self._near[-1][0]
-        return -max(self._far[self._intervals[0]])[0] if self._intervals else None
-
     def at[S: Subject](self, when: float, due: Callable[[S, float], None], subject: S) -> None:
         """Does it then, if the subject is still live; `due` is told the time."""
         self._last -= 1

@@ -11,7 +11,7 @@ from pylon.jobs.announcement import (
     withdrawal_draft,
 )
 from pylon.money.msat import MAX_MSAT, Msat
-from pylon.money.price import FREE, Price
+from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 
 from . import examples as ex
@@ -28,12 +28,6 @@ def signed(announcement: Announcement) -> Event:
 def test_a_plain_dvms_announcement_is_read():
     parsed = parse_announcement(event('{"name":"Dali","image":"x"}', ("d", "td51"), ("k", "5050"), ("k", "x")))
     assert parsed == Announcement("td51", "Dali", kinds=frozenset({5050}), network="")
-
-
-def test_a_provider_that_does_not_tell_its_price_is_not_taken_for_free():
-    assert not parse_announcement(event("", ("d", "x"), ("k", "5050"))).free
-    assert parse_announcement(signed(replace(ex.ANNOUNCEMENT, price=FREE))).free
-    assert not parse_announcement(signed(ex.ANNOUNCEMENT)).free
 
 
 def test_words_for_people_are_cleaned_and_cut_rather_than_refused():

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pylon.errors import MalformedError, WireError
 from pylon.nostr.event import EventDraft, Tag
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip65 import MAX_RELAYS, RELAY_LIST_KIND, RelayList, parse_relay_list, relay_list_draft
+from pylon.nostr.nip65 import MAX_RELAYS, RELAY_LIST_KIND, RelayList, parse_relay_list
 from pylon.relay_url import MAX_URL, normalize_relay_url
+from tests.relay_lists import relay_list_draft
 
 SECRET = SecretKey(b"\3" * 32)
 
@@ -124,7 +125,7 @@ def test_every_list_parses_back(read: list[str], write: list[str]) -> None:
     relays = parse_relay_list(SECRET.sign(draft))
     assert set(relays.read) == set(map(normalize_relay_url, read))
     assert set(relays.write) == set(map(normalize_relay_url, write))
-    assert relay_list_draft(relays, 1_700_000_000) == draft
+    assert parse_relay_list(SECRET.sign(relay_list_draft(relays))) == relays
 
 
 def test_markers_say_the_direction_and_none_says_both() -> None:
@@ -134,7 +135,7 @@ def test_markers_say_the_direction_and_none_says_both() -> None:
     )
 
 
-def test_nostr_sdk_reads_our_list_the_same() -> None:
+def test_nostr_sdk_reads_a_list_the_same() -> None:
     draft = relay_list_draft(
         RelayList(("wss://a.example", "wss://b.example"), ("wss://a.example", "wss://c.example"))
     )
@@ -172,8 +173,3 @@ def test_a_long_list_is_cut() -> None:
 def test_another_kind_is_no_relay_list() -> None:
     with pytest.raises(MalformedError):
         parse_relay_list(SECRET.sign(EventDraft(3)))
-
-
-def test_a_list_with_an_address_that_is_none_is_not_written() -> None:
-    with pytest.raises(MalformedError):
-        relay_list_draft(RelayList(read=("http://a.example",)))

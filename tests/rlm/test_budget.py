@@ -58,7 +58,7 @@ def test_wall_time_and_prompt_size_are_bounds_too():
 def test_a_reservation_ends_once():
     budget = Budget(Limits(), now=0)
     held = budget.reserve(Cost(calls=1), now=0)
-    budget.release(held)
+    budget.settle(held, Cost())
     with pytest.raises(KeyError):
         budget.settle(held, Cost(calls=1))
 
@@ -97,7 +97,7 @@ def test_in_every_history_the_sums_hold_and_nothing_is_let_through_above_a_limit
                 budget.settle(held, spent)
                 paid.append(spent)
             else:
-                budget.release(held)
+                budget.settle(held, Cost())
         elif action == "C":
             child = budget.child(now=0)
             if isinstance(child, Budget):
@@ -108,5 +108,5 @@ def test_in_every_history_the_sums_hold_and_nothing_is_let_through_above_a_limit
         assert (all_in.msat, all_in.calls, all_in.tokens) <= (10**9,) * 3
         assert all_in.msat <= limits[0] and all_in.calls <= limits[1] and all_in.tokens <= limits[2]
     for budget, held in out:
-        budget.release(held)
+        budget.settle(held, Cost())
     assert all(budget.reserved == budget.kept == Cost() for budget in budgets)

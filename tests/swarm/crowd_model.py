@@ -27,6 +27,7 @@ from pylon.swarm.places import Fail, Fill, Unfill
 from pylon.swarm.reputation import Reputation
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 from pylon.swarm.verification import Score, judge
+from tests.swarm.fakes import first_due
 
 MODEL = OfferedModel("m", "ab" * 32)
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
@@ -137,7 +138,7 @@ class Model:
         while self.filled + len(self.failed) < jobs:
             assert self.now < deadline, "it terminates"
             at = self.due[0][0] if self.due else self.now + 1.0
-            tick = self.coordinator.dispatcher.next_due()
+            tick = first_due(self.coordinator.dispatcher._timers)
             self.now = min(at, max(self.now, tick)) if tick is not None else at
             if not self.due or self.due[0][0] > self.now:
                 self.do(self.coordinator.handle(Tick(), self.now, WALL + self.now))

@@ -23,6 +23,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import Received
 from pylon.nostr.subscriptions import Filters
+from pylon.swarm.timers import Timers
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
 
@@ -214,3 +215,10 @@ class FakeProvider:
         signed = signer.sign(draft)
         self._relays.give(signed)
         return signed
+
+
+def first_due(timers: Timers) -> float | None:
+    """When something is due at the earliest: a simulated clock goes on to then."""
+    if timers._near:
+        return -timers._near[-1][0]
+    return -max(timers._far[timers._intervals[0]])[0] if timers._intervals else None

@@ -271,7 +271,7 @@ def test_a_question_that_goes_to_somebody_else_is_nobody_s_to_confirm_and_its_fi
         out += play.answer(send, 1.2)
     assert any(send.slot == first.slot for send in play.sent(out))
     assert any(isinstance(c, CancelAttempt) and c.attempt == second.attempt for c in out)
-    assert not play.coordinator.dispatcher.is_open(second.slot)
+    assert second.slot not in play.coordinator.dispatcher._slots._slots
     assert play.checks._beside.owes(first.provider)
 
 
@@ -280,7 +280,7 @@ def test_an_opinion_is_taken_back_when_its_question_gets_no_answer() -> None:
     first, second = play.opinion(1.0)
     out = play.coordinator._given_up
     out(first.slot, Failure.DEADLINE, None, 1, 1.1)
-    assert not play.coordinator.dispatcher.is_open(second.slot)
+    assert second.slot not in play.coordinator.dispatcher._slots._slots
 
 
 def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:

@@ -17,7 +17,7 @@ from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.nostr.nip65 import RelayList, relay_list_draft
+from pylon.nostr.nip65 import RelayList
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import SCHEMA, Journal
 from pylon.provider.service import Provider
@@ -30,6 +30,7 @@ from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.listing import Listing
 from pylon.swarm.reach import Reach, may_follow
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.relay_lists import relay_list_draft
 
 OWN = ("wss://relay.example.com", "ws://192.168.1.5:7447")
 

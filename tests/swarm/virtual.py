@@ -207,7 +207,7 @@ class Bench:
         looked_at = math.ceil((self.now + wait) / LOOK_S) * LOOK_S
 
         def look() -> None:
-            if not self.coordinator.dispatcher.is_open(self.slots[attempt]):
+            if self.slots[attempt] not in self.coordinator.dispatcher._slots._slots:
                 return
             for heard in self.stored.pop(attempt, []):
                 self._hear(attempt, heard)
