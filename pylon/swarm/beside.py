@@ -16,6 +16,9 @@ from pylon.swarm.selection import Selection
 from pylon.swarm.verification import Doubt
 from pylon.swarm.witnesses import Witnesses
 
+# So many of those that left a question to others are remembered.
+_MOST_OWED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -55,7 +58,7 @@ class Beside:
         # None: it was not drawn.
         self._early: dict[int, Early | None] = {}
         # Who left a question that was drawn to others.
-        self._owed: set[str] = set()
+        self._owed: dict[str, None] = {}
 
     def passed_over(self, slot: int) -> bool:
         """Whether a slot was drawn from on its way, and nobody else was asked."""
@@ -89,12 +92,14 @@ class Beside:
         """A slot's question went to somebody else, or to nobody."""
         early = self._early.pop(slot, None)
         if early is not None:
-            self._owed.add(early.provider)
+            self._owed[early.provider] = None
+            if len(self._owed) > _MOST_OWED:
+                del self._owed[next(iter(self._owed))]
 
     def owes(self, provider: str) -> bool:
         """Whether it got round being examined, so that this answer of its must be."""
         owes = provider in self._owed
-        self._owed.discard(provider)
+        self._owed.pop(provider, None)
         return owes
 
     def closed(self, slots: Iterable[int]) -> None:
@@ -104,7 +109,7 @@ class Beside:
 
     def gone(self, provider: str) -> None:
         """A provider left."""
-        self._owed.discard(provider)
+        self._owed.pop(provider, None)
 
     def _ask(self, question: Question, holds: Collection[str], *, final: bool) -> Ask | None:
         provider, asked = question.provider, question.asked

@@ -30,6 +30,8 @@ MAX_RELAY_URL = 200
 PLAIN_AGE_S = 7 * 86_400
 # An event from further ahead than relays allow would stay the newest for as long as its author likes.
 MAX_AHEAD_S = 900
+# So many more items than there are providers may be planned of those that came and went.
+_OVER = 1_000
 # All that a heartbeat says but for how long it holds.
 _said = attrgetter(*(said.name for said in fields(Heartbeat) if said.name != "expires_at"))
 
@@ -144,9 +146,10 @@ class Directory:
         """Lets go of those whose time is over."""
         changes: list[Change] = []
         while self._expiries and self._expiries[0][0] <= now:
-            _, provider = heapq.heappop(self._expiries)
+            due, provider = heapq.heappop(self._expiries)
             entry = self._entries.get(provider)
-            if entry is None or entry.listing is None:
+            # What was planned before it went, or before less was known of it, is over.
+            if entry is None or entry.listing is None or due != entry.due:
                 continue
             entry.due = math.inf
             if entry.listed_until <= now:
@@ -251,6 +254,9 @@ class Directory:
         if entry.listed_until < entry.due:
             entry.due = entry.listed_until
             heapq.heappush(self._expiries, (entry.due, provider))
+            if len(self._expiries) > 2 * len(self._live) + _OVER:
+                self._expiries = [(self._entries[key].due, key) for key in self._live]
+                heapq.heapify(self._expiries)
 
     def _index(self, listing: Listing, *, present: bool) -> None:
         for model in listing.models:

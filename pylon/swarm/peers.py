@@ -38,8 +38,8 @@ class Peers:
         self._pools: dict[str, _Pool] = {ANY: _Pool()}
         self._known: dict[str, Listing] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
+    def __contains__(self, provider: str) -> bool:
+        return provider in self._known
 
     def put(self, listing: Listing) -> None:
         """Adds a provider, or what it runs now."""

@@ -7,6 +7,7 @@ are; after a failure all again. Evidence fades, and whoever was caught is left o
 Values in, values out: times are Unix seconds, `reputation_store` keeps the records.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,6 +30,8 @@ SAMPLED, SELDOM = 0.03, 10.0
 # Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
 ALONE_ENOUGH = 10
 REASONS = 20
+# Anyone can make keys: of more providers than these, those are forgotten of whom nothing was seen for longest.
+REMEMBERED = 50_000
 
 
 class Seen(StrEnum):
@@ -96,9 +99,11 @@ class Reputation:
     """See the module. `own` are one's own machines, which are trusted without looking."""
 
     def __init__(self, records: Iterable[Record] = (), *, own: frozenset[str] = frozenset()) -> None:
-        self._records = {record.provider: record for record in records}
+        # Of whom nothing was seen for longest first.
+        self._records = OrderedDict((one.provider, one) for one in sorted(records, key=lambda one: one.at))
         self.own = own
         self._changed: set[str] = set()
+        self._forgotten: set[str] = set()
 
     def get(self, provider: str) -> Record | None:
         """What is known of a provider, or None when nothing is."""
@@ -154,6 +159,8 @@ class Reputation:
         record = self._records.get(provider)
         if record is None:
             record = self._records[provider] = Record(provider, now, now)
+            self._forget()
+        self._records.move_to_end(provider)
         self._changed.add(provider)
         record.fade(now)
         if seen is Seen.ALONE:
@@ -187,6 +194,18 @@ class Reputation:
         if record.out_until and record.bad < _ENOUGH:
             record.out_until = 0.0
             record.offences -= 1
+
+    def _forget(self) -> None:
+        if len(self._records) > REMEMBERED:
+            provider, _ = self._records.popitem(last=False)
+            self._changed.discard(provider)
+            self._forgotten.add(provider)
+
+    def take_forgotten(self) -> list[str]:
+        """Whose records were forgotten since this was last asked, and are not there again."""
+        forgotten = [provider for provider in self._forgotten if provider not in self._records]
+        self._forgotten.clear()
+        return forgotten
 
     def take_changed(self) -> list[Record]:
         """The records that changed since this was last asked."""

@@ -5,25 +5,23 @@ from dataclasses import asdict
 import orjson
 
 from pylon.store.database import Database
-from pylon.swarm.reputation import HALF_LIFE_S, Reason, Record, Reputation, Seen
+from pylon.swarm.reputation import HALF_LIFE_S, REMEMBERED, Reason, Record, Reputation, Seen
 
-# Of those that were last heard of longest ago, only the newest are kept.
-MOST = 50_000
 FORGOTTEN_S = 6 * HALF_LIFE_S
 
 
 async def load(database: Database, now: float, *, own: frozenset[str] = frozenset()) -> Reputation:
-    """All that is remembered."""
-    rows = await database.fetch_all(
-        "SELECT record FROM swarm_reputation WHERE at > ? ORDER BY at DESC LIMIT ?", (now - FORGOTTEN_S, MOST)
-    )
+    """All that is remembered. What has faded is deleted."""
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
+    rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
     return Reputation((_record(orjson.loads(row["record"])) for row in rows), own=own)
 
 
 async def save(database: Database, reputation: Reputation) -> None:
-    """Writes what has changed since the last time."""
-    changed = reputation.take_changed()
-    if not changed:
+    """Writes what has changed since the last time, and deletes what was forgotten."""
+    changed, forgotten = reputation.take_changed(), reputation.take_forgotten()
+    if not (changed or forgotten):
         return
     rows = [(record.provider, record.at, orjson.dumps(asdict(record)).decode()) for record in changed]
     async with database.transaction() as tx:
@@ -31,6 +29,9 @@ async def save(database: Database, reputation: Reputation) -> None:
             "INSERT INTO swarm_reputation (provider, at, record) VALUES (?, ?, ?)"
             " ON CONFLICT (provider) DO UPDATE SET at = excluded.at, record = excluded.record",
             rows,
+        )
+        await tx.execute_many(
+            "DELETE FROM swarm_reputation WHERE provider = ?", [(provider,) for provider in forgotten]
         )
 
 

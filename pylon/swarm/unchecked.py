@@ -13,6 +13,8 @@ from pylon.swarm.job import Answer, JobSpec
 
 # So many of a provider's latest answers are kept in full, to be looked at once more.
 LATEST = 10
+# Of so many providers it is kept how many of their answers came unchecked.
+REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Unchecked:
     def came(self, provider: str) -> None:
         """An answer of the provider's is delivered as it came."""
         self._since[provider] += 1
+        if len(self._since) > 2 * REMEMBERED:
+            # Whoever has most of them is due first, so those with few are forgotten.
+            self._since = Counter(dict(self._since.most_common(REMEMBERED)))
 
     def passed(self, provider: str) -> None:
         """An answer of the provider's passed a check."""

@@ -58,7 +58,9 @@ class Witnesses:
 
     def agreed(self, one: str, others: Iterable[str]) -> None:
         """One's answer was the same as the others'."""
-        self._agreed.setdefault(one, deque(maxlen=LATELY)).extend(others)
+        # Of one that has left already nothing is kept: it would be for good.
+        if one in self._peers:
+            self._agreed.setdefault(one, deque(maxlen=LATELY)).extend(others)
 
     def weights(self, provider: str, model: str | None) -> str:
         """The hash of the weights that a provider runs as this model; empty when it names none."""

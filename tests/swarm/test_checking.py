@@ -14,6 +14,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm import reputation as reputation_module
 from pylon.swarm import reputation_store
 from pylon.swarm.check_moves import Changed
 from pylon.swarm.client import SwarmClient
@@ -162,6 +163,28 @@ async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
     again = await reputation_store.load(database, 2_000.0)
     assert again.is_proven("a") and again.is_out("b", 2_000.0) and not again.is_out("b", 1_000.0 + 86_401.0)
     assert again.get("b").reasons[0].detail == "two others agreed on another answer"  # type: ignore[union-attr]
+    await database.close()
+
+
+async def test_of_strangers_without_end_the_last_ones_are_remembered(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reputation_module, "REMEMBERED", 10)
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    reputation = Reputation()
+    for n in range(100):
+        reputation.note(f"{n}", Seen.PASSED, 1_000.0 + n)
+        reputation.note("known", Seen.PASSED, 1_000.0 + n)
+        if n % 7 == 0:
+            await reputation_store.save(database, reputation)
+    await reputation_store.save(database, reputation)
+    rows = await database.fetch_all("SELECT provider FROM swarm_reputation")
+    kept = {"known", *(f"{n}" for n in range(91, 100))}
+    assert {row["provider"] for row in rows} == kept
+    again = await reputation_store.load(database, 2_000.0)
+    again.note("new", Seen.PASSED, 2_000.0)
+    assert again.get("91") is None and again.get("92") is not None and again.is_proven("known")
+    assert (await reputation_store.load(database, 1_050.0 + reputation_store.FORGOTTEN_S)).get("91") is not None
+    assert (await reputation_store.load(database, 1_092.0 + reputation_store.FORGOTTEN_S)).get("92") is None
+    assert len(await database.fetch_all("SELECT 1 FROM swarm_reputation")) == 8
     await database.close()
 
 

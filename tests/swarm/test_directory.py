@@ -13,7 +13,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.swarm.directory import Directory, ProviderDown, ProviderUp
+from pylon.swarm.directory import _OVER, Directory, ProviderDown, ProviderUp
 from pylon.swarm.lack import Lack
 from pylon.swarm.listing import Listing, Need, least_context
 
@@ -297,3 +297,31 @@ def test_the_most_frequent_reasons_are_told_however_many_there_are() -> None:
 def test_who_finds_all_paused_is_told_what_ends_a_pause() -> None:
     assert "pylon resume" in str(Lack(Need(), 2, 2, {"paused": 2}).error().hint)
     assert "pylon resume" not in str(Lack(Need(), 2, 2, {"paused": 1, "has another model": 1}).error().hint)
+
+
+def test_one_that_comes_and_goes_for_ever_leaves_nothing_behind() -> None:
+    directory = Directory()
+    directory.observe(announced(SecretKey(b"\x02" * 32)), NOW)
+    directory.observe(beat(SecretKey(b"\x02" * 32)), NOW)
+    for n in range(3 * _OVER):
+        event = replace(plain(), id=f"{n:064x}", created_at=NOW + 2 * n)
+        assert len(directory.observe(event, NOW + 2 * n)) == 1
+        taken_back = withdrawal_draft(KEY.public, "dvm", created_at=NOW + 2 * n + 1)
+        event = replace(event, kind=taken_back.kind, tags=taken_back.tags, created_at=NOW + 2 * n + 1)
+        assert directory.observe(event, NOW + 2 * n + 1) == [ProviderDown(KEY.public)]
+    assert len(directory._expiries) <= 2 + _OVER
+    assert directory.expire(NOW + 6 * _OVER) == [ProviderDown(SecretKey(b"\x02" * 32).public)]
+
+
+def test_a_provider_that_came_often_is_planned_for_once_when_the_old_plans_are_over() -> None:
+    directory = Directory()
+    directory.observe(announced(), NOW)
+    for n in range(5):
+        directory.observe(beat(at=NOW + n), NOW + n)
+        directory.observe(KEY.sign(withdrawal_draft(KEY.public, "pylon", created_at=NOW + n)), NOW + n)
+        directory.observe(announced(at=NOW + n + 1), NOW + n + 1)
+    for now in range(NOW + 60, NOW + 600, 60):
+        directory.observe(beat(at=now), now)
+        assert directory.expire(now) == []
+    assert len(directory._expiries) == 1
+    assert directory.expire(NOW + 1_000) == [ProviderDown(KEY.public)]

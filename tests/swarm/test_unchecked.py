@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pylon.jobs.result import Finish, Usage
 from pylon.swarm.allowance import MUST, Allowance, Purpose
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.unchecked import LATEST, Delivered, Unchecked
+from pylon.swarm.unchecked import LATEST, REMEMBERED, Delivered, Unchecked
 
 ANSWER = Answer("so it is", "", "m", "ab" * 32, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")
 RUN = 1
@@ -158,3 +158,12 @@ def test_a_run_that_was_taken_up_stays_within_its_share_as_a_whole(
                 allowance.spend(purpose)
                 count += 1
     assert 0.05 * jobs - MUST - 1 < count <= 0.05 * jobs + 2
+
+
+def test_of_strangers_without_end_those_are_remembered_whose_answers_came_most_often_unchecked() -> None:
+    answers = Unchecked()
+    for n in range(5 * REMEMBERED):
+        answers.came(f"{n}")
+        answers.came("often")
+    assert answers.count("often") == 5 * REMEMBERED
+    assert len(answers._since) <= 2 * REMEMBERED
