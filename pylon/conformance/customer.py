@@ -19,7 +19,8 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.nostr.pool import PoolSubscription, RelayPool
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import PoolSubscription
 
 # Relays lose live events: what they have stored is asked for this often.
 LOOK_S = 1.0

@@ -23,7 +23,7 @@ from pylon.money.transport import Subscription, Transport
 from pylon.nostr.event import Event, is_hex64
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool import SeenIds
+from pylon.nostr.pool_subscription import SeenIds
 
 logger = log.get("money")
 

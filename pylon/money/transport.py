@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.pool import Received
+from pylon.nostr.pool_subscription import Received
 
 
 class Subscription(Protocol):

@@ -26,6 +26,7 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.backoff import Backoff
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import Introduction
@@ -46,19 +47,6 @@ MAX_FRAME_BYTES = 2 * 1024 * 1024
 LEARN_SECONDS = 1.0
 # One that floods us is asked again later each time, unless it behaved for so long.
 PROBATION_SECONDS = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds to wait before the next attempt: doubling from `first` to `most`, a random half of it taken away."""
-
-    first: float = 0.5
-    most: float = 60.0
-
-    def delay(self, attempt: int, rng: random.Random) -> float:
-        """The wait after `attempt` failures in a row (1, 2, …)."""
-        full = min(self.most, self.first * 2.0 ** min(attempt - 1, 30))
-        return full * float(rng.uniform(0.5, 1.0))
 
 
 @dataclass(slots=True)

@@ -6,151 +6,21 @@ waits for something particular also asks for it with `query`; this module makes 
 
 import asyncio
 import random
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError
-from pylon.nostr import messages as m
-from pylon.nostr.connection import Backoff, RelayConnection, RelayStatus
-from pylon.nostr.event import Event, verify
+from pylon.nostr.backoff import Backoff
+from pylon.nostr.connection import RelayConnection, RelayStatus
+from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.stored import weight
+from pylon.nostr.pool_subscription import PoolSubscription
 from pylon.nostr.subscriptions import Filters
-from pylon.records import record
 from pylon.relay_url import relay_spelling
-
-SEEN_IDS = 100_000
-# What waits for the reader of one subscription, in events and in bytes of memory.
-QUEUE_EVENTS, QUEUE_BYTES = 4_096, 64 * 1024 * 1024
-
-
-@record
-class Received:
-    """A verified event and the relay it came from first."""
-
-    event: Event
-    relay: str
-
-
-class SeenIds:
-    """The ids of the last so many events."""
-
-    def __init__(self, capacity: int = SEEN_IDS) -> None:
-        self._capacity = capacity
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, event_id: str) -> bool:
-        return event_id in self._ids
-
-    def add(self, event_id: str) -> None:
-        self._ids[event_id] = None
-        if len(self._ids) > self._capacity:
-            self._ids.popitem(last=False)
-
-
-class PoolSubscription:
-    """What all relays send for one need: an endless async iterator, until `close`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        # Set when one relay has sent all it had stored.
-        self.caught_up = asyncio.Event()
-        self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
-        self._queued_bytes = 0
-        self._seen = SeenIds()
-        self._room = asyncio.Event()
-        self._opened: dict[RelayConnection, str] = {}
-        self.closed = False
-
-    def __aiter__(self) -> AsyncIterator[Received]:
-        return self
-
-    async def __anext__(self) -> Received:
-        received = await self._queue.get()
-        self._taken(received)
-        return received
-
-    async def next_batch(self, most: int) -> list[Received]:
-        """At least one event, and what else is there already, up to `most`."""
-        batch = [await self._queue.get()]
-        batch += [self._queue.get_nowait() for _ in range(min(most - 1, self._queue.qsize()))]
-        self._taken(*batch)
-        return batch
-
-    async def offer(self, event: Event, relay: str) -> bool:
-        """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
-        return self._is_new(event) and await self._put(Received(event, relay))
-
-    def open_on(self, connection: RelayConnection, filters: Filters) -> None:
-        """Adds a relay."""
-        take = partial(self._take, relay=connection.url)
-        self._opened[connection] = connection.subscribe(filters, take, name=self.name)
-
-    def close_on(self, connection: RelayConnection) -> None:
-        """Lets a relay go; one that it is not open on is ignored."""
-        name = self._opened.pop(connection, None)
-        if name is not None:
-            connection.unsubscribe(name)
-
-    async def close(self) -> None:
-        """Ends it on all relays."""
-        self.closed = True
-        for connection in list(self._opened):
-            self.close_on(connection)
-        # A connection that waits for room here would wait for ever: there is nobody left to make room.
-        while not self._queue.empty():
-            self._taken(self._queue.get_nowait())
-
-    def _is_new(self, event: Event) -> bool:
-        if event.id in self._seen:
-            return False
-        verify(event)
-        return True
-
-    @property
-    def _is_full(self) -> bool:
-        return self._queue.full() or self._queued_bytes >= QUEUE_BYTES
-
-    def _taken(self, *batch: Received) -> None:
-        self._queued_bytes -= sum(weight(received.event) for received in batch)
-        self._room.set()
-
-    async def _put(self, received: Received) -> bool:
-        while self._is_full and received.event.id not in self._seen:
-            self._room.clear()
-            await self._room.wait()
-        # A copy may have found room first.
-        if received.event.id in self._seen:
-            return False
-        self._add(received)
-        return True
-
-    async def _put_later(self, received: Received) -> None:
-        await self._put(received)
-
-    def _add(self, received: Received) -> None:
-        # Only what holds and is here is remembered: neither a forged copy nor one that was dropped while it waited
-        # for room may hide the true event.
-        self._seen.add(received.event.id)
-        self._queue.put_nowait(received)
-        self._queued_bytes += weight(received.event)
-
-    def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:
-        if isinstance(item, m.Eose):
-            self.caught_up.set()
-            return None
-        if not self._is_new(item):
-            return None
-        received = Received(item, relay)
-        if self._is_full:
-            return self._put_later(received)
-        self._add(received)
-        return None
 
 
 class RelayPool:

@@ -15,7 +15,8 @@ from pylon.jobs.request import parse_request
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.nostr.pool import PoolSubscription, Received, RelayPool
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.admission import Accept, Load, Refuse, admit
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter, Outbox

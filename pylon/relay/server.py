@@ -25,7 +25,8 @@ from pylon.relay.access import is_private
 from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
-from pylon.relay.session import Session, Shared
+from pylon.relay.session import Session
+from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
 from pylon.relay.subscriptions import SubscriptionIndex
 
@@ -201,8 +202,8 @@ class RelayServer:
         if self._shared is None:
             return
         private = is_private(event)
-        for session, name in self._shared.index.match(event):
-            session.deliver(name, event, raw, seq, private=private)
+        for reading, name in self._shared.index.match(event):
+            reading.deliver(name, event, raw, seq, private=private)
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         if "upgrade" in request.headers:

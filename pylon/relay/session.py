@@ -2,29 +2,21 @@
 
 import asyncio
 import secrets
-import sqlite3
-from collections.abc import Awaitable, Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from functools import partial
 
-import orjson
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.typing import BytesLike
 
 from pylon import log
-from pylon.clock import Clock
 from pylon.errors import MalformedError, SignatureError
 from pylon.nostr.event import Event, verify
-from pylon.nostr.filter import Filter
 from pylon.nostr.messages import (
     Auth,
     AuthChallenge,
     Close,
-    Closed,
     Count,
-    CountResult,
-    Eose,
     EventMessage,
     Notice,
     Ok,
@@ -37,15 +29,11 @@ from pylon.nostr.messages import (
 from pylon.nostr.sending import sent_at_once
 from pylon.nostr.sockets import ServerSocket
 from pylon.relay import access
-from pylon.relay.intake import Intake
-from pylon.relay.limits import RelayLimits
 from pylon.relay.outbox import Outbox
-from pylon.relay.paging import pages
 from pylon.relay.publishing import Publishing
-from pylon.relay.queries import Privacy, Reader
-from pylon.relay.refusals import refusal, refuse_filters
-from pylon.relay.store import EventStore
-from pylon.relay.subscriptions import SubscriptionIndex
+from pylon.relay.reading import Reading
+from pylon.relay.refusals import refusal
+from pylon.relay.shared import Shared
 
 TEXT_ONLY = 1003
 TRY_AGAIN_LATER = 1013
@@ -53,31 +41,6 @@ LAGGING = "the queue of unsent messages is full: this connection is read too slo
 _CLOSE_S = 10.0
 
 _log = log.get("relay")
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all sessions of one relay share. `hosts` are the names it is reached by; None for a list means all."""
-
-    store: EventStore
-    intake: Intake
-    index: "SubscriptionIndex[Session]"
-    limits: RelayLimits
-    clock: Clock
-    require_auth: bool
-    writers: Container[str] | None
-    readers: Container[str] | None = None
-
-
-@dataclass(slots=True)
-class _Subscription:
-    filters: tuple[Filter, ...]
-    prefix: bytes
-    # Live events that come while stored ones are being sent; None when those are through.
-    held: list[tuple[int, bytes]] | None = None
-    # Stored events that were sent before their own live delivery came round.
-    sent: frozenset[int] = frozenset()
-    warned: bool = False
 
 
 class Session:
@@ -88,9 +51,6 @@ class Session:
         self._websocket = websocket
         self._hosts = hosts
         self._challenge = secrets.token_urlsafe(24)
-        self._keys: frozenset[str] = frozenset()
-        self._subscriptions: dict[str, _Subscription] = {}
-        self._held_bytes = 0
         self._lagging = asyncio.Event()
         limits = shared.limits
         self._outbox = Outbox(
@@ -99,6 +59,7 @@ class Session:
             max_bytes=limits.queue_bytes,
             max_frames=limits.queue_frames,
         )
+        self._reading = Reading(shared, self._outbox, self._tell, self._lagging.set)
         self._publishing = Publishing(
             shared.intake,
             self._tell,
@@ -118,8 +79,7 @@ class Session:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for name in self._subscriptions:
-                self._shared.index.remove(self, name)
+            self._reading.close()
             for task in tasks:
                 task.cancel()
             for ended in await asyncio.gather(*tasks, return_exceptions=True):
@@ -130,23 +90,6 @@ class Session:
     def abort(self) -> None:
         """Cuts the connection without a word: for a peer that takes no words."""
         self._websocket.transport.abort()
-
-    def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
-        """Sends a live event to one of this connection's subscriptions, if its reader may see it."""
-        subscription = self._subscriptions[name]
-        readers = self._shared.readers
-        if readers is not None and access.refuse_reader(self._keys, require_auth=True, readers=readers):
-            # Somebody who was taken off the list while connected.
-            return
-        if private and not access.may_read(event, self._keys):
-            self._warn(subscription)
-        elif subscription.held is not None:
-            subscription.held.append((seq, raw))
-            self._held_bytes += len(raw)
-            if self._held_bytes > self._shared.limits.queue_bytes:
-                self._lagging.set()
-        elif seq not in subscription.sent:
-            self._push(subscription, raw)
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:
         if not is_text:
@@ -160,13 +103,13 @@ class Session:
             return self._malformed(bytes(frame), error)
         match message:
             case EventMessage(event):
-                return self._publishing.publish(event, self._keys)
+                return self._publishing.publish(event, self._reading.keys)
             case Req(name, filters):
-                return self._subscribe(name, filters)
+                return self._reading.subscribe(name, filters)
             case Close(name):
-                self._unsubscribe(name)
+                self._reading.unsubscribe(name)
             case Count(name, filters):
-                return self._count(name, filters)
+                return self._reading.count(name, filters)
             case Auth(event):
                 return self._authenticate(event)
             case Unknown(kind):
@@ -192,70 +135,10 @@ class Session:
         await self._websocket.close(code, reason)
         raise self._websocket.close_exc
 
-    async def _subscribe(self, name: str, filters: tuple[Filter, ...]) -> None:
-        # A new REQ of the same name ends the old one, whether or not the new one is taken.
-        self._unsubscribe(name)
-        shared = self._shared
-        reason = self._refuse(filters)
-        if reason is None and len(self._subscriptions) >= shared.limits.subscriptions:
-            reason = f"error: {shared.limits.subscriptions} subscriptions are open already; close one first"
-        if reason is not None:
-            self._tell(Closed(name, reason))
-            return
-        subscription = _Subscription(filters, b'["EVENT",' + orjson.dumps(name) + b",")
-        # Open before the query, so that no event falls between what is stored and what is live.
-        self._subscriptions[name] = subscription
-        shared.index.add(self, name, filters)
-        try:
-            await self._send_stored(subscription, self._reader(), Privacy.ALLOWED, end=Eose(name))
-            if not self._keys and access.may_match_private(filters):
-                await self._warn_of_stored(subscription)
-        except sqlite3.Error as error:
-            _log.error("a query failed", error=str(error))
-            self._unsubscribe(name)
-            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
-
-    async def _send_stored(
-        self, subscription: _Subscription, reader: Reader, privacy: Privacy, *, end: Eose | None = None
-    ) -> None:
-        shared = self._shared
-        held: list[tuple[int, bytes]] = []
-        subscription.held = held
-        found = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
-        # In pages, so that a long answer to a slow reader is not held in memory.
-        for page in pages(found):
-            for raw in await shared.store.load(page):
-                await self._outbox.room_for_stored()
-                self._push(subscription, raw)
-        if end is not None:
-            self._tell(end)
-        for seq, raw in held:
-            if seq not in found:
-                self._push(subscription, raw)
-        subscription.held = None
-        self._held_bytes = 0
-        # Committed, and so found, but not yet delivered: at most the batch that is being committed.
-        subscription.sent = frozenset(seq for seq in found if seq > shared.intake.delivered_seq)
-
-    def _unsubscribe(self, name: str) -> None:
-        if self._subscriptions.pop(name, None) is not None:
-            self._shared.index.remove(self, name)
-
-    async def _count(self, name: str, filters: tuple[Filter, ...]) -> None:
-        reason = self._refuse(filters)
-        if reason is not None:
-            self._tell(Closed(name, reason))
-            return
-        try:
-            self._tell(CountResult(name, await self._shared.store.count(filters, self._reader())))
-        except sqlite3.Error as error:
-            _log.error("a count failed", error=str(error))
-            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
-
     async def _authenticate(self, event: Event) -> None:
         shared = self._shared
         reason = access.refuse_auth(event, challenge=self._challenge, hosts=self._hosts, now=shared.clock.wall())
-        if reason is None and len(self._keys) >= shared.limits.keys:
+        if reason is None and len(self._reading.keys) >= shared.limits.keys:
             reason = f"restricted: at most {shared.limits.keys} keys a connection"
         if reason is None:
             try:
@@ -266,36 +149,7 @@ class Session:
             self._tell(Ok(event.id, False, reason))
             return
         self._tell(Ok(event.id, True))
-        if event.pubkey in self._keys:
-            return
-        self._keys |= {event.pubkey}
-        # What open subscriptions were not shown so far is shown now: whether a client authenticates first or
-        # subscribes first makes no difference to what it gets.
-        reader = Reader(frozenset((event.pubkey,)), int(shared.clock.wall()))
-        for subscription in self._subscriptions.values():
-            if access.may_match_private(subscription.filters):
-                await self._send_stored(subscription, reader, Privacy.OWN)
-
-    def _refuse(self, filters: Iterable[Filter]) -> str | None:
-        shared = self._shared
-        refused = access.refuse_reader(self._keys, require_auth=shared.require_auth, readers=shared.readers)
-        return refused or refuse_filters(filters, shared.limits)
-
-    def _reader(self) -> Reader:
-        return Reader(self._keys, int(self._shared.clock.wall()))
-
-    async def _warn_of_stored(self, subscription: _Subscription) -> None:
-        if await self._shared.store.withheld(subscription.filters, self._reader()):
-            self._warn(subscription)
-
-    def _warn(self, subscription: _Subscription) -> None:
-        if not self._keys and not subscription.warned:
-            subscription.warned = True
-            self._tell(Notice(access.WITHHELD))
-
-    def _push(self, subscription: _Subscription, raw: bytes) -> None:
-        if not self._outbox.offer(subscription.prefix, raw, b"]"):
-            self._lagging.set()
+        await self._reading.admit(event.pubkey)
 
     def _tell(self, message: RelayMessage) -> None:
         if not self._outbox.offer(encode(message)):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.pool import Received
+from pylon.nostr.pool_subscription import Received
 from pylon.nostr.subscriptions import Filters
 
 

@@ -24,7 +24,7 @@ from pylon.money.wallet import (
 from pylon.nostr.event import Event, is_ephemeral, is_replaceable, verify
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool import Received
+from pylon.nostr.pool_subscription import Received
 from pylon.store.database import Database, Schema
 from tests.money.craft import KEY, NOW, honest
 

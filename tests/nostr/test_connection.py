@@ -7,7 +7,8 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.connection import Backoff, RelayConnection
+from pylon.nostr.backoff import Backoff
+from pylon.nostr.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import CHALLENGE_SECONDS
@@ -385,15 +386,6 @@ async def test_a_publication_that_nobody_waits_for_any_more_ends_in_silence(capl
         await asyncio.sleep(0)
         gc.collect()
         assert "never retrieved" not in caplog.text
-
-
-@pytest.mark.parametrize("attempt", [1, 2, 5, 50])
-def test_the_wait_doubles_up_to_its_limit_with_up_to_half_taken_away(attempt):
-    import random
-
-    delay = Backoff(first=1.0, most=60.0).delay(attempt, random.Random(attempt))
-    full = min(60.0, 2.0 ** (attempt - 1))
-    assert full / 2 <= delay <= full
 
 
 async def test_an_event_published_twice_at_once_is_sent_once():

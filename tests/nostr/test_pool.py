@@ -4,11 +4,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pylon.errors import RelayError, UnreachableError
-from pylon.nostr.connection import Backoff
+from pylon.nostr.backoff import Backoff
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool import RelayPool, SeenIds
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import SeenIds
 from tests.nostr.scripted import ScriptedRelay, polite
 
 QUICK = Backoff(first=0.02, most=0.05)
@@ -69,7 +70,7 @@ async def test_a_forged_copy_that_comes_first_does_not_hide_the_true_event():
 
 
 async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_it(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.pool.QUEUE_EVENTS", 1)
+    monkeypatch.setattr("pylon.nostr.pool_subscription.QUEUE_EVENTS", 1)
     events = [note(str(n)).to_dict() for n in range(5)]
     async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
         subscription = pool.subscribe(lambda: NOTES)
@@ -81,7 +82,7 @@ async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_
 
 
 async def test_a_relay_whose_reader_is_behind_is_not_read_and_nothing_of_it_is_lost(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.pool.QUEUE_EVENTS", 2)
+    monkeypatch.setattr("pylon.nostr.pool_subscription.QUEUE_EVENTS", 2)
     events = [note(f"{n}:{'x' * 200_000}").to_dict() for n in range(150)]
     async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
         subscription = pool.subscribe(lambda: NOTES)

@@ -12,7 +12,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from pylon.errors import RelayError
-from pylon.nostr.connection import Backoff, RelayConnection
+from pylon.nostr.backoff import Backoff
+from pylon.nostr.connection import RelayConnection
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey

@@ -7,10 +7,11 @@ import pytest
 
 from pylon.errors import MalformedError, RelayError, SignatureError, UnreachableError
 from pylon.nostr import stored, subscriptions
-from pylon.nostr.connection import Backoff, RelayConnection
+from pylon.nostr.backoff import Backoff
+from pylon.nostr.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
-from pylon.nostr.pool import PoolSubscription
+from pylon.nostr.pool_subscription import PoolSubscription
 from pylon.nostr.stored import Room, StoredAnswer, weight
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, connected
@@ -151,7 +152,7 @@ def test_the_weight_of_an_event_is_that_of_all_its_strings():
 
 
 async def test_a_subscription_holds_so_many_bytes_for_a_reader_that_is_behind(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.pool.QUEUE_BYTES", 2 * weight(note("x" * 1_000)))
+    monkeypatch.setattr("pylon.nostr.pool_subscription.QUEUE_BYTES", 2 * weight(note("x" * 1_000)))
     subscription = PoolSubscription("x")
     for number in (1, 2):
         assert await subscription.offer(note(f"{number}" * 1_000), "")

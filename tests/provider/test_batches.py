@@ -8,7 +8,7 @@ from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import private_draft
-from pylon.nostr.pool import Received
+from pylon.nostr.pool_subscription import Received
 from pylon.provider.journal import JobState
 
 

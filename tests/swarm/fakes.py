@@ -21,7 +21,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.nostr.pool import Received
+from pylon.nostr.pool_subscription import Received
 from pylon.nostr.subscriptions import Filters
 from pylon.swarm.timers import Timers
 

@@ -13,7 +13,8 @@ from pylon.node.household.wire import LIST, join_event, read_list
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.nostr.pool import PoolSubscription, RelayPool
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import PoolSubscription
 
 logger = log.get("household")
 

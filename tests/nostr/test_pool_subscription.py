@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from pylon.errors import RelayError
-from pylon.nostr import pool as module
+from pylon.nostr import pool_subscription as module
 from pylon.nostr.filter import Filter
-from pylon.nostr.pool import PoolSubscription, RelayPool
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import PoolSubscription
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import QUICK, note
 

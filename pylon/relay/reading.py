@@ -1,0 +1,170 @@
+"""What one connection reads: stored events, then live ones, and no more of either than its keys allow.
+
+Source: NIP-01 "From client to relay: sending events and creating subscriptions", NIP-45.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from pylon import log
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.messages import Closed, CountResult, Eose, Notice, RelayMessage
+from pylon.relay import access
+from pylon.relay.outbox import Outbox
+from pylon.relay.paging import pages
+from pylon.relay.queries import Privacy, Reader
+from pylon.relay.refusals import refuse_filters
+from pylon.relay.shared import Shared
+
+_log = log.get("relay")
+
+
+@dataclass(slots=True)
+class _Subscription:
+    filters: tuple[Filter, ...]
+    prefix: bytes
+    # Live events that come while stored ones are being sent; None when those are through.
+    held: list[tuple[int, bytes]] | None = None
+    # Stored events that were sent before their own live delivery came round.
+    sent: frozenset[int] = frozenset()
+    warned: bool = False
+
+
+class Reading:
+    """`tell` takes the answers, `lag` is called when events pile up that its reader does not take.
+
+    `keys` are the public keys that the reader has proved to hold (NIP-42).
+    """
+
+    def __init__(
+        self, shared: Shared, outbox: Outbox, tell: Callable[[RelayMessage], None], lag: Callable[[], None]
+    ) -> None:
+        self.keys: frozenset[str] = frozenset()
+        self._shared = shared
+        self._outbox = outbox
+        self._tell = tell
+        self._lag = lag
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._held_bytes = 0
+
+    def close(self) -> None:
+        """Ends all subscriptions."""
+        for name in list(self._subscriptions):
+            self.unsubscribe(name)
+
+    def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
+        """Sends a live event to one of the subscriptions, if its reader may see it."""
+        subscription = self._subscriptions[name]
+        readers = self._shared.readers
+        if readers is not None and access.refuse_reader(self.keys, require_auth=True, readers=readers):
+            # Somebody who was taken off the list while connected.
+            return
+        if private and not access.may_read(event, self.keys):
+            self._warn(subscription)
+        elif subscription.held is not None:
+            subscription.held.append((seq, raw))
+            self._held_bytes += len(raw)
+            if self._held_bytes > self._shared.limits.queue_bytes:
+                self._lag()
+        elif seq not in subscription.sent:
+            self._push(subscription, raw)
+
+    async def subscribe(self, name: str, filters: tuple[Filter, ...]) -> None:
+        """Opens a subscription and sends what is stored for it, or says why not."""
+        # A new REQ of the same name ends the old one, whether or not the new one is taken.
+        self.unsubscribe(name)
+        shared = self._shared
+        reason = self._refuse(filters)
+        if reason is None and len(self._subscriptions) >= shared.limits.subscriptions:
+            reason = f"error: {shared.limits.subscriptions} subscriptions are open already; close one first"
+        if reason is not None:
+            self._tell(Closed(name, reason))
+            return
+        subscription = _Subscription(filters, b'["EVENT",' + orjson.dumps(name) + b",")
+        # Open before the query, so that no event falls between what is stored and what is live.
+        self._subscriptions[name] = subscription
+        shared.index.add(self, name, filters)
+        try:
+            await self._send_stored(subscription, self._reader(), Privacy.ALLOWED, end=Eose(name))
+            if not self.keys and access.may_match_private(filters):
+                await self._warn_of_stored(subscription)
+        except sqlite3.Error as error:
+            _log.error("a query failed", error=str(error))
+            self.unsubscribe(name)
+            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
+
+    async def _send_stored(
+        self, subscription: _Subscription, reader: Reader, privacy: Privacy, *, end: Eose | None = None
+    ) -> None:
+        shared = self._shared
+        held: list[tuple[int, bytes]] = []
+        subscription.held = held
+        found = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
+        # In pages, so that a long answer to a slow reader is not held in memory.
+        for page in pages(found):
+            for raw in await shared.store.load(page):
+                await self._outbox.room_for_stored()
+                self._push(subscription, raw)
+        if end is not None:
+            self._tell(end)
+        for seq, raw in held:
+            if seq not in found:
+                self._push(subscription, raw)
+        subscription.held = None
+        self._held_bytes = 0
+        # Committed, and so found, but not yet delivered: at most the batch that is being committed.
+        subscription.sent = frozenset(seq for seq in found if seq > shared.intake.delivered_seq)
+
+    def unsubscribe(self, name: str) -> None:
+        """Ends a subscription. Unknown names are ignored."""
+        if self._subscriptions.pop(name, None) is not None:
+            self._shared.index.remove(self, name)
+
+    async def count(self, name: str, filters: tuple[Filter, ...]) -> None:
+        """Says how many stored events match, or why it does not (NIP-45)."""
+        reason = self._refuse(filters)
+        if reason is not None:
+            self._tell(Closed(name, reason))
+            return
+        try:
+            self._tell(CountResult(name, await self._shared.store.count(filters, self._reader())))
+        except sqlite3.Error as error:
+            _log.error("a count failed", error=str(error))
+            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
+
+    async def admit(self, key: str) -> None:
+        """The reader has proved that it holds this key."""
+        if key in self.keys:
+            return
+        self.keys |= {key}
+        # What open subscriptions were not shown so far is shown now: whether a client authenticates first or
+        # subscribes first makes no difference to what it gets.
+        reader = Reader(frozenset((key,)), int(self._shared.clock.wall()))
+        for subscription in self._subscriptions.values():
+            if access.may_match_private(subscription.filters):
+                await self._send_stored(subscription, reader, Privacy.OWN)
+
+    def _refuse(self, filters: Iterable[Filter]) -> str | None:
+        shared = self._shared
+        refused = access.refuse_reader(self.keys, require_auth=shared.require_auth, readers=shared.readers)
+        return refused or refuse_filters(filters, shared.limits)
+
+    def _reader(self) -> Reader:
+        return Reader(self.keys, int(self._shared.clock.wall()))
+
+    async def _warn_of_stored(self, subscription: _Subscription) -> None:
+        if await self._shared.store.withheld(subscription.filters, self._reader()):
+            self._warn(subscription)
+
+    def _warn(self, subscription: _Subscription) -> None:
+        if not self.keys and not subscription.warned:
+            subscription.warned = True
+            self._tell(Notice(access.WITHHELD))
+
+    def _push(self, subscription: _Subscription, raw: bytes) -> None:
+        if not self._outbox.offer(subscription.prefix, raw, b"]"):
+            self._lag()
