@@ -6,20 +6,16 @@ is tried again, and what an answer is reported as.
 """
 
 import asyncio
-import contextlib
 import json
 import random
 import stat
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import EngineError, EngineFailedError, ModelError, ParameterError, PromptError
-from pylon.inference import schema_bounds
 from pylon.inference.engine import (
     EngineSpec,
     Event,
@@ -31,6 +27,7 @@ from pylon.inference.engine import (
     Progress,
     TokenCount,
 )
+from pylon.inference.openai_wire import Reply, TryAgainError, body_of, chunks, count, refusal, take
 
 TRIES = 4
 BACKOFF_S, BACKOFF_MOST_S = 0.25, 8.0
@@ -42,24 +39,6 @@ MOST_CHARS = 4 * 1024 * 1024
 _STEP_S = 0.05
 # Prose has about four bytes a token: for servers that do not say how many tokens a prompt had.
 _BYTES_PER_TOKEN = 4
-_TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_TOO_MUCH = frozenset({400, 413, 422})
-
-
-@dataclass(slots=True)
-class _Reply:
-    """An answer as it comes; token counts are the server's own where it gives them."""
-
-    text: str = ""
-    finish: Literal["stop", "length"] | None = None
-    chunks: int = 0
-    usage: dict[str, Any] = field(default_factory=dict)
-
-
-class _TryAgainError(Exception):
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
 
 
 class OpenAIEngine:
@@ -157,7 +136,7 @@ class OpenAIEngine:
         for attempt in range(1, TRIES + 1):
             try:
                 reply = await self._ask(request)
-            except (_TryAgainError, httpx.TransportError) as error:
+            except (TryAgainError, httpx.TransportError) as error:
                 if attempt == TRIES:
                     reason = str(error) or type(error).__name__
                     raise EngineFailedError(f"The server failed {TRIES} times, last: {reason}.") from None
@@ -166,22 +145,22 @@ class OpenAIEngine:
                 return self._generation(request, reply, self._clock.monotonic() - began)
         raise AssertionError("unreachable")
 
-    async def _ask(self, request: GenerationRequest) -> _Reply:
-        reply = _Reply()
-        async with self._client.stream("POST", "chat/completions", json=_body(request)) as response:
+    async def _ask(self, request: GenerationRequest) -> Reply:
+        reply = Reply()
+        async with self._client.stream("POST", "chat/completions", json=body_of(request)) as response:
             if response.status_code != 200:
                 await response.aread()
-                raise _refusal(response, request)
-            async for chunk in _chunks(response):
-                if _take(reply, chunk):
+                raise refusal(response, request)
+            async for chunk in chunks(response):
+                if take(reply, chunk):
                     self._events.append(Progress(request.id, reply.text, reply.chunks))
                 if len(reply.text) > MOST_CHARS:
                     raise EngineFailedError("The server's answer does not end.")
         if reply.finish is None:
-            raise _TryAgainError("the answer broke off")
+            raise TryAgainError("the answer broke off")
         return reply
 
-    def _generation(self, request: GenerationRequest, reply: _Reply, run_s: float) -> Generation:
+    def _generation(self, request: GenerationRequest, reply: Reply, run_s: float) -> Generation:
         if request.sampling.schema is not None and reply.finish == "stop":
             try:
                 json.loads(reply.text)
@@ -191,8 +170,8 @@ class OpenAIEngine:
         return Generation(
             text=reply.text,
             finish=reply.finish or "stop",
-            prompt_tokens=_count(reply.usage, "prompt_tokens", -(-size // _BYTES_PER_TOKEN)),
-            completion_tokens=_count(reply.usage, "completion_tokens", reply.chunks),
+            prompt_tokens=count(reply.usage, "prompt_tokens", -(-size // _BYTES_PER_TOKEN)),
+            completion_tokens=count(reply.usage, "completion_tokens", reply.chunks),
             run_ms=round(run_s * 1000),
         )
 
@@ -211,100 +190,11 @@ def _authorization(key_file: object) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _body(request: GenerationRequest) -> dict[str, Any]:
-    """The request as OpenAI's API reference has it; what is not set is not sent, for not every server knows all."""
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if sampling.top_p < 1:
-        body["top_p"] = sampling.top_p
-    if sampling.top_k:
-        body["top_k"] = sampling.top_k
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.frequency_penalty:
-        body["frequency_penalty"] = sampling.frequency_penalty
-    if sampling.schema is not None:
-        # The server compiles it as well, and others wait as long there.
-        schema_bounds.check(sampling.schema)
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": json.loads(sampling.schema), "strict": True},
-        }
-    return body
-
-
-async def _chunks(response: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
-    """The JSON objects of a stream of server-sent events."""
-    async for line in response.aiter_lines():
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        with contextlib.suppress(ValueError):
-            chunk = json.loads(data)
-            if isinstance(chunk, dict):
-                yield chunk
-
-
-def _take(reply: _Reply, chunk: Mapping[str, Any]) -> bool:
-    """Adds a chunk to the answer; whether text came with it. Raises _TryAgainError for an error told mid-stream."""
-    if "error" in chunk:
-        raise _TryAgainError("an error in mid-answer")
-    if isinstance(usage := chunk.get("usage"), dict):
-        reply.usage = usage
-    choices = chunk.get("choices") or [{}]
-    finish = choices[0].get("finish_reason")
-    if finish is not None:
-        reply.finish = "length" if finish == "length" else "stop"
-    content = (choices[0].get("delta") or {}).get("content")
-    if not isinstance(content, str) or not content:
-        return False
-    reply.text += content
-    reply.chunks += 1
-    return True
-
-
-def _refusal(response: httpx.Response, request: GenerationRequest) -> Exception:
-    """What a status other than 200 means. The server's own words are not passed on: they may quote the prompt."""
-    status = response.status_code
-    if status in _TRY_AGAIN:
-        return _TryAgainError(f"status {status}", _seconds(response.headers.get("retry-after")))
-    if status in _TOO_MUCH:
-        if request.sampling.schema is not None:
-            return ParameterError(f"The server refuses the prompt or its JSON schema (status {status}).")
-        return PromptError(
-            f"The server refuses the prompt (status {status}).", hint="A shorter one, or fewer tokens, may fit."
-        )
-    return EngineFailedError(f"The server refuses to answer (status {status}).")
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:  # a date, which nobody sends for seconds
-        return None
-
-
 def _backoff(attempt: int, after_s: float | None) -> float:
     if after_s is not None and after_s >= 0:
         return min(after_s, BACKOFF_MOST_S)
     # Spread, so that requests that failed together do not come back together.
     return min(BACKOFF_S * 2.0**attempt, BACKOFF_MOST_S) * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-def _count(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
-    value = usage.get(name)
-    return value if type(value) is int and value >= 0 else otherwise
 
 
 def _kind(error: EngineError) -> Literal["prompt", "parameter", "engine"]:
