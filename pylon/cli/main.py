@@ -50,7 +50,7 @@ _PLACES = {
     "providers": _Place("providers", "providers", _ASK),
     "mcp": _Place("mcp", "mcp", _ASK),
     "conformance": _Place("conformance", "conformance", _ASK),
-    "earnings": _Place("wallet", "earnings", _MONEY),
+    "earnings": _Place("earnings", "earnings", _MONEY),
     "simulate": _Place("simulate", "simulate_", _MEASURE),
     "identity": _Place("identity", "app", _HOME),
     "models": _Place("models", "app", _SERVE),

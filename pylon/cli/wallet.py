@@ -1,13 +1,11 @@
-"""`pylon wallet` and `pylon earnings`: the node's money. What is not live money says so on every line."""
+"""`pylon wallet`: the node's money. What is not live money says so on every line."""
 
 import asyncio
-import csv
 import sys
 import time
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from pylon.cli import stdin
 from pylon.cli.output import counted, err, out, short, table
@@ -244,46 +242,6 @@ def _state_caps() -> None:
     err.print("With this, the node spends and takes real sats from its next start on:")
     err.print(f"  at most {agreed['payment']:,} sat a payment, {agreed['day']:,} a day, {agreed['all']:,} in all.")
     err.print(f"To allow it, type these three numbers: {' '.join(map(str, agreed.values()))}")
-
-
-def earnings(
-    by: Annotated[str, typer.Option(help="customer, day or model.")] = "day",
-    days: Annotated[float | None, typer.Option("--since", min=0, help="Only the last so many days.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Show what this node has earned, and what electricity the work took.
-
-    Electricity needs `earnings.watts`; what it cost, a price per kWh. The last 90 days of work are known.
-    """
-    run(_earnings(by, days, as_csv, as_json), as_json=as_json)
-
-
-async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) -> None:
-    since = 0.0 if days is None else time.time() - days * 86_400
-    data = await _call("earnings", {"by": by, "since": since})
-    if as_json:
-        print_json(data)
-    elif as_csv:
-        fields = ("count", "msat", "work_s", "kwh", "electricity", "worth")
-        writer = csv.writer(sys.stdout)
-        writer.writerow((by, "jobs", *fields[1:], "currency", "network"))
-        for line in data["lines"]:
-            writer.writerow((line["group"], *(line[name] for name in fields), data["currency"], data["network"]))
-    else:
-        out.print(_earnings_table(data, by))
-
-
-def _earnings_table(data: dict[str, Any], by: str) -> Table:
-    # Columns that nobody configured stay away: no currency shows unless one was set.
-    names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
-    shown = [name for name in names if data["total"][name] is not None]
-    made = table(by, ">jobs", ">earned", *(names[name].rstrip() for name in shown))
-    for line in (*data["lines"], {**data["total"], "group": "all"}):
-        group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
-        figures = (f"{line[name]:,.4f}" for name in shown)
-        made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]), *figures)
-    return made
 
 
 async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
