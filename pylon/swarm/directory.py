@@ -12,22 +12,20 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 
-from pylon.jobs.announcement import Announcement, OfferedModel, parse_announcement
+from pylon.jobs.announcement import Announcement, parse_announcement
 from pylon.jobs.heartbeat import EXPIRY_S, Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, SCHEMA
 from pylon.nostr.event import Event
 from pylon.records import record
+from pylon.swarm.entry import Announced, Entry, Version, listing_of
 from pylon.swarm.listing import Listing, Need, names_of
 
 MAX_PROVIDERS = 20_000
 # Further announcements of one key push out its oldest.
 MAX_ANNOUNCEMENTS = 4
-MAX_MODELS = 32
-MAX_RELAY_URL = 200
-PLAIN_AGE_S = 7 * 86_400
 # An event from further ahead than relays allow would stay the newest for as long as its author likes.
 MAX_AHEAD_S = 900
 # So many more items than there are providers may be planned of those that came and went.
@@ -53,45 +51,13 @@ class ProviderDown:
 type Change = ProviderUp | ProviderDown
 
 
-@dataclass(slots=True)
-class _Version:
-    """NIP-01: the newest counts; of two of one second, the one with the lower id."""
-
-    created_at: int
-    id: str
-
-    def older_than(self, event: Event) -> bool:
-        return event.created_at > self.created_at or (event.created_at == self.created_at and event.id < self.id)
-
-
-@dataclass(slots=True)
-class _Announced:
-    version: _Version
-    # None: withdrawn. It is remembered so that an older copy from another relay does not bring it back.
-    value: Announcement | None
-    plain: bool = False
-
-
-@dataclass(slots=True)
-class _Entry:
-    announced: dict[str, _Announced] = field(default_factory=dict)
-    beat_version: _Version | None = None
-    # The heartbeat in force, and until when it is.
-    beat: Heartbeat | None = None
-    beat_until: float = 0.0
-    listing: Listing | None = None
-    listed_until: float = 0.0
-    # When it is looked at next.
-    due: float = math.inf
-
-
 class Directory:
     """See the module. `keep` are keys that are never turned away (one's own, or an allow list)."""
 
     def __init__(self, *, capacity: int = MAX_PROVIDERS, keep: frozenset[str] = frozenset()) -> None:
         self._capacity = capacity
         self._keep = keep
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         # Known keys that are not alive, the longest unheard first.
         self._dormant: OrderedDict[str, None] = OrderedDict()
         self._live: dict[str, Listing] = {}
@@ -168,7 +134,7 @@ class Directory:
         if old is not None and not old.version.older_than(event):
             return False
         plain = event.tag("v") != SCHEMA
-        entry.announced[value.d] = _Announced(_Version(event.created_at, event.id), value, plain)
+        entry.announced[value.d] = Announced(Version(event.created_at, event.id), value, plain)
         if len(entry.announced) > MAX_ANNOUNCEMENTS:
             oldest = min(entry.announced, key=lambda d: entry.announced[d].version.created_at)
             del entry.announced[oldest]
@@ -180,7 +146,7 @@ class Directory:
         entry = self._entry(event.pubkey)
         if entry is None or (entry.beat_version is not None and not entry.beat_version.older_than(event)):
             return False
-        entry.beat_version = _Version(event.created_at, event.id)
+        entry.beat_version = Version(event.created_at, event.id)
         # Whoever claims to live long is believed for as long as anyone else.
         entry.beat_until = min(value.expires_at, int(now) + 2 * EXPIRY_S)
         if entry.listing is not None and entry.beat is not None and _said(entry.beat) == _said(value):
@@ -203,11 +169,11 @@ class Directory:
             # NIP-09: only its author takes an event back, and only versions up to the deletion's own time.
             ours = kind == str(ANNOUNCEMENT) and author == event.pubkey
             if ours and old is not None and old.version.created_at <= event.created_at:
-                entry.announced[d] = _Announced(_Version(event.created_at, ""), None)
+                entry.announced[d] = Announced(Version(event.created_at, ""), None)
                 withdrawn = True
         return withdrawn
 
-    def _entry(self, provider: str) -> _Entry | None:
+    def _entry(self, provider: str) -> Entry | None:
         entry = self._entries.get(provider)
         if entry is not None:
             if provider in self._dormant:
@@ -219,7 +185,7 @@ class Directory:
                 return None
             oldest, _ = self._dormant.popitem(last=False)
             del self._entries[oldest]
-        entry = self._entries[provider] = _Entry()
+        entry = self._entries[provider] = Entry()
         self._dormant[provider] = None
         return entry
 
@@ -230,7 +196,7 @@ class Directory:
         if entry.beat is not None and entry.beat_until <= now:
             entry.beat = None
         old = entry.listing
-        new, entry.listed_until = _listing(provider, entry, now)
+        new, entry.listed_until = listing_of(provider, entry, now)
         entry.listing = new
         if new is None:
             if old is None:
@@ -250,7 +216,7 @@ class Directory:
             self._index(new, present=True)
         return [] if old == new else [ProviderUp(new)]
 
-    def _plan(self, provider: str, entry: _Entry) -> None:
+    def _plan(self, provider: str, entry: Entry) -> None:
         if entry.listed_until < entry.due:
             entry.due = entry.listed_until
             heapq.heappush(self._expiries, (entry.due, provider))
@@ -272,67 +238,3 @@ class Directory:
         if need.model is None:
             return self._live.values()
         return (self._live[key] for key in self._by_model.get(need.model, ()))
-
-
-def _listing(provider: str, entry: _Entry, now: float) -> tuple[Listing | None, float]:
-    """What is known of a provider while it is alive, and until when that holds."""
-    beat = entry.beat
-    if beat is None:
-        return _plain_listing(provider, entry, now)
-    announced = entry.announced.get(beat.d)
-    if announced is None or announced.value is None:
-        return None, math.inf
-    value = announced.value
-    listing = Listing(
-        provider,
-        value.d,
-        value.name,
-        value.kinds,
-        _models(value, beat),
-        value.price,
-        value.network,
-        tuple(url for url in value.relays if len(url) <= MAX_RELAY_URL),
-        max(1, beat.slots),
-        beat.slots_free,
-        beat.queue_s,
-        beat.tokens_in_per_s,
-        beat.tokens_out_per_s,
-        beat.paused,
-        beat.loading,
-        announced.plain,
-    )
-    return listing, entry.beat_until
-
-
-def _plain_listing(provider: str, entry: _Entry, now: float) -> tuple[Listing | None, float]:
-    plain = [a for a in entry.announced.values() if a.plain and a.value is not None]
-    newest = max(plain, key=lambda a: a.version.created_at, default=None)
-    if newest is None or newest.value is None or newest.version.created_at + PLAIN_AGE_S <= now:
-        return None, math.inf
-    value = newest.value
-    relays = tuple(url for url in value.relays if len(url) <= MAX_RELAY_URL)
-    listing = Listing(
-        provider,
-        value.d,
-        value.name,
-        value.kinds,
-        value.models[:MAX_MODELS],
-        value.price,
-        value.network,
-        relays,
-        plain=True,
-    )
-    return listing, newest.version.created_at + PLAIN_AGE_S
-
-
-def _models(announcement: Announcement, beat: Heartbeat) -> tuple[OfferedModel, ...]:
-    # The heartbeat names what answers now; the announcement knows more about each.
-    if not beat.models:
-        return announcement.models[:MAX_MODELS]
-    details = {m.id: m for m in announcement.models}
-    found: list[OfferedModel] = []
-    for id_, sha256 in beat.models[:MAX_MODELS]:
-        known = details.get(id_)
-        same = known is not None and known.sha256 == sha256
-        found.append(known if same and known is not None else OfferedModel(id_, sha256))
-    return tuple(found)
