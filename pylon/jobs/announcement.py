@@ -43,7 +43,7 @@ class Announcement:
     """What a provider says of itself. `d` names this announcement among those of its key.
 
     `network` is where it takes payment (see `money`), `HOUSEHOLD` when it serves those that it trusts alone, empty
-    when it does not tell its prices; `free` says that nobody is charged. `relays` is where it reads requests.
+    when it does not tell its prices: then a `price` of nothing says nothing. `relays` is where it reads requests.
     """
 
     d: str

@@ -23,6 +23,8 @@ NOTIFICATION_NIP04 = 23196
 NOTIFICATION = 23197
 
 MAX_CONTENT = 64 * 1024
+# How far the clocks of a wallet and its client may lie apart, in seconds.
+CLOCK_SLACK_S = 900
 
 
 class Scheme(StrEnum):

@@ -41,7 +41,6 @@ PAY_TIMEOUT_S = 60.0
 ATTEMPTS = 3
 # An answer may still be on its way when its request expires.
 ANSWER_GRACE_S = 2.0
-CLOCK_SLACK_S = 900
 LIST_PAGE = 20
 # So many are looked through for a payment that the wallet does not look up.
 LIST_PAGES = 100
@@ -251,8 +250,8 @@ class NwcWallet:
         kinds = frozenset({nip47.RESPONSE, nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04})
         wallet = frozenset({self._uri.wallet})
         us = {"p": frozenset({self._uri.secret.public})}
-        # Wallets' clocks may be behind, and relays hold live events against `since` too.
-        since = int(self._clock.wall()) - CLOCK_SLACK_S
+        # Relays hold live events against `since` too.
+        since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
         return (
             Filter(authors=wallet, kinds=kinds, tags=us, since=since),
             Filter(authors=wallet, kinds=frozenset({nip47.INFO})),

@@ -18,7 +18,7 @@ from pylon.money.msat import Msat
 from pylon.money.wallet import Lookup, LookupState, proves
 
 # A request to pay that is still under way when its invoice expires may arrive this much later.
-GRACE_S = 600.0
+ARRIVAL_GRACE_S = 600.0
 # A wallet that does not tell "under way" from "failed" is asked this much longer.
 UNSETTLED_GRACE_S = 3_600.0
 # Why a payment counts as failed of which nothing was heard for long: it may turn out paid after all.
@@ -196,7 +196,7 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float,
             return Verdict(PaymentState.FAILED, "lookup_failed")
         case LookupState.NOT_FOUND | LookupState.EXPIRED | LookupState.UNSETTLED if refused:
             return Verdict(PaymentState.FAILED, "payment_failed")
-        case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + GRACE_S:
+        case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + ARRIVAL_GRACE_S:
             return Verdict(PaymentState.FAILED, NEVER_ARRIVED)
         case LookupState.UNSETTLED if now > expires_at + UNSETTLED_GRACE_S:
             return Verdict(PaymentState.FAILED, NEVER_SETTLED)

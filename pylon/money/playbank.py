@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from pylon.clock import Clock
 from pylon.errors import MoneyError
-from pylon.money.invoice_make import make_invoice
+from pylon.money.invoice_make import MAX_DESCRIPTION, make_invoice
 from pylon.money.ledger_store import Reader
+from pylon.money.limits import DAY_S
 from pylon.money.msat import MSAT_PER_SAT, Msat
 from pylon.money.network import Network
 from pylon.money.nip47 import ErrorCode
@@ -21,7 +22,6 @@ from pylon.store.database import Database, Row, Transaction
 
 FAUCET = "faucet"
 FAUCET_PER_DAY = Msat.from_sats(100_000)
-DAY_S = 86_400.0
 MAX_EXPIRY_S = 7 * 86_400
 MAX_INVOICE = Msat.from_sats(10_000_000)
 
@@ -154,7 +154,7 @@ class PlayBank:
             account,
             amount,
             text,
-            description[:300],
+            description[:MAX_DESCRIPTION],
             now,
             now + expiry_s,
             None,

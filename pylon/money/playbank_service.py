@@ -14,6 +14,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError, WireError
 from pylon.money import nip47
+from pylon.money.invoice import DEFAULT_EXPIRY_S
 from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.network import Network
 from pylon.money.nip47 import Cipher, ErrorCode, Request, Response, Scheme
@@ -30,12 +31,10 @@ logger = log.get("money")
 RECEIVE_METHODS = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions")
 METHODS = ("pay_invoice", *RECEIVE_METHODS)
 NOTICES = ("payment_received", "payment_sent")
-DEFAULT_EXPIRY_S = 3_600
 PAGE = 20
 REQUESTS_PER_S = 200
 STRANGER_ANSWERS_PER_S = 5
 IN_PARALLEL = 32
-CLOCK_SLACK_S = 900
 CIPHERS = 10_000
 
 
@@ -92,7 +91,7 @@ class PlayBankService:
 
     def _filters(self) -> tuple[Filter, ...]:
         # Requests are ephemeral: what was sent while we were away is gone, and its sender looks it up.
-        since = int(self._clock.wall()) - CLOCK_SLACK_S
+        since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
         return (Filter(kinds=frozenset({nip47.REQUEST}), tags={"p": frozenset({self._key.public})}, since=since),)
 
     async def _serve(self, subscription: Subscription) -> None:

@@ -21,11 +21,11 @@ from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
 from pylon.nostr.pool import RelayPool
 from pylon.relay_url import normalize_relay_url
 from pylon.swarm.listing import Listing
+from pylon.swarm.presence import CHUNK
+from pylon.swarm.room import spelling
 
 logger = log.get("swarm")
 
-# Common relay software answers a query with 500 events at most.
-CHUNK = 200
 QUERY_S = 5.0
 OPEN_S = 5.0
 # Providers come in bunches: one query and one choice of relays for all of them.
@@ -181,5 +181,5 @@ class Reach:
 
 
 def _shared(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
-    named = {url.rstrip("/") for url in theirs}
-    return [url for url in ours if url.rstrip("/") in named]
+    named = set(map(spelling, theirs))
+    return [url for url in ours if spelling(url) in named]

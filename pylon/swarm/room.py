@@ -1,19 +1,25 @@
 """How much is in flight over each relay, so that none is given more than its share at once."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+
+from pylon.relay_url import relay_spelling
+
+# Thousands of providers name the same few relays, each again with all that it says anew.
+spelling = lru_cache(maxsize=4_096)(relay_spelling)
 
 
 class RelayRoom:
     """`urls` are the customer's own relays; at most `width` requests wait for their answer on each."""
 
     def __init__(self, urls: Sequence[str], width: int) -> None:
-        self._urls = {url.rstrip("/"): url for url in urls}
+        self._urls = {spelling(url): url for url in urls}
         self._width = width
         self._in_flight = dict.fromkeys(urls, 0)
 
     def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
         """Those of a provider's relays that we use too, as we write them."""
-        mine = [self._urls.get(url.rstrip("/")) for url in relays]
+        mine = [self._urls.get(spelling(url)) for url in relays]
         return tuple(dict.fromkeys([url for url in mine if url is not None]))
 
     def has(self, shared: Sequence[str]) -> bool:

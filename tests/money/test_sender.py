@@ -12,7 +12,7 @@ from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
-    GRACE_S,
+    ARRIVAL_GRACE_S,
     PRESUMED_FAILED,
     UNSETTLED_GRACE_S,
     Ask,
@@ -340,7 +340,7 @@ async def test_a_request_that_never_arrived_fails_only_when_its_invoice_cannot_b
     side.wallet.next_pay = [way]
     side.wallet.lookup_as = lambda lookup: Lookup(LookupState.NOT_FOUND)
     assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.UNKNOWN
-    side.clock.advance(600 + GRACE_S - 1)
+    side.clock.advance(600 + ARRIVAL_GRACE_S - 1)
     assert await side.sender.check() == []
     side.clock.advance(2)
     assert [(p.state, p.reason) for p in await side.sender.check()] == [(PaymentState.FAILED, "never_arrived")]
@@ -485,7 +485,7 @@ async def test_what_has_ended_cannot_change_in_the_database(side):
     ],
 )
 def test_what_a_lookup_makes_of_a_payment(lookup, late, refused, state):
-    now = NOW + (GRACE_S + 1 if late else 0)
+    now = NOW + (ARRIVAL_GRACE_S + 1 if late else 0)
     assert resolve(lookup, "00" * 32, expires_at=NOW, now=now, refused=refused).state is state
 
 

@@ -105,7 +105,7 @@ def test_customers_with_the_same_figures_do_not_all_turn_to_one_machine() -> Non
 def test_no_relay_carries_more_than_its_width_and_the_emptier_one_is_taken() -> None:
     play = Play()
     play.dispatcher = Dispatcher(DispatchSettings(relay_width=3), random.Random(1), ("wss://a", "wss://b"))
-    play.tell(ProviderUp(provider("both", slots=100, relays=("wss://a/", "wss://b"))))
+    play.tell(ProviderUp(provider("both", slots=100, relays=("WSS://a:443/", "wss://b"))))
     out = sends(play.add(20))
     assert Counter(send.relay for send in out) == {"wss://a": 3, "wss://b": 3}
     assert [send.relay for send in sends(play.tell(Answered(out[0].attempt)))] == [out[0].relay]
