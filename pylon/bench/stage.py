@@ -20,7 +20,7 @@ READY_S = 120.0
 
 @dataclass
 class Stage:
-    """The processes of one demo, and the folder that holds all their homes."""
+    """The processes of one run, and the folder that holds all their homes."""
 
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The node's life: `init`, `stop`, `status`, `pause`, `resume`, `drain`, `jobs`."""
+"""The node's life: `init`, `stop`, `status`, `pause`, `resume`, `drain`, `jobs`; and `version`."""
 
 import asyncio
 import time

@@ -7,7 +7,7 @@
 
 Budgets form a tree: a child loop's spending is its parent's too, up to the run's. A reservation holds what
 something may cost at most from the moment it is let through, so that calls in flight together cannot overspend;
-settling it books what it did cost, releasing it books nothing.
+settling it books what it did cost, which is nothing for what did not happen.
 """
 
 import math
@@ -64,7 +64,7 @@ class Limits:
 class Refusal:
     """Not allowed: which bound, what was asked of it and what is left.
 
-    `waits` tells that reservations are out whose release may make room; otherwise asking again is in vain.
+    `waits` tells that reservations are out whose end may make room; otherwise asking again is in vain.
     """
 
     bound: Bound
@@ -88,7 +88,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What was let through and has not ended yet. It is settled or released once."""
+    """What was let through and has not ended yet. It is settled once."""
 
     cost: Cost
     kept: bool = False
@@ -111,7 +111,7 @@ class Budget:
         self.limits = limits
         self.spent = NOTHING
         self.reserved = NOTHING
-        # Reserved as well, but for the end: nobody may wait for it to be released.
+        # Reserved as well, but for the end: nobody may wait for its end.
         self.kept = NOTHING
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._parent = parent

@@ -5,7 +5,7 @@
 
 Every slot ends with exactly one `Deliver` or `GiveUp`, but for those of a run that is forgotten. The cost of a
 decision does not grow with the number of providers: they are kept in order of expected completion (`company`), and
-every deadline is in one heap (`timers`).
+deadlines cost the same however many there are (`timers`).
 """
 
 import random
