@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from pylon.bench.regtest_packages import Programs, fetch
+from pylon.bench.regtest_running import Running, free_ports, listens, until
 from pylon.errors import PylonError, SetupError, UnreachableError
 from pylon.files import write_whole
 
@@ -47,6 +46,7 @@ class Regtest:
         self._file = folder / "state.json"
         self._programs = Programs(folder / "programs")
         self._state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self.running = Running(self.chain, lambda: self._state.setdefault("processes", {}), self._save)
         self._http = httpx.Client(timeout=60.0, trust_env=False)
 
     # --- what a person asks for -------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Regtest:
             shutil.rmtree(self.chain, ignore_errors=True)
             for name in LINKS:
                 self.link_file(name).unlink(missing_ok=True)
-            self._state = {"ports": _free_ports(), "password": secrets.token_hex(16), "processes": {}}
+            self._state = {"ports": free_ports(PORTS), "password": secrets.token_hex(16), "processes": {}}
         self.chain.mkdir(exist_ok=True)
         self._save()
         self._start_chain()
@@ -70,7 +70,7 @@ class Regtest:
         if not self._state.get("made"):
             self._open_channel()
         self._say("the channel")
-        self._until(self._channel_is_open, OPENS_S, "the channel did not open")
+        self._wait(self._channel_is_open, OPENS_S, "the channel did not open")
         if not self._state.get("made"):
             self._state["made"] = True
             self._save()
@@ -86,7 +86,7 @@ class Regtest:
 
     def status(self) -> dict[str, Any]:
         """What runs, and where it is reached."""
-        running = {name: self.process(name) is not None for name in self._state.get("processes", {})}
+        running = {name: self.running.process(name) is not None for name in self._state.get("processes", {})}
         return {
             "folder": str(self.folder),
             "made": bool(self._state.get("made")),
@@ -110,26 +110,11 @@ class Regtest:
         """Starts a wallet that was stopped, and waits until it has its channel."""
         self._start_wallet(side)
         self._load_wallet(side)
-        self._until(self._channel_is_open, OPENS_S, "the channel did not come back")
+        self._wait(self._channel_is_open, OPENS_S, "the channel did not come back")
 
     def stop(self, name: str) -> None:
         """Stops one of the processes: a side's wallet, or any other by its name."""
-        process = self.process(name)
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(30)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-
-    def kill(self, name: str) -> None:
-        """kill -9."""
-        process = self.process(name)
-        if process is not None:
-            process.kill()
-            process.wait(10)
+        self.running.stop(name)
 
     def wallet(self, side: str, method: str, **params: Any) -> Any:
         """A command of a wallet. Raises `PylonError` with what it said."""
@@ -147,8 +132,8 @@ class Regtest:
             "rpcallowip": "127.0.0.1", "listen": 0, "txindex": 1, "server": 1, "fallbackfee": "0.0002",
         }  # fmt: skip
         arguments = [f"-{name}={value}" for name, value in options.items()]
-        self._spawn("bitcoind", [*self._programs.bitcoind, "-regtest", *arguments])
-        self._until(lambda: self._bitcoin("getblockcount") is not None, STARTS_S, "bitcoind does not answer")
+        self.running.spawn("bitcoind", [*self._programs.bitcoind, "-regtest", *arguments])
+        self._wait(lambda: self._bitcoin("getblockcount") is not None, STARTS_S, "bitcoind does not answer")
         if not self._state.get("made"):
             self._bitcoin("createwallet", "pylon")
             self._mine(MATURE_BLOCKS)
@@ -162,15 +147,15 @@ class Regtest:
             "COST_HARD_LIMIT": "0", "DAEMON_URL": f"http://pylon:{password}@127.0.0.1:{port}",
             "DAEMON_POLL_INTERVAL_BLOCKS": "100", "DAEMON_POLL_INTERVAL_MEMPOOL": "100",
         }  # fmt: skip
-        self._spawn("electrumx", self._programs.electrumx, environment)
-        self._until(lambda: _listens(self._port("electrumx")), STARTS_S, "ElectrumX does not listen")
+        self.running.spawn("electrumx", self._programs.electrumx, environment)
+        self._wait(lambda: listens(self._port("electrumx")), STARTS_S, "ElectrumX does not listen")
         # The wallets' relay keeps what it stored, so that their announcements are there after a restart.
         relay = [sys.executable, "-P", "-m", "pylon.cli.main"]
         home = {"PYLON_HOME": str(self.chain / "relay")}
         if not (self.chain / "relay" / "config.toml").exists():
             subprocess.run([*relay, "init", "--json"], env={**os.environ, **home}, check=True, capture_output=True)
-        self._spawn("relay", [*relay, "relay", "--port", str(self._port("relay"))], home)
-        self._until(lambda: _listens(self._port("relay")), STARTS_S, "the relay does not listen")
+        self.running.spawn("relay", [*relay, "relay", "--port", str(self._port("relay"))], home)
+        self._wait(lambda: listens(self._port("relay")), STARTS_S, "the relay does not listen")
 
     def _start_wallets(self) -> None:
         self._say("two Lightning wallets")
@@ -196,11 +181,11 @@ class Regtest:
             ended = subprocess.run([*command, "create", "--offline"], capture_output=True, text=True, check=False)
             if ended.returncode:
                 raise SetupError(f"Electrum made no wallet: {ended.stderr.strip()[-300:]}")
-        self._spawn(side, [*command, "daemon", "-s", server, "-1"])
+        self.running.spawn(side, [*command, "daemon", "-s", server, "-1"])
 
     def _load_wallet(self, side: str) -> None:
         path = str(self.chain / side / "regtest" / "wallets" / "default_wallet")
-        self._until(
+        self._wait(
             lambda: self.wallet(side, "load_wallet", wallet_path=path), STARTS_S, f"the {side}'s wallet is shut"
         )
 
@@ -209,10 +194,10 @@ class Regtest:
         self._bitcoin("sendtoaddress", self.wallet("buyer", "getunusedaddress"), 1)
         self._mine(1)
         has_coins = lambda: float(self.wallet("buyer", "getbalance").get("confirmed", 0)) >= 1  # noqa: E731
-        self._until(has_coins, STARTS_S, "the buyer's coins did not arrive")
+        self._wait(has_coins, STARTS_S, "the buyer's coins did not arrive")
         peer = self.wallet("provider", "nodeid")
         channel = {"connection_string": peer, "amount": CHANNEL_BTC, "push_amount": PUSHED_BTC}
-        self._until(lambda: self.wallet("buyer", "open_channel", **channel), STARTS_S, "no channel could be opened")
+        self._wait(lambda: self.wallet("buyer", "open_channel", **channel), STARTS_S, "no channel could be opened")
         self._mine(3)
 
     def _channel_is_open(self) -> bool:
@@ -228,34 +213,7 @@ class Regtest:
     def _mine(self, blocks: int) -> None:
         self._bitcoin("generatetoaddress", blocks, self._bitcoin("getnewaddress"))
 
-    # --- processes and calls ----------------------------------------------------------------------------------
-
-    def _spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
-        if self.process(name) is not None:
-            return
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYLON_")}
-        with (self.chain / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        # A pid alone may be somebody else's by the time it is stopped.
-        started = psutil.Process(process.pid).create_time()
-        self._state["processes"][name] = {"pid": process.pid, "started": started}
-        self._save()
-
-    def process(self, name: str) -> psutil.Process | None:
-        """The process of that name, when it runs."""
-        known = self._state.get("processes", {}).get(name)
-        if known is None:
-            return None
-        try:
-            process = psutil.Process(known["pid"])
-            if process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        except psutil.NoSuchProcess:
-            pass
-        return None
+    # --- calls ------------------------------------------------------------------------------------------------
 
     def _bitcoin(self, method: str, *params: Any) -> Any:
         return self._ask(self._port("bitcoind"), method, list(params))
@@ -271,17 +229,8 @@ class Regtest:
             raise PylonError(f"{method} failed: {str(said['error'])[:300]}")
         return said["result"]
 
-    def _until(self, holds: Callable[[], Any], seconds: float, otherwise: str) -> None:
-        deadline = time.monotonic() + seconds
-        last = ""
-        while time.monotonic() < deadline:
-            try:
-                if holds():
-                    return
-            except PylonError as error:
-                last = f": {error}"
-            time.sleep(0.2)
-        raise UnreachableError(f"{otherwise}{last}", hint=f"The logs are in {self.chain}.")
+    def _wait(self, holds: Callable[[], Any], seconds: float, otherwise: str) -> None:
+        until(holds, seconds, otherwise, hint=f"The logs are in {self.chain}.")
 
     def _port(self, name: str) -> int:
         return int(self._state["ports"][name])
@@ -293,22 +242,6 @@ class Regtest:
 def default_folder() -> Path:
     """PYLON_REGTEST, or `~/.cache/pylon-regtest`."""
     return Path(os.environ.get("PYLON_REGTEST") or Path.home() / ".cache" / "pylon-regtest").absolute()
-
-
-def _free_ports() -> dict[str, int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    ports = {name: int(one.getsockname()[1]) for name, one in zip(PORTS, sockets, strict=True)}
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 def main() -> int:

@@ -50,15 +50,9 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path):
     stack = Regtest(tmp_path, quiet)
     stack.down()
     assert ours.is_running()
-    assert stack.process("bitcoind") is None
+    assert stack.running.process("bitcoind") is None
 
 
 def test_the_status_of_what_was_never_made_is_that_nothing_runs(tmp_path):
     status = Regtest(tmp_path / "none", quiet).status()
     assert (status["up"], status["made"], status["processes"], status["links"]) == (False, False, {}, {})
-
-
-def test_ports_are_free_and_all_different():
-    ports = regtest._free_ports()
-    assert set(ports) == set(regtest.PORTS)
-    assert len(set(ports.values())) == len(ports)

@@ -124,7 +124,7 @@ async def test_a_customer_killed_in_the_middle_of_a_payment_has_paid_once(house)
     process = await start_map(house, customer, 10)
     await until(provider, "SELECT 1 FROM money_invoice WHERE state = 'pending'")
     # The payee is made to wait, so that the payment is under way when its customer dies.
-    electrum = house.regtest.process("provider")
+    electrum = house.regtest.running.process("provider")
     electrum.suspend()
     try:
         await until(customer, "SELECT 1 FROM money_payment WHERE state = 'sending'")
@@ -187,7 +187,7 @@ async def test_an_invoice_that_expires_while_it_is_being_paid_is_paid_once_or_no
     before = int(await ours.balance())
     sender = Sender(opened, ours, SendPolicy(Network.REGTEST, PLAY_CAPS, lambda: False), clock)
     text = await theirs.create_invoice(Msat(7_000), description="slow", expiry_s=34)
-    electrum = house.regtest.process("provider")
+    electrum = house.regtest.running.process("provider")
     electrum.suspend()
     try:
         paying = asyncio.create_task(
@@ -238,7 +238,7 @@ async def test_a_wallet_that_was_away_is_used_again_and_nothing_is_free_meanwhil
 
 def test_everything_listens_on_loopback_alone(regtest):
     for name in regtest.status()["processes"]:
-        process = regtest.process(name)
+        process = regtest.running.process(name)
         for one in (process, *process.children(recursive=True)):
             for connection in one.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
