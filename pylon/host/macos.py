@@ -1,14 +1,22 @@
 """What only macOS can be asked, by its own libraries."""
 
 import ctypes
+import math
 import os
 import sys
+from typing import Any
 
 # <libproc.h>, <sys/resource.h>: proc_pid_rusage(pid, RUSAGE_INFO_V0, &info); info is a uuid of 16 bytes, then
 # counters of 8 bytes each, of which the eighth is ri_phys_footprint.
 _RUSAGE_INFO_V0 = 0
 _COUNTERS = 10
 _FOOTPRINT = 7
+_GRAPHICS = "/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics"
+# <CoreGraphics/CGEventTypes.h>: kCGEventSourceStateCombinedSessionState, kCGAnyInputEventType.
+_SESSION = 0
+_ANY_INPUT = 0xFFFF_FFFF
+_HEAT_KEY = b"com.apple.system.thermalpressurelevel"
+_MEMORY_KEY = b"kern.memorystatus_vm_pressure_level"
 
 
 class _RusageInfo(ctypes.Structure):
@@ -24,3 +32,47 @@ def footprint_bytes() -> int:
     if library.proc_pid_rusage(os.getpid(), _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
         raise OSError(ctypes.get_errno(), "proc_pid_rusage")
     return int(info.counters[_FOOTPRINT])
+
+
+def event_age_s(graphics: Any = None) -> float:
+    """Seconds since the last input event of the sessions here, those of a shared screen included.
+
+    `graphics` is the library, CoreGraphics. Raises OSError.
+    """
+    library = graphics or ctypes.CDLL(_GRAPHICS)
+    ask = library.CGEventSourceSecondsSinceLastEventType
+    ask.argtypes, ask.restype = (ctypes.c_int32, ctypes.c_uint32), ctypes.c_double
+    age = float(ask(_SESSION, _ANY_INPUT))
+    if not math.isfinite(age) or age < 0:
+        raise OSError("CGEventSourceSecondsSinceLastEventType")
+    return age
+
+
+class ThermalKey:
+    """The level of thermal pressure, as `notifyd` keeps it: 0 to 4. `library` is libSystem."""
+
+    def __init__(self, library: Any = None) -> None:
+        self._library = library or ctypes.CDLL(None)
+        self._token: int | None = None
+
+    def level(self) -> int:
+        """Raises OSError."""
+        # <notify.h>: registered once, a token is then read without a message to anybody.
+        if self._token is None:
+            token = ctypes.c_int(0)
+            if self._library.notify_register_check(_HEAT_KEY, ctypes.byref(token)) != 0:
+                raise OSError("notify_register_check")
+            self._token = token.value
+        state = ctypes.c_uint64(0)
+        if self._library.notify_get_state(ctypes.c_int(self._token), ctypes.byref(state)) != 0:
+            raise OSError("notify_get_state")
+        return state.value
+
+
+def memory_level(library: Any = None) -> int:
+    """The kernel's level of memory pressure: 1, 2 or 4. `library` is libSystem. Raises OSError."""
+    level, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    ask = (library or ctypes.CDLL(None)).sysctlbyname
+    if ask(_MEMORY_KEY, ctypes.byref(level), ctypes.byref(size), None, ctypes.c_size_t(0)) != 0:
+        raise OSError("sysctlbyname")
+    return level.value
