@@ -134,6 +134,8 @@ class Provider:
         )
         self._presence = Presence(secret, pool, settings, self._clock, inference.status, self._room)
         self._paused = ""
+        # Which owner rules hold, and what others hear of them. Whoever watches them says so; it is written nowhere.
+        self._held, self._held_told = "", ""
         self._draining = False
         self._housekeeper: asyncio.Task[None] | None = None
         # Runs while nothing can be written.
@@ -190,10 +192,34 @@ class Provider:
         self._draining = False
         self._presence.changed()
 
+    def hold(self, reason: str, told: str) -> None:
+        """Takes nothing new on while owner rules hold; empty lets go. A pause by hand lasts beside it.
+
+        `reason` names them, `told` is what customers and heartbeats say.
+        """
+        if (reason, told) != (self._held, self._held_told):
+            self._held, self._held_told = reason, told
+            self._presence.changed()
+
+    @property
+    def paused(self) -> str:
+        """Why nothing is taken on, for its owner, or empty."""
+        return self._paused or self._held or self._disk
+
+    @property
+    def _closed(self) -> str:
+        """The same for others."""
+        return "draining" if self._draining else self._paused or self._held_told or self._disk
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits here."""
+        return bool(self._runner.running) or len(self._runner.queue) > 0
+
     async def status(self) -> ProviderStatus:
         """How things stand."""
         return ProviderStatus(
-            self._paused or self._disk,
+            self.paused,
             self._draining,
             len(self._runner.queue),
             len(self._runner.running),
@@ -233,7 +259,7 @@ class Provider:
         sha256 = "" if model is None else model.sha256
         own = sum(1 for r in self._runner.running.values() if r.job.request.customer == customer)
         own += sum(1 for job in ahead if job.request.customer == customer)
-        paused = "draining" if self._draining else self._paused or self._disk
+        paused = self._closed
         if self._inference.state == "failed":
             paused = paused or "engine"
         till = self._till
@@ -254,7 +280,7 @@ class Provider:
         # Answers that are being written down take no slot, until there are as many of them as slots.
         free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
-        return free, queue_s, "draining" if self._draining else self._paused or self._disk
+        return free, queue_s, self._closed
 
     @property
     def _disk(self) -> str:
