@@ -130,6 +130,40 @@ class InferenceSection(_Section):
     instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
 
 
+class OwnerSection(_Section):
+    """`[owner]`: when this machine takes nothing on for others. What runs then is finished."""
+
+    rules: bool = Field(True, description="Keep the rules below; with false the machine serves whatever goes on.")
+    in_use_minutes: float = Field(
+        3.0,
+        ge=0,
+        le=1_440,
+        description="Pause until nobody has typed or moved the mouse for so long; 0 serves beside a person. Machines"
+        " without either are never in use.",
+    )
+    on_battery: bool = Field(False, description="Serve while a laptop runs on its battery, too.")
+    min_charge_percent: int = Field(
+        20, ge=0, le=100, description="Pause while the battery holds less than this, on mains power too; 0: never."
+    )
+    heat: Literal["off", "fair", "serious", "critical"] = Field(
+        "serious", description="Pause at this much heat; the system slows the machine down from `serious` on."
+    )
+    memory: Literal["off", "warning", "critical"] = Field(
+        "critical",
+        description="Pause at this much memory pressure. A large model alone may make for a `warning`.",
+    )
+    schedule: list[str] = Field(
+        [],
+        description="Hours in local time to serve in, such as `mon-fri 22:00-06:30` and `sat,sun 00:00-24:00`; none:"
+        " always.",
+    )
+    say_why: bool = Field(
+        True,
+        description="Name the rule in heartbeats and refusals, for all to read; with false they say `owner` only.",
+    )
+    keep_awake: bool = Field(True, description="Keep the machine from falling asleep by itself while jobs run.")
+
+
 class CustomerSection(_Section):
     """`[customer]`: asking others."""
 
@@ -265,6 +299,7 @@ class Config(_Section):
     )
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()
+    owner: OwnerSection = OwnerSection()
     customer: CustomerSection = CustomerSection()
     wallet: WalletSection = WalletSection()
     earnings: EarningsSection = EarningsSection()

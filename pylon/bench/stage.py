@@ -29,8 +29,10 @@ class Stage:
     def environment(self, name: str, **settings: str) -> dict[str, str]:
         """The environment in which a command works with the home of that name."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYLON_")}
+        # Who measures or shows something wants it now, whoever types beside it.
+        rules = {"PYLON_OWNER__RULES": "false"}
         relays = {"PYLON_RELAYS": json.dumps([self.relay])} if self.relay else {}
-        return {**kept, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
+        return {**kept, **rules, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
 
     async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
         """Starts a command that stays; the object it prints first."""

@@ -11,6 +11,7 @@ from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import new_passphrase
 from pylon.cli.output import ago, err, out, short, table
+from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
@@ -161,8 +162,13 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("serving", "no: a command's own core, which ends with it")
     else:
         engine = provider["engine"]
-        state = provider["paused"] or ("draining" if provider["draining"] else "taking jobs")
-        made.add_row("serving", state if state in ("taking jobs", "draining") else f"paused ({state})")
+        free = "draining" if provider["draining"] else "taking jobs"
+        owner = data["owner"]
+        made.add_row("serving", paused_line(provider["paused"], owner) if provider["paused"] else free)
+        for rule in owner["rules"]:
+            made.add_row("rule", rule_line(rule))
+        if owner["waived_until"] is not None:
+            made.add_row("owner", waived_line(owner["waived_until"]))
         restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
         speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
@@ -178,18 +184,31 @@ def pause(as_json: Json = False) -> None:
     run(_simple("pause", as_json), as_json=as_json)
 
 
-def resume(as_json: Json = False) -> None:
-    """Take jobs on again."""
-    run(_simple("resume", as_json), as_json=as_json)
+def resume(
+    despite: Annotated[
+        str | None,
+        typer.Option("--for", help="For so long serve although you are here, as 30min or 2h; 0s ends that."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take jobs on again, as far as the rules of [owner] allow.
+
+    With --for they give way for that time; those that protect the machine (heat, memory) do not.
+    """
+    run(_resume(despite, as_json), as_json=as_json)
 
 
-async def _simple(method: str, as_json: bool) -> None:
+async def _resume(despite: str | None, as_json: bool) -> None:
+    await _simple("resume", as_json, {} if despite is None else {"for_s": seconds_of(despite)})
+
+
+async def _simple(method: str, as_json: bool, params: dict[str, Any] | None = None) -> None:
     home, _ = open_home()
-    data = await result_of(running_node(home), method)
+    data = await result_of(running_node(home), method, params)
     if as_json:
         print_json(data)
     else:
-        out.print(f"paused ({data['paused']})" if data["paused"] else "taking jobs")
+        out.print(paused_line(data["paused"], data.get("owner")) if data["paused"] else "taking jobs")
 
 
 def drain(as_json: Json = False) -> None:

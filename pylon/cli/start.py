@@ -6,12 +6,14 @@ This process stays for months, so this file imports neither what draws tables no
 import asyncio
 import os
 import signal
+import sys
 from contextlib import AsyncExitStack, suppress
 from typing import Annotated, Any
 
 import typer
 
 from pylon import __version__, log
+from pylon.cli.owner import paused_line
 from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
@@ -72,6 +74,7 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             "model": core.engine_spec.model,
             "version": __version__,
             "household": core.household_status(),
+            "paused": core.provider.paused,
         }
         if as_json:
             print_json(hello)
@@ -81,6 +84,8 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
                 typer.echo(f"  {household_line(hello['household'])}")
             if hello["model"] == needle.MODEL_ID:
                 typer.secho(f"  {NEEDLE_ONLY}", dim=True)
+            if core.watch is not None and hello["paused"]:
+                typer.echo(f"  {paused_line(hello['paused'], core.watch.status())}")
             typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
         await stop.wait()
         if not core.hurry.is_set():
@@ -115,7 +120,7 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
             await asyncio.sleep(0.2)
             continue
         lock.release()
-        return Core(home, config, serve=True, hub=hub)
+        return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty())
 
 
 def _signals(core: Core) -> asyncio.Event:

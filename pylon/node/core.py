@@ -14,6 +14,8 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.config import Config
 from pylon.errors import SetupError
+from pylon.host.machine import this_machine
+from pylon.host.readings import Machine
 from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
@@ -35,8 +37,9 @@ from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.link_lock import LinkLock
 from pylon.node.live import caps, is_allowed, is_stopped
 from pylon.node.methods import Methods
+from pylon.node.owner import OwnerWatch
 from pylon.node.purse import lack_of_wallet, load_link, open_wallet
-from pylon.node.settings import engine_spec, model_id, provider_settings
+from pylon.node.settings import engine_spec, model_id, owner_rules, provider_settings
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
@@ -58,12 +61,23 @@ class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
     With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it, and a
-    home without a household becomes the head of one.
+    home without a household becomes the head of one. `attended`: a person started it in a terminal. `machine` is
+    what owner rules read, by default this one.
     Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
     link open, `SetupError` when key, model or database cannot be used.
     """
 
-    def __init__(self, home: Home, config: Config, *, serve: bool, hub: str = "", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        *,
+        serve: bool,
+        hub: str = "",
+        attended: bool = False,
+        machine: Machine | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.home = home
         self.config = config
         self.clock = clock or SystemClock()
@@ -73,6 +87,7 @@ class Core:
         self.methods = Methods(self)
         self.control = ControlServer(home.socket, self.methods.table())
         self.provider: Provider | None = None
+        self.watch: OwnerWatch | None = None
         self.secret: SecretKey
         self.keys: ConversationKeys
         self.pool: RelayPool
@@ -89,6 +104,8 @@ class Core:
         self.household = HouseholdFile(home.folder)
         self._serve = serve
         self.hub = hub
+        self._attended = attended
+        self._machine = machine
         # Whether this start made the home the head of a household.
         self._founded = False
         self._customer: Customer | None = None
@@ -169,8 +186,17 @@ class Core:
             self.clock,
             self._takings(),
         )
+        await self._open_watch(self.provider)
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
+
+    async def _open_watch(self, provider: Provider) -> None:
+        # Before anybody is told that jobs are taken on here.
+        rules = owner_rules(self.config, attended=self._attended)
+        watch = OwnerWatch(self._machine or this_machine(), rules, provider, self.config.owner, self.clock)
+        await watch.start()
+        self._exit.push_async_callback(watch.close)
+        self.watch = watch
 
     async def open_inference(self) -> InferenceService:
         """Loads the model of this machine for this core. Raises `ModelError`."""

@@ -16,7 +16,7 @@ from pylon.node import accounting
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
-from pylon.node.params import flag, text, whole
+from pylon.node.params import flag, number, text, whole
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.service import Provider
@@ -75,10 +75,13 @@ class Methods:
             "spending_stopped": is_stopped(core.home.root),
             "household": core.household_status(),
             "provider": None,
+            "owner": None,
         }
         if core.provider is not None:
             data["model"] = core.engine_spec.model
             data["provider"] = asdict(await core.provider.status())
+        if core.watch is not None:
+            data["owner"] = core.watch.status()
         yield Result(data)
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
@@ -89,9 +92,13 @@ class Methods:
         await self._provider().pause()
         yield Result({"paused": "owner"})
 
-    async def _resume(self, _: dict[str, Any]) -> Answers:
-        await self._provider().resume()
-        yield Result({"paused": ""})
+    async def _resume(self, params: dict[str, Any]) -> Answers:
+        provider, seconds = self._provider(), number(params, "for_s", None)
+        await provider.resume()
+        watch = self._core.watch
+        if seconds is not None and watch is not None:
+            watch.waive(seconds)
+        yield Result({"paused": provider.paused, "owner": None if watch is None else watch.status()})
 
     async def _drain(self, _: dict[str, Any]) -> Answers:
         provider = self._provider()

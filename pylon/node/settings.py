@@ -2,6 +2,7 @@
 
 from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
+from pylon.host.readings import Heat, MemoryPressure
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID as STAND_IN
 from pylon.inference.weights import gguf_file, model_directory, model_name
@@ -11,6 +12,9 @@ from pylon.money.price import FREE, Price
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, Trusted
 from pylon.nostr import nip19
+from pylon.provider.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
+from pylon.provider.rulings import OwnerRules
+from pylon.provider.schedule import Closed, parse_spans
 from pylon.provider.settings import ProviderSettings
 
 
@@ -83,6 +87,30 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
         max_tokens=section.max_tokens,
         default_max_tokens=section.default_max_tokens,
     )
+
+
+def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
+    """The rules that the settings ask for, in the order in which they are told. `attended`: a person started the
+    node in a terminal. Raises `SetupError`."""
+    section = config.owner
+    rules: list[Rule] = []
+    try:
+        spans = [span for text in section.schedule for span in parse_spans(text)]
+    except ValueError as error:
+        raise SetupError(f"owner.schedule: {error}", hint="Mend that line of the settings and try again.") from error
+    if not section.rules:
+        return OwnerRules(rules)
+    if section.in_use_minutes:
+        rules.append(InUse(60 * section.in_use_minutes, attended=attended))
+    if not section.on_battery or section.min_charge_percent:
+        rules.append(Battery(section.min_charge_percent, serve=section.on_battery))
+    if section.heat != "off":
+        rules.append(Overheated(Heat[section.heat.upper()]))
+    if section.memory != "off":
+        rules.append(ShortOfMemory(MemoryPressure[section.memory.upper()]))
+    if spans:
+        rules.append(Closed(spans))
+    return OwnerRules(rules)
 
 
 def public_keys(setting: str, texts: list[str]) -> frozenset[str]:

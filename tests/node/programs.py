@@ -22,6 +22,8 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
         "PYLON_HOME": str(home),
         "PYLON_RELAYS": orjson.dumps([relay]).decode(),
         "PYLON_INFERENCE__ENGINE": "instant",
+        # Tests are no work for strangers: they run beside whoever is there.
+        "PYLON_OWNER__RULES": "false",
         "PYLON_HOUSEHOLD__LAN_INTERFACES": '["127.0.0.1"]',
         **settings,
     }

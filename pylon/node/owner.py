@@ -1,0 +1,106 @@
+"""The owner's side of serving: reads the machine every few seconds, and has its provider keep the owner's rules."""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.config import OwnerSection
+from pylon.forever import forever
+from pylon.host.awake import Awake
+from pylon.host.readings import Machine, Readings, read
+from pylon.provider.rulings import OwnerRules, Ruling, reason
+from pylon.provider.service import Provider
+
+logger = log.get("node")
+
+# A person who sits down is met by what runs anyway: a few seconds more change nothing, while each look may start a
+# program or two.
+EVERY_S = 10.0
+# What is said in place of a rule's name: the same as after a pause by hand.
+OWNER = "owner"
+
+
+class OwnerWatch:
+    """Started before the provider, so that nobody hears of a machine that is not to serve."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        rules: OwnerRules,
+        provider: Provider,
+        settings: OwnerSection,
+        clock: Clock,
+        awake: Awake | None = None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._machine = machine
+        self._rules = rules
+        self._provider = provider
+        self._settings = settings
+        self._clock = clock
+        self._awake = awake or Awake(None if settings.keep_awake else ())
+        self._every_s = every_s
+        self._readings = Readings()
+        self._rulings: tuple[Ruling, ...] = ()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the machine was read once."""
+        await self.look()
+        self._task = asyncio.create_task(forever(self._turn, "owner"), name="owner")
+
+    async def look(self) -> None:
+        """Reads the machine, and has the provider keep the rules."""
+        needs = self._rules.needs
+        if needs:
+            self._readings = await asyncio.to_thread(read, self._machine, needs)
+        self._judge()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._awake.release()
+
+    def waive(self, seconds: float) -> None:
+        """Serves for so long although a rule holds, unless it is one that protects the machine; 0 ends that."""
+        self._rules.waived_until = self._clock.wall() + seconds
+        self._judge()
+
+    def status(self) -> dict[str, Any]:
+        """`rules`: what each says; `waived_until` in Unix seconds, or None."""
+        until = self._rules.waived_until
+        return {
+            "rules": [asdict(ruling) for ruling in self._rulings],
+            "waived_until": until if until > self._clock.wall() else None,
+        }
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(self._every_s)
+        await self.look()
+        if self._provider.busy:
+            await self._awake.hold()
+        else:
+            await self._awake.release()
+
+    def _judge(self) -> None:
+        wall = self._clock.wall()
+        # A laptop may have travelled to another time zone.
+        time.tzset()
+        before = {ruling.name for ruling in self._rulings if ruling.holds}
+        self._rulings = self._rules.decide(
+            self._readings, datetime.fromtimestamp(wall), now=self._clock.monotonic(), wall=wall
+        )
+        for ruling in self._rulings:
+            if ruling.holds and ruling.name not in before:
+                logger.info("an owner rule holds", rule=ruling.name, reading=ruling.reading, until=ruling.ends)
+            elif not ruling.holds and ruling.name in before:
+                logger.info("an owner rule is over", rule=ruling.name, reading=ruling.reading)
+        why = reason(self._rulings)
+        self._provider.hold(why, why if self._settings.say_why else OWNER if why else "")
