@@ -12,7 +12,8 @@ from pylon.clock import Clock
 from pylon.config import OwnerSection
 from pylon.forever import forever
 from pylon.host.awake import Awake
-from pylon.host.readings import Machine, Readings, read
+from pylon.host.reader import Reader
+from pylon.host.readings import Machine, Readings
 from pylon.provider.rulings import OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
 
@@ -38,7 +39,7 @@ class OwnerWatch:
         awake: Awake | None = None,
         every_s: float = EVERY_S,
     ) -> None:
-        self._machine = machine
+        self._reader = Reader(machine, rules.needs)
         self._rules = rules
         self._provider = provider
         self._settings = settings
@@ -56,9 +57,7 @@ class OwnerWatch:
 
     async def look(self) -> None:
         """Reads the machine, and has the provider keep the rules."""
-        needs = self._rules.needs
-        if needs:
-            self._readings = await asyncio.to_thread(read, self._machine, needs)
+        self._readings = await self._reader.read()
         self._judge()
 
     async def close(self) -> None:

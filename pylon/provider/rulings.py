@@ -60,8 +60,11 @@ class OwnerRules:
         elif held is not None and now - held.seen_at >= rule.settle_s:
             del self._held[rule.name]
             held = None
-        since = None if held is None else held.since
-        return Ruling(rule.name, held is not None, False, since, look.reading, look.ends)
+        if held is None:
+            return Ruling(rule.name, False, False, None, look.reading, look.ends)
+        left = rule.settle_s - (now - held.seen_at)
+        ends = look.ends if look.pauses else f"{left:.0f} s more without a reason"
+        return Ruling(rule.name, True, False, held.since, look.reading, ends)
 
 
 def reason(rulings: Sequence[Ruling]) -> str:

@@ -113,6 +113,7 @@ IdleHint={idle}
 IdleSinceHint={since}
 """
 SSH = DESKTOP.replace("wayland", "tty").replace("Remote=no", "Remote=yes")
+SHARED = DESKTOP.replace("Remote=no", "Remote=yes")
 GREETER = DESKTOP.replace("Class=user", "Class=greeter")
 AWAY = DESKTOP.replace("Active=yes", "Active=no")
 
@@ -148,7 +149,7 @@ def test_other_desktops_hint_that_nobody_is_there(tmp_path):
     assert desktop(tmp_path, both).input_age_s() == 60
 
 
-@pytest.mark.parametrize("text", [SSH, GREETER, AWAY])
+@pytest.mark.parametrize("text", [SSH, SHARED, GREETER, AWAY])
 def test_who_does_not_sit_here_does_not_count(tmp_path, text):
     assert desktop(tmp_path, hinted(text, "no", NOW - 5), "t 0\n").input_age_s() is None
 

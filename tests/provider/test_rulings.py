@@ -46,6 +46,13 @@ def test_a_reason_that_comes_back_meanwhile_starts_the_wait_anew():
     assert reasons(rules, QUIET, 119) == ""
 
 
+def test_a_rule_whose_reason_is_away_says_for_how_much_longer_it_holds():
+    rules = all_rules()
+    assert decide(rules, HOT, 0)[2].ends == "a minute below serious heat"
+    assert decide(rules, QUIET, 18)[2].ends == "42 s more without a reason"
+    assert decide(rules, QUIET, 60)[2].ends == "a minute below serious heat"
+
+
 def test_since_is_when_it_began_and_all_that_hold_are_named():
     rules = all_rules("daily 22:00-06:00")
     decide(rules, HOT, 5)
