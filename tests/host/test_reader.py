@@ -34,7 +34,8 @@ async def test_a_machine_that_hangs_is_unknown_and_asked_by_one_thread_only():
     assert await Reader(machine, frozenset({Sense.POWER})).read() == Readings(power=POWER)
 
 
-async def test_what_nobody_wants_starts_no_thread():
+async def test_what_nobody_wants_starts_no_thread(monkeypatch):
+    monkeypatch.setattr(threading, "Thread", None)
     machine = Slow()
     assert await Reader(machine, frozenset()).read() == Readings()
     assert machine.asked == 0
