@@ -158,8 +158,8 @@ class OwnerSection(_Section):
         " always.",
     )
     say_why: bool = Field(
-        True,
-        description="Name the rule in heartbeats and refusals, for all to read; with false they say `owner` only.",
+        False,
+        description="Name the rule in heartbeats and refusals, for all to read; otherwise they say `owner`.",
     )
     keep_awake: bool = Field(True, description="Keep the machine from falling asleep by itself while jobs run.")
 

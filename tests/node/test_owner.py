@@ -116,7 +116,11 @@ async def node(root: Path, relay: RelayServer, machine: FakeMachine, **changes: 
     home.create()
     if not home.identity_file.exists():
         identity.create(home.identity_file)
-    raw = {"relays": [relay.url], "inference": {"engine": "instant", "instant_delay_s": 0.2}, "owner": changes}
+    raw = {
+        "relays": [relay.url],
+        "inference": {"engine": "instant", "instant_delay_s": 0.2},
+        "owner": {"say_why": True, **changes},
+    }
     clock = Ahead()
     async with Core(home, settings.parse(raw), serve=True, machine=machine, clock=clock) as core:
         yield Node(core, machine, clock)
@@ -217,9 +221,9 @@ async def test_an_owner_who_says_so_has_it_serve_for_a_while(tmp_path, relay, cu
             await result_of(serving.asked, "resume", {"for_s": "2h"})
 
 
-async def test_an_owner_may_keep_the_reason_to_themselves(tmp_path, relay, pool, customer):
+async def test_unless_its_owner_wants_a_node_does_not_say_why_it_is_paused(tmp_path, relay, pool, customer):
     machine = FakeMachine(input_age_s=0.0)
-    async with node(tmp_path / "home", relay, machine, say_why=False) as serving:
+    async with node(tmp_path / "home", relay, machine, say_why=OwnerSection().say_why) as serving:
         refusal = await customer.refusal(await customer.ask(serving.public, customer.job()))
         assert (refusal.code, refusal.text) == (ErrorCode.PAUSED, "owner")
         await said(pool, serving.public, "owner")
@@ -273,7 +277,7 @@ async def test_the_machine_is_read_again_and_again_and_kept_awake_while_it_works
     try:
         assert provider.held == [("", "")]
         machine.now["power"] = ON_BATTERY
-        await until(lambda: provider.held[-1] == ("battery", "battery"))
+        await until(lambda: provider.held[-1] == ("battery", "owner"))
         assert not any(awake.told)
         provider.busy = True
         await until(lambda: awake.told[-1:] == [True])
@@ -287,7 +291,7 @@ async def test_the_machine_is_read_again_and_again_and_kept_awake_while_it_works
 
 
 def names(**changes: Any) -> list[str]:
-    config = settings.parse({"owner": changes})
+    config = settings.parse({"owner": {"say_why": True, **changes}})
     return [rule.name for rule in owner_rules(config, attended=False)._rules]
 
 
