@@ -54,6 +54,7 @@ _PLACES = {
     "simulate": _Place("simulate", "simulate_", _MEASURE),
     "identity": _Place("identity", "app", _HOME),
     "models": _Place("models", "app", _SERVE),
+    "service": _Place("service", "app", _SERVE),
     "rlm": _Place("rlm", "app", _ASK),
     "skill": _Place("skill", "app", _ASK),
     "wallet": _Place("wallet", "app", _MONEY),

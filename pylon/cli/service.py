@@ -1,0 +1,185 @@
+"""`pylon service`: the node started by the machine itself, without anybody who types."""
+
+import asyncio
+from dataclasses import asdict
+from os import environ
+from typing import Annotated, Any
+
+import typer
+
+from pylon import config as settings
+from pylon import log
+from pylon.cli.output import out, table
+from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
+from pylon.cli.start import serve
+from pylon.config import Config
+from pylon.errors import PylonError, UnreachableError
+from pylon.host.service import ServiceState, shown
+from pylon.node import service
+from pylon.node.control import result_of
+from pylon.node.home import Home, open_home
+from pylon.node.session import running_node
+
+app = typer.Typer(no_args_is_help=True, help="The node as a service: started by the machine, and again if it fails.")
+
+logger = log.get("node")
+
+Relay = Annotated[bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")]
+
+
+@app.command()
+def install(
+    relay: Relay = False,
+    system: Annotated[
+        bool, typer.Option("--system", help="For machines where nobody logs in; root has to install it.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be written and run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have this machine start the node: at login (or with --system at boot), and again when it fails.
+
+    launchd does it on macOS, systemd on Linux. Another install of the same home replaces the first.
+    """
+    try:
+        home, _ = open_home()
+        wanted = service.place(home, system=system, relay=relay, drain_s=int(DRAIN_S))
+        told = service.notes(wanted, environ, lingers=service.lingers(wanted.spec.user))
+        if not dry_run:
+            told += asyncio.run(_by_hand(home))
+            service.install(home, wanted, service.run_command)
+        now = service.status(home, service.run_command)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    manager = wanted.manager
+    text = manager.text().decode()
+    commands = [shown(command) for command in manager.start()]
+    if as_json:
+        print_json(
+            {"dry_run": dry_run, "text": text, "commands": commands, "notes": told}
+            | _json(now)
+            | {"file": str(manager.file()), "system": system}
+        )
+        return
+    if dry_run:
+        out.print(f"{manager.file()}\n", style="bold")
+        out.print(text)
+        out.print("then", style="bold")
+        for command in commands:
+            out.print(f"  {command}")
+    else:
+        out.print(f"{manager.name} starts this node now, and at every {'boot' if system else 'login'}")
+        out.print(f"  file  {manager.file()}\n  log   {now.log}")
+        out.print("`pylon service status` says how it does, `pylon stop` ends it until the next start.", style="dim")
+    for note in told:
+        out.print(note, style="yellow")
+
+
+@app.command()
+def uninstall(as_json: Json = False) -> None:
+    """Stop the service and remove what `install` wrote. Home, key and settings stay."""
+    try:
+        home, _ = open_home()
+        gone = service.uninstall(home, service.run_command)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json({"removed": None if gone is None else str(gone)})
+    else:
+        out.print("no service was installed" if gone is None else f"stopped; {gone} is gone")
+
+
+@app.command()
+def restart(as_json: Json = False) -> None:
+    """End the service's node, which finishes its jobs first, and start it anew: with new settings, or a new Pylon."""
+    try:
+        home, _ = open_home()
+        service.restart(home, service.run_command)
+        now = service.status(home, service.run_command)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json(_json(now))
+    else:
+        out.print(f"restarted: {_words(now.state)}")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say whether the node is a service, whether it runs, how it ended last, and where its log is."""
+    try:
+        home, _ = open_home()
+        now = service.status(home, service.run_command)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        print_json(_json(now))
+        return
+    made = table("", "", show_header=False)
+    if now.installed:
+        made.add_row("service", f"{now.manager}{', of the machine' if now.system else ''}: {now.file}")
+        made.add_row("state", _words(now.state))
+    else:
+        made.add_row("service", "not installed: `pylon service install`")
+    made.add_row("log", now.log)
+    if now.installed and now.log_hint:
+        made.add_row("", now.log_hint)
+    out.print(made)
+
+
+@app.command("run")
+def run_(
+    relay: Relay = False,
+    drain_s: Annotated[float, typer.Option(help="Seconds to finish what is there after SIGTERM.")] = DRAIN_S,
+) -> None:
+    """What the service runs: as `pylon start`, and its log says why it could not start, too."""
+    root = settings.home_directory()
+    if root.is_dir():
+        # Nobody reads what is printed; settings that do not fit are found before a node opens its own log.
+        log.configure(file=root / "logs" / "pylon.log")
+    try:
+        home, config = open_home()
+    except PylonError as error:
+        _log(error)
+        fail(error)
+    run(_serve(home, config, drain_s, relay=relay))
+
+
+async def _serve(home: Home, config: Config, drain_s: float, *, relay: bool) -> None:
+    try:
+        await serve(home, config, drain_s, relay=relay, as_json=False)
+    except PylonError as error:
+        _log(error)
+        raise
+    except Exception:
+        logger.exception("the node failed")
+        raise
+
+
+def _log(error: PylonError) -> None:
+    logger.error("the node ended", error=str(error), hint=error.hint)
+
+
+async def _by_hand(home: Home) -> list[str]:
+    """What there is to say where the home is served already, and not by the service."""
+    try:
+        found = await result_of(running_node(home), "ping")
+    except UnreachableError:
+        return []
+    if not found["serving"] or service.status(home, service.run_command).state.pid == found["pid"]:
+        return []
+    return [f"Process {found['pid']} serves this home now; the service does once that has ended (`pylon stop`)."]
+
+
+def _json(now: service.Status) -> dict[str, Any]:
+    found: dict[str, Any] = asdict(now)
+    state: dict[str, Any] = found.pop("state")
+    return found | state
+
+
+def _words(state: ServiceState) -> str:
+    if not state.loaded:
+        return "not loaded: `pylon service restart` loads it"
+    process = "" if state.pid is None else f", process {state.pid}"
+    times = "" if state.starts is None else f", started {state.starts} time{'' if state.starts == 1 else 's'}"
+    ended = f", ended last with {state.last_exit}" if state.last_exit else ""
+    return f"{state.running}{process}{times}{ended}"
