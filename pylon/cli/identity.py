@@ -11,6 +11,7 @@ from pylon.cli.output import out
 from pylon.cli.running import Json, fail, print_json
 from pylon.errors import PylonError, SetupError, UsageError
 from pylon.node import identity as keyfile
+from pylon.node.binding import bind
 from pylon.node.home import Home, open_home
 from pylon.nostr import nip19
 
@@ -80,6 +81,7 @@ def restore(
         protection = (given or new_passphrase()) if passphrase else ""
         home.create()
         keyfile.write(home.identity_file, secret, passphrase=protection)
+        bind(home.folder)
     except PylonError as error:
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)

@@ -45,6 +45,7 @@ _PLACES = {
     "drain": _Place("node", "drain", _SERVE),
     "jobs": _Place("node", "jobs", _SERVE),
     "relay": _Place("relay", "relay", _SERVE),
+    "doctor": _Place("doctor", "doctor", _SERVE),
     "ask": _Place("ask", "ask", _ASK),
     "map": _Place("mapping", "map_", _ASK),
     "providers": _Place("providers", "providers", _ASK),

@@ -16,6 +16,7 @@ from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, r
 from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
 from pylon.node import identity
+from pylon.node.binding import bind
 from pylon.node.control import Event, result_of
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import open_node, running_node
@@ -43,6 +44,7 @@ def init(
         protection = new_passphrase() if new and passphrase else ""
         home.create()
         secret = identity.create(home.identity_file, passphrase=protection) if new else _found(home, passphrase)
+        bind(home.folder)
     except PylonError as error:
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)
@@ -65,6 +67,7 @@ def found_or_made() -> tuple[Home, Config]:
     if not home.identity_file.exists():
         home.create()
         identity.create(home.identity_file)
+        bind(home.folder)
     return home, config
 
 

@@ -1,0 +1,27 @@
+"""Which machine a key was made on: a copied home makes two machines one node, and `pylon doctor` tells."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from pylon.files import write_whole
+from pylon.host.hardware import machine_mark
+
+FILE = "machine"
+
+
+def bind(folder: Path) -> None:
+    """Writes this machine's mark beside the key, unless one is there. Nothing depends on it: a failure is ignored."""
+    path, mark = folder / FILE, machine_mark()
+    if mark and not path.exists():
+        with suppress(OSError):
+            write_whole(path, f"{mark}\n".encode())
+
+
+def is_this_machine(folder: Path) -> bool | None:
+    """Whether the key beside was made here; None where that was not written down, or cannot be told."""
+    mark = machine_mark()
+    try:
+        written = (folder / FILE).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return written == mark if mark and written else None

@@ -1,0 +1,155 @@
+"""Asking relays as a stranger would: what they say of themselves, of the time, and of this node."""
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from pylon.errors import MalformedError, RelayError, UnreachableError
+from pylon.jobs.heartbeat import Heartbeat, parse_heartbeat
+from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
+from pylon.node.doctor.relays import RelayReading
+from pylon.node.household.address import is_loopback
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
+from pylon.nostr.pool import RelayPool
+from pylon.nostr.tls import context_for
+from pylon.relay_url import normalize_relay_url
+from pylon.text import clean_line
+
+OPEN_S, ANSWER_S = 5.0, 5.0
+
+
+async def read_relays(urls: Sequence[str], public: str, secret: SecretKey | None) -> list[RelayReading]:
+    """All of them at once; `public` is this node's key in hex, or empty when that is not known."""
+    return list(await asyncio.gather(*(read_relay(url, public, secret) for url in urls)))
+
+
+async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayReading:
+    """One relay, within some ten seconds. It is asked, and nothing is published."""
+    try:
+        url = normalize_relay_url(url)
+    except MalformedError as error:
+        return RelayReading(url, error=str(error))
+    host = urlsplit(url).hostname or ""
+    here, near = is_loopback(host), _is_near(host)
+    errno, fault = await _connect(url)
+    if fault:
+        return RelayReading(url, fault, errno, here=here, near=near)
+    pool = RelayPool([url], secret=secret)
+    pool.start()
+    try:
+        information, ahead, _ = await asyncio.gather(_information(url), _ahead(url), _opened(pool))
+        status = pool.statuses[0]
+        if status.state != "open":
+            return RelayReading(url, status.error or "no websocket there", here=here, near=near)
+        events, refusal = await _of(pool, public)
+    finally:
+        await pool.close()
+    beats = [beat for event in events if event.kind == HEARTBEAT and (beat := _beat(event)) is not None]
+    return RelayReading(
+        url,
+        information=information,
+        ahead_s=ahead,
+        announced=any(event.kind == ANNOUNCEMENT for event in events),
+        heartbeat=max(beats, key=lambda beat: beat.expires_at, default=None),
+        refusal=refusal,
+        here=here,
+        near=near,
+    )
+
+
+async def _connect(url: str) -> tuple[int | None, str]:
+    """The system's error number and words, or empty words where something listens."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    try:
+        async with asyncio.timeout(OPEN_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except TimeoutError:
+        return None, f"no answer within {OPEN_S:g} s"
+    except OSError as error:
+        return error.errno, clean_line(error.strerror or str(error))
+    writer.close()
+    return None, ""
+
+
+async def _opened(pool: RelayPool) -> None:
+    with suppress(UnreachableError):
+        await pool.wait_open(OPEN_S)
+
+
+async def _information(url: str) -> RelayInformation | None:
+    try:
+        return await fetch_relay_information(url, timeout=ANSWER_S)
+    except RelayError:
+        return None
+
+
+async def _ahead(url: str) -> float | None:
+    """Seconds by which this machine's clock is ahead of the date that the relay's server gives, if it gives one."""
+    for ask in (_date_of_http, _date_of_handshake):
+        asked = time.time()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                said = parsedate_to_datetime(await ask(url))
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, WebSocketException, ValueError, OSError):
+            continue
+        middle = (asked + time.time()) / 2
+        # A date without fractions was half a second earlier on the average.
+        return middle - ((said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp() + 0.5)
+    return None
+
+
+async def _date_of_http(url: str) -> str:
+    secure = url.startswith("wss:")
+    address = f"http{url.removeprefix('ws')}"
+    headers = {"Accept": "application/nostr+json"}
+    # Its body may be of any length, and is not read.
+    async with (
+        httpx.AsyncClient(verify=context_for(secure) or True, trust_env=False) as client,
+        client.stream("GET", address, headers=headers) as answer,
+    ):
+        return str(answer.headers.get("date", ""))
+
+
+async def _date_of_handshake(url: str) -> str:
+    async with connect(url, ssl=context_for(url.startswith("wss:")), compression=None, close_timeout=1) as socket:
+        return socket.response.headers.get("date", "") if socket.response is not None else ""
+
+
+async def _of(pool: RelayPool, public: str) -> tuple[list[Event], str]:
+    """What the relay shows of this key, and why it shows nothing if it refuses."""
+    if not public:
+        return [], ""
+    wanted = Filter(authors=frozenset({public}), kinds=frozenset({ANNOUNCEMENT, HEARTBEAT}), limit=20)
+    try:
+        return await pool.query((wanted,), timeout=ANSWER_S), ""
+    except (UnreachableError, RelayError) as error:
+        return [], clean_line(str(error).removeprefix("no relay answered: "))
+
+
+def _beat(event: Event) -> Heartbeat | None:
+    try:
+        return parse_heartbeat(event)
+    except MalformedError:
+        return None
+
+
+def _is_near(host: str) -> bool:
+    """Whether it is in the local network, as far as its name or address tells."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.endswith(".local")
+    return address.is_private and not address.is_loopback

@@ -1,0 +1,94 @@
+"""All checks of a home in one list, in the order in which one thing needs another."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from pylon import config as settings
+from pylon.errors import PylonError
+from pylon.node.doctor import machine, relays, serving
+from pylon.node.doctor.asking import read_relays
+from pylon.node.doctor.finding import Finding, ok, wrong
+from pylon.node.doctor.reading import (
+    read_home,
+    read_machine,
+    read_model,
+    read_node,
+    read_offer,
+    read_pause,
+    read_service,
+    read_wallet,
+    urls_of,
+)
+from pylon.node.home import Home
+from pylon.node.household.members import HouseholdFile, relay_urls
+from pylon.nostr import nip19
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """`serves` says whether a node is there that takes jobs."""
+
+    findings: tuple[Finding, ...]
+    serves: bool
+
+
+async def examine() -> Examination:
+    """Looks at the home that PYLON_HOME names. Never raises a `PylonError`: what it meets is a finding."""
+    root = settings.home_directory()
+    try:
+        config = settings.load(root / "config.toml")
+    except PylonError as error:
+        home = Home(root)
+        found = read_machine(home)
+        return Examination(
+            (
+                machine.judge_python(found, ""),
+                machine.judge_disk(found),
+                wrong("settings", str(error), error.hint, no_jobs=True),
+            ),
+            serves=False,
+        )
+    home = Home(root, config.network)
+    computer = read_machine(home)
+    kept, secret = read_home(home)
+    status = await read_node(home)
+    running = status is not None
+    public = secret.public if secret is not None else _public(status["npub"] if status else "")
+    findings = [
+        machine.judge_python(computer, config.inference.engine),
+        machine.judge_disk(computer),
+        ok("settings", str(home.config_file)),
+        machine.judge_permissions(kept),
+        machine.judge_key(kept, running=running),
+        machine.judge_binding(kept),
+    ]
+    try:
+        household = HouseholdFile(home.folder).get()
+    except PylonError as error:
+        household = None
+        findings.append(wrong("household", str(error), error.hint, no_jobs=True))
+    planned = relay_urls(config.relays, household, public)
+    asked, model, wallet = await asyncio.gather(
+        read_relays(urls_of(status, planned), public, secret),
+        read_model(home, config),
+        read_wallet(home, config, public, running=running),
+    )
+    system = computer.system
+    findings += [relays.judge_relay(read, system=system, key=secret is not None) for read in asked]
+    findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
+    node = serving.judge_node(status, "" if running else read_pause(home))
+    serves = status is not None and status["provider"] is not None
+    findings += [
+        serving.judge_model(model, status),
+        serving.judge_offer(read_offer(home, config, public, household), wallet),
+        serving.judge_wallet(wallet, config.provider.pricing),
+        node,
+        relays.judge_presence(asked, time.time()) if serves else None,
+        serving.judge_service(await asyncio.to_thread(read_service, home)),
+    ]
+    return Examination(tuple(one for one in findings if one is not None), serves)
+
+
+def _public(npub: str) -> str:
+    return nip19.parse_public_key(npub) if npub else ""

@@ -1,0 +1,110 @@
+"""The machine and the home, judged: Python, disk, permissions, key. Values in, findings out."""
+
+from dataclasses import dataclass
+
+from pylon.node.doctor.finding import Finding, ok, warning, wrong
+
+# Below the first a model cannot be fetched, below the second SQLite and the logs are next.
+LITTLE_DISK, NO_DISK = 5 * 10**9, 200 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class MachineReading:
+    """`system` and `processor` as `platform` names them; `translated`: Rosetta runs this Python. Disk in bytes."""
+
+    system: str
+    processor: str
+    translated: bool
+    python: str
+    disk_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class HomeReading:
+    """`open_to_others` are paths that more than their owner may read; `foreign` those of another user.
+
+    `fault` and `hint` are what loading the key raised; `locked`: it needs a passphrase that was not given.
+    `same_machine` is None where that cannot be told.
+    """
+
+    path: str
+    open_to_others: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    locked: bool = False
+    fault: str = ""
+    hint: str = ""
+    same_machine: bool | None = None
+
+
+def judge_python(read: MachineReading, engine: str) -> Finding:
+    """Whether this Python can run the engine."""
+    said = f"Python {read.python} for {read.processor}"
+    if read.system == "Darwin" and read.processor != "arm64" and engine == "mlx":
+        if read.translated:
+            return wrong(
+                "python",
+                f"{said}, run by Rosetta on Apple Silicon, where MLX cannot work",
+                "Take a Python for arm64 (`brew install python@3.13` in /opt/homebrew), delete .venv, set up again.",
+                no_jobs=True,
+            )
+        return wrong(
+            "python",
+            f"{said}: MLX needs Apple Silicon",
+            'Use `engine = "llama"` or `"openai"` in [inference].',
+            no_jobs=True,
+        )
+    return ok("python", said)
+
+
+def judge_disk(read: MachineReading) -> Finding:
+    """Whether there is room for books, logs and models."""
+    said = f"{read.disk_free / 1e9:.1f} GB free where the home is"
+    if read.disk_free < NO_DISK:
+        return wrong("disk", said, "Make room: a node that cannot write takes no jobs.", no_jobs=True)
+    if read.disk_free < LITTLE_DISK:
+        return warning("disk", said, "Make room before `pylon models pull`.")
+    return ok("disk", said)
+
+
+def judge_permissions(read: HomeReading) -> Finding:
+    """Whether others can read or take over what is the owner's."""
+    if read.foreign:
+        return wrong(
+            "home",
+            f"belongs to another user: {', '.join(read.foreign)}",
+            "Was Pylon once run by root? Give it back: `chown -R` to yourself.",
+            no_jobs=True,
+        )
+    if read.open_to_others:
+        return wrong(
+            "home",
+            f"others may look into {', '.join(read.open_to_others)}",
+            f"chmod go-rwx {' '.join(read.open_to_others)}",
+        )
+    return ok("home", f"{read.path}, its owner's alone")
+
+
+def judge_key(read: HomeReading, *, running: bool) -> Finding:
+    """Whether the node has a key, and can open it."""
+    if read.locked:
+        return warning(
+            "key",
+            f"under a passphrase, {'open in the node that runs' if running else 'which every start needs'}",
+            "Set PYLON_PASSPHRASE to have it looked at; a service cannot start with it.",
+        )
+    if read.fault:
+        return wrong("key", read.fault, read.hint, no_jobs=True)
+    return ok("key", "can be read")
+
+
+def judge_binding(read: HomeReading) -> Finding | None:
+    """Whether the home was copied from another machine: two that serve under one key answer each other's jobs."""
+    if read.same_machine is None:
+        return None
+    if read.same_machine:
+        return ok("machine", "the one that this key was made on")
+    return warning(
+        "machine",
+        "this key was made on another machine; if both serve, they are one node and spoil each other's jobs",
+        "Moved for good? Delete the file `machine` beside the key and run `pylon init`. Copied? Take a new key here.",
+    )

@@ -1,0 +1,180 @@
+"""Reading what the checks judge: files, the node that runs, the wallet. Nothing is changed, no lock is taken."""
+
+import os
+import platform
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from pylon.clock import SystemClock
+from pylon.config import Config, ProviderSection
+from pylon.errors import PylonError, UnreachableError
+from pylon.host import hardware, memory
+from pylon.inference.weights import weight_files
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
+from pylon.node import identity, service
+from pylon.node.binding import is_this_machine
+from pylon.node.control import result_of
+from pylon.node.doctor.machine import HomeReading, MachineReading
+from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
+from pylon.node.home import Home
+from pylon.node.household.members import Household
+from pylon.node.live import is_allowed
+from pylon.node.purse import LINK_FILE, load_link, open_wallet
+from pylon.node.session import running_node
+from pylon.node.settings import engine_spec
+from pylon.nostr.keys import SecretKey
+from pylon.provider.service import PAUSED
+
+_SERVER_S = 5.0
+
+
+def read_machine(home: Home) -> MachineReading:
+    place = home.root if home.root.exists() else Path.home()
+    return MachineReading(
+        platform.system(),
+        platform.machine(),
+        hardware.is_translated(),
+        platform.python_version(),
+        shutil.disk_usage(place).free,
+    )
+
+
+def read_home(home: Home) -> tuple[HomeReading, SecretKey | None]:
+    """The home, and its key where that can be opened."""
+    loose, foreign = [], []
+    for path in (home.root, home.folder, home.identity_file, home.folder / LINK_FILE, home.database):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if found.st_mode & 0o077:
+            loose.append(str(path))
+        if found.st_uid != os.getuid():
+            foreign.append(str(path))
+    secret, fault, hint, locked = None, "", "", False
+    try:
+        secret = identity.load(home.identity_file)
+    except PylonError as error:
+        fault, hint = str(error), error.hint
+        locked = _is_locked(home)
+    same = is_this_machine(home.folder)
+    return HomeReading(str(home.root), tuple(loose), tuple(foreign), locked, fault, hint, same), secret
+
+
+def _is_locked(home: Home) -> bool:
+    try:
+        return identity.is_protected(home.identity_file) and not os.environ.get(identity.PASSPHRASE_VARIABLE)
+    except (PylonError, OSError):
+        return False
+
+
+async def read_node(home: Home) -> dict[str, Any] | None:
+    """What the node that runs says of itself, or None."""
+    try:
+        return await result_of(running_node(home), "status")
+    except UnreachableError:
+        return None
+
+
+def read_pause(home: Home) -> str:
+    """Why the next start will be paused, as far as the books of a node that ended tell; empty if it will not."""
+    if not home.database.exists() or home.database.with_name(f"{home.database.name}-wal").exists():
+        return ""
+    try:
+        # Immutable: SQLite makes no file beside it. Nobody writes it, since no node runs.
+        with closing(sqlite3.connect(f"{home.database.as_uri()}?immutable=1", uri=True)) as books:
+            row = books.execute("SELECT value FROM provider_setting WHERE name = ?", (PAUSED,)).fetchone()
+    except sqlite3.Error:
+        return ""
+    return str(row[0]) if row else ""
+
+
+async def read_model(home: Home, config: Config) -> ModelReading:
+    section = config.inference
+    wished = int(section.memory_gb * 1e9)
+    try:
+        spec = engine_spec(home, config)
+        place = spec.model_dir or spec.model_file
+        weights = sum(file.stat().st_size for file in weight_files(place)) if place is not None else 0
+    except PylonError as error:
+        return ModelReading(section.engine, section.model, str(error), error.hint)
+    fault = await _server_fault(section.openai_url) if section.engine == "openai" else ""
+    hint = "Start that server, or mend `inference.openai_url`." if fault else ""
+    free = memory.free_bytes() if place is not None else 0
+    return ModelReading(section.engine, spec.model, fault, hint, weights, free, wished)
+
+
+async def _server_fault(url: str) -> str:
+    try:
+        async with httpx.AsyncClient(timeout=_SERVER_S) as client:
+            # Any answer will do: what it serves is asked with a key of its own.
+            await client.get(f"{url.rstrip('/')}/models")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"the server at {url} does not answer ({type(error).__name__})"
+    return ""
+
+
+async def read_wallet(home: Home, config: Config, public: str, *, running: bool) -> WalletReading:
+    """The wallet: asked by the node that runs, which has it open, or else here."""
+    try:
+        link = load_link(home)
+        if link is None:
+            return WalletReading(connected=False)
+        network = Network(config.network)
+        if running:
+            found = await result_of(running_node(home), "wallet-balance")
+            balance = found["balance_msat"]
+        else:
+            async with AsyncExitStack() as stack:
+                live = bool(public) and is_allowed(home, public)
+                also = config.wallet.also_called
+                wallet = await open_wallet(link, network, SystemClock(), stack, live=live, also_called=also)
+                await wallet.info()
+                balance = int(await wallet.balance())
+    except PylonError as error:
+        return WalletReading(connected=True, fault=str(error), hint=error.hint)
+    return WalletReading(
+        connected=True, said=f"answers on {network.value}, and holds {sats_text(balance, network.unit)}"
+    )
+
+
+def read_offer(home: Home, config: Config, public: str, household: Household | None) -> OfferReading:
+    section = config.provider
+    names = ("base_msat", "in_msat_per_1k", "out_msat_per_1k")
+    amounts = {name: getattr(section, name) for name in names}
+    usual = {name: ProviderSection.model_fields[name].default for name in names}
+    try:
+        allowed = bool(public) and is_allowed(home, public)
+    except PylonError:
+        allowed = False
+    return OfferReading(
+        section.pricing,
+        not any(amounts.values()),
+        amounts != usual,
+        household is not None,
+        config.household.strangers,
+        Network(config.network).is_live and not allowed,
+    )
+
+
+def read_service(home: Home) -> ServiceReading:
+    try:
+        found = service.status(home, service.run_command)
+    except PylonError as error:
+        # A machine without launchd and systemd, such as a container, lacks nothing.
+        return ServiceReading() if "neither launchd" in str(error) else ServiceReading(fault=str(error))
+    state = found.state
+    log = f"{found.log}{f', or {found.log_hint}' if found.log_hint else ''}"
+    return ServiceReading(found.manager, found.installed, state.pid, state.running, state.last_exit, log)
+
+
+def urls_of(status: Mapping[str, Any] | None, planned: list[str]) -> list[str]:
+    """The relays of the node that runs, or those that it would have."""
+    return planned if status is None else [relay["url"] for relay in status["relays"]]

@@ -1,0 +1,173 @@
+"""The node, its model, its price and its service, judged. Values in, findings out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pylon.inference.memory import memory_limit
+from pylon.inference.models import needle
+from pylon.node.doctor.finding import Finding, ok, warning, wrong
+
+# How the last process of a service ended when its program was not there: systemd's own code, then a shell's.
+_NO_PROGRAM = ("203", "127")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReading:
+    """`fault`: it is not here, or its server does not answer. `weights`, `free`, `wished` in bytes, 0 if unknown."""
+
+    engine: str
+    model: str
+    fault: str = ""
+    hint: str = ""
+    weights: int = 0
+    free: int = 0
+    wished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WalletReading:
+    """`fault` is what asking it raised; `said` what it holds, in words."""
+
+    connected: bool
+    fault: str = ""
+    hint: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReading:
+    """What the settings say of whom is served at what price."""
+
+    pricing: str
+    free_price: bool
+    price_changed: bool
+    household: bool
+    strangers: bool
+    live_not_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReading:
+    """`manager` is empty where this machine has none that Pylon knows; `fault` is what asking it raised."""
+
+    manager: str = ""
+    installed: bool = False
+    pid: int | None = None
+    state: str = ""
+    last_exit: str = ""
+    log: str = ""
+    fault: str = ""
+
+
+def judge_node(status: Mapping[str, Any] | None, paused_on_disk: str = "") -> Finding:
+    """Whether a node serves; `status` is what it says of itself, None where none runs."""
+    if status is None:
+        held = f", and it will start paused ({paused_on_disk})" if paused_on_disk else ""
+        return wrong("node", f"none runs{held}", "`pylon start`, or `pylon service install`.", no_jobs=True)
+    provider = status["provider"]
+    if provider is None:
+        return wrong(
+            "node",
+            f"process {status['pid']} uses this home, and does not serve",
+            "It is another command's, and ends with it; then `pylon start`.",
+            no_jobs=True,
+        )
+    if provider["paused"]:
+        return wrong(
+            "node",
+            f"paused ({provider['paused']})",
+            "`pylon resume` takes jobs on again."
+            if provider["paused"] == "owner"
+            else "`pylon status` says more; it ends by itself.",
+            no_jobs=True,
+        )
+    if provider["draining"]:
+        return wrong("node", "draining: it takes nothing new on", "`pylon resume` ends that.", no_jobs=True)
+    served = sum(count for state, count in provider["jobs"].items() if state == "settled")
+    return ok("node", f"takes jobs; {provider['running']} running, {provider['queued']} waiting, {served} served")
+
+
+def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding:
+    """Whether there is a model that answers: as the node says, or as its files and the memory promise."""
+    if status is not None and status["provider"] is not None:
+        engine = status["provider"]["engine"]
+        said = f"{status['model']} {engine['state']}"
+        if engine["state"] == "failed":
+            todo = "`pylon models list` says what is here, `pylon models recommend` what fits."
+            return wrong("model", f"{said}: {engine['reason']}", todo, no_jobs=True)
+        if engine["state"] == "loading":
+            return warning("model", said, "Wait; the log says if it fails.", no_jobs=True)
+        return _one_trick(ok("model", said), status["model"])
+    if read.fault:
+        return wrong("model", read.fault, read.hint, no_jobs=True)
+    limit = memory_limit(read.free, None, read.wished) if read.free else 0
+    said = f"{read.model} by {read.engine}"
+    if read.weights and limit:
+        said = f"{said}: its weights take {_size(read.weights)} of the {_size(limit)} that it may use now"
+        if read.weights >= limit:
+            return wrong("model", said, "Choose a smaller one (`pylon models recommend`).", no_jobs=True)
+    return _one_trick(ok("model", said), read.model)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.0f} MB"
+
+
+def _one_trick(found: Finding, model: str) -> Finding:
+    if model != needle.MODEL_ID:
+        return found
+    return warning(
+        "model",
+        f"{found.said}; it finds numbers that a text states, and nothing else",
+        "`pylon models recommend` names models for any question.",
+    )
+
+
+def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
+    """Whether the price is meant, can be taken, and who is served at all."""
+    if read.household and not read.strangers:
+        return ok("offer", "serves its household alone; strangers send it nothing (`household.strangers`)")
+    if read.pricing == "paid" and read.live_not_allowed:
+        todo = 'Run `pylon wallet go-live`, or set `pricing = "free"`.'
+        return wrong("offer", "paid in live money, which is not allowed here", todo, no_jobs=True)
+    if read.pricing == "paid" and not wallet.connected:
+        todo = '`pylon wallet connect`, or `pricing = "free"`.'
+        return wrong("offer", "paid, and no wallet is connected: it cannot start", todo, no_jobs=True)
+    if read.pricing == "paid" and read.free_price:
+        return warning("offer", "paid, at a price of nothing", "`pylon price set` names one.")
+    if read.pricing == "free" and read.price_changed:
+        return warning(
+            "offer", "a price is set, and everybody is served for free", '`pricing = "paid"` makes it count.'
+        )
+    return ok("offer", f"everybody is served, {'for money' if read.pricing == 'paid' else 'for free'}")
+
+
+def judge_wallet(read: WalletReading, pricing: str) -> Finding:
+    """Whether the wallet answers, and is of the right network."""
+    if not read.connected:
+        return ok("wallet", "none is connected, and none is needed for free work")
+    if read.fault:
+        return wrong("wallet", read.fault, read.hint or "Does its relay run?", no_jobs=pricing == "paid")
+    return ok("wallet", read.said)
+
+
+def judge_service(read: ServiceReading) -> Finding:
+    """Whether the machine starts the node by itself."""
+    if read.fault:
+        return warning("service", read.fault, "`pylon service status` says more.")
+    if not read.installed:
+        return ok("service", "not installed: the node runs when you start it (`pylon service install`)")
+    if read.pid is not None:
+        return ok("service", f"{read.manager}: {read.state}")
+    if read.last_exit in ("", "0"):
+        return warning(
+            "service",
+            f"{read.manager}: {read.state or 'not loaded'}",
+            "It was stopped. `pylon service restart` starts it.",
+        )
+    if read.last_exit.split(":")[0] in _NO_PROGRAM:
+        return wrong(
+            "service", "its program is gone: was Pylon moved?", "`pylon service install` from where Pylon is now."
+        )
+    return wrong("service", f"{read.manager}: {read.state}, ended with {read.last_exit}", f"Read {read.log}")

@@ -1,0 +1,134 @@
+"""`pylon doctor` as a careless owner runs it: real homes, real relays, a node that runs."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from websockets.asyncio.server import serve
+
+from pylon.node.doctor import asking
+from pylon.relay.server import RelayServer
+from tests.node import programs
+
+NOBODY = "ws://127.0.0.1:9"
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def by_check(found) -> dict[str, tuple[str, str]]:
+    return {one["check"]: (one["verdict"], one["said"]) for one in found["findings"]}
+
+
+async def test_without_a_home_it_says_so_and_makes_none(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    code, found, _ = await programs.run("doctor", env=env)
+    assert (code, found["verdict"], found["no_jobs"]) == (1, "wrong", ["settings"])
+    assert not (tmp_path / "home").exists()
+
+
+async def test_a_node_that_serves_is_found_on_its_relay(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url)
+    await programs.run("init", env=env)
+    _, before, _ = await programs.run("doctor", env=env)
+    assert by_check(before)["node"][0] == "wrong" and "seen" not in by_check(before)
+    await programs.start(env, stack)
+    code, found, _ = await programs.run("doctor", env=env)
+    checks = by_check(found)
+    assert checks["node"][0] == checks["seen"][0] == checks[f"relay {relay.url}"][0] == "ok"
+    assert checks["clock"] == ("ok", "within 5 s of the relays'")
+    # It listens on this machine alone, which is all that is not in order.
+    assert (found["verdict"], found["no_jobs"], code) == ("warning", ["relays"], 0)
+    await programs.run("pause", env=env)
+    code, found, _ = await programs.run("doctor", env=env)
+    assert (code, by_check(found)["node"]) == (1, ("wrong", "paused (owner)"))
+
+
+async def test_a_careless_owner_hears_of_everything_at_once_and_nothing_is_changed(tmp_path):
+    root = tmp_path / "home"
+    env = programs.environment(root, NOBODY, PYLON_INFERENCE__ENGINE="mlx", PYLON_INFERENCE__MODEL="not/here")
+    env |= {"PYLON_PROVIDER__PRICING": "paid"}
+    await programs.run("init", env=env)
+    (root / "play" / "identity").chmod(0o644)
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+    code, found, _ = await programs.run("doctor", env=env)
+    checks = by_check(found)
+    wrong = {check for check, (verdict, _) in checks.items() if verdict == "wrong"}
+    assert code == 1
+    assert wrong == {"home", "key", f"relay {NOBODY}", "relays", "model", "offer", "node"}
+    assert "identity" in checks["home"][1]
+    assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+async def test_a_fault_in_the_settings_is_named(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    await programs.run("init", env=env)
+    code, found, _ = await programs.run("doctor", env=env | {"PYLON_INFERENCE__SLOTS": "many"})
+    assert code == 1
+    assert "PYLON_INFERENCE__SLOTS" in by_check(found)["settings"][1]
+
+
+async def test_a_copied_home_is_noticed(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    await programs.run("init", env=env)
+    mark = tmp_path / "home" / "play" / "machine"
+    if not mark.exists():
+        pytest.skip("this machine has no id")
+    assert by_check((await programs.run("doctor", env=env))[1])["machine"][0] == "ok"
+    mark.write_text("f" * 32)
+    found = by_check((await programs.run("doctor", env=env))[1])
+    assert found["machine"][0] == "warning"
+    # Whoever moved it for good says so.
+    mark.unlink()
+    await programs.run("init", env=env)
+    assert by_check((await programs.run("doctor", env=env))[1])["machine"][0] == "ok"
+
+
+async def test_a_home_without_a_mark_is_left_in_peace(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    await programs.run("init", env=env)
+    (tmp_path / "home" / "play" / "machine").unlink(missing_ok=True)
+    assert "machine" not in by_check((await programs.run("doctor", env=env))[1])
+
+
+@pytest.mark.parametrize("off", [-600, 0, 3_600])
+async def test_the_clock_is_compared_with_the_date_that_a_relay_gives(off):
+    def dated(connection, request, response=None):
+        said = format_datetime(datetime.now(UTC) + timedelta(seconds=off), usegmt=True)
+        answer = connection.respond(200, "{}")
+        del answer.headers["Date"]
+        answer.headers["Date"] = said
+        return answer
+
+    async def nothing(connection):
+        await connection.wait_closed()
+
+    async with serve(nothing, "127.0.0.1", 0, process_request=dated) as server:
+        port = server.sockets[0].getsockname()[1]
+        ahead = await asking._ahead(f"ws://127.0.0.1:{port}")
+    assert ahead is not None
+    assert abs(ahead + off) < 60
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 0000 99:99:99 GMT", "\u00ff"])
+async def test_a_relay_that_tells_no_time_or_nonsense_is_no_error(date):
+    def dated(connection, request, response=None):
+        answer = connection.respond(200, "{}")
+        del answer.headers["Date"]
+        if date:
+            answer.headers["Date"] = date
+        return answer
+
+    async def nothing(connection):
+        await connection.wait_closed()
+
+    async with serve(nothing, "127.0.0.1", 0, process_request=dated) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asking._ahead(f"ws://127.0.0.1:{port}") is None
+        read = await asking.read_relay(f"ws://127.0.0.1:{port}", "", None)
+    assert read.error

@@ -1,0 +1,225 @@
+"""What readings mean: values in, findings out."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.jobs.heartbeat import Heartbeat
+from pylon.node.doctor import machine, relays, serving
+from pylon.node.doctor.finding import Finding, Verdict, ok, warning, worst, wrong
+from pylon.node.doctor.machine import HomeReading, MachineReading
+from pylon.node.doctor.relays import RelayReading
+from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
+from pylon.nostr.nip11 import RelayInformation
+
+MAC = MachineReading("Darwin", "arm64", False, "3.13.0", 10**11)
+HOME = HomeReading("/h", same_machine=True)
+OPEN = RelayReading("wss://relay.example", information=RelayInformation())
+NO_WALLET = WalletReading(connected=False)
+FREE = OfferReading("free", False, False, False, False)
+
+
+def status(*, state="ready", reason="", paused="", draining=False, model="qwen", provider=True):
+    engine = {"state": state, "reason": reason}
+    serving_side = {
+        "paused": paused,
+        "draining": draining,
+        "running": 1,
+        "queued": 2,
+        "jobs": {"settled": 5, "failed": 1},
+        "engine": engine,
+    }
+    return {"pid": 7, "model": model, "provider": serving_side if provider else None}
+
+
+def verdicts(*findings: Finding) -> list[tuple[str, bool]]:
+    return [(finding.verdict.value, finding.no_jobs) for finding in findings]
+
+
+def test_the_worst_of_all_counts():
+    good, bad, ugly = ok("a", ""), warning("b", "", ""), wrong("c", "", "")
+    assert worst([]) is worst([good]) is Verdict.OK
+    assert worst([bad, good]) is Verdict.WARNING
+    assert worst([good, ugly, bad]) is Verdict.WRONG
+
+
+def test_rosetta_is_told_apart_from_an_intel_mac():
+    intel = replace(MAC, processor="x86_64")
+    assert machine.judge_python(MAC, "mlx").verdict is Verdict.OK
+    assert "Rosetta" in machine.judge_python(replace(intel, translated=True), "mlx").said
+    assert "needs Apple Silicon" in machine.judge_python(intel, "mlx").said
+    assert machine.judge_python(intel, "llama").verdict is Verdict.OK
+    assert machine.judge_python(replace(intel, system="Linux"), "mlx").verdict is Verdict.OK
+
+
+def test_a_disk_that_is_nearly_full_is_wrong_before_it_is_full():
+    found = [machine.judge_disk(replace(MAC, disk_free=free)) for free in (10**11, 10**9, 10**8)]
+    assert verdicts(*found) == [("ok", False), ("warning", False), ("wrong", True)]
+
+
+def test_a_home_that_others_may_read_is_wrong_and_the_cure_is_named():
+    found = machine.judge_permissions(replace(HOME, open_to_others=("/h/play/identity",)))
+    assert (found.verdict, found.todo) == (Verdict.WRONG, "chmod go-rwx /h/play/identity")
+    assert machine.judge_permissions(replace(HOME, foreign=("/h",))).no_jobs
+    assert machine.judge_permissions(HOME).verdict is Verdict.OK
+
+
+def test_a_locked_key_is_a_warning_and_none_at_all_is_wrong():
+    assert machine.judge_key(replace(HOME, locked=True, fault="x"), running=True).verdict is Verdict.WARNING
+    assert machine.judge_key(replace(HOME, fault="no key", hint="init"), running=False).todo == "init"
+    assert machine.judge_key(HOME, running=False).verdict is Verdict.OK
+
+
+def test_a_copied_home_is_warned_of_and_an_unknown_one_is_not():
+    found = machine.judge_binding(replace(HOME, same_machine=False))
+    assert found is not None and found.verdict is Verdict.WARNING
+    assert machine.judge_binding(replace(HOME, same_machine=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("read", "verdict", "said"),
+    [
+        (OPEN, Verdict.OK, "open"),
+        (replace(OPEN, information=None), Verdict.OK, "nothing of its limits"),
+        (replace(OPEN, error="refused"), Verdict.WRONG, "refused"),
+        (replace(OPEN, refusal="blocked: not you"), Verdict.WRONG, "not you"),
+        (replace(OPEN, information=RelayInformation(payment_required=True)), Verdict.WARNING, "paid"),
+        (replace(OPEN, information=RelayInformation(auth_required=True)), Verdict.WARNING, "locked"),
+        (replace(OPEN, information=RelayInformation(restricted_writes=True)), Verdict.WARNING, "chosen keys"),
+        (replace(OPEN, information=RelayInformation(restricted_writes=True), announced=True), Verdict.OK, "open"),
+        (replace(OPEN, information=RelayInformation(max_message_length=16_384)), Verdict.WARNING, "16,374 bytes"),
+    ],
+)
+def test_what_a_relay_says_of_itself_is_weighed(read, verdict, said):
+    found = relays.judge_relay(read, system="Linux", key=False)
+    assert found.verdict is verdict
+    assert said in found.said
+
+
+def test_errno_65_on_a_mac_is_the_local_network_permission():
+    read = RelayReading("ws://192.168.1.5:7447", error="No route to host", errno=65, near=True)
+    assert "Local Network" in relays.judge_relay(read, system="Darwin", key=True).todo
+    assert "Local Network" not in relays.judge_relay(read, system="Linux", key=True).todo
+    assert "Local Network" not in relays.judge_relay(replace(read, near=False), system="Darwin", key=True).todo
+
+
+def test_relays_of_this_machine_alone_bring_no_strangers():
+    here = replace(OPEN, here=True)
+    assert verdicts(relays.judge_reach([here], household=False)) == [("warning", True)]
+    assert verdicts(relays.judge_reach([here], household=True)) == [("ok", False)]
+    assert verdicts(relays.judge_reach([here, OPEN], household=False)) == [("ok", False)]
+    assert verdicts(relays.judge_reach([replace(OPEN, error="x")], household=False)) == [("wrong", True)]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"),
+    [(0.4, "ok"), (-4.9, "ok"), (30, "warning"), (-30, "warning"), (120, "wrong"), (-3600, "wrong")],
+)
+def test_a_clock_is_judged_by_how_far_it_is_off(ahead, verdict):
+    found = relays.judge_clock([replace(OPEN, ahead_s=ahead), OPEN])
+    assert found.verdict == verdict
+    assert verdict == "ok" or ("behind" if ahead < 0 else "ahead") in found.said
+
+
+@given(st.lists(st.floats(-3, 3), min_size=2), st.floats(-1e9, 1e9))
+def test_one_relay_whose_clock_is_off_does_not_put_ours_in_doubt(good, bad):
+    reads = [replace(OPEN, ahead_s=ahead) for ahead in (*good, bad)]
+    assert relays.judge_clock(reads).verdict is Verdict.OK
+
+
+def test_a_node_that_no_relay_shows_is_not_there():
+    beat = Heartbeat("d", slots=4, slots_free=3, expires_at=1_000)
+    shown = replace(OPEN, announced=True, heartbeat=beat)
+    assert verdicts(relays.judge_presence([shown], 900)) == [("ok", False)]
+    assert verdicts(relays.judge_presence([shown], 1_001)) == [("wrong", True)]
+    assert verdicts(relays.judge_presence([replace(shown, announced=False)], 900)) == [("wrong", True)]
+    assert relays.judge_presence([replace(shown, error="x")], 900) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "words"),
+    [
+        (None, ("wrong", True), "none runs"),
+        (status(provider=False), ("wrong", True), "does not serve"),
+        (status(paused="owner"), ("wrong", True), "paused (owner)"),
+        (status(draining=True), ("wrong", True), "draining"),
+        (status(), ("ok", False), "5 served"),
+    ],
+)
+def test_why_a_node_takes_no_jobs(said, verdict, words):
+    found = serving.judge_node(said)
+    assert verdicts(found) == [verdict]
+    assert words in found.said
+
+
+def test_a_pause_that_outlives_a_node_is_told():
+    assert "start paused (owner)" in serving.judge_node(None, "owner").said
+
+
+def test_a_model_is_judged_by_the_node_or_by_its_size():
+    files = ModelReading("mlx", "qwen", weights=10**10, free=10**11)
+    assert verdicts(
+        serving.judge_model(files, None),
+        serving.judge_model(replace(files, free=10**10), None),
+        serving.judge_model(replace(files, wished=10**9), None),
+        serving.judge_model(replace(files, fault="not here"), None),
+        serving.judge_model(files, status(state="failed", reason="boom")),
+        serving.judge_model(files, status(state="loading")),
+        serving.judge_model(replace(files, fault="not here"), status()),
+    ) == [("ok", False)] + [("wrong", True)] * 4 + [("warning", True), ("ok", False)]
+
+
+def test_who_has_the_packaged_model_hears_what_it_cannot_do():
+    assert serving.judge_model(ModelReading("mlx", "needle-1"), None).verdict is Verdict.WARNING
+    assert serving.judge_model(ModelReading("mlx", "x"), status(model="needle-1")).verdict is Verdict.WARNING
+
+
+def test_price_and_pricing_have_to_fit():
+    wallet = WalletReading(connected=True, said="answers")
+    paid = replace(FREE, pricing="paid")
+    assert verdicts(
+        serving.judge_offer(FREE, NO_WALLET),
+        serving.judge_offer(replace(FREE, price_changed=True), NO_WALLET),
+        serving.judge_offer(paid, NO_WALLET),
+        serving.judge_offer(paid, wallet),
+        serving.judge_offer(replace(paid, free_price=True), wallet),
+        serving.judge_offer(replace(paid, live_not_allowed=True), wallet),
+        serving.judge_offer(replace(paid, household=True), NO_WALLET),
+    ) == [
+        ("ok", False),
+        ("warning", False),
+        ("wrong", True),
+        ("ok", False),
+        ("warning", False),
+        ("wrong", True),
+        ("ok", False),
+    ]
+
+
+def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
+    silent = WalletReading(connected=True, fault="no answer")
+    assert verdicts(serving.judge_wallet(silent, "free")) == [("wrong", False)]
+    assert verdicts(serving.judge_wallet(silent, "paid")) == [("wrong", True)]
+    assert verdicts(serving.judge_wallet(NO_WALLET, "free")) == [("ok", False)]
+
+
+@pytest.mark.parametrize(
+    ("read", "verdict", "words"),
+    [
+        (ServiceReading(), "ok", "not installed"),
+        (ServiceReading("launchd", True, 7, "running", "3"), "ok", "running"),
+        (ServiceReading("systemd", True, None, "inactive (dead)", "0"), "warning", "inactive"),
+        (
+            ServiceReading("systemd", True, None, "activating (auto-restart)", "203", "log"),
+            "wrong",
+            "program is gone",
+        ),
+        (ServiceReading("launchd", True, None, "spawn scheduled", "3", "the log"), "wrong", "ended with 3"),
+        (ServiceReading(fault="taken"), "warning", "taken"),
+    ],
+)
+def test_a_service_that_does_not_run_is_noticed(read, verdict, words):
+    found = serving.judge_service(read)
+    assert (found.verdict, words in found.said) == (verdict, True)
