@@ -171,6 +171,14 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
     ) == [("ok", False)] + [("wrong", True)] * 4 + [("warning", True), ("ok", False)]
 
 
+def test_a_port_that_another_took_is_a_warning_until_a_node_runs():
+    found = [
+        relays.judge_port(7447, taken=taken, running=run)
+        for taken, run in ((True, False), (True, True), (False, False))
+    ]
+    assert verdicts(*found) == [("warning", False), ("ok", False), ("ok", False)]
+
+
 def test_who_has_the_packaged_model_hears_what_it_cannot_do():
     assert serving.judge_model(ModelReading("mlx", "needle-1"), None).verdict is Verdict.WARNING
     assert serving.judge_model(ModelReading("mlx", "x"), status(model="needle-1")).verdict is Verdict.WARNING

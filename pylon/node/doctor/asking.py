@@ -69,6 +69,11 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
     )
 
 
+async def listens(port: int) -> bool:
+    """Whether something on this machine listens there."""
+    return not (await _connect(f"ws://127.0.0.1:{port}"))[1]
+
+
 async def _connect(url: str) -> tuple[int | None, str]:
     """The system's error number and words, or empty words where something listens."""
     parts = urlsplit(url)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pylon import config as settings
 from pylon.errors import PylonError
 from pylon.node.doctor import machine, relays, serving
-from pylon.node.doctor.asking import read_relays
+from pylon.node.doctor.asking import listens, read_relays
 from pylon.node.doctor.finding import Finding, ok, wrong
 from pylon.node.doctor.reading import (
     read_home,
@@ -76,6 +76,9 @@ async def examine() -> Examination:
     )
     system = computer.system
     findings += [relays.judge_relay(read, system=system, key=secret is not None) for read in asked]
+    if household is not None and household.head == public and config.relay.port:
+        taken = await listens(config.relay.port)
+        findings.append(relays.judge_port(config.relay.port, taken=taken, running=running))
     findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
     node = serving.judge_node(status, "" if running else read_pause(home))
     serves = status is not None and status["provider"] is not None

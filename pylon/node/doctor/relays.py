@@ -83,6 +83,14 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
     return ok("relays", f"{len(reached)} of {len(reads)} reached")
 
 
+def judge_port(port: int, *, taken: bool, running: bool) -> Finding:
+    """Whether the relay of one's own household can listen; one that a node runs beside itself is the taker."""
+    if taken and not running:
+        todo = f"`lsof -i :{port}` says who it is; or set `relay.port`."
+        return warning("port", f"something listens on {port} already, where `pylon start --relay` would", todo)
+    return ok("port", f"{port}, {'in use by what runs here' if taken else 'free'}")
+
+
 def judge_clock(reads: Sequence[RelayReading]) -> Finding:
     """How far this machine's clock is from the relays': jobs have deadlines, heartbeats expire."""
     said = [read.ahead_s for read in reads if read.ahead_s is not None]
