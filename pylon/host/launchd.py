@@ -13,6 +13,7 @@ from pylon.host.service import CLOSE_S, Command, ServiceSpec, ServiceState, chec
 LABEL = "pylon.node"
 # What macOS lets go of is killed after this long: the drain has to fit.
 EXIT_TIMEOUT_S = 60
+_DAEMONS = Path("/Library/LaunchDaemons")
 _HOMEBREW = "/opt/homebrew/bin"
 # launchd's own limit is 256, which the connections to a relay pass.
 _OPEN_FILES = 8_192
@@ -34,7 +35,7 @@ class Launchd:
         return f"{self._domain}/{LABEL}"
 
     def file(self) -> Path:
-        root = Path("/Library/LaunchDaemons") if self._spec.system else self._spec.user_home / "Library/LaunchAgents"
+        root = _DAEMONS if self._spec.system else self._spec.user_home / "Library/LaunchAgents"
         return root / f"{LABEL}.plist"
 
     def text(self) -> bytes:
@@ -96,10 +97,7 @@ class Launchd:
     def state(self, printed: str, code: int) -> ServiceState:
         if code != 0:
             return ServiceState()
-        # The first of a name is the service's own.
-        lines: dict[str, str] = {}
-        for name, value in _LINE.findall(printed):
-            lines.setdefault(name, value.strip())
+        lines = {name: value.strip() for name, value in _LINE.findall(printed)}
         pid, runs = lines.get("pid", ""), lines.get("runs", "")
         ended = lines.get("last terminating signal") or lines.get("last exit code", "")
         return ServiceState(

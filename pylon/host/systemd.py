@@ -12,6 +12,7 @@ from pylon.host.service import CLOSE_S, RESTART_S, Command, ServiceSpec, Service
 UNIT = "pylon.service"
 # A comment, since whoever reads a unit back would otherwise have to undo systemd's quoting.
 _MARK = re.compile(r"\A# Written by `pylon service install` for (/.*)$", re.MULTILINE)
+_OF_THE_SYSTEM = Path("/etc/systemd/system")
 _SHOWN = (
     "LoadState",
     "ActiveState",
@@ -57,7 +58,7 @@ class Systemd:
         self._ctl = ("systemctl",) if spec.system else ("systemctl", "--user")
 
     def file(self) -> Path:
-        root = Path("/etc/systemd/system") if self._spec.system else self._spec.user_home / ".config/systemd/user"
+        root = _OF_THE_SYSTEM if self._spec.system else self._spec.user_home / ".config/systemd/user"
         return root / UNIT
 
     def text(self) -> bytes:

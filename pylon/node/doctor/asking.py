@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -84,7 +85,9 @@ async def _connect(url: str) -> tuple[int | None, str]:
     except TimeoutError:
         return None, f"no answer within {OPEN_S:g} s"
     except OSError as error:
-        return error.errno, clean_line(error.strerror or str(error))
+        # asyncio's own words name the call, and not what became of it.
+        known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
+        return known, os.strerror(known) if known else clean_line(error.strerror or str(error))
     writer.close()
     return None, ""
 

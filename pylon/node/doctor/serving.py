@@ -146,7 +146,7 @@ def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
 def judge_wallet(read: WalletReading, pricing: str) -> Finding:
     """Whether the wallet answers, and is of the right network."""
     if not read.connected:
-        return ok("wallet", "none is connected, and none is needed for free work")
+        return ok("wallet", f"none is connected{'' if pricing == 'paid' else ', and none is needed for free work'}")
     if read.fault:
         return wrong("wallet", read.fault, read.hint or "Does its relay run?", no_jobs=pricing == "paid")
     return ok("wallet", read.said)
