@@ -18,6 +18,8 @@ from pylon.host.service import ServiceState, shown
 from pylon.node import service
 from pylon.node.control import result_of
 from pylon.node.home import Home, open_home
+from pylon.node.service_commands import run_command
+from pylon.node.service_place import lingers, notes, place
 from pylon.node.session import running_node
 
 app = typer.Typer(no_args_is_help=True, help="The node as a service: started by the machine, and again if it fails.")
@@ -42,12 +44,12 @@ def install(
     """
     try:
         home, _ = open_home()
-        wanted = service.place(home, system=system, relay=relay, drain_s=int(DRAIN_S))
-        told = service.notes(wanted, environ, lingers=service.lingers(wanted.spec.user))
+        wanted = place(home, system=system, relay=relay, drain_s=int(DRAIN_S))
+        told = notes(wanted, environ, lingers=lingers(wanted.spec.user))
         if not dry_run:
             told += asyncio.run(_by_hand(home))
-            service.install(home, wanted, service.run_command)
-        now = service.status(home, service.run_command)
+            service.install(home, wanted, run_command)
+        now = service.status(home, run_command)
     except PylonError as error:
         fail(error, as_json=as_json)
     manager = wanted.manager
@@ -79,7 +81,7 @@ def uninstall(as_json: Json = False) -> None:
     """Stop the service and remove what `install` wrote. Home, key and settings stay."""
     try:
         home, _ = open_home()
-        gone = service.uninstall(home, service.run_command)
+        gone = service.uninstall(home, run_command)
     except PylonError as error:
         fail(error, as_json=as_json)
     if as_json:
@@ -93,8 +95,8 @@ def restart(as_json: Json = False) -> None:
     """End the service's node, which finishes its jobs first, and start it anew: with new settings, or a new Pylon."""
     try:
         home, _ = open_home()
-        service.restart(home, service.run_command)
-        now = service.status(home, service.run_command)
+        service.restart(home, run_command)
+        now = service.status(home, run_command)
     except PylonError as error:
         fail(error, as_json=as_json)
     if as_json:
@@ -108,7 +110,7 @@ def status(as_json: Json = False) -> None:
     """Say whether the node is a service, whether it runs, how it ended last, and where its log is."""
     try:
         home, _ = open_home()
-        now = service.status(home, service.run_command)
+        now = service.status(home, run_command)
     except PylonError as error:
         fail(error, as_json=as_json)
     if as_json:
@@ -165,7 +167,7 @@ async def _by_hand(home: Home) -> list[str]:
         found = await result_of(running_node(home), "ping")
     except UnreachableError:
         return []
-    if not found["serving"] or service.status(home, service.run_command).state.pid == found["pid"]:
+    if not found["serving"] or service.status(home, run_command).state.pid == found["pid"]:
         return []
     return [f"Process {found['pid']} serves this home now; the service does once that has ended (`pylon stop`)."]
 

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import pytest
 from websockets.asyncio.server import serve
 
-from pylon.host.machine import machine_mark
+from pylon.host.hardware import machine_mark
 from pylon.node.doctor import asking
 from pylon.relay.server import RelayServer
 from tests.node import programs

@@ -10,9 +10,11 @@ import pytest
 
 from pylon.errors import SetupError, UsageError
 from pylon.host.launchd import Launchd
-from pylon.node import identity, service
+from pylon.node import identity, service, service_commands, service_place
 from pylon.node.home import Home
-from pylon.node.service import Finished, Place
+from pylon.node.service_commands import Finished, run_command
+from pylon.node.service_place import Place, notes
+from pylon.node.service_place import place as place_of
 from pylon.relay.server import RelayServer
 from tests.node import programs
 
@@ -52,12 +54,12 @@ def home(tmp_path, monkeypatch) -> Home:
     """A home of an ordinary user on a machine with systemd."""
     (tmp_path / "systemd").mkdir()
     ann = pwd.struct_passwd(("ann", "x", 1000, 1000, "", str(tmp_path), "/bin/sh"))
-    monkeypatch.setattr(service, "_SYSTEMD", tmp_path / "systemd")
+    monkeypatch.setattr(service_place, "_SYSTEMD", tmp_path / "systemd")
     # Whatever goes wrong in a test is not to reach the machine that it runs on.
     monkeypatch.setattr("pylon.host.systemd._OF_THE_SYSTEM", tmp_path / "etc")
     monkeypatch.setattr("pylon.host.launchd._DAEMONS", tmp_path / "Library")
-    monkeypatch.setattr(service, "_owner", lambda root: ann)
-    monkeypatch.setattr(service, "_POLL_S", 0.001)
+    monkeypatch.setattr(service_place, "_owner", lambda root: ann)
+    monkeypatch.setattr(service_commands, "_POLL_S", 0.001)
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     monkeypatch.setattr("pylon.node.home.private_folder", lambda folder: folder.mkdir(parents=True, exist_ok=True))
     made = Home(tmp_path / ".pylon")
@@ -72,7 +74,7 @@ def on_a_mac(monkeypatch) -> None:
 
 def test_install_writes_the_unit_and_starts_it(home):
     run = FakeManager()
-    place = service.place(home)
+    place = place_of(home)
     service.install(home, place, run)
     assert place.manager.file().read_bytes() == place.manager.text()
     assert place.manager.file().stat().st_mode & 0o777 == 0o644
@@ -83,16 +85,16 @@ def test_install_writes_the_unit_and_starts_it(home):
 
 def test_a_second_install_with_other_options_replaces_the_first(home):
     run = FakeManager()
-    service.install(home, service.place(home), run)
-    service.install(home, service.place(home, relay=True), run)
-    assert b"--relay" in service.place(home).manager.file().read_bytes()
+    service.install(home, place_of(home), run)
+    service.install(home, place_of(home, relay=True), run)
+    assert b"--relay" in place_of(home).manager.file().read_bytes()
 
 
 def test_launchd_is_waited_for_until_it_has_let_go(home, monkeypatch):
     on_a_mac(monkeypatch)
     run = FakeManager(letting_go=3)
-    service.install(home, service.place(home), run)
-    service.install(home, service.place(home, relay=True), run)
+    service.install(home, place_of(home), run)
+    service.install(home, place_of(home, relay=True), run)
     target = "gui/1000/pylon.node"
     start = [f"enable {target}", f"bootstrap gui/1000 {home.root.parent}/Library/LaunchAgents/pylon.node.plist"]
     assert run.told[:4] == [*start, f"bootout {target}", start[0]]
@@ -102,8 +104,8 @@ def test_launchd_is_waited_for_until_it_has_let_go(home, monkeypatch):
 
 def test_uninstall_removes_what_install_wrote_and_nothing_else(home):
     run = FakeManager()
-    service.install(home, service.place(home), run)
-    beside = service.place(home).manager.file().with_name("other.service")
+    service.install(home, place_of(home), run)
+    beside = place_of(home).manager.file().with_name("other.service")
     beside.write_text("another's")
     before = sorted(path for path in home.root.rglob("*"))
     gone = service.uninstall(home, run)
@@ -114,11 +116,11 @@ def test_uninstall_removes_what_install_wrote_and_nothing_else(home):
 
 
 def test_a_file_that_pylon_did_not_write_is_left_alone(home):
-    file = service.place(home).manager.file()
+    file = place_of(home).manager.file()
     file.parent.mkdir(parents=True)
     file.write_text("[Unit]\nDescription=mine\n")
     for work in (
-        lambda run: service.install(home, service.place(home), run),
+        lambda run: service.install(home, place_of(home), run),
         lambda run: service.uninstall(home, run),
     ):
         run = FakeManager()
@@ -128,12 +130,12 @@ def test_a_file_that_pylon_did_not_write_is_left_alone(home):
 
 
 def test_the_service_of_another_home_is_neither_replaced_nor_removed(home):
-    service.install(home, service.place(home), FakeManager())
+    service.install(home, place_of(home), FakeManager())
     other = Home(home.root.with_name("other"))
     other.create()
     identity.create(other.identity_file)
     with pytest.raises(SetupError, match="another home") as refused:
-        service.install(other, service.place(other), FakeManager())
+        service.install(other, place_of(other), FakeManager())
     assert str(home.root) in refused.value.hint
     with pytest.raises(SetupError, match="another home"):
         service.uninstall(other, FakeManager())
@@ -141,30 +143,30 @@ def test_the_service_of_another_home_is_neither_replaced_nor_removed(home):
 
 
 def test_one_home_is_not_served_twice(home, tmp_path, monkeypatch):
-    service.install(home, service.place(home), FakeManager())
+    service.install(home, place_of(home), FakeManager())
     monkeypatch.setattr(os, "getuid", lambda: 0)
     with pytest.raises(SetupError, match="a service already"):
-        service.install(home, service.place(home, system=True), FakeManager())
+        service.install(home, place_of(home, system=True), FakeManager())
 
 
 def test_a_key_under_a_passphrase_is_refused_because_nobody_types_it(home):
     home.identity_file.unlink()
     identity.create(home.identity_file, passphrase="correct horse battery")
     with pytest.raises(SetupError, match="passphrase") as refused:
-        service.install(home, service.place(home), FakeManager())
+        service.install(home, place_of(home), FakeManager())
     assert "identity restore" in refused.value.hint
-    assert not service.place(home).manager.file().exists()
+    assert not place_of(home).manager.file().exists()
 
 
 def test_a_home_without_a_key_is_refused(home):
     home.identity_file.unlink()
     with pytest.raises(SetupError, match="no key"):
-        service.install(home, service.place(home), FakeManager())
+        service.install(home, place_of(home), FakeManager())
 
 
 def test_only_root_installs_for_the_machine_and_the_command_is_named(home):
     with pytest.raises(UsageError) as refused:
-        service.install(home, service.place(home, system=True, relay=True), FakeManager())
+        service.install(home, place_of(home, system=True, relay=True), FakeManager())
     assert refused.value.hint.startswith(f"Run: sudo env PYLON_HOME={home.root} /")
     assert refused.value.hint.endswith("service install --system --relay")
 
@@ -172,20 +174,20 @@ def test_only_root_installs_for_the_machine_and_the_command_is_named(home):
 def test_root_is_told_that_it_has_no_login(home, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 0)
     with pytest.raises(UsageError, match="root"):
-        service.install(home, service.place(home), FakeManager())
+        service.install(home, place_of(home), FakeManager())
 
 
 def test_without_a_manager_the_error_says_what_else_there_is(home, monkeypatch, tmp_path):
-    monkeypatch.setattr(service, "_SYSTEMD", tmp_path / "none")
+    monkeypatch.setattr(service_place, "_SYSTEMD", tmp_path / "none")
     with pytest.raises(SetupError, match="neither launchd nor systemd"):
-        service.place(home)
+        place_of(home)
 
 
 def test_what_the_manager_refuses_is_told_in_its_words(home):
     run = FakeManager()
     run.refuse["daemon-reload"] = Finished(1, "Failed to connect to bus: No medium found\n")
     with pytest.raises(SetupError, match="No medium found") as refused:
-        service.install(home, service.place(home), run)
+        service.install(home, place_of(home), run)
     assert "enable-linger" in refused.value.hint
 
 
@@ -194,7 +196,7 @@ def test_restart_starts_what_was_unloaded(home, monkeypatch):
     run = FakeManager()
     with pytest.raises(SetupError, match="no service"):
         service.restart(home, run)
-    service.install(home, service.place(home), run)
+    service.install(home, place_of(home), run)
     service.restart(home, run)
     assert run.told[-1] == "kickstart gui/1000/pylon.node"
     run.loaded = False
@@ -204,9 +206,9 @@ def test_restart_starts_what_was_unloaded(home, monkeypatch):
 
 def test_the_owner_hears_what_a_service_does_not_get(home, monkeypatch):
     on_a_mac(monkeypatch)
-    place = service.place(Home(home.root.parent / "Documents" / ".pylon"))
+    place = place_of(Home(home.root.parent / "Documents" / ".pylon"))
     assert isinstance(place.manager, Launchd)
-    told = service.notes(place, {"PYLON_RELAYS": "[]", "PYLON_HOME": "x", "OTHER": "y"}, lingers=False)
+    told = notes(place, {"PYLON_RELAYS": "[]", "PYLON_HOME": "x", "OTHER": "y"}, lingers=False)
     assert any(line.startswith("PYLON_RELAYS:") for line in told)
     assert any("Documents" in line for line in told)
     assert not any("linger" in line for line in told)
@@ -214,17 +216,17 @@ def test_the_owner_hears_what_a_service_does_not_get(home, monkeypatch):
 
 @pytest.mark.parametrize("lingers", [True, False])
 def test_a_user_of_systemd_hears_of_lingering_unless_it_is_on(home, lingers):
-    told = service.notes(service.place(home), {}, lingers=lingers)
+    told = notes(place_of(home), {}, lingers=lingers)
     assert any("enable-linger ann" in line for line in told) is not lingers
 
 
 def test_a_home_in_tmp_keeps_tmp_shared(home):
-    place = service.place(Home(Path("/tmp/pylon-home-of-a-test")))
+    place = place_of(Home(Path("/tmp/pylon-home-of-a-test")))
     assert not place.spec.private_tmp
 
 
 def test_a_place_is_of_whoever_owns_the_home(home):
-    place = service.place(home)
+    place = place_of(home)
     assert isinstance(place, Place)
     assert (place.spec.user, place.spec.uid) == ("ann", 1000)
     assert Path(place.spec.program[0]).is_absolute()
@@ -232,8 +234,8 @@ def test_a_place_is_of_whoever_owns_the_home(home):
 
 def test_a_command_that_is_not_there_is_named():
     with pytest.raises(SetupError, match="no-such-manager"):
-        service.run_command(("no-such-manager", "status"))
-    assert service.run_command(("sh", "-c", "echo one; echo two >&2; exit 3")) == Finished(3, "one\ntwo\n")
+        run_command(("no-such-manager", "status"))
+    assert run_command(("sh", "-c", "echo one; echo two >&2; exit 3")) == Finished(3, "one\ntwo\n")
 
 
 async def test_what_the_service_runs_serves_and_ends_with_zero_on_sigterm(tmp_path):

@@ -27,6 +27,7 @@ from pylon.node.home import Home
 from pylon.node.household.members import Household
 from pylon.node.live import is_allowed
 from pylon.node.purse import LINK_FILE, load_link, open_wallet
+from pylon.node.service_commands import run_command
 from pylon.node.session import running_node
 from pylon.node.settings import engine_spec
 from pylon.nostr.keys import SecretKey
@@ -166,7 +167,7 @@ def read_offer(home: Home, config: Config, public: str, household: Household | N
 
 def read_service(home: Home) -> ServiceReading:
     try:
-        found = service.status(home, service.run_command)
+        found = service.status(home, run_command)
     except PylonError as error:
         # A machine without launchd and systemd, such as a container, lacks nothing.
         return ServiceReading() if "neither launchd" in str(error) else ServiceReading(fault=str(error))

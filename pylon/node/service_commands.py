@@ -1,0 +1,88 @@
+"""The commands of a service manager, run: what it answers, and how long it may take to let go of a service."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pylon.errors import SetupError
+from pylon.host.service import Command, Manager, shown
+
+# A node that is told to stop finishes its jobs first, and managers wait for that.
+_COMMAND_S = 120.0
+# launchd lets go of a service some seconds after its process is gone, and refuses it anew until then.
+_RELEASE_S, _POLL_S = 90.0, 0.5
+_NOT_LOADED, _REFUSED_ANEW = (3, 113), (5, 37)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended, and what it printed on both streams."""
+
+    code: int
+    printed: str
+
+
+type Run = Callable[[Command], Finished]
+
+
+def run_command(command: Command) -> Finished:
+    """Runs a command of a service manager. Raises `SetupError` when it is not there or does not end."""
+    environment = dict(os.environ)
+    runtime = Path(f"/run/user/{os.getuid()}")
+    if "XDG_RUNTIME_DIR" not in environment and runtime.is_dir():
+        # After `su` nothing says where the user's manager listens.
+        environment["XDG_RUNTIME_DIR"] = str(runtime)
+    try:
+        done = subprocess.run(  # noqa: S603 - a list, made here
+            command, capture_output=True, timeout=_COMMAND_S, env=environment, check=False
+        )
+    except FileNotFoundError as error:
+        raise SetupError(f"there is no {command[0]} here") from error
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(
+            f"`{shown(command)}` did not end within {_COMMAND_S:g} s",
+            hint="`pylon service status` says how it stands.",
+        ) from error
+    return Finished(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
+
+
+def stop(manager: Manager, run: Run) -> None:
+    """Ends the service where it is loaded, and waits until the manager has let go of it."""
+    if not _is_loaded(manager, run):
+        return
+    for command in manager.stop():
+        done = run(command)
+        if done.code not in (0, *_NOT_LOADED):
+            raise _refused(command, done)
+    deadline = time.monotonic() + _RELEASE_S
+    # launchd forgets what it let go of; systemd knows a unit for as long as its file is there.
+    while manager.name == "launchd" and _is_loaded(manager, run):
+        if time.monotonic() > deadline:
+            raise SetupError(f"launchd did not let go of the service within {_RELEASE_S:g} s", hint="Try again.")
+        time.sleep(_POLL_S)
+
+
+def _is_loaded(manager: Manager, run: Run) -> bool:
+    shown_state = run(manager.show())
+    return manager.state(shown_state.printed, shown_state.code).loaded
+
+
+def must(run: Run, command: Command, *, patient: bool = False) -> None:
+    deadline = time.monotonic() + _RELEASE_S
+    while (done := run(command)).code != 0:
+        if not patient or done.code not in _REFUSED_ANEW or time.monotonic() > deadline:
+            raise _refused(command, done)
+        time.sleep(_POLL_S)
+
+
+def _refused(command: Command, done: Finished) -> SetupError:
+    said = " ".join(done.printed.split())[:300]
+    hint = "`pylon service status` says how it stands."
+    if command[:2] == ("systemctl", "--user") and "bus" in said:
+        hint = "No manager runs for this user. `loginctl enable-linger` starts one; or use --system."
+    elif command[1:2] == ("bootstrap",):
+        hint = "Nobody is logged in at its screen? Then use --system. It starts at the next login anyway."
+    return SetupError(f"`{shown(command)}` failed with status {done.code}: {said}", hint=hint)
