@@ -61,6 +61,13 @@ async def history(database: Database, network: Network, params: dict[str, Any]) 
     return {"network": network.value, "unit": network.unit, "entries": rows}
 
 
+async def totals(database: Database, network: Network) -> dict[str, Any]:
+    """What was earned and spent in all, by the books."""
+    balances = await ledger_store.balances(database)
+    sums = {"earned_msat": balances.get(ledger.EARNED, 0), "spent_msat": balances.get(ledger.SPENT, 0)}
+    return {"network": network.value, "unit": network.unit, **sums}
+
+
 async def earnings(database: Database, network: Network, tariff: Tariff, params: dict[str, Any]) -> dict[str, Any]:
     """What customers were charged, grouped, and what the work took in electricity, free jobs included."""
     name = text(params, "by", "") or By.DAY.value

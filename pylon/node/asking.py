@@ -249,10 +249,11 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
 
 
 def _specs(jobs: Iterable[object], timeout: float) -> list[JobSpec]:
-    return [_spec(job, timeout) for job in jobs]
+    return [job_spec(job, timeout) for job in jobs]
 
 
-def _spec(job: object, timeout: float) -> JobSpec:
+def job_spec(job: object, timeout: float) -> JobSpec:
+    """A job as calls write it, with so many seconds where it does not say. Raises `UsageError`."""
     if not isinstance(job, dict) or not isinstance(job.get("prompt", ""), str):
         raise UsageError("every job is an object with a prompt")
     unknown = set(job) - _FIELDS - {"index", "id"}

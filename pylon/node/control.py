@@ -6,7 +6,7 @@ One call a connection, over a Unix socket that its owner alone may open. Lines o
     ← {"event": {…}}                      any number
     ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
 
-A client that hangs up cancels its call.
+A client that hangs up cancels its call. One that numbers its calls makes many over one connection (`numbered`).
 """
 
 import asyncio
@@ -24,6 +24,7 @@ import orjson
 from pylon import errors, log
 from pylon.errors import PylonError, UnreachableError, UsageError, refusal
 from pylon.node.home import private_folder
+from pylon.node.numbered import NumberedCalls, Send
 from pylon.store.faults import told
 
 logger = log.get("node")
@@ -99,8 +100,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.busy += 1
-        self.idle.clear()
+        self._begin()
         call = asyncio.create_task(self._answer(reader, writer))
         self._calls.add(call)
         try:
@@ -111,16 +111,26 @@ class ControlServer:
             logger.exception("a control call failed")
         finally:
             self._calls.discard(call)
-            self.busy -= 1
-            if not self.busy:
-                self.idle.set()
+            self._end()
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def send(line: dict[str, Any]) -> None:
+            writer.write(orjson.dumps(line) + b"\n")
+            await writer.drain()
+
         request = _parse(await reader.readline())
-        work = asyncio.create_task(self._run(request, writer))
+        if "id" in request:
+            # Such a connection stays for as long as its client lives: only its calls keep a core busy.
+            self._end()
+            try:
+                await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
+            finally:
+                self._begin()
+            return
+        work = asyncio.create_task(self._run(request, send))
         hung_up = asyncio.create_task(reader.read())
         try:
             await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,11 +139,16 @@ class ControlServer:
             hung_up.cancel()
             await asyncio.gather(work, hung_up, return_exceptions=True)
 
-    async def _run(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        async def send(line: dict[str, Any]) -> None:
-            writer.write(orjson.dumps(line) + b"\n")
-            await writer.drain()
+    def _begin(self) -> None:
+        self.busy += 1
+        self.idle.clear()
 
+    def _end(self) -> None:
+        self.busy -= 1
+        if not self.busy:
+            self.idle.set()
+
+    async def _run(self, request: dict[str, Any], send: Send) -> None:
         try:
             method = self._methods.get(str(request.get("call")))
             if method is None:
@@ -170,23 +185,35 @@ class RemoteNode:
             writer.write(orjson.dumps({"call": method, "params": params or {}}) + b"\n")
             await writer.drain()
             while line := await reader.readline():
-                match orjson.loads(line):
-                    case {"event": dict(data)}:
-                        yield Event(data)
-                    case {"result": dict(data)}:
-                        yield Result(data)
-                        return
-                    case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
-                        raise _error(kind, message, hint)
-                    case _:
-                        raise UnreachableError("the node answered something that is not understood here")
-            raise UnreachableError("the node ended during the call", hint="See its log, and try again.")
+                answer = understood(orjson.loads(line))
+                yield answer
+                if isinstance(answer, Result):
+                    return
+            raise ended()
         except ConnectionError as error:
-            raise UnreachableError("the node ended during the call", hint="See its log, and try again.") from error
+            raise ended() from error
         finally:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+def understood(said: object) -> Event | Result:
+    """A decoded line of a node. Raises the error that it tells, `UnreachableError` for what is none of these."""
+    match said:
+        case {"event": dict(data)}:
+            return Event(data)
+        case {"result": dict(data)}:
+            return Result(data)
+        case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
+            raise _error(kind, message, hint)
+        case _:
+            raise UnreachableError("the node answered something that is not understood here")
+
+
+def ended() -> UnreachableError:
+    """What a call meets whose node is gone before its result."""
+    return UnreachableError("the node ended during the call", hint="See its log, and try again.")
 
 
 def _parse(line: bytes) -> dict[str, Any]:

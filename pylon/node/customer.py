@@ -17,6 +17,7 @@ from pylon.node.live import caps
 from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
+from pylon.node.single import ask_one
 from pylon.swarm import reputation_store
 from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
@@ -59,6 +60,12 @@ class Customer:
         core = self._core
         books = Books(core.database, core.group, core.clock)
         async for answer in ask_all(self.client, core.pool, core.config.customer, books, params):
+            yield answer
+
+    async def ask(self, params: dict[str, Any]) -> Answers:
+        """The `ask` call."""
+        core = self._core
+        async for answer in ask_one(self.client, core.pool, core.config.customer, params):
             yield answer
 
     async def providers(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Methods:
             "providers": self._providers,
             "why-provider": self._why_provider,
             "map": self._map,
+            "ask": self._ask,
+            "totals": self._totals,
             "wallet-balance": self._wallet_balance,
             "wallet-history": self._wallet_history,
             "wallet-invoice": self._wallet_invoice,
@@ -130,6 +132,13 @@ class Methods:
     async def _map(self, params: dict[str, Any]) -> Answers:
         async for answer in (await self._core.customer()).map(params):
             yield answer
+
+    async def _ask(self, params: dict[str, Any]) -> Answers:
+        async for answer in (await self._core.customer()).ask(params):
+            yield answer
+
+    async def _totals(self, _: dict[str, Any]) -> Answers:
+        yield Result(await accounting.totals(self._core.database, self._core.network))
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
         core = self._core

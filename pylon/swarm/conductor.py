@@ -188,6 +188,7 @@ class Conductor:
             self._over(run)
 
     def _over(self, run: Run) -> None:
+        run.left = self.coordinator.dispatcher.budget_left(run.number)
         del self._runs[run.number]
         self._follow(self.coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
 

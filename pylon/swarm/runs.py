@@ -8,6 +8,15 @@ from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
 
 
+@dataclass(frozen=True, slots=True)
+class Single:
+    """What came of one question, and its cost: what was charged, and what it can come to at the most."""
+
+    outcome: Outcome
+    msat: int
+    most_msat: int
+
+
 @dataclass(slots=True)
 class Run:
     """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made.
@@ -28,12 +37,18 @@ class Run:
     failed: int = 0
     # All that was charged for it: second opinions, and what was not used, included.
     msat: int = 0
+    # Of its budget, if it has one: neither charged nor set aside for attempts that may yet be, when it was over.
+    left: int | None = None
     broken: BaseException | None = None
 
     def __post_init__(self) -> None:
         self.outcomes = [None] * len(self.specs)
         if not self.specs:
             self.done.set()
+
+    def most_msat(self, budget_msat: int | None) -> int:
+        """What it can come to at the most, once it is over: receipts may come for attempts that were given up."""
+        return self.msat if budget_msat is None or self.left is None else max(self.msat, budget_msat - self.left)
 
     def settle(self, place: int, outcome: Outcome, in_flight: int) -> None:
         """A place has its outcome."""

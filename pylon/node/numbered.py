@@ -1,0 +1,77 @@
+"""Numbered calls: many over one connection of the control socket, each with an id of its client's.
+
+    → {"id": 7, "call": "ask", "params": {…}}
+    ← {"id": 7, "event": {…}}             any number
+    ← {"id": 7, "result": {…}}            or {"id": 7, "error": {…}}
+    → {"cancel": 8}                       call 8 is of no use any more: nothing further comes of it
+
+A connection each would be a file each, in the process that holds the relays too, and a Mac's shell allows 256.
+Hanging up cancels all of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+type Run = Callable[[dict[str, Any], Send], Awaitable[None]]
+
+MOST_CALLS = 10_000
+
+
+class NumberedCalls:
+    """The calls of one connection. `run` makes one, `begin` and `end` are told when each begins and ends."""
+
+    def __init__(self, run: Run, send: Send, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._run = run
+        self._send = send
+        self._begin = begin
+        self._end = end
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    async def serve(self, request: dict[str, Any], reader: asyncio.StreamReader) -> None:
+        """Until the client hangs up, or sends what is neither a call nor a cancellation."""
+        try:
+            while self._take(request):
+                line = await reader.readline()
+                if not line:
+                    return
+                try:
+                    request = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    return
+        finally:
+            under_way = list(self._calls.values())
+            for call in under_way:
+                call.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _take(self, request: Any) -> bool:
+        match request:
+            case {"cancel": int(number)}:
+                if number in self._calls:
+                    self._calls[number].cancel()
+            case {"id": int(number)} if number not in self._calls and len(self._calls) < MOST_CALLS:
+                self._begin()
+                call = asyncio.create_task(self._answer(number, request))
+                self._calls[number] = call
+                call.add_done_callback(partial(self._ended, number))
+            case _:
+                return False
+        return True
+
+    async def _answer(self, number: int, request: dict[str, Any]) -> None:
+        async def send(line: dict[str, Any]) -> None:
+            await self._send({"id": number, **line})
+
+        await self._run(request, send)
+
+    def _ended(self, number: int, call: asyncio.Task[None]) -> None:
+        del self._calls[number]
+        self._end()
+        if not call.cancelled():
+            # Whatever it was, the client hangs up or is gone: told by what it reads.
+            call.exception()

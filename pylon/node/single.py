@@ -1,0 +1,66 @@
+"""One question to the swarm as a call, with pieces of its answer while it is made."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from pylon.config import CustomerSection
+from pylon.node.asking import job_spec
+from pylon.node.control import Answers, Event, Result
+from pylon.node.outcomes import row_of
+from pylon.node.params import flag, number, whole
+from pylon.nostr.pool import RelayPool
+from pylon.swarm.asked import fault_in
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import JobSpec, failed
+from pylon.swarm.moves import Failure
+from pylon.swarm.runs import Single
+
+
+async def ask_one(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
+    """The `ask` call: a `job` as `map` takes it; `timeout_s`, `budget_msat` and `stream`.
+
+    With `stream`, events bring `text`, the whole answer so far; it may start anew with another provider. The result
+    is a row as `map` gives it, with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises
+    `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could take it.
+    """
+    timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
+    budget, stream = whole(params, "budget_msat", None), flag(params, "stream")
+    spec = job_spec(params.get("job"), timeout)
+    if fault := fault_in(spec):
+        yield Result(_row(Single(failed(Failure.MALFORMED, None, 0, fault), 0, 0)))
+        return
+    await pool.wait_open(settings.patience_s)
+    await client.caught_up(settings.patience_s)
+    if not stream:
+        yield Result(_row(await client.single(spec, budget_msat=budget)))
+        return
+    async for answer in _streamed(client, replace(spec, stream=True), budget):
+        yield answer
+
+
+async def _streamed(client: SwarmClient, spec: JobSpec, budget_msat: int | None) -> Answers:
+    latest: list[str] = []
+    came = asyncio.Event()
+
+    def heard(text: str) -> None:
+        # Whoever reads slowly gets the longest alone.
+        latest[:] = [text]
+        came.set()
+
+    asking = asyncio.create_task(client.single(spec, budget_msat=budget_msat, partial=heard))
+    asking.add_done_callback(lambda _: came.set())
+    try:
+        while not asking.done():
+            await came.wait()
+            came.clear()
+            if latest:
+                yield Event({"text": latest.pop()})
+        yield Result(_row(await asking))
+    finally:
+        asking.cancel()
+
+
+def _row(single: Single) -> dict[str, Any]:
+    row = row_of(0, single.outcome)
+    return {**row, "charged_msat": single.msat, "most_msat": single.most_msat}
