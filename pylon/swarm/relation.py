@@ -69,7 +69,10 @@ class Relation:
         self.quoted(quote, now)
         wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
         if self.verified:
-            return wished
+            # What it worked on credit it asks for along with the next job: who runs one job at a time would otherwise
+            # offer less than any provider takes.
+            least_sats = -((min(0, self.balance) - int(quote)) // MSAT_PER_SAT)
+            return Msat(max(int(wished), min(least_sats, int(most) // MSAT_PER_SAT) * MSAT_PER_SAT))
         # Who has worked nothing off yet gets no more than a stranger does, however often he asks.
         return Msat(max(0, wished - max(0, self.balance) // MSAT_PER_SAT * MSAT_PER_SAT))
 

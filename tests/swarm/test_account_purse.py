@@ -142,6 +142,14 @@ def test_who_has_worked_nothing_off_is_offered_no_second_deposit():
     assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) > 0
 
 
+def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_it():
+    relation = Relation(verified=1, balance=-550)
+    assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) >= 660 + 550
+    assert relation.topup(Msat(660), jobs_left=1, most=Msat(1_500), now=0.0) == 1_000
+    relation.balance = 0
+    assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) == 1_000
+
+
 async def test_a_result_without_a_receipt_costs_nothing(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
