@@ -20,9 +20,10 @@ from pylon.swarm.runs import Single
 async def ask_one(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
     """The `ask` call: a `job` as `map` takes it; `timeout_s`, `budget_msat` and `stream`.
 
-    With `stream`, events bring `text`, the whole answer so far; it may start anew with another provider. The result
-    is a row as `map` gives it, with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises
-    `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could take it.
+    With a budget an event tells that it has `begun`: before that nothing was spent. With `stream`, events bring
+    `text`, the whole answer so far; it may start anew with another provider. The result is a row as `map` gives it,
+    with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises `UsageError` for a job that is
+    not one, `UnreachableError` when no relay is there.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
     budget, stream = whole(params, "budget_msat", None), flag(params, "stream")
@@ -32,6 +33,8 @@ async def ask_one(client: SwarmClient, pool: RelayPool, settings: CustomerSectio
         return
     await pool.wait_open(settings.patience_s)
     await client.caught_up(settings.patience_s)
+    if budget is not None:
+        yield Event({"begun": True})
     if not stream:
         yield Result(_row(await client.single(spec, budget_msat=budget)))
         return

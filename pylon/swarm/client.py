@@ -25,7 +25,7 @@ from pylon.swarm.asked import check_bounds, fault_in, spec_of
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
-from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress, failed
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress, failed
 from pylon.swarm.journal import Kept, RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.money import report
@@ -197,14 +197,11 @@ class SwarmClient:
     ) -> Single:
         """What comes of one question, which never costs more than `budget_msat`. It goes before the jobs of maps.
 
-        `partial` hears the whole text so far, again and again, of a job with `stream`. Raises `UnreachableError` when
-        no provider is alive that could take it. Cancelling it cancels the job.
+        `partial` hears the whole text so far, again and again, of a job with `stream`. Cancelling it cancels the job.
         """
         run = Run([spec], partial=partial)
         await self._do(run, spec.timeout + self.settings.dispatch.patience_s, budget_msat, priority=1)
         [outcome] = run.results()
-        if isinstance(outcome, JobFailed) and outcome.reason is m.Failure.NO_PROVIDER:
-            raise self._conductor.nobody(spec)
         return Single(outcome, run.msat, run.most_msat(budget_msat))
 
     async def _one(self, run: Run) -> Answer:

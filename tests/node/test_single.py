@@ -31,7 +31,8 @@ async def asked(params, *, providers=1):
 
 
 async def test_one_question_is_answered_with_its_cost():
-    [result] = await asked({"job": {"prompt": "a"}, "budget_msat": 1_000})
+    begun, result = await asked({"job": {"prompt": "a"}, "budget_msat": 0})
+    assert begun == Event({"begun": True})
     assert isinstance(result, Result) and result.data["text"] == "echo: a"
     assert (result.data["charged_msat"], result.data["most_msat"]) == (0, 0)
 
@@ -48,9 +49,11 @@ async def test_a_malformed_question_is_a_row_that_says_so():
         await asked({"job": {"prompts": "a"}})
 
 
-async def test_nobody_who_could_take_it_is_an_error():
-    with pytest.raises(UnreachableError):
-        await asked({"job": {"prompt": "a"}}, providers=0)
+async def test_nobody_who_could_take_it_is_a_row_that_says_who_is_there():
+    [result] = await asked({"job": {"prompt": "a"}}, providers=0)
+    assert result.data["error"]["reason"] == "no_provider"
+    assert "0 providers heard of" in result.data["error"]["message"]
+    assert result.data["most_msat"] == 0
 
 
 async def test_pieces_come_while_it_is_made():
