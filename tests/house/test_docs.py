@@ -76,3 +76,12 @@ def test_every_control_call_is_documented():
     text = (ROOT / "docs" / "control.md").read_text(encoding="utf-8")
     for call in Methods.table(object.__new__(Methods)):
         assert f"`{call}`" in text, call
+
+
+def test_every_metric_is_documented():
+    text = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pylon" / "gateway").glob("*.py")))
+    metrics = set(re.findall(r'"(pylon_[a-z_]+)", "[A-Zc-g]', code)) | set(re.findall(r'"(pylon_[a-z_]+)",\s', code))
+    assert len(metrics) >= 15
+    for metric in metrics:
+        assert f"`{metric}`" in text, metric

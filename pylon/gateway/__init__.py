@@ -1,0 +1,1 @@
+"""Doors for programs: OpenAI-shaped HTTP, the page of a node, metrics."""

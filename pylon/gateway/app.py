@@ -1,0 +1,89 @@
+"""The gateway as an ASGI application: its routes, put together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import PylonError
+from pylon.gateway.asks import Asks
+from pylon.gateway.bodies import Bodies
+from pylon.gateway.budget import Budget
+from pylon.gateway.chat import ANY_MODEL
+from pylon.gateway.completions import Completions, json_response
+from pylon.gateway.doors import Doors
+from pylon.gateway.guard import Guard
+from pylon.gateway.keys import Sessions
+from pylon.gateway.page import Page
+from pylon.gateway.problems import Problem, of_error
+from pylon.gateway.upstream import Upstream
+from pylon.gateway.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
+    calls a thousand of them.
+    """
+
+    runs: Path
+    most_msat: int
+    unit: str = "sat"
+    max_requests: int = 4_000
+    max_body_bytes: int = 32 * 1024 * 1024
+
+
+class Gateway:
+    """`app` is the application; `sessions` has the code that opens its page once."""
+
+    def __init__(
+        self, upstream: Upstream, settings: GatewaySettings, doors: Doors, clock: Clock | None = None
+    ) -> None:
+        clock = clock or SystemClock()
+        self.view = View(upstream, clock)
+        budget = Budget(settings.most_msat)
+        self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests)
+        self.sessions = Sessions(doors.token)
+        completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
+        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit)
+        routes = [
+            Route("/health", self._health, methods=["GET"]),
+            Route("/v1/chat/completions", completions.answer, methods=["POST"]),
+            Route("/v1/models", self._models, methods=["GET"]),
+            Route("/v1/models/{model:path}", self._model, methods=["GET"]),
+            Route("/metrics", page.metrics, methods=["GET"]),
+            Route("/", page.page, methods=["GET"]),
+            Route("/runs", page.page, methods=["GET"]),
+            Route("/session", page.session, methods=["POST"]),
+            Route("/api/now", page.now, methods=["GET"]),
+            Route("/api/runs", page.runs, methods=["GET"]),
+            Route("/api/runs/{run}", page.run, methods=["GET"]),
+            Route("/api/runs/{run}/text/{sha256}", page.text, methods=["GET"]),
+            Route("/api/runs/{run}/export", page.export, methods=["GET"]),
+        ]
+        self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions.known)
+
+    async def _health(self, _: Request) -> Response:
+        return json_response({"status": "ok"})
+
+    async def _models(self, _: Request) -> Response:
+        return json_response({"object": "list", "data": await self._offered()})
+
+    async def _model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        for model in await self._offered():
+            if model["id"] == name:
+                return json_response(model)
+        raise Problem(404, "model_not_found", f"no provider offers {name[:100]!r} now", param="model")
+
+    async def _offered(self) -> list[dict[str, object]]:
+        try:
+            models = await self.view.models()
+        except PylonError as error:
+            raise of_error(error) from error
+        aliases = sorted(ANY_MODEL) if models else []
+        return [*({"id": name, "object": "model", "created": 0, "owned_by": "pylon"} for name in aliases), *models]

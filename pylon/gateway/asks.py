@@ -1,0 +1,138 @@
+"""Questions on their way to the core: so many at once, within the budget, counted."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import PylonError
+from pylon.gateway.budget import Budget, Refuse, Wait
+from pylon.gateway.chat import Chat
+from pylon.gateway.problems import BUSY_S, Problem, of_error, of_row
+from pylon.gateway.tally import Tally
+from pylon.gateway.upstream import Begun, Ended, Said, Upstream
+from pylon.gateway.view import View
+from pylon.jobs.size import text_bytes
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.money.usage import TEMPLATE_TOKENS
+from pylon.swarm.job import DEFAULT_MAX_TOKENS
+
+logger = log.get("gateway")
+
+# Prices change seldom; who asks more than was set aside is left alone anyway.
+PRICES_S = 5.0
+# A first try may come to nothing, and its provider may charge for it all the same.
+_TRIES = 2
+
+
+class Asks:
+    """At most `most` questions are under way; `budget` is what all of them may cost."""
+
+    def __init__(self, upstream: Upstream, view: View, clock: Clock, *, budget: Budget, most: int) -> None:
+        self.budget = budget
+        self.tally = Tally()
+        self._upstream = upstream
+        self._view = view
+        self._clock = clock
+        self._most = most
+        self._line = asyncio.Lock()
+        self._returned = asyncio.Event()
+
+    async def whole(self, chat: Chat) -> dict[str, Any]:
+        """The row of the answer. Raises `Problem`."""
+        async with aclosing(self.run(chat)) as heard:
+            async for one in heard:
+                if isinstance(one, Ended):
+                    return one.row
+        raise Problem(500, "internal_error", "the question ended without an outcome")
+
+    async def run(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
+        """What is heard of the answer, its row last. Raises `Problem`. Closing it cancels the question."""
+        tally, began, outcome = self.tally, self._clock.monotonic(), "cancelled"
+        if tally.in_flight >= self._most:
+            tally.outcomes["too_many_requests"] += 1
+            raise Problem(
+                429,
+                "too_many_requests",
+                f"{self._most} requests are under way, and no more are taken (`gateway.max_requests`)",
+                retry_s=BUSY_S,
+            )
+        tally.in_flight += 1
+        try:
+            async with aclosing(self._asked(chat)) as heard:
+                async for one in heard:
+                    if isinstance(one, Ended):
+                        outcome = "answered"
+                        self._count(one.row, self._clock.monotonic() - began)
+                    yield one
+        except Problem as problem:
+            outcome = problem.code
+            raise
+        finally:
+            tally.in_flight -= 1
+            tally.outcomes[outcome] += 1
+
+    async def _asked(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
+        held = cost = 0
+        try:
+            most = await self._most_msat(chat.job)
+            held = await self._hold(most, chat.job.get("votes", 1))
+            # Always, also where all are free: whoever asks for money a moment later is left alone. The bid stays as
+            # it is: it bounds an invoice too, which is in whole sats.
+            ask = self._upstream.ask(chat.job, budget_msat=held, stream=chat.stream)
+            async with aclosing(ask) as heard:
+                async for one in heard:
+                    if isinstance(one, Begun):
+                        # Unless it is told what this came to, it came to all of it: receipts may come later.
+                        cost = held
+                    elif isinstance(one, Said):
+                        yield one
+                    else:
+                        cost = one.row["most_msat"]
+                        if one.row["error"] is not None:
+                            raise of_row(one.row)
+                        yield one
+        except PylonError as error:
+            raise of_error(error) from error
+        finally:
+            self.budget.settle(held, cost)
+            self._returned.set()
+
+    async def _most_msat(self, job: dict[str, Any]) -> int:
+        """What this job can cost: the dearest price list that there is, and never more than the bid."""
+        seen = await self._view.providers(PRICES_S)
+        bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
+        if not bid:
+            return 0
+        prices = {tuple(row["price_msat"]) for row in seen["providers"] if row["state"] == "ready"}
+        size = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
+        size += sum(text_bytes(str(message)) for message in job.get("messages", ()))
+        # Rounded up as the customer's own bound is, so that it finds providers within this.
+        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
+        longest = job.get("max_tokens", DEFAULT_MAX_TOKENS)
+        quotes = (int(Price(*map(Msat, price)).quote(tokens, longest)) for price in prices)
+        return min(bid, max(quotes, default=bid))
+
+    async def _hold(self, most: int, votes: int) -> int:
+        async with self._line:
+            while isinstance(held := self.budget.hold(most, tries=max(_TRIES, votes + 1)), Wait):
+                self._returned.clear()
+                await self._returned.wait()
+        if isinstance(held, Refuse):
+            raise Problem(
+                402,
+                "budget",
+                f"this may cost {most:,} msat, and {held.left:,} are left of what this gateway may spend"
+                f" ({self.budget.limit:,} msat). Start it anew with `--sats`, or ask for fewer `max_tokens`.",
+            )
+        return held
+
+    def _count(self, row: dict[str, Any], seconds: float) -> None:
+        self.tally.seconds.observe(seconds)
+        if row["usage"] is not None:
+            self.tally.prompt_tokens += row["usage"]["prompt_tokens"]
+            self.tally.completion_tokens += row["usage"]["completion_tokens"]

@@ -1,0 +1,136 @@
+"""`POST /v1/chat/completions`: from the request to the whole answer, or to a stream of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from pylon.clock import Clock
+from pylon.gateway import completion
+from pylon.gateway.asks import Asks
+from pylon.gateway.bodies import Bodies
+from pylon.gateway.chat import Chat, read
+from pylon.gateway.deltas import Deltas
+from pylon.gateway.problems import Problem
+from pylon.gateway.upstream import Ended, Said
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Completions:
+    """The route."""
+
+    def __init__(self, asks: Asks, bodies: Bodies, clock: Clock) -> None:
+        self._asks = asks
+        self._bodies = bodies
+        self._clock = clock
+
+    async def answer(self, request: Request) -> Response:
+        """Raises `Problem`; `ClientGoneError` when the client hung up, and its job was cancelled."""
+        async with self._bodies.read(request) as body:
+            chat = read(body)
+            if not chat.stream:
+                row = await _while_there(request, self._asks.whole(chat))
+                made = completion.completion(row, chat.job, int(self._clock.wall()))
+                return json_response(made, headers=completion.headers(row))
+        heard = self._asks.run(chat)
+        try:
+            # What fails at once has a status of its own; a stream has begun with 200.
+            first = await _while_there(request, anext(heard))
+        except BaseException:
+            await heard.aclose()
+            raise
+        events = self._events(chat, first, heard)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def _events(
+        self, chat: Chat, first: Said | Ended, heard: AsyncGenerator[Said | Ended]
+    ) -> AsyncIterator[bytes]:
+        made = _Stream(chat, int(self._clock.wall()))
+        async with aclosing(heard):
+            yield made.opening()
+            try:
+                for piece in made.take(first):
+                    yield piece
+                async for one in heard:
+                    for piece in made.take(one):
+                        yield piece
+            except Problem as problem:
+                yield _event(problem.body())
+            else:
+                yield b"data: [DONE]\n\n"
+
+
+class _Stream:
+    """The chunks of one answer."""
+
+    def __init__(self, chat: Chat, created: int) -> None:
+        self._chat = chat
+        self._created = created
+        self._model = chat.job.get("model", "any")
+        # The request's event is not known yet.
+        self._id = f"chatcmpl-{created:x}{id(self):x}"
+        self._deltas = Deltas()
+
+    def opening(self) -> bytes:
+        return _event(self._chunk({"role": "assistant", "content": ""}))
+
+    def take(self, one: Said | Ended) -> list[bytes]:
+        """Raises `Problem` when the answer is not what was sent of it."""
+        if isinstance(one, Said):
+            piece = self._deltas.take(one.text)
+            return [_event(self._chunk({"content": piece}))] if piece else []
+        return self._end(one.row)
+
+    def _end(self, row: dict[str, Any]) -> list[bytes]:
+        rest = self._deltas.end(row["text"])
+        if rest is None:
+            said = "the provider that began this answer was replaced, and the other one's differs: ask again"
+            raise Problem(503, "answer_began_anew", said)
+        self._model = row["model"]
+        last = self._chunk({}, completion.finish_reason(row)) | {"pylon": completion.provenance(row)}
+        events = [_event(self._chunk({"content": rest}))] if rest else []
+        events.append(_event(last))
+        if self._chat.include_usage:
+            used = completion.usage(row, self._chat.job)
+            events.append(_event({**self._chunk({}), "choices": [], "usage": used}))
+        return events
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return completion.chunk(self._id, self._model, self._created, delta, finish)
+
+
+async def _while_there[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What comes of it, unless the client hangs up before: then it is cancelled."""
+    asking = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise ClientGoneError
+        return asking.result()
+    finally:
+        asking.cancel()
+        leaving.cancel()
+        await asyncio.gather(asking, leaving, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON that no cache keeps."""
+    kept = {"cache-control": "no-store", **(headers or {})}
+    return Response(orjson.dumps(value), status, headers=kept, media_type="application/json")
+
+
+def _event(value: object) -> bytes:
+    return b"data: " + orjson.dumps(value) + b"\n\n"

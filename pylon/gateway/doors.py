@@ -1,0 +1,95 @@
+"""Who may come in: what a request's headers say is judged before anything of it is read.
+
+A page of a stranger in this machine's browser reaches loopback too. Its requests say where they come from
+(`Origin`), and those to a name that was made to resolve to us say that name (`Host`): both are refused. Whatever is
+left needs the token.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pylon.gateway.problems import Problem
+
+COOKIE = "pylon_session"
+# What tells nothing, and how a browser gets its session.
+_OPEN = frozenset({("GET", "/health"), ("GET", "/"), ("GET", "/runs"), ("POST", "/session")})
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """A request as far as it matters here; names of headers are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """`names` are the hosts besides addresses under which the gateway is reached; `token` None lets everybody in."""
+
+    token: str | None
+    names: frozenset[str]
+    loopback: bool
+
+    def judge(self, knock: Knock, sessions: Collection[str]) -> Problem | None:
+        """Why this request is turned away, or None."""
+        host = knock.headers.get("host", "")
+        if not self._is_ours(host):
+            return Problem(
+                403,
+                "wrong_host",
+                f"this gateway is not called {host[:100]!r}; `gateway.names` in the config says how",
+            )
+        origin = knock.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return Problem(403, "wrong_origin", "pages of other sites may not call this gateway")
+        if self.token is None or (knock.method, knock.path) in _OPEN:
+            return None
+        given = knock.headers.get("authorization", "")
+        if given[:7].lower() == "bearer " and same(given[7:].strip(), self.token):
+            return None
+        # A browser sends a cookie by itself, also when another page has it do so: it opens what is looked at alone.
+        if knock.method in ("GET", "HEAD") and _cookie(knock.headers.get("cookie", "")) in sessions:
+            return None
+        said = "the token is wrong" if given else "a token is needed"
+        return Problem(401, "invalid_api_key", f"{said}: `Authorization: Bearer …`, from the file that it stands in")
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            # Whatever follows the port would be a path.
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return name == "localhost"
+        # Nobody's name resolves to an address that is written out.
+        return address.is_loopback or not self.loopback
+
+
+def same(given: str, token: str) -> bool:
+    """Whether it is the token; takes as long for any."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cookie(header: str) -> str:
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""

@@ -1,0 +1,76 @@
+"""Stands in front of every route: turns away whom `doors` turns away, and answers errors in one shape."""
+
+from collections.abc import Collection
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pylon import log
+from pylon.gateway.completions import ClientGoneError, json_response
+from pylon.gateway.doors import Doors, Knock
+from pylon.gateway.problems import Problem
+
+logger = log.get("gateway")
+
+# Nothing of a page may come from elsewhere, be shown within another page, or be guessed to be of another type.
+_ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, doors: Doors, sessions: Collection[str]) -> None:
+        self._app = app
+        self._doors = doors
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message = {**message, "headers": [*message["headers"], *_more()]}
+            await send(message)
+
+        try:
+            self._judge(scope)
+            # The routes raise what they refuse only within an application.
+            await self._app({**scope, "app": self}, receive, answer)
+        except ClientGoneError:
+            # Nobody reads it; the server wants one all the same.
+            await Response(status_code=499)(scope, receive, answer)
+        except Problem as problem:
+            await _told(problem)(scope, receive, answer)
+        except HTTPException as error:
+            code = "not_found" if error.status_code == 404 else "wrong_method"
+            await _told(Problem(error.status_code, code, error.detail))(scope, receive, answer)
+        except Exception as error:
+            logger.error("a request failed", path=scope["path"], exc_info=error)
+            if begun:
+                raise
+            unknown = Problem(500, "internal_error", "the gateway failed; its log says more")
+            await _told(unknown)(scope, receive, answer)
+
+    def _judge(self, scope: Scope) -> None:
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            text = value.decode("latin-1")
+            if name in (b"host", b"origin") and headers.setdefault(name.decode(), text) != text:
+                raise Problem(400, "invalid_header", "a header is there twice")
+            headers[name.decode("latin-1")] = text
+        refusal = self._doors.judge(Knock(scope["method"], scope["path"], headers), self._sessions)
+        if refusal is not None:
+            raise refusal
+
+
+def _told(problem: Problem) -> Response:
+    return json_response(problem.body(), problem.status, problem.headers())
+
+
+def _more() -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in _ALWAYS.items()]

@@ -1,0 +1,132 @@
+"""The page: one file without resources of others, and what it fetches."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from pylon import __version__
+from pylon.gateway import trajectories
+from pylon.gateway.asks import Asks
+from pylon.gateway.bodies import Bodies
+from pylon.gateway.completions import json_response
+from pylon.gateway.doors import COOKIE
+from pylon.gateway.keys import Sessions
+from pylon.gateway.metrics import Histogram, Sample
+from pylon.gateway.problems import Problem
+from pylon.gateway.view import View
+
+_FILE = Path(__file__).with_name("page.html")
+# A week: whoever looks daily is not asked again.
+_SESSION_S = 7 * 24 * 3_600
+
+
+class Page:
+    """The routes. `runs` is the folder of trajectories."""
+
+    def __init__(self, asks: Asks, view: View, sessions: Sessions, runs: Path, unit: str) -> None:
+        self._asks = asks
+        self._view = view
+        self._sessions = sessions
+        self._runs = runs
+        self._unit = unit
+        self._keys = Bodies(4_096)
+
+    async def page(self, _: Request) -> Response:
+        """The file itself, which holds nothing of this node."""
+        html, policy = page_file()
+        return Response(html, media_type="text/html", headers={"content-security-policy": policy})
+
+    async def session(self, request: Request) -> Response:
+        """A cookie for whoever shows the token, or the code that was printed."""
+        async with self._keys.read(request) as body:
+            try:
+                said = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                said = None
+        key = said.get("key") if isinstance(said, dict) else None
+        session = self._sessions.open(key) if isinstance(key, str) else None
+        if session is None:
+            raise Problem(401, "invalid_api_key", "that is neither the token nor a code that is still good")
+        answer = json_response({"ok": True})
+        answer.set_cookie(COOKIE, session, max_age=_SESSION_S, path="/", httponly=True, samesite="strict")
+        return answer
+
+    async def now(self, _: Request) -> Response:
+        """What the node and the gateway do now."""
+        tally, budget = self._asks.tally, self._asks.budget
+        gateway: dict[str, Any] = {
+            "in_flight": tally.in_flight,
+            "outcomes": dict(tally.outcomes),
+            "spent_msat": budget.spent,
+            "held_msat": budget.held,
+            "limit_msat": budget.limit,
+            "prompt_tokens": tally.prompt_tokens,
+            "completion_tokens": tally.completion_tokens,
+        }
+        return json_response({"version": __version__, **await self._view.now(), "gateway": gateway})
+
+    async def metrics(self, _: Request) -> Response:
+        """Prometheus' text format."""
+        tally = self._asks.tally
+        metrics: list[Sample | Histogram] = [
+            *await self._view.samples(),
+            *tally.samples(self._asks.budget),
+            tally.seconds,
+        ]
+        lines = "\n".join(line for metric in metrics for line in metric.lines())
+        return PlainTextResponse(f"{lines}\n", media_type="text/plain; version=0.0.4")
+
+    async def runs(self, _: Request) -> Response:
+        """The list of trajectories."""
+        found = await asyncio.to_thread(trajectories.listed, self._runs)
+        return json_response({"unit": self._unit, "runs": found})
+
+    async def run(self, request: Request) -> Response:
+        """One trajectory, some hundred events from `after` on."""
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) < 10):
+            raise Problem(400, "invalid_value", "after must be a whole number", param="after")
+        name = request.path_params["run"]
+        return json_response(await asyncio.to_thread(trajectories.shown, self._runs, name, int(after)))
+
+    async def text(self, request: Request) -> Response:
+        """A text that an event of a trajectory names."""
+        name, sha256 = request.path_params["run"], request.path_params["sha256"]
+        found = await asyncio.to_thread(trajectories.text, self._runs, name, sha256)
+        return json_response({"text": found})
+
+    async def export(self, request: Request) -> Response:
+        """A trajectory as JSONL, for the viewer of `rlms`."""
+        name = request.path_params["run"]
+        lines = await asyncio.to_thread(trajectories.exported, self._runs, name)
+        # As text: a download that a browser would show could be a page.
+        headers = {"content-disposition": f'attachment; filename="{name}.jsonl"'}
+        body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        return Response(body, media_type="application/x-ndjson", headers=headers)
+
+
+@cache
+def page_file() -> tuple[bytes, str]:
+    """The page, and the policy that lets it run its own script and style and nothing else."""
+    html = _FILE.read_bytes()
+    script, style = (_hash_of(html, tag) for tag in (b"script", b"style"))
+    policy = (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html, policy
+
+
+def _hash_of(html: bytes, tag: bytes) -> str:
+    found = re.search(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
+    if found is None:
+        raise RuntimeError(f"the page has no {tag.decode()}")
+    return f"'sha256-{base64.b64encode(hashlib.sha256(found[1]).digest()).decode()}'"

@@ -1,0 +1,85 @@
+"""What a client is told when there is no completion: OpenAI's error object, its status, and when to try again."""
+
+from typing import Any
+
+from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm.moves import Failure
+
+# Providers come and go within seconds; clients wait so long, and ask again.
+RETRY_S = 5
+# Somebody's place is free sooner.
+BUSY_S = 1
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "timeout",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    504: "timeout",
+}
+_STATUS = {
+    Failure.BUDGET: 402,
+    Failure.TOO_LARGE: 413,
+    Failure.MALFORMED: 400,
+    Failure.DEADLINE: 504,
+}
+# Of what providers refuse, what is the request's fault.
+_REFUSED = {
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.MALFORMED: 400,
+    ErrorCode.UNSUPPORTED_PARAM: 400,
+    ErrorCode.BID_TOO_LOW: 402,
+    ErrorCode.CREDIT_EXHAUSTED: 402,
+}
+
+
+class Problem(Exception):  # noqa: N818 - what a client is told, most often of its own fault
+    """An answer with a status that is no success. `retry_s` is what `Retry-After` says, 0 for nothing."""
+
+    def __init__(self, status: int, code: str, message: str, *, param: str | None = None, retry_s: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_s = retry_s
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        kind = _TYPES.get(self.status, "server_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        headers = {"retry-after": str(self.retry_s)} if self.retry_s else {}
+        return {**headers, "www-authenticate": "Bearer"} if self.status == 401 else headers
+
+
+def of_row(row: dict[str, Any]) -> Problem:
+    """Why a question that was asked got no answer: the row of an outcome that failed."""
+    error = row["error"]
+    reason, code = Failure(error["reason"]), error["code"]
+    status = _STATUS.get(reason, 503)
+    if reason in (Failure.REFUSED, Failure.EXHAUSTED) and code is not None:
+        status = _REFUSED.get(ErrorCode(code), 503)
+    name = code if reason is Failure.REFUSED and code is not None else reason.value
+    said = _sentence(error["message"], error["hint"])
+    return Problem(status, name, said, retry_s=RETRY_S if status == 503 else 0)
+
+
+def of_error(error: PylonError) -> Problem:
+    """What a call of the core failed with."""
+    said = _sentence(str(error), error.hint)
+    if isinstance(error, UnreachableError):
+        return Problem(503, "no_provider", said, retry_s=RETRY_S)
+    if isinstance(error, UsageError):
+        return Problem(400, "malformed", said)
+    return Problem(500, "internal_error", said)
+
+
+def _sentence(message: str, hint: str) -> str:
+    return f"{message}. {hint}" if hint else message

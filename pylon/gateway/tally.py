@@ -1,0 +1,36 @@
+"""What the gateway has done since it began."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pylon.gateway.budget import Budget
+from pylon.gateway.metrics import Histogram, Sample, counter, gauge
+
+
+@dataclass(slots=True)
+class Tally:
+    """`outcomes` counts requests by `answered`, `cancelled` and the codes of problems."""
+
+    in_flight: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: Histogram = field(
+        default_factory=lambda: Histogram(
+            "pylon_gateway_request_seconds", "Seconds from a request to its whole answer, of those answered."
+        )
+    )
+
+    def samples(self, budget: Budget) -> list[Sample]:
+        """As metrics, with what the budget says."""
+        outcomes = [((("outcome", name),), float(count)) for name, count in sorted(self.outcomes.items())]
+        tokens = [((("kind", "prompt"),), float(self.prompt_tokens))]
+        tokens.append(((("kind", "completion"),), float(self.completion_tokens)))
+        return [
+            Sample("pylon_gateway_requests_total", "counter", "Chat completions asked for, by outcome.", outcomes),
+            gauge("pylon_gateway_in_flight", "Chat completions under way.", self.in_flight),
+            Sample("pylon_gateway_tokens_total", "counter", "Tokens of answers, as providers count.", tokens),
+            counter("pylon_gateway_spent_msat", "What this gateway's requests can have cost.", budget.spent),
+            gauge("pylon_gateway_held_msat", "Set aside for requests under way.", budget.held),
+            gauge("pylon_gateway_budget_msat", "The most that this gateway may spend.", budget.limit),
+        ]

@@ -1,0 +1,68 @@
+"""Runs of the RLM, for the page: the list of them, and one event by event."""
+
+from pathlib import Path
+from typing import Any
+
+from pylon.errors import UsageError
+from pylon.gateway.problems import Problem
+from pylon.nostr.event import is_hex64
+from pylon.rlm.runs import Run, find_run, run_ids, summary
+from pylon.rlm.viewer import export_rlm
+
+# A page of a list, of a run's events, and of a text.
+_RUNS = 50
+MOST_EVENTS = 500
+MOST_CHARS = 100_000
+
+type Json = dict[str, Any]
+
+
+def listed(folder: Path) -> list[Json]:
+    """The newest runs. A folder that is being deleted is left out."""
+    found: list[Json] = []
+    for name in run_ids(folder)[:_RUNS]:
+        try:
+            found.append(summary(Run(folder / name)))
+        except (OSError, KeyError):
+            continue
+    return found
+
+
+def shown(folder: Path, name: str, after: int) -> Json:
+    """A run, and its events from the `after`th on; `more` tells that there are further ones. Raises `Problem`."""
+    run = _find(folder, name)
+    events: list[Json] = []
+    more = False
+    for place, event in enumerate(run.events()):
+        if place < after:
+            continue
+        if len(events) == MOST_EVENTS:
+            more = True
+            break
+        events.append(event)
+    return {**summary(run), "events": events, "more": more, "next": after + len(events)}
+
+
+def text(folder: Path, name: str, sha256: str) -> str:
+    """A text that an event names, its beginning where it is very long. Raises `Problem`."""
+    run = _find(folder, name)
+    if not is_hex64(sha256):
+        raise Problem(404, "not_found", "a text is named by 64 hexadecimal characters")
+    found = run.text({"sha256": sha256, "preview": ""})
+    rest = len(found) - MOST_CHARS
+    return found if rest <= 0 else f"{found[:MOST_CHARS]}\n… and {rest:,} characters more"
+
+
+def exported(folder: Path, name: str) -> list[Json]:
+    """The run as the viewer of `rlms` reads it. Raises `Problem`."""
+    return list(export_rlm(_find(folder, name)))
+
+
+def _find(folder: Path, name: str) -> Run:
+    try:
+        # By its whole name alone: what is found by a beginning may be another one tomorrow.
+        if name not in run_ids(folder):
+            raise UsageError(f"there is no run {name[:60]!r}")
+        return find_run(folder, name)
+    except UsageError as error:
+        raise Problem(404, "not_found", str(error)) from error

@@ -1,0 +1,37 @@
+"""What stands behind the gateway: the core of a node, as values. `pylon.node.gateway` fills it."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """From here on it may cost something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The whole text of an answer so far."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a question ended: the row of the `ask` call of the control socket."""
+
+    row: dict[str, Any]
+
+
+type Heard = Begun | Said | Ended
+
+
+class Upstream(Protocol):
+    """Calls raise `UnreachableError` when no core or nobody answers, and any other `PylonError` of the core."""
+
+    def ask(self, job: dict[str, Any], *, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
+        """One question, which never costs more than `budget_msat`. Closing the iterator cancels it."""
+
+    async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result of a call that `docs/control.md` lists."""

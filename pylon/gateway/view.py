@@ -1,0 +1,141 @@
+"""What a node is doing now: one look at its core, for the page, the metrics and the list of models.
+
+Strangers wrote much of it (names, models): each text is one line of bounded length here, and the page takes it for
+text.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from pylon.clock import Clock
+from pylon.errors import PylonError
+from pylon.gateway.metrics import Sample, counter, gauge
+from pylon.gateway.upstream import Upstream
+from pylon.text import clean_line
+
+# Many may look at once, and providers change by the second.
+FRESH_S = 1.0
+MOST_PROVIDERS = 200
+_LISTEN_S = 2.0
+_JOBS = 20
+_LONGEST = 120
+_LISTED = 4
+
+type Json = dict[str, Any]
+
+
+class View:
+    """See the module."""
+
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._kept: dict[str, tuple[float, Json]] = {}
+        self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
+
+    async def providers(self, fresh_s: float = FRESH_S) -> Json:
+        """What `providers` of the core says, at most so many seconds old. Raises what that does."""
+        # A core that has just begun to ask has to hear of them first.
+        wait_s = 0.0 if self._kept.get("providers", (0, {}))[1] else _LISTEN_S
+        look = partial(self._upstream.result, "providers", {"wait_s": wait_s})
+        return await self._fresh("providers", look, fresh_s)
+
+    async def now(self) -> Json:
+        """All that the page shows of the core; what it cannot say now is None."""
+        return await self._fresh("now", self._look)
+
+    async def models(self) -> list[Json]:
+        """The models that providers offer who could take a job now, as OpenAI lists them."""
+        found: dict[str, Json] = {}
+        for row in (await self.providers())["providers"]:
+            if row["state"] != "ready":
+                continue
+            for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
+                one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
+                one["providers"] += 1
+                one["slots"] += row["slots"]
+                one["context"] = max(one["context"], context)
+                if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
+                    one["sha256"].append(sha256)
+        return [
+            {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
+            for name, about in sorted(found.items())
+        ]
+
+    async def samples(self) -> list[Sample]:
+        """As metrics."""
+        now = await self.now()
+        samples = [gauge("pylon_up", "Whether the node's core answers.", now["status"] is not None)]
+        provider = (now["status"] or {}).get("provider")
+        if provider is not None:
+            jobs = [((("state", state),), float(count)) for state, count in sorted(provider["jobs"].items())]
+            samples += [
+                Sample("pylon_jobs", "gauge", "Jobs that this provider keeps in its journal, by state.", jobs),
+                gauge("pylon_jobs_queued", "Jobs that wait for the model here.", provider["queued"]),
+                gauge("pylon_jobs_running", "Jobs that the model here works on.", provider["running"]),
+                gauge("pylon_paused", "Whether no new job is taken on.", bool(provider["paused"])),
+            ]
+        if now["providers"] is not None:
+            samples.append(gauge("pylon_providers_alive", "Providers that are alive.", now["providers"]["alive"]))
+        if (totals := now["totals"]) is not None:
+            samples += [
+                counter("pylon_earned_msat", "Earned by serving, by the books, of all time.", totals["earned_msat"]),
+                counter("pylon_spent_msat", "Spent on jobs, by the books, of all time.", totals["spent_msat"]),
+            ]
+        return samples
+
+    async def _look(self) -> Json:
+        status = await self._or_none(self._upstream.result("status"))
+        totals = await self._or_none(self._upstream.result("totals"))
+        jobs = await self._or_none(self._upstream.result("jobs", {"limit": _JOBS}))
+        providers = await self._or_none(self.providers())
+        return {
+            "status": None if status is None else _bounded(status),
+            "totals": totals,
+            "jobs": [] if jobs is None else _bounded(jobs["jobs"]),
+            "providers": None if providers is None else _shown(providers),
+        }
+
+    async def _or_none(self, call: Awaitable[Json]) -> Json | None:
+        try:
+            return await call
+        except PylonError:
+            return None
+
+    async def _fresh(self, name: str, look: Callable[[], Awaitable[Json]], fresh_s: float = FRESH_S) -> Json:
+        async with self._looking[name]:
+            if name in self._kept and self._clock.monotonic() - self._kept[name][0] < fresh_s:
+                return self._kept[name][1]
+            seen = await look()
+            self._kept[name] = (self._clock.monotonic(), seen)
+            return seen
+
+
+def _shown(providers: Json) -> Json:
+    rows = sorted(providers["providers"], key=lambda row: (row["state"] != "ready", -row["trust"], row["npub"]))
+    names = (
+        "npub",
+        "name",
+        "models",
+        "slots",
+        "slots_free",
+        "queue_s",
+        "tokens_out_per_s",
+        "price_msat",
+        "state",
+        "trust",
+    )
+    few = [{name: row[name] for name in names} for row in rows[:MOST_PROVIDERS]]
+    return {"alive": len(rows), "heard_of": providers["heard_of"], "rows": _bounded(few)}
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_line(value)[:_LONGEST]
+    if isinstance(value, list):
+        return [_bounded(each) for each in value[:MOST_PROVIDERS]]
+    if isinstance(value, dict):
+        return {name: _bounded(each) for name, each in value.items()}
+    return value

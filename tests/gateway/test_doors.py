@@ -1,0 +1,104 @@
+import pytest
+
+from pylon.errors import SetupError
+from pylon.gateway.doors import Doors, Knock, is_loopback
+from pylon.gateway.keys import Sessions, load_or_create
+
+TOKEN = "pylon-secret-token-1234"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def judged(path="/v1/models", *, method="GET", host="127.0.0.1:7448", doors=None, sessions=(), **headers):
+    doors = doors or Doors(TOKEN, frozenset(), loopback=True)
+    return doors.judge(Knock(method, path, {"host": host, **headers}), sessions)
+
+
+def code(problem):
+    return None if problem is None else problem.code
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7448", "localhost", "LOCALHOST:1", "[::1]:7448", "127.9.9.9"])
+def test_this_machine_s_names_are_ours(host):
+    assert judged(host=host, **BEARER) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["", "evil.example", "evil.example:7448", "192.168.1.5", "localhost.evil.example", "[", "a@localhost.x"]
+)
+def test_another_name_is_refused_before_the_token_is_looked_at(host):
+    assert code(judged(host=host, **BEARER)) == "wrong_host"
+    assert code(judged("/health", host=host)) == "wrong_host"
+
+
+def test_open_to_other_machines_it_has_their_addresses_and_the_names_it_was_given():
+    doors = Doors(TOKEN, frozenset({"node.lan"}), loopback=False)
+    assert judged(doors=doors, host="192.168.1.5:7448", **BEARER) is None
+    assert judged(doors=doors, host="Node.lan", **BEARER) is None
+    assert code(judged(doors=doors, host="other.lan", **BEARER)) == "wrong_host"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", ""])
+def test_a_page_of_another_site_is_refused_with_a_token_too(origin):
+    assert code(judged(origin=origin, **BEARER)) == "wrong_origin"
+    assert code(judged(origin=origin, doors=Doors(None, frozenset(), loopback=True))) == "wrong_origin"
+
+
+def test_our_own_page_may_call():
+    assert judged(origin="http://127.0.0.1:7448", **BEARER) is None
+
+
+@pytest.mark.parametrize("said", [None, "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"])
+def test_without_the_token_nothing_is_told(said):
+    headers = {} if said is None else {"authorization": said}
+    assert code(judged(**headers)) == "invalid_api_key"
+    assert code(judged("/v1/chat/completions", method="POST", **headers)) == "invalid_api_key"
+    assert code(judged("/metrics", **headers)) == "invalid_api_key"
+    assert judged("/health", **headers) is None
+
+
+def test_without_a_token_everybody_here_may_come_in():
+    assert judged(doors=Doors(None, frozenset(), loopback=True)) is None
+
+
+def test_a_session_opens_what_is_looked_at_and_spends_nothing():
+    cookie = {"cookie": "a=b; pylon_session=s1"}
+    assert judged("/api/now", sessions={"s1"}, **cookie) is None
+    assert code(judged("/api/now", sessions={"s2"}, **cookie)) == "invalid_api_key"
+    assert code(judged("/v1/chat/completions", method="POST", sessions={"s1"}, **cookie)) == "invalid_api_key"
+    assert code(judged("/api/now", sessions={""}, cookie="pylon_session")) in ("invalid_api_key", None)
+
+
+def test_a_code_is_good_once_and_the_token_always():
+    sessions = Sessions(TOKEN)
+    printed = sessions.code
+    first = sessions.open(printed)
+    assert first in sessions.known and sessions.open(printed) is None
+    assert sessions.open("") is None
+    assert sessions.open(TOKEN) not in (None, first) and sessions.open(TOKEN) is not None
+
+
+def test_sessions_are_bounded():
+    sessions = Sessions(TOKEN)
+    first = sessions.open(TOKEN)
+    for _ in range(100):
+        sessions.open(TOKEN)
+    assert len(sessions.known) == 64 and first not in sessions.known
+
+
+def test_a_token_is_made_once_and_is_its_owner_s_alone(tmp_path):
+    path = tmp_path / "token"
+    token = load_or_create(path)
+    assert load_or_create(path) == token and len(token) > 40
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    with pytest.raises(SetupError):
+        load_or_create(path)
+    path.write_text("short")
+    path.chmod(0o600)
+    with pytest.raises(SetupError):
+        load_or_create(path)
+
+
+def test_only_loopback_is_loopback():
+    assert all(map(is_loopback, ["127.0.0.1", "::1", "localhost", "127.1.2.3"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "192.168.1.2", "example.com", ""]))

@@ -1,0 +1,158 @@
+"""The page, what it fetches, and the metrics."""
+
+import re
+
+import pytest
+
+from pylon.clock import ManualClock
+from pylon.gateway.metrics import Histogram, Sample
+from pylon.gateway.page import page_file
+from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
+from pylon.rlm.trajectory import Trajectory
+from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
+
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\nsecond line " + "x" * 500
+OLDER = "20260101-000000-aaaaaa"
+SERVING = {
+    "running": True, "npub": "npub1me", "network": "play", "provider": {
+        "paused": "", "draining": False, "queued": 2, "running": 3, "unpublished": 0,
+        "jobs": {"settled": 7, "failed": 1},
+    },
+}  # fmt: skip
+
+
+async def test_a_browser_trades_the_printed_code_for_a_cookie_that_shows_and_spends_nothing(tmp_path):
+    gateway = gateway_of(FakeCore(), tmp_path)
+    async with client_of(gateway, token=None) as client:
+        assert (await client.get("/")).status_code == 200
+        assert (await client.get("/api/now")).status_code == 401
+        code = gateway.sessions.code
+        opened = await client.post("/session", json={"key": code})
+        said = opened.headers["set-cookie"].lower()
+        assert "httponly" in said and "samesite=strict" in said and "path=/" in said
+        assert TOKEN not in opened.headers["set-cookie"] and code not in opened.headers["set-cookie"]
+        assert (await client.get("/api/now")).status_code == 200
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 401
+    async with client_of(gateway, token=None) as client:
+        assert (await client.post("/session", json={"key": code})).status_code == 401
+        assert (await client.post("/session", json={"key": TOKEN})).status_code == 200
+
+
+async def test_the_page_holds_nothing_of_the_node_and_may_run_nothing_but_its_own_script(tmp_path):
+    async with client_of(gateway_of(FakeCore(providers=[listing(name=HOSTILE)]), tmp_path)) as client:
+        response = await client.get("/")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert response.headers["x-frame-options"] == "DENY"
+    assert "onerror" not in response.text and "npub1" not in response.text.replace('startsWith("npub1")', "")
+
+
+def test_the_page_needs_no_other_resource_and_sets_what_it_shows_as_text():
+    html = page_file()[0].decode()
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", html)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\son\w+=", html)
+    # A policy that names hashes lets no style stand in an element.
+    assert " style=" not in html
+
+
+async def test_what_strangers_wrote_is_one_bounded_line(tmp_path):
+    core = FakeCore(providers=[listing(HOSTILE, name=HOSTILE)] * 300)
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        said = (await client.get("/api/now")).json()["providers"]
+    assert said["alive"] == 300 and len(said["rows"]) == 200
+    for text in (said["rows"][0]["name"], said["rows"][0]["models"][0]):
+        assert len(text) == 120 and "\n" not in text and "\u202e" not in text
+
+
+async def test_what_the_core_cannot_say_now_is_left_out(tmp_path):
+    core = FakeCore()
+    core.answers.clear()
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        said = (await client.get("/api/now")).json()
+        assert (said["status"], said["totals"], said["jobs"]) == (None, None, [])
+        assert "pylon_up 0\n" in (await client.get("/metrics")).text
+
+
+async def test_metrics_tell_of_jobs_money_and_requests(tmp_path):
+    core = FakeCore(bid=100, providers=[listing(price=(10, 0, 0)), listing()])
+    core.answers["status"] = SERVING
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        await client.post("/v1/chat/completions", json=CHAT)
+        await client.post("/v1/chat/completions", json={**CHAT, "n": 2})
+        response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
+    for line in (
+        'pylon_jobs{state="settled"} 7', "pylon_jobs_queued 2", "pylon_jobs_running 3", "pylon_providers_alive 2",
+        "pylon_earned_msat 5", "pylon_spent_msat 7", 'pylon_gateway_requests_total{outcome="answered"} 1',
+        "pylon_gateway_in_flight 0", "pylon_gateway_request_seconds_count 1", "pylon_gateway_budget_msat 1000000",
+    ):  # fmt: skip
+        assert line in lines
+    # Every line is a comment or a sample, and each metric is told of before its samples.
+    told = set()
+    for line in lines:
+        if match := re.fullmatch(r"# (HELP|TYPE) (\w+) .+", line):
+            told.add(match[2])
+        else:
+            name = re.fullmatch(r'(\w+)(?:\{\w+="[^"]*"(?:,\w+="[^"]*")*\})? [0-9.e+-]+', line)
+            assert name and re.sub(r"_(bucket|sum|count)$", "", name[1]) in told
+
+
+def test_a_label_breaks_no_line_and_a_histogram_adds_up():
+    [*_, line] = Sample("a", "gauge", "b", [((("x", 'q"\n\\'),), 1.5)]).lines()
+    assert line == 'a{x="q\\"\\n\\\\"} 1.5'
+    histogram = Histogram("s", "seconds", (0.1, 1.0))
+    for value in (0.1, 0.2, 5.0):
+        histogram.observe(value)
+    assert list(histogram.lines())[2:] == [
+        's_bucket{le="0.1"} 1', 's_bucket{le="1"} 2', 's_bucket{le="+Inf"} 3', "s_sum 5.3", "s_count 3",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs: one with more events than a page has, one that is empty."""
+    clock = ManualClock()
+    made = Trajectory(tmp_path / OLDER, clock)
+    question = made.text("q")
+    made.write("run", question=question, strategy="search", root={"name": "r"}, sub={"name": "s"},
+               limits={"depth": 1}, turns=1, context={"chars": 3})  # fmt: skip
+    for _ in range(MOST_EVENTS):
+        made.write("budget", spent={}, left={})
+    long = made.text("y" * (MOST_CHARS + 5))
+    made.write("final", answer=long, partial=False, reason="answered", detail="", turns=1, spent={})
+    made.close()
+    Trajectory(tmp_path / "20260102-000000-bbbbbb", clock).close()
+    return long["sha256"]
+
+
+async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        listed = (await client.get("/api/runs")).json()["runs"]
+        assert [run["id"][:8] for run in listed] == ["20260102", "20260101"]
+        path = f"/api/runs/{listed[1]['id']}"
+        first = (await client.get(path)).json()
+        assert (first["state"], first["question"], first["more"]) == ("ended", "q", True)
+        assert len(first["events"]) == MOST_EVENTS and first["events"][0]["type"] == "run"
+        rest = (await client.get(f"{path}?after={first['next']}")).json()
+        assert rest["events"][-1]["type"] == "final" and not rest["more"]
+        text = (await client.get(f"{path}/text/{runs}")).json()["text"]
+        assert text.startswith("yyy") and text.endswith("… and 5 characters more")
+        exported = await client.get(f"{path}/export")
+        assert exported.headers["content-disposition"].startswith("attachment") and b'"metadata"' in exported.content
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["none", "last", "%2e%2e", "..%2f..", "20260101", f"{OLDER}/text/%2e%2e", f"{OLDER}/text/ab"],
+)  # fmt: skip
+async def test_nothing_but_runs_and_their_texts_is_read(tmp_path, runs, path):
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        assert (await client.get(f"/api/runs/{path}")).status_code == 404
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "", "²", "9" * 50])
+async def test_a_page_that_is_no_number_is_refused(tmp_path, runs, after):
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        response = await client.get(f"/api/runs/{OLDER}", params={"after": after})
+    assert response.status_code == 400
