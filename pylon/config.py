@@ -283,6 +283,22 @@ class RlmSection(_Section):
     )
 
 
+class GatewaySection(_Section):
+    """`[gateway]`: the door for programs, `pylon gateway`."""
+
+    host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
+    port: int = Field(7448, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    names: list[str] = Field(
+        [],
+        description="Names under which it is reached, besides `localhost` and addresses; others are refused.",
+    )
+    max_sats: int = Field(
+        1_000, ge=0, le=21_000_000 * 100_000_000, description="What all its requests may cost until it ends, in sats."
+    )
+    max_requests: int = Field(4_000, ge=1, le=10_000, description="Chat completions under way at once.")
+    max_body_mb: int = Field(32, ge=1, le=1_024, description="The largest body of a request, in MiB.")
+
+
 class LogSection(_Section):
     """`[log]`: what is written down."""
 
@@ -306,6 +322,7 @@ class Config(_Section):
     relay: RelaySection = RelaySection()
     household: HouseholdSection = HouseholdSection()
     rlm: RlmSection = RlmSection()
+    gateway: GatewaySection = GatewaySection()
     log: LogSection = LogSection()
 
 

@@ -50,6 +50,7 @@ _PLACES = {
     "map": _Place("mapping", "map_", _ASK),
     "providers": _Place("providers", "providers", _ASK),
     "mcp": _Place("mcp", "mcp", _ASK),
+    "gateway": _Place("gateway", "gateway", _ASK),
     "conformance": _Place("conformance", "conformance", _ASK),
     "earnings": _Place("earnings", "earnings", _MONEY),
     "simulate": _Place("simulate", "simulate_", _MEASURE),

@@ -1,0 +1,69 @@
+"""`pylon gateway`: the swarm for programs that speak OpenAI's chat completions, and a page of what the node does."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+from pylon import log
+from pylon.cli.running import Json, end_signals, print_json, run
+from pylon.errors import UsageError
+from pylon.gateway.doors import is_loopback
+from pylon.gateway.server import serving
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
+from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
+from pylon.node.home import open_home
+
+
+def gateway(
+    host: Annotated[str | None, typer.Option(help="The address to listen on (default: this machine only).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")] = None,
+    sats: Annotated[
+        int | None,
+        typer.Option(min=0, max=2_100_000_000_000_000, help="The most that all requests may cost until it ends."),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let every program of this machine in; never other machines.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve OpenAI-shaped chat completions from the swarm, and a page of what this node does, over HTTP.
+
+    Asks through the node that runs, or by itself while none does. docs/gateway.md says how to point a client at it.
+    """
+    run(_gateway(host, port, sats, no_token, as_json), as_json=as_json)
+
+
+async def _gateway(host: str | None, port: int | None, sats: int | None, no_token: bool, as_json: bool) -> None:
+    home, config = open_home()
+    section = config.gateway
+    host, port = host or section.host, section.port if port is None else port
+    if no_token and not is_loopback(host):
+        raise UsageError("without a token only this machine may come in", hint="Leave out --no-token, or --host.")
+    log.configure(config.log.level, file=home.logs / "gateway.log", json_lines=config.log.json_lines)
+    stop = asyncio.Event()
+    for number in end_signals():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    core = GatewayCore(home, config)
+    async with AsyncExitStack() as stack:
+        made = make_gateway(core, home, config, host=host, sats=sats, token=not no_token)
+        stack.push_async_callback(core.close)
+        await core.open()
+        bound = await stack.enter_async_context(serving(made.app, host, port, connections=section.max_requests))
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{bound}"
+        page = f"{url}/" if no_token else f"{url}/#key={made.sessions.code}"
+        token_file = None if no_token else str(home.folder / TOKEN_FILE)
+        limit = sats_text(made.asks.budget.limit, Network(config.network).unit)
+        if as_json:
+            hello = {"pid": os.getpid(), "url": f"{url}/v1", "page": page, "token_file": token_file}
+            print_json({**hello, "budget_msat": made.asks.budget.limit})
+        else:
+            key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
+            typer.echo(f"chat completions at {url}/v1\n  {key}")
+            typer.echo(f"  the page, once: {page}")
+            typer.secho(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
+        await stop.wait()

@@ -1,0 +1,90 @@
+"""The core behind the gateway: the one that runs, over one connection, or one of this process while none does."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from pylon.config import Config
+from pylon.gateway.app import Gateway, GatewaySettings
+from pylon.gateway.doors import Doors, is_loopback
+from pylon.gateway.keys import load_or_create
+from pylon.gateway.upstream import Begun, Ended, Heard, Said
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.node.channel import Channel
+from pylon.node.control import Event, Node, RemoteNode, Result, result_of
+from pylon.node.home import Home
+from pylon.node.session import open_node
+
+TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
+
+
+class GatewayCore:
+    """An `Upstream`. A core that ends is replaced when the next call comes; `close` lets go of it."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self._home = home
+        self._config = config
+        self._opening = asyncio.Lock()
+        self._node: Node | None = None
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> Node:
+        """The core. Raises `SetupError`, `UnreachableError`."""
+        async with self._opening:
+            if isinstance(self._node, Channel) and self._node.closed.is_set():
+                await self._let_go()
+            if self._node is None:
+                try:
+                    node = await self._stack.enter_async_context(open_node(self._home, self._config))
+                    if isinstance(node, RemoteNode):
+                        node = await self._stack.enter_async_context(Channel(self._home.socket))
+                except BaseException:
+                    await self._let_go()
+                    raise
+                self._node = node
+            return self._node
+
+    async def close(self) -> None:
+        async with self._opening:
+            await self._let_go()
+
+    async def ask(self, job: dict[str, Any], *, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
+        """See `Upstream`."""
+        params = {"job": job, "budget_msat": budget_msat, "stream": stream}
+        async with aclosing((await self.open()).call("ask", params)) as answers:
+            async for answer in answers:
+                match answer:
+                    case Event({"begun": True}):
+                        yield Begun()
+                    case Event({"text": str(text)}):
+                        yield Said(text)
+                    case Result(row):
+                        yield Ended(row)
+
+    async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """See `Upstream`."""
+        return await result_of(await self.open(), method, params)
+
+    async def _let_go(self) -> None:
+        self._node = None
+        stack, self._stack = self._stack, AsyncExitStack()
+        await stack.aclose()
+
+
+def make_gateway(
+    core: GatewayCore, home: Home, config: Config, *, host: str, sats: int | None, token: bool
+) -> Gateway:
+    """The gateway of a home that listens at `host`. Raises `SetupError` where its token cannot be used."""
+    section = config.gateway
+    settings = GatewaySettings(
+        runs=home.runs,
+        unit=Network(config.network).unit,
+        most_msat=int(Msat.from_sats(section.max_sats if sats is None else sats)),
+        max_requests=section.max_requests,
+        max_body_bytes=section.max_body_mb * 1024 * 1024,
+    )
+    key = load_or_create(home.folder / TOKEN_FILE) if token else None
+    names = frozenset(name.lower() for name in section.names)
+    return Gateway(core, settings, Doors(key, names, is_loopback(host)))
