@@ -64,6 +64,6 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
         else:
             key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
             typer.echo(f"chat completions at {url}/v1\n  {key}")
-            typer.echo(f"  the page, once: {page}")
+            typer.echo(f"  the page{'' if no_token else ', once'}: {page}")
             typer.secho(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
         await stop.wait()
