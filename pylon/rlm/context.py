@@ -22,6 +22,9 @@ type Shape = Literal["auto", "text", "json", "files"]
 
 _PIECE = 1 << 20
 _SNIFF = 8_192
+_PDF = b"%PDF-"
+_REPLACEMENT = "\ufffd"
+_MOST_DOUBTS = 8
 MAX_FILES = 100_000
 _REFUSED = "{} holds a secret key or a wallet's link, and a context goes to strangers"
 _CONFIG = "config.toml"
@@ -37,13 +40,16 @@ _LONGEST = 256
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file as it was when the run began."""
+    """One file as it was when the run began. `replaced` counts the characters U+FFFD that stand in the place of bytes
+    which are no UTF-8; `kind` says what it is when it is no text: `PDF` or `binary`."""
 
     name: str
     path: Path
     size: int
     chars: int
     sha256: str
+    replaced: int = 0
+    kind: Literal["text", "PDF", "binary"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,16 @@ class Context:
     def size(self) -> int:
         """Bytes."""
         return sum(file.size for file in self.files)
+
+    @property
+    def replaced(self) -> int:
+        return sum(file.replaced for file in self.files)
+
+    def doubts(self) -> list[str]:
+        """For people: what of it is hardly the text that they meant."""
+        named = [one for file in self.files if (one := _doubt(file))]
+        more = len(named) - _MOST_DOUBTS
+        return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are no UTF-8 text"]
 
     def describe(self) -> str:
         """For the root model: what the variable is."""
@@ -152,6 +168,15 @@ def from_value(value: object, spool: Path) -> Context:
     return Context(ContextSource(kind, (ContextFile("context", spool),)), facts)
 
 
+def _doubt(file: FileFacts) -> str:
+    if file.kind == "PDF":
+        return f"{file.name} is a PDF, of which the REPL sees the bytes and not the text: convert it first"
+    unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and stand as U+FFFD"
+    if file.kind == "binary":
+        return f"{file.name} is no text: it holds NUL bytes" + (f", and {unread}" if file.replaced else "")
+    return f"{file.name} is not in UTF-8: {unread}" if file.replaced else ""
+
+
 def _distinct(found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
     seen: set[str] = set()
     for name, path in found:
@@ -235,7 +260,7 @@ def _is_text(path: Path) -> bool:
             start = file.read(_SNIFF)
     except OSError:
         return False
-    return b"\0" not in start
+    return b"\0" not in start and not start.startswith(_PDF)
 
 
 def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
@@ -256,14 +281,24 @@ def file_facts(name: str, path: Path) -> FileFacts:
     """Looks at a file once. Blocking. Raises `UsageError`."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     digest = hashlib.sha256()
-    size = chars = 0
+    size = chars = replaced = 0
+    kind: Literal["text", "PDF", "binary"] = "text"
+    before = b""
     try:
         with path.open("rb") as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
+                if not size and piece.startswith(_PDF):
+                    kind = "PDF"
+                elif kind == "text" and b"\0" in piece:
+                    kind = "binary"
                 size += len(piece)
-                chars += len(decoder.decode(piece))
+                text = decoder.decode(piece)
+                chars += len(text)
+                # Those that stand in the file itself are no replacements.
+                replaced += text.count(_REPLACEMENT) - (before + piece).count(_REPLACEMENT.encode())
+                before = (before + piece)[-2:]
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    chars += len(decoder.decode(b"", final=True))
-    return FileFacts(name, path, size, chars, digest.hexdigest())
+    rest = decoder.decode(b"", final=True)
+    return FileFacts(name, path, size, chars + len(rest), digest.hexdigest(), replaced + len(rest), kind)

@@ -179,3 +179,44 @@ def test_a_secret_is_found_wherever_it_stands_also_in_standard_input(tmp_path, b
     with pytest.raises(UsageError, match="standard input holds a secret key"):
         load("-", spool=tmp_path / "spool", stdin=io.BytesIO(text.encode()))
     assert not (tmp_path / "spool").exists()
+
+
+def test_characters_that_could_not_be_read_are_counted_and_those_of_the_file_itself_are_not(tmp_path):
+    path = tmp_path / "old.txt"
+    path.write_bytes("Größe\ufffd".encode() + "Größe".encode("latin-1") + b"\xe2\x82")
+    context = from_paths([str(path)], shape="auto", spool=tmp_path / "s")
+    assert context.replaced == 3
+    assert context.chars == len(path.read_bytes().decode("utf-8", "replace"))
+    [doubt] = context.doubts()
+    assert doubt == f"{path} is not in UTF-8: 3 of its 12 characters could not be read and stand as U+FFFD"
+
+
+@pytest.mark.parametrize("at", range(-3, 4))
+def test_a_replacement_character_across_two_pieces_is_the_files_own(tmp_path, at):
+    path = tmp_path / "text"
+    path.write_text("x" * (1_048_576 + at) + "\ufffd" * 3)
+    assert from_paths([str(path)], shape="auto", spool=tmp_path / "s").doubts() == []
+
+
+def test_a_pdf_and_a_binary_file_that_are_named_are_doubted(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\n\0\xff")
+    (tmp_path / "b.bin").write_bytes(b"MZ\0\0\xff")
+    (tmp_path / "c.txt").write_text("Größe")
+    names = [str(tmp_path / name) for name in ("a.pdf", "b.bin", "c.txt")]
+    pdf, binary = from_paths(names, shape="auto", spool=tmp_path / "s").doubts()
+    assert "a.pdf is a PDF" in pdf and "convert it first" in pdf
+    assert "b.bin is no text: it holds NUL bytes, and 1 of its 5 characters" in binary
+
+
+def test_of_many_doubtful_files_some_are_named_and_the_others_counted(tmp_path):
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_bytes(b"\xff")
+    doubts = from_paths([str(tmp_path)], shape="auto", spool=tmp_path / "s").doubts()
+    assert len(doubts) == 9 and doubts[-1] == "and 4 more files are no UTF-8 text"
+
+
+def test_of_a_folder_a_pdf_is_left_out(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4\n" + b"text " * 9_000)
+    (tmp_path / "b.txt").write_text("b")
+    context = from_paths([str(tmp_path)], shape="auto", spool=tmp_path / "s")
+    assert ([file.name for file in context.files], context.skipped) == (["b.txt"], 1)
