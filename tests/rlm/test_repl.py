@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from pylon.errors import SandboxError
+from pylon.errors import SandboxError, UsageError
 from pylon.rlm.repl import backends, known
 from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
 from pylon.rlm.repl.protocol import CellLimits, SubReply
@@ -144,3 +145,63 @@ async def test_a_context_that_is_read_in_pieces_is_whole(open_repl):
     repl = await open_repl(context)
     outcome = await repl.run("import hashlib\nprint(len(context), hashlib.sha256(context.encode()).hexdigest())")
     assert outcome.stdout.split() == [str(len(context)), hashlib.sha256(context.encode()).hexdigest()]
+
+
+@pytest.mark.parametrize("ready", ["True", "1", "'yes'", "'True'"])
+async def test_an_answer_is_ready_when_the_code_says_so_in_its_own_way(open_repl, ready):
+    repl = await open_repl()
+    outcome = await repl.run(f"answer = {{'content': 'done', 'ready': {ready}, 'partial': 'a half'}}")
+    assert (outcome.answer.content, outcome.answer.ready, outcome.answer.partial) == ("done", True, "a half")
+
+
+@pytest.mark.parametrize("ready", ["False", "0", "'no'", "''", "'False'", "None", "[1]"])
+async def test_an_answer_that_is_not_ready_is_not(open_repl, ready):
+    repl = await open_repl()
+    outcome = await repl.run(f"answer = {{'content': 'done', 'ready': {ready}, 'partial': 7}}")
+    assert (outcome.answer.ready, outcome.answer.partial) == (False, "")
+
+
+async def test_what_a_cell_printed_before_it_had_to_be_ended_is_seen(open_repl):
+    repl = await open_repl(limits=CellLimits(seconds=1))
+    code = "import sys\nfor n in range(5): print('step', n)\nprint('ä\\ud800', file=sys.stderr)\nwhile True:\n    "
+    outcome = await repl.run(code + "try:\n        while True: pass\n    except BaseException: pass")
+    assert outcome.error.kind == "time"
+    assert outcome.stdout == "".join(f"step {n}\n" for n in range(5)) and outcome.stderr.startswith("ä")
+    assert (await repl.run("print('again')")).stdout == "again\n"
+
+
+async def test_of_endless_output_before_the_end_what_fits_is_seen(open_repl):
+    repl = await open_repl(limits=CellLimits(seconds=2, output_bytes=5_000))
+    outcome = await repl.run("import os\nfor n in range(100_000): print('x' * 50)\nos._exit(1)")
+    assert outcome.error.kind == "died"
+    assert len(outcome.stdout) == 5_000 and set(outcome.stdout) == {"x", "\n"}
+
+
+async def test_a_cell_that_ends_well_prints_each_line_once(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("for n in range(1_000): print(n)")
+    assert outcome.stdout == "".join(f"{n}\n" for n in range(1_000))
+
+
+async def test_a_sandbox_that_tells_of_more_than_a_cell_may_print_is_ended(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run(
+        "import sys\ntell = sys.stdout._tell\nfor n in range(300): tell('x' * 1_000)\nprint('still here')"
+    )
+    assert outcome.error.kind == "died" and "printed more than a cell may print" in outcome.error.text
+    assert len(outcome.stdout) == 100_000
+
+
+@pytest.mark.parametrize("text", ["{'a': 1}", ""])
+async def test_a_context_that_is_no_json_is_the_callers_to_mend(open_repl, text):
+    with pytest.raises(UsageError, match="context is no JSON that can be read: ") as caught:
+        await open_repl(text, kind="json")
+    assert "--as json" in caught.value.hint
+
+
+async def test_the_page_names_every_variable_of_the_environment_that_a_child_has(open_repl):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    repl = await open_repl(kind_of=UNSAFE)
+    names = (await repl.run("import os\nprint(*os.environ)")).stdout.split()
+    # Python sets the last one itself where no language is chosen.
+    assert {name for name in names if f"`{name}`" not in page} <= {"LC_CTYPE"} and "TMPDIR" in names

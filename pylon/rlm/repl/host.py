@@ -58,7 +58,7 @@ class ChildRepl:
         output = min(limits.output_bytes, _OUTPUT_BYTES)
         message: dict[str, object] = {"type": "run", "code": code, "output_bytes": output, "calls": limits.calls}
         try:
-            ended, seconds = await life.cell(message, limits.seconds, limits.calls, self._rss_bytes(opened))
+            ended, seconds = await life.cell(message, limits.seconds, limits.calls, self._rss_bytes(opened), output)
         except MalformedError:
             return _not_run("syntax", "The cell holds characters that are no Unicode text.")
         except asyncio.CancelledError:
@@ -71,7 +71,8 @@ class ChildRepl:
         kind: ErrorKind = ended.kind if isinstance(ended, Stopped) else "died"
         text = ended.text if isinstance(ended, Stopped) and ended.text else f"The sandbox {how}."
         text += " Its variables are lost; `context` is there again in the next cell."
-        return CellOutcome("", "", False, CellError(kind, text), seconds, None, ())
+        stdout, stderr = life.told.text("stdout"), life.told.text("stderr")
+        return CellOutcome(stdout, stderr, False, CellError(kind, text), seconds, None, ())
 
     async def variables(self) -> tuple[Variable, ...]:
         answer = await self._ask({"type": "variables"})

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import psutil
 
 from pylon.clock import Clock
-from pylon.errors import SandboxError, WireError
+from pylon.errors import SandboxError, UsageError, WireError
 from pylon.frames import encode
 from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.child import SandboxChild
 from pylon.rlm.repl.protocol import ErrorKind, OnCalls
 from pylon.rlm.repl.stopwatch import Stopwatch
-from pylon.rlm.repl.wire import Asked, FromSandbox, Ready, Unable
+from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable
 
 START_S = 60.0
 # After its time is over a cell gets this long to notice, then the child is killed.
@@ -53,13 +53,14 @@ class Life:
         self._watch = Stopwatch(clock.monotonic())
         self._expected: asyncio.Future[FromSandbox] | None = None
         self._fault = ""
+        self.told = Told(0)
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def start(
         cls, backend: Backend, folder: str, hello: dict[str, object], on_calls: OnCalls, clock: Clock
     ) -> "Life":
-        """Raises SandboxError."""
+        """Raises SandboxError, and UsageError for a context that is not what it was said to be."""
         child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
         life = cls(backend, child, on_calls, clock)
         try:
@@ -71,7 +72,8 @@ class Life:
             return life
         how = await life.end()
         if isinstance(answer, Unable):
-            raise SandboxError(answer.text, hint=answer.hint)
+            kind = UsageError if answer.context else SandboxError
+            raise kind(answer.text, hint=answer.hint)
         said = "\n".join(child.last_lines)
         raise SandboxError(
             f"The {backend.name} sandbox did not start: it {how}." + (f" It said: {said}" if said else "")
@@ -85,10 +87,12 @@ class Life:
         return expected.result() if expected.done() and not expected.cancelled() else None
 
     async def cell(
-        self, message: dict[str, object], seconds: float, calls: int, rss_bytes: int | None
+        self, message: dict[str, object], seconds: float, calls: int, rss_bytes: int | None, output_bytes: int
     ) -> tuple[FromSandbox | Stopped, float]:
-        """What came of it, and the seconds it ran. After Stopped this life must be ended."""
+        """What came of it, and the seconds it ran. After Stopped this life must be ended, and `told` holds what the
+        cell had printed."""
         self._answering.start_cell(calls)
+        self.told = Told(output_bytes)
         self._watch = Stopwatch(self._clock.monotonic())
         expected = self._expect(message)
         limit = seconds
@@ -126,7 +130,12 @@ class Life:
     async def _read(self) -> None:
         try:
             async for message in self._child.messages():
-                if not isinstance(message, Asked):
+                if isinstance(message, Printed):
+                    # A thread that outlives its cell may print still.
+                    if not self.told.take(message):
+                        self._fault = "printed more than a cell may print"
+                        break
+                elif not isinstance(message, Asked):
                     if self._expected is None or self._expected.done():
                         # What is left of a forgery would be taken for the next cell's answer.
                         self._fault = "spoke unasked"

@@ -18,7 +18,7 @@ from pylon.errors import PylonError
 from pylon.frames import FrameDecoder, encode
 from pylon.rlm.repl import context
 from pylon.rlm.repl.guest.port import Message, to_bytes
-from pylon.rlm.repl.guest.session import CellTime, Session
+from pylon.rlm.repl.guest.session import CellTime, Session, not_json
 
 _READ_BYTES = 65_536
 _THREAD_STACK_BYTES = 1024 * 1024
@@ -144,7 +144,10 @@ def main() -> None:
             # Only Linux has what this needs, and other systems must not import it.
             lock: Any = importlib.import_module("pylon.rlm.repl.lock.confine")
             lock.confine(hello["memory_bytes"])
-    except (PylonError, OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
+        os.write(sink, encode(not_json(hello["files"], error)))
+        return
+    except (PylonError, OSError, MemoryError) as error:
         text, hint = (
             (str(error), error.hint) if isinstance(error, PylonError) else (f"The context is unreadable: {error}", "")
         )

@@ -55,10 +55,12 @@ class ContextSource:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The REPL's `answer` variable, or what SUBMIT, FINAL or FINAL_VAR made of it."""
+    """The REPL's `answer` variable, or what SUBMIT, FINAL or FINAL_VAR made of it. `partial` says what it lacks, if
+    the code has said so."""
 
     content: str
     ready: bool
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True)

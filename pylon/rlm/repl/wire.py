@@ -25,6 +25,8 @@ class Unable:
     type: Literal["unable"]
     text: Annotated[str, Field(max_length=2000)]
     hint: Annotated[str, Field(max_length=2000)] = ""
+    # Its context is not what it was said to be.
+    context: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class SentError:
 class SentAnswer:
     content: str
     ready: bool
+    partial: Annotated[str, Field(max_length=2000)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """What a cell has printed since the last time, in case it is ended."""
+
+    type: Literal["printed"]
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variables:
     type: Literal["variables"]
     variables: Annotated[list[SentVariable], Field(max_length=_MAX_VARIABLES)]
@@ -84,7 +96,7 @@ class Value:
     text: str
 
 
-FromSandbox = Ready | Unable | Asked | Done | Variables | Value
+FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value
 
 _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
 
@@ -106,9 +118,13 @@ def outcome(done: Done, seconds: float, output_bytes: int) -> CellOutcome:
         truncated=done.truncated or len(stdout) < len(done.stdout) or len(stderr) < len(done.stderr),
         error=None if done.error is None else CellError(done.error.kind, _cut(done.error.text, output_bytes)),
         seconds=seconds,
-        answer=None if done.answer is None else Answer(done.answer.content, done.answer.ready),
+        answer=None if done.answer is None else _answer(done.answer),
         variables=variables(done.variables),
     )
+
+
+def _answer(sent: SentAnswer) -> Answer:
+    return Answer(sent.content, sent.ready, sent.partial)
 
 
 def variables(sent: list[SentVariable]) -> tuple[Variable, ...]:
@@ -119,3 +135,22 @@ def _cut(text: str, most_bytes: int) -> str:
     if len(text) * 4 <= most_bytes:
         return text
     return text.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")
+
+
+class Told:
+    """What a cell printed as long as it ran, kept up to `output_bytes` a stream."""
+
+    def __init__(self, output_bytes: int) -> None:
+        self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._limit = output_bytes
+        self._room = 2 * output_bytes
+
+    def take(self, printed: Printed) -> bool:
+        """False when that is more than a cell may print: our own guest drops what is over the limit."""
+        # Nothing is told with nothing in it, or there could be any number of such.
+        self._room -= max(1, len(printed.text))
+        self._parts[printed.stream].append(printed.text)
+        return self._room >= 0
+
+    def text(self, stream: Literal["stdout", "stderr"]) -> str:
+        return _cut("".join(self._parts[stream]), self._limit)

@@ -1,20 +1,35 @@
-"""Standard output and error of a cell, kept up to a limit."""
+"""Standard output and error of a cell, kept up to a limit.
+
+They are told while it runs, too: a cell may be ended at any time, and what it printed says how far it came.
+"""
 
 import io
+import time
+from collections.abc import Callable
+
+# So many lines of a cell are told as they come, what follows every so often: a telling costs more than a print.
+_LINES = 200
+_EVERY_S = 0.25
 
 
 class Capture(io.TextIOBase):
     """Counts in bytes of UTF-8. What goes over the limit is dropped, and `truncated` says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self._parts: list[str] = []
         self._room = 0
         self.truncated = False
+        self._tell = tell
+        self._live = False
+        self._untold: list[str] = []
+        self._lines = 0
+        self._told_at = 0.0
 
     def start(self, limit_bytes: int) -> None:
-        self._parts = []
+        self._parts, self._untold = [], []
         self._room = limit_bytes
         self.truncated = False
+        self._live, self._lines = True, _LINES
 
     def writable(self) -> bool:
         return True
@@ -36,7 +51,24 @@ class Capture(io.TextIOBase):
         self._room -= size
         if len(self._parts) > 10_000:
             self._parts = ["".join(self._parts)]
+        if self._live and kept:
+            self._untold.append(kept)
+            self._tell_some()
         return len(text)
 
+    def _tell_some(self) -> None:
+        if self._room > 0 and self._lines:
+            if not self._untold[-1].endswith("\n"):
+                return
+            self._lines -= 1
+        elif self._room > 0 and time.monotonic() - self._told_at < _EVERY_S:
+            return
+        untold, self._untold = self._untold, []
+        # It may send, and with that be interrupted.
+        self._tell("".join(untold))
+        self._told_at = time.monotonic()
+
     def text(self) -> str:
+        """All of the cell's, which has ended."""
+        self._live = False
         return "".join(self._parts)

@@ -15,6 +15,9 @@ GROUP_BYTES = 512 * 1024
 class Port(Protocol):
     """A way to the host. `ask` may be called by many threads at once where there are threads."""
 
+    def send(self, message: Message) -> None:
+        """Sends what nobody replies to."""
+
     def ask(self, requests: Sequence[Message]) -> list[Message]:
         """Sends all of them, then waits for each one's reply (matched by `id`), in order."""
 

@@ -20,6 +20,7 @@ from .port import Message, Port
 
 PREVIEW_CHARS = 200
 ANSWER_CHARS = 4 * 1024 * 1024
+PARTIAL_CHARS = 2_000
 _SHOWN = 500
 _ERROR_CHARS = 20_000
 _HERE = __file__.removesuffix("session.py")
@@ -38,7 +39,8 @@ class Session:
 
     def __init__(self, port: Port, context: object, *, threads: bool) -> None:
         self._calls = Calls(port)
-        self._stdout, self._stderr = Capture(), Capture()
+        self._stdout = Capture(lambda text: port.send({"type": "printed", "stream": "stdout", "text": text}))
+        self._stderr = Capture(lambda text: port.send({"type": "printed", "stream": "stderr", "text": text}))
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._cells = 0
         self._fan = Fan()
@@ -144,12 +146,14 @@ class Session:
     def _answer(self) -> Message | None:
         answer = self.namespace.get("answer")
         if isinstance(answer, dict):
-            content, ready = answer.get("content", ""), answer.get("ready", False)
+            content, ready = answer.get("content", ""), _is_yes(answer.get("ready", False))
+            partial = answer.get("partial", "")
         else:
             # Some models write `answer = "…"`; that is text, but not yet said to be final.
-            content, ready = ("" if answer is None else answer), False
+            content, ready, partial = ("" if answer is None else answer), False, ""
         text = as_text(content)[:ANSWER_CHARS]
-        return {"content": text, "ready": ready is True} if text or ready is True else None
+        partial = str(partial)[:PARTIAL_CHARS] if isinstance(partial, str) else ""
+        return {"content": text, "ready": ready, "partial": partial} if text or ready else None
 
     def _show_vars(self) -> str:
         lines = [f"{name}: {type(value).__name__} = {preview(value)}" for name, value in self._own()]
@@ -167,6 +171,20 @@ class Session:
     def _final_var(self, name: object) -> None:
         is_name = isinstance(name, str) and name.strip() in self.namespace
         self._submit(self.namespace[str(name).strip()] if is_name else name)
+
+
+def not_json(files: Any, error: Exception) -> Message:
+    """For the host: the one file of a context that was said to be JSON, and where it is not."""
+    why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+    text = f"{files[0][0]} is no JSON that can be read: {why}"
+    return {"type": "unable", "text": text[:2000], "hint": "Without --as json it is a text.", "context": True}
+
+
+def _is_yes(value: object) -> bool:
+    """Whether somebody who wrote this means yes: models write `1`, `"yes"` and `"True"` for True."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "yes", "y", "1", "ready", "done")
+    return isinstance(value, int | float) and bool(value)
 
 
 def preview(value: object) -> str:

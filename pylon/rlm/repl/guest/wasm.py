@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from .port import Message, to_bytes
-from .session import Session
+from .session import Session, not_json
 
 _REPLIES = "/replies"
 _CONTEXT = "/context"
@@ -94,7 +94,10 @@ def main() -> None:
     hello = port.receive()
     try:
         context = _context(hello)
-    except (OSError, ValueError, MemoryError) as error:
+    except (ValueError, RecursionError) as error:
+        port.send(not_json(hello["files"], error))
+        return
+    except (OSError, MemoryError) as error:
         port.send({"type": "unable", "text": f"The context is unreadable: {error!r}"[:2000], "hint": ""})
         return
     session = Session(port, context, threads=False)
