@@ -70,7 +70,13 @@ _zstd = _Zstd()
 
 
 def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tuple[Tag, ...]]:
-    """The event's content, and the tags that say outside how to read it.
+    """The event's content, and the tags that say outside how to read it. Raises as `pack` does."""
+    packed, tags = pack(payload)
+    return keys.encrypt(peer, packed), tags
+
+
+def pack(payload: Payload) -> tuple[bytes, tuple[Tag, ...]]:
+    """What is encrypted, compressed where that is shorter, and the tags that say so.
 
     Raises `TooLargeError` for more than 4 MiB, `MalformedError` for text that is not Unicode.
     """
@@ -88,8 +94,8 @@ def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tupl
         packed = pybase64.b64encode(compressed)
         # A text that shrinks more than a hundredfold would be taken for a bomb by the other side.
         if len(packed) < len(plain) <= MAX_RATIO * len(compressed):
-            return keys.encrypt(peer, packed), (ENCRYPTED, ZSTD)
-    return keys.encrypt(peer, plain), (ENCRYPTED,)
+            return packed, (ENCRYPTED, ZSTD)
+    return plain, (ENCRYPTED,)
 
 
 def open_payload(keys: ConversationKeys, peer: str, content: str, encoding: str | None) -> Payload:

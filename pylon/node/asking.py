@@ -11,6 +11,7 @@ from pylon.clock import Clock
 from pylon.config import CustomerSection
 from pylon.errors import UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
+from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, summary_of
@@ -196,7 +197,13 @@ async def providers(
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
     rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, wanted)]
-    return {"providers": rows, "heard_of": client.directory.known, "bid_msat": int(client.settings.bid)}
+    return {
+        "providers": rows,
+        "heard_of": client.directory.known,
+        "bid_msat": int(client.settings.bid),
+        # A request goes to whichever relay both sides use: what all of them take surely gets there.
+        "event_bytes": min(pool.event_bytes([url], most=MAX_EVENT_BYTES) for url in pool.urls),
+    }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

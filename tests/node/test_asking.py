@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pylon.clock import SystemClock
 from pylon.config import CustomerSection
 from pylon.errors import UsageError
-from pylon.node.asking import Books, ask_all
+from pylon.node.asking import Books, ask_all, providers
 from pylon.node.control import Result
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
@@ -58,3 +59,23 @@ async def test_what_is_no_job_at_all_is_a_wrong_call():
     for job in ("text", {"prompt": 5}, {"prompts": "a"}):
         with pytest.raises(UsageError):
             await asked([job])
+
+
+async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
+    class Pool:
+        """A fake pool of two relays."""
+
+        urls = ("ws://a", "ws://b")
+
+        def event_bytes(self, relays, *, most):
+            return {"ws://a": most, "ws://b": 20_000}[relays[0]]
+
+    class Directory(list):
+        known = 0
+
+    async def caught_up(_):
+        return None
+
+    client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
+    found = await providers(client, Pool(), CustomerSection(), {"wait_s": 0})
+    assert found["event_bytes"] == 20_000
