@@ -274,7 +274,9 @@ class RlmSection(_Section):
         0, ge=0, le=10**15, description="Tokens of a run, of root and sub-calls together; 0 is no limit."
     )
     max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
-    max_prompt_chars: int = Field(100_000, ge=1, description="The longest prompt of a sub-call, in characters.")
+    max_prompt_chars: int = Field(
+        100_000, ge=1, description="The longest prompt of a sub-call, in characters; one event may carry less."
+    )
     cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
     cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
     keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 from pylon.clock import Clock, SystemClock
 from pylon.config import Config, RlmSection
 from pylon.errors import SandboxError
+from pylon.jobs import fit
 from pylon.node import rlm_parts as parts
-from pylon.node.control import Node
+from pylon.node.control import Node, result_of
 from pylon.node.home import Home, private_folder
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
@@ -99,6 +100,8 @@ async def ask(
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
+        for doubt in context.doubts():
+            tell(doubt)
         outcome = await _run(home, config, node, question.question, context, work)
     finally:
         _close(trajectory)
@@ -131,9 +134,10 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     section, strategy = work.section, work.strategy
     sub = SwarmSubLM(node)
     models = await sub.describe(section.sub_model or None)
-    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s)
+    # The core knows its relays, and this process does not.
+    event_bytes = (await result_of(node, "providers", {"wait_s": 0}))["event_bytes"]
+    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, event_bytes)
     limits = parts.limits_of(section)
-
     open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
 
     async def run(root: Root) -> LoopOutcome:
@@ -148,15 +152,16 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
             raise
 
     if strategy == "rlm":
-        async with parts.open_root(home, config, section, sub, work.clock) as root:
+        async with parts.open_root(home, config, section, sub, work.clock, event_bytes) as root:
             work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
             return await run(root)
     work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
+    longest = min(fit.prompt_bytes(event_bytes), section.max_prompt_chars)
     if strategy == "map-reduce":
-        expected = _estimate(sub, question, context, models, settings, limits)
+        expected = _estimate(sub, question, context, models, settings, limits, longest)
         over = "" if expected.within else ", which is over the budget"
         work.tell(f"about {expected.calls:,} sub-calls for at most {expected.msat / 1000:,.3f} sats{over}")
-    return await run(parts.program_root(strategy, question, models, settings))
+    return await run(parts.program_root(strategy, question, models, settings, longest))
 
 
 def _close(trajectory: Trajectory) -> None:
@@ -187,11 +192,17 @@ def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Co
 
 
 def _estimate(
-    sub: SwarmSubLM, question: str, context: Context, models: SubModels, settings: SubSettings, limits: Limits
+    sub: SwarmSubLM,
+    question: str,
+    context: Context,
+    models: SubModels,
+    settings: SubSettings,
+    limits: Limits,
+    longest: int,
 ) -> Estimate:
-    piece, overlap = strategies.piece_chars(question, models, answer_tokens=settings.max_tokens)
+    piece, overlap = strategies.piece_bytes(question, models, answer_tokens=settings.max_tokens, prompt_bytes=longest)
     most = sub.most_msat(Job("x" * (piece + 2 * len(question)), max_tokens=settings.max_tokens))
-    return estimate_map(context.chars, piece=piece, overlap=overlap, most_msat=most, limits=limits)
+    return estimate_map(context.size, piece=piece, overlap=overlap, most_msat=most, limits=limits)
 
 
 def _who(models: SubModels) -> str:
@@ -220,5 +231,6 @@ def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) 
         "msat": tally.msat,
         "wall_s": round(wall_s, 3),
         "context_chars": context.chars,
+        "context_replaced": context.replaced,
         "trajectory": str(work.trajectory.folder),
     }

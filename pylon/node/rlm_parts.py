@@ -11,6 +11,7 @@ from pylon.clock import Clock
 from pylon.config import Config, RlmSection, faults
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
+from pylon.jobs import fit
 from pylon.node.home import Home, private_folder
 from pylon.node.settings import engine_spec
 from pylon.rlm import strategies
@@ -27,8 +28,8 @@ from pylon.rlm.sublm import SubLM, SubModels
 
 # A strategy's program looks through the whole text itself.
 _PROGRAM_S = 600.0
-# A whole chat travels in one event, and relays take 64 KiB.
-_SWARM_TOKENS = 12_000
+# Of a chat: as `estimate_tokens` has it.
+_BYTES_PER_TOKEN = 4
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
@@ -76,12 +77,14 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
     )
 
 
-def sub_settings(section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float) -> SubSettings:
-    """How sub-calls are asked."""
+def sub_settings(
+    section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float, event_bytes: int
+) -> SubSettings:
+    """How sub-calls are asked. `event_bytes` is the largest event that relays take."""
     tokens = section.sub_max_tokens
     if strategy != "rlm" and strategies.is_reader(models):
         tokens = min(tokens, strategies.READER_TOKENS)
-    return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s)
+    return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s, event_bytes)
 
 
 async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Callable[[], Repl]:
@@ -93,9 +96,12 @@ async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) 
 
 
 @asynccontextmanager
-async def open_root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> AsyncIterator[Root]:
-    """The root model that the settings name. Raises `SetupError`, `ModelError`."""
-    root = await _root(home, config, section, sub, clock)
+async def open_root(
+    home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock, event_bytes: int
+) -> AsyncIterator[Root]:
+    """The root model that the settings name; one of the swarm has its chat in an event of `event_bytes` at most.
+    Raises `SetupError`, `ModelError`."""
+    root = await _root(home, config, section, sub, clock, event_bytes)
     try:
         yield root
     finally:
@@ -103,14 +109,20 @@ async def open_root(home: Home, config: Config, section: RlmSection, sub: SubLM,
 
 
 def program_root(
-    strategy: Literal["map-reduce", "search"], question: str, models: SubModels, settings: SubSettings
+    strategy: Literal["map-reduce", "search"],
+    question: str,
+    models: SubModels,
+    settings: SubSettings,
+    prompt_bytes: int | None,
 ) -> ProgramRoot:
-    """The program of a strategy, in a root's place."""
-    code = strategies.program(strategy, question, models, answer_tokens=settings.max_tokens)
+    """The program of a strategy, in a root's place. `prompt_bytes` is the longest prompt that is let through."""
+    code = strategies.program(
+        strategy, question, models, answer_tokens=settings.max_tokens, prompt_bytes=prompt_bytes
+    )
     return ProgramRoot(strategy, code)
 
 
-async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock) -> Root:
+async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock, event_bytes: int) -> Root:
     model = section.root_model
     context, most = section.root_context, section.root_max_tokens
     temperature = max(0.0, section.root_temperature)
@@ -131,7 +143,7 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             return EngineRoot(service, spec.model, context, most, temperature)
         case "swarm":
             there = (await sub.describe(model or None)).context_tokens
-            context = min(context, there or context, _SWARM_TOKENS)
+            context = min(context, there or context, fit.prompt_bytes(event_bytes) // _BYTES_PER_TOKEN)
             most = min(most, context // 2)
             timeout_s = section.root_timeout_s
             return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s)

@@ -14,7 +14,7 @@ from pylon.errors import PylonError, SandboxError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Bound, Budget, Cost, Left, Refusal, Reservation
 from pylon.rlm.gate import Gate
-from pylon.rlm.history import History
+from pylon.rlm.history import History, cut
 from pylon.rlm.parsing import Final, Turn, parse_turn
 from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens
@@ -26,6 +26,8 @@ logger = log.get("rlm")
 # Of the root's window: the chat, its reply, and some room for what we estimate badly.
 _WINDOW_SHARE = 0.8
 _REPLY_CHARS = 40_000
+# Of what the last turn may take, in case it has to be asked for again.
+_AGAIN_SHARE = 0.1
 # A cell that computes beyond its own limit for so long has lost its sandbox.
 _CELL_GRACE_S = 10.0
 
@@ -100,6 +102,8 @@ class Loop:
         self._codes: list[tuple[str, ...]] = []
         self._unseen: Final | None = None
         self._answer = ""
+        self._lacks = ""
+        self._printed = ""
         self._kept: Reservation | None = None
 
     async def run(self) -> LoopOutcome:
@@ -121,7 +125,8 @@ class Loop:
             answer = await self._take(reply)
             self._write("budget", spent=asdict(self._task.budget.spent), left=asdict(self._left()))
             if answer is not None:
-                return LoopOutcome(answer, partial=False, reason=Reason.FINAL, turns=self.turn)
+                lacks = self._lacks
+                return LoopOutcome(answer, partial=bool(lacks), reason=Reason.FINAL, turns=self.turn, detail=lacks)
             if self._idle >= self._settings.idle_turns:
                 raise _End(Reason.NO_CODE, f"{self._idle} turns in a row without anything to run")
         raise _End(Reason.TURNS, f"no answer within {self.turn} turns")
@@ -202,21 +207,42 @@ class Loop:
         if kept is not None and reason is Reason.ROOT_SILENT:
             self._gate.settle(self._task.budget, kept, Cost())
         elif kept is not None:
-            room = kept.cost.tokens - self._root.max_tokens
-            messages = [*self._history.messages(room), Message("user", prompts.extraction(self._task.question))]
             try:
-                reply = await self._reply(messages, kept, self._settings.last_s, last=True)
-                answer = await self._plain(reply.text) or answer
+                said = await self._said_last(kept)
             except (RootError, TimeoutError) as error:
                 detail = f"{detail}; the last turn failed ({error or 'no reply'})"
+            else:
+                answer = said or answer
+                if answer is None and self._printed:
+                    answer = cut(self._printed, self._settings.output_chars)
+                    detail = f"{detail}; the root model gave no answer in words, this is what its code printed last"
         return LoopOutcome(answer, partial=True, reason=reason, turns=self.turn, detail=detail)
+
+    async def _said_last(self, kept: Reservation) -> str:
+        """What the root says in its last turn; it is asked once more when that is code and the budget allows it.
+        Raises `RootError`, `TimeoutError`."""
+        ends_at = self._clock.monotonic() + self._settings.last_s
+        spare = int(kept.cost.tokens * _AGAIN_SHARE)
+        room = max(1, kept.cost.tokens - self._root.max_tokens - spare)
+        messages = [*self._history.messages(room), Message("user", prompts.extraction(self._task.question))]
+        reply = await self._reply(messages, kept, self._settings.last_s, last=True)
+        said = await self._plain(reply.text)
+        if said:
+            return said
+        messages += [Message("assistant", cut(reply.text, spare)), Message("user", prompts.last_again())]
+        cost = Cost(self._root.most_msat, 0, estimate_tokens(messages) + self._root.max_tokens)
+        now = self._clock.monotonic()
+        again = self._task.budget.reserve(cost, now=now)
+        if isinstance(again, Refusal):
+            return ""
+        return await self._plain((await self._reply(messages, again, max(0.0, ends_at - now), last=True)).text)
 
     async def _plain(self, text: str) -> str:
         """The answer in the words of a last turn."""
         turn = parse_turn(text)
         if turn.final is None:
             return turn.prose
-        return await self._value(turn.final) or turn.final.text
+        return await self._value(turn.final) or ("" if turn.final.variable == "answer" else turn.final.text)
 
     # --- a turn -----------------------------------------------------------------------------------------------
 
@@ -266,8 +292,10 @@ class Loop:
         value = await self._value(final)
         if value is not None:
             return value, ""
+        if final.variable == "answer":
+            return None, prompts.no_variable(final, "`answer` holds nothing yet.")
         if not final.text:
-            return None, prompts.no_variable(final.variable, "there is no such variable.")
+            return None, prompts.no_variable(final, "there is no such variable.")
         if outcomes and any(outcome.stdout.strip() for outcome in outcomes) and final != self._unseen:
             self._unseen = final
             return None, prompts.UNSEEN
@@ -276,8 +304,9 @@ class Loop:
     async def _value(self, final: Final) -> str | None:
         if not final.variable:
             return None
-        if final.variable == "answer" and self._answer:
-            return self._answer
+        if final.variable == "answer":
+            # What it holds when nothing was put there is no answer.
+            return self._answer or None
         try:
             return await self._repl.value(final.variable)
         except SandboxError:
@@ -296,7 +325,8 @@ class Loop:
         except SandboxError as error:
             raise _End(Reason.SANDBOX, str(error)) from error
         if outcome.answer is not None:
-            self._answer = outcome.answer.content
+            self._answer, self._lacks = outcome.answer.content, outcome.answer.partial
+        self._printed = outcome.stdout.strip() or self._printed
         self._write(
             "cell", cell=number, code=self._trajectory.text(code), stdout=self._trajectory.text(outcome.stdout),
             stderr=self._trajectory.text(outcome.stderr), truncated=outcome.truncated,
@@ -308,7 +338,9 @@ class Loop:
         return outcome
 
     def _said(self, answer: Answer) -> dict[str, object]:
-        return {"ready": answer.ready, "content": self._trajectory.text(answer.content)}
+        return {
+            "ready": answer.ready, "partial": answer.partial, "content": self._trajectory.text(answer.content),
+        }  # fmt: skip
 
     def _show(self, reply: Reply, text: str) -> None:
         self._history.add(reply.text, text, reply_chars=_REPLY_CHARS)

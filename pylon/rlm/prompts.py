@@ -4,24 +4,27 @@ Two tiers: large root models get everything that the REPL can do; small ones get
 each further name is one more that they misuse.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pylon.rlm.history import cut
+from pylon.rlm.parsing import Final
 from pylon.rlm.repl.protocol import CellOutcome, Variable
 
 type Tier = Literal["large", "small"]
 
 SMALL_BELOW_TOKENS = 32_000
-# Prose has about four characters a token; three are safe.
-_CHARS_PER_TOKEN = 3
+# Prose has about four characters a token; three are safe. What is not ASCII has fewer, and more bytes for each.
+_BYTES_PER_TOKEN = 3
 _MOST_VARIABLES = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is true of this run. `sub_tokens` and `root_tokens` are windows; `width` is how many sub-calls run at
-    once; `deeper` tells whether `rlm_query` starts a loop of its own."""
+    once; `deeper` tells whether `rlm_query` starts a loop of its own; `prompt_bytes` is the longest prompt that is
+    let through, None where nothing bounds it."""
 
     sub_models: tuple[str, ...]
     sub_tokens: int
@@ -30,12 +33,14 @@ class Facts:
     deeper: bool
     turns: int
     output_chars: int
+    prompt_bytes: int | None = None
 
     @property
-    def piece_chars(self) -> int:
-        """The longest prompt that surely fits the sub-model."""
+    def piece_bytes(self) -> int:
+        """The longest prompt that surely fits the sub-model and its way there, in bytes of UTF-8."""
         window = self.sub_tokens or 4_096
-        return max(500, (window - self.answer_tokens) * _CHARS_PER_TOKEN * 9 // 10)
+        piece = max(500, (window - self.answer_tokens) * _BYTES_PER_TOKEN * 9 // 10)
+        return piece if self.prompt_bytes is None else min(piece, self.prompt_bytes)
 
 
 def tier_of(wish: Literal["auto", "large", "small"], context_tokens: int) -> Tier:
@@ -48,7 +53,7 @@ def tier_of(wish: Literal["auto", "large", "small"], context_tokens: int) -> Tie
 def system(facts: Facts, tier: Tier) -> str:
     """The system message."""
     return (_LARGE if tier == "large" else _SMALL).format(
-        piece=f"{facts.piece_chars:,}",
+        piece=f"{facts.piece_bytes:,}",
         window=f"{facts.sub_tokens:,} tokens" if facts.sub_tokens else "of unknown size",
         models=", ".join(facts.sub_models) or "whatever is there",
         width=facts.width,
@@ -69,7 +74,8 @@ characters. Variables stay from turn to turn, also when a cell raises. You have 
 In the REPL:
 - `context`: what you work on. Look at its type, length and beginning first.
 - `llm_query(prompt)`: one answer from a sub-model ({models}; window {window}). A prompt may have up to {piece}
-  characters. A sub-model sees nothing but its prompt: put the question and the piece of text into it.
+  bytes of UTF-8: as many characters of English, half of Cyrillic, a third of Chinese. A
+  sub-model sees nothing but its prompt: put the question and the piece of text into it.
 - `llm_query_batched(prompts)`: a list of answers in the prompts' order. Up to {width} run at once, so ask many small
   questions together rather than one after the other.
 {recursion}
@@ -101,7 +107,8 @@ print(context[:500])
 
 You will be shown what it prints. Then write the next block. You have {turns} turns.
 
-To ask a helper model about a piece of the text (at most {piece} characters a prompt):
+To ask a helper model about a piece of the text (at most {piece} characters a prompt; a third of that where the
+text is not in Latin letters):
 
 ```repl
 pieces = [context[i:i + 3000] for i in range(0, len(context), 2800)]
@@ -143,9 +150,10 @@ def too_long(size: int, limit: int) -> str:
     )
 
 
-def no_variable(name: str, why: str) -> str:
-    """For a FINAL_VAR that leads nowhere."""
-    return f"FINAL_VAR({name}) was not understood: {why} SHOW_VARS() lists the variables that there are."
+def no_variable(final: Final, why: str) -> str:
+    """For a FINAL or FINAL_VAR that leads nowhere."""
+    said = "FINAL" if final.maybe_name else "FINAL_VAR"
+    return f"{said}({final.variable}) was not understood: {why} SHOW_VARS() lists the variables that there are."
 
 
 _LAST = "This was your last turn; no more code will be run."
@@ -165,6 +173,14 @@ def extraction(question: str | None) -> str:
     )
 
 
+def last_again() -> str:
+    """For a last turn that was code."""
+    return (
+        f"{_LAST} That was code, and it was not run. Write the answer itself, in plain words: what you were shown is"
+        " all that there is."
+    )
+
+
 def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
     """What a turn's cells printed, as the root sees it."""
     parts = []
@@ -178,6 +194,15 @@ def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
     parts.append(_variables(outcomes[-1].variables))
     parts.append(status)
     return "\n\n".join(part for part in parts if part)
+
+
+def fault(text: str) -> str:
+    """The error that a turn's cells ended with, in what the root was shown of it: its last line."""
+    found = re.search(r"^Error \((\w+)\): (.*?)(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        return "it left none"
+    line = found[2].strip().splitlines()[-1]
+    return re.sub(r"\A\w+Error: ", "", line)
 
 
 def _variables(variables: tuple[Variable, ...]) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.jobs import fit
+from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
 from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import Caller, CallRoom
@@ -31,6 +33,8 @@ from pylon.rlm.sublm import SubAnswer, SubLM, SubModels
 from pylon.rlm.trajectory import Trajectory
 
 ROOT_LOOP = "0"
+# As the swarm calls what fits no event.
+TOO_LARGE = "too_large"
 # Bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut it up.
 _SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
 
@@ -91,7 +95,8 @@ class Rlm:
         try:
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
             if outcome.reason is Reason.FINAL and self._room.refused & _SPENT_UP:
-                detail = f"sub-calls were refused: {', '.join(sorted(self._room.refused))}"
+                refused = f"sub-calls were refused: {', '.join(sorted(self._room.refused))}"
+                detail = "; ".join(part for part in (outcome.detail, refused) if part)
                 outcome = replace(outcome, partial=True, detail=detail)
         except PylonError as error:
             outcome = replace(outcome, reason=Reason.SANDBOX, detail=str(error))
@@ -115,6 +120,7 @@ class Rlm:
             not deepest,
             settings.turns,
             min(settings.output_chars, root.context_tokens),
+            self._prompt_bytes(budget.limits),
         )
         task = LoopTask(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
         self._trajectory.write(
@@ -132,11 +138,7 @@ class Rlm:
             ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
             if calls.kind == "rlm" and not deepest:
                 return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
-            outcomes = await self._room.ask(caller, ids, calls.prompts, calls.model)
-            return [
-                SubReply(one.text) if isinstance(one, SubAnswer) else SubReply(one.message, one.code)
-                for one in outcomes
-            ]
+            return await self._asked(caller, ids, calls)
 
         try:
             async with self._starts:
@@ -144,6 +146,45 @@ class Rlm:
             return await loop.run()
         finally:
             await repl.close()
+
+    # --- sub-calls --------------------------------------------------------------------------------------------
+
+    async def _asked(self, caller: Caller, ids: Sequence[str], calls: SubCalls) -> list[SubReply]:
+        """Asks the sub-LM. A prompt that no event carries is told so at once, and costs nothing."""
+        replies: dict[str, SubReply] = {}
+        for name, prompt in zip(ids, calls.prompts, strict=True):
+            if (message := self._unsendable(prompt, caller.budget.limits)) is not None:
+                self._trajectory.write(
+                    "returned", loop=caller.loop, turn=caller.turn, call=name, prompt=self._trajectory.text(prompt),
+                    code=TOO_LARGE, message=message, attempts=0,
+                )  # fmt: skip
+                replies[name] = SubReply(message, TOO_LARGE)
+        sent = [(name, prompt) for name, prompt in zip(ids, calls.prompts, strict=True) if name not in replies]
+        outcomes = await self._room.ask(
+            caller, [name for name, _ in sent], [prompt for _, prompt in sent], calls.model
+        )
+        for (name, _), one in zip(sent, outcomes, strict=True):
+            if isinstance(one, SubAnswer):
+                replies[name] = SubReply(one.text)
+            else:
+                replies[name] = SubReply(one.message, one.code)
+        return [replies[name] for name in ids]
+
+    def _unsendable(self, prompt: str, limits: Limits) -> str | None:
+        """Why no event carries a prompt. What the budget's own limit refuses is left to the budget."""
+        event_bytes, most = self._room.settings.event_bytes, limits.prompt_chars
+        if event_bytes is None or (most is not None and len(prompt) > most) or fit.fits(prompt, event_bytes):
+            return None
+        return (
+            f"a prompt of {len(prompt):,} characters, {text_bytes(prompt):,} bytes, does not fit one event;"
+            f" {fit.prompt_bytes(event_bytes):,} bytes of plain text do: cut it up"
+        )
+
+    def _prompt_bytes(self, limits: Limits) -> int | None:
+        """The longest prompt that is let through whatever it holds."""
+        event_bytes = self._room.settings.event_bytes
+        bounds = [None if event_bytes is None else fit.prompt_bytes(event_bytes), limits.prompt_chars]
+        return min((bound for bound in bounds if bound is not None), default=None)
 
     # --- depth ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pylon.errors import EngineError
+from pylon.jobs.size import text_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,13 @@ class Root(Protocol):
         """Lets go of what it holds."""
 
 
-_CHARS_PER_TOKEN = 4
+# Of prose; where letters are not ASCII a token has fewer of them, and each has more bytes.
+_BYTES_PER_TOKEN = 4
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
     """About how many tokens a chat has, where nobody has counted them."""
-    return sum(len(message.content) // _CHARS_PER_TOKEN + 4 for message in messages)
+    return sum(text_bytes(message.content) // _BYTES_PER_TOKEN + 4 for message in messages)
 
 
 class ScriptedRoot:
@@ -95,7 +97,7 @@ class ScriptedRoot:
         self.chats.append(tuple(messages))
         turns = self._turns
         text = turns(messages) if callable(turns) else turns[min(turn, len(turns) - 1)]
-        return Reply(text, estimate_tokens(messages), len(text) // _CHARS_PER_TOKEN, self.name)
+        return Reply(text, estimate_tokens(messages), len(text) // _BYTES_PER_TOKEN, self.name)
 
     async def close(self) -> None:
         """See `Root`."""

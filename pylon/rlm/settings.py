@@ -8,12 +8,16 @@ from pylon.rlm.repl.protocol import CellLimits
 
 @dataclass(frozen=True, slots=True)
 class SubSettings:
-    """How sub-calls are asked. `model` holds where the code asks for none; `timeout_s` is for each."""
+    """How sub-calls are asked. `model` holds where the code asks for none; `timeout_s` is for each.
+
+    A prompt travels in one event of at most `event_bytes`; None is no bound.
+    """
 
     model: str | None = None
     max_tokens: int = 256
     temperature: float = 0.0
     timeout_s: float = 120.0
+    event_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,17 @@ from importlib.resources import files
 from typing import Literal
 
 from pylon.inference.models import needle
+from pylon.jobs.size import text_bytes
+from pylon.rlm import prompts
 from pylon.rlm.root import Message, Reply, RootError
 from pylon.rlm.sublm import SubModels
 
 type Strategy = Literal["rlm", "map-reduce", "search"]
 
 READER_TOKENS = 16
-# Prose has about four characters a token; three are safe.
-_CHARS_PER_TOKEN = 3
-_LEAST_PIECE, _MOST_PIECE = 1_000, 40_000
+# Prose has about four bytes a token; three are safe.
+_BYTES_PER_TOKEN = 3
+_LEAST_PIECE = 1_000
 # A search is after what stands around its hits: more of it is paid for and read in vain.
 _MOST_FOUND = 8_000
 
@@ -37,7 +39,7 @@ class ProgramRoot:
     async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
         if any(message.role == "assistant" for message in messages):
-            raise RootError("the program has ended without an answer; its trajectory shows where")
+            raise RootError(f"the program has ended without an answer: {prompts.fault(messages[-1].content)}")
         return Reply(f"```repl\n{self._code}\n```", 0, 0, self.name)
 
     async def close(self) -> None:
@@ -50,17 +52,26 @@ def is_reader(models: SubModels) -> bool:
 
 
 def program(
-    strategy: Literal["map-reduce", "search"], question: str, models: SubModels, *, answer_tokens: int
+    strategy: Literal["map-reduce", "search"],
+    question: str,
+    models: SubModels,
+    *,
+    answer_tokens: int,
+    prompt_bytes: int | None = None,
 ) -> str:
-    """The code of a strategy for one question and whoever would answer."""
+    """The code of a strategy for one question and whoever would answer.
+
+    `prompt_bytes` is what carries a prompt at most, in UTF-8; None where nothing bounds it.
+    """
     reader = is_reader(models)
-    piece = needle.CHUNK_CHARS if reader else _piece(question, models, answer_tokens)
-    if strategy == "search":
+    piece, overlap = piece_bytes(question, models, answer_tokens=answer_tokens, prompt_bytes=prompt_bytes)
+    if strategy == "search" and not reader:
         piece = min(piece, _MOST_FOUND)
+        overlap = piece // 20
     names = {
         "QUESTION": question,
         "PIECE": piece,
-        "OVERLAP": needle.OVERLAP_CHARS if reader else piece // 20,
+        "OVERLAP": overlap,
         "ABSENT": needle.ABSENT,
         "ASKS": [needle.ask(one) for one in phrasings(question)] if reader else [_NOTE.format(question=question)],
         "COMBINE": _COMBINE.format(question=question),
@@ -82,19 +93,19 @@ def phrasings(question: str) -> list[str]:
     return [question]
 
 
-def piece_chars(question: str, models: SubModels, *, answer_tokens: int) -> tuple[int, int]:
-    """Length and overlap of the pieces that a strategy cuts, in characters."""
+def piece_bytes(question: str, models: SubModels, *, answer_tokens: int, prompt_bytes: int | None) -> tuple[int, int]:
+    """Length and overlap of the pieces that a strategy cuts, in bytes of UTF-8: what fits the smallest window, and
+    what carries a prompt, beside the instructions, the question and the answer."""
     if is_reader(models):
+        # Trained on ASCII; letters that take more bytes take more tokens too.
         return needle.CHUNK_CHARS, needle.OVERLAP_CHARS
-    piece = _piece(question, models, answer_tokens)
-    return piece, piece // 20
-
-
-def _piece(question: str, models: SubModels, answer_tokens: int) -> int:
-    """What fits the smallest window beside the instructions, the question and the answer."""
     window = models.context_tokens or 4_096
-    room = (window - answer_tokens) * _CHARS_PER_TOKEN - len(_NOTE) - 2 * len(question)
-    return max(_LEAST_PIECE, min(_MOST_PIECE, room))
+    room = (window - answer_tokens) * _BYTES_PER_TOKEN
+    if prompt_bytes is not None:
+        room = min(room, prompt_bytes)
+    head = max(text_bytes(part.format(question=question)) for part in (_NOTE, _COMBINE, _CONCLUDE))
+    piece = max(_LEAST_PIECE, room - head)
+    return piece, piece // 20
 
 
 def _source(part: str) -> str:

@@ -93,7 +93,7 @@ class InProcessRepl:
             error = CellError("syntax", str(fault))
         except Exception:
             error = CellError("exception", traceback.format_exc(limit=1))
-        answer = Answer(str(self.answer["content"]), bool(self.answer["ready"]))
+        answer = Answer(str(self.answer["content"]), bool(self.answer["ready"]), self.answer.get("partial", ""))
         return CellOutcome(
             _STREAMS.out.getvalue(), "", False, error, time.monotonic() - started, answer, self._variables()
         )

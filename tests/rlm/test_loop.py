@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from pylon.errors import UnreachableError
+from pylon.rlm.budget import Limits
 from pylon.rlm.loop import Reason
 from pylon.rlm.repl.protocol import CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
-from pylon.rlm.settings import LoopSettings
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import FunctionSubLM, SubModels
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
 
@@ -212,3 +214,56 @@ async def test_a_reply_with_usage_calibrates_what_fits(tmp_path):
     root.max_tokens = 100
     await Stage(tmp_path, root).run()
     assert max(sum(len(m.content) for m in chat) for chat in root.chats) < 16_000
+
+
+@pytest.mark.parametrize("said", ["FINAL(answer)", "FINAL_VAR(answer)", "FINAL(answer) is how."])
+async def test_an_answer_that_was_never_set_is_none(tmp_path, said):
+    stage = Stage(tmp_path, [said, repl("FINAL(7)")])
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.turns) == ("7", 2)
+    assert "`answer` holds nothing yet" in stage.root.chats[1][-1].content
+    last = Stage(tmp_path / "b", [said], settings=LoopSettings(turns=1))
+    assert (await last.run()).answer is None
+
+
+async def test_an_answer_that_the_code_calls_partial_is(tmp_path):
+    stage = Stage(tmp_path, [repl("answer.update(content='7', partial='half of it is missing', ready=True)")])
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.detail) == ("7", True, "half of it is missing")
+
+
+async def test_a_last_turn_of_code_is_asked_for_again_in_words(tmp_path):
+    stage = Stage(tmp_path, [repl("print('it is 7')"), repl("print(8)"), "It is 7."], settings=LoopSettings(turns=1))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("It is 7.", True, Reason.TURNS)
+    assert len(stage.events("cell")) == 1
+
+
+async def test_a_root_that_answers_in_code_alone_leaves_what_was_printed_last(tmp_path):
+    stage = Stage(tmp_path, [repl("print('it is 7')")], settings=LoopSettings(turns=1))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial) == ("it is 7", True)
+    assert "printed last" in outcome.detail and len(stage.events("turn")) == 3
+
+
+async def test_a_prompt_that_no_event_carries_is_refused_at_once_and_the_others_stand(tmp_path):
+    code = "r = llm_query_batched(['a', str([hash(str(n)) for n in range(9_000)]), 'b'])"
+    stage = Stage(
+        tmp_path, [repl(f"{code}\nprint(r[0], r[1].code, r[2])\nprint(r[1])"), "FINAL(x)"],
+        sub_settings=SubSettings(event_bytes=65_536),
+    )  # fmt: skip
+    await stage.run()
+    shown = stage.root.chats[1][-1].content
+    assert "<a> too_large <b>" in shown and "37,709 bytes of plain text do" in shown
+    assert len(stage.sub.jobs) == 2
+    assert [event["code"] for event in stage.events("returned") if "code" in event] == ["too_large"]
+
+
+async def test_the_root_is_told_the_longest_prompt_that_an_event_carries(tmp_path):
+    sub = FunctionSubLM(str, models=SubModels(("m",), 32_768, 8))
+    stage = Stage(tmp_path, ["FINAL(x)"], sub, sub_settings=SubSettings(event_bytes=65_536))
+    await stage.run()
+    assert "up to 37,709\n  bytes of UTF-8" in stage.root.chats[0][0].content
+    less = Stage(tmp_path / "b", ["FINAL(x)"], sub, sub_settings=SubSettings(event_bytes=65_536))
+    await less.run(limits=Limits(prompt_chars=5_000))
+    assert "up to 5,000\n" in less.root.chats[0][0].content

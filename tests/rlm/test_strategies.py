@@ -7,6 +7,7 @@ from zlib import crc32
 import pytest
 
 from pylon.inference.models import needle
+from pylon.jobs import fit
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.loop import Reason
@@ -168,3 +169,70 @@ async def test_without_a_conclusion_the_notes_are_the_answer(tmp_path):
     sub = FunctionSubLM(lambda prompt: f"note {len(prompt)}", models=ANY)
     _, outcome = await run(tmp_path, "map-reduce", sub, text(60_000), "Where?", limits=Limits(calls=3))
     assert outcome.partial and outcome.answer.count("note ") == 3
+
+
+def script_text(script, characters):
+    """Characters of a script at random with the fact somewhere in it."""
+    rng = random.Random(5)
+    low, high = {"Cyrillic": (0x430, 0x44F), "CJK": (0x4E00, 0x9FFF), "emoji": (0x1F300, 0x1F5FF)}[script]
+    words = " ".join("".join(chr(rng.randint(low, high)) for _ in range(99)) for _ in range(characters // 100))
+    at = len(words) // 2
+    return f"{words[:at]} The magic number is {VALUE}. {words[at:]}"
+
+
+def notes(limit_bytes=10**9):
+    """Writes a note where the fact stands; takes prompts of at most so many bytes."""
+
+    def answer(prompt):
+        if len(prompt.encode()) > limit_bytes:
+            return SubFailure("too_large", "this is too large here")
+        return f"It is {VALUE}." if VALUE in prompt else needle.ABSENT
+
+    return answer
+
+
+@pytest.mark.parametrize("strategy", ["map-reduce", "search"])
+@pytest.mark.parametrize("script", ["Cyrillic", "CJK", "emoji"])
+async def test_pieces_fit_an_event_in_any_script_and_cover_all_of_it(tmp_path, script, strategy):
+    sub = FunctionSubLM(notes(), models=SubModels(("some-model",), 32_768, 8))
+    code = program(
+        strategy, "What is the magic number?", sub.models, answer_tokens=256, prompt_bytes=fit.prompt_bytes()
+    )
+    settings = SubSettings(max_tokens=256, event_bytes=65_536)
+    stage = Stage(tmp_path, ProgramRoot(strategy, code), sub, sub_settings=settings)
+    context = script_text(script, 100_000)
+    outcome = await stage.run("What is the magic number?", context)
+    assert (outcome.answer, outcome.partial) == (f"It is {VALUE}.", False)
+    assert not [event for event in stage.events("returned") if "code" in event]
+    if strategy == "map-reduce":
+        pieces = [job.prompt.split("none\n\n")[1] for job in sub.jobs if "none\n\n" in job.prompt]
+        covered = 0
+        for piece in pieces:
+            at = context.index(piece, max(0, covered - len(piece)))
+            assert at <= covered
+            covered = at + len(piece)
+        assert covered == len(context)
+
+
+async def test_a_piece_that_is_too_large_for_whoever_answers_is_asked_about_in_halves(tmp_path):
+    sub = FunctionSubLM(notes(limit_bytes=4_000), models=SubModels(("some-model",), 32_768, 8))
+    stage, outcome = await run(tmp_path, "map-reduce", sub, script_text("CJK", 20_000), "What is the magic number?")
+    assert (outcome.answer, outcome.partial) == (f"It is {VALUE}.", False)
+    assert any("code" in event for event in stage.events("returned"))
+
+
+@pytest.mark.parametrize("models", [READER, ANY])
+async def test_pieces_without_an_answer_make_it_partial_and_are_counted(tmp_path, models):
+    def answer(prompt):
+        return SubFailure("deadline", "late") if "xyzzy" in prompt else VALUE if VALUE in prompt else needle.ABSENT
+
+    context = f"{text(12_000)} {'xyzzy ' * 10} {'stone ' * 2_000}"
+    _, outcome = await run(tmp_path, "map-reduce", FunctionSubLM(answer, models=models), context)
+    assert (outcome.answer, outcome.partial, outcome.reason) == (VALUE, True, Reason.FINAL)
+    assert re.fullmatch(r"1 of \d+ pieces got no answer", outcome.detail)
+
+
+async def test_where_no_piece_is_answered_the_detail_says_why(tmp_path):
+    sub = FunctionSubLM(lambda _: SubFailure("exhausted", "nobody is there"), models=ANY)
+    _, outcome = await run(tmp_path, "map-reduce", sub, text(9_000), question="Where do falcons nest?")
+    assert re.search(r"none of \d pieces got an answer; the last one: nobody is there\Z", outcome.detail)

@@ -1,4 +1,4 @@
-"""Common: the texts by name, and cutting them into pieces that overlap."""
+"""Common: the texts by name, cutting them into pieces that overlap, and asking about those."""
 
 if isinstance(context, dict):
     texts = {str(name): text if isinstance(text, str) else repr(text) for name, text in context.items()}
@@ -7,11 +7,37 @@ elif isinstance(context, str):
 else:
     texts = {str(number): text if isinstance(text, str) else repr(text) for number, text in enumerate(context)}
 
+# A piece of so few characters is not cut again.
+LEAST = 200
+TOO_LARGE = ("too_large", "budget_prompt_size")
+# What the answer lacks, in words.
+missing = []
+
 
 def none_answered(replies):
     """Ends the program where no sub-call was answered: that nothing is found would be no answer then."""
     if replies and all(isinstance(reply, SubCallError) for reply in replies):
-        raise RuntimeError(f"none of {len(replies):,} sub-calls was answered; the last one: {replies[-1]}")
+        raise RuntimeError(f"none of {len(replies):,} pieces got an answer; the last one: {replies[-1]}")
+
+
+def finish(content):
+    """The program's end: its answer, and what that lacks."""
+    answer["content"] = content
+    answer["partial"] = "; ".join(missing)
+    answer["ready"] = True
+
+
+def size_of(text):
+    """Bytes of UTF-8, which is what has to fit."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def fitting(text, start, size):
+    """The end of what stands in `text` from `start` on in `size` bytes."""
+    part = text[start : start + size]
+    if not part.isascii():
+        part = part.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+    return start + len(part)
 
 
 def after_space(text, at, lowest):
@@ -22,14 +48,40 @@ def after_space(text, at, lowest):
     return at
 
 
-def spans(text, size, overlap, first=0):
-    """Starts and ends of pieces of at most `size` characters that share `overlap`, the first one from `first`."""
-    start = first
+def spans(text, size, overlap, less=0):
+    """Starts and ends of pieces of at most `size` bytes that share `overlap`; the first is shorter by `less`."""
+    start, room = 0, size - less
     while start < len(text):
-        end = min(start + size, len(text))
+        end = fitting(text, start, room)
+        # In characters, of which there are as many a byte as in this piece.
+        shared = overlap * (end - start) // room
         if end < len(text):
-            end = after_space(text, end, end - overlap // 4)
+            end = after_space(text, end, end - shared // 4)
         yield start, end
         if end == len(text):
             return
-        start = after_space(text, end - overlap + overlap // 4, end - overlap)
+        start, room = after_space(text, end - shared + shared // 4, end - shared), size
+
+
+def halves(place):
+    """The two halves of a piece, or nothing where that is too little to be asked about."""
+    name, start, end = place
+    middle, shared = (start + end) // 2, (end - start) // 20
+    return [] if end - start < LEAST else [(name, start, middle + shared), (name, middle - shared, end)]
+
+
+def about(head, places):
+    """Places with replies about them, in order; of a piece that is too large both halves are asked about."""
+    waiting, done = list(enumerate(places)), []
+    while waiting:
+        replies = llm_query_batched([head + texts[name][start:end] for _, (name, start, end) in waiting])
+        again = []
+        for (number, place), reply in zip(waiting, replies):
+            too_large = isinstance(reply, SubCallError) and reply.code in TOO_LARGE
+            parts = halves(place) if too_large else []
+            again += [(number, part) for part in parts]
+            if not parts:
+                done.append((number, place, reply))
+        waiting = again
+    done.sort(key=lambda one: (one[0], one[1][1]))
+    return [place for _, place, _ in done], [reply for _, _, reply in done]

@@ -5,10 +5,5 @@ ROUNDS = 3
 
 def places_of(number):
     size = PIECE if number == 0 else PIECE * 2 // 3
-    first = 0 if number == 0 else -(size * number // ROUNDS)
-    return [
-        (name, max(0, start), end)
-        for name, text in texts.items()
-        for start, end in spans(text, size, OVERLAP, first)
-        if end > 0
-    ]
+    less = size * number // ROUNDS
+    return [(name, *span) for name, text in texts.items() for span in spans(text, size, OVERLAP, less)]

@@ -1,6 +1,7 @@
 """Pieces in which the question's words stand: the rarer a word is in the texts, the more it counts."""
 
 import re
+from bisect import bisect_right
 
 COMMON = set(
     "a about all an and are as at be by can did do does for from give given had has have how in into is it its many"
@@ -28,14 +29,17 @@ def standing(text, word):
             at = text.find(form, at + len(form))
 
 
+pieces = {name: list(spans(text, PIECE, OVERLAP)) for name, text in texts.items()}
+
+
 def ranked():
-    step = PIECE - OVERLAP
+    starts = {name: [start for start, _ in spans_of] for name, spans_of in pieces.items()}
     scores = {}
     for word in words_of(QUESTION):
         found = set()
         for name, text in texts.items():
             for at in standing(text, word):
-                found.add((name, at // step))
+                found.add((name, bisect_right(starts[name], at) - 1))
                 if len(found) > MOST:
                     break
         if 0 < len(found) <= MOST:
@@ -49,11 +53,4 @@ ranking = ranked()
 
 
 def places_of(number):
-    step = PIECE - OVERLAP
-    chosen = ranking[number * TOP : (number + 1) * TOP]
-    places = []
-    for name, index in chosen:
-        text = texts[name]
-        start = after_space(text, index * step, index * step - OVERLAP // 2) if index else 0
-        places.append((name, start, min(len(text), start + PIECE)))
-    return places
+    return [(name, *pieces[name][index]) for name, index in ranking[number * TOP : (number + 1) * TOP]]

@@ -1,8 +1,7 @@
 """With any sub-model: notes on each piece, put together until they fit one prompt, and the answer from them."""
 
-places = places_of(0)
+places, replies = about(ASKS[0], places_of(0))
 print(f"{len(places):,} pieces")
-replies = llm_query_batched([ASKS[0] + texts[name][start:end] for name, start, end in places])
 none_answered(replies)
 failed = sum(isinstance(reply, SubCallError) for reply in replies)
 notes = [
@@ -11,18 +10,20 @@ notes = [
     if not isinstance(reply, SubCallError) and reply.strip().lower().strip(".") not in ("", ABSENT)
 ]
 print(f"{len(notes):,} pieces say something, {failed} failed")
+if failed:
+    missing.append(f"{failed:,} of {len(places):,} pieces got no answer")
 
 
 def bundles(notes):
     """Notes in groups that fit one prompt; a single long one is cut."""
     groups, size = [[]], 0
     for note in notes:
-        note = note[: PIECE - 2]
-        if size + len(note) + 2 > PIECE and groups[-1]:
+        note = note[: fitting(note, 0, PIECE - 2)]
+        if size + size_of(note) + 2 > PIECE and groups[-1]:
             groups.append([])
             size = 0
         groups[-1].append(note)
-        size += len(note) + 2
+        size += size_of(note) + 2
     return groups
 
 
@@ -37,15 +38,14 @@ while len(groups) > 1:
     kept = [note for note in kept if note]
     lost = sum(isinstance(reply, SubCallError) for reply in shorter)
     print(f"{len(groups)} groups of notes put together, {lost} failed")
-    failed += lost
+    if lost:
+        missing.append(f"{lost:,} of {len(groups):,} groups of notes could not be put together")
     # Notes that do not get shorter are cut, or this would go on for ever.
-    groups = bundles([note[: PIECE // 2 - 4] for note in kept])
-if not groups[0]:
-    answer["content"] = ABSENT
-else:
-    # Without a conclusion, the notes are the best that there is.
-    answer["content"] = "\n\n".join(groups[0])
-    conclusion = llm_query(CONCLUDE + answer["content"])
-    if not isinstance(conclusion, SubCallError):
-        answer["content"] = conclusion
-answer["ready"] = True
+    groups = bundles([note[: fitting(note, 0, PIECE // 2 - 4)] for note in kept])
+# Without a conclusion, the notes are the best that there is.
+answer["content"] = "\n\n".join(groups[0])
+conclusion = llm_query(CONCLUDE + answer["content"]) if groups[0] else ABSENT
+if isinstance(conclusion, SubCallError):
+    missing.append("these are the notes, as no conclusion came from them")
+    conclusion = answer["content"]
+finish(conclusion)

@@ -8,7 +8,7 @@ now and then does so about a place, not about all ways of looking at it.
 # Characters left and right of a candidate.
 AROUND = ((300, 300), (700, 200), (200, 700), (120, 120), (450, 450), (900, 60), (60, 900), (600, 600))
 ENOUGH = 0.6
-failed = asked = 0
+failed = asked = unread = read = 0
 scores = {}
 times = {}
 
@@ -38,10 +38,11 @@ def looks(value, name, at):
 
 
 for number in range(ROUNDS):
-    places = places_of(number)
+    places, replies = about(ASKS[number % len(ASKS)], places_of(number))
     print(f"round {number + 1}: {len(places):,} pieces")
-    replies = llm_query_batched([ASKS[number % len(ASKS)] + texts[name][start:end] for name, start, end in places])
     none_answered(replies)
+    read += len(replies)
+    unread += sum(isinstance(reply, SubCallError) for reply in replies)
     found = values(places, replies)
     again = [
         (value, prompt) for value in found for place in sorted(found[value])[:3] for prompt in looks(value, *place)
@@ -65,5 +66,6 @@ for number in range(ROUNDS):
 best = ranking_of_values[0] if ranking_of_values else ""
 sure = bool(best) and scores[best][1] / scores[best][0] >= 0.3
 print(f"{asked:,} sub-calls, {failed} of them failed")
-answer["content"] = best if sure else ABSENT
-answer["ready"] = True
+if unread:
+    missing.append(f"{unread:,} of {read:,} pieces got no answer")
+finish(best if sure else ABSENT)
