@@ -5,6 +5,7 @@ root has one last turn in plain words, and its answer is marked partial.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -235,7 +236,9 @@ class Loop:
         again = self._task.budget.reserve(cost, now=now)
         if isinstance(again, Refusal):
             return ""
-        return await self._plain((await self._reply(messages, again, max(0.0, ends_at - now), last=True)).text)
+        with suppress(RootError, TimeoutError):
+            return await self._plain((await self._reply(messages, again, max(0.0, ends_at - now), last=True)).text)
+        return ""
 
     async def _plain(self, text: str) -> str:
         """The answer in the words of a last turn."""

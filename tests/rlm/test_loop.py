@@ -267,3 +267,13 @@ async def test_the_root_is_told_the_longest_prompt_that_an_event_carries(tmp_pat
     less = Stage(tmp_path / "b", ["FINAL(x)"], sub, sub_settings=SubSettings(event_bytes=65_536))
     await less.run(limits=Limits(prompt_chars=5_000))
     assert "up to 5,000\n" in less.root.chats[0][0].content
+
+
+async def test_where_asking_again_fails_what_was_printed_last_stands(tmp_path):
+    def turns(messages):
+        if sum(message.role == "assistant" for message in messages) > 1:
+            raise RootError("gone")
+        return repl("print('it is 7')")
+
+    outcome = await Stage(tmp_path, turns, settings=LoopSettings(turns=1)).run()
+    assert (outcome.answer, outcome.reason) == ("it is 7", Reason.TURNS)

@@ -2,9 +2,12 @@
 
 import random
 import re
+from importlib.resources import files
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pylon.inference.models import needle
 from pylon.jobs import fit
@@ -236,3 +239,20 @@ async def test_where_no_piece_is_answered_the_detail_says_why(tmp_path):
     sub = FunctionSubLM(lambda _: SubFailure("exhausted", "nobody is there"), models=ANY)
     _, outcome = await run(tmp_path, "map-reduce", sub, text(9_000), question="Where do falcons nest?")
     assert re.search(r"none of \d pieces got an answer; the last one: nobody is there\Z", outcome.detail)
+
+
+COMMON = {"context": ""}
+exec(files("pylon.rlm.programs").joinpath("common.py").read_text(encoding="utf-8"), COMMON)
+
+
+@given(
+    st.lists(st.text(st.sampled_from("a é漢🕷\n"), max_size=60).map(lambda part: part * 9)).map("".join),
+    st.integers(40, 900),
+    st.floats(0, 0.6),
+)
+def test_pieces_of_any_mixture_of_scripts_fit_and_leave_nothing_out(mixture, size, share):
+    covered = 0
+    for start, end in COMMON["spans"](mixture, size, size // 10, int(size * share)):
+        assert start <= covered < end and len(mixture[start:end].encode()) <= size
+        covered = end
+    assert covered == len(mixture)
