@@ -152,7 +152,7 @@ def too_long(size: int, limit: int) -> str:
 
 def no_variable(final: Final, why: str) -> str:
     """For a FINAL or FINAL_VAR that leads nowhere."""
-    said = "FINAL" if final.maybe_name else "FINAL_VAR"
+    said = "FINAL" if final.text else "FINAL_VAR"
     return f"{said}({final.variable}) was not understood: {why} SHOW_VARS() lists the variables that there are."
 
 
