@@ -148,6 +148,8 @@ def _timing(answer: Opened) -> str | None:
 
 def _finish(answer: Opened) -> str | None:
     tag = answer.find("finish")
+    if tag is not None and tag[1:2] == ("cancelled",):
+        return "it says that the job was cancelled, and nobody did"
     return None if tag is not None and tag[1:2] and tag[1] in ("stop", "length", "size") else "there is no finish tag"
 
 

@@ -146,7 +146,7 @@ _TEXTS: dict[Clause, tuple[str, str]] = {
     Clause.MALFORMED: ("a stranger's malformed request is met with silence", "Codes"),
     Clause.NOT_FOR_US: ("a request for somebody else is ignored", "Open form"),
     Clause.ONCE: ("a request that comes twice has one result", "What happens to a job"),
-    Clause.CANCEL: ("a cancelled job brings no result", _CANCELLATION),
+    Clause.CANCEL: ("a job that is cancelled before any of it was sent brings no result", _CANCELLATION),
     Clause.FOREIGN_CANCEL: ("somebody else's cancellation changes nothing", _CANCELLATION),
     Clause.FEEDBACK: ("feedback is addressed and sealed like a result, and has a status", "Feedback (7000)"),
     Clause.CODES: ("every error has a code of the list", "Codes"),

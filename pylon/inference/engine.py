@@ -98,11 +98,15 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The whole text so far, without a tail that may turn out to be a stop string."""
+    """The whole text so far, without a tail that may turn out to be a stop string.
+
+    `prompt_tokens` is 0 as long as the engine cannot say.
+    """
 
     id: str
     text: str
     completion_tokens: int
+    prompt_tokens: int = 0
     type: Literal["progress"] = "progress"
 
 

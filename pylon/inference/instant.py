@@ -102,7 +102,8 @@ class InstantEngine:
         for answer in done:
             del self._running[answer.request.id]
             generation = self._generation(answer, now)
-            events.append(Progress(answer.request.id, generation.text, generation.completion_tokens))
+            tokens = (generation.completion_tokens, generation.prompt_tokens)
+            events.append(Progress(answer.request.id, generation.text, *tokens))
             events.append(Finished(answer.request.id, generation))
             self._tokens = TokenCount(
                 self._tokens.prompt + generation.prompt_tokens,

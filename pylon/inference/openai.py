@@ -153,7 +153,9 @@ class OpenAIEngine:
                 raise refusal(response, request)
             async for chunk in chunks(response):
                 if take(reply, chunk):
-                    self._events.append(Progress(request.id, reply.text, reply.chunks))
+                    # Some servers count along; of the others it is known at the end alone.
+                    counts = (reply.chunks, count(reply.usage, "prompt_tokens", 0))
+                    self._events.append(Progress(request.id, reply.text, *counts))
                 if len(reply.text) > MOST_CHARS:
                     raise EngineFailedError("The server's answer does not end.")
         if reply.finish is None:

@@ -35,8 +35,8 @@ class Replies:
 
     def progress(self, sequence: Asked) -> list[Event]:
         followers = self._twins.followers(sequence.key) if sequence.key is not None else ()
-        answer = sequence.answer
-        return [Progress(each.id, answer.shown, answer.tokens) for each in (sequence, *followers)]
+        answer, read = sequence.answer, len(sequence.tokens)
+        return [Progress(each.id, answer.shown, answer.tokens, read) for each in (sequence, *followers)]
 
     def finished(self, sequence: Asked, finish: Literal["stop", "length"]) -> list[Event]:
         generation = Generation(

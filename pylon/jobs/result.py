@@ -23,11 +23,15 @@ TIMING_STEP_MS = 50
 
 
 class Finish(StrEnum):
-    """Why an answer ends: by itself, at `max_tokens`, or because one event holds no more."""
+    """Why an answer ends: by itself, at `max_tokens`, or because one event holds no more.
+
+    `cancelled` is no answer: its customer took the job back, and pays for what it was sent of it in pieces.
+    """
 
     STOP = "stop"
     LENGTH = "length"
     SIZE = "size"
+    CANCELLED = "cancelled"
 
 
 _FINISHES = {finish.value: finish for finish in Finish}
@@ -83,6 +87,11 @@ class JobResult:
     finish: Finish | None = None
     amount: Amount | None = None
     account: AccountReceipt | None = None
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens written; 0 where its provider counts none."""
+        return 0 if self.usage is None else self.usage.completion_tokens
 
 
 def result_draft(

@@ -16,6 +16,7 @@ class UsageFault(StrEnum):
     PROMPT_TOKENS = "usage_prompt_tokens"  # more than the prompt has bytes
     COMPLETION_TOKENS = "usage_completion_tokens"  # more than were allowed
     CHARGE = "usage_charge"  # above the price list
+    NOT_SENT = "usage_not_sent"  # for a part of an answer that was not sent, or that nobody took back
 
 
 @record
@@ -44,6 +45,15 @@ def check_usage(usage: Usage, charge_msat: int, price: Price, bounds: Bounds) ->
     if charge_msat > price.charge(usage.prompt_tokens, usage.completion_tokens):
         return UsageFault.CHARGE
     return None
+
+
+def check_part(completion_tokens: int, sent_bytes: int | None) -> UsageFault | None:
+    """What is wrong with the count of an answer that was never finished, or None.
+
+    `sent_bytes` is how much of it we were sent before its provider stopped; None: we never told it to.
+    """
+    # A token has at least a byte.
+    return None if sent_bytes and completion_tokens <= sent_bytes else UsageFault.NOT_SENT
 
 
 def quote_bound(price: Price, bounds: Bounds) -> Msat:

@@ -56,9 +56,20 @@ class Replies:
         asked = Amount(amount, invoice)
         self._send(Feedback(self._address(request), Status.PAYMENT_REQUIRED, amount=asked), relay)
 
-    def partial(self, request: ReceivedRequest, relay: str, text: str, offset: int) -> None:
-        """The piece of the answer that starts at character `offset`."""
-        self._send(Feedback(self._address(request), Status.PARTIAL, text=text, offset=offset), relay)
+    def partial(
+        self, request: ReceivedRequest, relay: str, text: str, offset: int, deadline: int, sent: Callable[[], None]
+    ) -> None:
+        """The piece of the answer that starts at character `offset`. `sent` is called when a relay has it.
+
+        `deadline` is the job's: the pieces of an answer are kept as long as its result.
+        """
+        address = Address(request.id, request.customer, request.private, answer_expiry(deadline, self._clock.wall()))
+
+        def done(published: bool) -> None:
+            if published:
+                sent()
+
+        self._send(Feedback(address, Status.PARTIAL, text=text, offset=offset), relay, done)
 
     def _address(self, request: ReceivedRequest) -> Address:
         return Address(request.id, request.customer, request.private, self._expiry())
@@ -66,7 +77,7 @@ class Replies:
     def _expiry(self) -> int:
         return answer_expiry(0, self._clock.wall())
 
-    def _send(self, feedback: Feedback, relay: str) -> None:
+    def _send(self, feedback: Feedback, relay: str, done: Callable[[bool], None] | None = None) -> None:
         now = self._clock.wall()
         try:
             event: Event = self._secret.sign(feedback_draft(feedback, self._keys, created_at=int(now)))
@@ -74,4 +85,4 @@ class Replies:
             # A key that is no point of the curve cannot be written to.
             logger.warning("feedback could not be made", request=feedback.address.request, error=str(error))
             return
-        self._outbox.put(Letter(event, relay, give_up_at=now + WORTH_SENDING_S))
+        self._outbox.put(Letter(event, relay, done, give_up_at=now + WORTH_SENDING_S))

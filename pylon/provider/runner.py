@@ -22,10 +22,10 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.generation import request_of
 from pylon.provider.journal import JobState, Journal, Work
 from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.pieces import Pieces
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies, answer_expiry
 from pylon.provider.settlement import Settlement
-from pylon.text import clean_text
 
 logger = log.get("provider")
 
@@ -44,6 +44,10 @@ class Running:
     cancelled: bool = False
     # An answer that exists is delivered: from then on it is too late to cancel.
     answered: bool = False
+    # What its customer is sent of an answer while that is made, where it wishes so.
+    pieces: Pieces | None = None
+    # When the engine got it (monotonic).
+    began: float = 0.0
 
 
 class Runner:
@@ -113,11 +117,12 @@ class Runner:
         self._watch()
 
     async def cancel(self, job_id: str, customer: str) -> None:
-        """Lets a job go, if it is this customer's."""
+        """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
         running = self.running.get(job_id)
-        if running is not None and running.job.request.customer == customer and not running.answered:
-            running.cancelled = True
-            running.task.cancel()
+        if running is not None:
+            if running.job.request.customer == customer and not (running.answered or running.cancelled):
+                running.cancelled = True
+                running.task.cancel()
             return
         # Anybody may send a cancellation: a job keeps its place until it is known whose it is.
         job = self.queue.get(job_id)
@@ -209,9 +214,11 @@ class Runner:
         try:
             generation = await self._generate(job)
         except asyncio.CancelledError:
-            if not self.running[job.id].cancelled:
+            running = self.running[job.id]
+            if not running.cancelled:
                 raise
-            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+            running.task.uncancel()
+            return await self._taken_back(job, running)
         except PromptError as error:
             await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
         except ParameterError as error:
@@ -221,8 +228,22 @@ class Runner:
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
         else:
             self.running[job.id].answered = True
-            return await self._sign(job, generation)
+            self.seconds_per_job += 0.1 * (generation.run_ms / 1_000 - self.seconds_per_job)
+            usage = Usage(generation.prompt_tokens, generation.completion_tokens)
+            return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
         return None
+
+    async def _taken_back(self, job: Job, running: Running) -> Event | None:
+        """What a job costs that its customer took back: what it was sent, and nothing where it was sent nothing."""
+        sent = None if running.pieces is None else running.pieces.sent
+        if sent is None or not job.terms.quote:
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+            return None
+        # Otherwise whoever streams, and takes the job back before the last word, would have its answer for nothing.
+        running.answered = True
+        run_ms = round((self._clock.monotonic() - running.began) * 1_000)
+        # The pieces are with the customer: the result says what they cost, and holds none of them once more.
+        return await self._sign(job, "", Finish.CANCELLED, sent, run_ms)
 
     async def _after_error(self, job: Job) -> Event | None:
         """The result, if one was written down before the error came; otherwise the job has failed."""
@@ -241,6 +262,7 @@ class Runner:
 
     async def _generate(self, job: Job) -> Generation:
         self.computing += 1
+        self.running[job.id].began = self._clock.monotonic()
         try:
             return await self._inference.generate(request_of(job), self._progress(job))
         finally:
@@ -251,34 +273,30 @@ class Runner:
     def _progress(self, job: Job) -> Callable[[Progress], None] | None:
         if not job.request.job.parameters.stream:
             return None
-        sent, at = 0, 0.0
+        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S)
 
         def progress(step: Progress) -> None:
-            nonlocal sent, at
-            now = self._clock.monotonic()
-            # Offsets count the characters that arrive, so the text is cleaned before it is cut.
-            text = clean_text(step.text)
-            if len(text) > sent and now - at >= PARTIAL_EVERY_S:
-                self._replies.partial(job.request, job.relay, text[sent:], sent)
+            piece = pieces.next(step, self._clock.monotonic())
+            if piece is not None:
+                taken = partial(pieces.taken, piece)
+                self._replies.partial(job.request, job.relay, piece.text, piece.offset, job.terms.expires_at, taken)
                 self._silent.pop(job.id, None)
-                sent, at = len(text), now
 
         return progress
 
-    async def _sign(self, job: Job, generation: Generation) -> Event | None:
+    async def _sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event | None:
         now = self._clock.wall()
-        run_s = generation.run_ms / 1_000
-        self.seconds_per_job += 0.1 * (run_s - self.seconds_per_job)
+        run_s = run_ms / 1_000
         model = self._inference.model
         with_account = partial(
             JobResult,
             Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
             result_kind(job.request.job.kind),
-            generation.text,
+            text,
             None if model is None else ModelUsed(model.id, model.sha256, model.quantization),
-            Usage(generation.prompt_tokens, generation.completion_tokens),
+            usage,
             Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
-            Finish(generation.finish),
+            finish,
         )
 
         limit = self._outbox.event_bytes(job.relay)
@@ -289,7 +307,7 @@ class Runner:
                 result_draft(result, self._keys, request=job.event, created_at=int(now), limit=limit)
             )
 
-        work = Work(generation.prompt_tokens, generation.completion_tokens, generation.run_ms, now)
+        work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)
         try:
             event = await self._settlement.finish(job, work, sign)
         except WireError as error:

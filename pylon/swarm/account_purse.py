@@ -11,7 +11,7 @@ from pylon.clock import Clock
 from pylon.errors import MoneyError
 from pylon.forever import forever
 from pylon.jobs.answer import Amount
-from pylon.jobs.result import JobResult
+from pylon.jobs.result import Finish, JobResult
 from pylon.money import mirror_store, order_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
 from pylon.money.mirror import End, Outcome, Step
@@ -22,7 +22,7 @@ from pylon.money.payment_store import Payment
 from pylon.money.receipt import AccountReceipt
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
-from pylon.money.usage import Bounds, Usage, check_usage, quote_bound
+from pylon.money.usage import Bounds, Usage, check_part, check_usage, quote_bound
 from pylon.money.wallet import WalletCode, WalletError
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
@@ -184,8 +184,8 @@ class AccountPurse:
         if receipt is None:
             return _nothing()
         observe = partial(
-            mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt,
-            quote=offer.quote, signed_at=bill.signed_at, now=self.clock.wall(), fault=_usage_fault(offer, result),
+            mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt, quote=offer.quote,
+            signed_at=bill.signed_at, now=self.clock.wall(), fault=_usage_fault(bill, offer, result),
         )  # fmt: skip
         # Results come in crowds: what has gathered shares a flush.
         return self._booked(bill.author, receipt, self.group.submit(observe))
@@ -307,10 +307,13 @@ def _why_failed(payment: Payment) -> str:
     return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
 
 
-def _usage_fault(offer: Offer, result: JobResult) -> End | None:
+def _usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
     if result.account is None:
         return None
     # Who counts nothing has nothing to charge for but the job itself.
     said = result.usage
     usage = Usage(0, 0) if said is None else Usage(said.prompt_tokens, said.completion_tokens)
-    return check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
+    fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
+    if fault is None and result.finish is Finish.CANCELLED:
+        return check_part(usage.completion_tokens, bill.sent_bytes)
+    return fault

@@ -19,7 +19,7 @@ from pylon.swarm.compose import job_of
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
 from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked
+from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked, TakenBack
 from pylon.swarm.job import Answer, JobSpec, Outcome, answered, failed
 from pylon.swarm.journal import Kept
 from pylon.swarm.listing import Listing, Need
@@ -85,7 +85,7 @@ class Conductor:
         self._reputation = reputation
         self._rescoring = Rescoring(rescorer, self._scored)
         self._clock = clock
-        self._settling = Settling(purse, self.flights, self.tell, self._answered, dispatcher.is_live)
+        self._settling = Settling(purse, self.flights, self.tell, self._answered, self._part_paid, dispatcher.is_live)
         self._runs: dict[int, Run] = {}
         self._requests = Requests(
             pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,
@@ -142,6 +142,7 @@ class Conductor:
             cost = int(sent.quote or 0)
             slot, attempt, commands = self.coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
             flight = sent.flight(slot, attempt, now, wall)
+            flight.stream = spec.stream
             self.flights.add(flight)
             self.flights.went_out(attempt, now)
             flights.append(flight)
@@ -232,10 +233,11 @@ class Conductor:
             self.outlook.reconsider(provider)
 
     def _unwanted(self, commands: list[Command]) -> dict[tuple[str, int], list[str]]:
-        """Requests that nobody wants any more, by their provider and kind."""
+        """Requests that nobody wants any more, by their provider and kind. They count as taken back."""
         found: dict[tuple[str, int], list[str]] = {}
         for command in commands:
             if isinstance(command, m.CancelAttempt) and (flight := self.flights.of_attempt(command.attempt)):
+                flight.cancelled = True
                 found.setdefault((command.provider, flight.kind), []).append(flight.request)
         return found
 
@@ -315,6 +317,8 @@ class Conductor:
                 self._settling.asked(event, flight, meaning)
             case m.Answered():
                 self._settling.result(event, flight)
+            case TakenBack(_, result):
+                self._settling.taken_back(event, flight, result)
             case Partial(attempt, text):
                 self.tell(m.Acknowledged(attempt))
                 run = self._run_of(flight.slot)
@@ -346,6 +350,14 @@ class Conductor:
             self._lose(run, error)
         else:
             self._follow(commands)
+
+    def _part_paid(self, flight: Flight) -> None:
+        """What was sent of an answer that was taken back is in the books. It is nobody's answer."""
+        if (run := self._run_of(flight.slot)) is not None:
+            run.msat += int(flight.paid)
+        # One that an earlier process took back, and whose answer this one waits for.
+        self.tell(m.Refused(flight.attempt, None, ours=True))
+        self.tell(m.Charged(flight.attempt, int(flight.paid)))
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:

@@ -19,7 +19,7 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Need
 from pylon.swarm.places import Command, Fail, Fill, Piece, Unfill
 from pylon.swarm.reputation import Seen
-from pylon.swarm.verification import Verdict, fault_of
+from pylon.swarm.verification import Verdict, fault_of, is_cut_off
 
 # How often a place is asked anew because its answer was no good.
 MOST_AGAIN = 3
@@ -151,11 +151,12 @@ class Coordinator:
         piece = self._pieces.get(slot)
         if piece is None:
             return []
-        unwatched = self.checks is None or answer.provider in self.own
-        fault = None if unwatched else fault_of(piece.spec, answer, offered)
-        if fault is not None and self.checks is not None:
+        watched = None if answer.provider in self.own else self.checks
+        fault = None if watched is None else fault_of(piece.spec, answer, offered)
+        if fault is not None or is_cut_off(answer):
             if self.dispatcher.is_live(attempt):
-                self._apply(self.checks.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
+                if watched is not None and fault is not None:
+                    self._apply(watched.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
                 self._tell(m.Refused(attempt, None), now)
         else:
             self._arrived[attempt] = answer

@@ -125,6 +125,9 @@ class Dispatcher:
             case m.Refused(number, code, ours):
                 if (attempt := attempts.get(number)) is not None:
                     became.refused(attempt, code, now, ours=ours)
+            case m.Charged(number, charged):
+                if (attempt := attempts.get(number)) is not None and not attempt.live:
+                    self._in_flight.charge(attempt, charged)
             case m.Tick():
                 pass
         self._timers.run(now)

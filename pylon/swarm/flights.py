@@ -16,12 +16,13 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Amount
 from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.kinds import FEEDBACK, result_kind
-from pylon.jobs.result import JobResult, parse_result
+from pylon.jobs.result import Finish, JobResult, parse_result
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.moves import Acknowledged, Answered, Refused
 from pylon.swarm.purse import Offer
+from pylon.swarm.shown import NOTHING, Shown
 
 FIRST_LOOK_S = 1.0
 # A provider whose result takes longer than two and a half seconds says so by then, and that takes a while to arrive.
@@ -52,6 +53,10 @@ class Flight:
     # Whether its answer is wanted while it is made, and what has come of it so far.
     stream: bool = False
     partial: str = ""
+    # How much of it came, from its beginning without a gap, in characters and in bytes.
+    shown: Shown = NOTHING
+    # It was taken back, or may have been: by an earlier process.
+    cancelled: bool = False
     # Anything at all came from its provider.
     heard: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
@@ -154,11 +159,19 @@ class Partial:
     text: str
 
 
-type Meaning = Acknowledged | Answered | Refused | PaymentAsked | Partial
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The provider was told to stop, and says what it had sent of the answer by then: no answer, but it may cost."""
+
+    attempt: int
+    result: JobResult
+
+
+type Meaning = Acknowledged | Answered | Refused | PaymentAsked | Partial | TakenBack
 
 
 def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning | None:
-    """What a provider's event means for its attempt. A result is kept in `flight.result`.
+    """What a provider's event means for its attempt. An answer is kept in `flight.result`.
 
     Something that cannot be read counts as a failure of its provider: it knew the request and wrote this.
     """
@@ -170,13 +183,18 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             if feedback.status is Status.PAYMENT_REQUIRED:
                 return PaymentAsked(flight.attempt, feedback.amount)
             offset = feedback.offset or 0
+            if feedback.status is Status.PARTIAL and flight.stream:
+                flight.shown = flight.shown.and_then(offset, feedback.text)
             if feedback.status is Status.PARTIAL and flight.stream and offset <= len(flight.partial):
                 # A piece that was lost leaves a gap; what comes after it is in the answer.
                 flight.partial = (flight.partial[:offset] + feedback.text)[:_MOST_PARTIAL]
                 return Partial(flight.attempt, flight.partial)
             return Acknowledged(flight.attempt, feedback.wait_s)
         if event.kind == result_kind(flight.kind):
-            flight.result, flight.result_id = parse_result(event, keys), event.id
+            result = parse_result(event, keys)
+            if result.finish is Finish.CANCELLED and flight.cancelled:
+                return TakenBack(flight.attempt, result)
+            flight.result, flight.result_id = result, event.id
             return Answered(flight.attempt)
     except (MalformedError, DecryptionError, TooLargeError):
         return Refused(flight.attempt, None)

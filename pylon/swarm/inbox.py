@@ -81,7 +81,8 @@ class Inbox:
             events = await self._pool.query((sought,), timeout=5.0)
         except UnreachableError:
             return 0
-        found = sum([self._receive(event) for event in events])
+        # The oldest first: the pieces of an answer before what is charged for them.
+        found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
         for flight in flights:
             if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S:
                 self._unheard(flight)

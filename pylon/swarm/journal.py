@@ -67,7 +67,10 @@ class Sent:
         if self.quote is not None:
             offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
         age_s = max(0.0, wall - self.created_at)
-        return Flight(self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer, age_s=age_s)
+        return Flight(
+            self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
+            cancelled=True, age_s=age_s,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

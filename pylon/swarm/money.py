@@ -8,7 +8,9 @@ from pylon import log
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.jobs.codes import ErrorCode
+from pylon.jobs.result import JobResult
 from pylon.money.msat import Msat
+from pylon.money.usage import check_part
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
 from pylon.swarm.errands import Errands
@@ -20,17 +22,18 @@ logger = log.get("swarm")
 
 @dataclass(slots=True)
 class Settling:
-    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `is_live` asks whether an
-    attempt is still waited for."""
+    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
+    answer, `is_live` asks whether an attempt is still waited for."""
 
     purse: Purse | None
     flights: Flights
     tell: Callable[[m.SwarmEvent], None]
     answered: Callable[[Flight], None]
+    part_paid: Callable[[Flight], None]
     is_live: Callable[[int], bool]
     _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
     # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
-    _came: list[tuple[Flight, Awaitable[Msat | None]]] = field(default_factory=list)
+    _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
 
     async def close(self) -> None:
         """A receipt that came is booked, and a payment that began is known of, before the database goes."""
@@ -53,16 +56,42 @@ class Settling:
         """A provider's result came."""
         if self.purse is None or flight.offer is None:
             self.answered(flight)
-        elif (result := flight.result) is not None and not flight.settled:
-            flight.settled = True
+        elif (result := flight.result) is not None:
             bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at)
-            try:
-                self._came.append((flight, self.purse.accept(bill, flight.offer, result)))
-            except Exception as error:
-                self._unbooked(flight, error)
-                return
-            if len(self._came) == 1:
-                asyncio.get_running_loop().call_soon(self._begin)
+            self._book(self.purse, flight, flight.offer, bill, result, self.answered)
+
+    def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
+        """A provider was told to stop, and says what its customer had been sent."""
+        if self.purse is None or flight.offer is None:
+            self.part_paid(flight)
+            return
+        shown = flight.shown.bytes if flight.stream else None
+        if shown is not None and check_part(result.completion_tokens, shown) is not None:
+            # Relays lose events. What is stored of them is looked for: while the slot is open with its answer, after
+            # that when the account shows a gap, or at the next start.
+            return
+        bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at, shown)
+        self._book(self.purse, flight, flight.offer, bill, result, self.part_paid)
+
+    def _book(
+        self,
+        purse: Purse,
+        flight: Flight,
+        offer: Offer,
+        bill: Bill,
+        result: JobResult,
+        then: Callable[[Flight], None],
+    ) -> None:
+        if flight.settled:
+            return
+        flight.settled = True
+        try:
+            self._came.append((flight, purse.accept(bill, offer, result), then))
+        except Exception as error:
+            self._unbooked(flight, error)
+            return
+        if len(self._came) == 1:
+            asyncio.get_running_loop().call_soon(self._begin)
 
     async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
         try:
@@ -79,8 +108,8 @@ class Settling:
         if came:
             self._errands.begin(self._accept(came))
 
-    async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None]]]) -> None:
-        for flight, booking in came:
+    async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]]) -> None:
+        for flight, booking, then in came:
             # Whatever is wrong with one, the others have their answers.
             try:
                 try:
@@ -92,7 +121,7 @@ class Settling:
                     self.tell(m.Refused(flight.attempt, None))
                 else:
                     flight.paid = charged
-                    self.answered(flight)
+                    then(flight)
             except Exception as error:
                 logger.error("what became of a result could not be dealt with", error=repr(error))
 

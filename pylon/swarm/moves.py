@@ -151,6 +151,14 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Charged:
+    """An attempt that was given up costs so much all the same, in msat, and no more."""
+
+    attempt: int
+    msat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The provider said no. `code` None: a plain peer's own words, or its answer was no good.
 
@@ -182,6 +190,7 @@ type SwarmEvent = (
     | Acknowledged
     | Unheard
     | Answered
+    | Charged
     | Refused
     | Tick
 )

@@ -31,12 +31,16 @@ class Offer:
 
 @record
 class Bill:
-    """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds)."""
+    """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds).
+
+    `sent_bytes` is how much of the answer had come in pieces of a job that we took back; None: we did not.
+    """
 
     author: str
     customer: str
     request: str
     signed_at: int
+    sent_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

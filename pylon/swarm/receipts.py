@@ -1,7 +1,8 @@
 """Receipts that nobody waits for: of jobs whose customer died, or went away before the result came.
 
 The provider did the work and charged for it; its later receipts follow from that charge. So at start, and while an
-account has a gap, relays are asked for the results of what was ordered and never answered.
+account has a gap, relays are asked for the results of what was ordered and never answered. For an answer that was
+taken back before it was whole they are asked for what shows that it was, and how much of it had come.
 """
 
 import asyncio
@@ -10,13 +11,16 @@ from contextlib import suppress
 
 from pylon import log
 from pylon.errors import DecryptionError, MalformedError, TooLargeError, UnreachableError
-from pylon.jobs.kinds import result_kind
-from pylon.jobs.result import parse_result
+from pylon.jobs.feedback import Status, parse_feedback
+from pylon.jobs.kinds import DELETION, FEEDBACK, result_kind
+from pylon.jobs.result import Finish, parse_result
+from pylon.money.usage import check_part
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.presence import CHUNK
 from pylon.swarm.purse import Bill, Owed, Purse
+from pylon.swarm.shown import shown_by
 from pylon.swarm.transport import Transport
 
 logger = log.get("swarm")
@@ -73,7 +77,10 @@ class LateReceipts:
             except UnreachableError:
                 return False
             for event in sorted(events, key=lambda event: event.created_at):
-                await self._book(event, sought.get(event.tag("e") or ""))
+                try:
+                    await self._book(event, sought.get(event.tag("e") or ""))
+                except UnreachableError:
+                    return False
         return True
 
     async def _book(self, event: Event, owed: Owed | None) -> None:
@@ -81,6 +88,30 @@ class LateReceipts:
             return
         with suppress(MalformedError, DecryptionError, TooLargeError):
             result = parse_result(event, self._keys)
-            bill = Bill(event.pubkey, self._customer, owed.request, event.created_at)
+            sent_bytes = None
+            if result.finish is Finish.CANCELLED:
+                sent_bytes = await self._sent_bytes(owed)
+                if check_part(result.completion_tokens, sent_bytes) is not None:
+                    # A relay that was not reached may have it. Without it the account has a gap.
+                    logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)
+                    return
+            bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
             charged = await self._purse.accept(bill, owed.offer, result)
             logger.info("a late receipt", job=owed.request, provider=event.pubkey, msat=charged)
+
+    async def _sent_bytes(self, owed: Owed) -> int | None:
+        """How much of an answer was sent in pieces; None for a job that we did not take back."""
+        about, provider = {"e": frozenset({owed.request})}, owed.offer.listing.provider
+        wanted = (
+            Filter(kinds=frozenset({DELETION}), authors=frozenset({self._customer}), tags=about),
+            Filter(kinds=frozenset({FEEDBACK}), authors=frozenset({provider}), tags=about),
+        )
+        taken_back, pieces = False, []
+        for event in await self._pool.query(wanted, timeout=5.0):
+            taken_back |= event.kind == DELETION
+            if event.kind == FEEDBACK:
+                with suppress(MalformedError, DecryptionError, TooLargeError):
+                    feedback = parse_feedback(event, self._keys)
+                    if feedback.status is Status.PARTIAL:
+                        pieces.append((feedback.offset or 0, feedback.text))
+        return shown_by(pieces).bytes if taken_back else None

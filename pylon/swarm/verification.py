@@ -40,6 +40,7 @@ _EXACT = 2**53
 class Fault(StrEnum):
     """What no honest answer has."""
 
+    CUT_OFF = "cut_off"
     FORMAT = "wrong_format"
     MODEL = "other_model"
     LENGTH = "too_long"
@@ -77,6 +78,8 @@ def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()
     """The first fault of an answer, or None. `offered` are the models that its provider says it runs; a plain one
     says nothing of models, neither there nor in its answers.
     """
+    if is_cut_off(given):
+        return Fault.CUT_OFF
     if _is_of_another_model(asked, given, offered):
         return Fault.MODEL
     if given.usage is not None:
@@ -92,6 +95,11 @@ def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()
     # An answer that was cut where it had to be cannot hold.
     whole = given.finish not in (Finish.LENGTH, Finish.SIZE)
     return Fault.FORMAT if asked.schema is not None and whole and not _follows(asked.schema, given.text) else None
+
+
+def is_cut_off(given: Answer) -> bool:
+    """Whether its provider says that it was told to stop, which nobody did."""
+    return given.finish is Finish.CANCELLED
 
 
 def doubts_of(asked: JobSpec, given: Answer) -> tuple[Doubt, ...]:

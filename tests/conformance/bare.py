@@ -171,7 +171,7 @@ class BareProvider:
             "model": ("model", *MODEL),
             "usage": ("usage", "6", "99999" if fault == "writes more than asked" else "1"),
             "timing": ("timing", "0", "37" if fault == "times to the millisecond" else "50"),
-            "finish": ("finish", "stop"),
+            "finish": ("finish", "cancelled" if fault == "was told to stop by nobody" else "stop"),
         }
         inner = tuple(tag for name, tag in receipt.items() if fault != f"leaves out {name}")
         outside: dict[str, tuple[Tag, ...]] = {

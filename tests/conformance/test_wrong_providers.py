@@ -64,6 +64,7 @@ MORE_FAULTS = {
     "leaves out usage": Clause.USAGE,
     "leaves out timing": Clause.TIMING,
     "leaves out finish": Clause.FINISH,
+    "was told to stop by nobody": Clause.FINISH,
     "writes control characters": Clause.CLEAN_TEXT,
     "writes more than asked": Clause.MAX_TOKENS,
     "reads no zstd": Clause.ZSTD,

@@ -22,6 +22,7 @@ from pylon.inference.engine import (
     Generation,
     GenerationRequest,
     Message,
+    Progress,
     Sampling,
 )
 from pylon.inference.mlx import MlxEngine
@@ -149,6 +150,15 @@ def test_prompts_that_come_one_after_the_other_share_their_head_too(engine: Batc
     for number in range(3):
         run(engine, ask(INSTRUCTION + f"{number}", customer="a"))
     assert len(engine._heads) == 1
+
+
+def test_how_long_the_prompt_was_is_said_while_the_answer_is_made(engine: BatchedEngine, ask) -> None:
+    engine.add(ask("Tell a story", max_tokens=4))
+    events = [event for _ in range(20) if engine.busy for event in engine.step()]
+    [finished] = [event for event in events if isinstance(event, Finished)]
+    steps = [event for event in events if isinstance(event, Progress)]
+    assert steps
+    assert {step.prompt_tokens for step in steps} == {finished.generation.prompt_tokens}
 
 
 def test_requests_join_a_running_batch(engine: BatchedEngine, ask) -> None:

@@ -116,6 +116,15 @@ def only(engine: OpenAIEngine) -> Event:
     return finish(engine)[-1]
 
 
+def test_a_server_that_counts_along_says_how_long_the_prompt_was_before_the_end(engine, peer: Peer, ask) -> None:
+    peer.replies = [[text("Good ") | {"usage": {"prompt_tokens": 11}}, *end()], [text("Good "), *end()]]
+    openai_engine = engine()
+    for known in (11, 0):
+        openai_engine.add(ask("hello"))
+        [step] = [event for event in finish(openai_engine) if isinstance(event, Progress)]
+        assert step.prompt_tokens == known
+
+
 def test_an_answer_grows_by_chunks_and_is_counted_by_the_server(engine, peer: Peer, ask) -> None:
     peer.replies = [[text("Good "), text("day"), *end("length")]]
     openai_engine = engine()

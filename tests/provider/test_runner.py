@@ -8,14 +8,16 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.inference.engine import Progress
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.jobs.result import Finish, parse_result
 from pylon.money import audit
 from pylon.money.account import Terms
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
-from pylon.nostr.event import EventDraft
+from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
@@ -58,12 +60,16 @@ class Replies:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.pieces: list[str] = []
+        # Whether relays take what is sent.
+        self.arrives = True
 
     def processing(self, request, relay, wait_s=None) -> None:
         pass
 
-    def partial(self, request, relay, text, offset) -> None:
+    def partial(self, request, relay, text, offset, deadline, sent) -> None:
         self.pieces.append(text)
+        if self.arrives:
+            sent()
 
     def refuse(self, customer, request, private, relay, code, reason) -> None:
         self.errors.append(code.value)
@@ -73,13 +79,13 @@ class Outbox:
     """A stand-in that remembers what was published."""
 
     def __init__(self) -> None:
-        self.published: list[str] = []
+        self.published: list[Event] = []
 
     def event_bytes(self, relay):
         return 65_536
 
     async def carry(self, letter) -> None:
-        self.published.append(letter.event.id)
+        self.published.append(letter.event)
 
 
 class Stage:
@@ -104,12 +110,12 @@ class Stage:
             60.0,
         )
 
-    async def add(self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False) -> Job:
+    async def add(self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False, quote: int = 2_000) -> Job:
         now = int(time.time())
         event = secret.sign(EventDraft(5940, text, created_at=now))
         asked = JobRequest(text, JobParameters(stream=stream))
         request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,), True)
-        job = Job(request, event, Accept(Msat(2_000), now + 60, "m", 40), now, "ws://r")
+        job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40), now, "ws://r")
         await self.settlement.take(job)
         self.runner.add(job)
         return job
@@ -201,3 +207,71 @@ async def test_a_customer_is_told_that_its_job_failed_though_nothing_can_be_writ
     assert not stage.runner.running
     # The next start takes it up again.
     assert await stage.states() == ["queued"]
+
+
+async def begun(stage) -> None:
+    async with asyncio.timeout(10):
+        while not stage.engine.asked:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_streamed_of_a_job_that_is_taken_back_is_charged_and_no_more(stage):
+    job = await stage.add("tell a story", stream=True)
+    await begun(stage)
+    stage.engine.progress(Progress(job.id, "Once upon", 7, 30))
+    # Within half a second nothing more is sent.
+    stage.engine.progress(Progress(job.id, "Once upon a time", 9, 30))
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.idle()
+    assert stage.replies.pieces == ["Once upon"]
+    account = await stage.account()
+    assert (account.charged_total, account.held) == (7, 0)
+    assert await stage.states() == ["signed"]
+    # With the receipt, without which the next one would not follow.
+    (event,) = stage.outbox.published
+    result = parse_result(event, ConversationKeys(CUSTOMER))
+    assert (result.text, result.finish, result.account.charge_msat) == ("", Finish.CANCELLED, 7)
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (30, 7)
+
+
+async def test_what_no_relay_took_of_a_job_that_is_taken_back_costs_nothing(stage):
+    stage.replies.arrives = False
+    job = await stage.add("tell a story", stream=True)
+    await begun(stage)
+    stage.engine.progress(Progress(job.id, "Once upon", 7))
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.idle()
+    assert await stage.states() == ["cancelled"]
+    assert ((await stage.account()).held, stage.outbox.published) == (0, [])
+
+
+async def test_a_running_job_that_is_taken_back_before_anything_was_sent_costs_nothing(stage):
+    job = await stage.add("tell a story", stream=True)
+    await begun(stage)
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.idle()
+    assert await stage.states() == ["cancelled"]
+    assert ((await stage.account()).held, stage.outbox.published) == (0, [])
+
+
+async def test_a_free_job_that_is_taken_back_while_it_is_streamed_has_no_result(stage):
+    job = await stage.add("tell a story", stream=True, quote=0)
+    await begun(stage)
+    stage.engine.progress(Progress(job.id, "Once upon", 7))
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.idle()
+    assert await stage.states() == ["cancelled"]
+    assert stage.outbox.published == []
+
+
+async def test_somebody_elses_cancellation_of_a_job_that_is_streamed_changes_nothing(stage):
+    job = await stage.add("tell a story", stream=True)
+    await begun(stage)
+    stage.engine.progress(Progress(job.id, "Once upon", 7))
+    await stage.runner.cancel(job.id, OTHER.public)
+    stage.engine.answer.set()
+    await stage.idle()
+    (event,) = stage.outbox.published
+    assert parse_result(event, ConversationKeys(CUSTOMER)).finish is Finish.STOP
+    assert (await stage.account()).charged_total == 20

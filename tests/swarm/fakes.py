@@ -154,6 +154,7 @@ class FakeProvider:
         )
         self.heartbeat = Heartbeat("pylon", slots, slots, models=((model.id, model.sha256),))
         self.used: ModelUsed | None = ModelUsed(model.id, model.sha256, model.quantization)
+        self.finish = Finish.STOP
         relays.providers[self.public] = self
         if seen:
             self.announce()
@@ -208,7 +209,7 @@ class FakeProvider:
             self.used,
             Usage(3, 5),
             Timing(0, 50),
-            Finish.STOP,
+            self.finish,
         )
         keys = self._keys if as_ is None else ConversationKeys(signer)
         draft = result_draft(result, keys, request=event, created_at=self._now)

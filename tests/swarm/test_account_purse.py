@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.result import JobResult, Usage
+from pylon.jobs.result import Finish, JobResult, Usage
+from pylon.money import mirror_store
 from pylon.money.deposit import GROWTH
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
@@ -21,7 +22,7 @@ from pylon.money.payment import PaymentRefusedError, Refusal
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, UsageFault
 from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
@@ -119,6 +120,32 @@ async def test_inflated_usage_ends_the_relation_over_a_restart_too(purse):
     await again.start()
     assert again.width(PRICED) == 0
     await again.close()
+
+
+@pytest.mark.parametrize(("sent_bytes", "holds"), [(10, True), (9, False), (0, False), (None, False)])
+async def test_a_part_is_paid_for_where_it_was_sent_and_taken_back_and_ends_the_relation_elsewhere(
+    purse, sent_bytes, holds
+):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    part = replace(result(receipt(1, 900, 900)), text="", finish=Finish.CANCELLED)
+    assert await purse.accept(replace(bill(purse), sent_bytes=sent_bytes), offer, part) == (900 if holds else None)
+    ended = (await mirror_store.load(purse.database, THEM)).ended
+    assert ended is (None if holds else UsageFault.NOT_SENT)
+
+
+async def test_where_nothing_was_sent_not_even_the_base_price_is_paid(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    part = replace(result(receipt(1, 900, 900)), text="", finish=Finish.CANCELLED, usage=Usage(0, 0))
+    assert await purse.accept(replace(bill(purse), sent_bytes=0), offer, part) is None
+
+
+async def test_a_part_that_was_sent_costs_no_more_than_its_tokens_do(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    part = replace(result(receipt(1, 1_001, 1_001)), text="", finish=Finish.CANCELLED)
+    assert await purse.accept(replace(bill(purse), sent_bytes=50), offer, part) is None
 
 
 async def test_who_does_not_say_what_was_used_charges_the_base_price_and_no_more(purse):

@@ -13,6 +13,7 @@ from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
+from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.event import EventDraft
@@ -68,6 +69,27 @@ async def test_an_answer_says_who_gave_it_with_which_weights_and_at_what_cost(re
     [received] = one.received
     assert received.private and received.job.parameters.max_tokens == 16
     assert received.job.expiration is not None and 100 < received.job.expiration - time.time() < 125
+
+
+@pytest.mark.parametrize("checks", [None, CheckSettings(share=0.0)], ids=["unchecked", "checked"])
+async def test_who_says_unasked_that_a_job_was_taken_back_has_failed_it(relays, customer, checks) -> None:
+    liar = provider(relays)
+    liar.finish = Finish.CANCELLED
+    swarm = await customer(checks=checks)
+    honest = provider(relays, seen=False)
+
+    async def comes() -> None:
+        async with asyncio.timeout(10):
+            while not liar.received:
+                await asyncio.sleep(0.01)
+        honest.announce()
+        honest.beat()
+
+    answer, _ = await asyncio.gather(swarm.complete("a question", stream=True), comes())
+    assert answer.provider == honest.public
+    record = swarm.reputation.get(liar.public)
+    seen = [] if record is None else [reason.seen for reason in record.reasons]
+    assert set(seen) == ({Seen.FAULTY} if checks else set())
 
 
 async def test_a_private_request_shows_nothing_of_the_prompt(relays, customer) -> None:

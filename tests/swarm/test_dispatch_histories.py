@@ -19,6 +19,7 @@ from pylon.swarm.moves import (
     Adopt,
     Answered,
     CancelAttempt,
+    Charged,
     Deliver,
     Drop,
     Forget,
@@ -253,6 +254,16 @@ class Histories(RuleBasedStateMachine):
             if attempt in costs:
                 charged = costs[attempt] = int(share * costs[attempt])
         self.tell(Answered(attempt, charged))
+
+    @rule(back=st.integers(0, 6), share=st.sampled_from([0.0, 0.5, 1.0]))
+    def charged(self, back: int, share: float) -> None:
+        attempt = self.attempts - back
+        costs = next((costs for costs in self.costs.values() if attempt in costs), {attempt: 0})
+        msat = int(share * costs[attempt])
+        found = self.dispatcher._in_flight.attempts.get(attempt)
+        if found is not None and attempt not in self.live and attempt in costs:
+            costs[attempt] = msat
+        self.tell(Charged(attempt, msat))
 
     @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]), ours=st.booleans())
     def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:

@@ -14,6 +14,7 @@ from pylon.swarm.moves import (
     Add,
     Adopt,
     Answered,
+    Charged,
     Deliver,
     Failure,
     Fund,
@@ -187,6 +188,22 @@ def test_who_says_busy_and_charges_all_the_same_is_paid_of_the_budget_once() -> 
             charged += 100
         play.wait(60.0)
     assert charged == 200 and play.dispatcher.budget_left(7) == 50
+
+
+def test_a_part_of_one_that_was_given_up_gives_back_what_it_did_not_cost_and_fills_no_slot() -> None:
+    play = Play(priced("a", 100, tokens_out_per_s=0.0), priced("b", 100))
+    play.tell(Fund(7, 300))
+    [first] = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
+    play.tell(Published(first.attempt))
+    # One that is still waited for has no part to pay for.
+    play.tell(Charged(first.attempt, 1))
+    assert play.dispatcher.budget_left(7) == 200
+    play.wait(6.0)
+    assert play.dispatcher.budget_left(7) == 100
+    for _ in range(2):
+        assert play.tell(Charged(first.attempt, 30)) == []
+        assert play.dispatcher.budget_left(7) == 170
+    assert play.dispatcher.is_open(0)
 
 
 def test_an_answer_of_one_that_was_given_up_gives_back_what_it_did_not_cost() -> None:

@@ -2,11 +2,13 @@
 
 from pylon.jobs.answer import Address
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.jobs.result import Finish, JobResult, result_draft
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import flights
-from pylon.swarm.flights import Flight, Flights, Partial, read_answer
-from pylon.swarm.moves import Acknowledged
+from pylon.swarm.flights import Flight, Flights, Partial, TakenBack, read_answer
+from pylon.swarm.moves import Acknowledged, Answered
 
 US, THEM = SecretKey.generate(), SecretKey.generate()
 REQUEST = "1" * 64
@@ -36,3 +38,32 @@ def test_pieces_without_end_fill_no_memory(monkeypatch) -> None:
     kept.add(flight)
     kept.end(0)
     assert flight.partial == ""
+
+
+def cut_off(flight: Flight) -> object:
+    result = JobResult(Address(REQUEST, US.public, True), 6940, "", finish=Finish.CANCELLED)
+    asked = Event(REQUEST, US.public, 0, 5940, (), "", "")
+    event = THEM.sign(result_draft(result, ConversationKeys(THEM), request=asked, created_at=1_000))
+    return read_answer(event, flight, ConversationKeys(US))
+
+
+def test_what_is_said_of_a_job_that_was_taken_back_is_no_answer_and_leaves_one_that_came_before() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, cancelled=True)
+    whole = flight.result = JobResult(Address(REQUEST, US.public, True), 6940, "whole")
+    meaning = cut_off(flight)
+    assert isinstance(meaning, TakenBack)
+    assert (meaning.attempt, meaning.result.finish) == (7, Finish.CANCELLED)
+    assert flight.result is whole
+    # Where nobody took it back it goes the way of all answers, and is found out there.
+    assert cut_off(Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0)) == Answered(7)
+
+
+def test_what_was_shown_of_an_answer_is_remembered_when_its_slot_is_over() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, stream=True)
+    kept = Flights()
+    kept.add(flight)
+    said("été ", 0, flight)
+    kept.end(0)
+    # One that was on its way.
+    said("long", 4, flight)
+    assert (flight.shown.characters, flight.shown.bytes) == (8, 10)

@@ -7,8 +7,10 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.jobs.answer import Address
+from pylon.jobs.cancel import cancel_draft
+from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.kinds import RLM_REQUEST, result_kind
-from pylon.jobs.result import JobResult, Usage, result_draft
+from pylon.jobs.result import Finish, JobResult, Usage, result_draft
 from pylon.money import ledger, ledger_store, mirror_store
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.mirror import Fault
@@ -72,16 +74,29 @@ class Side:
         await written([row])
         return request
 
-    async def answer(self, request: str, *, charge: int = 1_000, author: SecretKey | None = None) -> None:
+    async def answer(
+        self, request: str, *, charge: int = 1_000, author: SecretKey | None = None, finish: Finish | None = None
+    ) -> None:
         key = author or self.them
         if author is None:
             self.seq, self.charged = self.seq + 1, self.charged + charge
         account = AccountReceipt(EPOCH, self.seq, charge, Msat(self.charged), ZERO)
         address = Address(request, self.us.public, True, int(SystemClock().wall()) + 600)
         kind = result_kind(RLM_REQUEST)
-        result = JobResult(address, kind, "text", usage=Usage(50, 10), account=account)
+        result = JobResult(address, kind, "text", usage=Usage(50, 10), account=account, finish=finish)
         asked = EventDraft(RLM_REQUEST, "", (), int(SystemClock().wall()))
         draft = result_draft(result, ConversationKeys(key), request=self.us.sign(asked), created_at=asked.created_at)
+        await (await self.pool(key)).publish(key.sign(draft))
+
+    async def send_piece(self, request: str, text: str, offset: int) -> None:
+        address = Address(request, self.us.public, True, int(SystemClock().wall()) + 600)
+        piece = Feedback(address, Status.PARTIAL, text=text, offset=offset)
+        draft = feedback_draft(piece, ConversationKeys(self.them), created_at=int(SystemClock().wall()))
+        await (await self.pool(self.them)).publish(self.them.sign(draft))
+
+    async def take_back(self, request: str, author: SecretKey | None = None) -> None:
+        key = author or self.us
+        draft = cancel_draft((request,), RLM_REQUEST, self.them.public, created_at=int(SystemClock().wall()))
         await (await self.pool(key)).publish(key.sign(draft))
 
     async def catch_up(self, purse: AccountPurse, waited_for=lambda _: False) -> LateReceipts:
@@ -156,6 +171,34 @@ async def test_a_gap_that_shows_later_is_asked_for_until_it_is_filled(side, monk
         while (await mirror_store.load(purse.database, side.them.public)).seq != 2:
             await asyncio.sleep(0.05)
     assert await side.charged_by_books(purse) == 2_000
+
+
+@pytest.mark.parametrize(
+    ("pieces", "taken_back_by", "books"),
+    [
+        ([("a piece", 0), (" more", 7)], "us", True),
+        ([(" more", 7)], "us", False),
+        ([("a piece", 0)], "us", False),
+        ([("a piece", 0), (" more", 7)], "somebody else", False),
+        ([("a piece", 0), (" more", 7)], "nobody", False),
+    ],
+    ids=["sent", "a gap", "too little", "a stranger took it back", "nobody took it back"],
+)
+async def test_a_part_is_booked_late_where_relays_show_that_it_was_sent_and_taken_back(
+    side, pieces, taken_back_by, books
+):
+    dead = await side.process()
+    request = await side.order(dead, 1)
+    for text, offset in pieces:
+        await side.send_piece(request, text, offset)
+    if taken_back_by != "nobody":
+        await side.take_back(request, None if taken_back_by == "us" else side.stranger)
+    await side.answer(request, charge=900, finish=Finish.CANCELLED)
+    purse = await side.process()
+    await side.catch_up(purse)
+    assert await side.charged_by_books(purse) == (900 if books else 0)
+    # What nothing speaks for now may yet be shown: by a relay that was away.
+    assert (await mirror_store.load(purse.database, side.them.public)).ended is None
 
 
 async def test_a_look_for_late_receipts_that_fails_is_not_the_last(monkeypatch):

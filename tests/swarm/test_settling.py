@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from pylon.jobs.answer import Address
-from pylon.jobs.result import JobResult
+from pylon.jobs.result import Finish, JobResult, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.money.usage import Bounds
 from pylon.nostr.event import Event
@@ -16,6 +16,7 @@ from pylon.swarm.listing import Listing
 from pylon.swarm.money import Settling
 from pylon.swarm.moves import Refused
 from pylon.swarm.purse import Bill, Offer, Purse
+from pylon.swarm.shown import Shown
 
 THEM, US = "b" * 64, "a" * 64
 OFFER = Offer(Listing(THEM), Bounds(10, 10), Msat(5), Msat(5))
@@ -28,9 +29,11 @@ class Till:
     def __init__(self, **books: Msat | Exception | None) -> None:
         self.books = books
         self.asked: list[str] = []
+        self.sent_bytes: list[int | None] = []
 
     def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
         self.asked.append(bill.request)
+        self.sent_bytes.append(bill.sent_bytes)
         if bill.request not in self.books:
             raise KeyError(bill.request)
         return self._book(bill.request)
@@ -46,7 +49,12 @@ def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
     answered: list[str] = []
     told: list[Any] = []
     made = Settling(
-        cast("Purse", till), Flights(), told.append, lambda flight: answered.append(flight.request), lambda _: True
+        cast("Purse", till),
+        Flights(),
+        told.append,
+        lambda flight: answered.append(flight.request),
+        lambda flight: answered.append(f"a part of {flight.request}"),
+        lambda _: True,
     )
     return made, answered, told
 
@@ -103,3 +111,40 @@ async def test_a_result_that_came_just_before_the_end_is_booked() -> None:
     came(made, "late")
     await made.close()
     assert answered == ["late"]
+
+
+PART = JobResult(Address("part", US), 6940, "", usage=Usage(5, 10), finish=Finish.CANCELLED)
+
+
+def taken_back(*, stream: bool = True) -> Flight:
+    return Flight("part", 5940, 0, 0, THEM, 0, 0.0, OFFER, stream=stream, cancelled=True)
+
+
+async def test_what_was_sent_of_an_answer_that_was_taken_back_is_booked_once_and_is_no_answer() -> None:
+    till = Till(part=Msat(3))
+    made, answered, told = settling(till)
+    flight = taken_back()
+    flight.shown = Shown(10, 10)
+    made.taken_back(RESULT, flight, PART)
+    made.taken_back(RESULT, flight, PART)
+    await made.close()
+    assert (answered, told, flight.paid) == (["a part of part"], [], Msat(3))
+    assert till.sent_bytes == [10]
+
+
+async def test_a_part_waits_until_all_of_it_that_is_charged_for_was_seen() -> None:
+    till = Till(part=Msat(3))
+    made, answered, _ = settling(till)
+    flight = taken_back()
+    for flight.shown in (Shown(), Shown(9, 9), Shown(10, 10)):
+        made.taken_back(RESULT, flight, PART)
+    await made.close()
+    assert (answered, till.sent_bytes) == (["a part of part"], [10])
+
+
+async def test_a_part_of_an_answer_that_was_not_to_come_in_pieces_is_judged_at_once() -> None:
+    till = Till(part=None)
+    made, answered, told = settling(till)
+    made.taken_back(RESULT, taken_back(stream=False), PART)
+    await made.close()
+    assert (answered, told, till.sent_bytes) == ([], [Refused(0, None)], [None])

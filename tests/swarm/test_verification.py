@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.usage import quote_bound
@@ -47,6 +48,10 @@ def test_an_answer_that_is_deeper_than_a_schema_can_be_followed_has_the_wrong_fo
     tree = JobSpec("a tree", schema={"type": "array", "items": {"$ref": "#"}})
     assert fault_of(tree, answer(DEEP)) is Fault.FORMAT
     assert fault_of(tree, answer("[[], [[]]]")) is None
+
+
+def test_an_answer_that_says_it_was_cut_off_is_none() -> None:
+    assert fault_of(VOTE, replace(answer("a whole one"), finish=Finish.CANCELLED)) is Fault.CUT_OFF
 
 
 OFFERED = (OfferedModel("m", "b" * 64),)

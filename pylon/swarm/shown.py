@@ -1,0 +1,31 @@
+"""How much of an answer came in pieces: what may be charged for it when its job is taken back."""
+
+from collections.abc import Iterable
+
+from pylon.records import record
+
+
+@record
+class Shown:
+    """The beginning of an answer, as far as it came without a gap."""
+
+    characters: int = 0
+    bytes: int = 0
+
+    def and_then(self, offset: int, text: str) -> "Shown":
+        """With a piece that starts at character `offset`: only what it adds counts."""
+        added = text[self.characters - offset :] if offset <= self.characters else ""
+        if not added:
+            return self
+        return Shown(self.characters + len(added), self.bytes + len(added.encode()))
+
+
+NOTHING = Shown()
+
+
+def shown_by(pieces: Iterable[tuple[int, str]]) -> Shown:
+    """What these pieces show, each with the character that it starts at, whatever order they came in."""
+    shown = NOTHING
+    for offset, text in sorted(pieces):
+        shown = shown.and_then(offset, text)
+    return shown
