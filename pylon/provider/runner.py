@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from itertools import islice
 
@@ -35,15 +36,23 @@ TICK_S = 0.25
 _WORDS = 256
 
 
+class Phase(Enum):
+    """How far a job is that the engine was given. There is no way back."""
+
+    COMPUTING = auto()
+    # Its customer took it back, and the engine is told.
+    STOPPING = auto()
+    # Its answer, or that there is none, is being written down: it is too late to take it back.
+    WRITING = auto()
+
+
 @dataclass(slots=True)
 class Running:
     """A job from when the engine gets it until its result is written down."""
 
     job: Job
     task: asyncio.Task[None]
-    cancelled: bool = False
-    # An answer that exists is delivered: from then on it is too late to cancel.
-    answered: bool = False
+    phase: Phase = Phase.COMPUTING
     # What its customer is sent of an answer while that is made, where it wishes so.
     pieces: Pieces | None = None
     # When the engine got it (monotonic).
@@ -120,8 +129,8 @@ class Runner:
         """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
         running = self.running.get(job_id)
         if running is not None:
-            if running.job.request.customer == customer and not (running.answered or running.cancelled):
-                running.cancelled = True
+            if running.job.request.customer == customer and running.phase is Phase.COMPUTING:
+                running.phase = Phase.STOPPING
                 running.task.cancel()
             return
         # Anybody may send a cancellation: a job keeps its place until it is known whose it is.
@@ -201,6 +210,7 @@ class Runner:
             event = await self._after_error(job)
         finally:
             del self.running[job.id]
+            self._silent.pop(job.id, None)
             self._feed()
             self._check_idle()
         if event is not None:
@@ -215,7 +225,7 @@ class Runner:
             generation = await self._generate(job)
         except asyncio.CancelledError:
             running = self.running[job.id]
-            if not running.cancelled:
+            if running.phase is not Phase.STOPPING:
                 raise
             running.task.uncancel()
             return await self._taken_back(job, running)
@@ -227,7 +237,6 @@ class Runner:
             logger.warning("a job failed", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
         else:
-            self.running[job.id].answered = True
             self.seconds_per_job += 0.1 * (generation.run_ms / 1_000 - self.seconds_per_job)
             usage = Usage(generation.prompt_tokens, generation.completion_tokens)
             return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
@@ -240,15 +249,13 @@ class Runner:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
             return None
         # Otherwise whoever streams, and takes the job back before the last word, would have its answer for nothing.
-        running.answered = True
         run_ms = round((self._clock.monotonic() - running.began) * 1_000)
         # The pieces are with the customer: the result says what they cost, and holds none of them once more.
         return await self._sign(job, "", Finish.CANCELLED, sent, run_ms)
 
     async def _after_error(self, job: Job) -> Event | None:
         """The result, if one was written down before the error came; otherwise the job has failed."""
-        # Its end is being written: a cancellation has nothing to add.
-        self.running[job.id].answered = True
+        self._begin_writing(job)
         try:
             written = (await self._journal.known([job.id])).get(job.id)
         except Exception:
@@ -256,8 +263,6 @@ class Runner:
             written = None
         if written is None:
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "something went wrong here")
-        else:
-            self._silent.pop(job.id, None)
         return written
 
     async def _generate(self, job: Job) -> Generation:
@@ -284,7 +289,12 @@ class Runner:
 
         return progress
 
+    def _begin_writing(self, job: Job) -> None:
+        if (running := self.running.get(job.id)) is not None:
+            running.phase = Phase.WRITING
+
     async def _sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event | None:
+        self._begin_writing(job)
         now = self._clock.wall()
         run_s = run_ms / 1_000
         model = self._inference.model
@@ -314,7 +324,6 @@ class Runner:
             logger.warning("a result could not be made", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
             return None
-        self._silent.pop(job.id, None)
         return event
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
@@ -332,7 +341,8 @@ class Runner:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        # Before anything is waited for: it may be cancelled a second time meanwhile.
+        # Before anything is waited for: it may be cancelled, or be due for a word, meanwhile.
+        self._begin_writing(job)
         self._silent.pop(job.id, None)
         try:
             await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())

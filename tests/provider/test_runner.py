@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.errors import EngineFailedError
 from pylon.inference.engine import Progress
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
@@ -207,6 +208,27 @@ async def test_a_customer_is_told_that_its_job_failed_though_nothing_can_be_writ
     assert not stage.runner.running
     # The next start takes it up again.
     assert await stage.states() == ["queued"]
+
+
+async def test_a_job_that_is_taken_back_while_its_failure_is_written_down_has_failed(stage):
+    writing, written, end = asyncio.Event(), asyncio.Event(), stage.settlement.end
+
+    async def slow(*args, **named):
+        writing.set()
+        await written.wait()
+        await end(*args, **named)
+
+    stage.settlement.end = slow
+    stage.engine.error = EngineFailedError("broken")
+    stage.engine.answer.set()
+    job = await stage.add("unlucky")
+    await writing.wait()
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    written.set()
+    await stage.idle()
+    assert stage.replies.errors == ["engine_failed"]
+    assert await stage.states() == ["failed"]
+    assert (await stage.account()).held == 0
 
 
 async def begun(stage) -> None:
