@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.jobs.result import ModelUsed
+from pylon.jobs.result import Finish, ModelUsed
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
@@ -219,6 +219,41 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
     assert len(relays.requests()) == 30 and sent <= {event.id for event in relays.requests()}
     third = await second.map(specs, journal=await journal(resume=True))
     assert third == outcomes and len(relays.requests()) == 30
+
+
+async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against_nobody(
+    relays, stack, tmp_path: Path
+) -> None:
+    slow = FakeProvider(relays, now=time.time(), silent=True)
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    stack.push_async_callback(database.close)
+    group = GroupCommit(database)
+    group.start()
+    stack.push_async_callback(group.close)
+    specs, secret = [JobSpec("a story", stream=True)], SecretKey.generate()
+    first = SwarmClient(relays, secret)
+    await first.start()
+    journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
+    asking = asyncio.create_task(first.map(specs, journal=journal))
+    while not slow.received:
+        await asyncio.sleep(0.01)
+    # As kill -9 would, just after it was cancelled there.
+    asking.cancel()
+    for task in first._tasks:
+        task.cancel()
+    slow.finish = Finish.CANCELLED
+    slow.result(relays.requests()[0], slow.received[0], "")
+    second = await stack.enter_async_context(SwarmClient(relays, secret))
+    await second.caught_up()
+    honest = FakeProvider(relays, now=time.time())
+    slow.withdraw()
+    journal = await RunJournal.open(database, group, SystemClock(), specs, resume=True)
+    # At once, and not when an answer would be overdue.
+    async with asyncio.timeout(30):
+        [outcome] = await second.map(specs, journal=journal)
+    assert isinstance(outcome, Answer)
+    assert (outcome.provider, outcome.text) == (honest.public, "echo: a story")
+    assert second.reputation.get(slow.public) is None
 
 
 async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, stack, tmp_path: Path) -> None:
