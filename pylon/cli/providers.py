@@ -93,10 +93,16 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
                 err.print("nobody fits just now", style="dim")
 
 
+def _price(msat: list[int] | None) -> str:
+    if msat is None:
+        return "?"
+    return f"{msat[0]} msat+" if any(msat) else "free"
+
+
 def _table(rows: list[dict[str, Any]]) -> Table:
     made = table("|provider", "name", "model", ">free", ">tok/s", ">queue", ">price", ">trust", "state")
     for row in rows:
-        price = "free" if not any(row["price_msat"]) else f"{row['price_msat'][0]} msat+"
+        price = _price(row["price_msat"])
         figures = (
             f"{row['slots_free']}/{row['slots']}",
             f"{row['tokens_out_per_s']:.0f}",

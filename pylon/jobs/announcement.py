@@ -42,8 +42,9 @@ class OfferedModel:
 class Announcement:
     """What a provider says of itself. `d` names this announcement among those of its key.
 
-    `network` is where it takes payment (see `money`), `HOUSEHOLD` when it serves those that it trusts alone, empty
-    when it does not tell its prices: then a `price` of nothing says nothing. `relays` is where it reads requests.
+    `price` None: it does not say what it charges, which is not the same as nothing. `network` is where it takes
+    payment (see `money`), `HOUSEHOLD` when it serves those that it trusts alone, empty without a price. `relays` is
+    where it reads requests.
     """
 
     d: str
@@ -51,7 +52,7 @@ class Announcement:
     about: str = ""
     kinds: frozenset[int] = frozenset()
     models: tuple[OfferedModel, ...] = ()
-    price: Price = FREE
+    price: Price | None = FREE
     network: str = "play"
     relays: tuple[str, ...] = ()
     software: str = ""
@@ -68,10 +69,10 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
         about=clean_text(announcement.about)[:MAX_ABOUT],
         software=clean_line(announcement.software)[:MAX_NAME],
     )
-    prices = (a.price.base_msat, a.price.in_msat_per_1k, a.price.out_msat_per_1k)
     tags: list[Tag] = [("d", a.d), *(("k", str(kind)) for kind in sorted(a.kinds))]
     tags += [("model", m.id, m.sha256, m.quantization, str(m.context)) for m in a.models]
-    if a.network:
+    if a.price is not None and a.network:
+        prices = (a.price.base_msat, a.price.in_msat_per_1k, a.price.out_msat_per_1k)
         tags += [("price", *map(str, prices)), ("network", a.network)]
     if a.relays:
         tags.append(("relays", *a.relays))
@@ -87,24 +88,26 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
 def parse_announcement(event: Event) -> Announcement:
     """The announcement in a verified event.
 
-    A plain NIP-90 provider's lacks models and price: what it charges shows when it asks. Relays that are no
-    websocket addresses are left out. Raises `MalformedError`.
+    Relays that are no websocket addresses are left out. A plain NIP-90 provider's has no price: a tag that is called
+    so is another protocol's, and what it charges shows when it asks. Nor is it refused for a model or a content that
+    this schema would not take; without `d` that is empty (NIP-01). Raises `MalformedError`.
     """
     if event.kind != ANNOUNCEMENT:
         raise MalformedError(f"kind {event.kind} is not an announcement")
+    schema = event.tag("v") == SCHEMA
     d = event.tag("d")
-    if d is None:
+    if d is None and schema:
         raise MalformedError("an announcement needs a d tag")
-    name, about = _metadata(event.content)
+    name, about = _metadata(event.content, strict=schema)
     relays = next((tag[1:] for tag in event.tags if tag[0] == "relays"), ())
-    price = _price(event)
+    price = _price(event) if schema else None
     return Announcement(
-        check_name(d),
+        check_name(d or ""),
         name,
         about,
         frozenset(int(k) for k in event.tag_values("k") if k.isascii() and k.isdigit() and len(k) <= 5),
-        tuple(_model(tag) for tag in event.tags if tag[0] == "model")[:MAX_MODELS],
-        price or FREE,
+        _models(event, strict=schema)[:MAX_MODELS],
+        price,
         "" if price is None else _network(event),
         tuple(url for url in relays if len(url) <= MAX_URL and _RELAY.match(url) and is_line(url))[:MAX_RELAYS],
         clean_line(event.tag("client") or "")[:MAX_NAME],
@@ -132,19 +135,35 @@ def _network(event: Event) -> str:
     return network
 
 
-def _metadata(content: str) -> tuple[str, str]:
+def _metadata(content: str, *, strict: bool) -> tuple[str, str]:
     # NIP-89 lets the content be empty: the key's own profile counts then.
     try:
         raw = orjson.loads(content) if content else {}
     except orjson.JSONDecodeError as error:
+        if not strict:
+            return "", ""
         raise MalformedError("an announcement's content must be JSON") from error
     if not isinstance(raw, dict):
+        if not strict:
+            return "", ""
         raise MalformedError("an announcement's content must be a JSON object")
     name, about = raw.get("name"), raw.get("about")
     return (
         clean_line(name)[:MAX_NAME] if isinstance(name, str) else "",
         clean_text(about)[:MAX_ABOUT] if isinstance(about, str) else "",
     )
+
+
+def _models(event: Event, *, strict: bool) -> tuple[OfferedModel, ...]:
+    models: list[OfferedModel] = []
+    for tag in event.tags:
+        if tag[0] == "model":
+            try:
+                models.append(_model(tag))
+            except MalformedError:
+                if strict:
+                    raise
+    return tuple(models)
 
 
 def _model(tag: Tag) -> OfferedModel:

@@ -223,6 +223,7 @@ def _shown(client: SwarmClient, listing: Listing, wanted: _Wanted) -> bool:
     price = listing.price
     return (
         (wanted.model is None or model is not None)
+        and (listing.priced or not (wanted.free or wanted.most_msat is not None or wanted.network is not None))
         and (not wanted.free or price.is_free)
         and (wanted.most_msat is None or int(price.base_msat) <= wanted.most_msat)
         and (wanted.network is None or price.is_free or listing.network == wanted.network)
@@ -277,7 +278,7 @@ def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
     state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
     if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
         state = "its household's alone"
-    price = listing.price
+    price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
     return {
         "npub": nip19.npub(listing.provider),
         "name": listing.name,
@@ -290,8 +291,8 @@ def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
         "queue_s": listing.queue_s,
         "tokens_in_per_s": listing.tokens_in_per_s,
         "tokens_out_per_s": listing.tokens_out_per_s,
-        "price_msat": [int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k)],
-        "network": listing.network,
+        "price_msat": price if listing.priced else None,
+        "network": listing.network or None,
         "plain": listing.plain,
         "state": state,
         "trust": round(client.reputation.trust(listing.provider), 3),

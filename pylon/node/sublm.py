@@ -9,7 +9,7 @@ import orjson
 from pylon.errors import UnreachableError
 from pylon.jobs.size import text_bytes
 from pylon.money.msat import Msat
-from pylon.money.price import Price
+from pylon.money.price import FREE, Price
 from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.node.control import Event, Node, result_of
 from pylon.rlm.budget import Bound
@@ -40,7 +40,8 @@ class SwarmSubLM:
                 f"{what} ({seen['heard_of']} heard of)", hint="See `pylon providers`; `pylon start` makes one."
             )
         self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
-        self._prices = [Price(*map(Msat, row["price_msat"])) for row in rows]
+        # Who names no price is asked for what it does for nothing.
+        self._prices = [FREE if row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows]
         named = [pair for row in rows for pair in zip(row["models"], row["contexts"], strict=True)]
         wanted = [(name, context) for name, context in named if model in (None, name)] or named
         contexts = [context for _, context in wanted if context]

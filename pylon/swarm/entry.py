@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pylon.jobs.announcement import Announcement, OfferedModel
 from pylon.jobs.heartbeat import Heartbeat
+from pylon.money.price import FREE
 from pylon.nostr.event import Event
 from pylon.swarm.listing import Listing
 
@@ -65,7 +66,7 @@ def listing_of(provider: str, entry: Entry, now: float) -> tuple[Listing | None,
         value.name,
         value.kinds,
         _models(value, beat),
-        value.price,
+        value.price or FREE,
         value.network,
         tuple(url for url in value.relays if len(url) <= MAX_RELAY_URL),
         max(1, beat.slots),
@@ -76,6 +77,7 @@ def listing_of(provider: str, entry: Entry, now: float) -> tuple[Listing | None,
         beat.paused,
         beat.loading,
         announced.plain,
+        value.price is not None,
     )
     return listing, entry.beat_until
 
@@ -93,10 +95,10 @@ def _plain_listing(provider: str, entry: Entry, now: float) -> tuple[Listing | N
         value.name,
         value.kinds,
         value.models[:MAX_MODELS],
-        value.price,
-        value.network,
-        relays,
+        network=value.network,
+        relays=relays,
         plain=True,
+        priced=False,
     )
     return listing, newest.version.created_at + PLAIN_AGE_S
 

@@ -23,6 +23,7 @@ class Listing:
     """What is known of a provider that is alive. Speeds are tokens per second, 0 when it has not said.
 
     `plain` providers know NIP-90 but not `pylon/1`: they are asked in the open form, and say nothing of models.
+    Who is not `priced` does not say what it charges: it is asked for what it does for nothing, and `price` is that.
     `paused` is the reason why it takes nothing on, or empty.
     """
 
@@ -42,6 +43,7 @@ class Listing:
     paused: str = ""
     loading: bool = False
     plain: bool = False
+    priced: bool = True
     # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
     # how much it is trusted (0 to 1), whether it is our own machine.
     width: int | None = field(default=None, compare=False)
@@ -60,7 +62,7 @@ class Listing:
         return Listing(
             self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
             self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
-            self.loading, self.plain, width, trust, own, barred, funded,
+            self.loading, self.plain, self.priced, width, trust, own, barred, funded,
         )  # fmt: skip
 
     def model(self, wanted: str | None) -> OfferedModel | None:

@@ -27,7 +27,7 @@ def signed(announcement: Announcement) -> Event:
 
 def test_a_plain_dvms_announcement_is_read():
     parsed = parse_announcement(event('{"name":"Dali","image":"x"}', ("d", "td51"), ("k", "5050"), ("k", "x")))
-    assert parsed == Announcement("td51", "Dali", kinds=frozenset({5050}), network="")
+    assert parsed == Announcement("td51", "Dali", kinds=frozenset({5050}), price=None, network="")
 
 
 def test_words_for_people_are_cleaned_and_cut_rather_than_refused():
@@ -54,6 +54,7 @@ def test_relays_that_are_none_are_left_out():
         {"network": "x" * 41},
         {"network": "a\x00"},
         {"network": ""},
+        {"price": None},
         {"kinds": frozenset({100_000})},
         {"models": (OfferedModel("x" * 201),)},
         {"models": (OfferedModel("x", "y" * 65),)},
@@ -64,11 +65,11 @@ def test_relays_that_are_none_are_left_out():
 )
 def test_an_announcement_that_nobody_could_read_is_not_made(change):
     with pytest.raises(MalformedError):
-        signed(replace(ex.ANNOUNCEMENT, price=Price(Msat(1)), **change))
+        signed(replace(ex.ANNOUNCEMENT, **{"price": Price(Msat(1)), **change}))
 
 
 def test_without_models_relays_and_prices_their_tags_are_left_out():
-    bare = Announcement("x", network="")
+    bare = Announcement("x", price=None, network="")
     assert {tag[0] for tag in signed(bare).tags} == {"d", "v"}
     assert parse_announcement(signed(bare)) == bare
 
@@ -89,7 +90,28 @@ def test_without_models_relays_and_prices_their_tags_are_left_out():
 )
 def test_a_malformed_announcement_is_refused(content, tags):
     with pytest.raises(MalformedError):
-        parse_announcement(event(content, *tags))
+        parse_announcement(event(content, *tags, ("v", "pylon/1")))
+
+
+@pytest.mark.parametrize("version", [(), (("v", "pylon/2"),)])
+def test_what_another_protocol_calls_price_model_or_network_takes_no_plain_provider_off_the_list(version):
+    tags = (("k", "5050"), ("price", "100"), ("network", "x" * 50), ("model", "a", "", "", "many"), ("model", "b"))
+    parsed = parse_announcement(event("", ("d", "x"), *tags, *version))
+    assert parsed == Announcement("x", kinds=frozenset({5050}), models=(OfferedModel("b"),), price=None, network="")
+
+
+@pytest.mark.parametrize("content", ["just text", "[]", "7", "{"])
+def test_a_plain_providers_content_may_be_anything(content):
+    parsed = parse_announcement(event(content, ("k", "5050")))
+    assert (parsed.d, parsed.name, parsed.about) == ("", "", ""), "without d it is empty, as NIP-01 reads it"
+
+
+def test_without_a_price_an_announcement_says_nothing_of_what_is_charged():
+    priced = parse_announcement(
+        event("", ("d", "x"), ("price", "0", "0", "0"), ("network", "play"), ("v", "pylon/1"))
+    )
+    silent = parse_announcement(event("", ("d", "x"), ("v", "pylon/1")))
+    assert priced.price == Price() and silent.price is None
 
 
 def test_other_kinds_are_no_announcements():

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from pylon.cli.providers import _price
 from pylon.clock import SystemClock
 from pylon.config import CustomerSection
 from pylon.errors import UsageError
-from pylon.node.asking import Books, ask_all, providers
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.node.asking import Books, ask_all
+from pylon.node.asking import providers as list_providers
 from pylon.node.control import Result
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
@@ -77,5 +81,28 @@ async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
         return None
 
     client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
-    found = await providers(client, Pool(), CustomerSection(), {"wait_s": 0})
+    found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0})
     assert found["event_bytes"] == 20_000
+
+
+async def listed(**params: object) -> list[dict]:
+    relays, bounds = Relays(), CustomerSection()
+    for announced in ({}, {"price": None, "network": ""}, {"price": Price(Msat(7))}):
+        FakeProvider(relays, now=time.time(), **announced)
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        return (await list_providers(client, relays, bounds, {"wait_s": 0.5, **params}))["providers"]  # type: ignore[arg-type]
+
+
+async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_anywhere():
+    prices = [row["price_msat"] for row in await listed()]
+    assert sorted(prices, key=str) == [None, [0, 0, 0], [7, 0, 0]]
+    [unpriced] = [row for row in await listed() if row["price_msat"] is None]
+    assert unpriced["network"] is None
+    assert [row["price_msat"] for row in await listed(free=True)] == [[0, 0, 0]]
+    assert None not in [row["price_msat"] for row in await listed(most_msat=100)]
+    assert None not in [row["price_msat"] for row in await listed(network="play")]
+
+
+@pytest.mark.parametrize(("msat", "shown"), [(None, "?"), ([0, 0, 0], "free"), ([7, 0, 0], "7 msat+")])
+def test_a_price_that_nobody_named_is_shown_as_a_question(msat: list[int] | None, shown: str):
+    assert _price(msat) == shown

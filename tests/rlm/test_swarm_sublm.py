@@ -23,7 +23,8 @@ class FakeNode:
 
     def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
         names = ("slots", "state", "price_msat", "models", "contexts")
-        self.rows = [dict(zip(names, (16, state, list(price), ["m"], [2_048]), strict=True)) for price in prices]
+        prices = [None if price is None else list(price) for price in prices]
+        self.rows = [dict(zip(names, (16, state, price, ["m"], [2_048]), strict=True)) for price in prices]
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
         self.asked = []
@@ -112,3 +113,10 @@ async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
     node = Poor()
     [(_, failure)] = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]
     assert failure.code == "budget_sats" and node.asked[0][1]["budget_msat"] == 5
+
+
+async def test_a_provider_that_names_no_price_costs_nothing_and_hides_no_other():
+    for prices, most in (((None,), 0), ((None, (100, 0, 0)), 100)):
+        swarm = SwarmSubLM(FakeNode(prices=prices))
+        await swarm.describe("m")
+        assert swarm.most_msat(Job("a", max_tokens=1)) == most

@@ -283,7 +283,7 @@ def test_finding_by_model_does_not_look_at_providers_of_other_models() -> None:
 def test_an_announcement_that_cannot_be_read_is_an_error_and_changes_nothing() -> None:
     directory = Directory()
     with pytest.raises(MalformedError):
-        directory.observe(KEY.sign(EventDraft(ANNOUNCEMENT, "", (), NOW)), NOW)
+        directory.observe(KEY.sign(EventDraft(ANNOUNCEMENT, "", (("v", "pylon/1"),), NOW)), NOW)
     assert directory.known == 0
 
 
@@ -325,3 +325,15 @@ def test_a_provider_that_came_often_is_planned_for_once_when_the_old_plans_are_o
         assert directory.expire(now) == []
     assert len(directory._expiries) == 1
     assert directory.expire(NOW + 1_000) == [ProviderDown(KEY.public)]
+
+
+def test_who_announces_no_price_is_listed_as_one_that_names_none_and_one_of_nothing_as_free() -> None:
+    directory = Directory()
+    tags = (("d", "pylon"), ("k", "5940"), ("v", "pylon/1"))
+    directory.observe(KEY.sign(EventDraft(ANNOUNCEMENT, "", tags, NOW)), NOW)
+    directory.observe(beat(), NOW)
+    other = SecretKey(b"\x05" * 32)
+    directory.observe(plain(other), NOW)
+    assert [listing.priced for listing in directory] == [False, False]
+    directory.observe(announced(at=NOW + 1), NOW)
+    assert directory.get(KEY.public).priced and not directory.get(other.public).priced  # type: ignore[union-attr]
