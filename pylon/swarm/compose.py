@@ -63,6 +63,15 @@ def bounds_of(spec: JobSpec) -> Bounds:
     return Bounds(question_bytes(spec.text, spec.system), spec.max_tokens or DEFAULT_MAX_TOKENS)
 
 
+def _bid(listing: Listing, offer: Offer | None) -> Msat | None:
+    """What the request says that the job may cost. Who names no price is told that it is nothing, so that one who
+    wants to be paid can decline before it works.
+    """
+    if not listing.priced:
+        return ZERO
+    return offer.bid if offer is not None and offer.bid > ZERO else None
+
+
 def request_draft(
     spec: JobSpec,
     listing: Listing,
@@ -87,7 +96,7 @@ def request_draft(
         text,
         parameters,
         kind=TEXT_REQUEST if listing.plain else RLM_REQUEST,
-        bid=offer.bid if offer is not None and offer.bid > ZERO else None,
+        bid=_bid(listing, offer),
         topup=None if offer is None else offer.topup,
         account_seen=None if offer is None else offer.seen,
         expiration=math.ceil(expires_at),

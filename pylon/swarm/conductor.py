@@ -85,7 +85,10 @@ class Conductor:
         self._reputation = reputation
         self._rescoring = Rescoring(rescorer, self._scored)
         self._clock = clock
-        self._settling = Settling(purse, self.flights, self.tell, self._answered, self._part_paid, dispatcher.is_live)
+        self._settling = Settling(
+            purse, self.flights, self.tell, self._answered, self._part_paid, dispatcher.is_live,
+            self.outlook.wants_money,
+        )  # fmt: skip
         self._runs: dict[int, Run] = {}
         self._requests = Requests(
             pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,

@@ -122,9 +122,9 @@ class Dispatcher:
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)
-            case m.Refused(number, code, ours):
+            case m.Refused(number, code, ours, unpaid):
                 if (attempt := attempts.get(number)) is not None:
-                    became.refused(attempt, code, now, ours=ours)
+                    became.refused(attempt, code, now, ours=ours, unpaid=unpaid)
             case m.Charged(number, charged):
                 if (attempt := attempts.get(number)) is not None and not attempt.live:
                     self._in_flight.charge(attempt, charged)

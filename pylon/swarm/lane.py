@@ -75,6 +75,8 @@ class Slot:
     final_refusals: int = 0
     send_failures: int = 0
     code: ErrorCode | None = None
+    # Whoever said no last wants to be paid.
+    unpaid: bool = False
     done: bool = False
 
     @property

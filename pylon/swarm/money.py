@@ -23,7 +23,8 @@ logger = log.get("swarm")
 @dataclass(slots=True)
 class Settling:
     """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
-    answer, `is_live` asks whether an attempt is still waited for."""
+    answer, `is_live` asks whether an attempt is still waited for, `wants_money` hears of who asks for money and was
+    offered none."""
 
     purse: Purse | None
     flights: Flights
@@ -31,6 +32,7 @@ class Settling:
     answered: Callable[[Flight], None]
     part_paid: Callable[[Flight], None]
     is_live: Callable[[int], bool]
+    wants_money: Callable[[str], None] = lambda _: None
     _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
     # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
     _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
@@ -42,9 +44,12 @@ class Settling:
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
-        if self.purse is None or flight.offer is None or not self.is_live(asked.attempt):
+        if not self.is_live(asked.attempt):
+            return
+        if self.purse is None or flight.offer is None or not flight.offer.quote:
             # Only what is free was asked for.
-            self.tell(m.Refused(asked.attempt, ErrorCode.BID_TOO_LOW))
+            self.tell(m.Refused(asked.attempt, None, unpaid=True))
+            self.wants_money(flight.provider)
             return
         self.tell(m.Acknowledged(asked.attempt))
         if not flight.billed:

@@ -20,6 +20,7 @@ class Failure(StrEnum):
     UNHEARD = "unheard"
     EXHAUSTED = "exhausted"
     REFUSED = "refused"
+    UNPAID = "unpaid"
     NOT_SENT = "not_sent"
     BUDGET = "budget"
     TOO_LARGE = "too_large"
@@ -162,12 +163,14 @@ class Charged:
 class Refused:
     """The provider said no. `code` None: a plain peer's own words, or its answer was no good.
 
-    With `ours` the answer is lost by a fault of ours, and nothing is held against its provider.
+    With `ours` the answer is lost by a fault of ours, and nothing is held against its provider. `unpaid`: it would
+    work for money, and none is offered to it.
     """
 
     attempt: int
     code: ErrorCode | None
     ours: bool = False
+    unpaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,10 @@ class OpenSlots:
     def give_up(self, slot: Slot, failure: m.Failure, now: float) -> None:
         """The slot stays empty."""
         self._finish(slot, now)
-        self._out.append(m.GiveUp(slot.job.slot, failure, slot.code, len(slot.attempts)))
+        code = slot.code
+        if slot.unpaid and failure in (m.Failure.REFUSED, m.Failure.EXHAUSTED):
+            failure, code = m.Failure.UNPAID, None
+        self._out.append(m.GiveUp(slot.job.slot, failure, code, len(slot.attempts)))
 
     def again(self, slot: Slot, now: float) -> None:
         """The slot's attempt came to nothing: into the queue again, unless another one is still on its way."""

@@ -95,16 +95,26 @@ class Outcomes:
         self._slots.deliver(attempt, now)
         self._queues.answered(attempt, now)
 
-    def refused(self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool) -> None:
-        """Its provider would not or could not; None: what came was no good, or with `ours` is lost here."""
+    def refused(
+        self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool, unpaid: bool = False
+    ) -> None:
+        """Its provider would not or could not; None: what came was no good, or with `ours` is lost here, or it is
+        `unpaid`.
+        """
         if not attempt.live:
             return
         slot, standing = attempt.slot, attempt.standing
         self._heard(attempt, now)
         # An answer that cannot be read, or that was no good, may have been charged.
-        self._in_flight.release(attempt, now, None if code is None else 0)
-        slot.code = code or slot.code
-        if code in _BUSY:
+        self._in_flight.release(attempt, now, None if code is None and not unpaid else 0)
+        slot.code, slot.unpaid = code or slot.code, unpaid
+        if unpaid:
+            # It holds the job until it is paid, unless it is told.
+            self._in_flight.cancel(attempt)
+            standing.refused(now)
+            slot.barred |= {standing.provider}
+            slot.refusals += 1
+        elif code in _BUSY:
             standing.was_busy(now)
             slot.refusals += 1
         elif code in _FAULTS:

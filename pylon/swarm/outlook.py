@@ -6,8 +6,9 @@ from functools import partial
 
 from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
+from pylon.money.price import Price
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.lack import Lack
+from pylon.swarm.lack import UNPRICED, Lack
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
@@ -47,6 +48,8 @@ class Outlook:
         self._reach = reach
         # What the dispatcher was told, of each provider that it knows to be alive.
         self._told: dict[str, _Ours] = {}
+        # Who asked for money and had announced none, at what it announced by then.
+        self._want_money: dict[str, tuple[Price, bool]] = {}
         if reach is not None:
             reach.reached = self.reconsider
 
@@ -54,6 +57,7 @@ class Outlook:
         """Something about a provider. What may go to it is for purse and reputation to say."""
         if isinstance(change, ProviderDown):
             self._told.pop(change.provider, None)
+            self._want_money.pop(change.provider, None)
             if self._reach is not None:
                 self._reach.gone(change.provider)
             self._tell(change)
@@ -69,6 +73,13 @@ class Outlook:
         # After most receipts they do not.
         if ours != self._told.get(provider):
             self._say(listing, ours)
+
+    def wants_money(self, provider: str) -> None:
+        """It asked to be paid for what was to be free: it is not asked again while it announces no other price."""
+        listing = self._directory.get(provider)
+        if listing is not None:
+            self._want_money[provider] = (listing.price, listing.priced)
+            self.reconsider(provider)
 
     def why_not(self, need: Need, listing: Listing) -> str:
         """Why this provider does not take what is needed, in a few words, or empty when it does."""
@@ -95,6 +106,8 @@ class Outlook:
         own = provider in self.own
         if listing.network == HOUSEHOLD and not own:
             barred = "serves its household alone"
+        if self._want_money.get(provider) == (listing.price, listing.priced):
+            barred = UNPRICED
         return width, trust, own, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:

@@ -11,12 +11,15 @@ import pytest
 
 from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.answer import Address, Amount
 from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import Feedback, Status
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
+from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.result import Finish
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
-from pylon.nostr.event import EventDraft
+from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose, conductor, requests
 from pylon.swarm.client import SwarmClient
@@ -357,7 +360,41 @@ async def test_a_plain_provider_is_asked_in_the_open_only_when_that_is_allowed(r
     assert answer.text == "echo: a question"
     [request] = relays.requests()
     assert request.kind == TEXT_REQUEST and request.tag("i") == "a question"
+    assert request.tag("bid") == "0", "one that wants to be paid can decline before it works"
     assert relays.stored[answer.result_id].kind == 6050
+
+
+class Charging(FakeProvider):
+    """Wants to be paid before it does anything."""
+
+    async def _answer(self, event: Event, request: ReceivedRequest) -> None:
+        address = Address(request.id, request.customer, request.private)
+        self._say(Feedback(address, Status.PAYMENT_REQUIRED, amount=Amount(Msat(1_000), "lnbcrt1")))
+
+
+async def test_a_plain_provider_that_wants_to_be_paid_is_told_to_stop_and_is_asked_no_more(relays, customer) -> None:
+    dvm = Charging(relays, now=time.time(), seen=False)
+    tags = (("d", "dvm"), ("k", str(TEXT_REQUEST)))
+    relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(time.time()))))
+    swarm = await customer(DispatchSettings(patience_s=0.2), plain=True)
+    with pytest.raises(JobFailed, match="wants to be paid") as failure:
+        await swarm.complete("a question")
+    assert (failure.value.reason, failure.value.code) == (Failure.UNPAID, None), "no code is put into its mouth"
+    await asyncio.sleep(0.05)
+    assert dvm.cancelled == [request.id for request in dvm.received]
+    with pytest.raises(UnreachableError, match="1 wants to be paid, and announces no price"):
+        await swarm.complete("another question")
+    assert len(dvm.received) == 1
+
+
+async def test_a_provider_that_names_no_price_is_offered_nothing_and_a_free_one_is_told_of_no_bid(
+    relays, customer
+) -> None:
+    silent, free = provider(relays, price=None, network=""), provider(relays)
+    for one, bid in ((silent, ZERO), (free, None)):
+        swarm = await customer(allow=frozenset({one.public}))
+        await swarm.complete("a question")
+        assert [request.job.bid for request in one.received] == [bid]
 
 
 async def test_a_chat_and_a_schema_reach_the_provider_as_they_were(relays, customer) -> None:

@@ -611,3 +611,29 @@ def test_a_model_that_was_refused_for_one_need_is_not_asked_for_by_another_once_
     play.tell(Refused(first.attempt, ErrorCode.UNSUPPORTED_MODEL))
     play.tell(ProviderUp(refusing))
     assert sends(play.add(need=long)) == []
+
+
+def test_who_wants_to_be_paid_is_told_to_stop_and_the_job_goes_elsewhere() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    cancel, again = play.tell(Refused(first.attempt, None, unpaid=True))
+    assert cancel == CancelAttempt(0, first.attempt, first.provider)
+    assert isinstance(again, Send) and {first.provider, again.provider} == {"a", "b"}
+
+
+def test_a_job_that_all_want_to_be_paid_for_ends_and_says_so() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    [again] = play.tell(Refused(first.attempt, ErrorCode.TOO_LARGE))
+    assert isinstance(again, Send)
+    *_, end = play.tell(Refused(again.attempt, None, unpaid=True))
+    assert end == GiveUp(0, Failure.UNPAID, None, 2), "the code of another is not what was said last"
+
+
+def test_what_somebody_else_refuses_last_is_why_a_job_ends() -> None:
+    play = Play(provider("a"), provider("b"))
+    first = play.send()
+    _, again = play.tell(Refused(first.attempt, None, unpaid=True))
+    assert isinstance(again, Send)
+    *_, end = play.tell(Refused(again.attempt, ErrorCode.TOO_LARGE))
+    assert end == GiveUp(0, Failure.REFUSED, ErrorCode.TOO_LARGE, 2)

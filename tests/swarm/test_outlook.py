@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from pylon.clock import SystemClock
 from pylon.jobs.announcement import HOUSEHOLD
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.outlook import Outlook
@@ -131,3 +133,14 @@ def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
     outlook.own = frozenset({listing.provider})
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == ""
+
+
+def test_who_wanted_to_be_paid_for_what_was_to_be_free_is_left_alone_until_it_announces_another_price():
+    outlook, listing, _, _, _ = setting()
+    assert outlook.why_not(Need(), listing) == ""
+    outlook.wants_money(listing.provider)
+    assert outlook.why_not(Need(), replace(listing, slots=3)) == "wants to be paid, and announces no price"
+    priced = replace(listing, price=Price(Msat(5)), network="play")
+    assert outlook.why_not(Need(bid=Msat(5), network="play"), priced) == ""
+    outlook.changed(ProviderDown(listing.provider))
+    assert outlook.why_not(Need(), listing) == ""

@@ -11,7 +11,7 @@ from pylon.jobs.result import Finish, JobResult, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.money.usage import Bounds
 from pylon.nostr.event import Event
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Flight, Flights, PaymentAsked
 from pylon.swarm.listing import Listing
 from pylon.swarm.money import Settling
 from pylon.swarm.moves import Refused
@@ -148,3 +148,15 @@ async def test_a_part_of_an_answer_that_was_not_to_come_in_pieces_is_judged_at_o
     made.taken_back(RESULT, taken_back(stream=False), PART)
     await made.close()
     assert (answered, told, till.sent_bytes) == ([], [Refused(0, None)], [None])
+
+
+@pytest.mark.parametrize("offer", [None, Offer(Listing(THEM, priced=False), Bounds(10, 10), ZERO, ZERO)])
+async def test_who_asks_for_money_and_was_offered_none_is_not_paid_and_remembered(offer: Offer | None) -> None:
+    made, _, told = settling(Till())
+    asked: list[str] = []
+    made.wants_money = asked.append
+    made.asked(RESULT, Flight("r", 5050, 1, 1, THEM, 0, 0.0, offer), PaymentAsked(1, None))
+    assert (told, asked) == ([Refused(1, None, unpaid=True)], [THEM])
+    made.is_live = lambda _: False
+    made.asked(RESULT, Flight("r", 5050, 1, 1, THEM, 0, 0.0, offer), PaymentAsked(1, None))
+    assert len(told) == 1, "of a job that nobody waits for nothing follows"
