@@ -69,7 +69,10 @@ def refuse_event(
     marks = {tag[0] for tag in event.tags}
     if "expiration" in marks:
         ends = expiration(event)
-        if ends is not None and ends <= now:
+        if ends is None:
+            # Whoever wrote it believes that it will be gone one day.
+            return "invalid: the expiration tag holds no Unix time"
+        if ends <= now:
             return "invalid: the event has expired"
     if limits.tag_value_bytes is not None and _longest_tag(event) > limits.tag_value_bytes:
         return f"invalid: the value of a one-letter tag has more than {limits.tag_value_bytes} bytes"

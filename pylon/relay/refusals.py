@@ -31,8 +31,8 @@ def refuse_filters(filters: Iterable[Filter], limits: RelayLimits) -> str | None
     """Why these filters of one REQ or COUNT are more than this relay takes, or None."""
     filters = tuple(filters)
     if len(filters) > limits.filters:
-        return f"error: at most {limits.filters} filters at a time"
+        return f"invalid: at most {limits.filters} filters at a time"
     lists = (part for wanted in filters for part in (wanted.ids, wanted.authors, wanted.kinds, *wanted.tags.values()))
     if sum(len(part) for part in lists if part is not None) > limits.filter_values:
-        return f"error: at most {limits.filter_values} values in the filters of one message"
+        return f"invalid: at most {limits.filter_values} values in the filters of one message"
     return None

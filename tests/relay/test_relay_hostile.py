@@ -129,13 +129,13 @@ async def test_of_10_000_subscriptions_only_as_many_as_allowed_are_open(relay):
 async def test_filters_with_too_many_values_are_refused(relay):
     async with peer(relay) as client:
         filters = [{"kinds": list(range(800))} for _ in range(4)]
-        assert (await client.fetch(*filters)).startswith("error:")
+        assert (await client.fetch(*filters)).startswith("invalid:")
         assert (await client.count(*filters))[0] == "CLOSED"
 
 
 async def test_a_relay_with_few_filters_allowed_says_so():
     async with RelayServer(limits=RelayLimits(filters=2)) as relay, peer(relay) as client:
-        assert (await client.fetch({}, {}, {})).startswith("error:")
+        assert (await client.fetch({}, {}, {})).startswith("invalid:")
         assert await client.fetch({}, {}) == []
 
 

@@ -129,6 +129,14 @@ async def test_an_event_is_not_served_after_its_expiration_nor_taken_after_it(re
         assert (accepted, text[:8]) == (False, "invalid:")
 
 
+@pytest.mark.parametrize("ends", ["soon", "", "-1", "1" * 17])
+async def test_an_event_that_says_illegibly_when_it_ends_is_not_kept_for_ever(relay, ends):
+    async with peer(relay) as client:
+        accepted, text = await client.publish(at(tags=[("expiration", ends)]))
+        assert (accepted, text) == (False, "invalid: the expiration tag holds no Unix time")
+        assert await client.fetch({}) == []
+
+
 # NIP-11
 
 
