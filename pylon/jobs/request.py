@@ -257,9 +257,11 @@ def _check_inputs(inputs: list[Tag]) -> None:
 def _output(tag: Tag | None) -> str:
     if tag is None:
         return "text/plain"
-    if tag[1] not in _OUTPUTS:
+    # Names of media types know no case (RFC 2045, 5.1).
+    output = tag[1].lower()
+    if output not in _OUTPUTS:
         raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {tag[1][:40]!r} is not made here")
-    return tag[1]
+    return output
 
 
 def _amount(tag: Tag | None) -> Msat | None:

@@ -83,6 +83,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.UNSUPPORTED_MODEL, "this model does not run here")
     if request.job.parameters.format != "text" and not load.schemas:
         return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not made here")
+    if request.job.output == "application/json" and request.job.parameters.format == "text":
+        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "JSON is made here by a schema: send it as the param `format`")
     size = question_bytes(request.job.text, request.job.parameters.system)
     if size > settings.max_prompt_bytes:
         return Refuse(ErrorCode.TOO_LARGE, f"prompts of up to {settings.max_prompt_bytes:,} bytes fit here")

@@ -294,3 +294,9 @@ def test_what_was_asked_before_changes_neither_what_is_written_nor_what_is_refus
     event = ex.CUSTOMER.sign(private(JobRequest("a", JobParameters(temperature=1.0))))
     inside = open_payload(ex.PROVIDER_KEYS, ex.CUSTOMER.public, event.content, event.tag("encoding"))
     assert ("param", "temperature", "1.0") in inside.tags
+
+
+@pytest.mark.parametrize("said", ["Text/Plain", "TEXT/MARKDOWN", "Application/JSON"])
+def test_a_media_type_is_the_same_in_any_case(said):
+    event = ex.CUSTOMER.sign(EventDraft(5050, "", (("i", "a", "text"), ("output", said)), ex.NOW))
+    assert parse_request(event, ex.PROVIDER_KEYS).job.output == said.lower()

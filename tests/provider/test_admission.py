@@ -43,6 +43,16 @@ def test_a_schema_is_taken_on_where_the_engine_can_follow_it():
     assert isinstance(judge(request), Refuse)
 
 
+def test_json_is_promised_only_where_a_schema_makes_it():
+    able = replace(LOAD, schemas=True)
+    wanted = with_job(output="application/json")
+    refused = judge(wanted, load=able)
+    assert isinstance(refused, Refuse) and refused.code is ErrorCode.UNSUPPORTED_PARAM
+    by_schema = replace(wanted.job, parameters=JobParameters(format="json_schema", schema="{}"))
+    assert isinstance(judge(replace(wanted, job=by_schema), load=able), Accept)
+    assert isinstance(judge(with_job(output="text/markdown")), Accept)
+
+
 def test_a_request_without_a_deadline_is_worth_ten_minutes():
     verdict = judge(with_job(expiration=None))
     assert isinstance(verdict, Accept)
