@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from pylon import log
@@ -21,6 +21,7 @@ from pylon.provider.admission import Accept, Load, Refuse, admit
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
+from pylon.provider.regulars import Regulars
 from pylon.provider.replies import Replies
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
@@ -66,11 +67,13 @@ class Intake:
         self._clock = clock
         self._load = load
         self._cannot_write = cannot_write
+        self._regulars = Regulars()
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begins to listen."""
+    def start(self, customers: Iterable[str] = ()) -> None:
+        """Begins to listen. These had jobs taken on before, the last of them latest."""
+        self._regulars.add(customers)
         self._subscription = self._pool.subscribe(self._filters, name="jobs")
         self._task = asyncio.create_task(self._run(self._subscription), name="intake")
 
@@ -142,7 +145,9 @@ class Intake:
             known = await self._journal.known([job.id])
             if live:
                 self._repeat(job.relay, known.get(job.id))
-        elif self._till is None:
+            return
+        self._regulars.add((job.request.customer,))
+        if self._till is None:
             self._runner.add(job)
         else:
             await self._till.handle(job, decision)
@@ -175,9 +180,8 @@ class Intake:
                 trusted = request.customer in self._settings.trusted
                 return Job(request, received.event, verdict, now, received.relay, trusted)
             case Refuse(code, reason):
-                logger.info("refused", job=request.id, customer=request.customer, code=code.value)
                 return partial(
-                    self._replies.refuse, request.customer, request.id, request.private, received.relay, code, reason
+                    self._say_no, request.customer, request.id, request.private, received.relay, code, reason
                 )
             case _:
                 return None
@@ -196,16 +200,22 @@ class Intake:
         return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)
 
     def _refusal(self, received: Received, error: RequestError) -> Callable[[], None] | None:
-        event = received.event
-        stranger = event.pubkey not in self._settings.trusted
-        # Silence for what is malformed and from a stranger, and for what is not addressed to us.
-        if event.pubkey in self._settings.blocked or event.tag("p") != self._provider:
+        event, settings = received.event, self._settings
+        # Silence for what is not addressed to us, and from whom we do not hear.
+        if event.pubkey in settings.blocked or event.tag("p") != self._provider:
             return None
-        if stranger and (self._settings.only_trusted or error.code is ErrorCode.MALFORMED):
-            logger.debug("malformed request", id=event.id, reason=str(error))
+        if settings.only_trusted and event.pubkey not in settings.trusted:
             return None
         private = any(tag[0] == "encrypted" for tag in event.tags)
-        return partial(self._replies.refuse, event.pubkey, event.id, private, received.relay, error.code, str(error))
+        return partial(self._say_no, event.pubkey, event.id, private, received.relay, error.code, str(error))
+
+    def _say_no(self, customer: str, id_: str, private: bool, relay: str, code: ErrorCode, reason: str) -> None:
+        if code is ErrorCode.MALFORMED and not (customer in self._settings.trusted or customer in self._regulars):
+            # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
+            logger.debug("malformed request", id=id_, reason=reason)
+            return
+        logger.info("refused", job=id_, customer=customer, code=code.value)
+        self._replies.refuse(customer, id_, private, relay, code, reason)
 
     async def _cancel(self, event: Event) -> None:
         try:

@@ -237,6 +237,11 @@ class Journal:
         )
         return [Row(**{**dict(row), "state": JobState(row["state"])}) for row in rows]
 
+    async def customers(self, most: int) -> list[str]:
+        """Whose the newest jobs are, the latest last."""
+        rows = await self._database.fetch_all("SELECT customer FROM job ORDER BY received_at DESC LIMIT ?", (most,))
+        return [row["customer"] for row in reversed(rows)]
+
     async def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         rows = await self._database.fetch_all("SELECT state, count(*) AS n FROM job GROUP BY state")

@@ -19,6 +19,7 @@ from pylon.money.wallet import Wallet
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
+from pylon.provider import regulars
 from pylon.provider.admission import Load
 from pylon.provider.intake import Intake
 from pylon.provider.journal import JobState, Journal
@@ -148,7 +149,7 @@ class Provider:
         if self._till is not None:
             await self._till.start()
         await self._recover()
-        self._intake.start()
+        self._intake.start(await self._journal.customers(regulars.MOST))
         self._presence.start()
         self._housekeeper = asyncio.create_task(forever(self._keep_house, "housekeeping"), name="housekeeping")
         # A model that becomes ready, or falls away, is told at once.

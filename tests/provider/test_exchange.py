@@ -2,13 +2,16 @@
 
 import asyncio
 import sqlite3
+import time
+
+import orjson
 
 from pylon import forever
 from pylon.errors import EngineError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
-from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, TEXT_REQUEST
+from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, SCHEMA, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish
 from pylon.money.msat import ZERO
@@ -19,6 +22,7 @@ from pylon.provider import service
 from pylon.provider.admission import Accept
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.queue import Job
+from tests.customer import Customer
 from tests.provider.conftest import MODEL
 
 
@@ -326,3 +330,26 @@ async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch)
     async with asyncio.timeout(10):
         while (await serving.provider.status()).paused:
             await asyncio.sleep(0.02)
+
+
+def malformed(provider: str, customer: Customer) -> EventDraft:
+    inner = {"text": "hi", "tags": [["i", "", "text"], ["param", "max_tokens", "many"]]}
+    content = customer.keys.encrypt(provider, orjson.dumps(inner))
+    return EventDraft(RLM_REQUEST, content, (("p", provider), ("encrypted",), ("v", SCHEMA)), int(time.time()))
+
+
+async def test_who_had_a_job_taken_on_is_told_what_is_malformed_and_a_stranger_is_not(
+    serve, customer, another_customer
+):
+    serving = await serve(name="known")
+    stranger = await another_customer()
+    request = await customer.ask(serving.public, customer.job())
+    await customer.result(request)
+    asked = [await one.send(malformed(serving.public, one)) for one in (stranger, customer)]
+    refusal = await customer.refusal(asked[1])
+    assert refusal.code is ErrorCode.MALFORMED and "max_tokens" in refusal.text
+    await serving.stop()
+    again = await serve(name="known", secret=serving.secret)
+    after = await customer.send(malformed(again.public, customer))
+    assert (await customer.refusal(after)).code is ErrorCode.MALFORMED, "a restart makes no stranger of it"
+    assert stranger.answers == []
