@@ -1,6 +1,7 @@
 """A root LM behind an OpenAI-shaped endpoint: `POST {base}/chat/completions`, not streamed."""
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import orjson
 
 from pylon import log
-from pylon.errors import SetupError
+from pylon.errors import PylonError, SetupError, UnreachableError
 from pylon.rlm.root import Message, Reply, RootError, estimate_tokens
 
 logger = log.get("rlm")
@@ -18,16 +19,24 @@ logger = log.get("rlm")
 # A reply holds a turn, not a book: whoever sends more is broken or hostile.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 RETRIES = 4
+# What is no chat completion is rarely one the next time.
+_MALFORMED_RETRIES = 1
 FIRST_WAIT_S = 0.5
 MOST_WAIT_S = 30.0
 _AGAIN = {408, 409, 425, 429}
+_HINTS = {
+    400: "Does the server know `rlm.root_model`, and take `rlm.root_max_tokens` and `rlm.root_temperature`?",
+    401: "Is the key in `rlm.root_key_file` right?",
+    403: "May the key in `rlm.root_key_file` use `rlm.root_model`?",
+    404: "Are `rlm.root_url` and `rlm.root_model` right?",
+}
 
 
 class OpenAIRoot:
     """`url` ends before `/chat/completions`. The key comes from a file and is never shown.
 
     Answers 429 and 5xx, and connections that break, are tried again with growing pauses, or after the time that
-    `Retry-After` names. `timeout_s` bounds a single try.
+    `Retry-After` names; an answer that is no chat completion once. `timeout_s` bounds a single try.
     """
 
     most_msat = 0
@@ -41,6 +50,7 @@ class OpenAIRoot:
         *,
         key: str = "",
         temperature: float | None = None,
+        seed: int | None = None,
         timeout_s: float = 300.0,
         rng: random.Random | None = None,
         first_wait_s: float = FIRST_WAIT_S,
@@ -48,7 +58,7 @@ class OpenAIRoot:
         self.name = model
         self.context_tokens = context_tokens
         self.max_tokens = max_tokens
-        self._temperature = temperature
+        self._wishes = {"temperature": temperature, "seed": seed}
         self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, nothing secret
         self._first_wait_s = first_wait_s
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -56,19 +66,19 @@ class OpenAIRoot:
 
     async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
-        body: dict[str, Any] = {
+        body = {name: value for name, value in self._wishes.items() if value is not None} | {
             "model": self.name,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "max_completion_tokens": self.max_tokens,
         }
-        if self._temperature is not None:
-            body["temperature"] = self._temperature
         wait_s = self._first_wait_s
+        malformed = 0
         for left in range(RETRIES, -1, -1):
             try:
                 return _read(await self._post(body), messages, self.name)
             except RootError as error:
-                if error.lasting or not left:
+                malformed += isinstance(error, _MalformedError)
+                if error.lasting or not left or malformed > _MALFORMED_RETRIES:
                     raise
                 logger.info("the root model is asked again", reason=str(error), left=left)
                 pause = error.retry_after_s or wait_s * (0.5 + self._rng.random())
@@ -89,6 +99,7 @@ class OpenAIRoot:
                 f"the root model's endpoint does not answer ({type(error).__name__})",
                 hint="Is `rlm.root_url` right, and the server up?",
                 lasting=False,
+                means=UnreachableError,
             ) from error
         if response.status_code != httpx.codes.OK:
             raise _refused(response)
@@ -109,11 +120,21 @@ def read_key(path: Path) -> str:
         ) from error
 
 
+class _MalformedError(RootError):
+    """The server answered, and with no chat completion."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message, hint="Does `rlm.root_url` lead to an OpenAI-shaped server?", lasting=False, means=SetupError
+        )
+
+
 def _refused(response: httpx.Response) -> RootError:
     status = response.status_code
     again = status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR
-    hint = {401: "Is the key in `rlm.root_key_file` right?", 404: "Are `rlm.root_url` and `rlm.root_model` right?"}
-    error = RootError(f"the root model's endpoint says {status}", hint=hint.get(status, ""), lasting=not again)
+    means: type[PylonError] = UnreachableError if again else SetupError
+    message = f"the root model's endpoint says {status}"
+    error = RootError(message, hint=_HINTS.get(status, ""), lasting=not again, means=means)
     after = response.headers.get("retry-after", "")
     # ASCII alone: "²" is a digit as well, and no number.
     if again and after.isascii() and after.isdigit():
@@ -124,21 +145,36 @@ def _refused(response: httpx.Response) -> RootError:
 def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
     """The first choice of a chat completion. Everything in it may be missing or of another type."""
     try:
-        answer = orjson.loads(data)
+        answer = _decoded(data)
         text = answer["choices"][0]["message"]["content"]
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-        raise RootError("the root model's endpoint sent no chat completion", lasting=False) from error
+    # A ValueError is what is no JSON, or a number of more digits than Python takes.
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
+        raise _MalformedError("the root model's endpoint sent no chat completion") from error
     if text is None:
         text = ""  # a model that only thought, or refused
     if not isinstance(text, str):
-        raise RootError("the root model's endpoint sent no text", lasting=False)
+        raise _MalformedError("the root model's endpoint sent no text")
+    text = _whole(text)
     model = answer.get("model")
     return Reply(
         text,
         _count(answer, "prompt_tokens", estimate_tokens(messages)),
         _count(answer, "completion_tokens", estimate_tokens([Message("assistant", text)])),
-        model if isinstance(model, str) and model else name,
+        _whole(model) if isinstance(model, str) and model else name,
     )
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Some servers cut a character in two, and escape each half: `\ud800` alone, which orjson refuses.
+        return json.loads(data)
+
+
+def _whole(text: str) -> str:
+    """Halves of characters become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _count(answer: dict[str, Any], name: str, otherwise: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pylon.errors import EngineError
+from pylon.errors import EngineError, PylonError, SetupError, UnreachableError
 from pylon.jobs.size import text_bytes
 
 
@@ -35,14 +35,23 @@ class RootError(EngineError):
     """The root model gave no reply.
 
     `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for, `msat`
-    what was charged all the same.
+    what was charged all the same. `means` is the error that it is for a run whose root never said a word:
+    `SetupError` where a setting is at fault, `UnreachableError` where nobody answers.
     """
 
-    def __init__(self, message: str, *, hint: str = "", lasting: bool = True) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", lasting: bool = True, means: type[PylonError] = EngineError
+    ) -> None:
         super().__init__(message, hint=hint)
         self.lasting = lasting
+        self.means = means
         self.retry_after_s = 0.0
         self.msat = 0
+
+
+def meaning(error: PylonError) -> type[PylonError]:
+    """What an error of a root is for a run whose root never said a word."""
+    return next((kind for kind in (SetupError, UnreachableError) if isinstance(error, kind)), EngineError)
 
 
 class Root(Protocol):

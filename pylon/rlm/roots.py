@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from pylon.errors import EngineError
+from pylon.errors import EngineError, ModelError, UnreachableError
 from pylon.inference import engine
 from pylon.inference.service import InferenceService
-from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.root import Message, Reply, RootError, meaning
 from pylon.rlm.sublm import Beside, Job, SubAnswer, SubLM
 
 # Whoever was given up may charge all the same, and then somebody else is asked: so often a turn's price is set aside.
@@ -26,23 +27,24 @@ class EngineRoot:
         context_tokens: int,
         max_tokens: int = 2_048,
         temperature: float = 0.0,
+        seed: int | None = None,
     ) -> None:
         self.name = model
         self.context_tokens = context_tokens
         self.max_tokens = max_tokens
-        self._temperature = temperature
+        self._sampling = engine.Sampling(max_tokens, temperature, seed=seed)
         self._service = service
         self._numbers = itertools.count(1)
 
     async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
         """See `Root`."""
         chat = tuple(engine.Message(message.role, message.content) for message in messages)
-        sampling = engine.Sampling(self.max_tokens, self._temperature)
-        request = engine.GenerationRequest(f"root-{next(self._numbers)}", chat, sampling, self.name)
+        request = engine.GenerationRequest(f"root-{next(self._numbers)}", chat, self._sampling, self.name)
         try:
             made = await self._service.generate(request)
         except EngineError as error:
-            raise RootError(str(error), hint=error.hint) from error
+            lasting = isinstance(error, ModelError)
+            raise RootError(str(error), hint=error.hint, lasting=lasting, means=meaning(error)) from error
         return Reply(made.text, made.prompt_tokens, made.completion_tokens, self.name)
 
     async def close(self) -> None:
@@ -62,12 +64,13 @@ class SwarmRoot:
         temperature: float = 0.0,
         *,
         timeout_s: float = 300.0,
+        seed: int | None = None,
     ) -> None:
         self.name = f"swarm:{model or 'any'}"
         self.context_tokens = context_tokens
         self.max_tokens = max_tokens
         self._swarm = swarm
-        self._job = Job("", (), model, max_tokens, temperature, timeout_s)
+        self._job = Job("", (), model, max_tokens, temperature, timeout_s, seed=seed)
         # A chat that fills the window costs the most.
         full = Message("user", "x" * (context_tokens * 4))
         self._bid_msat = swarm.most_msat(self._with((full,)))
@@ -77,7 +80,7 @@ class SwarmRoot:
         """See `Root`."""
         beside = 0
         job = self._with(tuple(messages), self._bid_msat)
-        error = RootError("the swarm gave no outcome for the root model's turn")
+        error = RootError("the swarm gave no outcome for the root model's turn", lasting=False)
         async with aclosing(self._swarm.ask([job], budget_msat=self.most_msat)) as outcomes:  # type: ignore[type-var]
             async for came in outcomes:
                 if isinstance(came, Beside):
@@ -88,13 +91,12 @@ class SwarmRoot:
                         outcome.msat + beside,
                     )  # fmt: skip
                 else:
-                    error = RootError(outcome.message)
+                    error = RootError(outcome.message, lasting=False, means=UnreachableError)
         error.msat = beside
         raise error
 
     def _with(self, messages: tuple[Message, ...], most_msat: int = 0) -> Job:
-        job = self._job
-        return Job("", messages, job.model, job.max_tokens, job.temperature, job.timeout_s, most_msat)
+        return replace(self._job, messages=messages, most_msat=most_msat)
 
     async def close(self) -> None:
         """See `Root`."""

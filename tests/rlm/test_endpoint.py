@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from pylon.errors import SetupError
+from pylon.errors import SetupError, UnreachableError
 from pylon.rlm.endpoint import MAX_BODY_BYTES, OpenAIRoot, read_key
 from pylon.rlm.root import Message, RootError
 from tests.rlm.completions import completion, served
@@ -81,6 +81,54 @@ async def test_an_answer_of_another_shape_is_an_error_and_no_crash(body):
     async with served((200, [], body)) as (url, _), root(url) as model:
         with pytest.raises(RootError):
             await model.reply(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("status", "means", "hint"),
+    [
+        (401, SetupError, "root_key_file"),
+        (403, SetupError, "root_key_file"),
+        (404, SetupError, "root_url"),
+        (418, SetupError, ""),
+        (503, UnreachableError, ""),
+    ],
+)
+async def test_a_refusal_tells_what_it_means_for_a_run_and_what_to_do(status, means, hint):
+    async with served((status, [], b"{}")) as (url, _), root(url) as model:
+        with pytest.raises(RootError) as caught:
+            await model.reply(CHAT)
+    assert caught.value.means is means and hint in caught.value.hint
+    assert caught.value.lasting == (status != 503)
+
+
+async def test_what_is_no_chat_completion_is_asked_for_once_more_only():
+    async with served((200, [], b'{"choices": []}')) as (url, asked), root(url) as model:
+        with pytest.raises(RootError, match="no chat completion"):
+            await model.reply(CHAT)
+        assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("said", "text"), [(rb"a\ud800b", "a\ufffdb"), (rb"\ud83d\ude00", "\U0001f600")])
+async def test_half_a_character_is_replaced_and_costs_no_second_try(said, text):
+    body = b'{"choices": [{"message": {"content": "%s"}}]}' % said
+    async with served((200, [], body)) as (url, asked), root(url) as model:
+        assert (await model.reply(CHAT)).text == text
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a": "\\ud800", "b": ' + b"9" * 5_000 + b"}"])
+async def test_json_that_only_pythons_own_reader_would_choke_on_is_an_error_and_no_crash(body):
+    async with served((200, [], body)) as (url, _), root(url) as model:
+        with pytest.raises(RootError):
+            await model.reply(CHAT)
+
+
+async def test_a_seed_goes_along_where_there_is_one():
+    async with served((200, [], completion())) as (url, asked):
+        for seed in (None, 7):
+            async with root(url, seed=seed) as model:
+                await model.reply(CHAT)
+    assert [body.get("seed") for _, body in asked] == [None, 7] and "seed" not in asked[0][1]
 
 
 async def test_a_model_that_says_nothing_gives_an_empty_turn():
