@@ -263,6 +263,9 @@ class RlmSection(_Section):
     sub_model: str = Field("", description="The model that sub-calls ask for; empty lets any answer.")
     sub_max_tokens: int = Field(256, ge=1, description="The longest answer of a sub-call, in tokens.")
     sub_temperature: float = Field(0.0, ge=0, le=2, description="At 0 equal prompts are asked once.")
+    seed: int = Field(
+        -1, ge=-1, le=2**31 - 1, description="What drawn answers of root and sub-calls begin from; -1 is no seed."
+    )
     sandbox: Literal["auto", "wasm", "process"] = Field(
         "auto", description="What holds the REPL's code; `auto` takes the first that passes its self-test."
     )

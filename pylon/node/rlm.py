@@ -8,6 +8,7 @@ starts REPLs, unless it is the core itself for want of another.
 import asyncio
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,7 +66,9 @@ class _Work:
     clock: Clock
     tell: Callable[[str], None]
     unsafe: bool
+    root: Root | None
     tally: Tally = field(default_factory=Tally)
+    spent: dict[str, int] = field(default_factory=dict)
 
 
 async def ask(
@@ -77,26 +80,31 @@ async def ask(
     listener: Callable[[Event, Tally], None] | None = None,
     tell: Callable[[str], None] = lambda _: None,
     folder: Path | None = None,
+    root: Root | None = None,
+    prune: bool = True,
 ) -> dict[str, Any]:
     """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
-    is where its trajectory goes (`runs.new_run`).
+    is where its trajectory goes (`runs.new_run`). `root` is one that stays open for others, in the place of one for
+    this run alone; with `prune` older runs are let go first, as `rlm.keep_runs` says.
 
     Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`; its trajectory stays anyway.
     """
     clock = SystemClock()
     section = parts.overridden(config.rlm, question.wishes)
-    strategy: Strategy = question.strategy or ("map-reduce" if section.root == "none" else "rlm")
+    strategy = parts.strategy_of(section, question.strategy)
     private_folder(home.runs)
-    runs.prune(home.runs, section.keep_runs)
-    tally = Tally()
+    if prune:
+        runs.prune(home.runs, section.keep_runs)
 
     def heard(event: Event) -> None:
-        tally.add(event)
+        work.tally.add(event)
+        if event["type"] == "final":
+            work.spent = event["spent"]
         if listener is not None:
-            listener(event, tally)
+            listener(event, work.tally)
 
     trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
-    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, tally)
+    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root)
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
@@ -125,6 +133,7 @@ async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
         "answer": outcome.answer,
         "recorded": made.recorded,
         "same": made.same,
+        "ended": made.ended,
         "partial": outcome.partial,
         "reason": outcome.reason.value,
     }
@@ -139,6 +148,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, event_bytes)
     limits = parts.limits_of(section)
     open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
+    origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
 
     async def run(root: Root) -> LoopOutcome:
         rlm = Rlm(
@@ -146,13 +156,19 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
             settings=parts.loop_settings(section, strategy), sub_settings=settings,
         )  # fmt: skip
         try:
-            return await rlm.run(question, context, limits, origin=Origin(strategy))
+            outcome = await rlm.run(question, context, limits, origin=origin)
         except SandboxError:
             known.forget(home.cache)
             raise
+        if outcome.fault is not None and not work.tally.turns and not work.tally.msat:
+            # Nothing was done: what is wrong is the root, and not the run.
+            raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+        return outcome
 
     if strategy == "rlm":
-        async with parts.open_root(home, config, section, sub, work.clock, event_bytes) as root:
+        given = work.root
+        opened = parts.open_root(home, config, section, sub, work.clock, event_bytes)
+        async with nullcontext(given) if given else opened as root:
             work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
             return await run(root)
     work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
@@ -207,28 +223,23 @@ def _estimate(
 
 def _who(models: SubModels) -> str:
     window = f", window {models.context_tokens:,} tokens" if models.context_tokens else ""
-    return f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
+    who = f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
+    if len(models.models) < 2:
+        return who
+    return f"{who}\nwhichever of these {len(models.models)} models is free answers; --model names one for all"
 
 
 def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) -> dict[str, Any]:
-    tally = work.tally
     return {
         "id": work.trajectory.id,
         "answer": outcome.answer,
         "partial": outcome.partial,
         "reason": outcome.reason.value,
         "detail": outcome.detail,
+        "hint": "" if outcome.fault is None else outcome.fault.hint,
         "strategy": work.strategy,
-        "turns": tally.turns,
-        "loops": tally.loops,
-        "calls": tally.calls,
-        "failed": tally.failed,
-        "repeated": tally.repeated,
-        "providers": sorted(tally.providers),
-        "root_tokens": tally.root_tokens,
-        "sub_tokens": tally.sub_tokens,
-        "sats": tally.msat / 1_000,
-        "msat": tally.msat,
+        **work.tally.counts,
+        "spent": work.spent,
         "wall_s": round(wall_s, 3),
         "context_chars": context.chars,
         "context_replaced": context.replaced,

@@ -1,9 +1,12 @@
 """The parts of a run, from the settings in `[rlm]`."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
@@ -18,7 +21,9 @@ from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
 from pylon.rlm.endpoint import OpenAIRoot, read_key
 from pylon.rlm.repl.backends import choose
+from pylon.rlm.repl.folders import sweep
 from pylon.rlm.repl.host import ChildRepl
+from pylon.rlm.repl.life import Backend
 from pylon.rlm.repl.protocol import MIB, CellLimits, Repl
 from pylon.rlm.root import Root
 from pylon.rlm.roots import EngineRoot, SwarmRoot
@@ -44,6 +49,11 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         raise UsageError(
             f"an option does not fit: {faults(error)}", hint="`pylon rlm ask --help` says which option sets what."
         ) from error
+
+
+def strategy_of(section: RlmSection, wished: Strategy | None) -> Strategy:
+    """The RLM where a root model is configured, and map-reduce otherwise, unless another one is wished for."""
+    return wished or ("map-reduce" if section.root == "none" else "rlm")
 
 
 def limits_of(section: RlmSection) -> Limits:
@@ -84,15 +94,53 @@ def sub_settings(
     tokens = section.sub_max_tokens
     if strategy != "rlm" and strategies.is_reader(models):
         tokens = min(tokens, strategies.READER_TOKENS)
-    return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s, event_bytes)
+    seed = seed_of(section)
+    return SubSettings(section.sub_model or None, tokens, section.sub_temperature, timeout_s, event_bytes, seed)
 
 
-async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Callable[[], Repl]:
+@dataclass(frozen=True, slots=True)
+class Repls:
+    """Makes REPLs of one kind."""
+
+    backend: Backend
+
+    def __call__(self) -> Repl:
+        return ChildRepl(self.backend)
+
+
+async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Repls:
     """What makes REPLs; `cache` is where sandboxes keep what each start needs. Raises `SandboxError` when no sandbox
     works here; `unsafe` wants none."""
     private_folder(cache)
-    backend = await choose(section.sandbox, cache=cache, unsafe=unsafe)
-    return lambda: ChildRepl(backend)
+    # A run that was killed could not remove its context.
+    await asyncio.to_thread(sweep)
+    return Repls(await choose(section.sandbox, cache=cache, unsafe=unsafe))
+
+
+def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
+    """What a trajectory says of the root beside its name: what one must know to ask it so again. No key, and of an
+    address neither user nor query."""
+    if strategy != "rlm":
+        return {}
+    temperature = section.root_temperature
+    about: dict[str, object] = {
+        "kind": section.root,
+        "model": section.root_model,
+        "temperature": None if temperature < 0 and section.root == "endpoint" else max(0.0, temperature),
+        "seed": seed_of(section),
+    }
+    if section.root == "endpoint":
+        try:
+            url = urlsplit(section.root_url)
+        except ValueError as error:
+            raise SetupError("`rlm.root_url` is no address", hint=_HINT) from error
+        about["url"] = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+    return about
+
+
+def seed_of(section: RlmSection) -> int | None:
+    """The seed of a run, if it has one."""
+    return None if section.seed < 0 else section.seed
 
 
 @asynccontextmanager
@@ -133,20 +181,22 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
             wished = None if section.root_temperature < 0 else section.root_temperature
             return OpenAIRoot(
-                section.root_url, model, context, most, key=key, temperature=wished, timeout_s=section.root_timeout_s
-            )
+                section.root_url, model, context, most, key=key, temperature=wished, seed=seed_of(section),
+                timeout_s=section.root_timeout_s,
+            )  # fmt: skip
         case "local":
             inference = config.inference.model_copy(update={"model": model or config.inference.model})
             spec = engine_spec(home, config.model_copy(update={"inference": inference}))
             service = InferenceService(spec, clock)
             await service.start()
-            return EngineRoot(service, spec.model, context, most, temperature)
+            return EngineRoot(service, spec.model, context, most, temperature, seed_of(section))
         case "swarm":
             there = (await sub.describe(model or None)).context_tokens
             context = min(context, there or context, fit.prompt_bytes(event_bytes) // _BYTES_PER_TOKEN)
             most = min(most, context // 2)
             timeout_s = section.root_timeout_s
-            return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s)
+            seed = seed_of(section)
+            return SwarmRoot(sub, model or None, context, most, temperature, timeout_s=timeout_s, seed=seed)
         case "none":
             raise SetupError("no root model is configured", hint=_HINT)
 

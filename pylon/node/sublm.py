@@ -29,24 +29,28 @@ class SwarmSubLM:
         self._own_bid = bid_msat
         self._bid = 0
         self._prices: list[Price] = []
+        self._models: set[str] = set()
 
     async def describe(self, model: str | None) -> SubModels:
         """See `SubLM`."""
         seen = await result_of(self._node, "providers", {"wait_s": WAIT_S, "model": model})
         rows = [row for row in seen["providers"] if row["state"] == "ready"]
         if not rows:
+            there = "" if model is None or seen["providers"] else await self._there()
             what = "no provider is ready" if model is None else f"no provider of {model} is ready"
             raise UnreachableError(
-                f"{what} ({seen['heard_of']} heard of)", hint="See `pylon providers`; `pylon start` makes one."
+                f"{what} ({seen['heard_of']} heard of{there and f'; there is {there}'})",
+                hint="See `pylon providers`; `pylon start` makes one.",
             )
         self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
         # Who names no price is asked for what it does for nothing.
         self._prices = [FREE if row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows]
-        named = [pair for row in rows for pair in zip(row["models"], row["contexts"], strict=True)]
-        wanted = [(name, context) for name, context in named if model in (None, name)] or named
-        contexts = [context for _, context in wanted if context]
-        names = tuple(sorted({name for name, _ in wanted}))
-        return SubModels(names, min(contexts, default=0), sum(row["slots"] for row in rows))
+        named = [of for row in rows for of in zip(row["models"], row["contexts"], row["weights"], strict=True)]
+        wanted = [of for of in named if model in (None, of[0], f"sha256:{of[2]}")] or named
+        contexts = [context for _, context, _ in wanted if context]
+        names = tuple(sorted({name for name, _, _ in wanted}))
+        weights = tuple(sorted({sha256 for _, _, sha256 in wanted if sha256}))
+        return SubModels(names, min(contexts, default=0), sum(row["slots"] for row in rows), weights)
 
     def most_msat(self, job: Job) -> int:
         """See `SubLM`. The dearest price list that there is, and never more than the bid."""
@@ -60,8 +64,16 @@ class SwarmSubLM:
         return min(self._bid, dearest)
 
     async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
-        """See `SubLM`."""
-        params = {"jobs": [_row(job) for job in jobs], "stream": True, "budget_msat": budget_msat}
+        """See `SubLM`. A model that none of those who are there has fails at once: waiting makes it no likelier."""
+        missing = await self._missing({job.model for job in jobs if job.model is not None})
+        for place, job in enumerate(jobs):
+            if job.model in missing:
+                yield place, SubFailure("no_provider", missing[job.model])
+        places = [place for place, job in enumerate(jobs) if job.model not in missing]
+        if not places:
+            return
+        asked = [_row(jobs[place]) for place in places]
+        params = {"jobs": asked, "stream": True, "budget_msat": budget_msat}
         told = 0
         async with aclosing(self._node.call("map", params)) as answers:
             async for answer in answers:
@@ -73,7 +85,26 @@ class SwarmSubLM:
                     yield Beside(charged - told)
                     told = charged
                 for row in rows:
-                    yield row["index"], _outcome(row)
+                    yield places[row["index"]], _outcome(row)
+
+    async def _missing(self, models: set[str]) -> dict[str | None, str]:
+        """What to say of each model that nobody has, while others are there."""
+        missing: dict[str | None, str] = {}
+        for model in sorted(models - self._models):
+            # Those that still load it, or pause, count: they may be ready soon.
+            seen = await result_of(self._node, "providers", {"wait_s": 0, "model": model})
+            if seen["providers"]:
+                self._models.add(model)
+            elif there := await self._there():
+                missing[model] = f"no provider has the model {model[:100]!r}; there is {there}"
+        return missing
+
+    async def _there(self) -> str:
+        """The models of all who are there, for people; nothing where one does not tell its models."""
+        seen = await result_of(self._node, "providers", {"wait_s": 0})
+        if any(row["plain"] for row in seen["providers"]):
+            return ""
+        return ", ".join(sorted({name for row in seen["providers"] for name in row["models"]}))
 
 
 def _row(job: Job) -> dict[str, Any]:
@@ -83,6 +114,7 @@ def _row(job: Job) -> dict[str, Any]:
         "temperature": job.temperature,
         "timeout": job.timeout_s,
         "bid_msat": job.most_msat,
+        "seed": job.seed,
     }
     if job.messages:
         row["messages"] = [{"role": message.role, "content": message.content} for message in job.messages]
@@ -111,4 +143,6 @@ def _outcome(row: dict[str, Any]) -> SubOutcome:
         tuple(row["verified"]),
         row["request_id"],
         row["result_id"],
+        row["finish"],
+        row["sha256"],
     )

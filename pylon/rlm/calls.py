@@ -4,6 +4,7 @@ All loops of a run share one room. Equal prompts are asked once, at temperature 
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -63,6 +64,12 @@ class _Batch:
     beside: Reservation | None = None
 
 
+def call_seed(seed: int, call: str) -> int:
+    """The seed of one call of a run: below 2^31, which all engines take. Equal prompts that are drawn twice differ,
+    and a run that makes the same calls again gives each the seed that it had."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{call}".encode()).digest()[:4], "big") >> 1
+
+
 class CallRoom:
     """`refused` holds the bounds that turned a call away."""
 
@@ -104,7 +111,10 @@ class CallRoom:
 
     def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> _Call:
         settings = self.settings
-        job = Job(prompt, (), model or settings.model, settings.max_tokens, settings.temperature, settings.timeout_s)
+        job = Job(
+            prompt, (), model or settings.model, settings.max_tokens, settings.temperature, settings.timeout_s,
+            seed=None if settings.seed is None else call_seed(settings.seed, name),
+        )  # fmt: skip
         job = replace(job, most_msat=self._sub.most_msat(job))
         return _Call(name, caller, job, asyncio.get_running_loop().create_future())
 
@@ -175,7 +185,8 @@ class CallRoom:
         try:
             for call in calls:
                 prompt = self._trajectory.text(call.job.prompt)
-                self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt)
+                seeded = {} if call.job.seed is None else {"seed": call.job.seed}
+                self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt, **seeded)
             async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
                 async for came in self._sub.ask([call.job for call in calls], budget_msat=batch.most_msat):
                     if isinstance(came, Beside):

@@ -18,7 +18,7 @@ from pylon.rlm.gate import Gate
 from pylon.rlm.history import History, cut
 from pylon.rlm.parsing import Final, Turn, parse_turn
 from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl
-from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens
+from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.trajectory import Trajectory
 
@@ -49,13 +49,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopOutcome:
-    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot."""
+    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot; `fault` is what
+    a root failed with."""
 
     answer: str | None
     partial: bool
     reason: Reason
     turns: int
     detail: str = ""
+    fault: RootError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ class LoopTask:
 
 
 class _End(Exception):  # noqa: N818 - it ends the turns, and is no error
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "", fault: RootError | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.fault = fault
 
 
 class Loop:
@@ -114,7 +117,7 @@ class Loop:
             try:
                 return await self._turns()
             except _End as end:
-                return await self._last(end.reason, end.detail)
+                return await self._last(end)
         finally:
             if self._kept is not None:
                 self._gate.settle(self._task.budget, self._kept, Cost())
@@ -162,7 +165,7 @@ class Loop:
                 raise _End(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message) from None
             raise _End(Reason.ROOT_SILENT, f"the root model gave no reply within {timeout:g} s") from None
         except RootError as error:
-            raise _End(Reason.ROOT_FAILED, str(error)) from error
+            raise _End(Reason.ROOT_FAILED, str(error), error) from error
 
     async def _reply(
         self, messages: list[Message], reservation: Reservation, timeout: float, *, last: bool = False
@@ -196,16 +199,19 @@ class Loop:
         except (RootError, TimeoutError):
             raise
         except PylonError as error:
-            raise RootError(str(error), hint=error.hint) from error
+            raise RootError(str(error), hint=error.hint, lasting=False, means=meaning(error)) from error
         except Exception as error:
             logger.exception("the root model failed inside")
-            raise RootError(f"the root model failed inside ({type(error).__name__})") from error
+            raise RootError(f"the root model failed inside ({type(error).__name__})", lasting=False) from error
 
-    async def _last(self, reason: Reason, detail: str) -> LoopOutcome:
+    async def _last(self, end: _End) -> LoopOutcome:
         """The extraction turn; where there can be none, what the REPL's `answer` holds so far."""
         answer: str | None = self._answer or None
+        detail, fault = end.detail, end.fault
+        # Whoever refused for good refuses again, and a root that never said a word has nothing to put together.
+        in_vain = end.reason is Reason.ROOT_SILENT or (fault is not None and (fault.lasting or self.turn == 1))
         kept, self._kept = self._kept, None
-        if kept is not None and reason is Reason.ROOT_SILENT:
+        if kept is not None and in_vain:
             self._gate.settle(self._task.budget, kept, Cost())
         elif kept is not None:
             try:
@@ -217,7 +223,7 @@ class Loop:
                 if answer is None and self._printed:
                     answer = cut(self._printed, self._settings.output_chars)
                     detail = f"{detail}; the root model gave no answer in words, this is what its code printed last"
-        return LoopOutcome(answer, partial=True, reason=reason, turns=self.turn, detail=detail)
+        return LoopOutcome(answer, partial=True, reason=end.reason, turns=self.turn, detail=detail, fault=fault)
 
     async def _said_last(self, kept: Reservation) -> str:
         """What the root says in its last turn; it is asked once more when that is code and the budget allows it.

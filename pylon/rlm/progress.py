@@ -1,23 +1,38 @@
-"""How far a run is, from its events as they are written. Pure."""
+"""How far a run is, and what it came to, from its events as they are written. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from pylon.rlm.trajectory import Event
+
+# Why an answer ended that is not whole.
+_CUT_OFF = {"length", "size"}
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a run. `calls` have returned, `failed` of them without an answer; `loops` have begun."""
+    """Counts of a run; `loops` have begun.
+
+    Of what its code asked, `sent` went out, `refused` came back without (over the budget, or their cell was ended),
+    `repeated` share the outcome of an equal one. Of those that went out, `back` have returned, `failed` of them
+    without an answer, and of the answers `truncated` were cut off. `failures` counts codes, of what was refused too.
+    """
 
     turns: int = 0
     loops: int = 0
-    calls: int = 0
-    failed: int = 0
+    sent: int = 0
+    back: int = 0
+    refused: int = 0
     repeated: int = 0
+    failed: int = 0
+    truncated: int = 0
     root_tokens: int = 0
     sub_tokens: int = 0
     msat: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
     providers: set[str] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)
     out: set[str] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
@@ -32,6 +47,7 @@ class Tally:
             case "charged":
                 self.msat += event["msat"]
             case "submitted":
+                self.sent += 1
                 self.out.add(event["call"])
             case "repeated":
                 self.repeated += 1
@@ -39,19 +55,46 @@ class Tally:
                 self._came(event)
 
     def _came(self, event: Event) -> None:
+        went_out = event["call"] in self.out
         self.out.discard(event["call"])
-        self.calls += 1
+        self.back += went_out
+        self.refused += not went_out
         if "code" in event:
-            self.failed += 1
+            self.failures[event["code"]] += 1
+            self.failed += went_out
             return
         self.msat += event["msat"]
         self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
+        self.truncated += event.get("finish") in _CUT_OFF
+        # The answer of a loop inside this one is its root's.
         if event.get("provider"):
             self.providers.add(event["provider"])
+            self.models.add(event["model"])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """For programs. `calls` are those that went out, and so what `spent` has too."""
+        return {
+            "turns": self.turns,
+            "loops": self.loops,
+            "asked": self.sent + self.refused + self.repeated,
+            "calls": self.sent,
+            "refused": self.refused,
+            "repeated": self.repeated,
+            "failed": self.failed,
+            "failures": dict(sorted(self.failures.items())),
+            "truncated": self.truncated,
+            "providers": sorted(self.providers),
+            "models": sorted(self.models),
+            "root_tokens": self.root_tokens,
+            "sub_tokens": self.sub_tokens,
+            "sats": self.msat / 1_000,
+            "msat": self.msat,
+        }
 
     @property
     def line(self) -> str:
         """For people."""
         failed = f" ({self.failed:,} failed)" if self.failed else ""
-        back = f"{self.calls:,} sub-calls back{failed}"
+        back = f"{self.back:,} sub-calls back{failed}"
         return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {self.msat / 1000:,.3f} sats"

@@ -48,7 +48,7 @@ class RecordedRoot:
         """See `Root`."""
         turns = self._turns[loop]
         if not turns or turns[0]["last"] != prompts.is_extraction(messages[-1].content):
-            raise RootError("the recorded run has no such turn")
+            raise RootError("the recorded run has no such turn", lasting=False)
         event = turns.popleft()
         # Its tokens were spent then.
         return Reply(self._run.text(event["reply"]), 0, 0, event["model"])
@@ -102,11 +102,12 @@ class RecordedSubLM:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """`same` tells whether both gave the same answer."""
+    """`same` tells whether both gave the same answer; a run that never `ended` gave none to compare with."""
 
     outcome: LoopOutcome
     recorded: str | None
     same: bool
+    ended: bool
 
 
 async def replay(
@@ -122,7 +123,7 @@ async def replay(
     origin = Origin(begun["strategy"], replay_of=run.id)
     outcome = await again.run(run.text(begun["question"]), _context(run, begun), limits, origin=origin)
     recorded = None if ended is None or ended["answer"] is None else run.text(ended["answer"])
-    return Replayed(outcome, recorded, outcome.answer == recorded)
+    return Replayed(outcome, recorded, ended is not None and outcome.answer == recorded, ended is not None)
 
 
 def _ends(run: Run) -> tuple[Event, Event | None]:

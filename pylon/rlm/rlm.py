@@ -11,10 +11,11 @@ limitations); here any number go on beside each other, to the depth that the bud
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pylon import __version__
 from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.jobs import fit
@@ -41,10 +42,13 @@ _SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """For the trajectory: which strategy runs, and which run this one replays."""
+    """For the trajectory: which strategy runs, which run this one replays, which sandbox holds its code, and what
+    else there is to say of the root (temperature, address, seed)."""
 
     strategy: str = "rlm"
     replay_of: str | None = None
+    sandbox: str = ""
+    root: Mapping[str, object] = field(default_factory=dict)
 
 
 class Rlm:
@@ -165,7 +169,7 @@ class Rlm:
         )
         for (name, _), one in zip(sent, outcomes, strict=True):
             if isinstance(one, SubAnswer):
-                replies[name] = SubReply(one.text)
+                replies[name] = SubReply(one.text, finish=one.finish)
             else:
                 replies[name] = SubReply(one.message, one.code)
         return [replies[name] for name in ids]
@@ -247,7 +251,16 @@ class Rlm:
             question=self._trajectory.text(question),
             strategy=origin.strategy,
             replay_of=origin.replay_of,
-            root={"name": self._root.name, "context_tokens": self._root.context_tokens},
+            version=__version__,
+            root={
+                **origin.root,
+                "name": self._root.name,
+                "context_tokens": self._root.context_tokens,
+                "max_tokens": self._root.max_tokens,
+                "tier": prompts.tier_of(self._settings.tier, self._root.context_tokens),
+            },
+            sandbox=origin.sandbox,
+            cell=asdict(self._settings.cell),
             sub={"name": self._sub.name, **asdict(self._models), **asdict(self._room.settings)},
             limits=asdict(limits),
             turns=self._settings.turns,
@@ -267,6 +280,7 @@ class Rlm:
             partial=outcome.partial,
             reason=outcome.reason,
             detail=outcome.detail,
+            hint="" if outcome.fault is None else outcome.fault.hint,
             turns=outcome.turns,
             spent=asdict(budget.spent),
         )

@@ -85,6 +85,11 @@ class Run:
         }
 
     @property
+    def begun(self) -> bool:
+        """Whether anything is written of it."""
+        return (self.folder / EVENTS).is_file()
+
+    @property
     def live(self) -> bool:
         """Whether a process is writing it now."""
         try:
@@ -111,9 +116,9 @@ def find_run(folder: Path, name: str) -> Run:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What a list shows of a run."""
+    """What a list shows of a run. `spent` is there once it has ended."""
     row: dict[str, Any] = {"id": run.id, "state": "running" if run.live else "died", "question": ""}
-    row |= {"answer": None, "partial": None, "reason": None}
+    row |= {"answer": None, "partial": None, "reason": None, "spent": None}
     tally = Tally()
     for event in run.events():
         tally.add(event)
@@ -123,8 +128,9 @@ def summary(run: Run) -> dict[str, Any]:
             case "final":
                 answer = event["answer"]
                 row |= {"state": "ended", "partial": event["partial"], "reason": event["reason"]}
+                row |= {"spent": event["spent"]}
                 row["answer"] = None if answer is None else answer["preview"]
-    return {**row, "turns": tally.turns, "calls": tally.calls, "msat": tally.msat}
+    return {**row, **tally.counts}
 
 
 def prune(folder: Path, keep: int) -> int:

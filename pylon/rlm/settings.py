@@ -10,7 +10,8 @@ from pylon.rlm.repl.protocol import CellLimits
 class SubSettings:
     """How sub-calls are asked. `model` holds where the code asks for none; `timeout_s` is for each.
 
-    A prompt travels in one event of at most `event_bytes`; None is no bound.
+    A prompt travels in one event of at most `event_bytes`; None is no bound. `seed` is the run's: each call has one of
+    its own, made of this and its id.
     """
 
     model: str | None = None
@@ -18,6 +19,7 @@ class SubSettings:
     temperature: float = 0.0
     timeout_s: float = 120.0
     event_bytes: int | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,15 @@ class Job:
     temperature: float = 0.0
     timeout_s: float = 120.0
     most_msat: int = 0
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubAnswer:
     """What came back. Times in ms as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed.
 
-    `request_id` and `result_id` are the ids of the two events, 64 hex digits, where there are such.
+    `request_id` and `result_id` are the ids of the two events, 64 hex digits, where there are such. `finish` is why
+    it ended (`stop`, `length`, `size`), None where nobody said; `sha256` is the hash of the weights, empty likewise.
     """
 
     text: str
@@ -45,6 +47,8 @@ class SubAnswer:
     verified: tuple[str, ...] = ()
     request_id: str = ""
     result_id: str = ""
+    finish: str | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,13 @@ type Came = tuple[int, SubOutcome] | Beside
 
 @dataclass(frozen=True, slots=True)
 class SubModels:
-    """Who would answer now: model ids, the smallest context window in tokens (0: unknown), slots in all."""
+    """Who would answer now: model ids, the smallest context window in tokens (0: unknown), slots in all, and the
+    hashes of the weights of those models, as far as they are told."""
 
     models: tuple[str, ...]
     context_tokens: int
     width: int
+    weights: tuple[str, ...] = ()
 
 
 class SubLM(Protocol):

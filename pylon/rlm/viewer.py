@@ -2,23 +2,28 @@
 
 Its rules: one `metadata` line, then `iteration` lines and nothing else; times are numbers; every call tells
 `prompt_tokens` and `completion_tokens`; `locals` are short texts. It knows one loop: of deeper ones it shows the
-calls that began them.
+calls that began them, with the tokens of all that went on inside. Calls stand in the order in which the code made
+them, those too that share the answer of an equal one.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from pylon.rlm.rlm import ROOT_LOOP
 from pylon.rlm.runs import Run
+from pylon.rlm.table import call_place
 from pylon.rlm.trajectory import Event
 
 type Line = dict[str, Any]
+# By model: calls, tokens in and out.
+type _Used = dict[str, Counter[str]]
 
 
 def export_rlm(run: Run) -> Iterator[Line]:
     """The lines. A run that died has no final answer."""
-    export = _Export(run)
+    export = _Export(run, _inside(run))
     for event in run.events():
         if event["type"] == "run":
             yield _metadata(event)
@@ -28,12 +33,16 @@ def export_rlm(run: Run) -> Iterator[Line]:
 
 
 class _Export:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, inside: dict[str, _Used]) -> None:
         self.lines: list[Line] = []
         self._run = run
+        self._inside = inside
         self._chat: list[dict[str, str]] = []
-        self._calls: list[Line] = []
-        self._prompts: dict[str, Event] = {}
+        # Of the cell under way: how each of its calls ended, and which share the outcome of an equal one.
+        self._calls: list[tuple[str, Line]] = []
+        self._repeated: list[Event] = []
+        self._submitted: dict[str, Event] = {}
+        self._outcomes: dict[str, Line] = {}
 
     def take(self, event: Event) -> None:
         """An event of the first loop."""
@@ -46,12 +55,15 @@ class _Export:
             case "turn":
                 self._turn(event)
             case "submitted":
-                self._prompts[event["call"]] = event
+                self._submitted[event["call"]] = event
+            case "repeated":
+                self._repeated.append(event)
             case "returned":
-                self._calls.append(self._call(event))
+                call = self._call(event)
+                self._calls.append((event["call"], call))
+                self._outcomes[event["prompt"]["sha256"]] = call
             case "cell" if self.lines:
                 self.lines[-1]["code_blocks"].append(self._cell(event))
-                self._calls = []
             case "shown" if self.lines:
                 reply = self.lines[-1]["response"]
                 shown = self._run.text(event["text"])
@@ -70,6 +82,8 @@ class _Export:
                 "code_blocks": [],
                 "final_answer": None,
                 "iteration_time": event["ms"] / 1_000,
+                "prompt_tokens": event["prompt_tokens"],
+                "completion_tokens": event["completion_tokens"],
             }
         )
 
@@ -81,32 +95,85 @@ class _Export:
             "stderr": "\n".join(part for part in (self._run.text(event["stderr"]), error) if part),
             "locals": {one["name"]: one["preview"] for one in event["variables"]},
             "execution_time": event["wall_s"],
-            "rlm_calls": self._calls,
+            "rlm_calls": self._taken(),
             "final_answer": self._run.text(answer["content"]) if answer and answer["ready"] else None,
         }
         self.lines[-1]["iteration_time"] += event["wall_s"]
         return {"code": self._run.text(event["code"]), "result": result}
 
-    def _call(self, event: Event) -> Line:
-        asked = self._prompts.get(event["call"])
-        answered = "code" not in event
-        taken = 0.0 if asked is None else max(0.0, event["at"] - asked["at"])
-        tokens = (event.get("prompt_tokens", 0), event.get("completion_tokens", 0))
-        model = event["model"] if answered else ""
+    def _taken(self) -> list[Line]:
+        """The calls of the cell that has ended, in the order in which its code made them."""
+        calls = self._calls + [(event["call"], self._shared(event)) for event in self._repeated]
+        self._calls, self._repeated = [], []
+        return [call for _, call in sorted(calls, key=lambda one: call_place(one[0]))]
+
+    def _shared(self, event: Event) -> Line:
+        """A call that was not sent: an equal one has its answer, and has paid for it."""
+        known = self._outcomes.get(event["prompt"]["sha256"], {})
+        model = known.get("root_model", "")
         call = {
             "root_model": model,
             "prompt": self._run.text(event["prompt"]),
+            "response": known.get("response", ""),
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "usage_summary": _summary({}),
+            "execution_time": 0.0,
+            "repeated": True,
+        }
+        return {**call, "error": known["error"]} if "error" in known else call
+
+    def _call(self, event: Event) -> Line:
+        asked = self._submitted.get(event["call"])
+        answered = "code" not in event
+        taken = 0.0 if asked is None else max(0.0, event["at"] - asked["at"])
+        used = self._inside.get(event["call"]) or _used_by(event)
+        call = {
+            "root_model": event["model"] if answered else "",
+            "prompt": self._run.text(event["prompt"]),
             "response": self._run.text(event["text"]) if answered else "",
-            "prompt_tokens": tokens[0],
-            "completion_tokens": tokens[1],
-            "usage_summary": {
-                "model_usage_summaries": {
-                    model: {"total_calls": 1, "total_input_tokens": tokens[0], "total_output_tokens": tokens[1]}
-                }
-            },
+            "prompt_tokens": sum(counts["in"] for counts in used.values()),
+            "completion_tokens": sum(counts["out"] for counts in used.values()),
+            "usage_summary": _summary(used),
             "execution_time": round(taken, 3),
         }
+        if event.get("finish") is not None:
+            call["finish"] = event["finish"]
         return call if answered else {**call, "error": event["message"]}
+
+
+def _used_by(event: Event) -> _Used:
+    """What a turn or a call did use. A call that began a loop used nothing itself."""
+    if "code" in event or event.get("provider") == "":
+        return {}
+    tokens = {"in": event.get("prompt_tokens", 0), "out": event.get("completion_tokens", 0)}
+    return {event["model"]: Counter(calls=1, **tokens)}
+
+
+def _inside(run: Run) -> dict[str, _Used]:
+    """What the loops that calls of the first one began did use, those inside them included."""
+    found: defaultdict[str, _Used] = defaultdict(dict)
+    for event in run.events():
+        if event["type"] not in ("turn", "returned") or event["loop"] == ROOT_LOOP:
+            continue
+        # `0/c2.1/c1.0` stands inside `0/c2.1`.
+        call = "/".join(event["loop"].split("/")[:2])
+        for model, counts in _used_by(event).items():
+            found[call].setdefault(model, Counter()).update(counts)
+    return dict(found)
+
+
+def _summary(used: _Used) -> Line:
+    return {
+        "model_usage_summaries": {
+            model: {
+                "total_calls": counts["calls"],
+                "total_input_tokens": counts["in"],
+                "total_output_tokens": counts["out"],
+            }
+            for model, counts in used.items()
+        }
+    }
 
 
 def _metadata(event: Event) -> Line:

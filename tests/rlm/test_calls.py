@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from pylon.rlm.gate import Gate
 from pylon.rlm.loop import Reason
 from pylon.rlm.progress import Tally
 from pylon.rlm.root import RootError, ScriptedRoot
+from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory
@@ -292,11 +294,13 @@ async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_
 async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
     class Failing(ScriptedRoot):
         async def reply(self, messages, *, loop=""):
-            error = RootError("no answer came in time")
+            if len(messages) == 2:
+                return await super().reply(messages)
+            error = RootError("no answer came in time", lasting=False)
             error.msat = 500
             raise error
 
-    stage = Stage(tmp_path, Failing([]))
+    stage = Stage(tmp_path, Failing([repl("x = 1")]))
     assert (await stage.run()).reason is Reason.ROOT_FAILED
     # The turn, and the last one.
     assert stage.events("final")[0]["spent"]["msat"] == 1_000
@@ -314,3 +318,47 @@ async def test_what_calls_of_several_loops_may_cost_at_once_is_never_more_than_t
     # All of those that went out at once, before anything was booked.
     assert len(sub.budgets) > 2 and sum(sub.budgets) <= 10_000
     assert budget.spent.msat == sub.charged <= 10_000
+
+
+async def test_counts_tell_what_was_sent_from_what_was_refused_and_repeated(tmp_path):
+    def answer(prompt):
+        return SubFailure("deadline", "late") if prompt == "p0" else prompt
+
+    code = "a = llm_query_batched([f'p{n}' for n in range(10)] + ['p1'] * 3)\nFINAL('done')"
+    stage = Stage(tmp_path, [repl(code)], answer)
+    await stage.run(limits=Limits(calls=4))
+    tally = Tally()
+    for event in stage.events():
+        tally.add(event)
+    counts = tally.counts
+    assert (counts["asked"], counts["calls"], counts["refused"], counts["repeated"]) == (13, 4, 6, 3)
+    assert (counts["failed"], counts["failures"]) == (1, {"budget_calls": 6, "deadline": 1})
+    assert counts["calls"] == stage.events("final")[0]["spent"]["calls"]
+    assert len(stage.sub.jobs) == 4 and tally.line.startswith("turn 1, 0 in flight, 4 sub-calls back (1 failed)")
+
+
+async def test_an_answer_that_was_cut_off_is_told_from_a_whole_one(tmp_path):
+    class Cutting(FunctionSubLM):
+        async def ask(self, jobs, **bounds):
+            async for place, outcome in super().ask(jobs, **bounds):
+                finish = "length" if jobs[place].prompt == "long" else "stop"
+                yield place, replace(outcome, finish=finish, sha256="ab" * 32)
+
+    stage = Stage(tmp_path, [repl("a = llm_query_batched(['long', 'short'])\nFINAL(a[0])")], Cutting(str.upper))
+    await stage.run()
+    returned = {event["call"]: event for event in stage.events("returned")}
+    assert (returned["0/c1.0"]["finish"], returned["0/c1.1"]["finish"]) == ("length", "stop")
+    assert returned["0/c1.0"]["sha256"] == "ab" * 32
+    assert summary(Run(tmp_path / "run"))["truncated"] == 1
+
+
+async def test_each_call_of_a_seeded_run_has_a_seed_of_its_own_and_the_same_one_again(tmp_path):
+    code = "a = llm_query_batched(['same'] * 3)\nb = llm_query('same')\nFINAL('done')"
+    seeds = []
+    for number, seed in enumerate((7, 7, 8, None)):
+        stage = Stage(tmp_path / str(number), [repl(code)], sub_settings=SubSettings(temperature=0.7, seed=seed))
+        await stage.run()
+        seeds.append([job.seed for job in stage.sub.jobs])
+        assert [event.get("seed") for event in stage.events("submitted")] == seeds[-1]
+    assert seeds[0] == seeds[1] and len(set(seeds[0])) == 4 and not set(seeds[0]) & set(seeds[2])
+    assert all(0 <= seed < 2**31 for seed in seeds[0]) and seeds[3] == [None] * 4

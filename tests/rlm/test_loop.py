@@ -132,6 +132,34 @@ async def test_whatever_a_root_fails_with_the_run_ends_with_that_reason_and_what
     assert stage.events("final")[0]["reason"] == "root_failed"
 
 
+async def test_a_root_that_refuses_for_good_is_not_asked_for_a_last_turn_and_its_hint_stays(tmp_path):
+    class Refusing(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if len(messages) > 2:
+                self.chats.append(tuple(messages))
+                raise RootError("the endpoint says 401", hint="Is the key right?")
+            return await super().reply(messages)
+
+    stage = Stage(tmp_path, Refusing([repl("x = 1")]))
+    outcome = await stage.run()
+    assert outcome.reason is Reason.ROOT_FAILED and len(stage.root.chats) == 2
+    assert outcome.fault.hint == stage.events("final")[0]["hint"] == "Is the key right?"
+
+
+@pytest.mark.parametrize(("turns", "asked"), [([], 1), ([repl("x = 1")], 3)])
+async def test_a_root_that_falters_has_its_last_turn_if_it_ever_said_a_word(tmp_path, turns, asked):
+    class Faltering(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if sum(message.role == "assistant" for message in messages) >= len(turns):
+                self.chats.append(tuple(messages))
+                raise RootError("the endpoint says 503", lasting=False)
+            return await super().reply(messages)
+
+    stage = Stage(tmp_path, Faltering(turns))
+    assert (await stage.run()).reason is Reason.ROOT_FAILED
+    assert len(stage.root.chats) == asked
+
+
 async def test_out_of_turns_the_root_gets_one_more_in_plain_words(tmp_path):
     def turns(messages):
         if "last turn" in messages[-1].content:

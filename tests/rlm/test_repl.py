@@ -205,3 +205,15 @@ async def test_the_page_names_every_variable_of_the_environment_that_a_child_has
     names = (await repl.run("import os\nprint(*os.environ)")).stdout.split()
     # Python sets the last one itself where no language is chosen.
     assert {name for name in names if f"`{name}`" not in page} <= {"LC_CTYPE"} and "TMPDIR" in names
+
+
+async def test_a_reply_says_how_its_answer_ended(open_repl):
+    async def ended(calls):
+        return [SubReply(prompt, finish={"long": "length", "short": "stop"}.get(prompt)) for prompt in calls.prompts]
+
+    repl = await open_repl(on_calls=ended)
+    outcome = await repl.run(
+        "import copy\nr = llm_query_batched(['long', 'short', 'other'])\n"
+        "print([a.finish for a in r], copy.copy(r[0]).finish, r[0] == 'long')"
+    )
+    assert outcome.stdout == "['length', 'stop', None] length True\n", outcome.error

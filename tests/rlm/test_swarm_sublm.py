@@ -10,8 +10,8 @@ from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure
 
 ANSWER = {
-    "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "", "finish": "stop", "queue_ms": 1,
-    "usage": {"prompt_tokens": 9, "completion_tokens": 2}, "run_ms": 5, "latency_ms": 8, "attempts": 2,
+    "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "dd" * 32, "finish": "stop",
+    "queue_ms": 1, "usage": {"prompt_tokens": 9, "completion_tokens": 2}, "run_ms": 5, "latency_ms": 8, "attempts": 2,
     "request_id": "aa", "result_id": "bb", "paid_msat": 331, "verified": ["signature", "receipt"], "error": None,
 }  # fmt: skip
 ERROR = {"reason": "exhausted", "code": "busy", "message": "all are busy", "hint": ""}
@@ -22,9 +22,10 @@ class FakeNode:
     """Answers calls from a table of its own."""
 
     def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
-        names = ("slots", "state", "price_msat", "models", "contexts")
+        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain")
+        values = (["m"], [2_048], ["ee" * 32], False)
         prices = [None if price is None else list(price) for price in prices]
-        self.rows = [dict(zip(names, (16, state, price, ["m"], [2_048]), strict=True)) for price in prices]
+        self.rows = [dict(zip(names, (16, state, price, *values), strict=True)) for price in prices]
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
         self.asked = []
@@ -32,9 +33,11 @@ class FakeNode:
     async def call(self, method, params=None):
         self.asked.append((method, params))
         if method == "providers":
-            yield Result({"providers": self.rows, "heard_of": 3, "bid_msat": self.bid_msat})
+            rows = [row for row in self.rows if params.get("model") in (None, *row["models"])]
+            yield Result({"providers": rows, "heard_of": 3, "bid_msat": self.bid_msat})
             return
-        yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [ANSWER]})
+        answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
+        yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
         failed = [FAILED][: len(params["jobs"]) - 1]
         charged = 331 + self.beside_msat
         yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
@@ -47,9 +50,12 @@ async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
     jobs = [Job("a", model="m", max_tokens=16, most_msat=660), Job("", (Message("user", "b"),))]
     came = [pair async for pair in sub.ask(jobs)]
     checks = ("signature", "receipt")
-    assert came[0] == (1, SubAnswer("yes", "ab" * 32, "m", 9, 2, 331, 1, 5, 8, 2, checks, "aa", "bb"))
+    assert came[0] == (
+        1,
+        SubAnswer("yes", "ab" * 32, "m", 9, 2, 331, 1, 5, 8, 2, checks, "aa", "bb", "stop", "dd" * 32),
+    )
     assert came[1] == (0, SubFailure("busy", "all are busy", 4))
-    method, params = node.asked[0]
+    method, params = node.asked[-1]
     assert method == "map" and params["stream"] is True
     assert params["jobs"][0]["prompt"] == "a" and params["jobs"][0]["bid_msat"] == 660
     assert params["jobs"][1]["messages"] == [{"role": "user", "content": "b"}]
@@ -59,6 +65,7 @@ async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
     sub = SwarmSubLM(FakeNode())
     models = await sub.describe(None)
     assert (models.models, models.context_tokens, models.width) == (("m",), 2_048, 32)
+    assert models.weights == ("ee" * 32,)
     assert sub.most_msat(Job("x", max_tokens=16)) == 660
     assert sub.most_msat(Job("x", max_tokens=4_000)) == 5_000
     frugal = SwarmSubLM(FakeNode(), bid_msat=300)
@@ -120,3 +127,31 @@ async def test_a_provider_that_names_no_price_costs_nothing_and_hides_no_other()
         swarm = SwarmSubLM(FakeNode(prices=prices))
         await swarm.describe("m")
         assert swarm.most_msat(Job("a", max_tokens=1)) == most
+
+
+async def test_a_model_that_nobody_has_fails_at_once_and_names_those_that_are_there():
+    node = FakeNode()
+    jobs = [Job("a", model="nonexistent"), Job("b", model="m"), Job("c", model="nonexistent")]
+    came = dict([pair async for pair in SwarmSubLM(node).ask(jobs)])
+    assert [came[place].code for place in (0, 2)] == ["no_provider"] * 2
+    assert "'nonexistent'" in came[0].message and came[0].message.endswith("there is m")
+    asked = [params["jobs"] for method, params in node.asked if method == "map"]
+    assert [[job["prompt"] for job in jobs] for jobs in asked] == [["b"]]
+
+
+async def test_a_model_whose_provider_still_loads_it_is_waited_for():
+    node = FakeNode(state="loading")
+    await anext(aiter(SwarmSubLM(node).ask([Job("a", model="m"), Job("b", model="m")])))
+    assert node.asked[-1][0] == "map"
+
+
+async def test_where_somebody_tells_no_models_a_model_is_waited_for():
+    node = FakeNode()
+    node.rows[0]["plain"] = True
+    await anext(aiter(SwarmSubLM(node).ask([Job("a", model="another"), Job("b", model="another")])))
+    assert node.asked[-1][0] == "map"
+
+
+async def test_a_run_whose_model_nobody_has_is_told_which_are_there():
+    with pytest.raises(UnreachableError, match=r"no provider of another is ready .*there is m"):
+        await SwarmSubLM(FakeNode()).describe("another")

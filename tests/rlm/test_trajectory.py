@@ -1,6 +1,7 @@
 """Trajectories: what is written, that it survives, and that others can read it."""
 
 import asyncio
+import csv
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ import sys
 import orjson
 import pytest
 
+from pylon import __version__
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.rlm import runs
@@ -17,6 +19,7 @@ from pylon.rlm.replay import replay
 from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.sublm import SubFailure
+from pylon.rlm.table import COLUMNS, as_csv, call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory
 from pylon.rlm.viewer import export_rlm
 from tests.rlm.fakes import InProcessRepl, Stage, repl
@@ -121,6 +124,88 @@ async def test_a_replay_asks_no_model_and_comes_to_the_same_answer(stage, tmp_pa
     assert [event["code"]["sha256"] for event in Run(tmp_path / "again").events() if event["type"] == "cell"] == old
 
 
+async def test_a_replay_of_a_run_that_never_ended_has_nothing_to_compare_with(stage, tmp_path):
+    events = stage.folder / "run" / EVENTS
+    events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:-1]))
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(Run(stage.folder / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    assert (made.outcome.answer, made.recorded, made.same, made.ended) == ("ABAB!", None, False, False)
+
+
+async def test_a_run_of_before_is_still_shown_replayed_and_exported(stage, tmp_path):
+    """What runs did not say yet is not missed: answers' ends and weights, the sandbox, the root's temperature."""
+    events = stage.folder / "run" / EVENTS
+    lines = [orjson.loads(line) for line in events.read_bytes().splitlines()]
+    for line in lines:
+        for name in ("finish", "sha256", "hint", "version", "sandbox", "cell"):
+            line.pop(name, None)
+    lines[0]["root"] = {name: lines[0]["root"][name] for name in ("name", "context_tokens")}
+    del lines[0]["sub"]["weights"], lines[0]["sub"]["seed"]
+    events.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    old = Run(stage.folder / "run")
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(old, InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    assert made.same and made.outcome.answer == "ABAB!"
+    assert next(export_rlm(old))["type"] == "metadata"
+    assert summary(old)["state"] == "ended" and {row["finish"] for row in call_rows(old)} == {None}
+
+
+async def test_the_run_event_says_what_must_be_known_to_run_it_again(stage):
+    begun = stage.events("run")[0]
+    assert begun["version"] == __version__ and begun["root"]["tier"] == "large"
+    assert begun["root"]["max_tokens"] == 4_096 and begun["cell"]["seconds"] == 60.0
+    assert {"temperature", "max_tokens", "seed", "weights", "models"} <= set(begun["sub"])
+
+
+async def test_the_export_has_every_call_in_the_codes_order_and_the_tokens_inside_of_loops(tmp_path):
+    def answer(prompt):
+        # They come back the other way round.
+        return asyncio.sleep((12 - len(prompt)) / 100, "a longer answer")
+
+    def root(messages):
+        if "Your task stands" in messages[1].content:
+            return repl("FINAL(llm_query(context))")
+        return repl("a = llm_query_batched(['x' * n for n in range(1, 13)] + ['x'])\nb = rlm_query('deep')\nFINAL(b)")
+
+    stage = Stage(tmp_path, root, answer)
+    await stage.run(limits=Limits(depth=1))
+    line = list(export_rlm(Run(tmp_path / "run")))[1]
+    assert line["prompt_tokens"] > 0 and line["completion_tokens"] > 0
+    calls = line["code_blocks"][0]["result"]["rlm_calls"]
+    assert [call["prompt"] for call in calls] == ["x" * n for n in range(1, 13)] + ["x", "deep"]
+    assert calls[12]["repeated"] and calls[12]["response"] == "a longer answer" and calls[12]["prompt_tokens"] == 0
+    inside = [event for event in stage.events() if event.get("loop") == "0/c2.0"]
+    used = [event for event in inside if event["type"] in ("turn", "returned")]
+    assert calls[13]["prompt_tokens"] == sum(event["prompt_tokens"] for event in used) > 0
+    assert calls[13]["completion_tokens"] == sum(event["completion_tokens"] for event in used)
+
+
+async def test_the_table_has_a_row_a_call_whatever_became_of_it(stage):
+    run = Run(stage.folder / "run")
+    rows = call_rows(run)
+    assert [(row["call"], row["state"], row["code"]) for row in rows] == [
+        ("0/c1.0", "answered", None),
+        ("0/c1.1", "failed", "deadline"),
+        ("0/c2.0", "answered", None),
+        ("0/c2.0/c1.0", "repeated", None),
+    ]
+    assert rows[0]["model"] == "function" and rows[0]["wall_ms"] >= 0 and rows[0]["answer_chars"] == 2
+    assert rows[2]["kind"] == "rlm" and rows[3]["loop"] == "0/c2.0"
+    read = list(csv.DictReader("".join(as_csv(rows)).splitlines()))
+    assert [row["call"] for row in read] == [row["call"] for row in rows] and tuple(read[0]) == COLUMNS
+    assert read[1]["model"] == "" and read[0]["verified"] == "none"
+    assert sum(int(row["msat"] or 0) for row in read) == summary(run)["msat"]
+
+
+async def test_a_call_that_was_refused_and_one_that_was_lost_are_rows_too(tmp_path):
+    stage = Stage(tmp_path, [repl("a = llm_query_batched(['p', 'q'])\nFINAL('x')")])
+    await stage.run(limits=Limits(calls=1))
+    events = tmp_path / "run" / EVENTS
+    lines = [line for line in events.read_bytes().splitlines(keepends=True) if b"<p>" not in line]
+    events.write_bytes(b"".join(line for line in lines if b'"final"' not in line))
+    assert [row["state"] for row in call_rows(Run(tmp_path / "run"))] == ["lost", "refused"]
+
+
 async def test_a_replay_works_on_the_context_that_was_kept_with_its_run(stage, tmp_path):
     given = tmp_path / "context"
     kept = stage.events("run")[0]["context"]["files"][0]["sha256"]
@@ -155,6 +240,7 @@ async def test_a_replay_of_a_run_that_ran_out_of_turns_takes_its_last_turn_too(t
 WRITER = """
 import sys, time
 from pathlib import Path
+from pylon import __version__
 from pylon.clock import SystemClock
 from pylon.rlm.trajectory import Trajectory
 trajectory = Trajectory(Path(sys.argv[1]), SystemClock())
@@ -239,7 +325,10 @@ def test_a_list_counts_what_the_root_cost_also_of_a_run_that_died(tmp_path):
     trajectory, tally = Trajectory(tmp_path / "run", SystemClock()), Tally()
     ref = trajectory.text("text")
     trajectory.write("turn", loop="0", turn=1, msat=700, prompt_tokens=9, completion_tokens=2, reply=ref)
-    trajectory.write("returned", loop="0", turn=1, call="0/c1.0", msat=31, provider="ab" * 32, text=ref)
+    trajectory.write("submitted", loop="0", turn=1, call="0/c1.0", kind="llm", model=None, prompt=ref)
+    trajectory.write(
+        "returned", loop="0", turn=1, call="0/c1.0", msat=31, provider="ab" * 32, model="m", text=ref, prompt=ref
+    )
     trajectory.close()
     run = Run(tmp_path / "run")
     for event in run.events():

@@ -96,7 +96,7 @@ class Answering:
 
 def _frames(request: str, replies: Sequence[SubReply]) -> list[bytes]:
     """One request's replies in as many frames as they need."""
-    parts: list[list[tuple[str, str | None]]] = [[]]
+    parts: list[list[tuple[str, str | None, str | None]]] = [[]]
     size = 0
     for reply in replies:
         # A lone surrogate cannot be written as UTF-8.
@@ -104,7 +104,7 @@ def _frames(request: str, replies: Sequence[SubReply]) -> list[bytes]:
         if parts[-1] and size + len(cut) > _PART_CHARS:
             parts.append([])
             size = 0
-        parts[-1].append((cut, reply.error_code))
+        parts[-1].append((cut, reply.error_code, reply.finish))
         size += len(cut)
     last = len(parts) - 1
     return [

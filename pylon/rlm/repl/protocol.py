@@ -115,10 +115,14 @@ class SubCalls:
 
 @dataclass(frozen=True, slots=True)
 class SubReply:
-    """A failed sub-call has an `error_code` and says in `text` what happened: in the REPL a SubCallError, a str."""
+    """A failed sub-call has an `error_code` and says in `text` what happened: in the REPL a SubCallError, a str.
+
+    `finish` is why the answer ended, as `Answer.finish` of the swarm: `length` and `size` tell that it was cut off.
+    """
 
     text: str
     error_code: str | None = None
+    finish: str | None = None
 
 
 # Gives one reply a prompt, in the prompts' order. May be running many times at once. What it raises becomes an

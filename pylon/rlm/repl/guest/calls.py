@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from .port import GROUP_BYTES, PART_BYTES, Message, Port
 
@@ -12,9 +12,18 @@ MODEL_CHARS = 200
 
 
 class Reply(str):
-    """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine."""
+    """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine.
 
-    __slots__ = ()
+    `finish` is why it ended: `length` or `size` where it was cut off, `stop` where it is whole, None if nobody said.
+    """
+
+    __slots__ = ("finish",)
+    finish: str | None
+
+    def __new__(cls, text: str = "", finish: str | None = None) -> Self:
+        self = super().__new__(cls, text)
+        self.finish = finish
+        return self
 
     def __await__(self) -> Generator[Any, None, "Reply"]:
         yield from ()
@@ -86,8 +95,8 @@ class Calls:
             for slots in sent
         ]
         for slots, answer in zip(sent, self._port.ask(requests) if requests else [], strict=True):
-            for slot, (text, code) in zip(slots, answer["replies"], strict=True):
-                replies[slot] = Reply(text) if code is None else SubCallError(text, code)
+            for slot, (text, code, finish) in zip(slots, answer["replies"], strict=True):
+                replies[slot] = Reply(text, finish) if code is None else SubCallError(text, code)
         return [reply for reply in replies if reply is not None]
 
 
