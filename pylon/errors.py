@@ -19,7 +19,8 @@
     │   ├── ParameterError    a wish that this engine cannot meet, such as a schema it cannot follow
     │   └── EngineFailedError the inference child died, stalled or sent garbage
     ├── SandboxError          the RLM's REPL cannot start or cannot go on               exit 1
-    └── MoneyError            an amount, an invoice or a wallet                         exit 1
+    ├── MoneyError            an amount, an invoice or a wallet                         exit 1
+    └── InterruptError        somebody ended the command before it was done             exit 130
 
 The message says what happened and what it means; `hint` says what to do next. No message holds a secret, a
 prompt or an answer.
@@ -34,6 +35,11 @@ class PylonError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def error_row(error: PylonError) -> dict[str, str]:
+    """An error in JSON: of `--json`, of `pylon mcp`."""
+    return {"type": type(error).__name__, "message": str(error), "hint": error.hint}
 
 
 def refusal(error: OSError) -> str:
@@ -115,3 +121,7 @@ class SandboxError(PylonError):
 
 class MoneyError(PylonError):
     pass
+
+
+class InterruptError(PylonError):
+    exit_code = 130

@@ -2,26 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
 import typer.core
-from rich.status import Status
 
-from pylon.cli import stdin
-from pylon.cli.output import ago, counted, err, out, table
+from pylon.cli.output import ago, err, out, table
+from pylon.cli.rlm_ask import ask
 from pylon.cli.running import Json, fail, print_json, print_text, run
-from pylon.errors import JobsFailedError, UsageError
+from pylon.errors import JobsFailedError
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home
-from pylon.node.rlm import Question
-from pylon.node.session import open_node
 from pylon.rlm import runs
-from pylon.rlm.progress import Tally
-from pylon.rlm.strategies import Strategy
+from pylon.rlm.table import as_csv, call_rows
 from pylon.rlm.trajectory import Event
 from pylon.rlm.viewer import export_rlm
 
@@ -38,117 +34,7 @@ class _Group(typer.core.TyperGroup):
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
-
-
-@app.command("ask")
-def ask_(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
-    context: Annotated[
-        list[str] | None,
-        typer.Option("--context", "-c", help="A file, folder or glob, or - for standard input; may be repeated."),
-    ] = None,
-    shape: Annotated[
-        str, typer.Option("--as", help="What the REPL sees: auto, text, json, or files (a dict by name).")
-    ] = "auto",
-    strategy: Annotated[
-        str | None,
-        typer.Option(help="rlm, map-reduce or search (default: rlm with a root model, map-reduce without)."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="The model that sub-calls ask for (rlm.sub_model).")] = None,
-    max_depth: Annotated[int | None, typer.Option(help="How deep loops may stand inside each other.")] = None,
-    turns: Annotated[int | None, typer.Option(help="Turns of a loop.")] = None,
-    calls: Annotated[int | None, typer.Option(help="The most sub-calls (rlm.max_calls).")] = None,
-    sats: Annotated[int | None, typer.Option(help="The most sats (rlm.max_sats).")] = None,
-    tokens: Annotated[
-        int | None, typer.Option(help="The most tokens, of root and sub-calls together (rlm.max_tokens).")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="The most seconds (rlm.max_wall_s).")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of sub-calls; at 0 equal prompts go once.")] = None,
-    unsafe: Annotated[
-        bool,
-        typer.Option(
-            "--unsafe-local-repl",
-            help="Run the model's code with all rights of your user, in no sandbox: it may read, change and send"
-            " whatever you may.",
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Ask a question about a text of any length. `pylon rlm "question"` does the same.
-
-    The text becomes a variable in a sandboxed Python; a root model, or a program, cuts it up and asks the swarm about
-    the pieces. The answer goes to standard output, the rest to standard error. An answer that is partial (turns,
-    budget or root ran out) ends with status 5, and so does none.
-    """
-    for name, value, known in (("--as", shape, _SHAPES), ("--strategy", strategy, _STRATEGIES)):
-        if value is not None and value not in known:
-            raise typer.BadParameter(f"one of {', '.join(known)}", param_hint=name)
-    wishes = {
-        "sub_model": model, "max_depth": max_depth, "turns": turns, "max_calls": calls, "max_sats": sats,
-        "max_tokens": tokens, "max_wall_s": seconds, "sub_temperature": temperature,
-    }  # fmt: skip
-    paths = tuple(context or ())
-    if question == "-":
-        if "-" in paths:
-            raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
-        question = stdin.text("QUESTION").strip()
-    if not question.strip():
-        raise typer.BadParameter("there is nothing in it", param_hint="QUESTION")
-    chosen = cast("Strategy | None", strategy)
-    asked = Question(question, paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe)
-    run(_ask(asked, as_json), as_json=as_json)
-
-
-_SHAPES = ("auto", "text", "json", "files")
-_STRATEGIES = ("rlm", "map-reduce", "search")
-
-
-async def _ask(question: Question, as_json: bool) -> None:
-    if not question.context:
-        raise UsageError("there is no --context", hint="Name a file, a folder or a glob, or - for standard input.")
-    home, config = open_home()
-    with Status("starting", console=err) if err.is_terminal and not as_json else _Quiet() as status:
-
-        def heard(_: Event, tally: Tally) -> None:
-            status.update(tally.line)
-
-        async with open_node(home, config) as node:
-            report = await node_rlm.ask(home, config, node, question, listener=heard, tell=_tell)
-    if as_json:
-        print_json(report)
-    elif report["answer"] is not None:
-        print_text(report["answer"])
-    _tell(_summary(report, Network(config.network).unit))
-    if report["answer"] is None or report["partial"]:
-        what = "there is no answer" if report["answer"] is None else "the answer is partial"
-        hint = f"`pylon rlm show {report['id']}` tells what was done."
-        fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
-
-
-def _tell(text: str) -> None:
-    err.print(text, style="dim")
-
-
-class _Quiet:
-    """Where nobody watches."""
-
-    def __enter__(self) -> "_Quiet":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was shown."""
-
-    def update(self, text: str) -> None:
-        """Shows nothing."""
-
-
-def _summary(report: dict[str, Any], unit: str) -> str:
-    failed = f", {report['failed']:,} failed" if report["failed"] else ""
-    return (
-        f"{counted(report['turns'], 'turn')}, {counted(report['calls'], 'sub-call')}{failed},"
-        f" {counted(len(report['providers']), 'provider')},"
-        f" {sats_text(report['msat'], unit)}, {report['wall_s']:.1f} s; run {report['id']}"
-    )
+app.command("ask")(ask)
 
 
 @app.command("list")
@@ -251,6 +137,9 @@ async def _replay(name: str, as_json: bool) -> None:
         print_json(result)
     elif result["answer"] is not None:
         print_text(result["answer"])
+    if not result["ended"]:
+        hint = f"`pylon rlm show {result['replay_of']}` tells how far it came."
+        fail(JobsFailedError(f"run {result['replay_of']} never ended: there is no answer to compare", hint=hint))
     if not result["same"]:
         hint = f"`pylon rlm show {result['id']}` tells what happened this time."
         fail(JobsFailedError("the replay came to another answer than the run", hint=hint))
@@ -260,22 +149,28 @@ async def _replay(name: str, as_json: bool) -> None:
 def export_(
     name: RunId = "last",
     form: Annotated[
-        Literal["rlm", "events"],
-        typer.Option("--format", help="rlm: for the viewer of the paper's engine; events: our own, texts included."),
+        Literal["rlm", "events", "csv"],
+        typer.Option(
+            "--format",
+            help="rlm: for the viewer of the paper's engine; events: our own, texts included; csv: a row a sub-call.",
+        ),
     ] = "rlm",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where it goes (default: standard output).")
     ] = None,
 ) -> None:
-    """Write a run's trajectory as JSONL for other programs."""
+    """Write a run's trajectory for other programs: as JSONL, or its sub-calls as CSV."""
     run(_export(name, form, output))
 
 
 async def _export(name: str, form: str, output: Path | None) -> None:
     home, _ = open_home()
     found = runs.find_run(home.runs, name)
-    lines = export_rlm(found) if form == "rlm" else map(found.whole, found.events())
-    text = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    if form == "csv":
+        text = "".join(as_csv(call_rows(found))).encode()
+    else:
+        lines = export_rlm(found) if form == "rlm" else map(found.whole, found.events())
+        text = b"".join(orjson.dumps(line) + b"\n" for line in lines)
     if output is None:
         sys.stdout.buffer.write(text)
         sys.stdout.flush()

@@ -4,7 +4,8 @@ import asyncio
 import signal
 import sqlite3
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -12,12 +13,11 @@ import typer
 
 from pylon import log
 from pylon.collect import collect_rarely
-from pylon.errors import PylonError, refusal
+from pylon.errors import InterruptError, PylonError, error_row, refusal
 from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.text import clean_text, escaped_in_json
 
-INTERRUPTED = 130
 # What a node has to finish what is there when it is told to stop, in seconds.
 DRAIN_S = 60.0
 
@@ -56,7 +56,7 @@ def household_line(household: dict[str, Any]) -> str:
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Says what happened and what to do next, and ends with the error's exit code."""
     if as_json:
-        print_json({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
+        print_json({"error": error_row(error)})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
     # Relays and providers have a say in it.
     typer.echo(f" {clean_text(str(error))}", err=True)
@@ -70,6 +70,22 @@ def end_signals() -> tuple[signal.Signals, ...]:
     # Under nohup a terminal may close.
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """The task in it is cancelled by a service manager or a terminal that closes too, and so ends in good order."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101 - commands run in one
+    # Ctrl-C itself is asyncio's: a second one ends whatever still goes on.
+    numbers = [number for number in end_signals() if number is not signal.SIGINT]
+    for number in numbers:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
@@ -92,4 +108,8 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         # Where even that cannot be printed, the program's entry has the last word.
         fail(PylonError(refusal(error)), as_json=as_json and not _printed)
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        # Who pressed it knows; a program that reads JSON does not.
+        ended = InterruptError("interrupted")
+        if as_json and not _printed:
+            print_json({"error": error_row(ended)})
+        raise typer.Exit(ended.exit_code) from None

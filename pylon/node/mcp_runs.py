@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pylon import log
 from pylon.clock import SystemClock
 from pylon.config import Config, RlmSection
-from pylon.errors import PylonError, UsageError
+from pylon.errors import PylonError, UsageError, error_row
 from pylon.node import rlm
 from pylon.node.home import Home
 from pylon.node.rlm import Question
@@ -51,9 +51,8 @@ class McpRun:
         """For the client: the report, or how far it is."""
         if self.report is not None:
             return {"state": self.state, **self.report}
-        row = {"id": self.id, "state": self.state, "turns": self.tally.turns, "calls": self.tally.calls}
-        row |= {"failed": self.tally.failed, "in_flight": len(self.tally.out), "sats": self.tally.msat / 1_000}
-        return row if self.error is None else {**row, "error": told(self.error)}
+        row = {"id": self.id, "state": self.state, "in_flight": len(self.tally.out), **self.tally.counts}
+        return row if self.error is None else {**row, "error": error_row(self.error)}
 
 
 class McpRuns:
@@ -132,11 +131,6 @@ class McpRuns:
         except Exception:
             logger.exception("a run failed")
             run.state, run.error = "failed", PylonError("the run failed", hint="See the server's log.")
-
-
-def told(error: PylonError) -> dict[str, str]:
-    """An error as every `--json` shows it."""
-    return {"type": type(error).__name__, "message": str(error), "hint": error.hint}
 
 
 def within(section: RlmSection, wishes: dict[str, Any]) -> None:

@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from mcp.server.mcpserver import Context, MCPServer
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import Field
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import ConfigDict, Field, ValidationError
 
 from pylon import __version__
-from pylon.config import Config
-from pylon.errors import PylonError, UsageError
+from pylon.config import Config, faults
+from pylon.errors import PylonError, UsageError, error_row
 from pylon.node.home import Home
 from pylon.node.mcp_paths import Readable
-from pylon.node.mcp_runs import McpRun, McpRuns, told
+from pylon.node.mcp_runs import McpRun, McpRuns
 from pylon.node.rlm import Question
 
 INSTRUCTIONS = """Questions about texts that are too long to read. A text becomes a variable in a sandbox, a program
@@ -31,9 +34,7 @@ RunId = Annotated[str, Field(description="The id of a run, as `rlm` gave it.")]
 
 def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
     """The server with its tools. The caller closes `runs` when it has ended."""
-    server = MCPServer("pylon", title="Pylon", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
 
-    @server.tool(title="Ask about a long text", annotations=ToolAnnotations(read_only_hint=False))
     async def rlm(
         ctx: Context,
         question: Annotated[str, Field(description="What is asked about the text, in full.", min_length=1)],
@@ -74,17 +75,50 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
 
         return await _result(work())
 
-    @server.tool(title="How far a run is", annotations=ToolAnnotations(read_only_hint=True))
     async def rlm_status(run: RunId = "last") -> CallToolResult:
         """Tells how far a run is, and its answer once there is one."""
         return await _result(runs.status(run))
 
-    @server.tool(title="End a run", annotations=ToolAnnotations(read_only_hint=False, idempotent_hint=True))
     async def rlm_cancel(run: RunId) -> CallToolResult:
         """Ends a run; sub-calls that are out are cancelled, and what they cost until then is paid."""
         return await _result(runs.cancel(run))
 
-    return server
+    tools = [
+        _strict(rlm, "Ask about a long text", ToolAnnotations(read_only_hint=False)),
+        _strict(rlm_status, "How far a run is", ToolAnnotations(read_only_hint=True)),
+        _strict(rlm_cancel, "End a run", ToolAnnotations(read_only_hint=False, idempotent_hint=True)),
+    ]
+    return _Server(
+        "pylon", title="Pylon", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING", tools=tools
+    )
+
+
+class _Server(MCPServer):
+    """What a client gets wrong is told it as every other error is."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError:
+            raise
+        except ToolError as error:
+            wrong = error.__cause__
+            said = f"{name}: {faults(wrong)}" if isinstance(wrong, ValidationError) else str(error)
+            return _failed(UsageError(said, hint="The tool's schema says what it takes."))
+
+
+def _strict(work: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+    """A tool that refuses arguments which it does not know: a bound that is misspelt must not go unheard."""
+    tool = Tool.from_function(work, title=title, annotations=annotations)
+    loose = tool.fn_metadata.arg_model
+    strict: type[ArgModelBase] = type(
+        loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid"), "__module__": __name__}
+    )
+    tool.fn_metadata.arg_model = strict
+    tool.parameters = strict.model_json_schema(by_alias=True)
+    return tool
 
 
 async def serve(home: Home, config: Config, readable: Readable) -> None:
@@ -102,7 +136,7 @@ def _progress(ctx: Context) -> Callable[[McpRun], Awaitable[None]]:
 
     async def hear(run: McpRun) -> None:
         nonlocal last
-        done = run.tally.turns + run.tally.calls + run.tally.repeated
+        done = run.tally.turns + run.tally.back + run.tally.refused + run.tally.repeated
         if done > last:
             last = done
             await ctx.report_progress(done, None, run.tally.line)
@@ -112,8 +146,15 @@ def _progress(ctx: Context) -> Callable[[McpRun], Awaitable[None]]:
 
 async def _result(work: Awaitable[dict[str, Any]]) -> CallToolResult:
     try:
-        value, failed = await work, False
+        return _told(await work, is_error=False)
     except PylonError as error:
-        value, failed = {"error": told(error)}, True
+        return _failed(error)
+
+
+def _failed(error: PylonError) -> CallToolResult:
+    return _told({"error": error_row(error)}, is_error=True)
+
+
+def _told(value: dict[str, Any], *, is_error: bool) -> CallToolResult:
     text = TextContent(type="text", text=orjson.dumps(value).decode())
-    return CallToolResult(content=[text], structured_content=value, is_error=failed)
+    return CallToolResult(content=[text], structured_content=value, is_error=is_error)

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, SandboxError
 from pylon.rlm.repl import wire
+from pylon.rlm.repl.folders import ReplFolder
 from pylon.rlm.repl.life import Backend, Life, Stopped
 from pylon.rlm.repl.protocol import (
     MIB,
@@ -38,10 +38,10 @@ class ChildRepl:
         self._life: Life | None = None
 
     async def open(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="pylon-repl-"))
+        folder = ReplFolder()
         self._opened = _Opened(folder, context, limits, on_calls)
         try:
-            await asyncio.to_thread(_lay_out, folder, context)
+            await asyncio.to_thread(_lay_out, folder.path, context)
             self._life = await self._begin(self._opened)
         except OSError as error:
             await self.close()
@@ -88,7 +88,7 @@ class ChildRepl:
         opened, self._opened = self._opened, None
         await self._end()
         if opened is not None:
-            await asyncio.to_thread(shutil.rmtree, opened.folder, True)
+            await asyncio.to_thread(opened.made.remove)
 
     async def _ask(self, message: dict[str, object]) -> wire.FromSandbox | None:
         opened, life = await self._ready()
@@ -126,8 +126,9 @@ class ChildRepl:
 
 
 class _Opened:
-    def __init__(self, folder: Path, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
-        self.folder = folder
+    def __init__(self, made: ReplFolder, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
+        self.made = made
+        self.folder = made.path
         self.context = context
         self.limits = limits
         self.on_calls = on_calls

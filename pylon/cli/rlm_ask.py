@@ -1,0 +1,227 @@
+"""`pylon rlm ask`: one question about a text, or a file of them."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+from rich.status import Status
+
+from pylon.cli import stdin
+from pylon.cli.output import counted, err
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
+from pylon.node import rlm as node_rlm
+from pylon.node import rlm_many
+from pylon.node.home import open_home
+from pylon.node.rlm import Question
+from pylon.node.session import open_node
+from pylon.rlm import runs
+from pylon.rlm.progress import Tally
+from pylon.rlm.strategies import Strategy
+from pylon.rlm.trajectory import Event
+
+
+def ask(
+    question: Annotated[
+        str | None, typer.Argument(help="The question; - reads it from standard input.", show_default=False)
+    ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", "-c", help="A file, folder or glob, or - for standard input; may be repeated."),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            "--questions",
+            help="A JSONL file (- for standard input) of many questions in the place of one, each an object with"
+            " `question` and, if it has one of its own, `context` or `text`. One line of JSON comes out for each.",
+        ),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Of many questions, how many runs go on at once.")] = 1,
+    shape: Annotated[
+        str, typer.Option("--as", help="What the REPL sees: auto, text, json, or files (a dict by name).")
+    ] = "auto",
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="rlm, map-reduce or search (default: rlm with a root model, map-reduce without)."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that sub-calls ask for (rlm.sub_model).")] = None,
+    max_depth: Annotated[int | None, typer.Option(help="How deep loops may stand inside each other.")] = None,
+    turns: Annotated[int | None, typer.Option(help="Turns of a loop.")] = None,
+    calls: Annotated[int | None, typer.Option(help="The most sub-calls (rlm.max_calls).")] = None,
+    sats: Annotated[int | None, typer.Option(help="The most sats (rlm.max_sats).")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="The most tokens, of root and sub-calls together (rlm.max_tokens).")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="The most seconds (rlm.max_wall_s).")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sub-calls; at 0 equal prompts go once.")] = None,
+    sub_max_tokens: Annotated[
+        int | None, typer.Option(help="The longest answer of a sub-call, in tokens (rlm.sub_max_tokens).")
+    ] = None,
+    root_model: Annotated[str | None, typer.Option(help="The root model's id (rlm.root_model).")] = None,
+    root_temperature: Annotated[float | None, typer.Option(help="Of the root model (rlm.root_temperature).")] = None,
+    seed: Annotated[int | None, typer.Option(help="What drawn answers begin from (rlm.seed).")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="auto, wasm or process (rlm.sandbox).")] = None,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-local-repl",
+            help="Run the model's code with all rights of your user, in no sandbox: it may read, change and send"
+            " whatever you may.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a question about a text of any length. `pylon rlm "question"` does the same.
+
+    The text becomes a variable in a sandboxed Python; a root model, or a program, cuts it up and asks the swarm about
+    the pieces. The answer goes to standard output, the rest to standard error. An answer that is partial (turns,
+    budget or root ran out) ends with status 5, and so does none.
+    """
+    for name, value, known in (
+        ("--as", shape, _SHAPES),
+        ("--strategy", strategy, _STRATEGIES),
+        ("--sandbox", sandbox, _SANDBOXES),
+    ):
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"one of {', '.join(known)}", param_hint=name)
+    wishes = {
+        "sub_model": model, "max_depth": max_depth, "turns": turns, "max_calls": calls, "max_sats": sats,
+        "max_tokens": tokens, "max_wall_s": seconds, "sub_temperature": temperature, "sub_max_tokens": sub_max_tokens,
+        "root_model": root_model, "root_temperature": root_temperature, "seed": seed, "sandbox": sandbox,
+    }  # fmt: skip
+    if (question is None) == (questions is None):
+        raise typer.BadParameter("either a question or --questions is needed, and not both", param_hint="QUESTION")
+    paths = tuple(context or ())
+    if "-" in paths and "-" in (question, questions):
+        raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
+    if question == "-":
+        question = stdin.text("QUESTION")
+    if question is not None and not question.strip():
+        raise typer.BadParameter("there is nothing in it", param_hint="QUESTION")
+    chosen = cast("Strategy | None", strategy)
+    asked = Question(
+        (question or "").strip(), paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe
+    )  # fmt: skip
+    if questions is None:
+        run(_ask(asked, as_json), as_json=as_json)
+    else:
+        lines = stdin.text("--questions") if questions == "-" else _read(questions)
+        run(_ask_many(rlm_many.rows_of(lines), asked, at_once), as_json=False)
+
+
+_SHAPES = ("auto", "text", "json", "files")
+_STRATEGIES = ("rlm", "map-reduce", "search")
+_SANDBOXES = ("auto", "wasm", "process")
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{name} cannot be read as UTF-8 text", param_hint="--questions") from error
+
+
+async def _ask(question: Question, as_json: bool) -> None:
+    if not question.context:
+        raise UsageError("there is no --context", hint="Name a file, a folder or a glob, or - for standard input.")
+    home, config = open_home()
+    unit = Network(config.network).unit
+    folder = runs.new_run(home.runs, time.time())
+    try:
+        with (
+            Status("starting", console=err) if err.is_terminal and not as_json else _Quiet() as status,
+            ended_as_by_ctrl_c(),
+        ):
+
+            def heard(_: Event, tally: Tally) -> None:
+                status.update(tally.line)
+
+            async with open_node(home, config) as node:
+                report = await node_rlm.ask(
+                    home, config, node, question, listener=heard, tell=_tell, folder=folder
+                )  # fmt: skip
+    except asyncio.CancelledError:
+        _interrupted(runs.Run(folder), unit, as_json)
+    if as_json:
+        print_json(report)
+    elif report["answer"] is not None:
+        print_text(report["answer"])
+    _tell(_summary(report, unit))
+    if report["answer"] is None or report["partial"]:
+        what = "there is no answer" if report["answer"] is None else "the answer is partial"
+        hint = f"`pylon rlm show {report['id']}` tells what was done."
+        hint = f"{report['hint']} {hint}" if report["hint"] else hint
+        fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
+
+
+def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
+    """What was done and spent until then stays true."""
+    if not run.begun:
+        fail(InterruptError("interrupted before anything was asked"), as_json=as_json)
+    report = runs.summary(run)
+    error = InterruptError("the run was interrupted", hint=f"`pylon rlm show {run.id}` tells what was done.")
+    if as_json:
+        print_json({**report, "trajectory": str(run.folder), "error": error_row(error)})
+    _tell(_summary(report, unit))
+    fail(error)
+
+
+async def _ask_many(rows: list[rlm_many.Row], question: Question, at_once: int) -> None:
+    home, config = open_home()
+    lacking = 0
+    try:
+        with ended_as_by_ctrl_c():
+            async with (
+                open_node(home, config) as node,
+                aclosing(
+                    rlm_many.ask_many(home, config, node, rows, question, at_once=at_once, tell=_tell)
+                ) as reports,
+            ):
+                async for report in reports:
+                    print_json(report)
+                    lacking += report.get("answer") is None or bool(report["partial"])
+    except asyncio.CancelledError:
+        fail(InterruptError("interrupted; what is printed is done", hint="`pylon rlm list` shows the runs."))
+    if lacking:
+        fail(JobsFailedError(f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one"))
+
+
+def _tell(text: str) -> None:
+    err.print(text, style="dim")
+
+
+class _Quiet:
+    """Where nobody watches."""
+
+    def __enter__(self) -> "_Quiet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was shown."""
+
+    def update(self, text: str) -> None:
+        """Shows nothing."""
+
+
+def _summary(report: dict[str, Any], unit: str) -> str:
+    parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
+    parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
+    parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]
+    if "wall_s" in report:
+        parts.append(f"{report['wall_s']:.1f} s")
+    models = f"\nanswered by {', '.join(report['models'])}" if len(report["models"]) > 1 else ""
+    return f"{', '.join(parts)}; run {report['id']}{models}"
+
+
+_REMARKS = (
+    ("failed", "failed"),
+    ("truncated", "cut off"),
+    ("refused", "more refused"),
+    ("repeated", "asked before"),
+)
