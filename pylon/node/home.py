@@ -127,7 +127,12 @@ def _refuse_what_others_put_at(folder: Path) -> None:
 
 def open_home() -> tuple[Home, Config]:
     """The home that PYLON_HOME names, and its settings. Raises `SetupError` before `pylon init` was run."""
-    root = settings.home_directory()
+    return home_at(settings.home_directory())
+
+
+def home_at(root: Path) -> tuple[Home, Config]:
+    """The home in that folder, and its settings. Raises `SetupError` before `pylon init` was run."""
+    root = root.expanduser().absolute()
     config = settings.load(root / "config.toml")
     return Home(root, config.network), config
 

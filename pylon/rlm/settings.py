@@ -10,8 +10,8 @@ from pylon.rlm.repl.protocol import CellLimits
 class SubSettings:
     """How sub-calls are asked. `model` holds where the code asks for none; `timeout_s` is for each.
 
-    A prompt travels in one event of at most `event_bytes`; None is no bound. `seed` is the run's: each call has one of
-    its own, made of this and its id.
+    A prompt travels in one event of at most `event_bytes`; None is no bound. `seed` is the run's: each call has one
+    of its own, made of this and its id.
     """
 
     model: str | None = None

@@ -18,6 +18,7 @@ FLOORS = {
         "clock",
         "collect",
         "forever",
+        "loop_thread",
         "frames",
         "childprocess",
         "records",

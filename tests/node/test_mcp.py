@@ -118,10 +118,17 @@ async def test_what_a_client_may_not_do_is_a_typed_error(tmp_path):
             ({"text": "x", "paths": ["a"]}, "not both"),
             ({}, "either"),
             ({"text": "x", "max_sats": 1_000_000}, "max_sats is 1000 at most"),
+            ({"text": "x", "max_sat": 1}, "rlm: max_sat"),
+            ({"text": "x", "max_sats": "many"}, "rlm: max_sats"),
+            ({"text": "x", "question": ""}, "rlm: question"),
         ):
             result = await client.call_tool("rlm", {"question": "q", **asked})
+            assert result.is_error, asked
+            assert "pydantic" not in result.content[0].text
             assert result.is_error and said(result)["error"]["type"] == "UsageError"
             assert words in said(result)["error"]["message"]
+        tools = {tool.name: tool.input_schema for tool in (await client.list_tools()).tools}
+        assert {schema["additionalProperties"] for schema in tools.values()} == {False}
         for tool in ("rlm_status", "rlm_cancel"):
             result = await client.call_tool(tool, {"run": "nope"})
             assert result.is_error and said(result)["error"]["type"] == "UsageError"

@@ -1,6 +1,8 @@
 """`pylon rlm` as people use it: processes, a real relay, a real sandbox. The stand-in engine answers sub-calls, and
 the root model is a script behind a real HTTP endpoint."""
 
+import asyncio
+import signal
 from contextlib import AsyncExitStack
 
 import orjson
@@ -87,12 +89,76 @@ async def test_without_a_root_model_a_program_runs_within_its_budget(tmp_path, e
     assert report["calls"] - report["failed"] == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_run_that_is_ended_says_its_id_and_what_it_spent(tmp_path, stack, env, number):
+    code = "```repl\nprint(llm_query('a'))\nimport time\ntime.sleep(60)\n```"
+    url, _ = await stack.enter_async_context(served((200, [], completion(code))))
+    rooted = {**env, "PYLON_RLM__ROOT": "endpoint", "PYLON_RLM__ROOT_URL": url, "PYLON_RLM__ROOT_MODEL": "scripted"}
+    rooted["TMPDIR"] = str(tmp_path)
+    process = await programs.spawn(
+        "rlm", "What?", "-c", f"{tmp_path}/a.txt", "--json", env=rooted, stderr=asyncio.subprocess.PIPE
+    )
+    events = tmp_path / "home" / "runs"
+    async with asyncio.timeout(100):
+        while not any(b'"returned"' in path.read_bytes() for path in events.glob("*/events.jsonl")):
+            await asyncio.sleep(0.05)
+        process.send_signal(number)
+        out, told = await process.communicate()
+    report = orjson.loads(out)
+    assert process.returncode == 130 and report["error"]["type"] == "InterruptError"
+    assert (report["reason"], report["calls"], report["spent"]["calls"]) == ("interrupted", 1, 1)
+    assert [path.name for path in events.iterdir()] == [report["id"]] and report["id"] in told.decode()
+    assert not list(tmp_path.glob("pylon-sandbox-*"))
+
+
+async def test_a_root_model_that_refuses_from_the_first_turn_on_is_a_setting_at_fault(tmp_path, stack, env):
+    for status, rc, kind, hint in ((401, 3, "SetupError", "root_key_file"), (0, 4, "UnreachableError", "root_url")):
+        url, asked = await stack.enter_async_context(served((status, [], b"{}")))
+        url = url if status else "http://127.0.0.1:9/v1"
+        rooted = {**env, "PYLON_RLM__ROOT": "endpoint", "PYLON_RLM__ROOT_URL": url, "PYLON_RLM__ROOT_MODEL": "m"}
+        code, report, told = await programs.run("rlm", "What?", "-c", f"{tmp_path}/a.txt", env=rooted)
+        assert (code, report["error"]["type"]) == (rc, kind) and hint in report["error"]["hint"] and hint in told
+        assert len(asked) == (1 if status else 0)
+        code, listed, _ = await programs.run("rlm", "list", "-n", "1", env=rooted)
+        assert listed["runs"][0]["reason"] == "root_failed"
+
+
+async def test_many_questions_are_asked_in_one_go_each_with_its_own_line(tmp_path, env):
+    rows = [
+        {"question": "Which?", "name": "one", "context": f"{tmp_path}/a.txt"},
+        {"question": "And this?", "text": "a text of its own"},
+        {"question": "And that?", "context": [f"{tmp_path}/nowhere"]},
+    ]
+    (tmp_path / "set.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    env = {**env, "PYLON_RLM__KEEP_RUNS": "1"}
+    process = await programs.spawn(
+        "rlm", "--questions", f"{tmp_path}/set.jsonl", "--at-once", "2", env=env, stderr=asyncio.subprocess.PIPE
+    )
+    out, told = await asyncio.wait_for(process.communicate(), 100)
+    assert process.returncode == 5 and "1 of 3 questions" in told.decode(), told
+    reports = sorted(map(orjson.loads, out.splitlines()), key=lambda report: report["index"])
+    assert [report["given"]["question"] for report in reports] == ["Which?", "And this?", "And that?"]
+    assert reports[0]["given"]["name"] == "one" and "text" not in reports[1]["given"]
+    assert reports[0]["answer"].startswith("stand-in") and reports[1]["context_chars"] == 17
+    assert reports[2]["answer"] is None and "nowhere" in reports[2]["error"]["message"]
+    # None of them has gone for another of the same set.
+    assert {report["id"] for report in reports[:2]} == {path.name for path in (tmp_path / "home" / "runs").iterdir()}
+
+    process = await programs.spawn("rlm", "export", reports[0]["id"], "--format", "csv", env=env)
+    out, _ = await process.communicate()
+    header, *lines = out.decode().splitlines()
+    assert header.startswith("run,call,loop,turn,") and len(lines) == reports[0]["asked"]
+
+
 async def test_what_is_missing_is_named(tmp_path, stack):
     relay = await stack.enter_async_context(RelayServer())
     env = programs.environment(tmp_path / "home", relay.url)
     await programs.run("init", env=env)
     for arguments, code, said in (
         (("rlm", "q"), 2, "--context"),
+        (("rlm", "ask"), 2, "--questions"),
+        (("rlm", "q", "--questions", "x", "-c", "-"), 2, "not both"),
+        (("rlm", "q", "-c", "-", "--sandbox", "none"), 2, "auto, wasm, process"),
         (("rlm", "q", "-c", "/nowhere/at/all"), 2, "/nowhere/at/all"),
         (("rlm", "q", "-c", "-"), 4, "no provider"),
         (("rlm", "show", "nope"), 2, "rlm list"),

@@ -1,0 +1,80 @@
+"""An event loop in a thread of its own, for code that is not asynchronous, a notebook's cells among it."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
+
+from pylon.errors import PylonError, UnreachableError, UsageError
+
+
+class LoopThread:
+    """`name` says in errors whose it is. `run` works where an event loop runs already, as in Jupyter."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing to end here: it has ended, or is another process's."""
+        return self._loop.is_closed() or os.getpid() != self._process
+
+    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """What it gives or raises, when it is done. Ctrl-C cancels it. Raises `UsageError` where waiting would never
+        end: in a function that is called by this thread, and in a process that was forked after it began."""
+        if (wrong := self._cannot_wait()) is not None:
+            work.close()
+            raise wrong
+        future = asyncio.run_coroutine_threadsafe(_caught(work), self._loop)
+        try:
+            value, ended = future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+        if ended is not None:
+            raise ended
+        return value  # type: ignore[return-value]  # None where it ended otherwise alone
+
+    def leave(self, pieces: AsyncGenerator[Any]) -> None:
+        """Closes a generator some time."""
+        # Nobody waits for that: it may be the garbage collector that leaves, in whatever thread, or the program.
+        if not (sys.is_finalizing() or self.ended):
+            asyncio.run_coroutine_threadsafe(_closed(pieces), self._loop)
+
+    def end(self) -> None:
+        """Ends the thread. May be called twice."""
+        if self.ended:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _cannot_wait(self) -> PylonError | None:
+        if os.getpid() != self._process:
+            return UsageError(
+                f"this {self._name} was made in another process", hint="Make one in each, after the fork."
+            )
+        if threading.current_thread() is self._thread:
+            return UsageError(
+                f"a function that the {self._name} calls cannot ask it, since it would wait for itself",
+                hint="Remember what there is to ask, and ask it when the call is over.",
+            )
+        return UnreachableError(f"this {self._name} was closed") if self._loop.is_closed() else None
+
+
+async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """What it gave, or what should end the program: in a task that would end the thread alone."""
+    try:
+        return await work, None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return None, error
+
+
+async def _closed(pieces: AsyncGenerator[Any]) -> None:
+    await pieces.aclose()

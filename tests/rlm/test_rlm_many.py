@@ -1,0 +1,59 @@
+"""A file of questions: what a line may hold, and what is said of one that is wrong."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.errors import UsageError
+from pylon.node.rlm_many import rows_of
+
+
+def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_reports():
+    text = (
+        '{"question": " a ", "id": 7}\n\n{"question": "b", "context": "x.txt"}\n'
+        '{"question": "c\u2028d", "text": "long", "gold": [1]}\r\n'
+    )
+    rows = rows_of(text)
+    assert [(row.question, row.context, row.value) for row in rows] == [
+        ("a", None, None),
+        ("b", ("x.txt",), None),
+        ("c\u2028d", None, "long"),
+    ]
+    assert rows[0].given["id"] == 7 and rows[2].given == {"question": "c\u2028d", "gold": [1]}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no object"),
+        ('{"question": " "}', "no `question`"),
+        ('{"question": "q", "context": []}', "a path, or several"),
+        ('{"question": "q", "context": [1]}', "a path, or several"),
+        ('{"question": "q", "text": 1}', "a text"),
+        ('{"question": "q", "text": "t", "context": "c"}', "one of them"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(line, said):
+    with pytest.raises(UsageError, match=f"line 2 .*{said}"):
+        rows_of('{"question": "q"}\n' + line)
+
+
+def test_a_file_without_a_question_is_told_what_one_looks_like():
+    with pytest.raises(UsageError) as caught:
+        rows_of("\n \n")
+    assert '"question"' in caught.value.hint
+
+
+_TEXTS = st.text(alphabet="ab \n\u2028\x00", max_size=4)
+_VALUES = st.one_of(st.none(), st.integers(0, 9), _TEXTS, st.lists(_TEXTS, max_size=2))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["question", "context", "text", "id"]), _VALUES), max_size=4))
+def test_whatever_a_file_holds_it_is_rows_or_a_usage_error(lines):
+    try:
+        rows = rows_of("\n".join(orjson.dumps(line).decode() for line in lines))
+    except UsageError:
+        return
+    assert len(rows) == len(lines) and all(row.question.strip() for row in rows)
