@@ -18,7 +18,7 @@ class RecordingPort:
 
     def ask(self, requests):
         self.batches += [list(request["prompts"]) for request in requests]
-        return [{"replies": [self.answer(prompt) for prompt in request["prompts"]]} for request in requests]
+        return [{"replies": [(*self.answer(prompt), None) for prompt in request["prompts"]]} for request in requests]
 
     @property
     def prompts(self):

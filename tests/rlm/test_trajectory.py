@@ -130,6 +130,11 @@ async def test_a_replay_of_a_run_that_never_ended_has_nothing_to_compare_with(st
     again = Trajectory(tmp_path / "again", SystemClock())
     made = await replay(Run(stage.folder / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
     assert (made.outcome.answer, made.recorded, made.same, made.ended) == ("ABAB!", None, False, False)
+    # Nor is it the same when neither of them has an answer.
+    events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:2]))
+    again = Trajectory(tmp_path / "once more", SystemClock())
+    made = await replay(Run(stage.folder / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
+    assert (made.outcome.answer, made.recorded, made.same, made.ended) == (None, None, False, False)
 
 
 async def test_a_run_of_before_is_still_shown_replayed_and_exported(stage, tmp_path):
