@@ -18,7 +18,7 @@ from pylon.config import Config, RlmSection
 from pylon.errors import SandboxError
 from pylon.jobs import fit
 from pylon.node import rlm_parts as parts
-from pylon.node.control import Node, result_of
+from pylon.node.control import Node
 from pylon.node.home import Home, private_folder
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
@@ -143,8 +143,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     section, strategy = work.section, work.strategy
     sub = SwarmSubLM(node)
     models = await sub.describe(section.sub_model or None)
-    # The core knows its relays, and this process does not.
-    event_bytes = (await result_of(node, "providers", {"wait_s": 0}))["event_bytes"]
+    event_bytes = await sub.event_bytes()
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, event_bytes)
     limits = parts.limits_of(section)
     open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)

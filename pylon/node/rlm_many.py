@@ -67,7 +67,8 @@ async def ask_many(
     async with AsyncExitStack() as stack:
         root = None
         if parts.strategy_of(section, question.strategy) == "rlm":
-            opening = parts.open_root(home, config, section, SwarmSubLM(node), SystemClock())
+            sub = SwarmSubLM(node)
+            opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
 
         async def one(index: int) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class SwarmSubLM:
         weights = tuple(sorted({sha256 for _, _, sha256 in wanted if sha256}))
         return SubModels(names, min(contexts, default=0), sum(row["slots"] for row in rows), weights)
 
+    async def event_bytes(self) -> int:
+        """The largest event that all relays of the core take: it knows them, and this process does not."""
+        seen = await result_of(self._node, "providers", {"wait_s": 0})
+        return int(seen["event_bytes"])
+
     def most_msat(self, job: Job) -> int:
         """See `SubLM`. The dearest price list that there is, and never more than the bid."""
         if not self._bid:
