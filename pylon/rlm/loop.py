@@ -17,7 +17,7 @@ from pylon.rlm.budget import Bound, Budget, Cost, Left, Refusal, Reservation
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import History, cut
 from pylon.rlm.parsing import Final, Turn, parse_turn
-from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl
+from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl, UnknownVariableError
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.trajectory import Trajectory
@@ -251,7 +251,10 @@ class Loop:
         turn = parse_turn(text)
         if turn.final is None:
             return turn.prose
-        return await self._value(turn.final) or ("" if turn.final.variable == "answer" else turn.final.text)
+        with suppress(SandboxError):
+            if (value := await self._value(turn.final)) is not None:
+                return value
+        return "" if turn.final.variable == "answer" else turn.final.text
 
     # --- a turn -----------------------------------------------------------------------------------------------
 
@@ -298,7 +301,10 @@ class Loop:
         """The answer that a turn gives in prose, or what is to be said of it."""
         if final is None or (outcomes and outcomes[-1].error is not None):
             return None, ""
-        value = await self._value(final)
+        try:
+            value = await self._value(final)
+        except SandboxError as error:
+            return None, prompts.no_variable(final, str(error))
         if value is not None:
             return value, ""
         if final.variable == "answer":
@@ -311,6 +317,7 @@ class Loop:
         return final.text, ""
 
     async def _value(self, final: Final) -> str | None:
+        """The text of the variable that is named, or None when there is none. Raises `SandboxError`."""
         if not final.variable:
             return None
         if final.variable == "answer":
@@ -318,7 +325,7 @@ class Loop:
             return self._answer or None
         try:
             return await self._repl.value(final.variable)
-        except SandboxError:
+        except UnknownVariableError:
             return None
 
     async def _cell(self, number: int, code: str) -> CellOutcome:

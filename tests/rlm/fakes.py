@@ -10,10 +10,9 @@ import traceback
 from collections.abc import Sized
 
 from pylon.clock import SystemClock
-from pylon.errors import SandboxError
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import from_value
-from pylon.rlm.repl.protocol import Answer, CellError, CellOutcome, SubCalls, Variable
+from pylon.rlm.repl.protocol import Answer, CellError, CellOutcome, SubCalls, UnknownVariableError, Variable
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.runs import Run
@@ -115,7 +114,7 @@ class InProcessRepl:
 
     async def value(self, name):
         if name not in self._names or name in self._given:
-            raise SandboxError(f"no variable {name}")
+            raise UnknownVariableError(f"no variable {name}")
         return str(self._names[name])
 
     async def close(self):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pylon.errors import UnreachableError
+from pylon.errors import SandboxError, UnreachableError
 from pylon.rlm.budget import Limits
 from pylon.rlm.loop import Reason
 from pylon.rlm.repl.protocol import CellLimits
@@ -53,6 +53,18 @@ async def test_output_shown_to_the_root_is_cut_and_the_trajectory_keeps_all_of_i
     await stage.run()
     assert len(stage.root.chats[1][-1].content) < 1_000
     assert stage.text(stage.events("cell")[0]["stdout"]) == "a" * 30_000 + "\n"
+
+
+async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_path, monkeypatch):
+    async def lost(self, name):
+        raise SandboxError("The sandbox ended over it. Its variables are lost.")
+
+    monkeypatch.setattr(InProcessRepl, "value", lost)
+    stage = Stage(tmp_path, [repl("n = 1") + "\nFINAL(n)", "FINAL(seven it is)"])
+    assert (await stage.run()).answer == "seven it is"
+    assert "FINAL(n) was not understood: The sandbox ended over it. Its variables are lost." in (
+        stage.root.chats[1][-1].content
+    )
 
 
 async def test_an_answer_beside_unseen_output_is_asked_for_again(tmp_path):

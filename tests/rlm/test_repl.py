@@ -9,7 +9,7 @@ import pytest
 from pylon.errors import SandboxError, UsageError
 from pylon.rlm.repl import backends, known
 from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
-from pylon.rlm.repl.protocol import CellLimits, SubReply
+from pylon.rlm.repl.protocol import CellLimits, SubReply, UnknownVariableError
 from pylon.rlm.repl.stopwatch import Stopwatch
 
 
@@ -50,8 +50,54 @@ async def test_variables_survive_an_exception_and_can_be_read(open_repl):
     assert outcome.error.kind == "exception"
     assert [(one.name, one.type, one.size) for one in outcome.variables] == [("found", "list", 2)]
     assert await repl.value("found") == '["é", 2]'
-    with pytest.raises(SandboxError):
+    with pytest.raises(UnknownVariableError):
         await repl.value("nothing")
+
+
+SHY = "class Shy:\n    def __str__(self): raise KeyError('no')\n    __repr__ = __str__\n"
+META = "class Meta(type):\n    __name__ = property(lambda self: 1 / 0)\nclass Odd(metaclass=Meta): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("shown = 2 ** 20_000", "ValueError"),
+        ("shown = []\nfor _ in range(100_000): shown = [shown]", "nested more than 200 deep"),
+        (f"{SHY}shown = Shy()", "KeyError"),
+    ],
+)
+async def test_a_value_that_cannot_be_shown_costs_no_variable(open_repl, code, why):
+    repl = await open_repl()
+    outcome = await repl.run(f"kept = 'here'\n{code}\nanswer['content'] = shown\nprint('ok')")
+    assert outcome.stdout == "ok\n" and outcome.answer is None
+    assert outcome.error.kind == "exception" and why in outcome.error.text
+    with pytest.raises(SandboxError, match="cannot be made text") as caught:
+        await repl.value("shown")
+    assert not isinstance(caught.value, UnknownVariableError)
+    assert await repl.value("kept") == "here"
+
+
+async def test_a_class_that_lies_about_itself_costs_no_variable(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run(f"kept = 'here'\n{META}odd = Odd()\nprint(SHOW_VARS())")
+    assert "odd: Odd = " in outcome.stdout and outcome.error is None
+    assert [one.type for one in outcome.variables if one.name == "odd"] == ["Odd"]
+    assert await repl.value("kept") == "here"
+
+
+async def test_a_sandbox_that_ends_over_a_value_is_not_taken_for_one_without_it(open_repl):
+    repl = await open_repl()
+    await repl.run("import os\nclass End:\n    def __str__(self): os._exit(1)\nend = End()")
+    with pytest.raises(SandboxError, match="Its variables are lost") as caught:
+        await repl.value("end")
+    assert not isinstance(caught.value, UnknownVariableError)
+    assert (await repl.run("print('again')")).stdout == "again\n"
+
+
+async def test_what_is_shared_by_many_levels_is_looked_at_once(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("a = []\nfor _ in range(300): a = [a, a]\nanswer['content'] = a")
+    assert "nested more than 200 deep" in outcome.error.text
 
 
 async def test_a_new_life_begins_anew(open_repl):

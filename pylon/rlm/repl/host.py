@@ -18,6 +18,7 @@ from pylon.rlm.repl.protocol import (
     ContextSource,
     ErrorKind,
     OnCalls,
+    UnknownVariableError,
     Variable,
 )
 
@@ -26,6 +27,8 @@ _CODE_CHARS = 2 * MIB
 _OUTPUT_BYTES = MIB
 # A context that is JSON takes more room as objects than as text.
 _CONTEXT_GROWTH = 4
+_FAULT_CHARS = 1_000
+_LOST = "Its variables are lost; `context` is there again in the next cell."
 
 
 class ChildRepl:
@@ -70,7 +73,7 @@ class ChildRepl:
         how = await self._end()
         kind: ErrorKind = ended.kind if isinstance(ended, Stopped) else "died"
         text = ended.text if isinstance(ended, Stopped) and ended.text else f"The sandbox {how}."
-        text += " Its variables are lost; `context` is there again in the next cell."
+        text += f" {_LOST}"
         stdout, stderr = life.told.text("stdout"), life.told.text("stderr")
         return CellOutcome(stdout, stderr, False, CellError(kind, text), seconds, None, ())
 
@@ -80,9 +83,13 @@ class ChildRepl:
 
     async def value(self, name: str) -> str:
         answer = await self._ask({"type": "value", "name": name.encode("utf-8", "replace").decode()})
-        if isinstance(answer, wire.Value) and answer.found:
-            return answer.text
-        raise SandboxError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
+        if not isinstance(answer, wire.Value):
+            raise SandboxError(f"The sandbox ended over it. {_LOST}")
+        if not answer.found:
+            raise UnknownVariableError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
+        if answer.fault:
+            raise SandboxError(f"It cannot be made text: {answer.fault[:_FAULT_CHARS]}")
+        return answer.text
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None

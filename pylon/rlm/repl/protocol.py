@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pylon.errors import SandboxError
+
 MIB = 1024 * 1024
 
 ErrorKind = Literal["exception", "syntax", "time", "memory", "calls", "refused", "died"]
 CallKind = Literal["llm", "rlm"]
+
+
+class UnknownVariableError(SandboxError):
+    """The REPL has no variable of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,10 @@ class Repl(Protocol):
         """What the code has defined, without what was there at the start. Raises SandboxError."""
 
     async def value(self, name: str) -> str:
-        """A variable's text, for FINAL_VAR. Raises SandboxError where there is no such variable."""
+        """A variable's text, for FINAL_VAR. Raises UnknownVariableError where there is none of that name.
+
+        Raises SandboxError where it cannot be made text, or the sandbox ended over that: the message says which.
+        """
 
     async def close(self) -> None:
         """Ends it. May be called at any time, more than once, and while a cell runs."""

@@ -91,9 +91,12 @@ class Variables:
 
 @dataclass(frozen=True, slots=True)
 class Value:
+    """A variable's text. `fault`: it is there, and why it has none."""
+
     type: Literal["value"]
     found: bool
     text: str
+    fault: str = ""
 
 
 FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value

@@ -9,6 +9,8 @@ from .port import GROUP_BYTES, PART_BYTES, Message, Port
 
 # No model's name is longer.
 MODEL_CHARS = 200
+# Levels of lists and dicts in an answer.
+DEEPEST = 200
 
 
 class Reply(str):
@@ -135,12 +137,30 @@ def _text(prompt: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """A value as the text of an answer: a str as it is, plain data as JSON, anything else as its str()."""
+    """A value as the text of an answer: a str as it is, plain data as JSON, anything else as its str().
+
+    Raises ValueError for data that is nested too deep, and whatever a str() of the code's own raises.
+    """
     if isinstance(value, str):
         return str(value)
     if isinstance(value, list | dict | tuple):
+        if _is_deep(value):
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
         try:
             return json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError):
             pass
     return str(value)
+
+
+def _is_deep(value: object) -> bool:
+    # Before anything goes down into it: WebAssembly has no stack for that, and would end.
+    level = {id(value): value}
+    for _ in range(DEEPEST):
+        inner: list[object] = []
+        for one in level.values():
+            inner += one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        level = {id(one): one for one in inner if isinstance(one, list | dict | tuple)}
+        if not level:
+            return False
+    return True

@@ -9,6 +9,7 @@ import reprlib
 import sys
 import traceback
 from collections.abc import Coroutine
+from types import ModuleType
 from typing import Any
 
 from . import concurrency
@@ -79,13 +80,16 @@ class Session:
         if kind is None and self._calls.refused:
             kind = "calls"
             text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
+        answer, fault = self._answer()
+        if kind is None and fault:
+            kind, text = "exception", f"What `answer` holds cannot be made text: {fault}"
         return {
             "type": "done",
             "stdout": self._stdout.text(),
             "stderr": self._stderr.text(),
             "truncated": self._stdout.truncated or self._stderr.truncated,
             "error": None if kind is None else {"kind": kind, "text": text},
-            "answer": self._answer(),
+            "answer": answer,
             "variables": self.variables(),
         }
 
@@ -119,7 +123,7 @@ class Session:
         return [
             {
                 "name": name[:PREVIEW_CHARS],
-                "type": type(value).__name__[:100],
+                "type": _type_name(value),
                 "preview": preview(value),
                 "size": _size(value),
             }
@@ -132,7 +136,7 @@ class Session:
             for name, value in list(self.namespace.items())
             if isinstance(name, str)
             and not name.startswith("_")
-            and not inspect.ismodule(value)
+            and not issubclass(type(value), ModuleType)
             and name != "answer"
             and self._given.get(name, self) is not value
         ]
@@ -141,9 +145,11 @@ class Session:
         """A variable's text."""
         if name not in self.namespace:
             return {"type": "value", "found": False, "text": ""}
-        return {"type": "value", "found": True, "text": as_text(self.namespace[name])[:ANSWER_CHARS]}
+        text, fault = told(self.namespace[name])
+        return {"type": "value", "found": True, "text": text, "fault": fault}
 
-    def _answer(self) -> Message | None:
+    def _answer(self) -> tuple[Message | None, str]:
+        """What `answer` holds, or why that cannot be told."""
         answer = self.namespace.get("answer")
         if isinstance(answer, dict):
             content, ready = answer.get("content", ""), _is_yes(answer.get("ready", False))
@@ -151,12 +157,14 @@ class Session:
         else:
             # Some models write `answer = "…"`; that is text, but not yet said to be final.
             content, ready, partial = ("" if answer is None else answer), False, ""
-        text = as_text(content)[:ANSWER_CHARS]
+        text, fault = told(content)
+        if fault:
+            return None, fault
         partial = str(partial)[:PARTIAL_CHARS] if isinstance(partial, str) else ""
-        return {"content": text, "ready": ready, "partial": partial} if text or ready else None
+        return ({"content": text, "ready": ready, "partial": partial} if text or ready else None), ""
 
     def _show_vars(self) -> str:
-        lines = [f"{name}: {type(value).__name__} = {preview(value)}" for name, value in self._own()]
+        lines = [f"{name}: {_type_name(value)} = {preview(value)}" for name, value in self._own()]
         return "\n".join(lines) or "No variables yet."
 
     def _submit(self, *values: object, **fields: object) -> None:
@@ -178,6 +186,21 @@ def not_json(files: Any, error: Exception) -> Message:
     why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
     text = f"{files[0][0]} is no JSON that can be read: {why}"
     return {"type": "unable", "text": text[:2000], "hint": "Without --as json it is a text.", "context": True}
+
+
+def told(value: object) -> tuple[str, str]:
+    """A value's text, and why there is none: what the code made may refuse to be shown in any way."""
+    try:
+        return as_text(value)[:ANSWER_CHARS], ""
+    except CellTime:
+        raise
+    except BaseException as error:  # its methods are the code's own
+        return "", f"{_type_name(error)}: {preview(error)}"[:1_000]
+
+
+def _type_name(value: object) -> str:
+    # Not what a metaclass says it is: that may be anything, and may raise anything.
+    return str(type.__dict__["__name__"].__get__(type(value)))[:100]
 
 
 def _is_yes(value: object) -> bool:
