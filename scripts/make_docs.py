@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pylon.cli.main import app  # noqa: E402
-from pylon.config import Config  # noqa: E402
 from pylon.node.example import example_toml  # noqa: E402
+from pylon.sections import Config  # noqa: E402
 
 
 def commands_page() -> str:

@@ -27,7 +27,6 @@ from pathlib import Path
 from benchmarks.rlm import hops, niah, oolong, pairs, programs, stand_in
 from benchmarks.rlm.task import Task
 from pylon.clock import SystemClock
-from pylon.config import RlmSection
 from pylon.errors import PylonError
 from pylon.node import rlm_parts
 from pylon.node.home import open_home
@@ -44,6 +43,7 @@ from pylon.rlm.root import Root, ScriptedRoot
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubLM
 from pylon.rlm.trajectory import Trajectory
+from pylon.sections import RlmSection
 
 KINDS: dict[str, Callable[[random.Random, int], list[Task]]] = {
     "s-niah": lambda rng, chars: [niah.make(rng, chars, kind) for kind in niah.HAYS],

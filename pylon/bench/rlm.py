@@ -17,7 +17,6 @@ from typing import Any
 from pylon import config as settings
 from pylon.bench.fanout import SPARE_FILES, Say, Stage
 from pylon.clock import SystemClock
-from pylon.config import RlmSection
 from pylon.errors import UnreachableError, UsageError
 from pylon.node import identity, rlm_parts
 from pylon.node.core import Core
@@ -32,6 +31,7 @@ from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.trajectory import Trajectory
+from pylon.sections import RlmSection
 from pylon.swarm.client import SwarmClient
 
 EACH_S = 0.8

@@ -10,7 +10,6 @@ from pylon.cli.output import err, out, short, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
 from pylon.clock import SystemClock
-from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UsageError
 from pylon.node import identity
 from pylon.node.control import Event, result_of
@@ -21,6 +20,7 @@ from pylon.node.household.address import own_name
 from pylon.node.household.lan import neighbourhood
 from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
+from pylon.sections import Config
 
 Name = Annotated[str, typer.Option(help="What the others call this machine (default: its host name).")]
 

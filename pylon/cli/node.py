@@ -13,7 +13,6 @@ from pylon.cli.identity import new_passphrase
 from pylon.cli.output import ago, err, out, short, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, run
-from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.binding import bind
@@ -22,6 +21,7 @@ from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
+from pylon.sections import Config
 
 
 def init(

@@ -6,13 +6,13 @@ import typer
 
 from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
-from pylon.config import Config
 from pylon.errors import UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.node.home import open_home
 from pylon.node.settings_file import change
+from pylon.sections import Config
 
 app = typer.Typer(no_args_is_help=True, help="What this node asks for its work.")
 

@@ -12,7 +12,6 @@ from pylon import log
 from pylon.cli.output import out, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
-from pylon.config import Config
 from pylon.errors import PylonError, UnreachableError
 from pylon.host.service import ServiceState, shown
 from pylon.node import service
@@ -21,6 +20,7 @@ from pylon.node.home import Home, open_home
 from pylon.node.service_commands import run_command
 from pylon.node.service_place import lingers, notes, place
 from pylon.node.session import running_node
+from pylon.sections import Config
 
 app = typer.Typer(no_args_is_help=True, help="The node as a service: started by the machine, and again if it fails.")
 

@@ -15,7 +15,6 @@ import typer
 from pylon import __version__, log
 from pylon.cli.owner import paused_line
 from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run
-from pylon.config import Config
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
 from pylon.node import identity
@@ -24,6 +23,7 @@ from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
 from pylon.nostr import nip19
+from pylon.sections import Config
 
 
 def start(

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from pylon.clock import Clock
-from pylon.config import CustomerSection
 from pylon.errors import UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.jobs.size import MAX_EVENT_BYTES
@@ -18,6 +17,7 @@ from pylon.node.outcomes import row_of, summary_of
 from pylon.node.params import flag, number, text, whole
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
+from pylon.sections import CustomerSection
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.asked import fault_in, spec_of

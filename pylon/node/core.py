@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.config import Config
 from pylon.errors import SetupError
 from pylon.host.machine import this_machine
 from pylon.host.readings import Machine
@@ -45,6 +44,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import SCHEMA, Journal
 from pylon.provider.service import Provider, Takings
+from pylon.sections import Config
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.schema import SWARM

@@ -7,7 +7,6 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from pylon.config import Config
 from pylon.money.msat import Msat
 from pylon.node.asking import Books, ask_all, providers, why_provider
 from pylon.node.control import Answers
@@ -18,6 +17,7 @@ from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
 from pylon.node.single import ask_one
+from pylon.sections import Config
 from pylon.swarm import reputation_store
 from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient

@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pylon.config import Config
+from pylon.sections import Config
 
 _HEAD = """\
 # Pylon's settings. A line without its `#` changes a setting; what stays commented out has the value shown.

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from pylon.config import Config
 from pylon.gateway.app import Gateway, GatewaySettings
 from pylon.gateway.doors import Doors, is_loopback
 from pylon.gateway.keys import load_or_create
@@ -16,6 +15,7 @@ from pylon.node.channel import Channel
 from pylon.node.control import Event, Node, RemoteNode, Result, result_of
 from pylon.node.home import Home
 from pylon.node.session import open_node
+from pylon.sections import Config
 
 TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylon import config as settings
-from pylon.config import Config
 from pylon.errors import HomeBusyError, SetupError
 from pylon.files import write_whole
 from pylon.node.example import example_toml
+from pylon.sections import Config
 
 DATABASE = "pylon.db"
 

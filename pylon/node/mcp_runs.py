@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from pylon import log
 from pylon.clock import SystemClock
-from pylon.config import Config, RlmSection
 from pylon.errors import PylonError, UsageError, error_row
 from pylon.node import rlm
 from pylon.node.home import Home
@@ -23,6 +22,7 @@ from pylon.node.session import open_node
 from pylon.rlm import runs
 from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import Event
+from pylon.sections import Config, RlmSection
 
 logger = log.get("mcp")
 

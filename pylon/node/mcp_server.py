@@ -17,12 +17,13 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import ConfigDict, Field, ValidationError
 
 from pylon import __version__
-from pylon.config import Config, faults
+from pylon.config import faults
 from pylon.errors import PylonError, UsageError, error_row
 from pylon.node.home import Home
 from pylon.node.mcp_paths import Readable
 from pylon.node.mcp_runs import McpRun, McpRuns
 from pylon.node.rlm import Question
+from pylon.sections import Config
 
 INSTRUCTIONS = """Questions about texts that are too long to read. A text becomes a variable in a sandbox, a program
 or a root model cuts it up, and a swarm of models is asked about the pieces. Use it for texts beyond some 16,000

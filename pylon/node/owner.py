@@ -9,13 +9,13 @@ from typing import Any
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.config import OwnerSection
 from pylon.forever import forever
 from pylon.host.awake import Awake
 from pylon.host.reader import Reader
 from pylon.host.readings import Machine, Readings
 from pylon.provider.rulings import OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
+from pylon.sections import OwnerSection
 
 logger = log.get("node")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylon.clock import Clock, SystemClock
-from pylon.config import Config, RlmSection
 from pylon.errors import SandboxError
 from pylon.jobs import fit
 from pylon.node import rlm_parts as parts
@@ -36,6 +35,7 @@ from pylon.rlm.settings import SubSettings
 from pylon.rlm.strategies import Strategy
 from pylon.rlm.sublm import Job, SubModels
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
+from pylon.sections import Config, RlmSection
 
 
 @dataclass(frozen=True, slots=True)

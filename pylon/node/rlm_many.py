@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from pylon.clock import SystemClock
-from pylon.config import Config
 from pylon.errors import PylonError, UsageError, error_row
 from pylon.node import rlm
 from pylon.node import rlm_parts as parts
@@ -19,6 +18,7 @@ from pylon.node.rlm import Question
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs
 from pylon.rlm.root import Root
+from pylon.sections import Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import ValidationError
 
 from pylon.clock import Clock
-from pylon.config import Config, RlmSection, faults
+from pylon.config import faults
 from pylon.errors import SetupError, UsageError
 from pylon.inference.service import InferenceService
 from pylon.jobs import fit
@@ -30,6 +30,7 @@ from pylon.rlm.roots import EngineRoot, SwarmRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.strategies import ProgramRoot, Strategy
 from pylon.rlm.sublm import SubLM, SubModels
+from pylon.sections import Config, RlmSection
 
 # A strategy's program looks through the whole text itself.
 _PROGRAM_S = 600.0

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from pylon.config import Config
 from pylon.errors import HomeBusyError, UnreachableError
 from pylon.node.control import Answers, Node, RemoteNode, result_of
 from pylon.node.home import Home
+from pylon.sections import Config
 
 if TYPE_CHECKING:
     from pylon.node.core import Core

@@ -1,6 +1,5 @@
 """What the config file's settings mean to the rooms below: the engine's spec, the provider's rules."""
 
-from pylon.config import Config, InferenceSection
 from pylon.errors import SetupError, WireError
 from pylon.host.readings import Heat, MemoryPressure
 from pylon.inference.engine import EngineSpec
@@ -16,6 +15,7 @@ from pylon.provider.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.rulings import OwnerRules
 from pylon.provider.schedule import Closed, parse_spans
 from pylon.provider.settings import ProviderSettings
+from pylon.sections import Config, InferenceSection
 
 
 def model_id(config: Config) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import tomlkit
 
 from pylon import config as settings
-from pylon.config import Config
 from pylon.files import write_whole
+from pylon.sections import Config
 
 
 def change(path: Path, section: str, values: dict[str, Any]) -> Config:

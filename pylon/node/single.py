@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from pylon.config import CustomerSection
 from pylon.node.asking import job_spec
 from pylon.node.control import Answers, Event, Result
 from pylon.node.outcomes import row_of
 from pylon.node.params import flag, number, whole
 from pylon.nostr.pool import RelayPool
+from pylon.sections import CustomerSection
 from pylon.swarm.asked import fault_in
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, failed

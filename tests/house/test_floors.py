@@ -12,6 +12,7 @@ PACKAGE = Path(pylon.__file__).parent
 FLOORS = {
     0: {
         "config",
+        "sections",
         "errors",
         "files",
         "log",

@@ -8,7 +8,6 @@ import pytest
 
 from pylon.cli.providers import _price
 from pylon.clock import SystemClock
-from pylon.config import CustomerSection
 from pylon.errors import UsageError
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -16,6 +15,7 @@ from pylon.node.asking import Books, ask_all
 from pylon.node.asking import providers as list_providers
 from pylon.node.control import Result
 from pylon.nostr.keys import SecretKey
+from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 

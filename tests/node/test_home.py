@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from pylon import config
-from pylon.config import Config
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
@@ -17,6 +16,7 @@ from pylon.node.home import Home, HomeLock, open_home, private_folder
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
+from pylon.sections import Config
 
 
 @pytest.fixture

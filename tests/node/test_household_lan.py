@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.config import Config, HouseholdSection
 from pylon.errors import UnreachableError
 from pylon.node.household import lan
 from pylon.node.household.address import invited, local, reachable
@@ -23,6 +22,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
+from pylon.sections import Config, HouseholdSection
 
 HEAD, MEMBER = (SecretKey(bytes([n]) * 32) for n in (5, 6))
 LOOPBACK = Mdns(("127.0.0.1",))

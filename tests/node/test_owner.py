@@ -10,7 +10,6 @@ import pytest
 
 from pylon import config as settings
 from pylon.clock import SystemClock
-from pylon.config import OwnerSection
 from pylon.errors import SetupError, UsageError
 from pylon.host.awake import Awake
 from pylon.host.readings import Heat, MemoryPressure, Power
@@ -27,6 +26,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
+from pylon.sections import OwnerSection
 from tests.customer import Customer
 from tests.node import programs
 

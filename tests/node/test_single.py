@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from pylon.config import CustomerSection
 from pylon.errors import UnreachableError, UsageError
 from pylon.node.control import Event, Result
 from pylon.node.single import ask_one
 from pylon.nostr.keys import SecretKey
+from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays

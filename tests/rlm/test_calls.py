@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.config import RlmSection
 from pylon.node.rlm_parts import loop_settings
 from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import Caller, CallRoom
@@ -19,6 +18,7 @@ from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory
+from pylon.sections import RlmSection
 from tests.rlm.fakes import Stage, repl
 
 BATCH = """

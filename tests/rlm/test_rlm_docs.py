@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from pylon.config import RlmSection
 from pylon.rlm.budget import Bound
 from pylon.rlm.loop import Reason
+from pylon.sections import RlmSection
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "rlm.md").read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 
 from pylon.clock import SystemClock
-from pylon.config import Config, ProviderSection
 from pylon.errors import PylonError, UnreachableError
 from pylon.host import hardware, memory
 from pylon.inference.weights import weight_files
@@ -32,6 +31,7 @@ from pylon.node.session import running_node
 from pylon.node.settings import engine_spec
 from pylon.nostr.keys import SecretKey
 from pylon.provider.service import PAUSED
+from pylon.sections import Config, ProviderSection
 
 _SERVER_S = 5.0
 

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pylon import log
-from pylon.config import Config
 from pylon.errors import UnreachableError
 from pylon.node.household.address import is_loopback, own_address
 from pylon.node.household.members import Household
 from pylon.nostr.pool import RelayPool
+from pylon.sections import Config
 
 logger = log.get("household")
 

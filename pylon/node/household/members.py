@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 
-from pylon.config import DEFAULT_RELAY
 from pylon.errors import SetupError
 from pylon.files import write_whole
 from pylon.nostr.event import is_hex64
+from pylon.sections import DEFAULT_RELAY
 
 FILE = "household.json"
 MOST_MEMBERS = 100
