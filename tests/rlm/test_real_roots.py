@@ -101,7 +101,7 @@ async def test_an_engine_that_refuses_the_chat_ends_the_run_with_its_reason(tmp_
 async def test_a_provider_of_the_swarm_is_the_root_and_another_job_its_sub_call(tmp_path, core):
     sub = SwarmSubLM(LocalNode(core))
     section = core.config.rlm
-    async with rlm_parts.open_root(core.home, core.config, section, sub, SystemClock()) as root:
+    async with rlm_parts.open_root(core.home, core.config, section, sub, SystemClock(), 65_536) as root:
         stage = Stage(tmp_path, root, sub)
         outcome = await stage.run(context=CONTEXT)
     assert (outcome.answer, outcome.reason, outcome.turns) == ("six: a text", Reason.FINAL, 1)

@@ -203,7 +203,6 @@ def test_a_part_of_one_that_was_given_up_gives_back_what_it_did_not_cost_and_fil
     for _ in range(2):
         assert play.tell(Charged(first.attempt, 30)) == []
         assert play.dispatcher.budget_left(7) == 170
-    assert play.dispatcher.is_open(0)
 
 
 def test_an_answer_of_one_that_was_given_up_gives_back_what_it_did_not_cost() -> None:
