@@ -97,7 +97,7 @@ class Bench:
         answer = outcome.answer or ""
         direct = (len(task.context) + len(task.question) + len(task.gold)) // CHARS_PER_TOKEN
         return Row(
-            task.kind, task.name, task.score(answer), outcome.partial, tally.sent, tally.failed,
+            task.kind, task.name, task.score(answer), outcome.partial, tally.sent, tally.failed + tally.refused,
             tally.root_tokens, tally.sub_tokens, direct, tally.msat,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """What commands say of amounts: by the name of their network, to the msat."""
 
-from pylon.cli import mapping, rlm
+from pylon.cli import mapping, rlm_ask
 from pylon.cli.output import counted
 from pylon.swarm.job import failed
 from pylon.swarm.moves import Failure
@@ -35,8 +35,20 @@ def test_a_map_that_nobody_answered_has_no_times():
 
 
 def test_a_run_of_the_rlm_names_the_money():
-    report = {"turns": 1, "calls": 2, "failed": 0, "providers": ["a"], "msat": 1, "wall_s": 1.0, "id": "x"}
-    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm._summary(report, "play sat")
+    report = {
+        "turns": 1,
+        "calls": 2,
+        "failed": 0,
+        "truncated": 0,
+        "refused": 0,
+        "repeated": 0,
+        "models": [],
+        "providers": ["a"],
+        "msat": 1,
+        "wall_s": 1.0,
+        "id": "x",
+    }
+    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm_ask._summary(report, "play sat")
 
 
 def test_a_job_beyond_the_budget_names_what_makes_it_cheaper():
