@@ -18,7 +18,7 @@ from pylon.node import service
 from pylon.node.control import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.service_commands import run_command
-from pylon.node.service_place import lingers, notes, place
+from pylon.node.service_place import Place, lingers, notes, place
 from pylon.node.session import running_node
 from pylon.sections import Config
 
@@ -49,12 +49,14 @@ def install(
         if not dry_run:
             told += asyncio.run(_by_hand(home))
             service.install(home, wanted, run_command)
+        else:
+            told += _refusal(home, wanted)
         now = service.status(home, run_command)
+        manager = wanted.manager
+        text = manager.text().decode()
+        commands = [shown(command) for command in manager.start()]
     except PylonError as error:
         fail(error, as_json=as_json)
-    manager = wanted.manager
-    text = manager.text().decode()
-    commands = [shown(command) for command in manager.start()]
     if as_json:
         print_json(
             {"dry_run": dry_run, "text": text, "commands": commands, "notes": told}
@@ -159,6 +161,15 @@ async def _serve(home: Home, config: Config, drain_s: float, *, relay: bool) -> 
 
 def _log(error: PylonError) -> None:
     logger.error("the node ended", error=str(error), hint=error.hint)
+
+
+def _refusal(home: Home, wanted: Place) -> list[str]:
+    """Why it would not be installed."""
+    try:
+        service.check(home, wanted)
+    except PylonError as error:
+        return [f"This would be refused: {error}. {error.hint}"]
+    return []
 
 
 async def _by_hand(home: Home) -> list[str]:

@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: from the request to the whole answer, or to a stream of it."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -75,7 +76,7 @@ class _Stream:
         self._created = created
         self._model = chat.job.get("model", "any")
         # The request's event is not known yet.
-        self._id = f"chatcmpl-{created:x}{id(self):x}"
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._deltas = Deltas()
 
     def opening(self) -> bytes:

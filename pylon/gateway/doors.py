@@ -45,7 +45,7 @@ class Doors:
                 f"this gateway is not called {host[:100]!r}; `gateway.names` in the config says how",
             )
         origin = knock.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _place(origin) != host.lower():
             return Problem(403, "wrong_origin", "pages of other sites may not call this gateway")
         if self.token is None or (knock.method, knock.path) in _OPEN:
             return None
@@ -93,3 +93,11 @@ def _cookie(header: str) -> str:
         if name == COOKIE:
             return value
     return ""
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an origin, or None: anybody may send anything."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

@@ -103,6 +103,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Two that bind at the same moment both may; one of them is told here.
+        listener.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         hint = "Another program listens there: take another with `--port`." if taken else "Look at `--host`."

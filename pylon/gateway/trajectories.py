@@ -18,12 +18,12 @@ type Json = dict[str, Any]
 
 
 def listed(folder: Path) -> list[Json]:
-    """The newest runs. A folder that is being deleted is left out."""
+    """The newest runs. A folder that is being deleted, or holds what is no run, is left out."""
     found: list[Json] = []
     for name in run_ids(folder)[:_RUNS]:
         try:
             found.append(summary(Run(folder / name)))
-        except (OSError, KeyError):
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return found
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
+from pylon.errors import UnreachableError
 from pylon.gateway.app import Gateway, GatewaySettings
 from pylon.gateway.doors import Doors, is_loopback
 from pylon.gateway.keys import load_or_create
@@ -14,20 +15,25 @@ from pylon.money.network import Network
 from pylon.node.channel import Channel
 from pylon.node.control import Event, Node, RemoteNode, Result, result_of
 from pylon.node.home import Home
-from pylon.node.session import open_node
+from pylon.node.session import open_node, running_node
 from pylon.sections import Config
 
 TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
 
 
 class GatewayCore:
-    """An `Upstream`. A core that ends is replaced when the next call comes; `close` lets go of it."""
+    """An `Upstream`. A core that ends is replaced when the next call comes; `close` lets go of it.
+
+    Beside a node that serves it waits until that is back: in its place, it would keep the node from starting again.
+    """
 
     def __init__(self, home: Home, config: Config) -> None:
         self._home = home
         self._config = config
         self._opening = asyncio.Lock()
         self._node: Node | None = None
+        # Whether the core was a node that serves once.
+        self._beside = False
         self._stack = AsyncExitStack()
 
     async def open(self) -> Node:
@@ -37,14 +43,28 @@ class GatewayCore:
                 await self._let_go()
             if self._node is None:
                 try:
-                    node = await self._stack.enter_async_context(open_node(self._home, self._config))
+                    node = await self._find()
                     if isinstance(node, RemoteNode):
+                        status = await result_of(node, "status")
+                        self._beside = self._beside or status["provider"] is not None
                         node = await self._stack.enter_async_context(Channel(self._home.socket))
                 except BaseException:
                     await self._let_go()
                     raise
                 self._node = node
             return self._node
+
+    async def _find(self) -> Node:
+        if not self._beside:
+            return await self._stack.enter_async_context(open_node(self._home, self._config))
+        node = running_node(self._home)
+        try:
+            await result_of(node, "ping")
+        except UnreachableError as error:
+            raise UnreachableError(
+                "the node of this home does not run just now", hint="`pylon start` starts it; then ask again."
+            ) from error
+        return node
 
     async def close(self) -> None:
         async with self._opening:

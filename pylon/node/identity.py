@@ -100,9 +100,10 @@ def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> S
             return nip06.secret_key_from_words(text, passphrase=passphrase or "")
         return nip19.parse_secret_key(text)
     except WireError as error:
-        raise SetupError(
-            f"{where} is not a key that can be used: {error}", hint="Restore it from a backup."
-        ) from error
+        hint = "Restore it from a backup."
+        if text.startswith("ncryptsec1"):
+            hint = f"Is {PASSPHRASE_VARIABLE} right? If it surely is, restore the key from a backup."
+        raise SetupError(f"{where} is not a key that can be used: {error}", hint=hint) from error
 
 
 def _empty(path: Path) -> SetupError:

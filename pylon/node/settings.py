@@ -113,6 +113,13 @@ def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
     return OwnerRules(rules)
 
 
+def check_settings(config: Config) -> None:
+    """Raises `SetupError` for what a file of settings may hold and no node starts with."""
+    owner_rules(config, attended=False)
+    public_keys("provider.trusted", config.provider.trusted)
+    public_keys("provider.blocked", config.provider.blocked)
+
+
 def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
     """The keys in a setting. Raises `SetupError`."""
     try:

@@ -61,7 +61,7 @@ def decrypt(text: str, password: str) -> SecretKey:
     try:
         secret = _cipher(key, nonce).decrypt(_cipher_nonce(nonce), ciphertext, associated)
     except InvalidTag:
-        raise DecryptionError("the password is wrong, or the encrypted key was changed") from None
+        raise DecryptionError("the passphrase is wrong, or the encrypted key was changed") from None
     return SecretKey(secret)
 
 

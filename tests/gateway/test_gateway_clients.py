@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from pylon import config as settings
+from pylon.errors import UnreachableError
 from pylon.gateway.server import serving
 from pylon.node import identity
 from pylon.node.core import Core
@@ -138,3 +139,25 @@ async def test_a_node_that_ends_is_replaced_by_a_core_of_its_own(tmp_path):
             while type(await core.open()).__name__ == "Channel":
                 await asyncio.sleep(0.05)
         assert (await core.result("ping"))["serving"] is False
+
+
+@pytest.mark.timeout(180)
+async def test_a_node_that_served_finds_its_place_free_when_it_comes_back(tmp_path):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        config = configured(relay.url)
+        home = moved_in(tmp_path / "g")
+        core = GatewayCore(home, config)
+        stack.push_async_callback(core.close)
+        async with Core(home, config, serve=True):
+            assert (await core.result("status"))["provider"] is not None
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await core.result("ping")
+                except UnreachableError as error:
+                    if "does not run just now" in str(error):
+                        break
+                await asyncio.sleep(0.05)
+        async with Core(home, config, serve=True):
+            assert (await core.result("status"))["provider"] is not None

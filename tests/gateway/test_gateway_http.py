@@ -149,6 +149,8 @@ async def test_another_host_or_origin_is_turned_away(tmp_path):
     async with client_of(gateway) as client:
         evil = await client.post(URL, json=CHAT, headers={"origin": "https://evil.example"})
         assert evil.status_code == 403 and "access-control-allow-origin" not in evil.headers
+        broken = await client.post(URL, json=CHAT, headers={"origin": "http://["})
+        assert broken.status_code == 403
     assert not core.asked
 
 

@@ -74,6 +74,32 @@ async def test_a_fault_in_the_settings_is_named(tmp_path):
     assert "PYLON_INFERENCE__SLOTS" in by_check(found)["settings"][1]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("PYLON_OWNER__SCHEDULE", '["monday 22:00-06:30"]', "owner.schedule"),
+        ("PYLON_PROVIDER__TRUSTED", '["npub1nonsense"]', "provider.trusted"),
+        ("PYLON_PROVIDER__BLOCKED", '["me"]', "provider.blocked"),
+    ],
+)
+async def test_what_no_node_starts_with_is_a_fault_in_the_settings(tmp_path, variable, value, named):
+    env = programs.environment(tmp_path / "home", NOBODY)
+    await programs.run("init", env=env)
+    code, found, _ = await programs.run("doctor", env=env | {variable: value})
+    assert code == 1 and found["no_jobs"] and by_check(found)["settings"][0] == "wrong"
+    assert named in by_check(found)["settings"][1]
+
+
+async def test_a_fault_in_the_settings_says_nothing_against_a_node_that_runs_with_others(tmp_path, stack):
+    relay = await stack.enter_async_context(RelayServer())
+    env = programs.environment(tmp_path / "home", relay.url)
+    await programs.run("init", env=env)
+    await programs.start(env, stack)
+    code, found, _ = await programs.run("doctor", env=env | {"PYLON_INFERENCE__SLOTS": "many"})
+    checks = by_check(found)
+    assert (code, checks["settings"][0], checks["node"][0], found["no_jobs"]) == (1, "wrong", "ok", [])
+
+
 async def test_a_copied_home_is_noticed(tmp_path):
     env = programs.environment(tmp_path / "home", NOBODY)
     await programs.run("init", env=env)

@@ -22,6 +22,7 @@ from pylon.node.doctor.reading import (
 )
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, relay_urls
+from pylon.node.settings import check_settings
 from pylon.nostr import nip19
 
 
@@ -36,20 +37,23 @@ class Examination:
 async def examine() -> Examination:
     """Looks at the home that PYLON_HOME names. Never raises a `PylonError`: what it meets is a finding."""
     root = settings.home_directory()
+    home = Home(root)
     try:
         config = settings.load(root / "config.toml")
+        home = Home(root, config.network)
+        check_settings(config)
     except PylonError as error:
-        home = Home(root)
         found = read_machine(home)
-        return Examination(
-            (
-                machine.judge_python(found, ""),
-                machine.judge_disk(found),
-                wrong("settings", str(error), error.hint, no_jobs=True),
-            ),
-            serves=False,
-        )
-    home = Home(root, config.network)
+        # A node that runs has the settings of its start.
+        status = await read_node(home)
+        few = [
+            machine.judge_python(found, ""),
+            machine.judge_disk(found),
+            wrong("settings", str(error), error.hint, no_jobs=status is None),
+            serving.judge_node(status, "") if status is not None else None,
+        ]
+        serves = status is not None and status["provider"] is not None
+        return Examination(tuple(one for one in few if one is not None), serves)
     computer = read_machine(home)
     kept, secret = read_home(home)
     status = await read_node(home)
