@@ -167,14 +167,19 @@ class AccountPurse:
                 code = payment.reason
                 raise MoneyError(_why_failed(payment))
         except MoneyError as error:
-            if await self._was_paid(invoice, bill.request):
+            before = await self._payment(invoice, bill.author)
+            if before is not None and before.state is not PaymentState.FAILED:
+                # For another of the jobs that wait for it, or by a process that died since.
                 return
             if isinstance(error, PaymentRefusedError):
                 code = error.code.value
+            if before is not None and code == Refusal.HASH_SEEN:
+                # What kept it from being paid then is still the reason.
+                code, error = before.reason, MoneyError(_why_failed(before))
             relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), LASTING.get(code, "")
             relation.unpaid = asked or ZERO
             self.changed(bill.author)
-            raise
+            raise error
         if payment.state is PaymentState.SETTLED:
             self._deposited(payment)
 
@@ -224,13 +229,13 @@ class AccountPurse:
         self._relations[payment.provider].balance += int(payment.amount)
         self.changed(payment.provider)
 
-    async def _was_paid(self, invoice: str | None, request: str) -> bool:
-        """Whether this very invoice was paid for this very job, or may have been: by a process that died since."""
+    async def _payment(self, invoice: str | None, provider: str) -> Payment | None:
+        """What became of this very invoice of this provider, if it was ever to be paid."""
         try:
             payment = await payment_store.get(self.database, decode(invoice or "").payment_hash)
         except MoneyError:
-            return False
-        return payment.job == request and payment.state is not PaymentState.FAILED
+            return None
+        return payment if payment.provider == provider else None
 
     def _runs_out(self, invoice: str | None) -> float:
         """When its provider has given up the invoice, in Unix seconds."""

@@ -87,7 +87,7 @@ class Conductor:
         self._clock = clock
         self._settling = Settling(
             purse, self.flights, self.tell, self._answered, self._part_paid, dispatcher.is_live,
-            self.outlook.wants_money,
+            self.outlook.wants_money, self._fault,
         )  # fmt: skip
         self._runs: dict[int, Run] = {}
         self._requests = Requests(
@@ -324,6 +324,9 @@ class Conductor:
                 self._settling.taken_back(event, flight, result)
             case Partial(attempt, text):
                 self.tell(m.Acknowledged(attempt))
+                if not self.coordinator.dispatcher.is_live(attempt):
+                    # It was given up, and somebody else's answer may be shown by now.
+                    return
                 run = self._run_of(flight.slot)
                 if run is not None and run.partial is not None:
                     run.partial(text)

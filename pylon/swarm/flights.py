@@ -48,8 +48,8 @@ class Flight:
     result: JobResult | None = None
     result_id: str = ""
     paid: Msat = ZERO
-    # A payment was asked for: the same feedback, found again in a relay's store, asks for nothing new.
-    billed: bool = False
+    # The invoices that were asked for: the same feedback, found again in a relay's store, asks for nothing new.
+    billed: tuple[str, ...] = ()
     # Whether its answer is wanted while it is made, and what has come of it so far.
     stream: bool = False
     partial: str = ""
@@ -194,7 +194,9 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             result = parse_result(event, keys)
             if result.finish is Finish.CANCELLED and flight.cancelled:
                 return TakenBack(flight.attempt, result)
-            flight.result, flight.result_id = result, event.id
+            if not flight.settled:
+                # Once its receipt is being booked the first stands: another text is not what that was signed with.
+                flight.result, flight.result_id = result, event.id
             return Answered(flight.attempt)
     except (MalformedError, DecryptionError, TooLargeError):
         return Refused(flight.attempt, None)

@@ -14,6 +14,7 @@ from pylon.jobs.result import Finish, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 from pylon.swarm.flights import Flight
+from pylon.swarm.lack import UNPRICED
 from pylon.swarm.moves import Failure
 
 TIMEOUT_S = 120.0
@@ -161,8 +162,9 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
     )
 
 
+_NO_PRICE = "Only who announces a price is paid; `pylon providers` shows `?` for the others."
 # Failures that have their own account of what was wrong.
-_EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED})
+_EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
 
 
 def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
@@ -173,7 +175,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.UNHEARD: "nobody who was asked said a word",
         Failure.EXHAUSTED: "every provider asked failed this job",
         Failure.REFUSED: "providers refuse this job",
-        Failure.UNPAID: "whoever would take this job wants to be paid and names no price, so nothing was paid",
+        Failure.UNPAID: "who was asked last wants to be paid first, and nothing was paid",
         Failure.NOT_SENT: "no relay took the request",
         Failure.BUDGET: "what is left of the run's budget does not pay for it",
         Failure.TOO_LARGE: "this job does not fit one event",
@@ -184,7 +186,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
-        Failure.UNPAID: "Only who announces a price is paid; `pylon providers` shows `?` for the others.",
+        Failure.UNPAID: _NO_PRICE if detail == UNPRICED else "",
         Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or let answers be shorter"
         " (`--max-tokens`): the longest that an answer may be is paid for beforehand.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",

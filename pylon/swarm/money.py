@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pylon import log
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
-from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import JobResult
 from pylon.money.msat import Msat
 from pylon.money.usage import check_part
@@ -15,16 +14,20 @@ from pylon.nostr.event import Event
 from pylon.swarm import moves as m
 from pylon.swarm.errands import Errands
 from pylon.swarm.flights import Flight, Flights, PaymentAsked
+from pylon.swarm.lack import UNPRICED
 from pylon.swarm.purse import Bill, Offer, Purse
 
 logger = log.get("swarm")
+
+# A job waits for an invoice of another job's, and then perhaps for one of its own. So many are looked at.
+MOST_INVOICES = 4
 
 
 @dataclass(slots=True)
 class Settling:
     """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
     answer, `is_live` asks whether an attempt is still waited for, `wants_money` hears of who asks for money and was
-    offered none."""
+    offered none, `not_paid` why what a slot waits for was not paid."""
 
     purse: Purse | None
     flights: Flights
@@ -33,9 +36,12 @@ class Settling:
     part_paid: Callable[[Flight], None]
     is_live: Callable[[int], bool]
     wants_money: Callable[[str], None] = lambda _: None
+    not_paid: Callable[[int, str], None] = lambda *_: None
     _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
     # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
     _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
+    # Which invoice of which provider is being paid: all jobs that wait for it are served by that.
+    _paying: set[tuple[str, str]] = field(default_factory=set)
 
     async def close(self) -> None:
         """A receipt that came is booked, and a payment that began is known of, before the database goes."""
@@ -48,14 +54,30 @@ class Settling:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
             # Only what is free was asked for.
+            self.not_paid(flight.slot, UNPRICED)
             self.tell(m.Refused(asked.attempt, None, unpaid=True))
             self.wants_money(flight.provider)
             return
         self.tell(m.Acknowledged(asked.attempt))
-        if not flight.billed:
-            flight.billed = True
+        invoice = (asked.amount.bolt11 if asked.amount is not None else None) or ""
+        if invoice in flight.billed or len(flight.billed) >= MOST_INVOICES or self._is_anothers(flight, asked.amount):
+            return
+        flight.billed = (*flight.billed, invoice)
+        if (flight.provider, invoice) not in self._paying:
             bill = Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
-            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount))
+            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice))
+
+    def _is_anothers(self, flight: Flight, amount: Amount | None) -> bool:
+        """Whether more is asked than this job offered, and no more than another that waits there: it is for that one
+        to pay."""
+        if amount is None or amount.msat is None or _offers(flight, amount.msat):
+            return False
+        return any(one is not flight and _offers(one, amount.msat) for one in self._waiting(flight.provider))
+
+    def _waiting(self, provider: str) -> list[Flight]:
+        return [
+            one for one in self.flights if one.provider == provider and not one.settled and self.is_live(one.attempt)
+        ]
 
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
@@ -98,15 +120,26 @@ class Settling:
         if len(self._came) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
 
-    async def _pay(self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None) -> None:
+    async def _pay(
+        self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None, invoice: str
+    ) -> None:
+        provider = flight.provider
+
+        def wanted() -> bool:
+            return self.is_live(flight.attempt) or any(invoice in one.billed for one in self._waiting(provider))
+
+        self._paying.add((provider, invoice))
         try:
-            await purse.pay(bill, offer, amount, wanted=lambda: self.is_live(flight.attempt))
+            await purse.pay(bill, offer, amount, wanted=wanted)
         except MoneyError as error:
             code = getattr(error, "code", "payment_failed")
-            logger.warning("nothing was paid", provider=flight.provider, code=str(code), reason=str(error))
-            # What waits there behind this payment would wait until the invoice runs out.
-            for other in [one for one in self.flights if one.provider == flight.provider and not one.settled]:
-                self.tell(m.Refused(other.attempt, ErrorCode.BID_TOO_LOW))
+            logger.warning("nothing was paid", provider=provider, code=str(code), reason=str(error))
+            # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
+            for other in [one for one in self._waiting(provider) if invoice in one.billed]:
+                self.not_paid(other.slot, str(error))
+                self.tell(m.Refused(other.attempt, None, unpaid=True))
+        finally:
+            self._paying.discard((provider, invoice))
 
     def _begin(self) -> None:
         came, self._came = self._came, []
@@ -138,6 +171,12 @@ class Settling:
         flight.settled = False
         # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
         self.tell(m.Refused(flight.attempt, None, ours=True))
+
+
+def _offers(flight: Flight, amount: Msat) -> bool:
+    """Whether so much may be asked for this job, rounded up to a sat. A deposit is offered with every priced one."""
+    topup = None if flight.offer is None else flight.offer.topup
+    return topup is not None and amount <= Msat.from_sats(topup.sats_up())
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -616,11 +616,26 @@ async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_lea
     await again.pay(bill(purse), offer, amount)
     assert lightning.payer.calls.count("pay") == calls
     assert again.width(PRICED) == 1
-    # The same invoice for another job is another matter.
+    # Another job waits for the same invoice, and offered less: it is served by the one payment.
+    await again.pay(bill(purse, "2" * 64), replace(offer, topup=Msat(1_000)), amount)
+    assert lightning.payer.calls.count("pay") == calls
+    assert again.width(PRICED) == 1
+    # One that another provider was paid is no payment to this one.
     with pytest.raises(PaymentRefusedError):
-        await again.pay(bill(purse, "2" * 64), offer, amount)
-    assert again.width(PRICED) == 0
+        await again.pay(replace(bill(purse, "3" * 64), author="c" * 64), offer, amount)
     await again.close()
+
+
+async def test_an_invoice_that_could_not_be_paid_is_not_paid_for_another_job_and_the_reason_stays(purse, lightning):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    amount = Amount(offer.topup, await lightning.wallet().create_invoice(offer.topup, description="", expiry_s=60))
+    lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    for request in ("1" * 64, "2" * 64):
+        with pytest.raises(MoneyError, match="the wallet holds less than 3 sat"):
+            await purse.pay(bill(purse, request), offer, amount)
+        assert purse.barred(PRICED) == UNFUNDED
+    assert lightning.payer.calls.count("pay") == 1
 
 
 async def test_an_invoice_that_is_not_what_was_agreed_raises(purse):

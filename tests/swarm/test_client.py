@@ -377,7 +377,7 @@ async def test_a_plain_provider_that_wants_to_be_paid_is_told_to_stop_and_is_ask
     tags = (("d", "dvm"), ("k", str(TEXT_REQUEST)))
     relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(time.time()))))
     swarm = await customer(DispatchSettings(patience_s=0.2), plain=True)
-    with pytest.raises(JobFailed, match="wants to be paid") as failure:
+    with pytest.raises(JobFailed, match="wants to be paid, and announces no price") as failure:
         await swarm.complete("a question")
     assert (failure.value.reason, failure.value.code) == (Failure.UNPAID, None), "no code is put into its mouth"
     await asyncio.sleep(0.05)

@@ -1,20 +1,21 @@
 """Results whose receipts are booked before anybody hears of them."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 
-from pylon.jobs.answer import Address
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import Finish, JobResult, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.money.usage import Bounds
 from pylon.nostr.event import Event
 from pylon.swarm.flights import Flight, Flights, PaymentAsked
 from pylon.swarm.listing import Listing
-from pylon.swarm.money import Settling
-from pylon.swarm.moves import Refused
+from pylon.swarm.money import MOST_INVOICES, Settling
+from pylon.swarm.moves import Acknowledged, Refused
 from pylon.swarm.purse import Bill, Offer, Purse
 from pylon.swarm.shown import Shown
 
@@ -43,6 +44,24 @@ class Till:
         if isinstance(booked := self.books[request], Exception):
             raise booked
         return booked
+
+
+class Payer(Till):
+    """Pays when it is let, and only what somebody wants then; counts what it was asked."""
+
+    def __init__(self, error: str = "") -> None:
+        super().__init__()
+        self.error = error
+        self.let = asyncio.Event()
+        self.paid: list[str] = []
+
+    async def pay(
+        self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        await self.let.wait()
+        if self.error or not wanted():
+            raise MoneyError(self.error or "nobody waits for it")
+        self.paid.append(bill.request)
 
 
 def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
@@ -160,3 +179,74 @@ async def test_who_asks_for_money_and_was_offered_none_is_not_paid_and_remembere
     made.is_live = lambda _: False
     made.asked(RESULT, Flight("r", 5050, 1, 1, THEM, 0, 0.0, offer), PaymentAsked(1, None))
     assert len(told) == 1, "of a job that nobody waits for nothing follows"
+
+
+def waits(made: Settling, request: str, number: int, topup: int = 5_000) -> Flight:
+    offer = Offer(Listing(THEM), Bounds(10, 10), Msat(1_000), Msat(1_000), topup=Msat(topup))
+    flight = Flight(request, 5940, number, number, THEM, 0, 0.0, offer)
+    made.flights.add(flight)
+    return flight
+
+
+def asks(made: Settling, flight: Flight, invoice: str = "lnbcrt1", msat: int = 5_000) -> None:
+    made.asked(RESULT, flight, PaymentAsked(flight.attempt, Amount(Msat(msat), invoice)))
+
+
+async def test_an_invoice_that_several_jobs_are_asked_to_pay_is_paid_once_for_all_of_them() -> None:
+    payer = Payer()
+    made, _, told = settling(payer)
+    flights = [waits(made, f"r{n}", n) for n in range(3)]
+    for flight in flights:
+        asks(made, flight)
+        asks(made, flight)
+    # Whoever was asked first is wanted no more; the others are.
+    made.is_live = lambda attempt: attempt != 0
+    payer.let.set()
+    await made.close()
+    assert payer.paid == ["r0"]
+    assert {type(one) for one in told} == {Acknowledged}
+    # What it paid was not enough for this one too.
+    asks(made, flights[1], "lnbcrt2")
+    await made.close()
+    assert payer.paid == ["r0", "r1"]
+
+
+async def test_a_job_that_offered_less_leaves_the_invoice_to_the_one_that_asked_for_it() -> None:
+    payer = Payer()
+    made, _, _ = settling(payer)
+    small, large = waits(made, "small", 1, topup=1_000), waits(made, "large", 2)
+    payer.let.set()
+    asks(made, small)
+    asks(made, large)
+    await made.close()
+    assert payer.paid == ["large"]
+    made.flights.end(large.slot)
+    asks(made, small)
+    await made.close()
+    assert payer.paid == ["large", "small"], "where nobody else is left its own terms are looked at"
+
+
+async def test_a_provider_that_asks_for_ever_new_invoices_of_one_job_is_not_listened_to() -> None:
+    payer = Payer()
+    payer.let.set()
+    made, _, _ = settling(payer)
+    flight = waits(made, "r", 1)
+    for n in range(10):
+        asks(made, flight, f"lnbcrt{n}")
+    await made.close()
+    assert len(payer.paid) == MOST_INVOICES
+
+
+async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobody_that_runs_there() -> None:
+    payer = Payer("the wallet holds less than 5 sat")
+    made, _, told = settling(payer)
+    why: list[tuple[int, str]] = []
+    made.not_paid = lambda slot, reason: why.append((slot, reason))
+    flights = [waits(made, f"r{n}", n) for n in range(3)]
+    for flight in flights[:2]:
+        asks(made, flight)
+    payer.let.set()
+    await made.close()
+    refused = [one for one in told if isinstance(one, Refused)]
+    assert refused == [Refused(0, None, unpaid=True), Refused(1, None, unpaid=True)], "no provider said anything"
+    assert why == [(0, payer.error), (1, payer.error)]

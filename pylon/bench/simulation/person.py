@@ -223,7 +223,7 @@ class Person:
         if not books.may_pay(offer, amount):
             self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
             return
-        flight.billed = True
+        flight.billed = ("lnbcrt",)
         self._handle(m.Acknowledged(flight.attempt))
 
         def settled() -> None:
