@@ -83,7 +83,17 @@ class AskTopUp:
 
 @dataclass(frozen=True, slots=True)
 class WaitForTopUp:
-    """The job waits behind a payment that was already asked for."""
+    """The job waits behind a payment that was already asked for.
+
+    It lacks `lacks`, and alone would have had `wanted` asked for, both in whole sats.
+    """
+
+    lacks: Msat
+    wanted: Msat
+
+    def fits(self, amount: Msat) -> bool:
+        """Whether a payment of this amount is enough for the job, and no more than its customer spoke of."""
+        return self.lacks <= amount <= self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +127,12 @@ def admit(
         return Run(Basis.CREDIT)
     if terms.trial and trial is not None and may_try(account) and quote <= min(trial.per_job, trial_left_today):
         return Run(Basis.TRIAL)
-    if account.topup_open:
-        return WaitForTopUp()
     lacks = Msat(int(quote) - own - int(terms.credit))
+    wanted = max(lacks, min(ZERO if wish is None else wish, terms.most_deposit))
+    if account.topup_open:
+        return WaitForTopUp(Msat.from_sats(lacks.sats_up()), Msat.from_sats(wanted.sats_up()))
     if lacks > terms.most_deposit:
         return TooMuch()
-    wanted = max(lacks, min(ZERO if wish is None else wish, terms.most_deposit))
     return AskTopUp(Msat.from_sats(wanted.sats_up()))
 
 

@@ -50,6 +50,13 @@ async def move(tx: Transaction, payment_hash: str, state: InvoiceState, now: flo
     )
 
 
+async def hand_over(tx: Transaction, payment_hash: str, job: str) -> None:
+    """The unpaid invoice is this job's from now on: the one that had asked for it is gone."""
+    await tx.execute(
+        "UPDATE money_invoice SET job = ? WHERE payment_hash = ? AND state = 'pending'", (job, payment_hash)
+    )
+
+
 async def get(reader: Reader, payment_hash: str) -> Issued | None:
     """The invoice of a payment hash."""
     return _issued(await reader.fetch_one("SELECT * FROM money_invoice WHERE payment_hash = ?", (payment_hash,)))
@@ -67,12 +74,12 @@ async def open_of(reader: Reader, customer: str) -> Issued | None:
     )
 
 
-async def to_check(reader: Reader, *, given_up_since: float | None) -> list[Issued]:
-    """Unpaid invoices, and those given up since then, oldest first."""
+async def to_check(reader: Reader, *, ended_since: float) -> list[Issued]:
+    """Unpaid invoices, and those given up that ran out since then or have not yet, oldest first."""
     rows = await reader.fetch_all(
         "SELECT * FROM money_invoice WHERE state = 'pending' OR (state = 'expired' AND expires_at >= ?)"
         " ORDER BY created_at",
-        (float("inf") if given_up_since is None else given_up_since,),
+        (ended_since,),
     )
     return [issued for row in rows if (issued := _issued(row)) is not None]
 

@@ -165,13 +165,15 @@ class Receiver:
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
-        """Looks up open invoices, each the more seldom the older it is; what was credited.
+        """Looks up invoices that may still be paid, each the more seldom the older it is; what was credited.
 
-        At start all of them, and those given up within the last day. Raises `WalletError` when the wallet does not
-        answer: paid work is paused then.
+        At start all of them, and those that ran out within the last day. Raises `WalletError` when the wallet does
+        not answer: paid work is paused then.
         """
         now = self._clock.wall()
-        issued = await invoice_store.to_check(self._database, given_up_since=now - MEMORY_S if at_start else None)
+        # One that was given up for another before it ran out may be paid all the same.
+        since = now - (MEMORY_S if at_start else GRACE_S)
+        issued = await invoice_store.to_check(self._database, ended_since=since)
         # Forgets what is no longer open.
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, 0.0) for one in issued}
         due = [one for one in issued if at_start or now >= self._asked[one.payment_hash] + _patience(one, now)]

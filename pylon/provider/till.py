@@ -1,7 +1,8 @@
 """The till: asks for payment, and lets a customer's jobs run when the money is there.
 
-At most one invoice a customer is open; its other jobs wait behind it. What was paid is learned by looking it up:
-when the wallet gives a hint, and every few seconds while anything is waited for.
+At most one invoice a customer is open; its other jobs wait behind it, and each is told of it: events get lost, and
+whoever comes back must be able to pay. What was paid is learned by looking it up: when the wallet gives a hint, and
+every few seconds while anything is waited for.
 """
 
 import asyncio
@@ -14,8 +15,10 @@ from pylon.forever import forever
 from pylon.jobs.codes import ErrorCode
 from pylon.money import invoice_store
 from pylon.money.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
+from pylon.money.invoice_store import Issued
 from pylon.money.receiver import EXPIRY_S, GRACE_S, Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Wallet, WalletError
+from pylon.provider.behind import Misfit, behind, give_up, unpaid
 from pylon.provider.journal import JobState
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
@@ -29,6 +32,10 @@ CHECK_S, IDLE_CHECK_S = 2.0, 30.0
 TICK_S = 0.5
 # As long as one invoice may be paid: whoever has not by then will not.
 PATIENCE_S = EXPIRY_S + GRACE_S
+# Nobody is told of an invoice that is about to run out: wallets refuse those.
+LEAST_LEFT_S = 45.0
+# An invoice is kept so long before another takes its place: a wallet keeps each for ever.
+KEEP_INVOICE_S = 10.0
 
 
 class Till:
@@ -66,6 +73,12 @@ class Till:
         self._checked = 0.0
         # One invoice a customer at a time is being made, before there is a row that says so.
         self._asking: dict[str, asyncio.Task[None]] = {}
+        # What jobs that wait were told to pay.
+        self._told: dict[str, Issued] = {}
+        # Customers of whom a job has gone that may have been the one whose invoice is open.
+        self._left: set[str] = set()
+        # Those whose open invoice is no waiting job's, and has to give way to another.
+        self._misfits: set[str] = set()
 
     @property
     def waiting(self) -> int:
@@ -115,9 +128,12 @@ class Till:
                 self._wait(job)
                 # The wallet may take its time; who comes next must not wait for it.
                 self._asking[job.request.customer] = asyncio.create_task(self._ask(job, decision))
+            case WaitForTopUp() if not self._is_asking(job):
+                self._wait(job)
+                await self._show_open(job, decision)
             case _:
                 self._wait(job)
-                # Its customer waits for a payment that it knows of: it hears that the job is not lost.
+                # It hears that the job is not lost, and of the invoice once that is made.
                 self._replies.processing(job.request, job.relay)
 
     async def _is_full(self, job: Job) -> bool:
@@ -132,6 +148,23 @@ class Till:
         job = self._waiting.get(customer, {}).get(job_id)
         if job is not None:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+
+    async def _show_open(self, job: Job, decision: WaitForTopUp) -> None:
+        async with self._database.transaction() as tx:
+            found = await behind(tx, job, decision, payable_until=self._clock.wall() + LEAST_LEFT_S)
+        if isinstance(found, Misfit):
+            self._misfits.add(job.request.customer)
+        if isinstance(found, Issued) and found.expires_at >= self._clock.wall() + LEAST_LEFT_S:
+            self._show(job, found)
+        else:
+            # It has ended, is about to, or gives way to another.
+            self._replies.processing(job.request, job.relay)
+
+    def _show(self, job: Job, issued: Issued) -> None:
+        told = self._told.get(job.id)
+        if self._waits(job) and (told is None or told.payment_hash != issued.payment_hash):
+            self._told[job.id] = issued
+            self._replies.payment_required(job.request, job.relay, issued.amount, issued.invoice)
 
     async def _ask(self, job: Job, decision: AskTopUp) -> None:
         try:
@@ -158,22 +191,38 @@ class Till:
             await self._not_asked(job, error)
             return
         self.down = False
-        self._replies.payment_required(job.request, job.relay, issued.amount, issued.invoice)
+        if not self._waits(job):
+            # It was taken back meanwhile: this becomes another's.
+            self._left.add(job.request.customer)
+            return
+        self._show(job, issued)
+        for other in self._of(job.request.customer):
+            self._show(other, issued)
 
     async def _not_asked(self, job: Job, error: ReceiveError) -> None:
         if error.code is ReceiveCode.TOPUP_OPEN:
+            # Another job was a moment faster.
+            self._left.add(job.request.customer)
             return
         logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.TOO_MANY:
             await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, "too many invoices here are unpaid")
             return
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
+            had = await invoice_store.of_job(self._database, job.id)
+            if had is not None and had.state == "expired":
+                await self._time_out(job)
+                return
             # What was paid is credit; its customer asks again with a new request.
             await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "ask again with a new request")
             return
         self.down = True
         self._woken.set()
         await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
+
+    async def _time_out(self, job: Job) -> None:
+        reason = unpaid(job, self._told.get(job.id))
+        await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, reason)
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         """Lets a job go that waits, unless it was paid for or has ended meanwhile."""
@@ -184,6 +233,7 @@ class Till:
     async def _write_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
         self._forget(job)
+        self._left.add(job.request.customer)
         if state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
@@ -195,7 +245,11 @@ class Till:
     def _waits(self, job: Job) -> bool:
         return job.id in self._waiting.get(job.request.customer, ())
 
+    def _of(self, customer: str) -> list[Job]:
+        return list(self._waiting.get(customer, {}).values())
+
     def _forget(self, job: Job) -> None:
+        self._told.pop(job.id, None)
         jobs = self._waiting.get(job.request.customer)
         if jobs is not None:
             jobs.pop(job.id, None)
@@ -223,7 +277,7 @@ class Till:
         now = self._clock.wall()
         late = [job for jobs in self._waiting.values() for job in jobs.values() if _is_late(job, now)]
         for job in late:
-            await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, "the payment did not come in time")
+            await self._time_out(job)
         due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
         if self._clock.monotonic() - self._checked >= due:
             await self._check()
@@ -245,16 +299,41 @@ class Till:
         for item in credited:
             await self._credited(item)
         for customer in self._waiting.keys() - self._asking.keys():
-            # Its invoice ran out unpaid: the next job in line asks anew.
-            if await invoice_store.open_of(self._database, customer) is None:
+            issued = await invoice_store.open_of(self._database, customer)
+            if issued is None:
+                # It ran out unpaid: the next job in line asks anew.
                 await self._take_again(customer)
+                continue
+            if customer in self._left:
+                self._left.discard(customer)
+                await self._take_again(customer)
+            if customer in self._misfits and self._clock.wall() >= issued.created_at + KEEP_INVOICE_S:
+                await self._replace(issued)
+        self._left &= self._waiting.keys()
+        self._misfits &= self._waiting.keys()
+
+    async def _replace(self, issued: Issued) -> None:
+        """Lets another invoice take the place of one that no job of its customer waits for."""
+        try:
+            credited = await self._receiver.look_up(issued.payment_hash)
+        except (WalletError, ReceiveError) as error:
+            logger.warning("an invoice could not be looked up", payment=issued.payment_hash, error=str(error))
+            return
+        self._misfits.discard(issued.customer)
+        if credited is not None:
+            await self._credited(credited)
+            return
+        async with self._database.transaction() as tx:
+            await give_up(tx, issued, self._clock.wall())
+        await self._take_again(issued.customer)
 
     async def _credited(self, credited: Credited) -> None:
         logger.info("paid", customer=credited.customer, msat=int(credited.amount), late=credited.late)
-        await self._take_again(credited.customer)
+        await self._take_again(credited.customer, first=credited.job)
 
-    async def _take_again(self, customer: str) -> None:
-        for job in list(self._waiting.get(customer, {}).values()):
+    async def _take_again(self, customer: str, *, first: str = "") -> None:
+        # Whoever asked for what was paid comes first: it gets no second invoice.
+        for job in sorted(self._of(customer), key=lambda job: job.id != first):
             # A turn a job, so that who takes one back does not wait for all of them.
             async with self._turn:
                 if self._waits(job):

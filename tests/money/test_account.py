@@ -84,7 +84,12 @@ def test_32_jobs_at_once_ask_for_one_top_up():
         decisions.append(decision)
         if isinstance(decision, AskTopUp):
             account = replace(account, topup_open=True)
-    assert decisions == [AskTopUp(sats(15)), *[WaitForTopUp()] * 31]
+    assert decisions == [AskTopUp(sats(15)), *[WaitForTopUp(sats(5), sats(15))] * 31]
+
+
+def test_an_open_payment_fits_a_job_that_it_covers_and_whose_customer_spoke_of_as_much():
+    waits = WaitForTopUp(sats(5), sats(15))
+    assert [waits.fits(sats(n)) for n in (4, 5, 15, 16)] == [False, True, True, False]
 
 
 def test_a_granted_credit_is_used_before_payment_is_asked():

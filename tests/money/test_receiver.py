@@ -128,6 +128,18 @@ async def test_a_late_payment_becomes_credit(side):
     assert await side.balance() == 10_000
 
 
+async def test_what_is_paid_of_an_invoice_that_gave_way_to_another_is_credited_without_a_restart(side):
+    issued = await side.issue()
+    async with side.database.transaction() as tx:
+        await invoice_store.move(tx, issued.payment_hash, "expired", NOW)
+    second = await side.issue(job="j2")
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    side.clock.advance(60)
+    assert [credited.job for credited in await side.receiver.check()] == ["j1"]
+    assert await invoice_store.open_of(side.database, ALICE) == second
+    assert await side.balance() == 5_000
+
+
 async def test_an_invoice_is_not_given_up_while_a_payment_may_be_on_its_way(side):
     issued = await side.issue()
     side.clock.advance(600 + receiver.GRACE_S)

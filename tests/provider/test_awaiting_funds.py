@@ -159,13 +159,13 @@ async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those
 async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_before_finds_room(desk):
     for text in "ab":
         await desk.waiting(text)
-    await desk.till.handle(await desk.taken("c"), WaitForTopUp())
+    await desk.till.handle(await desk.taken("c"), WaitForTopUp(QUOTE, QUOTE))
     assert desk.errors == ["busy"]
     assert (await desk.states())[-1] == "failed"
     await desk.till.handle(await desk.taken("dear"), TooMuch())
     assert desk.errors.pop() == "credit_exhausted"
     await desk.pay(1_000, key=OTHER)
-    await desk.till.handle(await desk.taken("d", key=OTHER), WaitForTopUp())
+    await desk.till.handle(await desk.taken("d", key=OTHER), WaitForTopUp(QUOTE, QUOTE))
     assert desk.errors == ["busy"]
     assert desk.till.of_customer(OTHER.public) == 1
 

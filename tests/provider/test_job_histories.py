@@ -161,7 +161,7 @@ class World:
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
         async with self.database.transaction() as tx:
-            for issued in await invoice_store.to_check(tx, given_up_since=None):
+            for issued in await invoice_store.to_check(tx, ended_since=float("inf")):
                 if issued.expires_at + 60 < self.clock.wall():
                     await invoice_store.move(tx, issued.payment_hash, "expired", self.clock.wall())
         return []

@@ -17,7 +17,7 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
-from pylon.provider import service
+from pylon.provider import service, till
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database
@@ -88,9 +88,8 @@ async def test_many_jobs_at_once_ask_for_one_payment_as_large_as_was_offered(pai
     serving = await paid()
     wallet = await bank.wallet("customer", 100)
     requests = [await customer.ask(serving.public, paying(f"job {n}", topup=Msat(10_000))) for n in range(10)]
-    await customer.until(lambda: any(f.amount for request in requests for f in customer.feedback(request)))
-    await asyncio.sleep(0.3)
-    invoices = {f.amount.bolt11 for request in requests for f in customer.feedback(request) if f.amount}
+    # Each of them is told: whoever loses one of these events can pay by another.
+    invoices = {(await asked(customer, request)).bolt11 for request in requests}
     assert len(invoices) == 1
     await wallet.pay(invoices.pop(), fee_limit=FEES)
     results = [await customer.result(request) for request in requests]
@@ -147,6 +146,104 @@ async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing(paid, cu
     while (await serving.provider.status()).jobs != {"cancelled": 1}:
         await asyncio.sleep(0.02)
     assert (await serving.provider.status()).awaiting_funds == 0
+
+
+async def cancel(customer, serving, request):
+    before = (await serving.provider.status()).jobs.get("cancelled", 0)
+    await customer.send(cancel_draft((request.id,), request.kind, serving.public, created_at=request.created_at))
+    async with asyncio.timeout(10):
+        while (await serving.provider.status()).jobs.get("cancelled", 0) == before:
+            await asyncio.sleep(0.02)
+
+
+async def invoices(serving) -> list[tuple[str, int]]:
+    rows = await serving.database.fetch_all("SELECT state, msat FROM money_invoice ORDER BY created_at")
+    return [(row["state"], row["msat"]) for row in rows]
+
+
+async def test_an_open_invoice_is_shown_to_jobs_that_come_later_and_once_more_after_a_restart(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    first = await customer.ask(serving.public, paying("first", topup=Msat(2_000)))
+    amount = await asked(customer, first)
+    second = await customer.ask(serving.public, paying("second"))
+    assert await asked(customer, second) == amount
+    await serving.stop()
+    customer.answers.clear()
+    again = await paid(secret=serving.secret)
+    assert await asked(customer, first) == await asked(customer, second) == amount
+    await wallet.pay(amount.bolt11, fee_limit=FEES)
+    assert [(await customer.result(request)).account.seq for request in (first, second)] == [1, 2]
+    assert await invoices(again) == [("settled", 2_000)]
+    await clean(again)
+
+
+async def test_the_invoice_of_a_job_that_was_taken_back_is_paid_for_the_next_one(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    first = await customer.ask(serving.public, paying("first"))
+    amount = await asked(customer, first)
+    await cancel(customer, serving, first)
+    second = await customer.ask(serving.public, paying("second"))
+    assert await asked(customer, second) == amount
+    assert [row["job"] for row in await serving.database.fetch_all("SELECT job FROM money_invoice")] == [second.id]
+    await wallet.pay(amount.bolt11, fee_limit=FEES)
+    assert (await customer.result(second)).account.paid_total == 1_000
+    await clean(serving)
+
+
+@pytest.mark.parametrize("had", [None, 10_000], ids=["too small", "too large"])
+async def test_an_invoice_that_fits_no_job_any_more_gives_way_to_another(paid, customer, bank, monkeypatch, had):
+    monkeypatch.setattr(till, "KEEP_INVOICE_S", 0.0)
+    monkeypatch.setattr(till, "CHECK_S", 0.2)
+    serving = await paid(credit=CreditPolicy())
+    wallet = await bank.wallet("customer", 100)
+    await customer.result(await customer.ask(serving.public, paying("on trial")))
+    first = await customer.ask(serving.public, paying("first", topup=None if had is None else Msat(had)))
+    old = await asked(customer, first)
+    async with serving.database.transaction() as tx:
+        # Some of what it owed is forgiven, or more of it is owed.
+        await tx.execute("UPDATE money_invoice SET msat = ?", (1_000 if had is None else had,))
+    await cancel(customer, serving, first)
+    second = await customer.ask(serving.public, paying("second"))
+    new = await asked(customer, second)
+    assert (new.msat, new.bolt11 == old.bolt11) == (2_000, False)
+    assert [state for state, _ in await invoices(serving)] == ["expired", "pending"]
+    # What is paid of the old one all the same is credit, without a restart.
+    await wallet.pay(old.bolt11, fee_limit=FEES)
+    if had is None:
+        await wallet.pay(new.bolt11, fee_limit=FEES)
+    assert (await customer.result(second)).account.seq == 2
+    await clean(serving)
+
+
+async def test_a_job_that_waits_behind_one_that_is_taken_back_goes_on_with_its_invoice(paid, customer, bank):
+    serving = await paid()
+    wallet = await bank.wallet("customer", 100)
+    first, second = [await customer.ask(serving.public, paying(f"job {n}", topup=Msat(2_000))) for n in range(2)]
+    amount = await asked(customer, first)
+    assert await asked(customer, second) == amount
+    await cancel(customer, serving, first)
+    async with asyncio.timeout(10):
+        while await serving.database.fetch_all("SELECT 1 FROM money_invoice WHERE job = ?", (first.id,)):
+            await asyncio.sleep(0.05)
+    await wallet.pay(amount.bolt11, fee_limit=FEES)
+    assert (await customer.result(second)).account.paid_total == 2_000
+    assert await invoices(serving) == [("settled", 2_000)]
+
+
+async def test_a_job_that_ends_unpaid_says_what_it_waited_for(paid, customer):
+    serving = await paid()
+    now = int(SystemClock().wall())
+    first = await customer.ask(serving.public, paying("first"))
+    await asked(customer, first)
+    second = await customer.ask(serving.public, JobRequest("second", bid=Msat(2_000), expiration=now + 2))
+    refusal = await customer.refusal(second)
+    assert refusal.code is ErrorCode.PAYMENT_TIMEOUT
+    assert refusal.text == (
+        f"the payment of 1000 msat, first asked for request {first.id[:16]}, that this job waited for did not come in"
+        " time"
+    )
 
 
 async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -43,8 +44,11 @@ def clock():
 async def till(clock, monkeypatch):
     monkeypatch.setattr(module, "TICK_S", 0.02)
     monkeypatch.setattr(module.invoice_store, "open_of", still_open)
+    monkeypatch.setattr(module, "behind", nothing_open)
     replies = SimpleNamespace(processing=lambda *_: None)
-    till = Till(None, Nobody(), SilentWallet(), None, replies, clock, lambda _: None, 10)
+    till = Till(
+        SimpleNamespace(transaction=nullcontext), Nobody(), SilentWallet(), None, replies, clock, lambda _: None, 10
+    )
     await till.start()
     yield till
     await till.close()
@@ -56,6 +60,15 @@ class SilentWallet:
     async def events(self):
         await asyncio.Event().wait()
         yield None
+
+
+@asynccontextmanager
+async def nullcontext():
+    yield None
+
+
+async def nothing_open(tx, job, decision, *, payable_until):
+    return None
 
 
 async def still_open(database, customer):
@@ -75,7 +88,7 @@ async def test_it_sleeps_while_nobody_waits(till, clock):
 
 async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
     await asyncio.sleep(0.05)
-    await till.handle(job(clock.wall()), WaitForTopUp())
+    await till.handle(job(clock.wall()), WaitForTopUp(Msat(1_000), Msat(1_000)))
     before = clock.looks
     async with asyncio.timeout(10):
         while clock.looks < before + 3:
@@ -99,7 +112,7 @@ class Settlement:
 
     async def decide(self, job):
         self.decided += 1
-        return WaitForTopUp()
+        return WaitForTopUp(Msat(1_000), Msat(1_000))
 
 
 async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhile(clock, monkeypatch):
