@@ -24,13 +24,14 @@ from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose, conductor, requests
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.flights import Flight
+from pylon.swarm.flights import Flight, Partial
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.journal import digest_of
-from pylon.swarm.moves import Failure
+from pylon.swarm.moves import Failure, Refused
 from pylon.swarm.places import Piece
 from pylon.swarm.reputation import Seen
 from pylon.swarm.rows import Row
+from pylon.swarm.runs import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
@@ -72,6 +73,25 @@ async def test_an_answer_says_who_gave_it_with_which_weights_and_at_what_cost(re
     [received] = one.received
     assert received.private and received.job.parameters.max_tokens == 16
     assert received.job.expiration is not None and 100 < received.job.expiration - time.time() < 125
+
+
+async def test_a_late_piece_of_an_attempt_that_was_given_up_is_not_shown(relays, customer) -> None:
+    one = provider(relays, delay_s=60.0)
+    swarm = await customer()
+    pieces: list[str] = []
+    asking = asyncio.create_task(swarm._one(Run([JobSpec("a question", stream=True)], partial=pieces.append)))
+    async with asyncio.timeout(10):
+        while not one.received:
+            await asyncio.sleep(0.01)
+    conductor = swarm._conductor
+    [flight] = conductor.flights
+    event = relays.stored[flight.request]
+    conductor.heard(event, flight, Partial(flight.attempt, "one"))
+    conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
+    conductor.heard(event, flight, Partial(flight.attempt, "one, and another"))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert pieces == ["one"]
 
 
 @pytest.mark.parametrize("checks", [None, CheckSettings(share=0.0)], ids=["unchecked", "checked"])

@@ -40,6 +40,21 @@ def test_pieces_without_end_fill_no_memory(monkeypatch) -> None:
     assert flight.partial == ""
 
 
+def whole(text: str, flight: Flight) -> object:
+    result = JobResult(Address(REQUEST, US.public, True), 6940, text)
+    asked = Event(REQUEST, US.public, 0, 5940, (), "", "")
+    event = THEM.sign(result_draft(result, ConversationKeys(THEM), request=asked, created_at=1_000))
+    return read_answer(event, flight, ConversationKeys(US))
+
+
+def test_the_first_of_two_results_stands_once_its_receipt_is_being_booked() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0)
+    assert whole("unbooked", flight) == whole("one", flight) == Answered(7)
+    flight.settled, first = True, flight.result_id
+    assert whole("two", flight) == Answered(7)
+    assert flight.result is not None and (flight.result.text, flight.result_id) == ("one", first)
+
+
 def cut_off(flight: Flight) -> object:
     result = JobResult(Address(REQUEST, US.public, True), 6940, "", finish=Finish.CANCELLED)
     asked = Event(REQUEST, US.public, 0, 5940, (), "", "")
