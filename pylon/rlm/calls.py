@@ -108,6 +108,11 @@ class CallRoom:
         for task in tuple(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
+        unsent, self._let_through = self._let_through, []
+        for call in unsent:
+            self._finish(call, SubFailure("cancelled", "the run was ended"))
+            if call.reservation is not None:
+                self._gate.settle(call.caller.budget, call.reservation, NOTHING)
 
     def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> _Call:
         settings = self.settings
@@ -161,9 +166,13 @@ class CallRoom:
             by_budget.setdefault(call.caller.budget, []).append(call)
         self._let_through = []
         for budget, calls in by_budget.items():
-            task = asyncio.get_running_loop().create_task(self._ask(budget, calls))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            # Begun at once: one that is cancelled before its first step would leave its calls without an end.
+            task = asyncio.Task(
+                self._ask(budget, calls), loop=asyncio.get_running_loop(), name="sub-calls", eager_start=True
+            )
+            if not task.done():
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
 
     def _batch(self, budget: Budget, calls: list[_Call]) -> _Batch:
         """Sets aside what these may cost beside their prices: at most half of what is left, as others need some."""

@@ -362,3 +362,21 @@ async def test_each_call_of_a_seeded_run_has_a_seed_of_its_own_and_the_same_one_
         assert [event.get("seed") for event in stage.events("submitted")] == seeds[-1]
     assert seeds[0] == seeds[1] and len(set(seeds[0])) == 4 and not set(seeds[0]) & set(seeds[2])
     assert all(0 <= seed < 2**31 for seed in seeds[0]) and seeds[3] == [None] * 4
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3], ids=["before it is sent", "before its first step", "while it is out"])
+async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and_hold_nothing(tmp_path, turns):
+    async def answer(prompt):
+        await asyncio.Event().wait()
+
+    clock = SystemClock()
+    budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
+    room = CallRoom(FunctionSubLM(answer, msat=1, most_msat=1_000), SubSettings(), Gate(clock), trajectory, clock)
+    asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["x", "y"], None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await room.close()
+    outcomes = await asyncio.wait_for(asking, 5)
+    assert [outcome.code for outcome in outcomes] == ["cancelled"] * 2
+    assert (budget.reserved.msat, budget.reserved.calls) == (0, 0)
+    assert [event["call"] for event in Run(tmp_path / "run").events() if event["type"] == "returned"] == ["a", "b"]
