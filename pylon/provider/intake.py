@@ -19,6 +19,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.admission import Accept, Load, Refuse, admit
 from pylon.provider.journal import Journal
+from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.regulars import Regulars
@@ -68,6 +69,7 @@ class Intake:
         self._load = load
         self._cannot_write = cannot_write
         self._regulars = Regulars()
+        self._open_cancels = OpenCancels(pool, self._is_here, self._cancel)
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -76,9 +78,11 @@ class Intake:
         self._regulars.add(customers)
         self._subscription = self._pool.subscribe(self._filters, name="jobs")
         self._task = asyncio.create_task(self._run(self._subscription), name="intake")
+        self._open_cancels.start()
 
     async def close(self) -> None:
         """Stops listening."""
+        await self._open_cancels.close()
         if self._subscription is not None:
             await self._subscription.close()
         if self._task is not None:
@@ -147,6 +151,8 @@ class Intake:
                 self._repeat(job.relay, known.get(job.id))
             return
         self._regulars.add((job.request.customer,))
+        if not job.request.private:
+            self._open_cancels.add(job.id)
         if self._till is None:
             self._runner.add(job)
         else:
@@ -197,12 +203,19 @@ class Intake:
         verdict = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(verdict, Accept):
             return None
+        if not request.private:
+            self._open_cancels.add(request.id)
         return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)
+
+    def _is_here(self, job_id: str) -> bool:
+        if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:
+            return True
+        return self._till is not None and self._till.has(job_id)
 
     def _refusal(self, received: Received, error: RequestError) -> Callable[[], None] | None:
         event, settings = received.event, self._settings
         # Silence for what is not addressed to us, and from whom we do not hear.
-        if event.pubkey in settings.blocked or event.tag("p") != self._provider:
+        if event.pubkey in settings.blocked or self._provider not in event.tag_values("p"):
             return None
         if settings.only_trusted and event.pubkey not in settings.trusted:
             return None

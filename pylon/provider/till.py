@@ -89,6 +89,10 @@ class Till:
         """How many of them are this customer's."""
         return len(self._waiting.get(customer, ()))
 
+    def has(self, job_id: str) -> bool:
+        """Whether this job waits here."""
+        return any(job_id in jobs for jobs in self._waiting.values())
+
     async def start(self) -> None:
         """Looks up what was paid while nobody was here, then listens."""
         await self._check(at_start=True)

@@ -5,20 +5,21 @@ import sqlite3
 import time
 
 import orjson
+import pytest
 
 from pylon import forever
 from pylon.errors import EngineError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
-from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST, SCHEMA, TEXT_REQUEST
+from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, RLM_REQUEST, SCHEMA, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish
 from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.provider import service
+from pylon.provider import open_cancels, service
 from pylon.provider.admission import Accept
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.queue import Job
@@ -227,6 +228,54 @@ async def test_only_its_customer_may_cancel_a_job(serve, customer, another_custo
     stranger = await another_customer()
     await stranger.send(cancel_draft((request.id,), RLM_REQUEST, serving.public, created_at=request.created_at))
     assert await customer.result(request)
+
+
+@pytest.mark.parametrize("looked_for", [True, False], ids=["while it is looked for", "before that"])
+async def test_a_cancellation_that_does_not_name_the_provider_is_heard_for_an_open_job(
+    serve, customer, monkeypatch, looked_for
+):
+    monkeypatch.setattr(open_cancels, "LOOK_S", 0.2)
+    serving = await serve(delay_s=30.0, slots=1)
+    jobs = [await customer.ask(serving.public, customer.job(f"job {n}"), private=False) for n in range(2)]
+    # Relays no longer show what was taken back to who was not there yet.
+    while (await serving.provider.status()).running + (await serving.provider.status()).queued < 2:
+        await asyncio.sleep(0.02)
+    if looked_for:
+        asked = serving.provider._intake._open_cancels
+        while asked._asked != {job.id for job in jobs}:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+    await customer.send(EventDraft(DELETION, "", tuple(("e", job.id) for job in jobs)))
+    async with asyncio.timeout(10):
+        while (await serving.provider.status()).jobs != {JobState.CANCELLED: 2}:
+            await asyncio.sleep(0.02)
+        # Nothing is asked for any more.
+        while serving.provider._intake._open_cancels._reader is not None:
+            await asyncio.sleep(0.02)
+
+
+async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private_ones_never(
+    serve, customer, monkeypatch
+):
+    monkeypatch.setattr(open_cancels, "LOOK_S", 0.1)
+    monkeypatch.setattr(open_cancels, "MOST", 2)
+    serving = await serve(delay_s=30.0, slots=1)
+    await customer.ask(serving.public, customer.job("private"))
+    open_ = [await customer.ask(serving.public, customer.job(f"{n}"), private=False) for n in range(3)]
+    asked = serving.provider._intake._open_cancels
+    async with asyncio.timeout(10):
+        while asked._asked != {job.id for job in open_[1:]}:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_malformed_request_that_names_several_providers_is_answered_by_each_of_them(serve, customer):
+    first, second = await serve(name="first"), await serve(name="second")
+    for serving in (first, second):
+        await customer.result(await customer.ask(serving.public, customer.job()))
+    tags = (("p", first.public), ("p", second.public), ("i", "hi", "text"), ("param", "max_tokens", "many"))
+    request = await customer.send(EventDraft(RLM_REQUEST, "", tags, int(time.time())))
+    await customer.until(lambda: len(customer.feedback(request)) == 2)
+    assert {said.code for said in customer.feedback(request)} == {ErrorCode.MALFORMED}
 
 
 async def test_a_streamed_job_sends_pieces_that_join_to_a_prefix_of_the_answer(serve, customer):
