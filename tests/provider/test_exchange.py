@@ -242,8 +242,9 @@ async def test_a_cancellation_that_does_not_name_the_provider_is_heard_for_an_op
         await asyncio.sleep(0.02)
     if looked_for:
         asked = serving.provider._intake._open_cancels
-        while asked._asked != {job.id for job in jobs}:
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(10):
+            while asked._asked != {job.id for job in jobs}:
+                await asyncio.sleep(0.02)
         await asyncio.sleep(0.2)
     await customer.send(EventDraft(DELETION, "", tuple(("e", job.id) for job in jobs)))
     async with asyncio.timeout(10):
@@ -260,8 +261,10 @@ async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private
     monkeypatch.setattr(open_cancels, "LOOK_S", 0.1)
     monkeypatch.setattr(open_cancels, "MOST", 2)
     serving = await serve(delay_s=30.0, slots=1)
-    await customer.ask(serving.public, customer.job("private"))
     open_ = [await customer.ask(serving.public, customer.job(f"{n}"), private=False) for n in range(3)]
+    await customer.ask(serving.public, customer.job("private"))
+    while (await serving.provider.status()).running + (await serving.provider.status()).queued < 4:
+        await asyncio.sleep(0.02)
     asked = serving.provider._intake._open_cancels
     async with asyncio.timeout(10):
         while asked._asked != {job.id for job in open_[1:]}:
