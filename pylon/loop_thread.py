@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Any
+from typing import Any, Self
 
 from pylon.errors import PylonError, UnreachableError, UsageError
 
@@ -66,6 +66,40 @@ class LoopThread:
                 hint="Remember what there is to ask, and ask it when the call is over.",
             )
         return UnreachableError(f"this {self._name} was closed") if self._loop.is_closed() else None
+
+
+class Blocking:
+    """A context manager for code that is not asynchronous: what it holds is opened, used and closed in a thread.
+
+    `name` says in errors whose it is. Whoever inherits says by `_open` and `_close` what that is.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._thread = LoopThread(name)
+        try:
+            self._thread.run(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is under way, and the thread. May be called twice."""
+        if self._thread.ended:
+            return
+        self._thread.run(self._close())
+        self._thread.end()
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def _close(self) -> None:
+        raise NotImplementedError
 
 
 async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:

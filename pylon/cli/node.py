@@ -194,7 +194,7 @@ def resume(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take jobs on again, as far as the rules of [owner] allow.
+    """Take jobs on again, as far as the owner rules allow.
 
     With --for they give way for that time; those that protect the machine (heat, memory) do not.
     """

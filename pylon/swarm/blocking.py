@@ -8,10 +8,10 @@ Everything runs in a thread of its own, so it works where an event loop runs alr
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any
 
 from pylon.errors import UnreachableError
-from pylon.loop_thread import LoopThread
+from pylon.loop_thread import Blocking
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay_url import normalize_relay_url
@@ -21,7 +21,7 @@ from pylon.swarm.listing import Listing
 from pylon.swarm.settings import SwarmSettings
 
 
-class Swarm:
+class Swarm(Blocking):
     """A `SwarmClient` and its relays. Without `secret` it is a customer that nobody has seen before.
 
     `wait_s` is how long it listens for providers before its first question. Raises what `SwarmClient` raises,
@@ -46,26 +46,7 @@ class Swarm:
         self._wait_s = wait_s
         self._exit = AsyncExitStack()
         self._client: SwarmClient | None = None
-        self._thread = LoopThread("swarm")
-        try:
-            self._thread.run(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Cancels what is out, and ends the thread. May be called twice."""
-        if self._thread.ended:
-            return
-        self._thread.run(self._exit.aclose())
-        self._client = None
-        self._thread.end()
+        super().__init__("swarm")
 
     def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
         """See `SwarmClient.complete`."""
@@ -109,6 +90,10 @@ class Swarm:
         client = SwarmClient(pool, self._secret, settings=self._settings)
         self._client = await self._exit.enter_async_context(client)
         await client.caught_up(self._wait_s)
+
+    async def _close(self) -> None:
+        await self._exit.aclose()
+        self._client = None
 
     async def _list(self) -> list[Listing]:
         return list(self._swarm.directory)
