@@ -93,7 +93,7 @@ def _job(provider: SecretKey, customer: SecretKey, number: int) -> tuple[Job, Ev
     draft = EventDraft(RLM_REQUEST, f"{number:08d}" * (RESULT_BYTES // 8), (("p", provider.public),))
     event = customer.sign(draft)
     wish = JobRequest("", bid=Msat(5_000))
-    request = ReceivedRequest(event.id, event.pubkey, event.created_at, wish, True, (provider.public,), True)
+    request = ReceivedRequest(event.id, event.pubkey, event.created_at, wish, True, (provider.public,))
     terms = Accept(PRICE.quote(500, TOKENS[1]), event.created_at + 600, "stand-in", TOKENS[1])
     answer = EventDraft(RLM_REQUEST + 1_000, draft.content, (("e", event.id), ("p", customer.public)))
     return Job(request, event, terms, float(event.created_at), ""), provider.sign(answer)

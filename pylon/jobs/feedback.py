@@ -11,7 +11,6 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import check_size
-from pylon.money.receipt import AccountReceipt, parse_receipt
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.text import clean_text
@@ -46,7 +45,6 @@ class Feedback:
     text: str = ""
     offset: int | None = None
     amount: Amount | None = None
-    account: AccountReceipt | None = None
     wait_s: float | None = None
 
 
@@ -80,14 +78,12 @@ def _tags(feedback: Feedback) -> tuple[Tag, ...]:
         tags.append(("wait", f"{feedback.wait_s:.1f}"))
     if feedback.amount is not None:
         tags.append(feedback.amount.to_tag())
-    if feedback.account is not None:
-        tags.append(feedback.account.to_tag())
     return tuple(tags)
 
 
 def _read(address: Address, payload: Payload) -> Feedback:
     tags = answer.first_tags(payload.tags, {})
-    tag, account = tags.get("status"), tags.get("account")
+    tag = tags.get("status")
     if tag is None or tag[1] not in Status:
         raise MalformedError("job feedback needs a status of NIP-90")
     status = Status(tag[1])
@@ -101,7 +97,6 @@ def _read(address: Address, payload: Payload) -> Feedback:
         _readable(status, text),
         _offset(tags.get("offset")),
         answer.parse_amount(tags.get("amount")),
-        None if account is None else parse_receipt(account),
         _wait(tags.get("wait")) if status is Status.PROCESSING else None,
     )
 

@@ -68,8 +68,6 @@ class ReceivedRequest:
     private: bool
     # NIP-90 lets a customer name several providers; none makes it a broadcast, which anyone may serve.
     providers: tuple[str, ...]
-    # Whether the customer speaks `pylon/1`.
-    schema: bool
 
     def is_for(self, provider: str) -> bool:
         """Whether this provider is asked: by name, or because nobody is named."""
@@ -116,7 +114,6 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
     """
     if event.kind not in REQUEST_KINDS:
         raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {event.kind} is not served here")
-    schema = event.tag("v") == SCHEMA
     private = any(tag[0] == "encrypted" for tag in event.tags)
     if private:
         payload = _open(event, keys)
@@ -127,7 +124,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
         inner, text = event.tags, _open_text(event)
     job = _job(event.kind, text, inner, _deadline(event))
     providers = tuple(event.tag_values("p"))
-    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, providers, schema)
+    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, providers)
 
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import MAX_EVENT_BYTES, MAX_INDEXED_BYTES, check_size, event_bytes
 from pylon.money.receipt import AccountReceipt, parse_receipt
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
@@ -51,14 +52,6 @@ class ModelUsed:
 
     def to_tag(self) -> Tag:
         return ("model", self.id, self.sha256, self.quantization)
-
-
-@record
-class Usage:
-    """Tokens read and written."""
-
-    prompt_tokens: int
-    completion_tokens: int
 
 
 @record

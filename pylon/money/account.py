@@ -175,11 +175,6 @@ def charge(account: Account, quote: Msat, basis: Basis, amount: Msat) -> tuple[A
     return _book(account, int(amount), account.held - quote)
 
 
-def reverse(account: Account, amount: Msat) -> tuple[Account, AccountReceipt]:
-    """The account and the receipt once a charge is taken back."""
-    return _book(account, -int(amount))
-
-
 def credit(account: Account, amount: Msat) -> Account:
     """The account once a payment is in the wallet."""
     return replace(account, paid_total=account.paid_total + amount)

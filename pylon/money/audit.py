@@ -98,19 +98,15 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
     charged: dict[str, int] = {}
     seqs: dict[tuple[str, str], int] = {}
     charges: dict[str, int] = {}
-    reversals: dict[str, int] = {}
     for row in books.receipts:
         customer, place = row["customer"], (row["customer"], row["epoch"])
         seqs[place] = seqs.get(place, 0) + 1
         charged[customer] = charged.get(customer, 0) + row["charge"]
         if row["seq"] != seqs[place] or row["charged_total"] != charged[customer]:
             found.append(Finding("receipt", f"receipt {row['seq']} to {customer} does not follow from the last"))
-        if row["charge"] > 0:
+        if row["charge"]:
             charges[row["job"]] = row["charge"]
-        elif row["charge"] < 0:
-            reversals[row["job"]] = -row["charge"]
     found += _match("charge", charges, _amounts(books.entries, Kind.CHARGED))
-    found += _match("reversal", reversals, _amounts(books.entries, Kind.CHARGE_REVERSED))
     paid: dict[str, int] = {}
     for row in books.invoices:
         if row["state"] == "settled":

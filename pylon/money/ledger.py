@@ -33,7 +33,6 @@ class Kind(StrEnum):
 
     TOPUP_RECEIVED = "topup_received"  # reference: payment hash
     CHARGED = "charged"  # reference: job
-    CHARGE_REVERSED = "charge_reversed"  # reference: job
     TOPUP_PAID = "topup_paid"  # reference: payment hash
     FEE_PAID = "fee_paid"  # reference: payment hash
     WORK_RECEIVED = "work_received"  # reference: provider/epoch/seq
@@ -76,11 +75,6 @@ def topup_received(at: float, key: str, payment_hash: str, amount: Msat) -> Entr
 def charged(at: float, key: str, job: str, amount: Msat) -> Entry:
     """Work was done for a customer."""
     return Entry(at, Kind.CHARGED, job, customer(key), EARNED, amount)
-
-
-def charge_reversed(at: float, key: str, job: str, amount: Msat) -> Entry:
-    """A charge is taken back: the work failed after all."""
-    return Entry(at, Kind.CHARGE_REVERSED, job, EARNED, customer(key), amount)
 
 
 def topup_paid(at: float, key: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:

@@ -106,11 +106,6 @@ class Mirror:
         """What our next request acknowledges."""
         return AccountSeen(self.epoch, self.seq, self.charged_total) if self.epoch else None
 
-    @property
-    def may_pay(self) -> bool:
-        """Whether a top-up may be paid: nothing is at fault, unexplained or missing."""
-        return self.ended is None and not self.waiting and not self.short
-
 
 @record
 class Step:
@@ -181,11 +176,6 @@ def tick(mirror: Mirror, paid: Paid, now: float) -> Step:
         # We have no memory of this account: we, not the provider, lost a database.
         return _drain(mirror, mirror.waiting, paid, take_up=True)
     return Step(mirror, Outcome.ACCEPTED)
-
-
-def resume(mirror: Mirror, now: float) -> Mirror:
-    """The mirror after we were away: what waits has its minute from now on, since nothing could be asked for."""
-    return replace(mirror, waiting=tuple(replace(claim, at=now) for claim in mirror.waiting))
 
 
 def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:

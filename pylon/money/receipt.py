@@ -2,7 +2,7 @@
 
 A provider's result carries `["account", epoch, seq, charge, charged_total, paid_total]`, amounts in msat. The
 customer's next request carries `["account-seen", epoch, seq, charged_total]`: the last receipt that it accepts.
-A `charge` below zero takes an earlier one back: the work failed after it was charged.
+A `charge` below zero gives something back: a provider may, and ours never does.
 
 `epoch` names one life of the provider's database, so that totals which start anew are seen to do so. `seq`
 counts the charges of one account in one epoch: 1, 2, 3, …

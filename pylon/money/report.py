@@ -20,7 +20,7 @@ class By(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One group: how many charges, and their sum in msat, less what was taken back."""
+    """One group: how many charges, and their sum in msat."""
 
     group: str
     count: int
@@ -32,19 +32,17 @@ def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | 
     counts: dict[str, int] = {}
     sums: dict[str, int] = {}
     for entry in entries:
-        if entry.kind not in (Kind.CHARGED, Kind.CHARGE_REVERSED):
+        if entry.kind is not Kind.CHARGED:
             continue
-        charged = entry.kind is Kind.CHARGED
         match by:
             case By.DAY:
                 group = day(entry.at)
             case By.MODEL:
                 group = (model_of or {}).get(entry.reference, "?")
             case By.CUSTOMER:
-                group = (entry.debit if charged else entry.credit).removeprefix(_CUSTOMER)
-        sign = 1 if charged else -1
-        counts[group] = counts.get(group, 0) + sign
-        sums[group] = sums.get(group, 0) + sign * int(entry.amount)
+                group = entry.debit.removeprefix(_CUSTOMER)
+        counts[group] = counts.get(group, 0) + 1
+        sums[group] = sums.get(group, 0) + int(entry.amount)
     lines = [Line(group, counts[group], sums[group]) for group in sums]
     return sorted(lines, key=lambda line: (line.group,) if by is By.DAY else (-line.msat, line.group))
 

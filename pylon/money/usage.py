@@ -21,7 +21,7 @@ class UsageFault(StrEnum):
 
 @record
 class Usage:
-    """What a result says it used."""
+    """Tokens read and written, as a result says."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -74,7 +74,7 @@ async def earnings(database: Database, network: Network, tariff: Tariff, params:
     if name not in _EARNED_BY:
         raise UsageError(f"earnings are not grouped by {name!r}", hint=f"One of: {', '.join(_EARNED_BY)}.")
     since = _since(params)
-    entries = await ledger_store.entries(database, since=since, kinds=(Kind.CHARGED, Kind.CHARGE_REVERSED))
+    entries = await ledger_store.entries(database, since=since, kinds=(Kind.CHARGED,))
     jobs = await database.fetch_all("SELECT id, model, customer, finished_at, run_ms FROM job")
     lines = report.earnings(entries, By(name), model_of={row["id"]: row["model"] for row in jobs})
     ran = [row for row in jobs if row["run_ms"] and row["finished_at"] >= since]

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from pylon.inference.engine import Progress
-from pylon.jobs.result import Usage
+from pylon.money.usage import Usage
 from pylon.text import clean_text
 
 

@@ -15,8 +15,9 @@ from pylon.inference.service import InferenceService
 from pylon.jobs.answer import Address
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
-from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
 from pylon.money.receipt import AccountReceipt
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

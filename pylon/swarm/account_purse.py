@@ -316,8 +316,7 @@ def _usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
     if result.account is None:
         return None
     # Who counts nothing has nothing to charge for but the job itself.
-    said = result.usage
-    usage = Usage(0, 0) if said is None else Usage(said.prompt_tokens, said.completion_tokens)
+    usage = result.usage or Usage(0, 0)
     fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
     if fault is None and result.finish is Finish.CANCELLED:
         return check_part(usage.completion_tokens, bill.sent_bytes)

@@ -10,8 +10,9 @@ import orjson
 from pylon.errors import JobsFailedError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
 from pylon.money.msat import ZERO, Msat
+from pylon.money.usage import Usage
 from pylon.records import record
 from pylon.swarm.flights import Flight
 from pylon.swarm.lack import UNPRICED

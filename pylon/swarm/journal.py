@@ -15,10 +15,10 @@ import orjson
 
 from pylon.clock import Clock
 from pylon.errors import MalformedError
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, Usage
 from pylon.records import record
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit

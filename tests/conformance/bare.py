@@ -125,7 +125,7 @@ class BareProvider:
         except RequestError as error:
             if self.fault not in OVERLOOKS or OVERLOOKS[self.fault] not in str(error):
                 raise
-            return ReceivedRequest(event.id, event.pubkey, 0, JobRequest("?"), True, (self.public,), True)
+            return ReceivedRequest(event.id, event.pubkey, 0, JobRequest("?"), True, (self.public,))
 
     def _objection(self, event: Event, request: ReceivedRequest) -> str | None:
         late = (expiration(event) or 2**40) <= time.time()

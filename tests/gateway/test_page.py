@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from pylon.clock import ManualClock
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.rlm.trajectory import Trajectory
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
+from tests.manual_clock import ManualClock
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\nsecond line " + "x" * 500
 OLDER = "20260101-000000-aaaaaa"

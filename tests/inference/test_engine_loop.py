@@ -3,11 +3,11 @@
 import queue
 from collections.abc import Sequence
 
-from pylon.clock import ManualClock
 from pylon.inference.engine import Event, Failed, TokenCount
 from pylon.inference.intake import Command, Prepared
 from pylon.inference.loop import BEAT_S, EngineLoop
 from pylon.inference.messages import Beat, Close
+from tests.manual_clock import ManualClock
 
 
 class Batching:

@@ -1,9 +1,9 @@
 import pytest
 
-from pylon.clock import ManualClock
 from pylon.errors import ModelError, PromptError
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest
 from pylon.inference.instant import MODEL_ID, InstantEngine
+from tests.manual_clock import ManualClock
 
 
 def engine(clock: ManualClock | None = None, **options: object) -> InstantEngine:

@@ -12,10 +12,11 @@ from pylon.jobs.heartbeat import MAX_EXPIRY_S, Heartbeat
 from pylon.jobs.kinds import REQUEST_KINDS, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST, result_kind
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest
-from pylon.jobs.result import TIMING_STEP_MS, Finish, JobResult, ModelUsed, Timing, Usage
+from pylon.jobs.result import TIMING_STEP_MS, Finish, JobResult, ModelUsed, Timing
 from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt, AccountSeen
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -56,9 +57,7 @@ REQUEST = JobRequest(
     expiration=NOW + 600,
 )
 RECEIPT = AccountReceipt(EPOCH, 7, 1_500, Msat(9_000), Msat(20_000))
-FEEDBACK = Feedback(
-    ADDRESS, Status.ERROR, ErrorCode.BUSY, "12 jobs wait here already", 0, Amount(Msat(9), "lnbcrt1"), RECEIPT
-)
+FEEDBACK = Feedback(ADDRESS, Status.ERROR, ErrorCode.BUSY, "12 jobs wait here already", 0, Amount(Msat(9), "lnbcrt1"))
 RESULT = JobResult(
     ADDRESS,
     result_kind(RLM_REQUEST),
@@ -149,15 +148,14 @@ addresses = st.builds(Address, ids, st.just(CUSTOMER.public), st.booleans(), opt
 _codes = st.tuples(st.just(Status.ERROR), optional(st.sampled_from(ErrorCode)))
 _others = st.tuples(st.sampled_from([status for status in Status if status is not Status.ERROR]), st.none())
 feedbacks = st.builds(
-    lambda address, said, text, offset, amount, account, wait: Feedback(
-        address, *said, text, offset, amount, account, wait if said[0] is Status.PROCESSING else None
+    lambda address, said, text, offset, amount, wait: Feedback(
+        address, *said, text, offset, amount, wait if said[0] is Status.PROCESSING else None
     ),
     addresses,
     _codes | _others,
     st.text(clean, max_size=MAX_MESSAGE),
     optional(st.integers(0, 999_999_999)),
     optional(asked),
-    optional(receipts),
     optional(st.integers(0, 10**7).map(lambda tenths: tenths / 10)),
 )
 _steps = st.integers(0, 10**6).map(lambda n: n * TIMING_STEP_MS)

@@ -74,12 +74,7 @@ def test_a_plain_customers_request_is_read(make):
     verify(event)
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == ASKED
-    assert (received.customer, received.private, received.providers, received.schema) == (
-        ex.CUSTOMER.public,
-        False,
-        (),
-        False,
-    )
+    assert (received.customer, received.private, received.providers) == (ex.CUSTOMER.public, False, ())
 
 
 @MAKERS

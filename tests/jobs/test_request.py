@@ -8,7 +8,7 @@ import pytest
 from pylon.errors import TooLargeError
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
-from pylon.jobs.kinds import FEEDBACK, RLM_REQUEST, SCHEMA, TEXT_REQUEST
+from pylon.jobs.kinds import FEEDBACK, RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.payload import open_payload
 from pylon.jobs.request import JobRequest, open_draft, parse_messages, parse_request, private_draft
@@ -198,7 +198,6 @@ def test_a_bare_list_of_tags_is_the_encrypted_form_of_nip90():
     assert received.job == JobRequest(
         "what is it?", JobParameters(top_k=5), RLM_REQUEST, output="text/markdown", bid=Msat(700)
     )
-    assert not received.schema
 
 
 def test_parameters_outside_of_a_private_request_count_for_nothing():
@@ -212,7 +211,6 @@ def test_plain_inputs_are_the_prompt(type_):
     event = ex.CUSTOMER.sign(EventDraft(TEXT_REQUEST, "", (("i", "hello", *type_),), ex.NOW))
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == JobRequest("hello", kind=TEXT_REQUEST)
-    assert not received.schema
 
 
 def test_several_plain_inputs_are_joined_in_order():
@@ -250,8 +248,8 @@ def test_a_request_to_several_providers_is_for_each_of_them():
 
 
 def test_another_version_of_the_schema_is_served_as_plain_nip90():
-    assert not parse_request(ex.plain_request("hi", ("v", "pylon/2")), ex.PROVIDER_KEYS).schema
-    assert parse_request(ex.plain_request("hi", ("v", SCHEMA)), ex.PROVIDER_KEYS).schema
+    plain = parse_request(ex.plain_request("hi"), ex.PROVIDER_KEYS).job
+    assert parse_request(ex.plain_request("hi", ("v", "pylon/2")), ex.PROVIDER_KEYS).job == plain
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_private_request_survives_the_wire(job):
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == job
     assert (received.id, received.customer, received.created_at) == (event.id, ex.CUSTOMER.public, ex.NOW)
-    assert (received.private, received.providers, received.schema) == (True, (ex.PROVIDER.public,), True)
+    assert (received.private, received.providers) == (True, (ex.PROVIDER.public,))
 
 
 @given(ex.requests(ex.clean), st.sampled_from([None, ex.PROVIDER.public]))
@@ -49,7 +49,7 @@ def test_an_open_request_survives_the_wire(job, provider):
     received = parse_request(event, ex.PROVIDER_KEYS)
     assert received.job == job
     named = () if provider is None else (provider,)
-    assert (received.private, received.providers, received.schema) == (False, named, True)
+    assert (received.private, received.providers) == (False, named)
 
 
 def test_the_maximal_request_survives_both_forms():

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pylon.clock import ManualClock
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.schema import MONEY
@@ -26,6 +25,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.store.database import Database, Schema
+from tests.manual_clock import ManualClock
 from tests.money.craft import KEY, NOW, honest
 
 

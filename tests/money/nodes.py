@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pylon.clock import ManualClock
 from pylon.money import account_store, hold_store, mirror_store
 from pylon.money.account import AskTopUp, Run, Terms, Trial
 from pylon.money.account_store import Done
@@ -27,7 +26,7 @@ from pylon.money.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.schema import MONEY
 from pylon.money.sender import Sender, SendPolicy
 from pylon.store.database import Database, Schema, Transaction
-from tests.money import accounts
+from tests.manual_clock import ManualClock
 from tests.money.fakes import FakeLightning, FakeWallet, begin_database
 
 JOURNAL = Schema(
@@ -227,16 +226,6 @@ class ProviderNode(Node):
                 await account_store.release(tx, job)
                 await self.note(tx, job, "undone")
         await self.publish(job)
-
-    async def take_back(self, rng: random.Random) -> None:
-        """A result that was charged could not be delivered after all."""
-        done = await self.jobs("signed", "published")
-        if done:
-            job = done[rng.randrange(len(done))][0]
-            async with self.database.transaction() as tx:
-                await accounts.reverse(tx, job, self.clock.wall())
-                await self.note(tx, job, "undone")
-            await self.publish(job)
 
     async def publish(self, job: str) -> None:
         row = await self.database.fetch_one("SELECT state FROM test_job WHERE job = ?", (job,))

@@ -128,9 +128,7 @@ def test_no_history_takes_an_account_below_its_credit(credit, jobs):
             account = decider.credit(account, decision.amount)
         if running and action == 2:
             quote, basis = running.pop()
-            account, receipt = decider.charge(account, quote, basis, Msat(int(int(quote) * share)))
-            if share > 0.9:
-                account, _ = decider.reverse(account, Msat(receipt.charge_msat))
+            account, _ = decider.charge(account, quote, basis, Msat(int(int(quote) * share)))
         elif running and action == 3:
             quote, basis = running.pop()
             account = decider.release(account, quote, basis)
@@ -209,26 +207,10 @@ async def test_admitting_a_job_again_gives_the_same_answer_and_one_hold(database
         await admit_in(database, "bb", "j1", sats(2))
 
 
-async def test_a_reversed_charge_is_signed_with_both_receipts(database):
-    await topped_up(database, "aa", sats(10))
-    await admit_in(database, "aa", "j1", sats(4))
-    async with database.transaction() as tx:
-        await charged(tx, "j1", sats(4))
-        receipts = await accounts.reverse(tx, "j1", NOW)
-        assert await accounts.reverse(tx, "j1", NOW) == receipts
-    assert [(r.seq, r.charge_msat, r.charged_total) for r in receipts] == [(1, 4_000, 4_000), (2, -4_000, 0)]
-    assert (await accounts.load(database, "aa")).balance == 10_000
-    with pytest.raises(MoneyError):
-        async with database.transaction() as tx:
-            await charged(tx, "j1", sats(4))
-    assert audit.examine(await audit.collect(database)) == []
-
-
 async def test_a_failed_job_costs_nothing_and_gives_the_trial_back(database):
     await admit_in(database, "aa", "j1", sats(2))
     async with database.transaction() as tx:
         await account_store.release(tx, "j1")
-        assert await accounts.reverse(tx, "j1", NOW) == []
     assert await admit_in(database, "aa", "j2", sats(2)) == Run(Basis.TRIAL)
     with pytest.raises(MoneyError):
         await admit_in(database, "aa", "j1", sats(2))

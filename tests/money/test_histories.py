@@ -109,10 +109,6 @@ class History(RuleBasedStateMachine):
         self.mortal(self.provider, self.provider.work(self.rng, good))
 
     @rule()
-    def take_back(self) -> None:
-        self.mortal(self.provider, self.provider.take_back(self.rng))
-
-    @rule()
     def deliver(self) -> None:
         """The relay passes on what it has, in any order, some of it twice."""
         messages, self.wire.live = self.wire.live, []
@@ -224,7 +220,6 @@ def seeded_history(seed: int, steps: int) -> int:
         history.deliver,
         history.look_up,
         history.lose,
-        history.take_back,
         lambda: history.work(False),
         lambda: history.wait(rng.choice([1, 20, 700])),
     ]  # fmt: skip

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import orjson
 
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
+from pylon.money.usage import Usage
 from pylon.node.outcomes import row_of, summary_of
 from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.moves import Failure

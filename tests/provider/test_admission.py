@@ -16,7 +16,7 @@ US, CUSTOMER = "a" * 64, "c" * 64
 NOW = 1_700_000_000
 SETTINGS = ProviderSettings()
 LOAD = Load((("needle-1", "f" * 64),))
-REQUEST = ReceivedRequest("1" * 64, CUSTOMER, NOW, JobRequest("prompt", expiration=NOW + 60), True, (US,), True)
+REQUEST = ReceivedRequest("1" * 64, CUSTOMER, NOW, JobRequest("prompt", expiration=NOW + 60), True, (US,))
 
 
 def judge(request=REQUEST, settings=SETTINGS, load=LOAD, now=NOW):

@@ -64,7 +64,7 @@ class Desk:
         """A job that waits in the journal, and that the till has not heard of."""
         now = self.clock.wall() if received_at is None else received_at
         event = key.sign(EventDraft(5940, text, created_at=int(now)))
-        request = ReceivedRequest(event.id, event.pubkey, int(now), JobRequest(text), True, ("p",), True)
+        request = ReceivedRequest(event.id, event.pubkey, int(now), JobRequest(text), True, ("p",))
         job = Job(request, event, Accept(QUOTE, int(now + 3_600), "m", 8), now, "ws://r")
         assert isinstance(await self.settlement.take(job), AskTopUp)
         return job

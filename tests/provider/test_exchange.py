@@ -117,7 +117,7 @@ async def test_an_engine_that_fails_at_once_loses_none_of_the_jobs_that_wait(ser
     monkeypatch.setattr(runner, "_feeding", True)
     for n in range(600):
         event = customer.sign(EventDraft(RLM_REQUEST, f"sealed {n}"))
-        request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("x"), True, (), True)
+        request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("x"), True, ())
         job = Job(request, event, Accept(ZERO, event.created_at + 60, MODEL, 8), event.created_at, "")
         await serving.journal.admitted(job)
         runner.add(job)
@@ -198,7 +198,7 @@ async def test_a_cancelled_job_frees_its_place_and_brings_no_result(serve, custo
 async def test_a_job_that_is_taken_back_before_it_began_leaves_its_place_free(serve, customer):
     serving = await serve(delay_s=30.0, slots=1)
     event = SecretKey.generate().sign(EventDraft(RLM_REQUEST, "sealed"))
-    request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("unwanted"), True, (), True)
+    request = ReceivedRequest(event.id, event.pubkey, event.created_at, JobRequest("unwanted"), True, ())
     expires_at = event.created_at + 60
     job = Job(request, event, Accept(ZERO, expires_at, MODEL, 8), event.created_at, "")
     await serving.journal.admitted(job)

@@ -217,7 +217,7 @@ class History:
         # Some pay for several jobs at once, which then wait for the engine.
         topup = Msat(self.rng.choice([0, 10_000]))
         asked = JobRequest("tell a story", JobParameters(stream=stream), topup=topup)
-        request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,), True)
+        request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
         job = Job(request, event, Accept(Msat(QUOTE), now + 3_000, "m", 1_900), float(now), "ws://r")
         self.jobs.append(job)
         decision = await self.world.settlement.take(job)

@@ -28,7 +28,7 @@ async def journal(tmp_path):
 
 
 async def queue(journal: Journal, request, *, at: float = 1.0, expires_at: int = 100) -> None:
-    received = ReceivedRequest(request.id, request.pubkey, 1, JobRequest("prompt"), True, ("p",), True)
+    received = ReceivedRequest(request.id, request.pubkey, 1, JobRequest("prompt"), True, ("p",))
     await journal.admitted(Job(received, request, Accept(ZERO, expires_at, "m", 8), at, "ws://r"))
 
 

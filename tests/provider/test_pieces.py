@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.inference.engine import Progress
-from pylon.jobs.result import Usage
+from pylon.money.usage import Usage
 from pylon.provider.pieces import Pieces
 from pylon.text import clean_text
 

@@ -5,13 +5,14 @@ import asyncio
 import pytest
 
 from pylon import forever
-from pylon.clock import ManualClock, SystemClock
+from pylon.clock import SystemClock
 from pylon.inference.engine import ModelInfo
 from pylon.inference.service import EngineStatus
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.presence import Presence
 from pylon.provider.settings import ProviderSettings
+from tests.manual_clock import ManualClock
 
 
 class NotedPool(RelayPool):

@@ -10,7 +10,7 @@ from pylon.provider.refusals import RefusalBudget, RefusalLimits
 
 
 def job(name: str, customer: str = "c", *, expires_at: int = 100, trusted: bool = False) -> Job:
-    request = ReceivedRequest(name, customer, 0, JobRequest("prompt"), True, ("p",), True)
+    request = ReceivedRequest(name, customer, 0, JobRequest("prompt"), True, ("p",))
     event = Event(name, customer, 0, 5940, (), "", "")
     return Job(request, event, Accept(ZERO, expires_at, "m", 8), 0.0, "ws://r", trusted)
 

@@ -115,7 +115,7 @@ class Stage:
         now = int(time.time())
         event = secret.sign(EventDraft(5940, text, created_at=now))
         asked = JobRequest(text, JobParameters(stream=stream))
-        request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,), True)
+        request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
         job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40), now, "ws://r")
         await self.settlement.take(job)
         self.runner.add(job)

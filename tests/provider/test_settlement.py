@@ -27,7 +27,7 @@ WORK = Work(3, 2, 5, 2.0)
 
 def job(text: str) -> Job:
     event = KEY.sign(EventDraft(5940, text, created_at=1))
-    request = ReceivedRequest(event.id, event.pubkey, 1, JobRequest(text), True, ("p",), True)
+    request = ReceivedRequest(event.id, event.pubkey, 1, JobRequest(text), True, ("p",))
     return Job(request, event, Accept(QUOTE, 100, "m", 8), 1.0, "ws://r")
 
 

@@ -7,10 +7,10 @@ from urllib.request import Request, urlopen
 import pytest
 from relay_peer import ALICE, BOB, EVE, note, peer
 
-from pylon.clock import ManualClock
 from pylon.errors import SetupError
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
+from tests.manual_clock import ManualClock
 
 NOW = 1_700_000_000
 

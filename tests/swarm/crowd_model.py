@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.swarm.check_moves import Changed, Rescore
 from pylon.swarm.checks import Checks
 from pylon.swarm.coordinator import Coordinator

@@ -16,7 +16,8 @@ from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.heartbeat import Heartbeat, heartbeat_draft
 from pylon.jobs.kinds import REQUEST_KINDS, result_kind
 from pylon.jobs.request import ReceivedRequest, parse_request
-from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage, result_draft
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey

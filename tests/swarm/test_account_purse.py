@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.result import Finish, JobResult, Usage
+from pylon.jobs.result import Finish, JobResult
 from pylon.money import mirror_store
 from pylon.money.deposit import GROWTH
 from pylon.money.invoice import InvoiceCode
@@ -22,7 +22,7 @@ from pylon.money.payment import PaymentRefusedError, Refusal
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
-from pylon.money.usage import Bounds, UsageFault
+from pylon.money.usage import Bounds, Usage, UsageFault
 from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit

@@ -8,7 +8,8 @@ import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.swarm.allowance import Purpose
 from pylon.swarm.beside import Question
 from pylon.swarm.check_moves import Accept, Ask, Wait

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.swarm.allowance import Purpose
 from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen
 from pylon.swarm.checks import Checks

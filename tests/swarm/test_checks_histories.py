@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.swarm.allowance import MUST
 from pylon.swarm.beside import Question
 from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore, Wait

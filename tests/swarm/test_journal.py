@@ -7,12 +7,12 @@ from hashlib import sha256
 import orjson
 import pytest
 
-from pylon.clock import ManualClock, SystemClock
+from pylon.clock import SystemClock
 from pylon.jobs.answer import Address
-from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, Usage
+from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing
 from pylon.money.msat import Msat
 from pylon.money.price import FREE
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, Usage
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.flights import Flight
@@ -21,6 +21,7 @@ from pylon.swarm.journal import KEEP_S, RunJournal, Sent, digest_of
 from pylon.swarm.rows import written
 from pylon.swarm.schema import SWARM
 from pylon.swarm.verification import Doubt, doubts_of, fault_of
+from tests.manual_clock import ManualClock
 
 SPECS = [
     JobSpec("How many legs has a spider?", max_tokens=16),

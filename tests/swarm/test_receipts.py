@@ -10,7 +10,7 @@ from pylon.jobs.answer import Address
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.kinds import RLM_REQUEST, result_kind
-from pylon.jobs.result import Finish, JobResult, Usage, result_draft
+from pylon.jobs.result import Finish, JobResult, result_draft
 from pylon.money import ledger, ledger_store, mirror_store
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.mirror import Fault
@@ -19,7 +19,7 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

@@ -8,9 +8,9 @@ import pytest
 
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.result import Finish, JobResult, Usage
+from pylon.jobs.result import Finish, JobResult
 from pylon.money.msat import ZERO, Msat
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, Usage
 from pylon.nostr.event import Event
 from pylon.swarm.flights import Flight, Flights, PaymentAsked
 from pylon.swarm.listing import Listing

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.swarm.allowance import MUST, Allowance, Purpose
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.unchecked import LATEST, REMEMBERED, Delivered, Unchecked

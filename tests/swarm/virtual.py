@@ -13,7 +13,8 @@ from typing import Any
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.heartbeat import INTERVAL_S
-from pylon.jobs.result import Finish, Usage
+from pylon.jobs.result import Finish
+from pylon.money.usage import Usage
 from pylon.provider.settings import ProviderSettings
 from pylon.swarm.check_moves import Changed
 from pylon.swarm.checks import Checks

@@ -53,7 +53,8 @@ class Books:
     def may_pay(self, offer: Offer, amount: Msat) -> bool:
         """Whether an invoice is within what was offered, and nothing is at fault there."""
         mirror = self._mirrors.get(offer.listing.provider, Mirror())
-        return mirror.may_pay and amount <= max(offer.quote + 999, offer.topup or ZERO)
+        owes_receipts = mirror.ended is not None or bool(mirror.waiting) or mirror.short
+        return not owes_receipts and amount <= max(offer.quote + 999, offer.topup or ZERO)
 
     def payment_s(self) -> float:
         """When a payment that begins now is settled: seconds from now."""

@@ -139,7 +139,7 @@ class Person:
         again = bool(self._flights.of_slot(send.slot))
         # One shared relay for the first try of a job, all of them afterwards.
         relays = machine.relays if again else (world.rng.choice(machine.relays),)
-        request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,), True)
+        request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,))
         asked = Asked(request, relays, self._heard, self._stored)
         world.tally.sent += 1
         world.tally.hedges += send.hedge
@@ -221,7 +221,7 @@ class Person:
             return
         books.relation(flight.provider).asked = True
         if not books.may_pay(offer, amount):
-            self._handle(m.Refused(flight.attempt, ErrorCode.BID_TOO_LOW))
+            self._handle(m.Refused(flight.attempt, None, unpaid=True))
             return
         flight.billed = ("lnbcrt",)
         self._handle(m.Acknowledged(flight.attempt))
