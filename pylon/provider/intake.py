@@ -18,7 +18,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.admission import Accept, Load, Refuse, admit
-from pylon.provider.journal import Journal
+from pylon.provider.journal import Journal, Pending
 from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
@@ -192,10 +192,10 @@ class Intake:
             case _:
                 return None
 
-    def restore(self, event: Event, relay: str, received_at: float) -> Job | None:
+    def restore(self, pending: Pending) -> Job | None:
         """A job that the journal held when the process ended, or None when it can no longer be read or run."""
         try:
-            request = parse_request(event, self._keys)
+            request = parse_request(pending.event, self._keys)
         except RequestError:
             return None
         load = self._load(request.customer, ())
@@ -205,7 +205,8 @@ class Intake:
             return None
         if not request.private:
             self._open_cancels.add(request.id)
-        return Job(request, event, verdict, received_at, relay, request.customer in self._settings.trusted)
+        trusted = request.customer in self._settings.trusted
+        return Job(request, pending.event, verdict, pending.received_at, pending.relay, trusted, pending.sent)
 
     def _is_here(self, job_id: str) -> bool:
         if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:

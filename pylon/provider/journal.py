@@ -5,7 +5,8 @@
 `awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it
 came (ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run
 again and the second are published again under the same id. Which of the queued jobs is being run is not written:
-it would change nothing about recovery. A settled row keeps its result until nobody may ask for it again, then the
+it would change nothing about recovery; how much was sent of an answer in pieces is, since its customer owes that
+when it takes the job back. A settled row keeps its result until nobody may ask for it again, then the
 numbers alone.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
 from pylon.records import record
@@ -94,13 +96,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a crash left: a request to run again or to be paid for, or a result to publish again."""
+    """What a crash left: a request to run again or to be paid for, or a result to publish again.
+
+    `sent` is what its customer had been sent of the answer, in pieces.
+    """
 
     event: Event
     relay: str
     received_at: float
     state: JobState
     result: Event | None
+    sent: Usage | None = None
 
 
 @record
@@ -121,8 +127,9 @@ _SIGN = (
     "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?, completion_tokens = ?,"
     " run_ms = ?, finished_at = ?, charge_msat = ? WHERE id = ? AND state = 'queued'"
 )
+_SENT = "UPDATE job SET prompt_tokens = ?, completion_tokens = ? WHERE id = ? AND state = 'queued'"
 _END = (
-    "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL"
+    "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL, prompt_tokens = 0, completion_tokens = 0"
     " WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
 )
 
@@ -191,6 +198,11 @@ class Journal:
         """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""
         self._group.execute_later("UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'", (job_id,))
 
+    def sent(self, job_id: str, sent: Usage) -> None:
+        """Relays have so much of an answer that is being made. It goes along with the next write, within half a
+        second: what a crash loses of it costs its customer nothing."""
+        self._group.execute_later(_SENT, (sent.prompt_tokens, sent.completion_tokens, job_id))
+
     async def ended(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
         """A job ends without a result."""
         await self._group.execute(_END, (state.value, code, finished_at, job_id))
@@ -198,7 +210,7 @@ class Journal:
     async def pending(self) -> list[Pending]:
         """What a crash left, oldest first."""
         rows = await self._database.fetch_all(
-            "SELECT request, result, relay, received_at, state FROM job"
+            "SELECT request, result, relay, received_at, state, prompt_tokens, completion_tokens FROM job"
             " WHERE state IN ('awaiting_funds', 'queued', 'signed') ORDER BY received_at"
         )
         found: list[Pending] = []
@@ -206,7 +218,10 @@ class Journal:
             result = None if row["result"] is None else loads_event(row["result"])
             event = loads_event(row["request"]) if row["request"] is not None else result
             if event is not None:
-                found.append(Pending(event, row["relay"], row["received_at"], JobState(row["state"]), result))
+                # A piece has a token at least.
+                counted = Usage(row["prompt_tokens"], row["completion_tokens"])
+                sent = counted if result is None and counted.completion_tokens else None
+                found.append(Pending(event, row["relay"], row["received_at"], JobState(row["state"]), result, sent))
         return found
 
     async def known(self, job_ids: Iterable[str]) -> dict[str, Event | None]:

@@ -25,9 +25,10 @@ class Piece:
 class Pieces:
     """Pure: time is given, in seconds of the monotonic clock. At most one piece goes out in `every_s` seconds."""
 
-    def __init__(self, every_s: float) -> None:
+    def __init__(self, every_s: float, sent: Usage | None = None) -> None:
+        """`sent` is what a process that died had sent of the same answer."""
         # Tokens of the prompt, 0 where the engine does not say, and of what was sent.
-        self.sent: Usage | None = None
+        self.sent = sent
         self._every_s = every_s
         self._next_at = 0.0
         self._characters = self._bytes = 0
@@ -53,4 +54,7 @@ class Pieces:
         """A relay has it."""
         piece.taken = True
         while self._on_their_way and self._on_their_way[0].taken:
-            self.sent = self._on_their_way.popleft().sent
+            sent = self._on_their_way.popleft().sent
+            # An answer that is made anew is sent anew from its beginning.
+            if self.sent is None or sent.completion_tokens >= self.sent.completion_tokens:
+                self.sent = sent

@@ -6,6 +6,7 @@ Turns are per customer and not per job, so that one who sends a thousand jobs de
 from collections import OrderedDict, deque
 
 from pylon.jobs.request import ReceivedRequest
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.records import record
@@ -16,7 +17,10 @@ _MANY = 64
 
 @record
 class Job:
-    """An admitted request. `received_at` is wall time, `relay` where it came from."""
+    """An admitted request. `received_at` is wall time, `relay` where it came from.
+
+    `sent` is what a process that died had sent of its answer, in pieces.
+    """
 
     request: ReceivedRequest
     event: Event
@@ -24,6 +28,7 @@ class Job:
     received_at: float
     relay: str
     trusted: bool = False
+    sent: Usage | None = None
 
     @property
     def id(self) -> str:

@@ -24,7 +24,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.generation import request_of
 from pylon.provider.journal import JobState, Journal, Work
 from pylon.provider.outbox import Letter, Outbox
-from pylon.provider.pieces import Pieces
+from pylon.provider.pieces import Piece, Pieces
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies, answer_expiry
 from pylon.provider.settlement import Settlement
@@ -138,7 +138,15 @@ class Runner:
         job = self.queue.get(job_id)
         if job is not None and job.request.customer == customer:
             self.queue.remove(job_id)
-            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+            self._silent.pop(job_id, None)
+            try:
+                event = await self._charge_sent(job, job.sent, 0)
+            except Exception:
+                logger.exception("a job that was taken back could not be charged for", job=job_id)
+                event = await self._after_error(job)
+            if event is not None:
+                self.publish(event, job_id, job.relay)
+            self._check_idle()
 
     def _feed(self) -> None:
         # An engine that fails at once calls for the next job while this one is being given to it.
@@ -229,7 +237,8 @@ class Runner:
             if running.phase is not Phase.STOPPING:
                 raise
             running.task.uncancel()
-            return await self._taken_back(job, running)
+            run_ms = round((self._clock.monotonic() - running.began) * 1_000)
+            return await self._charge_sent(job, job.sent if running.pieces is None else running.pieces.sent, run_ms)
         except PromptError as error:
             await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
         except ParameterError as error:
@@ -243,14 +252,12 @@ class Runner:
             return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
         return None
 
-    async def _taken_back(self, job: Job, running: Running) -> Event | None:
+    async def _charge_sent(self, job: Job, sent: Usage | None, run_ms: int) -> Event | None:
         """What a job costs that its customer took back: what it was sent, and nothing where it was sent nothing."""
-        sent = None if running.pieces is None else running.pieces.sent
         if sent is None or not job.terms.quote:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
             return None
         # Otherwise whoever streams, and takes the job back before the last word, would have its answer for nothing.
-        run_ms = round((self._clock.monotonic() - running.began) * 1_000)
         # The pieces are with the customer: the result says what they cost, and holds none of them once more.
         return await self._sign(job, "", Finish.CANCELLED, sent, run_ms)
 
@@ -279,13 +286,22 @@ class Runner:
     def _progress(self, job: Job) -> Callable[[Progress], None] | None:
         if not job.request.job.parameters.stream:
             return None
-        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S)
+        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S, job.sent)
+
+        def taken(piece: Piece) -> None:
+            before = pieces.sent
+            pieces.taken(piece)
+            # What costs nothing, nobody owes after a crash.
+            if job.terms.quote and pieces.sent is not None and pieces.sent != before:
+                self._journal.sent(job.id, pieces.sent)
 
         def progress(step: Progress) -> None:
             piece = pieces.next(step, self._clock.monotonic())
             if piece is not None:
-                taken = partial(pieces.taken, piece)
-                self._replies.partial(job.request, job.relay, piece.text, piece.offset, job.terms.expires_at, taken)
+                deadline = job.terms.expires_at
+                self._replies.partial(
+                    job.request, job.relay, piece.text, piece.offset, deadline, partial(taken, piece)
+                )
                 self._silent.pop(job.id, None)
 
         return progress

@@ -238,7 +238,7 @@ class Provider:
                 # The result's own first `e` tag names the request; only the result is kept once it is signed.
                 self._runner.publish(pending.result, pending.result.tag("e") or "", pending.relay)
                 continue
-            job = self._intake.restore(pending.event, pending.relay, pending.received_at)
+            job = self._intake.restore(pending)
             if job is None:
                 await self._settlement.end(
                     pending.event.id,

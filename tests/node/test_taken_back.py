@@ -154,6 +154,29 @@ async def test_a_provider_that_dies_with_the_receipt_in_hand_publishes_the_same_
         assert [event.id for event in published] == [json.loads(signed)["id"]]
 
 
+@pytest.mark.slow
+async def test_a_provider_that_dies_while_it_streams_charges_for_what_it_sent_when_that_is_taken_back(stage):
+    serving = await programs.start(stage.provider, stage.stack)
+    async with stage.core() as core:
+        client = (await core.customer()).client
+        assert await client.caught_up()
+        story = client.stream(STORY)
+        assert isinstance(await anext(story), str)
+        async with asyncio.timeout(30):
+            while not ask(stage.provider, "SELECT 1 FROM job WHERE state = 'queued' AND completion_tokens > 0"):
+                await asyncio.sleep(0.005)
+        await serving.kill()
+        sent = ask(stage.provider, "SELECT completion_tokens FROM job")[0][0]
+        await story.aclose()
+        await programs.start(stage.provider, stage.stack)
+        await stage.states("settled")
+        ours, theirs = await agreed(LocalNode(core), stage.home("provider"))
+        [(charge, _, written)] = charges(stage)
+        assert written >= sent > 0
+        assert ours["spent_msat"] == theirs["earned_msat"] == charge > 100
+        assert await core.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+
+
 TAKES_BACK_AND_DIES = """
 import asyncio, os, sys
 from pathlib import Path

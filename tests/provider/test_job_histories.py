@@ -7,6 +7,7 @@ has one end, and its customer pays for what it got.
 import asyncio
 import random
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,8 @@ class History:
         self.ran: set[str] = set()
         self.taken_back: set[str] = set()
         self.answered: set[str] = set()
+        # Of whose answer the journal says that pieces were sent.
+        self.heard: set[str] = set()
         self.run(self.world.start())
 
     def run(self, *parts: Any) -> None:
@@ -289,7 +292,7 @@ class History:
             elif pending.state is JobState.AWAITING_FUNDS:
                 await world.till.restore(by_id[pending.event.id])
             else:
-                world.runner.add(by_id[pending.event.id])
+                world.runner.add(replace(by_id[pending.event.id], sent=pending.sent))
 
     def action(self) -> Any:
         """Something that may happen."""
@@ -361,14 +364,17 @@ class History:
 
     async def look(self) -> None:
         world = self.world
-        rows = await world.database.fetch_all("SELECT id, state, code, charge_msat FROM job")
+        rows = await world.database.fetch_all("SELECT id, state, code, charge_msat, completion_tokens FROM job")
         for row in rows:
             id_, state, before = row["id"], row["state"], self.states.get(row["id"])
             assert before in (None, state) or state in NEXT[before], (before, state)
             self.states[id_] = state
             if state not in ("awaiting_funds", "expired", "cancelled", "failed"):
                 self.ran.add(id_)
+            if state == "queued" and row["completion_tokens"]:
+                self.heard.add(id_)
             if state == "cancelled":
+                assert id_ not in self.heard, "what was sent is paid for, crash or not"
                 assert id_ in self.taken_back, "a cancellation by somebody else changes nothing"
             if id_ in self.ran:
                 assert row["code"] != "payment_timeout", "what is paid for does not run out of time to be paid"

@@ -52,3 +52,12 @@ def test_no_more_than_one_piece_goes_out_in_a_while() -> None:
     piece = pieces.next(Progress("a", "abc", 3), 6.0)
     assert piece is not None
     assert (piece.offset, piece.text) == (1, "bc")
+
+
+def test_what_was_sent_before_a_crash_counts_until_more_is_sent() -> None:
+    pieces = Pieces(1.0, Usage(3, 4))
+    for text, sent in (("ab", 4), ("abcdef", 6)):
+        piece = pieces.next(Progress("a", text, len(text), 3), 10.0 * len(text))
+        assert piece is not None
+        pieces.taken(piece)
+        assert pieces.sent == Usage(3, sent)
