@@ -323,7 +323,8 @@ class History:
     def step(self) -> None:
         rng = self.rng
         happens = rng.choice([self.one, self.one, self.many, self.many, self.answered_and_taken_back,
-                              self.paid_and_taken_back, self.time_passes, self.crash])  # fmt: skip
+                              self.paid_and_taken_back, self.heard_and_taken_back_after_a_crash,
+                              self.time_passes, self.crash])  # fmt: skip
         happens()
         self.loop.run_until_complete(self.look())
 
@@ -344,6 +345,16 @@ class History:
             which = self.rng.choice(waiting)
             pays = self.world.pay(self.jobs[which].request.customer)
             self.run(self.later(pays), self.later(self.cancels(which, True)))
+
+    def heard_and_taken_back_after_a_crash(self) -> None:
+        streaming = [at for at in range(2) for _, progress in self.at(at) if progress is not None]
+        if streaming:
+            id_, _ = self.at(streaming[0])[0]
+            self.run(self.streams(streaming[0]))
+            self.loop.run_until_complete(self.look())
+            self.run(self.restart())
+            which = [job.id for job in self.jobs].index(id_)
+            self.run(*(self.later(self.cancels(which, True)) for _ in range(self.rng.randint(0, 2))))
 
     def time_passes(self) -> None:
         self.run(self.passes(self.rng.choice([1.0, 1.0, 300.0, 700.0, 4_000.0])))
