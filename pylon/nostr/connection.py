@@ -150,8 +150,8 @@ class RelayConnection:
         """Opens a subscription that lasts until `unsubscribe`; its id. `deliver` takes what comes.
 
         `filters` is asked anew at each (re)connection, so that `since` can move on. Events are not verified yet: for
-        a forged one `deliver` raises `WireError`, and a relay that sends many is hung up on for a while. An `Eose`
-        says that stored events end there; it comes again after each reconnection.
+        a forged one `deliver` raises `WireError`, and a relay that floods us with them is hung up on for a while. An
+        `Eose` says that stored events end there; it comes again after each reconnection.
         """
         return self._subscriptions.subscribe(filters, deliver, name=name)
 

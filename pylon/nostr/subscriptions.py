@@ -14,13 +14,12 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip11 import RelayInformation
 from pylon.nostr.stored import Room, StoredAnswer
+from pylon.nostr.tolerance import Tolerance
 
 logger = log.get("nostr")
 
 # An endless stream of "try again" from a relay must not become an endless stream of requests.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# Relays verify what they take and match what they send. One that does not may pass on so many on one connection.
-MAX_WRONG = 100
 
 type Filters = Callable[[], tuple[Filter, ...]]
 # Takes what comes. Without room, it gives back what to wait for; until then nothing further is read from the relay.
@@ -62,7 +61,7 @@ class Subscriptions:
         self._queries = 0
         self._query_ended = asyncio.Event()
         self._room = Room()
-        self._wrong = 0
+        self._tolerance, self._warned = Tolerance(), False
         # Why it closed one last, as far as the log was told.
         self._told = ""
 
@@ -108,7 +107,7 @@ class Subscriptions:
 
     def opened(self) -> None:
         """The connection is new: asks for everything again, for what is asked once when the relay knows us."""
-        self._wrong = 0
+        self._tolerance, self._warned = Tolerance(), False
         for name, subscription in list(self._open.items()):
             if subscription.ended is not None:
                 subscription.waits_for_auth = True
@@ -176,11 +175,11 @@ class Subscriptions:
             self._send(m.encode(m.Req(name, self._information().lowered(subscription.filters()))))
 
     def _count_wrong(self, error: WireError) -> None:
-        self._wrong += 1
         # The first is news.
-        told = logger.warning if self._wrong == 1 else logger.debug
+        told = logger.debug if self._warned else logger.warning
+        self._warned = True
         told("relay passed on a forged event, or one that was not asked for", relay=self._url, error=str(error))
-        if self._wrong <= MAX_WRONG:
+        if self._tolerance.wrong(asyncio.get_running_loop().time()):
             return
         flood = RelayError(f"{self._url} sends events that are forged or were not asked for: {error}")
         for subscription in self._open.values():

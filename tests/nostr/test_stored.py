@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MalformedError, RelayError, SignatureError, UnreachableError
-from pylon.nostr import stored, subscriptions
+from pylon.nostr import stored, tolerance
 from pylon.nostr.backoff import Backoff
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
@@ -47,7 +47,10 @@ def begun(*filters: Filter, room: Room | None = None) -> StoredAnswer:
 @pytest.mark.parametrize(
     "wrong", [replace(note(), content="forged" * 10_000), KEY.sign(EventDraft(2, "asked for by nobody" * 3_000))]
 )
-async def test_a_relay_that_floods_a_query_is_given_up_at_once_and_then_left_alone_for_longer_each_time(wrong):
+async def test_a_relay_that_floods_a_query_is_given_up_at_once_and_then_left_alone_for_longer_each_time(
+    wrong, monkeypatch
+):
+    monkeypatch.setattr(tolerance, "BURST", 100)
     async with ScriptedRelay(endless(wrong)) as hostile, ScriptedRelay(serving(note().to_dict())) as good:
         async with pooled(hostile, good) as pool, asyncio.timeout(5):
             assert [event.content for event in await pool.query(NOTES, timeout=60)] == ["hello"]
@@ -76,8 +79,21 @@ async def test_a_relay_that_floods_a_subscription_with_forgeries_is_hung_up_on()
         await subscription.close()
 
 
+async def test_a_relay_that_does_not_verify_is_kept_when_strangers_fill_it_with_forgeries():
+    forged = [replace(note(), content=f"forged {number}").to_dict() for number in range(500)]
+    true = note()
+    async with ScriptedRelay(serving(*forged, true.to_dict())) as lazy, pooled(lazy) as pool:
+        subscriptions = [pool.subscribe(lambda: NOTES) for _ in range(3)]
+        for subscription in subscriptions:
+            async with asyncio.timeout(10):
+                assert (await anext(subscription)).event == true
+        assert lazy.connections == 1
+        for subscription in subscriptions:
+            await subscription.close()
+
+
 async def test_some_forgeries_are_no_flood(monkeypatch):
-    monkeypatch.setattr(subscriptions, "MAX_WRONG", 3)
+    monkeypatch.setattr(tolerance, "BURST", 3)
     forged = replace(note(), content="forged").to_dict()
     true = note()
     async with (
