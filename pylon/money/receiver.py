@@ -29,6 +29,8 @@ GRACE_S = 60.0
 # Given-up invoices are looked up again at start for this long.
 MEMORY_S = 86_400.0
 MAX_STRANGER_INVOICES = 200
+# So seldom is one more made beyond that: an hour's worth must not be used up in a second, and then be nobody's.
+PACE_S = HOUR_S / MAX_STRANGER_INVOICES
 LOOKUPS_AT_ONCE = 8
 # An invoice is asked about after a tenth of its age, and at least this often.
 LOOKUP_EVERY_S = 30.0
@@ -201,10 +203,14 @@ class Receiver:
         # Invoices cost the wallet a row each, for ever; whoever has paid once may have as many as it needs.
         if await invoice_store.has_paid(self._database, customer):
             return
-        issued = await invoice_store.count_to_strangers(self._database, since=self._clock.wall() - HOUR_S)
-        if issued >= MAX_STRANGER_INVOICES:
+        now = self._clock.wall()
+        issued = await invoice_store.count_to_strangers(self._database, since=now - HOUR_S)
+        if issued < MAX_STRANGER_INVOICES:
+            return
+        if await invoice_store.count_to_strangers(self._database, since=now - PACE_S):
             raise ReceiveError(
-                ReceiveCode.TOO_MANY, f"{issued} invoices to unknown keys in the last hour went unpaid: no more now"
+                ReceiveCode.TOO_MANY,
+                f"{issued} invoices to unknown keys in the last hour went unpaid: the next is made later",
             )
 
 

@@ -16,10 +16,11 @@ from pylon.jobs.codes import ErrorCode
 from pylon.money import invoice_store
 from pylon.money.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
 from pylon.money.invoice_store import Issued
-from pylon.money.receiver import EXPIRY_S, GRACE_S, Credited, ReceiveCode, ReceiveError, Receiver
+from pylon.money.receiver import EXPIRY_S, GRACE_S, PACE_S, Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Wallet, WalletError
 from pylon.provider.behind import Misfit, behind, give_up, unpaid
 from pylon.provider.journal import JobState
+from pylon.provider.newcomers import Newcomers
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.settlement import AccountSettlement
@@ -75,6 +76,12 @@ class Till:
         self._asking: dict[str, asyncio.Task[None]] = {}
         # What jobs that wait were told to pay.
         self._told: dict[str, Issued] = {}
+        # Jobs that wait whose customers have never paid, and those of them for which no invoice may be made yet.
+        self._newcomers, self._line = Newcomers(), Newcomers()
+        # Of these, whose turn it is.
+        self._turn_of = ""
+        # Jobs that make room for others.
+        self._crowded_out: set[str] = set()
         # Customers of whom a job has gone that may have been the one whose invoice is open.
         self._left: set[str] = set()
         # Those whose open invoice is no waiting job's, and has to give way to another.
@@ -117,9 +124,13 @@ class Till:
     async def handle(self, job: Job, decision: Decision) -> None:
         """Does what was decided about a job that the journal has."""
         would_wait = isinstance(decision, AskTopUp | WaitForTopUp) and not self._waits(job)
-        if would_wait and await self._is_full(job):
-            await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, f"{self.waiting} jobs wait for payments here")
-            return
+        # Keys cost nothing. Whoever has paid once is no part of a flood of them.
+        if would_wait and not await invoice_store.has_paid(self._database, job.request.customer):
+            if not self._makes_room():
+                reason = f"{len(self._newcomers)} jobs of new customers wait for payments here"
+                await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, reason)
+                return
+            self._newcomers.add(job)
         match decision:
             case Run():
                 self._forget(job)
@@ -130,6 +141,9 @@ class Till:
                 )
             case AskTopUp() if not self._is_asking(job):
                 self._wait(job)
+                if job.id in self._newcomers and len(self._line) and job.request.customer != self._turn_of:
+                    self._stand_in_line(job)
+                    return
                 # The wallet may take its time; who comes next must not wait for it.
                 self._asking[job.request.customer] = asyncio.create_task(self._ask(job, decision))
             case WaitForTopUp() if not self._is_asking(job):
@@ -140,9 +154,21 @@ class Till:
                 # It hears that the job is not lost, and of the invoice once that is made.
                 self._replies.processing(job.request, job.relay)
 
-    async def _is_full(self, job: Job) -> bool:
-        # Keys cost nothing. Whoever has paid once is no part of a flood of them.
-        return self.waiting >= self._most and not await invoice_store.has_paid(self._database, job.request.customer)
+    def _makes_room(self) -> bool:
+        """Whether there is room for a customer that has never paid, if another has to go for it."""
+        if len(self._newcomers) < self._most:
+            return True
+        oldest = self._newcomers.makes_room(self._clock.wall())
+        if oldest is None:
+            return False
+        # It hears so with those that are late. What it pays all the same is credit.
+        self._newcomers.remove(oldest.id)
+        self._crowded_out.add(oldest.id)
+        return True
+
+    def _stand_in_line(self, job: Job) -> None:
+        if self._waits(job) and self._line.add(job):
+            self._replies.processing(job.request, job.relay, PACE_S * self._line.relays)
 
     def _is_asking(self, job: Job) -> bool:
         return job.request.customer in self._asking
@@ -195,6 +221,9 @@ class Till:
             await self._not_asked(job, error)
             return
         self.down = False
+        self._line.served(job.id)
+        for other in self._of(job.request.customer):
+            self._line.remove(other.id)
         if not self._waits(job):
             # It was taken back meanwhile: this becomes another's.
             self._left.add(job.request.customer)
@@ -208,10 +237,10 @@ class Till:
             # Another job was a moment faster.
             self._left.add(job.request.customer)
             return
-        logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.TOO_MANY:
-            await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, "too many invoices here are unpaid")
+            self._stand_in_line(job)
             return
+        logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
             had = await invoice_store.of_job(self._database, job.id)
             if had is not None and had.state == "expired":
@@ -254,6 +283,9 @@ class Till:
 
     def _forget(self, job: Job) -> None:
         self._told.pop(job.id, None)
+        self._newcomers.remove(job.id)
+        self._line.remove(job.id)
+        self._crowded_out.discard(job.id)
         jobs = self._waiting.get(job.request.customer)
         if jobs is not None:
             jobs.pop(job.id, None)
@@ -279,7 +311,7 @@ class Till:
                 async with asyncio.timeout(max(0.0, self._checked + IDLE_CHECK_S - self._clock.monotonic())):
                     await self._woken.wait()
         now = self._clock.wall()
-        late = [job for jobs in self._waiting.values() for job in jobs.values() if _is_late(job, now)]
+        late = [job for jobs in self._waiting.values() for job in jobs.values() if self._is_late(job, now)]
         for job in late:
             await self._time_out(job)
         due = CHECK_S if self._waiting or self.down else IDLE_CHECK_S
@@ -302,7 +334,9 @@ class Till:
             return
         for item in credited:
             await self._credited(item)
-        for customer in self._waiting.keys() - self._asking.keys():
+        await self._next_in_line()
+        in_line = {job.request.customer for job in self._line}
+        for customer in self._waiting.keys() - self._asking.keys() - in_line:
             issued = await invoice_store.open_of(self._database, customer)
             if issued is None:
                 # It ran out unpaid: the next job in line asks anew.
@@ -315,6 +349,15 @@ class Till:
                 await self._replace(issued)
         self._left &= self._waiting.keys()
         self._misfits &= self._waiting.keys()
+
+    async def _next_in_line(self) -> None:
+        job = self._line.next()
+        if job is not None and not self._is_asking(job):
+            self._turn_of = job.request.customer
+            try:
+                await self._take_again(self._turn_of)
+            finally:
+                self._turn_of = ""
 
     async def _replace(self, issued: Issued) -> None:
         """Lets another invoice take the place of one that no job of its customer waits for."""
@@ -333,6 +376,8 @@ class Till:
 
     async def _credited(self, credited: Credited) -> None:
         logger.info("paid", customer=credited.customer, msat=int(credited.amount), late=credited.late)
+        for job in self._of(credited.customer):
+            self._newcomers.remove(job.id)
         await self._take_again(credited.customer, first=credited.job)
 
     async def _take_again(self, customer: str, *, first: str = "") -> None:
@@ -350,6 +395,5 @@ class Till:
         else:
             await self.handle(job, decision)
 
-
-def _is_late(job: Job, now: float) -> bool:
-    return now >= min(job.terms.expires_at, job.received_at + PATIENCE_S)
+    def _is_late(self, job: Job, now: float) -> bool:
+        return job.id in self._crowded_out or now >= min(job.terms.expires_at, job.received_at + PATIENCE_S)

@@ -54,6 +54,7 @@ def test_the_figures_in_the_text_are_those_of_the_code():
     assert f"at most {invoice.MAX_LENGTH:,} characters" in TEXT
     assert f"less than {invoice.MIN_LEFT_S} seconds" in TEXT.lower()
     assert f"{receiver.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
+    assert f"every {receiver.PACE_S:g} seconds" in TEXT
     assert (deposit.FIRST_JOBS, deposit.GROWTH) == (3, 12)
 
 

@@ -249,6 +249,11 @@ async def test_invoices_to_unknown_keys_are_capped_an_hour(side, monkeypatch):
     await side.receiver.check()
     await side.issue(customer="c0", job="j4")
     await side.issue(customer="c3", job="j3")
+    assert await side.refused(customer="c4", job="j4b") is ReceiveCode.TOO_MANY
+    # However many were used up at once, another is made in a while.
+    side.clock.advance(receiver.PACE_S + 1)
+    await side.issue(customer="c4", job="j4b")
+    assert await side.refused(customer="c5", job="j5") is ReceiveCode.TOO_MANY
     side.clock.advance(3_601)
     await side.issue(customer="c5", job="j5")
 

@@ -157,9 +157,8 @@ async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those
 
 
 async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_before_finds_room(desk):
-    for text in "ab":
-        await desk.waiting(text)
-    await desk.till.handle(await desk.taken("c"), WaitForTopUp(QUOTE, QUOTE))
+    for text in "abc":
+        await desk.till.handle(await desk.taken(text), WaitForTopUp(QUOTE, QUOTE))
     assert desk.errors == ["busy"]
     assert (await desk.states())[-1] == "failed"
     await desk.till.handle(await desk.taken("dear"), TooMuch())

@@ -21,11 +21,11 @@ class Watched(SystemClock):
     """Counts how often somebody asks for the time of day: once a look."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.looks, self.moved = 0, 0.0
 
     def wall(self) -> float:
         self.looks += 1
-        return super().wall()
+        return super().wall() + self.moved
 
 
 class Nobody:
@@ -54,6 +54,15 @@ async def till(clock, monkeypatch):
     await till.close()
 
 
+@pytest.fixture(autouse=True)
+def strangers(monkeypatch):
+    monkeypatch.setattr(module.invoice_store, "has_paid", never_paid)
+
+
+async def never_paid(database, customer):
+    return False
+
+
 class SilentWallet:
     """A stand-in for a wallet that has no news."""
 
@@ -75,10 +84,11 @@ async def still_open(database, customer):
     return "an invoice"
 
 
-def job(now: float) -> SimpleNamespace:
-    request = SimpleNamespace(customer="alice", id="j1", private=True)
+def job(now: float, customer: str = "alice", relay: str = "") -> SimpleNamespace:
+    id_ = f"job of {customer}"
+    request = SimpleNamespace(customer=customer, id=id_, private=True)
     terms = SimpleNamespace(expires_at=now + 600)
-    return SimpleNamespace(id="j1", request=request, relay="", terms=terms, received_at=now)
+    return SimpleNamespace(id=id_, request=request, relay=relay, terms=terms, received_at=now)
 
 
 async def test_it_sleeps_while_nobody_waits(till, clock):
@@ -206,4 +216,85 @@ async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_
     async with asyncio.timeout(10):
         while till.down:
             await asyncio.sleep(0.01)
+    await till.close()
+
+
+class Ending(Settlement):
+    """A stand-in that notes what ended, and finds that everybody has to pay first."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str] = {}
+
+    async def end(self, job_id, state, *, code, finished_at):
+        self.ended[job_id] = code
+
+    async def decide(self, job):
+        return AskTopUp(Msat(1_000))
+
+
+class Crowded(Nobody):
+    """A stand-in for a receiver that makes so many invoices and no more."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.made = left, []
+
+    async def prepare(self, customer, job, amount, *, description, expiry_s):
+        if not self.left:
+            raise ReceiveError(ReceiveCode.TOO_MANY, "too many")
+        self.left -= 1
+        self.made.append(customer)
+        return SimpleNamespace(payment_hash=customer, amount=amount, invoice="lnbc", customer=customer, job=job)
+
+    async def record(self, tx, issued):
+        pass
+
+
+def crowded(clock, receiver: Crowded, most: int) -> tuple[Till, Ending]:
+    settlement = Ending()
+    replies = SimpleNamespace(refuse=lambda *_: None, processing=lambda *_: None, payment_required=lambda *_: None)
+    database = SimpleNamespace(transaction=nullcontext)
+    return Till(database, receiver, SilentWallet(), settlement, replies, clock, lambda _: None, most), settlement
+
+
+async def asked(till: Till) -> None:
+    while till._asking:
+        await asyncio.sleep(0)
+
+
+async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_minute(clock, monkeypatch):
+    monkeypatch.setattr(module.invoice_store, "open_of", still_open)
+    till, settlement = crowded(clock, Crowded(9), most=3)
+    now = clock.wall()
+    for number in range(3):
+        await till.handle(job(now, f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
+    await till.handle(job(now, "early"), AskTopUp(Msat(1_000)))
+    assert settlement.ended == {"job of early": "busy"}
+    clock.moved = 61.0
+    await till.handle(job(now + 61, "late"), AskTopUp(Msat(1_000)))
+    await till._watch()
+    assert settlement.ended == {"job of early": "busy", "job of silent 0": "payment_timeout"}
+    await till.close()
+
+
+async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_the_flood(clock, monkeypatch):
+    receiver = Crowded(0)
+
+    async def open_of(database, customer):
+        return "an invoice" if customer in receiver.made else None
+
+    monkeypatch.setattr(module.invoice_store, "open_of", open_of)
+    till, settlement = crowded(clock, receiver, most=100)
+    for number in range(20):
+        await till.handle(job(clock.wall(), f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
+        await asked(till)
+    for customer, relay in (("same relay", "wss://a"), ("other relay", "wss://b")):
+        await till.handle(job(clock.wall(), customer, relay), AskTopUp(Msat(1_000)))
+        await asked(till)
+    assert receiver.made == []
+    for _ in range(3):
+        receiver.left = 1
+        await till._check()
+        await asked(till)
+    assert receiver.made == ["same relay", "other relay", "silent 19"]
+    assert settlement.ended == {}
     await till.close()
