@@ -152,6 +152,15 @@ async def _status(as_json: bool) -> None:
         _print_status(data)
 
 
+def latency_line(latency: dict[str, Any]) -> str:
+    """`0.2 s waiting, 3.1 s computed, 0.04 s until a relay had it (medians)`."""
+    middles = [latency[phase]["median_s"] for phase in ("queue", "compute", "publish")]
+    if None in middles:
+        return "none answered since the start"
+    waited, computed, published = (f"{seconds:.2g} s" for seconds in middles)
+    return f"{waited} waiting, {computed} computed, {published} until a relay had it (medians)"
+
+
 def _print_status(data: dict[str, Any]) -> None:
     made = table("", "", show_header=False)
     made.add_row("node", f"{data['npub']} ({data['network']}, process {data['pid']}, up {ago(data['uptime_s'])})")
@@ -176,6 +185,7 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
         speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
         made.add_row("speed", speed if engine["tokens_in_per_s"] else "not measured yet")
+        made.add_row("a job", latency_line(provider["latency"]))
         counts = ", ".join(f"{count} {state}" for state, count in sorted(provider["jobs"].items())) or "none yet"
         made.add_row("now", f"{provider['running']} running, {provider['queued']} waiting")
         made.add_row("jobs", counts)

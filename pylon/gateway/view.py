@@ -11,7 +11,7 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.gateway.metrics import Sample, counter, gauge
+from pylon.gateway.metrics import Histogram, Sample, counter, gauge
 from pylon.gateway.upstream import Upstream
 from pylon.text import clean_line
 
@@ -22,6 +22,13 @@ _LISTEN_S = 2.0
 _JOBS = 20
 _LONGEST = 120
 _LISTED = 4
+
+# What the time of a job that this provider answered is split into.
+_PHASES = {
+    "queue": "Seconds that answered jobs waited for the model here.",
+    "compute": "Seconds that the model here took for answered jobs.",
+    "publish": "Seconds from an answer until a relay had its signed result.",
+}
 
 type Json = dict[str, Any]
 
@@ -64,10 +71,12 @@ class View:
             for name, about in sorted(found.items())
         ]
 
-    async def samples(self) -> list[Sample]:
+    async def samples(self) -> list[Sample | Histogram]:
         """As metrics."""
         now = await self.now()
-        samples = [gauge("pylon_up", "Whether the node's core answers.", now["status"] is not None)]
+        samples: list[Sample | Histogram] = [
+            gauge("pylon_up", "Whether the node's core answers.", now["status"] is not None)
+        ]
         provider = (now["status"] or {}).get("provider")
         if provider is not None:
             jobs = [((("state", state),), float(count)) for state, count in sorted(provider["jobs"].items())]
@@ -76,6 +85,12 @@ class View:
                 gauge("pylon_jobs_queued", "Jobs that wait for the model here.", provider["queued"]),
                 gauge("pylon_jobs_running", "Jobs that the model here works on.", provider["running"]),
                 gauge("pylon_paused", "Whether no new job is taken on.", bool(provider["paused"])),
+            ]
+            samples += [
+                Histogram.counted(
+                    f"pylon_job_{phase}_seconds", _PHASES[phase], one["bounds_s"], one["counts"], one["sum_s"]
+                )
+                for phase, one in provider["latency"].items()
             ]
         if now["providers"] is not None:
             samples.append(gauge("pylon_providers_alive", "Providers that are alive.", now["providers"]["alive"]))

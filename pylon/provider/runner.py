@@ -23,6 +23,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.generation import request_of
 from pylon.provider.journal import JobState, Journal, Work
+from pylon.provider.latency import Latency
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.pieces import Piece, Pieces
 from pylon.provider.queue import Job, JobQueue
@@ -56,8 +57,10 @@ class Running:
     phase: Phase = Phase.COMPUTING
     # What its customer is sent of an answer while that is made, where it wishes so.
     pieces: Pieces | None = None
-    # When the engine got it (monotonic).
+    # How long it had waited, and when the engine got it and gave the whole answer (monotonic).
+    queued_s: float = 0.0
     began: float = 0.0
+    answered: float = 0.0
 
 
 class Runner:
@@ -82,6 +85,7 @@ class Runner:
         self._feeding = False
         # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
         self.seconds_per_job = 1.0
+        self.latency = Latency()
         self._secret = secret
         self._keys = keys
         self._inference = inference
@@ -93,6 +97,8 @@ class Runner:
         self._processing_after_s = processing_after_s
         # Jobs whose customer has heard nothing yet, oldest first.
         self._silent: dict[str, Job] = {}
+        # Since when those wait that the engine has not got yet (monotonic).
+        self._since: dict[str, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -118,6 +124,7 @@ class Runner:
         """Takes on a job that the journal has."""
         self._idle.clear()
         self.queue.push(job)
+        self._since[job.id] = self._clock.monotonic()
         self._silent[job.id] = job
         self._feed()
         # Whoever learns of a long wait at once can ask somebody idle.
@@ -211,7 +218,7 @@ class Runner:
     async def _work(self, job: Job) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
-        self.running[job.id] = Running(job, task)
+        running = self.running[job.id] = Running(job, task)
         try:
             event = await self._result(job)
         except Exception:
@@ -224,6 +231,9 @@ class Runner:
             self._check_idle()
         if event is not None:
             await self._outbox.carry(self._letter(event, job.id, job.relay))
+            if running.answered:
+                published_s = self._clock.monotonic() - running.answered
+                self.latency.note(running.queued_s, running.answered - running.began, published_s)
 
     async def _result(self, job: Job) -> Event | None:
         """The journaled result, or None when there is none."""
@@ -275,9 +285,13 @@ class Runner:
 
     async def _generate(self, job: Job) -> Generation:
         self.computing += 1
-        self.running[job.id].began = self._clock.monotonic()
+        running = self.running[job.id]
+        running.began = now = self._clock.monotonic()
+        running.queued_s = now - self._since.pop(job.id, now)
         try:
-            return await self._inference.generate(request_of(job), self._progress(job))
+            generation = await self._inference.generate(request_of(job), self._progress(job))
+            running.answered = self._clock.monotonic()
+            return generation
         finally:
             self.computing -= 1
             # The next job need not wait until this one's answer is signed and written down.
@@ -307,6 +321,7 @@ class Runner:
         return progress
 
     def _begin_writing(self, job: Job) -> None:
+        self._since.pop(job.id, None)
         if (running := self.running.get(job.id)) is not None:
             running.phase = Phase.WRITING
 

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
@@ -56,6 +57,8 @@ class ProviderStatus:
     awaiting_funds: int
     wallet_down: bool
     engine: EngineStatus
+    # See `Latency.told`.
+    latency: dict[str, dict[str, Any]]
     jobs: dict[str, int] = field(default_factory=dict)
 
 
@@ -228,6 +231,7 @@ class Provider:
             self._till.waiting if self._till else 0,
             self._till is not None and self._till.down,
             self._inference.status(),
+            self._runner.latency.told(),
             await self._journal.counts(),
         )
 

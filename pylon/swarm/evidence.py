@@ -1,6 +1,6 @@
 """What was seen of providers, and what follows for their other answers."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from pylon.swarm.check_moves import Again, Changed, Command
@@ -9,6 +9,8 @@ from pylon.swarm.unchecked import Unchecked
 
 # So many of a provider's latest opinions against others are remembered.
 OPINIONS = 50
+# Of so many providers, those whose opinions counted last: more than anybody meets who could still be caught.
+PROVIDERS = 2_000
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +30,7 @@ class Evidence:
         # Whose answers passed by the opinion of somebody who was caught, and no check since.
         self._doubted: set[str] = set()
         # By whose opinion others lost.
-        self._losses: dict[str, deque[_Loss]] = {}
+        self._losses: OrderedDict[str, deque[_Loss]] = OrderedDict()
 
     def is_suspect(self, provider: str) -> bool:
         """Whether each of its answers must be checked, whatever it costs."""
@@ -58,6 +60,9 @@ class Evidence:
             loss = _Loss(provider)
             for other in by:
                 self._losses.setdefault(other, deque(maxlen=OPINIONS)).append(loss)
+                self._losses.move_to_end(other)
+            while len(self._losses) > PROVIDERS:
+                self._losses.popitem(last=False)
         if caught:
             self._caught(provider, now, out)
         if caught or self.reputation.width(provider, now) != before:

@@ -7,16 +7,19 @@ import pytest
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
+from pylon.provider.latency import Latency
 from pylon.rlm.trajectory import Trajectory
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\nsecond line " + "x" * 500
 OLDER = "20260101-000000-aaaaaa"
+LATENCY = Latency()
+LATENCY.note(0.3, 2.0, 0.04)
 SERVING = {
     "running": True, "npub": "npub1me", "network": "play", "provider": {
         "paused": "", "draining": False, "queued": 2, "running": 3, "unpublished": 0,
-        "jobs": {"settled": 7, "failed": 1},
+        "jobs": {"settled": 7, "failed": 1}, "latency": LATENCY.told(),
     },
 }  # fmt: skip
 
@@ -85,6 +88,8 @@ async def test_metrics_tell_of_jobs_money_and_requests(tmp_path):
     for line in (
         'pylon_jobs{state="settled"} 7', "pylon_jobs_queued 2", "pylon_jobs_running 3", "pylon_providers_alive 2",
         "pylon_earned_msat 5", "pylon_spent_msat 7", 'pylon_gateway_requests_total{outcome="answered"} 1',
+        'pylon_job_queue_seconds_bucket{le="0.25"} 0', 'pylon_job_queue_seconds_bucket{le="0.5"} 1',
+        "pylon_job_compute_seconds_sum 2", "pylon_job_publish_seconds_count 1",
         "pylon_gateway_in_flight 0", "pylon_gateway_request_seconds_count 1", "pylon_gateway_budget_msat 1000000",
     ):  # fmt: skip
         assert line in lines

@@ -106,6 +106,21 @@ async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of
     assert runner.computing == 0
 
 
+async def test_the_time_of_answered_jobs_is_told_by_where_it_went(serve, customer):
+    serving = await serve(delay_s=0.3, slots=1)
+    asked = [await customer.ask(serving.public, customer.job(f"job {n}")) for n in range(2)]
+    for request in asked:
+        assert await customer.result(request)
+    async with asyncio.timeout(10):
+        while sum((told := (await serving.provider.status()).latency)["publish"]["counts"]) < 2:
+            await asyncio.sleep(0.01)
+    assert sum(told["queue"]["counts"]) == sum(told["compute"]["counts"]) == 2
+    # Each was computed for as long as the engine takes, and the second waited for the first.
+    assert told["compute"]["sum_s"] >= 0.6
+    assert told["queue"]["sum_s"] >= 0.2
+    assert serving.provider._runner._since == {}
+
+
 async def test_an_engine_that_fails_at_once_loses_none_of_the_jobs_that_wait(serve, monkeypatch):
     serving = await serve(slots=200)
     runner, customer = serving.provider._runner, SecretKey.generate()
