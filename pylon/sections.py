@@ -3,6 +3,7 @@
 `config/pylon.example.toml` and docs/settings.md are made of this. `config.py` reads them.
 """
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -150,6 +151,14 @@ class OwnerSection(_Section):
         description="Name the rule in heartbeats and refusals, for all to read; otherwise they say `owner`.",
     )
     keep_awake: bool = Field(True, description="Keep the machine from falling asleep by itself while jobs run.")
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _spans_in_a_list(cls, value: object) -> object:
+        if not isinstance(value, list) or not all(isinstance(span, str) for span in value):
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else '"mon-fri 22:00-06:30"'
+            raise ValueError(f"a list of spans in quotes is wanted: schedule = [{shown}]")
+        return value
 
 
 class CustomerSection(_Section):

@@ -173,14 +173,14 @@ def _print_status(data: dict[str, Any]) -> None:
     if provider is None:
         made.add_row("serving", "no: a command's own core, which ends with it")
     else:
-        engine = provider["engine"]
+        engine, now = provider["engine"], time.time()
         free = "draining" if provider["draining"] else "taking jobs"
         owner = data["owner"]
         made.add_row("serving", paused_line(provider["paused"], owner) if provider["paused"] else free)
         for rule in owner["rules"]:
-            made.add_row("rule", rule_line(rule))
-        if owner["waived_until"] is not None:
-            made.add_row("owner", waived_line(owner["waived_until"]))
+            made.add_row("rule", rule_line(rule, now))
+        if owner["waived_until_local"] is not None:
+            made.add_row("owner", waived_line(owner["waived_until_local"], now))
         restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
         speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
@@ -200,13 +200,16 @@ def pause(as_json: Json = False) -> None:
 def resume(
     despite: Annotated[
         str | None,
-        typer.Option("--for", help="For so long serve although you are here, as 30min or 2h; 0s ends that."),
+        typer.Option(
+            "--for", help="For so long serve although you are here, as 30min or 2h, 30d at most; 0s ends that."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Take jobs on again, as far as the owner rules allow.
 
-    With --for they give way for that time; those that protect the machine (heat, memory) do not.
+    With --for they give way for that time; those that protect the machine (heat, memory) do not. 0s has them hold
+    again, and ends no pause by hand.
     """
     run(_resume(despite, as_json), as_json=as_json)
 
@@ -233,7 +236,7 @@ async def _drain(as_json: bool) -> None:
     home, _ = open_home()
     node = running_node(home)
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
+    with Progress(*columns, console=err, transient=True, disable=as_json or not err.is_terminal) as progress:
         task = progress.add_task("draining", total=None)
         async for answer in node.call("drain"):
             if isinstance(answer, Event):

@@ -1,13 +1,16 @@
 """What `start`, `status` and `resume` say of owner rules. The node says it too, and so nothing here draws."""
 
 import re
-import time
+from datetime import datetime
 from typing import Any
 
 from pylon.errors import UsageError
+from pylon.provider.rulings import MOST_WAIVED_S
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
+# A day of the week names one day only as far as it comes once.
+_WEEKDAYS = 6
 
 
 def seconds_of(text: str) -> float:
@@ -15,7 +18,13 @@ def seconds_of(text: str) -> float:
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise UsageError(f"{text!r} is no duration", hint="Write it as 30min, 2h or 1d.")
-    return float(found.group(1)) * _UNITS[found.group(2)]
+    seconds = float(found.group(1)) * _UNITS[found.group(2)]
+    if seconds > MOST_WAIVED_S:
+        raise UsageError(
+            f"{text!r} is longer than {MOST_WAIVED_S / 86_400:.0f} days",
+            hint="What is to hold for longer is a setting: [owner] in config.toml.",
+        )
+    return seconds
 
 
 def paused_line(reason: str, owner: dict[str, Any] | None) -> str:
@@ -32,15 +41,26 @@ def told_ends(ends: list[str]) -> str:
     return f"{' and '.join(ends)} {'ends' if len(ends) == 1 else 'end'} it"
 
 
-def rule_line(rule: dict[str, Any]) -> str:
+def rule_line(rule: dict[str, Any], now: float) -> str:
     """One rule with its reading."""
     line = f"{rule['name']}: {rule['reading']}"
     if rule["holds"]:
-        since = time.strftime("%a %H:%M", time.localtime(rule["since"]))
-        return f"{line}; holds since {since}, {told_ends([rule['ends']])}"
+        return f"{line}; holds since {at(rule['since_local'], now)}, {told_ends([rule['ends']])}"
     return f"{line}; waived" if rule["waived"] else line
 
 
-def waived_line(until: float) -> str:
+def waived_line(until: str, now: float) -> str:
     """Until when the owner has it serve all the same."""
-    return f"you have it serve until {time.strftime('%a %H:%M', time.localtime(until))}"
+    return f"you have it serve until {at(until, now)}"
+
+
+def at(local: str, now: float) -> str:
+    """A time by the node's clock: `Fri 18:02`, and with its date where that day of the week is not the nearest.
+
+    `now` is Unix time. Where whoever reads it lives in another zone, the node's is named.
+    """
+    when = datetime.fromisoformat(local)
+    days = abs((when.date() - datetime.fromtimestamp(now, when.tzinfo).date()).days)
+    text = when.strftime("%a %H:%M" if days <= _WEEKDAYS else "%a %Y-%m-%d %H:%M")
+    same = when.utcoffset() == datetime.fromtimestamp(when.timestamp()).astimezone().utcoffset()
+    return text if same else f"{text} {when:%Z}"

@@ -95,7 +95,7 @@ def _simulate(plan: Plan, as_json: bool) -> dict[str, Any]:
         BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
     )
-    with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
+    with Progress(*columns, console=err, transient=True, disable=as_json or not err.is_terminal) as progress:
         task = progress.add_task(f"{plan.providers:,} machines", total=plan.jobs)
 
         def told(done: int, jobs: int, now: float) -> None:

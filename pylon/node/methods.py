@@ -16,6 +16,7 @@ from pylon.node import accounting
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
+from pylon.node.owner import OWNER
 from pylon.node.params import flag, number, text, whole
 from pylon.nostr import nip19
 from pylon.provider.journal import JobState, Journal
@@ -92,14 +93,20 @@ class Methods:
 
     async def _pause(self, _: dict[str, Any]) -> Answers:
         await self._provider().pause()
-        yield Result({"paused": "owner"})
+        yield Result({"paused": OWNER})
 
     async def _resume(self, params: dict[str, Any]) -> Answers:
         provider, seconds = self._provider(), number(params, "for_s", None)
-        await provider.resume()
+        if seconds == 0 and provider.paused == OWNER:
+            raise UsageError(
+                "this node is paused by hand, which no time ends: 0 s only has the owner rules hold again",
+                hint="`pylon resume` ends the pause.",
+            )
         watch = self._core.watch
         if seconds is not None and watch is not None:
             watch.waive(seconds)
+        if seconds != 0:
+            await provider.resume()
         yield Result({"paused": provider.paused, "owner": None if watch is None else watch.status()})
 
     async def _drain(self, _: dict[str, Any]) -> Answers:

@@ -9,11 +9,12 @@ from typing import Any
 
 from pylon import log
 from pylon.clock import Clock
+from pylon.errors import UsageError
 from pylon.forever import forever
 from pylon.host.awake import Awake
 from pylon.host.reader import Reader
 from pylon.host.readings import Machine, Readings
-from pylon.provider.rulings import OwnerRules, Ruling, reason
+from pylon.provider.rulings import MOST_WAIVED_S, OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
 from pylon.sections import OwnerSection
 
@@ -68,17 +69,26 @@ class OwnerWatch:
         await self._awake.release()
 
     def waive(self, seconds: float) -> None:
-        """Serves for so long although a rule holds, unless it is one that protects the machine; 0 ends that."""
+        """Serves for so long although a rule holds, unless it is one that protects the machine; 0 ends that.
+
+        Raises `UsageError` for more than 30 days.
+        """
+        if not seconds <= MOST_WAIVED_S:
+            raise UsageError(
+                f"owner rules give way for {MOST_WAIVED_S / 86_400:.0f} days at most",
+                hint="What is to hold for longer is a setting: [owner] in config.toml.",
+            )
         self._rules.waived_until = self._clock.wall() + seconds
         self._judge()
 
     def status(self) -> dict[str, Any]:
-        """`rules`: what each says; `waived_until` in Unix seconds, or None."""
-        until = self._rules.waived_until
-        return {
-            "rules": [asdict(ruling) for ruling in self._rulings],
-            "waived_until": until if until > self._clock.wall() else None,
-        }
+        """`rules`: what each says; `waived_until` in Unix seconds, or None.
+
+        `…_local` is the same by the clock of this node, which schedules go by: who asks may live by another.
+        """
+        until = self._rules.waived_until if self._rules.waived_until > self._clock.wall() else None
+        rules = [asdict(ruling) | {"since_local": _local(ruling.since)} for ruling in self._rulings]
+        return {"rules": rules, "waived_until": until, "waived_until_local": _local(until)}
 
     async def _turn(self) -> None:
         await asyncio.sleep(self._every_s)
@@ -103,3 +113,7 @@ class OwnerWatch:
                 logger.info("an owner rule is over", rule=ruling.name, reading=ruling.reading)
         why = reason(self._rulings)
         self._provider.hold(why, why if self._settings.say_why else OWNER if why else "")
+
+
+def _local(wall: float | None) -> str | None:
+    return None if wall is None else datetime.fromtimestamp(wall).astimezone().isoformat(timespec="seconds")

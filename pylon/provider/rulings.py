@@ -7,17 +7,21 @@ from datetime import datetime
 from pylon.host.readings import Readings, Sense
 from pylon.provider.rules import Rule
 
+# A word for a while. Who wants more than this wants other rules.
+MOST_WAIVED_S = 30 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """What one rule says. `since` is Unix time, None while it does not hold; `ends` is what would end it.
 
-    `waived`: it would hold, if the owner had not said otherwise for now.
+    `waived`: it would hold, if the owner had not said otherwise for now. `yielding`: the owner's word ends it.
     """
 
     name: str
     holds: bool
     waived: bool
+    yielding: bool
     since: float | None
     reading: str
     ends: str
@@ -53,7 +57,7 @@ class OwnerRules:
         look = rule.look(readings, local, held=held is not None)
         if rule.yielding and wall < self.waived_until:
             self._held.pop(rule.name, None)
-            return Ruling(rule.name, False, look.pauses, None, look.reading, look.ends)
+            return Ruling(rule.name, False, look.pauses, rule.yielding, None, look.reading, look.ends)
         if look.pauses:
             held = self._held.setdefault(rule.name, _Held(wall, now))
             held.seen_at = now
@@ -61,10 +65,10 @@ class OwnerRules:
             del self._held[rule.name]
             held = None
         if held is None:
-            return Ruling(rule.name, False, False, None, look.reading, look.ends)
+            return Ruling(rule.name, False, False, rule.yielding, None, look.reading, look.ends)
         left = rule.settle_s - (now - held.seen_at)
         ends = look.ends if look.pauses else f"{left:.0f} s more without a reason"
-        return Ruling(rule.name, True, False, held.since, look.reading, ends)
+        return Ruling(rule.name, True, False, rule.yielding, held.since, look.reading, ends)
 
 
 def reason(rulings: Sequence[Ruling]) -> str:

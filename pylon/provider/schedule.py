@@ -4,8 +4,8 @@
     sat,sun 00:00-24:00
     daily 12:00-13:00
 
-Spans are read off the clock on the wall. So when clocks go back, an hour that is open twice is open twice, and
-one that is skipped is not missed.
+Written as people do, too: days in full, blanks, dashes of any kind, `22.00`. Spans are read off the clock on the wall.
+So when clocks go back, an hour that is open twice is open twice, and one that is skipped is not missed.
 """
 
 import re
@@ -19,7 +19,12 @@ from pylon.provider.rules import Look
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60
 _WEEK = 7 * _DAY
-_SPAN = re.compile(r"(\S+)\s+([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
+_SPAN = re.compile(r"(\S+)\s+([0-9]{1,2})[:.]([0-9]{2})-([0-9]{1,2})[:.]([0-9]{2})")
+# Days as they are written out or abbreviated, by the three letters that they begin with.
+_LONGER = re.compile(r"\b(?:(?:mon|fri|sun|satur)days?|tue(?:s|sdays?)|wed(?:s|nesdays?)|thu(?:r|rs|rsdays?))\b")
+# Hyphens, dashes and the minus sign, of which keyboards and word processors make one.
+_DASHES = re.compile(r"\s*[-\u2010-\u2015\u2212]\s*")
+_COMMAS = re.compile(r"\s*,\s*")
 _FORM = "write it as `mon-fri 22:00-06:30`, `sat,sun 00:00-24:00` or `daily 12:00-13:00`"
 
 
@@ -39,14 +44,19 @@ def parse_spans(text: str) -> list[Span]:
 
     Raises ValueError that says what is wrong and how it is written.
     """
-    found = _SPAN.fullmatch(text.strip().lower())
+    plain = _COMMAS.sub(",", _DASHES.sub("-", text.strip().lower()))
+    found = _SPAN.fullmatch(_LONGER.sub(lambda day: day[0][:3], plain))
     if found is None:
         raise ValueError(f"{text!r} is no span of hours: {_FORM}")
-    hours = [int(part) for part in found.groups()[1:]]
+    named, hours = found.group(1), [int(part) for part in found.groups()[1:]]
     start, end = (_minute(hour, minute, text) for hour, minute in (hours[:2], hours[2:]))
-    if start in (end, _DAY):
-        raise ValueError(f"{text!r} is empty; a whole day is 00:00-24:00")
-    return [Span(day * _DAY + start, (end - start) % _DAY or _DAY) for day in _days(found.group(1), text)]
+    days = _days(named, text)
+    if start == _DAY:
+        # Is it this day's midnight that is meant, or the next one's? Only an end can be 24:00.
+        raise ValueError(f"{text!r} begins when its day is over: write it as {_from_midnight(named, days, end)}")
+    if start == end:
+        raise ValueError(f"{text!r} is empty; write a whole day as `{named} 00:00-24:00`")
+    return [Span(day * _DAY + start, (end - start) % _DAY or _DAY) for day in days]
 
 
 class Closed:
@@ -82,6 +92,14 @@ def _days(text: str, whole: str) -> list[int]:
         first, last = _DAYS.index(ends[0]), _DAYS.index(ends[-1])
         days.update((first + n) % 7 for n in range((last - first) % 7 + 1))
     return sorted(days)
+
+
+def _from_midnight(named: str, days: list[int], end: int) -> str:
+    hours = f"00:00-{end // 60:02}:{end % 60:02}" if 0 < end < _DAY else "00:00-24:00"
+    if len(days) == len(_DAYS):
+        return f"`{named} {hours}`"
+    after = ",".join(_DAYS[(day + 1) % 7] for day in days)
+    return f"`{named} {hours}`, or `{after} {hours}` where the day after is meant"
 
 
 def _minute(hour: int, minute: int, whole: str) -> int:

@@ -77,7 +77,7 @@ async def test_a_fault_in_the_settings_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
-        ("PYLON_OWNER__SCHEDULE", '["monday 22:00-06:30"]', "owner.schedule"),
+        ("PYLON_OWNER__SCHEDULE", '["moonday 22:00-06:30"]', "owner.schedule"),
         ("PYLON_PROVIDER__TRUSTED", '["npub1nonsense"]', "provider.trusted"),
         ("PYLON_PROVIDER__BLOCKED", '["me"]', "provider.blocked"),
     ],

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,42 @@ async def test_an_owner_who_says_so_has_it_serve_for_a_while(tmp_path, relay, cu
             await result_of(serving.asked, "resume", {"for_s": "2h"})
 
 
+async def test_no_seconds_end_what_was_said_for_a_while_and_nothing_else(tmp_path, relay):
+    async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
+        await result_of(serving.asked, "resume", {"for_s": 3600})
+        await result_of(serving.asked, "pause")
+        with pytest.raises(UsageError, match="paused by hand") as refused:
+            await result_of(serving.asked, "resume", {"for_s": 0})
+        assert "`pylon resume`" in refused.value.hint
+        status = await serving.status()
+        assert status["provider"]["paused"] == "owner" and status["owner"]["waived_until"] is not None
+        await result_of(serving.asked, "resume")
+        await result_of(serving.asked, "drain")
+        assert (await result_of(serving.asked, "resume", {"for_s": 0}))["paused"] == "battery"
+        assert (await serving.status())["provider"]["draining"]
+
+
+async def test_a_word_for_ever_is_refused_and_ends_no_pause(tmp_path, relay):
+    async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
+        await result_of(serving.asked, "pause")
+        with pytest.raises(UsageError, match="30 days at most"):
+            await result_of(serving.asked, "resume", {"for_s": 30 * 86_400 + 1})
+        assert (await serving.status())["provider"]["paused"] == "owner"
+
+
+async def test_times_are_told_by_the_nodes_own_clock(tmp_path, relay):
+    async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
+        owner = (await serving.status())["owner"]
+        (held,) = [rule for rule in owner["rules"] if rule["holds"]]
+        told = datetime.fromisoformat(held["since_local"])
+        assert int(held["since"]) == told.timestamp()
+        assert told.utcoffset() == datetime.fromtimestamp(held["since"]).astimezone().utcoffset()
+        assert {rule["since_local"] for rule in owner["rules"] if not rule["holds"]} == {None}
+        owner = (await result_of(serving.asked, "resume", {"for_s": 86_400}))["owner"]
+        assert datetime.fromisoformat(owner["waived_until_local"]).timestamp() == int(owner["waived_until"])
+        assert [rule["yielding"] for rule in owner["rules"]] == [True, True, False, False]
+
+
 async def test_unless_its_owner_wants_a_node_does_not_say_why_it_is_paused(tmp_path, relay, pool, customer):
     machine = FakeMachine(input_age_s=0.0)
     async with node(tmp_path / "home", relay, machine, say_why=OwnerSection().say_why) as serving:
@@ -302,6 +339,20 @@ def test_each_setting_brings_its_rule_or_leaves_it_out():
     assert names(on_battery=True) == ["in use", "battery", "heat", "memory"]
     assert names(rules=False, schedule=["daily 22:00-06:00"]) == []
     assert OwnerSection().keep_awake
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("mon 09:00-10:00", 'schedule = ["mon 09:00-10:00"]'),
+        (9, 'schedule = ["mon-fri 22:00-06:30"]'),
+        ([9], 'schedule = ["mon-fri 22:00-06:30"]'),
+    ],
+)
+def test_hours_that_are_no_list_are_refused_with_the_list(written, shown):
+    with pytest.raises(SetupError) as refused:
+        settings.parse({"owner": {"schedule": written}})
+    assert shown in str(refused.value) and "Input" not in str(refused.value)
 
 
 @pytest.mark.parametrize("rules", [True, False])

@@ -90,12 +90,13 @@ def test_once_a_week_the_next_opening_may_be_the_same_day_next_week():
         "",
         "mon",
         "mon 9-10",
-        "monday 09:00-10:00",
+        "moonday 09:00-10:00",
+        "mon, 09:00-10:00",
+        "mon 09;00-10:00",
         "mon 09:00-24:01",
         "mon 09:60-10:00",
         "mon- 09:00-10:00",
         "mon 10:00-10:00",
-        "mon 24:00-01:00",
         "mon 25:00-26:00",
         "daily,mon 09:00-10:00",
         ", 09:00-10:00",
@@ -104,6 +105,38 @@ def test_once_a_week_the_next_opening_may_be_the_same_day_next_week():
 def test_what_is_no_span_is_refused_with_how_it_is_written(text):
     with pytest.raises(ValueError, match=r"write it as|whole day"):
         parse_spans(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("sat, sun 00:00-24:00", "sat,sun 00:00-24:00"),
+        ("monday 9:00-10:00", "mon 09:00-10:00"),
+        ("Tuesday,THURS,weds 09:00-10:00", "tue,thu,wed 09:00-10:00"),
+        ("mon–fri 22:00–06:30", "mon-fri 22:00-06:30"),
+        ("Mondays — Fridays  22:00 − 06:30", "mon-fri 22:00-06:30"),
+        ("saturday 22.00-06.30", "sat 22:00-06:30"),
+    ],
+)
+def test_a_span_may_be_written_as_people_do(written, meant):
+    assert parse_spans(written) == parse_spans(meant)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("daily 24:00-06:00", ["daily 00:00-06:00"]),
+        ("daily 24:00-24:00", ["daily 00:00-24:00"]),
+        ("sun 24:00-01:30", ["sun 00:00-01:30", "mon 00:00-01:30"]),
+        ("mon 10:00-10:00", ["mon 00:00-24:00"]),
+    ],
+)
+def test_a_span_that_cannot_be_is_refused_with_those_that_may_be_meant(written, shown):
+    with pytest.raises(ValueError, match="write") as refused:
+        parse_spans(written)
+    named = str(refused.value).split("`")[1::2]
+    assert named == shown
+    assert all(parse_spans(each) for each in named)
 
 
 @given(st.text())
