@@ -1,5 +1,6 @@
 """`pylon doctor`: what is wrong here, and why no jobs come."""
 
+import re
 from dataclasses import asdict
 from textwrap import wrap
 
@@ -13,6 +14,8 @@ from pylon.node.doctor.finding import Verdict, worst
 from pylon.text import clean_line
 
 _INDENT = 9
+# A quotation mark after a letter is an apostrophe.
+_QUOTED, _UNBROKEN = re.compile(r"(?<!\w)'[^']*'"), "\N{NO-BREAK SPACE}"
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "red"}
 
 
@@ -28,6 +31,7 @@ def doctor(as_json: Json = False) -> None:
             {
                 "verdict": verdict,
                 "no_jobs": [finding.check for finding in found.findings if finding.no_jobs],
+                "only_own": [finding.check for finding in found.findings if finding.only_own],
                 "findings": [asdict(finding) for finding in found.findings],
             }
         )
@@ -41,12 +45,21 @@ def _print(found: Examination) -> None:
     width = out.width - _INDENT
     for finding in found.findings:
         out.print(f"{finding.verdict.value:{_INDENT}}", style=_STYLES[finding.verdict], end="")
-        lines = wrap(clean_line(f"{finding.check}: {finding.said}"), width)
-        lines += wrap(clean_line(f"→ {finding.todo}"), width, subsequent_indent="  ") if finding.todo else []
+        lines = _lines(f"{finding.check}: {finding.said}", width, "")
+        lines += _lines(f"→ {finding.todo}", width, "  ") if finding.todo else []
         out.print(f"\n{'':{_INDENT}}".join(lines))
     out.print()
     reasons = [finding.check for finding in found.findings if finding.no_jobs]
     if reasons:
         out.print(f"No jobs come because of: {', '.join(reasons)}", style="bold")
+    elif own := [finding.check for finding in found.findings if finding.only_own]:
+        out.print(f"Jobs come from this machine alone because of: {', '.join(own)}", style="bold")
     elif found.serves:
         out.print("Nothing here keeps jobs away: they come when somebody asks.", style="bold")
+
+
+def _lines(text: str, width: int, indent: str) -> list[str]:
+    # What is quoted is a path in a command, which whoever copies it wants whole.
+    whole = _QUOTED.sub(lambda path: path[0].replace(" ", _UNBROKEN), clean_line(text))
+    found = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_UNBROKEN, " ") for line in found]

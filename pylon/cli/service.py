@@ -18,7 +18,7 @@ from pylon.node import service
 from pylon.node.control import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.service_commands import run_command
-from pylon.node.service_place import Place, lingers, notes, place
+from pylon.node.service_place import Place, install_command, lingers, notes, place
 from pylon.node.session import running_node
 from pylon.sections import Config
 
@@ -123,7 +123,7 @@ def status(as_json: Json = False) -> None:
         made.add_row("service", f"{now.manager}{', of the machine' if now.system else ''}: {now.file}")
         made.add_row("state", _words(now.state))
     else:
-        made.add_row("service", "not installed: `pylon service install`")
+        made.add_row("service", f"not installed: `{install_command()}`")
     made.add_row("log", now.log)
     if now.installed and now.log_hint:
         made.add_row("", now.log_hint)

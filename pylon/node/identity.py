@@ -1,6 +1,7 @@
 """The node's key on disk: a file of one line, `nsec1…`, or `ncryptsec1…` when a passphrase protects it (NIP-49)."""
 
 import os
+import shlex
 from pathlib import Path
 
 from pylon.errors import SetupError, WireError
@@ -75,7 +76,7 @@ def load(path: Path, passphrase: str | None = None) -> SecretKey:
     if mode & 0o077:
         raise SetupError(
             f"others may read the key in {path} (mode {mode:04o})",
-            hint=f"Run `chmod 600 {path}`, and take a new key if others use this machine.",
+            hint=f"Run `chmod 600 {shlex.quote(str(path))}`, and take a new key if others use this machine.",
         )
     if not text:
         raise _empty(path)

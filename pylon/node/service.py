@@ -13,7 +13,7 @@ from pylon.host.service import ServiceState, shown
 from pylon.node import identity
 from pylon.node.home import Home
 from pylon.node.service_commands import Run, must, stop
-from pylon.node.service_place import Place, installed, place
+from pylon.node.service_place import Place, install_command, installed, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def restart(home: Home, run: Run) -> None:
     """Ends the node, which finishes its jobs first, and starts it anew. Raises `SetupError`, `UsageError`."""
     found = installed(home)
     if found is None:
-        raise SetupError("this home's node is no service", hint="`pylon service install` makes it one.")
+        raise SetupError("this home's node is no service", hint=f"`{install_command()}` makes it one.")
     _check_user(found, "restart")
     state = status(home, run).state
     # What was stopped for good is not loaded, or not running: then it is started.
@@ -125,9 +125,10 @@ def _taken(found: Place) -> SetupError:
         return SetupError(
             f"{found.manager.file()} is there, and Pylon did not write it", hint="Look at it, and move it away."
         )
+    command = ("env", f"PYLON_HOME={found.home}", "pylon", "service", "uninstall")
     return SetupError(
         f"{found.manager.file()} is the service of another home, {found.home}",
-        hint=f"One is enough for a user. To replace it: PYLON_HOME={found.home} pylon service uninstall",
+        hint=f"One is enough for a user. To replace it: {shown(command)}",
     )
 
 

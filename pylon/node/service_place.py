@@ -43,8 +43,24 @@ class Place:
         return None if text is None else self.manager.home_in(text)
 
 
+def install_command() -> str:
+    """What makes the node of a home a service, typed by whoever asks; empty on a machine without a manager."""
+    if not _has_manager():
+        return ""
+    return f"pylon service install{' --system' if os.getuid() == 0 else ''}"
+
+
+def _has_manager() -> bool:
+    return sys.platform == "darwin" or (sys.platform == "linux" and _SYSTEMD.is_dir())
+
+
 def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int = 60) -> Place:
     """Where a service of this home goes. Raises `SetupError` on a machine without a manager that Pylon knows."""
+    if not _has_manager():
+        raise SetupError(
+            "there is neither launchd nor systemd here",
+            hint="Have `pylon start` run by whatever starts programs on this machine; SIGTERM ends it.",
+        )
     owner = _owner(home.root)
     spec = ServiceSpec(
         program(),
@@ -60,12 +76,7 @@ def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int
     if sys.platform == "darwin":
         spec = replace(spec, drain_s=launchd.drain_s(drain_s))
         return Place(Launchd(spec), spec)
-    if sys.platform == "linux" and _SYSTEMD.is_dir():
-        return Place(Systemd(spec), spec)
-    raise SetupError(
-        "there is neither launchd nor systemd here",
-        hint="Have `pylon start` run by whatever starts programs on this machine; SIGTERM ends it.",
-    )
+    return Place(Systemd(spec), spec)
 
 
 def installed(home: Home) -> Place | None:

@@ -4,7 +4,7 @@
     sat,sun 00:00-24:00
     daily 12:00-13:00
 
-Written as people do, too: days in full, blanks, dashes of any kind, `22.00`. Spans are read off the clock on the wall.
+Written as people do, too: days in full, blanks, any dash, `22.00`. Spans are read off the clock on the wall.
 So when clocks go back, an hour that is open twice is open twice, and one that is skipped is not missed.
 """
 

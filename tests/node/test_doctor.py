@@ -1,5 +1,8 @@
 """`pylon doctor` as a careless owner runs it: real homes, real relays, a node that runs."""
 
+import asyncio
+import os
+import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -7,10 +10,14 @@ from email.utils import format_datetime
 import pytest
 from websockets.asyncio.server import serve
 
+from pylon.cli.doctor import _lines
 from pylon.host.hardware import machine_mark
-from pylon.node.doctor import asking
+from pylon.node.doctor import asking, reading
+from pylon.node.doctor.relays import Answers
+from pylon.node.home import Home
 from pylon.relay.server import RelayServer
 from tests.node import programs
+from tests.nostr.test_tls import certificate
 
 NOBODY = "ws://127.0.0.1:9"
 
@@ -44,10 +51,13 @@ async def test_a_node_that_serves_is_found_on_its_relay(tmp_path, stack):
     assert checks["node"][0] == checks["seen"][0] == checks[f"relay {relay.url}"][0] == "ok"
     assert checks["clock"] == ("ok", "within 5 s of the relays'")
     # It listens on this machine alone, which is all that is not in order.
-    assert (found["verdict"], found["no_jobs"], code) == ("warning", ["relays"], 0)
+    assert (found["verdict"], found["no_jobs"], found["only_own"], code) == ("warning", [], ["relays"], 0)
+    shown = await programs.spawn("doctor", env=env)
+    last = (await asyncio.wait_for(shown.communicate(), 100))[0].decode().splitlines()[-1]
+    assert last == "Jobs come from this machine alone because of: relays"
     await programs.run("pause", env=env)
     code, found, _ = await programs.run("doctor", env=env)
-    assert (code, by_check(found)["node"]) == (1, ("wrong", "paused (owner)"))
+    assert (code, by_check(found)["node"]) == (1, ("wrong", "paused (owner) by hand"))
 
 
 async def test_a_careless_owner_hears_of_everything_at_once_and_nothing_is_changed(tmp_path):
@@ -159,3 +169,58 @@ async def test_a_relay_that_tells_no_time_or_nonsense_is_no_error(date):
         assert await asking._ahead(f"ws://127.0.0.1:{port}") is None
         read = await asking.read_relay(f"ws://127.0.0.1:{port}", "", None)
     assert read.error
+
+
+async def nothing(connection):
+    await connection.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("secured", "scheme", "answers"),
+    [
+        (True, "ws", Answers.OTHER_SCHEME),
+        (False, "wss", Answers.OTHER_SCHEME),
+        (True, "wss", Answers.UNTRUSTED),
+    ],
+)
+async def test_a_relay_of_the_other_scheme_or_of_an_unknown_certificate_is_told_apart(
+    tmp_path, secured, scheme, answers
+):
+    context = None
+    if secured:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate(tmp_path))
+    async with serve(nothing, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        read = await asking.read_relay(f"{scheme}://127.0.0.1:{port}", "", None)
+    assert (read.answers, bool(read.error)) == (answers, True)
+    assert read.elsewhere == f"{'ws' if scheme == 'wss' else 'wss'}://127.0.0.1:{port}"
+
+
+async def test_another_program_on_the_port_is_not_taken_for_a_relay_that_is_away():
+    async def banner(_, writer):
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(banner, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        read = await asking.read_relay(url, "", None)
+    assert read.answers is Answers.STRANGER and read.error
+    assert (await asking.read_relay(url, "", None)).answers is Answers.NOTHING
+
+
+def test_whose_home_it_is_and_who_looks_is_read(tmp_path, monkeypatch):
+    home = Home(tmp_path / "home")
+    home.create()
+    mine = reading.read_home(home)[0]
+    assert mine.owner == mine.reader and not mine.foreign
+    monkeypatch.setattr(os, "getuid", lambda: 0 if home.root.stat().st_uid else 4_242)
+    other = reading.read_home(home)[0]
+    assert other.owner == mine.owner != other.reader and not other.foreign
+    assert other.root is (os.getuid() == 0)
+
+
+def test_a_path_in_a_command_is_not_broken_over_lines():
+    lines = _lines("→ Do each other's: chmod go-rwx '/home of ann/a long way/to it' or '/not there'", 40, "  ")
+    assert any("'/home of ann/a long way/to it'" in line for line in lines) and len(lines) > 2
+    assert " ".join(line.strip() for line in lines).endswith("'/not there'")

@@ -1,5 +1,7 @@
 """What readings mean: values in, findings out."""
 
+import re
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from pylon.jobs.heartbeat import Heartbeat
 from pylon.node.doctor import machine, relays, serving
 from pylon.node.doctor.finding import Finding, Verdict, ok, warning, worst, wrong
 from pylon.node.doctor.machine import HomeReading, MachineReading
-from pylon.node.doctor.relays import RelayReading
+from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
 from pylon.nostr.nip11 import RelayInformation
 
@@ -21,7 +23,19 @@ NO_WALLET = WalletReading(connected=False)
 FREE = OfferReading("free", False, False, False, False)
 
 
-def status(*, state="ready", reason="", paused="", draining=False, model="qwen", provider=True):
+BY_SYSTEMD = ServiceReading("systemd", install="pylon service install")
+NO_MANAGER = ServiceReading()
+
+
+def rule(name, ends, *, holds=True, yielding=True):
+    return {"name": name, "holds": holds, "yielding": yielding, "ends": ends}
+
+
+BATTERY = rule("battery", "mains power")
+HEAT = rule("heat", "a minute below serious heat", yielding=False)
+
+
+def status(*, state="ready", reason="", paused="", draining=False, model="qwen", provider=True, rules=()):
     engine = {"state": state, "reason": reason}
     serving_side = {
         "paused": paused,
@@ -31,7 +45,8 @@ def status(*, state="ready", reason="", paused="", draining=False, model="qwen",
         "jobs": {"settled": 5, "failed": 1},
         "engine": engine,
     }
-    return {"pid": 7, "model": model, "provider": serving_side if provider else None}
+    owner = {"rules": list(rules)} if provider else None
+    return {"pid": 7, "model": model, "provider": serving_side if provider else None, "owner": owner}
 
 
 def verdicts(*findings: Finding) -> list[tuple[str, bool]]:
@@ -62,8 +77,33 @@ def test_a_disk_that_is_nearly_full_is_wrong_before_it_is_full():
 def test_a_home_that_others_may_read_is_wrong_and_the_cure_is_named():
     found = machine.judge_permissions(replace(HOME, open_to_others=("/h/play/identity",)))
     assert (found.verdict, found.todo) == (Verdict.WRONG, "chmod go-rwx /h/play/identity")
-    assert machine.judge_permissions(replace(HOME, foreign=("/h",))).no_jobs
     assert machine.judge_permissions(HOME).verdict is Verdict.OK
+
+
+def test_a_command_that_is_named_holds_paths_with_blanks_as_a_shell_takes_them():
+    home = replace(HOME, path="/my home", folder="/my home/play", mark="/my home/play/machine", same_machine=False)
+    loose = machine.judge_permissions(replace(home, open_to_others=("/my home", "/my home/play")))
+    assert shlex.split(loose.todo) == ["chmod", "go-rwx", "/my home", "/my home/play"]
+    foreign = machine.judge_permissions(replace(home, owner="ann", reader="ann", foreign=("/my home/play",)))
+    assert shlex.split(foreign.todo.split(": ")[-1]) == ["sudo", "chown", "-R", "ann", "/my home"]
+    copied = machine.judge_binding(home)
+    assert copied is not None
+    commands = [shlex.split(each) for each in re.findall(r"`([^`]*)`", copied.todo)]
+    assert commands[0] == ["rm", "/my home/play/machine"]
+    assert commands[2] == ["mv", "/my home/play", "/my home/play.copied"]
+
+
+def test_a_home_that_is_anothers_is_told_apart_from_one_in_which_root_was():
+    """Root may look after it; whoever is neither cannot use it."""
+    ann = replace(HOME, owner="ann", reader="root", root=True)
+    by_root = machine.judge_permissions(ann)
+    assert verdicts(by_root) == [("warning", False)]
+    assert shlex.split(by_root.todo) == ["sudo", "-u", "ann", "env", "PYLON_HOME=/h", "pylon", "doctor"]
+    by_bob = machine.judge_permissions(replace(ann, reader="bob", root=False))
+    assert verdicts(by_bob) == [("wrong", True)] and "ann" in by_bob.said and "chown" not in by_bob.todo
+    of_both = machine.judge_permissions(replace(ann, foreign=("/h/play",)))
+    assert verdicts(of_both) == [("wrong", True)] and of_both.todo.endswith(": chown -R ann /h")
+    assert verdicts(machine.judge_permissions(replace(ann, reader="ann", root=False))) == [("ok", False)]
 
 
 def test_a_locked_key_is_a_warning_and_none_at_all_is_wrong():
@@ -105,9 +145,36 @@ def test_errno_65_on_a_mac_is_the_local_network_permission():
     assert "Local Network" not in relays.judge_relay(replace(read, near=False), system="Darwin", key=True).todo
 
 
-def test_relays_of_this_machine_alone_bring_no_strangers():
+def test_what_answers_in_a_relays_place_is_named_with_the_cure_for_that():
+    taken = RelayReading("ws://127.0.0.1:7447", "no HTTP", answers=Answers.STRANGER, here=True)
+    found = relays.judge_relay(taken, system="Linux", key=True)
+    assert "does not answer as a relay" in found.said and "sport = :7447" in found.todo and "[relay]" in found.todo
+    assert "pylon relay" not in found.todo and "lsof" in relays.judge_relay(taken, system="Darwin", key=True).todo
+    assert "[relay]" not in relays.judge_relay(replace(taken, here=False), system="Linux", key=True).todo
+    assert "pylon relay" not in relays.judge_reach([taken], household=False).todo
+    free = replace(taken, answers=Answers.NOTHING)
+    assert "pylon relay" in relays.judge_relay(free, system="Linux", key=True).todo
+    assert "pylon relay" in relays.judge_reach([free], household=False).todo
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "secured"), [("wss://r.example:1", "with TLS"), ("ws://r.example:1", "without TLS")]
+)
+def test_a_relay_of_the_other_scheme_is_named_as_it_is_to_be_written(elsewhere, secured):
+    read = RelayReading("ws://r.example:1", "bad handshake", answers=Answers.OTHER_SCHEME, elsewhere=elsewhere)
+    found = relays.judge_relay(read, system="Linux", key=True)
+    assert secured in found.said and found.todo == f"Write it as {elsewhere}"
+
+
+def test_a_certificate_that_is_not_trusted_is_told_as_that():
+    read = RelayReading("wss://r.example", "self-signed certificate", answers=Answers.UNTRUSTED)
+    assert "certificate is not trusted here: self-signed" in relays.judge_relay(read, system="Linux", key=True).said
+
+
+def test_relays_of_this_machine_alone_bring_no_strangers_and_its_own_jobs_all_the_same():
     here = replace(OPEN, here=True)
-    assert verdicts(relays.judge_reach([here], household=False)) == [("warning", True)]
+    found = relays.judge_reach([here], household=False)
+    assert (*verdicts(found), found.only_own) == (("warning", False), True)
     assert verdicts(relays.judge_reach([here], household=True)) == [("ok", False)]
     assert verdicts(relays.judge_reach([here, OPEN], household=False)) == [("ok", False)]
     assert verdicts(relays.judge_reach([replace(OPEN, error="x")], household=False)) == [("wrong", True)]
@@ -149,13 +216,61 @@ def test_a_node_that_no_relay_shows_is_not_there():
     ],
 )
 def test_why_a_node_takes_no_jobs(said, verdict, words):
-    found = serving.judge_node(said)
+    found = serving.judge_node(said, BY_SYSTEMD)
     assert verdicts(found) == [verdict]
     assert words in found.said
 
 
-def test_a_pause_that_outlives_a_node_is_told():
-    assert "start paused (owner)" in serving.judge_node(None, "owner").said
+def test_a_pause_that_outlives_a_node_is_told_with_what_ends_it():
+    found = serving.judge_node(None, BY_SYSTEMD, "owner")
+    assert "start paused (owner)" in found.said and "then `pylon resume`" in found.todo
+    assert "resume" not in serving.judge_node(None, BY_SYSTEMD).todo
+
+
+def test_a_service_is_proposed_where_there_is_one_to_be_had():
+    root = replace(BY_SYSTEMD, install="pylon service install --system")
+    assert serving.judge_node(None, NO_MANAGER).todo == "`pylon start`."
+    assert serving.judge_node(None, BY_SYSTEMD).todo == "`pylon start`, or `pylon service install`."
+    assert "install --system`" in serving.judge_node(None, root).todo
+    assert "install --system`" in serving.judge_service(root).said
+    assert "service install" not in serving.judge_service(NO_MANAGER).said
+    assert serving.judge_node(None, replace(BY_SYSTEMD, installed=True)).todo == "`pylon service restart`."
+
+
+def test_room_on_the_disk_comes_before_a_start():
+    assert serving.judge_node(None, NO_MANAGER, room=False).todo.startswith("Make room")
+    full = serving.judge_node(status(paused="disk"), NO_MANAGER)
+    assert full.said == "paused (disk)" and "Make room" in full.todo and "resume" not in full.todo
+
+
+def test_over_a_pause_by_hand_the_rules_that_hold_too_are_named_with_what_ends_them():
+    idle = rule("in use", "3 min without input", holds=False)
+    found = serving.judge_node(status(paused="owner", rules=[BATTERY, HEAT, idle]), NO_MANAGER)
+    assert found.said == "paused (owner) by hand; the owner rules that hold too: battery, heat"
+    assert found.todo == (
+        "`pylon resume` ends the pause by hand; mains power ends `battery`; a minute below serious heat ends `heat`;"
+        " `pylon resume --for 2h` ends all rules but heat for that time."
+    )
+    alone = serving.judge_node(status(paused="owner", rules=[idle]), NO_MANAGER)
+    assert alone.said == "paused (owner) by hand" and alone.todo == "`pylon resume` ends the pause by hand."
+
+
+def test_a_pause_by_rules_is_told_with_what_ends_it_and_with_the_owners_word_where_that_counts():
+    found = serving.judge_node(status(paused="battery", rules=[BATTERY]), NO_MANAGER)
+    assert found.said == "paused (battery)"
+    assert found.todo == "mains power ends `battery`; `pylon resume --for 2h` ends all of it for that time."
+    firm = serving.judge_node(status(paused="heat", rules=[HEAT]), NO_MANAGER)
+    assert firm.todo == "a minute below serious heat ends `heat`."
+
+
+def test_a_model_beyond_memory_gb_is_told_as_that():
+    files = ModelReading("mlx", "qwen", weights=10**10, free=10**11, wished=9 * 10**9)
+    found = serving.judge_model(files, None)
+    assert "`memory_gb`" in found.said and "to more than 10, or to 0" in found.todo
+    # What the machine has is too little as well, or is the less.
+    assert "recommend" in serving.judge_model(replace(files, free=12 * 10**9), None).todo
+    little = serving.judge_model(replace(files, free=10**10), None)
+    assert "memory_gb" not in little.said + little.todo
 
 
 def test_a_model_is_judged_by_the_node_or_by_its_size():
@@ -173,7 +288,7 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
 
 def test_a_port_that_another_took_is_a_warning_until_a_node_runs():
     found = [
-        relays.judge_port(7447, taken=taken, running=run)
+        relays.judge_port(7447, taken=taken, running=run, system="Linux")
         for taken, run in ((True, False), (True, True), (False, False))
     ]
     assert verdicts(*found) == [("warning", False), ("ok", False), ("ok", False)]
@@ -216,7 +331,8 @@ def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
 @pytest.mark.parametrize(
     ("read", "verdict", "words"),
     [
-        (ServiceReading(), "ok", "not installed"),
+        (NO_MANAGER, "ok", "neither launchd nor systemd"),
+        (BY_SYSTEMD, "ok", "not installed"),
         (ServiceReading("launchd", True, 7, "running", "3"), "ok", "running"),
         (ServiceReading("systemd", True, None, "inactive (dead)", "0"), "warning", "inactive"),
         (

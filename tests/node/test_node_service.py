@@ -183,6 +183,14 @@ def test_without_a_manager_the_error_says_what_else_there_is(home, monkeypatch, 
         place_of(home)
 
 
+def test_the_command_that_is_proposed_is_one_that_works_for_who_asks(home, monkeypatch, tmp_path):
+    assert service_place.install_command() == "pylon service install"
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert service_place.install_command() == "pylon service install --system"
+    monkeypatch.setattr(service_place, "_SYSTEMD", tmp_path / "none")
+    assert service_place.install_command() == ""
+
+
 def test_what_the_manager_refuses_is_told_in_its_words(home):
     run = FakeManager()
     run.refuse["daemon-reload"] = Finished(1, "Failed to connect to bus: No medium found\n")

@@ -17,7 +17,8 @@ from websockets.exceptions import WebSocketException
 from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.jobs.heartbeat import Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
-from pylon.node.doctor.relays import RelayReading
+from pylon.node.doctor.otherwise import other_scheme, what_answers
+from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.household.address import is_loopback
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -37,7 +38,7 @@ async def read_relays(urls: Sequence[str], public: str, secret: SecretKey | None
 
 
 async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayReading:
-    """One relay, within some ten seconds. It is asked, and nothing is published."""
+    """One relay, within some fifteen seconds. It is asked, and nothing is published."""
     try:
         url = normalize_relay_url(url)
     except MalformedError as error:
@@ -53,13 +54,17 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
         information, ahead, _ = await asyncio.gather(_information(url), _ahead(url), _opened(pool))
         status = pool.statuses[0]
         if status.state != "open":
-            return RelayReading(url, status.error or "no websocket there", here=here, near=near)
+            instead = await what_answers(url)
+            # Its words are for people, the class before them is not.
+            why = status.error.partition(": ")[2] or status.error or "no websocket there"
+            return RelayReading(url, why, answers=instead, elsewhere=other_scheme(url), here=here, near=near)
         events, refusal = await _of(pool, public)
     finally:
         await pool.close()
     beats = [beat for event in events if event.kind == HEARTBEAT and (beat := _beat(event)) is not None]
     return RelayReading(
         url,
+        answers=Answers.RELAY,
         information=information,
         ahead_s=ahead,
         announced=any(event.kind == ANNOUNCEMENT for event in events),

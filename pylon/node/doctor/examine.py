@@ -20,6 +20,7 @@ from pylon.node.doctor.reading import (
     read_wallet,
     urls_of,
 )
+from pylon.node.doctor.serving import ServiceReading
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.settings import check_settings
@@ -50,18 +51,19 @@ async def examine() -> Examination:
             machine.judge_python(found, ""),
             machine.judge_disk(found),
             wrong("settings", str(error), error.hint, no_jobs=status is None),
-            serving.judge_node(status, "") if status is not None else None,
+            serving.judge_node(status, ServiceReading()) if status is not None else None,
         ]
         serves = status is not None and status["provider"] is not None
         return Examination(tuple(one for one in few if one is not None), serves)
     computer = read_machine(home)
+    disk = machine.judge_disk(computer)
     kept, secret = read_home(home)
     status = await read_node(home)
     running = status is not None
     public = secret.public if secret is not None else _public(status["npub"] if status else "")
     findings = [
         machine.judge_python(computer, config.inference.engine),
-        machine.judge_disk(computer),
+        disk,
         ok("settings", str(home.config_file)),
         machine.judge_permissions(kept),
         machine.judge_key(kept, running=running),
@@ -73,18 +75,20 @@ async def examine() -> Examination:
         household = None
         findings.append(wrong("household", str(error), error.hint, no_jobs=True))
     planned = relay_urls(config.relays, household, public)
-    asked, model, wallet = await asyncio.gather(
+    asked, model, wallet, service = await asyncio.gather(
         read_relays(urls_of(status, planned), public, secret),
         read_model(home, config),
         read_wallet(home, config, public, running=running),
+        asyncio.to_thread(read_service, home),
     )
     system = computer.system
     findings += [relays.judge_relay(read, system=system, key=secret is not None) for read in asked]
     if household is not None and household.head == public and config.relay.port:
         taken = await listens(config.relay.port)
-        findings.append(relays.judge_port(config.relay.port, taken=taken, running=running))
+        findings.append(relays.judge_port(config.relay.port, taken=taken, running=running, system=system))
     findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
-    node = serving.judge_node(status, "" if running else read_pause(home))
+    paused = "" if running else read_pause(home)
+    node = serving.judge_node(status, service, paused, room=not disk.no_jobs)
     serves = status is not None and status["provider"] is not None
     findings += [
         serving.judge_model(model, status),
@@ -92,7 +96,7 @@ async def examine() -> Examination:
         serving.judge_wallet(wallet, config.provider.pricing),
         node,
         relays.judge_presence(asked, time.time()) if serves else None,
-        serving.judge_service(await asyncio.to_thread(read_service, home)),
+        serving.judge_service(service),
     ]
     return Examination(tuple(one for one in findings if one is not None), serves)
 

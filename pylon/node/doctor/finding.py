@@ -15,13 +15,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`todo` is empty where there is nothing to do. `no_jobs`: it keeps jobs away, all or most of them."""
+    """`todo` is empty where there is nothing to do. `no_jobs`: it keeps jobs away, all or most of them.
+
+    `only_own`: it keeps all away but those that come from this machine.
+    """
 
     check: str
     verdict: Verdict
     said: str
     todo: str = ""
     no_jobs: bool = False
+    only_own: bool = False
 
 
 def ok(check: str, said: str) -> Finding:

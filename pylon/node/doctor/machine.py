@@ -1,5 +1,6 @@
 """The machine and the home, judged: Python, disk, permissions, key. Values in, findings out."""
 
+import shlex
 from dataclasses import dataclass
 
 from pylon.node.doctor.finding import Finding, ok, warning, wrong
@@ -21,10 +22,11 @@ class MachineReading:
 
 @dataclass(frozen=True, slots=True)
 class HomeReading:
-    """`open_to_others` are paths that more than their owner may read; `foreign` those of another user.
+    """`open_to_others` are paths that more than their owner may read; `owner` is whose the home is, and `foreign` are
+    paths in it that are another's. `reader` is who looks, `root` whether that is root.
 
     `fault` and `hint` are what loading the key raised; `locked`: it needs a passphrase that was not given.
-    `same_machine` is None where that cannot be told.
+    `same_machine` is None where that cannot be told. `folder` holds the key and `mark`, the file that tells it.
     """
 
     path: str
@@ -34,6 +36,11 @@ class HomeReading:
     fault: str = ""
     hint: str = ""
     same_machine: bool | None = None
+    folder: str = ""
+    mark: str = ""
+    owner: str = ""
+    reader: str = ""
+    root: bool = False
 
 
 def judge_python(read: MachineReading, engine: str) -> Finding:
@@ -71,17 +78,28 @@ def judge_permissions(read: HomeReading) -> Finding:
     if read.foreign:
         return wrong(
             "home",
-            f"belongs to another user: {', '.join(read.foreign)}",
-            "Was Pylon once run by root? Give it back: `chown -R` to yourself.",
+            f"it is {read.owner}'s, and what is in it another's: {', '.join(read.foreign)}",
+            f"Was Pylon once run by root? Give it back: {'' if read.root else 'sudo '}"
+            f"{shlex.join(('chown', '-R', read.owner, read.path))}",
             no_jobs=True,
         )
+    if read.owner != read.reader:
+        return _of_another(read)
     if read.open_to_others:
         return wrong(
             "home",
             f"others may look into {', '.join(read.open_to_others)}",
-            f"chmod go-rwx {' '.join(read.open_to_others)}",
+            shlex.join(("chmod", "go-rwx", *read.open_to_others)),
         )
     return ok("home", f"{read.path}, its owner's alone")
+
+
+def _of_another(read: HomeReading) -> Finding:
+    if read.root:
+        again = shlex.join(("sudo", "-u", read.owner, "env", f"PYLON_HOME={read.path}", "pylon", "doctor"))
+        return warning("home", f"{read.path} is {read.owner}'s, who alone can run its node: you are root", again)
+    todo = "Set PYLON_HOME to a folder of your own."
+    return wrong("home", f"{read.path} is {read.owner}'s, and you are {read.reader}", todo, no_jobs=True)
 
 
 def judge_key(read: HomeReading, *, running: bool) -> Finding:
@@ -103,8 +121,9 @@ def judge_binding(read: HomeReading) -> Finding | None:
         return None
     if read.same_machine:
         return ok("machine", "the one that this key was made on")
+    stays, anew = shlex.join(("rm", read.mark)), shlex.join(("mv", read.folder, f"{read.folder}.copied"))
     return warning(
         "machine",
         "this key was made on another machine; if both serve, they are one node and spoil each other's jobs",
-        "Moved for good? Delete the file `machine` beside the key and run `pylon init`. Copied? Take a new key here.",
+        f"Moved for good? `{stays}`, then `pylon init`. Copied? Begin anew here: `{anew}`, then `pylon init`.",
     )

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import pwd
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pylon.inference.weights import weight_files
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node import identity, service
+from pylon.node.binding import FILE as MARK
 from pylon.node.binding import is_this_machine
 from pylon.node.control import result_of
 from pylon.node.doctor.machine import HomeReading, MachineReading
@@ -27,6 +29,7 @@ from pylon.node.household.members import Household
 from pylon.node.live import is_allowed
 from pylon.node.purse import LINK_FILE, load_link, open_wallet
 from pylon.node.service_commands import run_command
+from pylon.node.service_place import install_command
 from pylon.node.session import running_node
 from pylon.node.settings import engine_spec
 from pylon.nostr.keys import SecretKey
@@ -50,6 +53,8 @@ def read_machine(home: Home) -> MachineReading:
 def read_home(home: Home) -> tuple[HomeReading, SecretKey | None]:
     """The home, and its key where that can be opened."""
     loose, foreign = [], []
+    user = os.getuid()
+    owner = home.root.stat().st_uid if home.root.exists() else user
     for path in (home.root, home.folder, home.identity_file, home.folder / LINK_FILE, home.database):
         try:
             found = path.stat()
@@ -57,7 +62,7 @@ def read_home(home: Home) -> tuple[HomeReading, SecretKey | None]:
             continue
         if found.st_mode & 0o077:
             loose.append(str(path))
-        if found.st_uid != os.getuid():
+        if found.st_uid != owner:
             foreign.append(str(path))
     secret, fault, hint, locked = None, "", "", False
     try:
@@ -66,7 +71,29 @@ def read_home(home: Home) -> tuple[HomeReading, SecretKey | None]:
         fault, hint = str(error), error.hint
         locked = _is_locked(home)
     same = is_this_machine(home.folder)
-    return HomeReading(str(home.root), tuple(loose), tuple(foreign), locked, fault, hint, same), secret
+    reading = HomeReading(
+        str(home.root),
+        tuple(loose),
+        tuple(foreign),
+        locked,
+        fault,
+        hint,
+        same,
+        str(home.folder),
+        str(home.folder / MARK),
+        _user(owner),
+        _user(user),
+        user == 0,
+    )
+    return reading, secret
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        # A container may run as anybody.
+        return str(uid)
 
 
 def _is_locked(home: Home) -> bool:
@@ -166,14 +193,16 @@ def read_offer(home: Home, config: Config, public: str, household: Household | N
 
 
 def read_service(home: Home) -> ServiceReading:
+    command = install_command()
+    if not command:
+        return ServiceReading()
     try:
         found = service.status(home, run_command)
     except PylonError as error:
-        # A machine without launchd and systemd, such as a container, lacks nothing.
-        return ServiceReading() if "neither launchd" in str(error) else ServiceReading(fault=str(error))
+        return ServiceReading(install=command, fault=str(error))
     state = found.state
     log = f"{found.log}{f', or {found.log_hint}' if found.log_hint else ''}"
-    return ServiceReading(found.manager, found.installed, state.pid, state.running, state.last_exit, log)
+    return ServiceReading(found.manager, found.installed, state.pid, state.running, state.last_exit, log, command)
 
 
 def urls_of(status: Mapping[str, Any] | None, planned: list[str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import median
+from urllib.parse import urlsplit
 
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat
 from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.node.doctor.finding import Finding, ok, warning, wrong
+from pylon.node.doctor.finding import Finding, Verdict, ok, warning, wrong
 from pylon.nostr.nip11 import RelayInformation
 
 # `EHOSTUNREACH` of macOS: what a program gets that the owner has not allowed to look into the local network.
@@ -17,9 +19,24 @@ CLOCK_FINE_S = 5.0
 CLOCK_WRONG_S = float(EXPIRY_S - INTERVAL_S)
 
 
+class Answers(StrEnum):
+    """What answers at a relay's address."""
+
+    NOTHING = "nothing"
+    # A websocket opens there when the address begins with the other of `ws` and `wss`.
+    OTHER_SCHEME = "other scheme"
+    # A websocket opens there for whoever does not look at its certificate.
+    UNTRUSTED = "untrusted"
+    # Whatever it is, it opens no websocket.
+    STRANGER = "stranger"
+    RELAY = "relay"
+
+
 @dataclass(frozen=True, slots=True)
 class RelayReading:
     """`error` is empty where the relay could be connected to; `errno` is the system's, if it was the system's.
+
+    `answers` is what does so instead, `elsewhere` the same address in the other scheme.
 
     `ahead_s` is how far this machine's clock is ahead of the relay's, None where that does not say. `heartbeat` and
     `announced` are what the relay shows of this node; `refusal` is why it shows nothing to us.
@@ -28,6 +45,8 @@ class RelayReading:
     url: str
     error: str = ""
     errno: int | None = None
+    answers: Answers = Answers.NOTHING
+    elsewhere: str = ""
     information: RelayInformation | None = None
     ahead_s: float | None = None
     announced: bool = False
@@ -43,7 +62,8 @@ def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
     if read.error:
         return _unreachable(check, read, system)
     if read.refusal:
-        return wrong(check, f"it lets this key in no further: {read.refusal}", "Ask its operator, or take another.")
+        said = f"open, and it answers no query of this node: {read.refusal}"
+        return wrong(check, said, "Is it a Nostr relay? Ask its operator, or take another.")
     information = read.information
     if information is None:
         return ok(check, "open; it says nothing of its limits (NIP-11)")
@@ -70,23 +90,26 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
         return wrong(
             "relays",
             "none of them can be reached, so nobody can ask this node",
-            "Start one with `pylon relay`, or name others as `relays` in config.toml.",
+            "Start one with `pylon relay`, or name others as `relays` in config.toml."
+            if all(read.answers is Answers.NOTHING for read in reads)
+            else "Do what is said of them above, or name others as `relays` in config.toml.",
             no_jobs=True,
         )
     if all(read.here for read in reached) and not household:
-        return warning(
+        return Finding(
             "relays",
+            Verdict.WARNING,
             "all that are reached are this machine's own: only its own programs meet this node there",
-            'Name one that customers use too: relays = ["wss://…"] in config.toml.',
-            no_jobs=True,
+            'For jobs of others name one that they use too: relays = ["wss://…"] in config.toml.',
+            only_own=True,
         )
     return ok("relays", f"{len(reached)} of {len(reads)} reached")
 
 
-def judge_port(port: int, *, taken: bool, running: bool) -> Finding:
+def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding:
     """Whether the relay of one's own household can listen; one that a node runs beside itself is the taker."""
     if taken and not running:
-        todo = f"`lsof -i :{port}` says who it is; or set `relay.port`."
+        todo = f"{_who_listens(port, system)} says who it is; or set another `port` in [relay]."
         return warning("port", f"something listens on {port} already, where `pylon start --relay` would", todo)
     return ok("port", f"{port}, {'in use by what runs here' if taken else 'free'}")
 
@@ -138,5 +161,30 @@ def _unreachable(check: str, read: RelayReading, system: str) -> Finding:
             "macOS lets this program not into the local network (errno 65)",
             "System Settings, Privacy & Security, Local Network: allow Python and your terminal; then restart.",
         )
-    todo = "`pylon relay` starts one here." if read.here else "Is the address right, and does it run?"
-    return wrong(check, f"cannot be reached: {read.error}", todo)
+    match read.answers:
+        case Answers.NOTHING:
+            todo = "`pylon relay` starts one here." if read.here else "Is the address right, and does it run?"
+            return wrong(check, f"cannot be reached: {read.error}", todo)
+        case Answers.OTHER_SCHEME:
+            secured = "with TLS" if read.elsewhere.startswith("wss:") else "without TLS"
+            return wrong(check, f"a websocket opens there {secured} only", f"Write it as {read.elsewhere}")
+        case Answers.UNTRUSTED:
+            said = f"its certificate is not trusted here: {read.error}"
+            return wrong(check, said, "Is the name in the address the one of the certificate, and who signed that?")
+        case _:
+            said = f"something listens there, and it does not answer as a relay: {read.error}"
+            return wrong(check, said, _other_place(read, system))
+
+
+def _other_place(read: RelayReading, system: str) -> str:
+    if not read.here:
+        return "Is the address right, its path included, and does the relay run behind what answers?"
+    port = urlsplit(read.url).port or (443 if read.url.startswith("wss:") else 80)
+    return (
+        f"{_who_listens(port, system)} says who it is. End that; or take another port, as `port` in [relay] and in"
+        " `relays` of config.toml."
+    )
+
+
+def _who_listens(port: int, system: str) -> str:
+    return f"`ss -ltnp sport = :{port}`" if system == "Linux" else f"`lsof -nP -iTCP:{port} -sTCP:LISTEN`"

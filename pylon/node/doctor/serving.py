@@ -1,6 +1,7 @@
 """The node, its model, its price and its service, judged. Values in, findings out."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,10 @@ class OfferReading:
 
 @dataclass(frozen=True, slots=True)
 class ServiceReading:
-    """`manager` is empty where this machine has none that Pylon knows; `fault` is what asking it raised."""
+    """`install` is the command that installs it, empty on a machine without a manager that Pylon knows.
+
+    `manager` is that one's name, `fault` what asking it raised.
+    """
 
     manager: str = ""
     installed: bool = False
@@ -57,14 +61,16 @@ class ServiceReading:
     state: str = ""
     last_exit: str = ""
     log: str = ""
+    install: str = ""
     fault: str = ""
 
 
-def judge_node(status: Mapping[str, Any] | None, paused_on_disk: str = "") -> Finding:
-    """Whether a node serves; `status` is what it says of itself, None where none runs."""
+def judge_node(
+    status: Mapping[str, Any] | None, service: ServiceReading, paused_on_disk: str = "", *, room: bool = True
+) -> Finding:
+    """Whether a node serves; `status` is what it says of itself, None where none runs. `room`: the disk has some."""
     if status is None:
-        held = f", and it will start paused ({paused_on_disk})" if paused_on_disk else ""
-        return wrong("node", f"none runs{held}", "`pylon start`, or `pylon service install`.", no_jobs=True)
+        return _none_runs(service, paused_on_disk, room=room)
     provider = status["provider"]
     if provider is None:
         return wrong(
@@ -74,18 +80,41 @@ def judge_node(status: Mapping[str, Any] | None, paused_on_disk: str = "") -> Fi
             no_jobs=True,
         )
     if provider["paused"]:
-        return wrong(
-            "node",
-            f"paused ({provider['paused']})",
-            "`pylon resume` takes jobs on again."
-            if provider["paused"] == "owner"
-            else "`pylon status` says more; it ends by itself.",
-            no_jobs=True,
-        )
+        rules = [rule for rule in (status["owner"] or {"rules": ()})["rules"] if rule["holds"]]
+        return _paused(provider["paused"], rules)
     if provider["draining"]:
         return wrong("node", "draining: it takes nothing new on", "`pylon resume` ends that.", no_jobs=True)
     served = sum(count for state, count in provider["jobs"].items() if state == "settled")
     return ok("node", f"takes jobs; {provider['running']} running, {provider['queued']} waiting, {served} served")
+
+
+def _none_runs(service: ServiceReading, paused_on_disk: str, *, room: bool) -> Finding:
+    held = f", and it will start paused ({paused_on_disk})" if paused_on_disk else ""
+    if service.installed:
+        todo = "`pylon service restart`"
+    else:
+        todo = f"`pylon start`{f', or `{service.install}`' if service.install else ''}"
+    if held:
+        todo += "; then `pylon resume`"
+    return wrong(
+        "node", f"none runs{held}", f"{todo if room else f'Make room on the disk; then {todo}'}.", no_jobs=True
+    )
+
+
+def _paused(reason: str, rules: Sequence[Mapping[str, Any]]) -> Finding:
+    """`rules` are those that hold: over a pause by hand they are not seen, and its end alone brings no jobs."""
+    names, todo, said = [rule["name"] for rule in rules], [], f"paused ({reason})"
+    if reason == "disk":
+        todo.append("Make room on the disk: it tries again every few seconds")
+    elif reason != ", ".join(names):
+        said = f"{said} by hand{f'; the owner rules that hold too: {", ".join(names)}' if rules else ''}"
+        todo.append("`pylon resume` ends the pause by hand")
+    todo += [f"{rule['ends']} ends `{rule['name']}`" for rule in rules]
+    if any(rule["yielding"] for rule in rules):
+        firm = [rule["name"] for rule in rules if not rule["yielding"]]
+        despite = f" all rules but {' and '.join(firm)}" if firm else " all of it"
+        todo.append(f"`pylon resume --for 2h` ends{despite} for that time")
+    return wrong("node", said, f"{'; '.join(todo)}.", no_jobs=True)
 
 
 def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding:
@@ -106,8 +135,18 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
     if read.weights and limit:
         said = f"{said}: its weights take {_size(read.weights)} of the {_size(limit)} that it may use now"
         if read.weights >= limit:
-            return wrong("model", said, "Choose a smaller one (`pylon models recommend`).", no_jobs=True)
+            return _too_large(read, said)
     return _one_trick(ok("model", said), read.model)
+
+
+def _too_large(read: ModelReading, said: str) -> Finding:
+    todo = "Choose a smaller one (`pylon models recommend`), or end what uses memory."
+    if 0 < read.wished < memory_limit(read.free, None):
+        said = f"{said}, by `memory_gb`"
+        if read.weights < memory_limit(read.free, None):
+            least = math.ceil(read.weights / 1e8) / 10
+            todo = f"Set `memory_gb` in [inference] to more than {least:g}, or to 0: what the machine allows."
+    return wrong("model", said, todo, no_jobs=True)
 
 
 def _size(size: int) -> str:
@@ -157,7 +196,10 @@ def judge_service(read: ServiceReading) -> Finding:
     if read.fault:
         return warning("service", read.fault, "`pylon service status` says more.")
     if not read.installed:
-        return ok("service", "not installed: the node runs when you start it (`pylon service install`)")
+        if not read.install:
+            # A container lacks nothing.
+            return ok("service", "neither launchd nor systemd is here: the node runs when you start it")
+        return ok("service", f"not installed: the node runs when you start it (`{read.install}`)")
     if read.pid is not None:
         return ok("service", f"{read.manager}: {read.state}")
     if read.last_exit in ("", "0"):
