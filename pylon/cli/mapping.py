@@ -12,7 +12,7 @@ from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, option
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
 from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import JobsFailedError, SetupError
+from pylon.errors import JobsFailedError, SetupError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
 from pylon.node.control import Event
@@ -61,7 +61,10 @@ def map_(
     if output is not None:
         check_output(output)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
-    jobs = list(read_jobs(file, given))
+    try:
+        jobs = list(read_jobs(file, given))
+    except UsageError as error:
+        fail(error, as_json=as_json)
     if not jobs:
         raise typer.BadParameter("there is no prompt in it", param_hint="FILE")
     params = {

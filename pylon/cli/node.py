@@ -115,7 +115,10 @@ def status(
     everyone: Annotated[bool, typer.Option("--all", help="Say how all machines of the household do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what the node does: jobs, model, relays."""
+    """Say what the node does: jobs, model, relays.
+
+    It ends with status 0 where a node serves this home, paused or not, and with 4 where none does.
+    """
     run(_status_of_all(as_json) if everyone else _status(as_json), as_json=as_json)
 
 
@@ -150,6 +153,8 @@ async def _status(as_json: bool) -> None:
         out.print(f"no node runs in {home.root}\n  `pylon start` starts one")
     else:
         _print_status(data)
+    if data.get("provider") is None:
+        raise typer.Exit(UnreachableError.exit_code)
 
 
 def latency_line(latency: dict[str, Any]) -> str:

@@ -11,48 +11,56 @@ import orjson
 import typer
 
 from pylon.cli import stdin
+from pylon.errors import UsageError
 
 _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
 # As long a prompt as any file may hold; the node says what is too large for a job.
 _MOST_CHARACTERS = 2**31 - 1
+_FORMS = """A line of JSONL is {"prompt": "…"}; a CSV has a column named prompt; a text file has a prompt a line."""
 # What a CSV of results holds.
 _COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
 
 
 def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The jobs in a file; what a line says goes over the command's options. Raises `BadParameter`."""
-    # What spreadsheets save begins with a byte order mark.
-    stream = TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="")
+    """The jobs in a file; what a line says goes over the command's options.
+
+    Raises `UsageError` that names file and line.
+    """
     read = _csv_jobs if file.suffix.lower() == ".csv" else _line_jobs
+    name = "standard input" if str(file) == "-" else str(file)
     number = 0
-    with stream:
-        try:
+    try:
+        # What spreadsheets save begins with a byte order mark.
+        with TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="") as stream:
             for number, job in read(stream, file.suffix.lower()):  # noqa: B007 - of the last that was good
                 yield {**options, **job}
-        except UnicodeDecodeError as error:
-            # It is read in blocks: all that is known is which lines were good.
-            where = f" somewhere after line {number}" if number else ""
-            raise _bad(f"this is not UTF-8 text{where}") from error
-        except csv.Error as error:
-            raise _bad(f"the CSV cannot be read after line {number}: {error}") from error
-        except OSError as error:
-            raise _bad(f"{file} cannot be read: {error.strerror}") from error
+    except _FileError as error:
+        raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=_FORMS) from error
+    except UnicodeDecodeError as error:
+        # It is read in blocks: all that is known is which lines were good.
+        where = f" somewhere after line {number}" if number else ""
+        raise UsageError(f"{name}: this is not UTF-8 text{where}", hint="Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UsageError(f"{name}: the CSV cannot be read after line {number}: {error}", hint=_FORMS) from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _opened(file: Path) -> BinaryIO:
     if str(file) == "-":
         stream = stdin.binary()
         if stream is None:
-            raise _bad("there is no standard input")
+            raise UsageError("there is no standard input")
         return stream
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise _bad(f"{file} cannot be read: {error.strerror}") from error
+    return file.open("rb")
 
 
-def _bad(what: str) -> typer.BadParameter:
-    return typer.BadParameter(what, param_hint="FILE")
+class _FileError(Exception):
+    """What is wrong with the file, and in which line, if that is known."""
+
+    def __init__(self, what: str, line: int = 0) -> None:
+        super().__init__(what)
+        self.line = line
 
 
 def _line_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -69,13 +77,13 @@ def _json_line(line: str, number: int) -> dict[str, Any]:
     try:
         job = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _bad(f"line {number} is not valid JSON") from error
+        raise _FileError("this is not valid JSON", number) from error
     if not isinstance(job, dict):
-        raise _bad(f"line {number} is not a JSON object")
+        raise _FileError("this is not a JSON object", number)
     if "prompt" not in job:
-        raise _bad(f"line {number} has no `prompt`")
+        raise _FileError("there is no `prompt`", number)
     if not isinstance(job["prompt"], str):
-        raise _bad(f"line {number} has a `prompt` that is no text")
+        raise _FileError("the `prompt` is no text", number)
     return job
 
 
@@ -84,10 +92,10 @@ def _csv_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]
     csv.field_size_limit(_MOST_CHARACTERS)
     rows = csv.DictReader(stream)
     if "prompt" not in (rows.fieldnames or ()):
-        raise _bad("the CSV has no column named prompt")
+        raise _FileError("the CSV has no column named prompt")
     for row in rows:
         if row["prompt"] is None:
-            raise _bad(f"line {rows.line_num} has no prompt: it has fewer columns than the first")
+            raise _FileError("there is no prompt: this line has fewer columns than the first", rows.line_num)
         yield rows.line_num, {"prompt": row["prompt"]}
 
 

@@ -21,7 +21,8 @@ class ServiceSpec:
     """What is to run. `program` begins with an absolute path, `home` is PYLON_HOME, `user_home` the user's own.
 
     `system` says that it runs without anybody logged in, as `user`. `drain_s` is what it has to finish its jobs.
-    `private_tmp`: nothing in /tmp is shared with the commands of this home.
+    `private_tmp`: nothing in /tmp is shared with the commands of this home. `shared` is a folder that all
+    homes of this user write to, if it is there.
     """
 
     program: tuple[str, ...]
@@ -33,6 +34,7 @@ class ServiceSpec:
     relay: bool = False
     drain_s: int = 60
     private_tmp: bool = True
+    shared: Path | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:

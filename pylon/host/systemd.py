@@ -104,12 +104,12 @@ class Systemd:
 
     def _of_the_system(self) -> tuple[str, ...]:
         spec = self._spec
+        written = [str(spec.home), *(() if spec.shared is None else (f"-{spec.shared}",))]
         return (
             f"User={_escaped(spec.user)}",
             *_HARDENING,
             f"PrivateTmp={'yes' if spec.private_tmp else 'no'}",
-            # The lock of its wallet's link is in the user's own folder, once that is there.
-            f"ReadWritePaths={_quoted(str(spec.home))} -/run/user/{spec.uid}",
+            f"ReadWritePaths={' '.join(_quoted(path) for path in written)}",
             *(() if spec.private_tmp else ("ReadWritePaths=/tmp /var/tmp",)),
         )
 

@@ -5,7 +5,8 @@ Only the homes of one user on one machine can be told apart like this; `docs/mon
 
 import fcntl
 import os
-import tempfile
+import pwd
+from contextlib import suppress
 from pathlib import Path
 
 from pylon.errors import LinkBusyError
@@ -21,7 +22,7 @@ class LinkLock:
 
     def __init__(self, home: Home, link: NwcUri) -> None:
         self._home = home
-        self._path = _folder() / f"{link.secret.public}.lock"
+        self._path = locks_folder() / f"{link.secret.public}.lock"
         self._file: int | None = None
 
     def acquire(self) -> None:
@@ -60,8 +61,20 @@ class LinkLock:
             return False
 
 
-def _folder() -> Path:
-    """The same for all of a user's processes, whatever their environment says, as far as the system has one."""
+def locks_folder() -> Path:
+    """The same for all of a user's processes, however they came about: it goes by no variable, since a session at a
+    desktop, one over ssh and a service have different ones, and by no folder that is there in some of them only."""
     user = os.getuid()
-    runtime = Path(f"/run/user/{user}")
-    return runtime / "pylon" if runtime.is_dir() else Path(tempfile.gettempdir()) / f"pylon-{user}"
+    with suppress(KeyError):
+        own = Path(pwd.getpwuid(user).pw_dir)
+        folder = locks_in(own)
+        # A service may not write to its user's folder, and to this one it may.
+        if folder.is_dir() or os.access(own, os.W_OK | os.X_OK):
+            return folder
+    # A user of the system without a folder of its own, as in a container.
+    return Path("/tmp") / f"pylon-{user}"  # noqa: S108 - `private_folder` looks at what is there
+
+
+def locks_in(own: Path) -> Path:
+    """The folder for locks of a user whose own folder that is."""
+    return own / ".local" / "state" / "pylon"

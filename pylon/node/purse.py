@@ -13,7 +13,8 @@ from pylon.money.guard import GuardedWallet
 from pylon.money.network import Network
 from pylon.money.nwc import NwcWallet
 from pylon.money.nwc_uri import NwcUri, parse_uri
-from pylon.node.home import Home
+from pylon.node.home import Home, private_folder
+from pylon.node.link_lock import locks_folder
 from pylon.nostr.pool import RelayPool
 
 LINK_FILE = "wallet"
@@ -25,6 +26,8 @@ def save_link(home: Home, link: NwcUri) -> None:
         raise SetupError(
             f"there is no key in {home.folder}", hint="Run `pylon init`: each network has one of its own."
         )
+    # Made here, because a service of the machine may not make it.
+    private_folder(locks_folder())
     write_whole(home.folder / LINK_FILE, f"{link.reveal()}\n".encode("ascii"))
 
 

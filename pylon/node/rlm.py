@@ -175,7 +175,8 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     if strategy == "map-reduce":
         expected = _estimate(sub, question, context, models, settings, limits, longest)
         over = "" if expected.within else ", which is over the budget"
-        work.tell(f"about {expected.calls:,} sub-calls for at most {expected.msat / 1000:,.3f} sats{over}")
+        calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
+        work.tell(f"about {calls} for at most {expected.msat / 1000:,.3f} sats{over}")
     return await run(parts.program_root(strategy, question, models, settings, longest))
 
 

@@ -13,6 +13,7 @@ from pylon.host.launchd import Launchd
 from pylon.host.service import Manager, ServiceSpec
 from pylon.host.systemd import Systemd
 from pylon.node.home import Home
+from pylon.node.link_lock import locks_in
 
 # There where systemd is what started this machine: sd_booted(3).
 _SYSTEMD = Path("/run/systemd/system")
@@ -72,6 +73,7 @@ def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int
         relay=relay,
         drain_s=drain_s,
         private_tmp=_shares_nothing_in_tmp(home),
+        shared=locks_in(Path(owner.pw_dir)),
     )
     if sys.platform == "darwin":
         spec = replace(spec, drain_s=launchd.drain_s(drain_s))

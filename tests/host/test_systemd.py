@@ -15,6 +15,7 @@ from pylon.host.service import CLOSE_S, ServiceSpec, ServiceState
 from pylon.host.systemd import Systemd
 
 SPEC = ServiceSpec(("/opt/pylon/bin/pylon",), Path("/home/ann/.pylon"), Path("/home/ann"), "ann", 1000)
+LOCKS = Path("/home/ann/.local/state/pylon")
 RUNNING = """MainPID=227
 NRestarts=1
 ExecMainCode=0
@@ -79,12 +80,12 @@ WantedBy=default.target
 
 
 def test_a_unit_of_the_machine_may_write_its_home_and_little_else():
-    text = Systemd(replace(SPEC, system=True)).text().decode().splitlines()
+    text = Systemd(replace(SPEC, system=True, shared=LOCKS)).text().decode().splitlines()
     for line in (
         "User=ann",
         "ProtectSystem=strict",
         "PrivateTmp=yes",
-        "ReadWritePaths=/home/ann/.pylon -/run/user/1000",
+        "ReadWritePaths=/home/ann/.pylon -/home/ann/.local/state/pylon",
         "WantedBy=multi-user.target",
         "After=network-online.target",
     ):

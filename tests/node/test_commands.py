@@ -49,7 +49,7 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
 
     assert (await programs.run("pause", env=env))[0] == 0
     code, status, _ = await programs.run("status", env=env)
-    assert status["provider"]["paused"] == "owner"
+    assert (code, status["provider"]["paused"]) == (0, "owner")
     # A home where no node runs: there the command's own settings count.
     visitor = programs.environment(tmp_path / "visitor", relay.url, PYLON_CUSTOMER__PATIENCE_S="1")
     await programs.run("init", env=visitor)
@@ -57,10 +57,13 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     assert code in (4, 5)
     assert (await programs.run("resume", env=env))[1]["paused"] == ""
     assert (await programs.run("drain", env=env))[1] == {"drained": True}
+    drain = await programs.spawn("drain", env=env, stderr=asyncio.subprocess.PIPE)
+    printed = await asyncio.wait_for(drain.communicate(), 60)
+    assert printed == (b"drained: nothing is left, and nothing new is taken\n", b"")
     assert (await programs.run("stop", env=env))[1] == {"stopped": True}
     assert await asyncio.wait_for(serving.process.wait(), 30) == 0
-    code, status, _ = await programs.run("status", env=env)
-    assert (code, status["running"]) == (0, False)
+    code, status, told = await programs.run("status", env=env)
+    assert (code, status["running"], told) == (4, False, "")
 
 
 async def test_what_a_command_saw_of_a_provider_the_next_one_knows(tmp_path, stack):

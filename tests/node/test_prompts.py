@@ -9,6 +9,8 @@ import typer
 
 from pylon.cli import stdin
 from pylon.cli.prompts import check_output, read_jobs
+from pylon.errors import UsageError
+from tests.node import programs
 
 
 def jobs(tmp_path, name: str, content: bytes, options=None):
@@ -18,7 +20,7 @@ def jobs(tmp_path, name: str, content: bytes, options=None):
 
 
 def complaint(tmp_path, name: str, content: bytes) -> str:
-    with pytest.raises(typer.BadParameter) as caught:
+    with pytest.raises(UsageError) as caught:
         jobs(tmp_path, name, content)
     return str(caught.value)
 
@@ -35,7 +37,7 @@ def test_lines_end_as_on_any_system_and_blank_ones_are_none(tmp_path):
 
 def test_a_line_of_a_text_file_is_a_prompt_whatever_it_begins_with(tmp_path):
     assert jobs(tmp_path, "a.txt", b"{curly} words\n") == [{"prompt": "{curly} words"}]
-    assert "line 1 is not valid JSON" in complaint(tmp_path, "a", b"{curly} words\n")
+    assert ":1: this is not valid JSON" in complaint(tmp_path, "a", b"{curly} words\n")
 
 
 def test_what_a_line_says_goes_over_the_options(tmp_path):
@@ -46,10 +48,10 @@ def test_what_a_line_says_goes_over_the_options(tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("[1]", "line 2 is not a JSON object"),
-        ('{"text":"a"}', "line 2 has no `prompt`"),
-        ('{"prompt":5}', "line 2 has a `prompt` that is no text"),
-        ("{", "line 2 is not valid JSON"),
+        ("[1]", "a.jsonl:2: this is not a JSON object"),
+        ('{"text":"a"}', "a.jsonl:2: there is no `prompt`"),
+        ('{"prompt":5}', "a.jsonl:2: the `prompt` is no text"),
+        ("{", "a.jsonl:2: this is not valid JSON"),
     ],
 )
 def test_a_bad_line_of_json_is_named_with_what_is_wrong(tmp_path, line, says):
@@ -69,7 +71,7 @@ def test_a_prompt_in_a_csv_may_be_as_long_as_in_any_file(tmp_path):
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
     assert "no column named prompt" in complaint(tmp_path, "a.csv", b"text\nhi\n")
-    assert "line 3 has no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
+    assert "a.csv:3: there is no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
 
 
 def test_a_csv_keeps_the_lines_inside_of_a_prompt(tmp_path):
@@ -78,7 +80,7 @@ def test_a_csv_keeps_the_lines_inside_of_a_prompt(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing.txt", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
-    with pytest.raises(typer.BadParameter, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         list(read_jobs(tmp_path / name, {}))
 
 
@@ -86,7 +88,7 @@ def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"prompt":"a"}\nplain ü\n'.encode())))
     assert [job["prompt"] for job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(typer.BadParameter, match="no standard input"):
+    with pytest.raises(UsageError, match="no standard input"):
         list(read_jobs(Path("-"), {}))
 
 
@@ -115,3 +117,12 @@ def test_a_prompt_from_standard_input_is_text_or_told_of(monkeypatch, given, is_
             stdin.text("PROMPT")
     else:
         assert stdin.text("PROMPT") == is_read
+
+
+async def test_a_bad_line_is_a_plain_error_of_the_command_that_names_file_and_line(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a"}\n{"prompt": \n')
+    env = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    code, printed, told = await programs.run("map", str(file), env=env)
+    assert (code, printed["error"]["type"]) == (2, "UsageError")
+    assert told.startswith(f"pylon: {file}:2: this is not valid JSON\n") and "Usage" not in told
