@@ -1,5 +1,6 @@
 """`pylon bench`: what is measured, and how."""
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ import typer
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.errors import JobsFailedError, PylonError
+
+type Measuring = Coroutine[Any, Any, dict[str, Any]]
 
 app = typer.Typer(no_args_is_help=True, help="Measure this program on this machine.")
 
@@ -32,7 +35,10 @@ def fanout_(
     """
     from pylon.bench.fanout import Fanout, fanout
 
-    report = run(fanout(Fanout(providers, jobs, relays, size, processes, accounts=not free), _say), as_json=as_json)
+    def work() -> Measuring:
+        return fanout(Fanout(providers, jobs, relays, size, processes, accounts=not free), _say)
+
+    report = _measured(work, as_json)
     _print(report, as_json)
     if report["completed"] != report["jobs"]:
         fail(JobsFailedError(f"{report['jobs'] - report['completed']} of {report['jobs']} jobs got no answer"))
@@ -47,7 +53,7 @@ def first_answer_(
     """Measure how long a customer with nothing waits for its first answer: from an empty directory, at one relay."""
     from pylon.bench.first_answer import Newcomers, first_answer
 
-    _print(run(first_answer(Newcomers(providers, times), _say), as_json=as_json), as_json)
+    _print(_measured(lambda: first_answer(Newcomers(providers, times), _say), as_json), as_json)
 
 
 @app.command()
@@ -130,8 +136,7 @@ def money_(
     """
     from pylon.bench import money
 
-    plan = money.Plan(jobs, providers)
-    report = run(money.bench(plan, _say), as_json=as_json)
+    report = _measured(lambda: money.bench(money.Plan(jobs, providers), _say), as_json)
     _print(report, as_json)
     if report["answered"] != jobs or report["audit"] != "clean":
         fail(JobsFailedError(f"{report['answered']} of {jobs} jobs were answered; the books are {report['audit']}"))
@@ -148,7 +153,7 @@ def swarm_(
     """
     from pylon.bench.swarm import SwarmPlan, swarm
 
-    report = run(swarm(SwarmPlan(providers), _say), as_json=as_json)
+    report = _measured(lambda: swarm(SwarmPlan(providers), _say), as_json)
     _print(report, as_json)
     if report["missing"]:
         fail(JobsFailedError(f"{report['missing']} jobs got no answer"))
@@ -176,10 +181,19 @@ def rlm_(
     if memory:
         _print(run(rlm_memory.bench(chars, _say), as_json=as_json), as_json)
         return
-    report = run(rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json=as_json)
+    report = _measured(lambda: rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json)
     _print(report, as_json)
     if report["missing"]:
         fail(JobsFailedError(f"{report['missing']} sub-calls got no answer"))
+
+
+def _measured(work: Callable[[], Measuring], as_json: bool) -> dict[str, Any]:
+    """The report. A plan that cannot be is refused where it is made, which is a command's error like every other."""
+
+    async def measured() -> dict[str, Any]:
+        return await work()
+
+    return run(measured(), as_json=as_json)
 
 
 def _print(report: dict[str, Any], as_json: bool) -> None:

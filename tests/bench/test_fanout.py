@@ -149,3 +149,17 @@ async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, m
     with pytest.raises(Exception, match="ended"):
         await asyncio.wait_for(fanout(Fanout(2, 2), lambda _: None), 30)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("fanout", "--providers", "100", "--jobs", "400"), "400 jobs for 100 providers"),
+        (("rlm", "--providers", "1"), "providers at least"),
+    ],
+)
+def test_figures_that_do_not_fit_are_a_plain_error_of_the_command(arguments, says):
+    ended = subprocess.run([*COMMAND[:-1], *arguments, "--json"], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == UsageError.exit_code
+    assert json.loads(ended.stdout)["error"]["type"] == "UsageError"
+    assert ended.stderr.startswith("pylon: ") and says in ended.stderr and "Traceback" not in ended.stderr

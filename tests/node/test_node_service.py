@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pylon.cli.service import _refusal
 from pylon.errors import SetupError, UsageError
 from pylon.host.launchd import Launchd
 from pylon.node import identity, service, service_commands, service_place
@@ -181,6 +182,33 @@ def test_without_a_manager_the_error_says_what_else_there_is(home, monkeypatch, 
     monkeypatch.setattr(service_place, "_SYSTEMD", tmp_path / "none")
     with pytest.raises(SetupError, match="neither launchd nor systemd"):
         place_of(home)
+
+
+@pytest.mark.parametrize("fault", ["no key", "passphrase", "did not write it", "another home", "a service already"])
+def test_a_dry_run_says_what_an_install_would_refuse_and_changes_nothing(home, monkeypatch, fault):
+    wanted = place_of(home)
+    assert _refusal(home, wanted) == []
+    if fault in ("no key", "passphrase"):
+        home.identity_file.unlink()
+    if fault == "passphrase":
+        identity.create(home.identity_file, passphrase="correct horse battery")
+    if fault == "did not write it":
+        wanted.manager.file().parent.mkdir(parents=True)
+        wanted.manager.file().write_text("[Unit]\n")
+    if fault == "another home":
+        other = place_of(Home(home.root.with_name("other")))
+        other.manager.file().parent.mkdir(parents=True)
+        other.manager.file().write_bytes(other.manager.text())
+    if fault == "a service already":
+        service.install(home, wanted, FakeManager())
+        monkeypatch.setattr(os, "getuid", lambda: 0)
+        wanted = place_of(home, system=True)
+    before = {path: path.lstat().st_mtime_ns for path in home.root.parent.rglob("*")}
+    (told,) = _refusal(home, wanted)
+    assert told.startswith("This would be refused: ") and fault in told
+    assert {path: path.lstat().st_mtime_ns for path in home.root.parent.rglob("*")} == before
+    with pytest.raises(SetupError, match=fault):
+        service.install(home, wanted, FakeManager())
 
 
 def test_the_command_that_is_proposed_is_one_that_works_for_who_asks(home, monkeypatch, tmp_path):
