@@ -221,6 +221,6 @@ def test_whose_home_it_is_and_who_looks_is_read(tmp_path, monkeypatch):
 
 
 def test_a_path_in_a_command_is_not_broken_over_lines():
-    lines = _lines("→ Do each other's: chmod go-rwx '/home of ann/a long way/to it' or '/not there'", 40, "  ")
+    lines = _lines("→ Do each other's: chmod go-rwx '/home of ann/a long way/to it' or '/not there'", 20, "  ")
     assert any("'/home of ann/a long way/to it'" in line for line in lines) and len(lines) > 2
     assert " ".join(line.strip() for line in lines).endswith("'/not there'")
