@@ -16,10 +16,11 @@ from pylon.gateway.budget import Budget
 from pylon.gateway.chat import ANY_MODEL
 from pylon.gateway.completions import Completions, json_response
 from pylon.gateway.doors import Doors
+from pylon.gateway.fit import model_not_found
 from pylon.gateway.guard import Guard
 from pylon.gateway.keys import Sessions
 from pylon.gateway.page import Page
-from pylon.gateway.problems import Problem, of_error
+from pylon.gateway.problems import of_error
 from pylon.gateway.upstream import Upstream
 from pylon.gateway.view import View
 
@@ -27,7 +28,7 @@ from pylon.gateway.view import View
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
-    calls a thousand of them.
+    calls a thousand of them. With `plain` providers are asked as well that read the open form only.
     """
 
     runs: Path
@@ -35,6 +36,7 @@ class GatewaySettings:
     unit: str = "sat"
     max_requests: int = 4_000
     max_body_bytes: int = 32 * 1024 * 1024
+    plain: bool = False
 
 
 class Gateway:
@@ -46,7 +48,7 @@ class Gateway:
         clock = clock or SystemClock()
         self.view = View(upstream, clock)
         budget = Budget(settings.most_msat)
-        self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests)
+        self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain)
         self.sessions = Sessions(doors.token)
         completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
         page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit)
@@ -78,7 +80,7 @@ class Gateway:
         for model in await self._offered():
             if model["id"] == name:
                 return json_response(model)
-        raise Problem(404, "model_not_found", f"no provider offers {name[:100]!r} now", param="model")
+        raise model_not_found(name)
 
     async def _offered(self) -> list[dict[str, object]]:
         try:

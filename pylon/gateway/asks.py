@@ -11,10 +11,11 @@ from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Refuse, Wait
 from pylon.gateway.chat import Chat
+from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import BUSY_S, Problem, of_error, of_row
 from pylon.gateway.tally import Tally
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
-from pylon.gateway.view import View
+from pylon.gateway.view import FRESH_S, View
 from pylon.jobs.size import text_bytes
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -30,15 +31,20 @@ _TRIES = 2
 
 
 class Asks:
-    """At most `most` questions are under way; `budget` is what all of them may cost."""
+    """At most `most` questions are under way; `budget` is what all of them may cost. With `plain` the core asks
+    providers as well that read the open form only.
+    """
 
-    def __init__(self, upstream: Upstream, view: View, clock: Clock, *, budget: Budget, most: int) -> None:
+    def __init__(
+        self, upstream: Upstream, view: View, clock: Clock, *, budget: Budget, most: int, plain: bool
+    ) -> None:
         self.budget = budget
         self.tally = Tally()
         self._upstream = upstream
         self._view = view
         self._clock = clock
         self._most = most
+        self._plain = plain
         self._line = asyncio.Lock()
         self._returned = asyncio.Event()
 
@@ -79,6 +85,8 @@ class Asks:
     async def _asked(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
         held = cost = 0
         try:
+            check_size(chat.job)
+            await self._check_fit(chat.job)
             most = await self._most_msat(chat.job)
             held = await self._hold(most, chat.job.get("votes", 1))
             # Always, also where all are free: whoever asks for money a moment later is left alone. The bid stays as
@@ -102,13 +110,25 @@ class Asks:
             self.budget.settle(held, cost)
             self._returned.set()
 
+    async def _check_fit(self, job: dict[str, Any]) -> None:
+        seen = await self._view.providers(PRICES_S)
+        if misfit(job, seen["providers"], plain=self._plain) is None:
+            return
+        # Whoever was not there a few seconds ago may be by now.
+        seen = await self._view.providers(FRESH_S)
+        problem = misfit(job, seen["providers"], plain=self._plain)
+        if problem is not None and seen["caught_up"]:
+            raise problem
+
     async def _most_msat(self, job: dict[str, Any]) -> int:
         """What this job can cost: the dearest price list that there is, and never more than the bid."""
         seen = await self._view.providers(PRICES_S)
         bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
         if not bid:
             return 0
-        prices = {tuple(row["price_msat"]) for row in seen["providers"] if row["state"] == "ready"}
+        # Who names no price is asked for what it does for nothing.
+        ready = (row["price_msat"] for row in seen["providers"] if row["state"] == "ready")
+        prices = {tuple(price) for price in ready if price is not None}
         size = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
         size += sum(text_bytes(str(message)) for message in job.get("messages", ()))
         # Rounded up as the customer's own bound is, so that it finds providers within this.

@@ -31,7 +31,7 @@ _STATUS = {
 }
 # Of what providers refuse, what is the request's fault.
 _REFUSED = {
-    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.TOO_LARGE: 400,
     ErrorCode.MALFORMED: 400,
     ErrorCode.UNSUPPORTED_PARAM: 400,
     ErrorCode.BID_TOO_LOW: 402,
@@ -68,7 +68,14 @@ def of_row(row: dict[str, Any]) -> Problem:
         status = _REFUSED.get(ErrorCode(code), 503)
     name = code if reason is Failure.REFUSED and code is not None else reason.value
     said = _sentence(error["message"], error["hint"])
+    if status == 400 and code == ErrorCode.TOO_LARGE:
+        return too_long(said)
     return Problem(status, name, said, retry_s=RETRY_S if status == 503 else 0)
+
+
+def too_long(why: str) -> Problem:
+    """What OpenAI says of a prompt that no context holds: clients look for this code, and send less."""
+    return Problem(400, "context_length_exceeded", f"{why}. Shorten the messages or `max_tokens`.", param="messages")
 
 
 def of_error(error: PylonError) -> Problem:

@@ -193,13 +193,14 @@ async def providers(
     if wait_s:
         # With no relay nobody is heard, which says nothing of who is alive.
         await pool.wait_open(settings.patience_s)
-    await client.caught_up(wait_s)
+    caught_up = await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
     rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, wanted)]
     return {
         "providers": rows,
         "heard_of": client.directory.known,
+        "caught_up": caught_up,
         "bid_msat": int(client.settings.bid),
         # A request goes to whichever relay both sides use: what all of them take surely gets there.
         "event_bytes": min(pool.event_bytes([url], most=MAX_EVENT_BYTES) for url in pool.urls),

@@ -104,6 +104,7 @@ def make_gateway(
         most_msat=int(Msat.from_sats(section.max_sats if sats is None else sats)),
         max_requests=section.max_requests,
         max_body_bytes=section.max_body_mb * 1024 * 1024,
+        plain=config.customer.plain,
     )
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
     names = frozenset(name.lower() for name in section.names)

@@ -6,7 +6,7 @@ from pylon.errors import UnreachableError
 from pylon.swarm.listing import PAUSED, TOO_DEAR, Need
 
 UNFUNDED = "not paid, since the wallet holds too little"
-UNPRICED = "wants to be paid, and announces no price"
+UNPRICED = "asking to be paid without announcing a price"
 STOPPED = "not paid, since the STOP file halts all spending"
 
 _HINTS = {

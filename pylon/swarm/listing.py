@@ -98,7 +98,9 @@ class Need:
     plain: bool = False
 
     def why_not(self, listing: Listing) -> str:
-        """Why this provider does not do, in a few words for people, or empty when it does."""
+        """Why this provider does not do, in a few words for people, or empty when it does. The words follow a number
+        as well as a name: "1 paused, 4 without this model".
+        """
         if self.allow is not None and listing.provider not in self.allow:
             return "not on the allow list"
         if listing.provider in self.block:
@@ -108,30 +110,30 @@ class Need:
         if listing.paused:
             return PAUSED
         if listing.loading:
-            return "still loading its model"
+            return "still loading"
         if listing.plain:
             return self._why_not_plain(listing)
         if self.kind not in listing.kinds:
-            return f"does not serve kind {self.kind}"
+            return f"not serving kind {self.kind}"
         model = listing.model(self.model)
         if self.model is not None and model is None:
-            return "has another model"
+            return "without this model"
         if model is not None and 0 < model.context < self.context:
-            return "its context is too short"
+            return "with too short a context"
         return self._why_not_price(listing)
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
-            return "reads the open form only"
+            return "reading the open form only"
         if TEXT_REQUEST not in listing.kinds:
-            return f"does not serve kind {TEXT_REQUEST}"
-        return "says nothing of its model" if self.model is not None else ""
+            return f"not serving kind {TEXT_REQUEST}"
+        return "silent about models" if self.model is not None else ""
 
     def _why_not_price(self, listing: Listing) -> str:
         if listing.price.is_free:
             return ""
         if listing.network != self.network:
-            return f"takes payment on {listing.network or 'an unnamed network'}"
+            return f"taking payment on {listing.network or 'an unnamed network'}"
         return TOO_DEAR if listing.price.quote(self.prompt_tokens, self.max_tokens) > self.bid else ""
 
 

@@ -102,10 +102,10 @@ class Outlook:
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
             if allowed == 0:
-                barred = "left out for what its answers were like (`pylon providers --why`)"
+                barred = "left out for wrong answers (`pylon providers --why`)"
         own = provider in self.own
         if listing.network == HOUSEHOLD and not own:
-            barred = "serves its household alone"
+            barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):
             barred = UNPRICED
         return width, trust, own, barred

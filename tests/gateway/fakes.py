@@ -31,12 +31,13 @@ def failure(reason, code=None, *, most=0, hint="do this"):
     return {"index": 0, "text": None, "attempts": 1, "error": error, "charged_msat": 0, "most_msat": most}
 
 
-def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4):
+def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4, context=4096, plain=False):
     return {
-        "npub": "npub1x", "name": name, "models": [model], "weights": ["ab" * 32], "contexts": [4096],
+        "npub": "npub1x", "name": name, "models": [model], "weights": ["ab" * 32], "contexts": [context],
         "kinds": [5940],
         "slots": slots, "slots_free": slots, "queue_s": 0.0, "tokens_in_per_s": 1.0, "tokens_out_per_s": 1.0,
-        "price_msat": list(price), "network": "play", "plain": False, "state": state, "trust": 0.5, "expires_at": 0,
+        "price_msat": price and list(price), "network": "play", "plain": plain, "state": state,
+        "trust": 0.5, "expires_at": 0,
     }  # fmt: skip
 
 
@@ -45,7 +46,8 @@ class FakeCore:
 
     def __init__(self, says=None, *, bid=0, providers=None):
         self.says = says or (lambda job: [Ended(answer(f"echo {job.get('prompt')}"))])
-        self.seen = {"providers": [listing()] if providers is None else providers, "heard_of": 1, "bid_msat": bid}
+        self.seen = {"providers": [listing()] if providers is None else providers, "heard_of": 1, "caught_up": True}
+        self.seen["bid_msat"] = bid
         self.asked = []
         self.budgets = []
         self.cancelled = 0
@@ -84,9 +86,9 @@ class FakeCore:
         return self.answers[method]
 
 
-def gateway_of(core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, **settings):
+def gateway_of(core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, clock=None, **settings):
     doors = Doors(token, frozenset(names), loopback)
-    return Gateway(core, GatewaySettings(tmp_path, most_msat, **settings), doors)
+    return Gateway(core, GatewaySettings(tmp_path, most_msat, **settings), doors, clock)
 
 
 @asynccontextmanager

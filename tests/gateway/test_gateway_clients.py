@@ -74,9 +74,14 @@ async def test_openai_s_own_client_asks_streams_and_lists(tmp_path):
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.chat.completions.create(model="any", messages=[{"role": "user", "content": "q"}], n=2)
             assert caught.value.param == "n" and caught.value.code == "unsupported_value"
-            with pytest.raises(openai.InternalServerError) as missing:
+            with pytest.raises(openai.NotFoundError) as missing:
                 await client.chat.completions.create(model="none", messages=[{"role": "user", "content": "q"}])
-            assert missing.value.status_code == 503 and missing.value.response.headers["retry-after"]
+            assert missing.value.code == "model_not_found"
+            with pytest.raises(openai.BadRequestError) as long:
+                await client.chat.completions.create(
+                    model="any", messages=[{"role": "user", "content": "q"}], max_tokens=900_000
+                )
+            assert long.value.code == "context_length_exceeded"
         async with openai.AsyncOpenAI(base_url=url, api_key="wrong", max_retries=0) as client:
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()

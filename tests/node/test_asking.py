@@ -78,11 +78,11 @@ async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
         known = 0
 
     async def caught_up(_):
-        return None
+        return True
 
     client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
     found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0})
-    assert found["event_bytes"] == 20_000
+    assert found["event_bytes"] == 20_000 and found["caught_up"] is True
 
 
 async def listed(**params: object) -> list[dict]:

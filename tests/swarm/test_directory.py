@@ -206,17 +206,17 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
     [
         (Need(model="needle-1"), {}, ""),
         (Need(model="sha256:" + "cd" * 32), {}, ""),
-        (Need(model="sha256:" + "ce" * 32), {}, "has another model"),
-        (Need(context=4_096), {}, "its context is too short"),
+        (Need(model="sha256:" + "ce" * 32), {}, "without this model"),
+        (Need(context=4_096), {}, "with too short a context"),
         (Need(context=4_096), {"models": (OfferedModel("unknown"),)}, ""),
-        (Need(kind=5_100), {}, "does not serve kind 5100"),
+        (Need(kind=5_100), {}, "not serving kind 5100"),
         (Need(allow=frozenset()), {}, "not on the allow list"),
         (Need(allow=frozenset({"k"})), {}, ""),
         (Need(block=frozenset({"k"})), {}, "blocked"),
         (Need(), {"paused": "battery"}, "paused"),
-        (Need(), {"loading": True}, "still loading its model"),
+        (Need(), {"loading": True}, "still loading"),
         (Need(), {"barred": "not paid"}, "not paid"),
-        (Need(), {"price": Price(Msat(5)), "network": "play"}, "takes payment on play"),
+        (Need(), {"price": Price(Msat(5)), "network": "play"}, "taking payment on play"),
         (Need(network="play"), {"price": Price(Msat(5)), "network": "play"}, "too dear"),
         (Need(network="play", bid=Msat(5)), {"price": Price(Msat(5)), "network": "play"}, ""),
         (
@@ -224,9 +224,9 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
             {"price": Price(Msat(5), out_msat_per_1k=Msat(1)), "network": "play"},
             "too dear",
         ),
-        (Need(), {"plain": True}, "reads the open form only"),
-        (Need(plain=True, model="needle-1"), {"plain": True}, "says nothing of its model"),
-        (Need(plain=True), {"plain": True, "kinds": frozenset({5_100})}, "does not serve kind 5050"),
+        (Need(), {"plain": True}, "reading the open form only"),
+        (Need(plain=True, model="needle-1"), {"plain": True}, "silent about models"),
+        (Need(plain=True), {"plain": True, "kinds": frozenset({5_100})}, "not serving kind 5050"),
     ],
 )
 def test_why_a_provider_does_not_do_for_a_job(need: Need, changes: dict[str, object], why: str) -> None:
@@ -288,15 +288,26 @@ def test_an_announcement_that_cannot_be_read_is_an_error_and_changes_nothing() -
 
 
 def test_the_most_frequent_reasons_are_told_however_many_there_are() -> None:
-    reasons = {"paused": 5, **{f"takes payment on network {n:03}": 1 for n in range(500)}}
+    reasons = {"paused": 5, **{f"taking payment on network {n:03}": 1 for n in range(500)}}
     told = str(Lack(Need(), 600, 505, reasons))
-    assert told.startswith("600 providers heard of, 505 alive; 5 paused; 1 takes payment on network 000")
+    assert told.startswith("600 providers heard of, 505 alive; 5 paused; 1 taking payment on network 000")
     assert told.endswith("; 493 for other reasons") and len(told) < 400
+
+
+def test_why_nobody_does_reads_well_of_one_and_of_many() -> None:
+    need = Need(model="other", context=9_999)
+    model, context = (
+        need.why_not(Listing("a", models=(MODEL,))),
+        Need(context=9_999).why_not(Listing("a", models=(MODEL,))),
+    )
+    assert str(Lack(need, 5, 5, {context: 1, model: 4})) == (
+        "5 providers heard of, 5 alive; 1 with too short a context; 4 without this model"
+    )
 
 
 def test_who_finds_all_paused_is_told_what_ends_a_pause() -> None:
     assert "pylon resume" in str(Lack(Need(), 2, 2, {"paused": 2}).error().hint)
-    assert "pylon resume" not in str(Lack(Need(), 2, 2, {"paused": 1, "has another model": 1}).error().hint)
+    assert "pylon resume" not in str(Lack(Need(), 2, 2, {"paused": 1, "without this model": 1}).error().hint)
 
 
 def test_one_that_comes_and_goes_for_ever_leaves_nothing_behind() -> None:

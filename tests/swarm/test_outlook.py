@@ -129,7 +129,7 @@ def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
     outlook, listing, _, _, told = setting()
     listing = replace(listing, network=HOUSEHOLD)
     outlook.changed(ProviderUp(listing))
-    assert told[-1].listing.barred == outlook.why_not(Need(), listing) == "serves its household alone"
+    assert told[-1].listing.barred == outlook.why_not(Need(), listing) == "reserved for a household"
     outlook.own = frozenset({listing.provider})
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == ""
@@ -139,7 +139,7 @@ def test_who_wanted_to_be_paid_for_what_was_to_be_free_is_left_alone_until_it_an
     outlook, listing, _, _, _ = setting()
     assert outlook.why_not(Need(), listing) == ""
     outlook.wants_money(listing.provider)
-    assert outlook.why_not(Need(), replace(listing, slots=3)) == "wants to be paid, and announces no price"
+    assert outlook.why_not(Need(), replace(listing, slots=3)) == "asking to be paid without announcing a price"
     priced = replace(listing, price=Price(Msat(5)), network="play")
     assert outlook.why_not(Need(bid=Msat(5), network="play"), priced) == ""
     outlook.changed(ProviderDown(listing.provider))

@@ -1,0 +1,109 @@
+"""What the gateway knows to be in vain before anybody is asked."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.clock import ManualClock
+from pylon.gateway.fit import check_size, misfit
+from pylon.gateway.problems import Problem
+from pylon.gateway.upstream import Ended
+from pylon.swarm.listing import least_context
+from tests.gateway.fakes import CHAT, FakeCore, answer, client_of, gateway_of, listing
+
+URL = "/v1/chat/completions"
+
+
+def code(job, *rows, plain=False):
+    problem = misfit(job, rows, plain=plain)
+    return problem and problem.code
+
+
+def test_a_model_that_nobody_has_is_not_found_and_one_that_is_paused_is():
+    assert code({"model": "gpt-4"}, listing("m-1"), listing("m-2")) == "model_not_found"
+    assert code({"model": "m-2"}, listing("m-1"), listing("m-2", state="paused (owner)")) is None
+    assert code({"model": f"sha256:{'ab' * 32}"}, listing()) is None
+    assert code({"model": "sha256:"}, {**listing(), "weights": [""]}) == "model_not_found"
+
+
+def test_where_nobody_is_alive_nothing_is_known():
+    assert code({"model": "gpt-4"}) is None and code({"prompt": "x" * 60_000}) is None
+
+
+def test_a_prompt_is_too_long_when_no_context_holds_it():
+    long = {"prompt": "x" * 30_000}
+    assert code(long, listing(context=2_048)) == "context_length_exceeded"
+    assert code(long, listing(context=2_048), listing(context=8_192)) is None
+    assert code(long, listing(context=0)) is None
+    assert code({"prompt": "x", "max_tokens": 5_000}, listing(context=2_048)) == "context_length_exceeded"
+    # The one with room has another model.
+    assert (
+        code({**long, "model": "m"}, listing("m", context=2_048), listing(context=9_999)) == "context_length_exceeded"
+    )
+
+
+def test_who_reads_the_open_form_only_counts_where_it_may_be_asked():
+    plain = {**listing(plain=True), "models": [], "weights": [], "contexts": []}
+    long = {"prompt": "x" * 30_000}
+    assert code(long, listing(context=2_048), plain) == "context_length_exceeded"
+    assert code(long, listing(context=2_048), plain, plain=True) is None
+    assert code({"model": "m-9"}, plain, plain=True) == "model_not_found"
+
+
+@given(st.integers(0, 40_000), st.integers(1, 20_000), st.lists(st.integers(0, 16_384), min_size=1, max_size=4))
+def test_nothing_is_refused_that_the_core_would_send(characters, most, contexts):
+    need = least_context(characters, most)
+    job = {"messages": [{"role": "user", "content": "x" * characters}], "max_tokens": most}
+    takes = any(not 0 < context < need for context in contexts)
+    assert (code(job, *(listing(context=context) for context in contexts)) is None) is takes
+
+
+def test_text_that_no_event_holds_is_refused_by_its_bytes():
+    check_size({"prompt": "é" * 32_768})
+    with pytest.raises(Problem) as caught:
+        check_size({"prompt": "é" * 32_768, "system": "x"})
+    assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"model": "gpt-4"}, 404, "model_not_found"),
+        ({"messages": [{"role": "user", "content": "x" * 50_000}]}, 400, "context_length_exceeded"),
+        ({"messages": [{"role": "user", "content": "x" * 70_000}]}, 413, "too_large"),
+    ],
+)
+async def test_what_is_in_vain_is_told_at_once_and_nobody_is_asked(tmp_path, body, status, told, stream):
+    core = FakeCore()
+    gateway = gateway_of(core, tmp_path)
+    async with client_of(gateway) as client:
+        response = await client.post(URL, json={**CHAT, **body, "stream": stream})
+    assert response.status_code == status and "retry-after" not in response.headers
+    error = response.json()["error"]
+    assert error["code"] == told and error["type"] == "invalid_request_error"
+    assert not core.asked and gateway.asks.tally.outcomes == {told: 1}
+
+
+async def test_nothing_is_in_vain_before_a_relay_told_who_is_there(tmp_path):
+    core = FakeCore(lambda _: [Ended(answer())])
+    core.seen["caught_up"] = False
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        assert (await client.post(URL, json={**CHAT, "model": "gpt-4"})).status_code == 200
+
+
+async def test_who_came_a_moment_ago_is_looked_for_before_a_model_is_not_found(tmp_path):
+    core, clock = FakeCore(), ManualClock()
+    gateway = gateway_of(core, tmp_path, clock=clock)
+    async with client_of(gateway) as client:
+        assert (await client.post(URL, json=CHAT)).status_code == 200
+        core.seen = {**core.seen, "providers": [listing("new")]}
+        clock.advance(2)
+        assert (await client.post(URL, json={**CHAT, "model": "new"})).status_code == 200
+
+
+async def test_who_names_no_price_breaks_nothing(tmp_path):
+    core = FakeCore(bid=100, providers=[listing(price=None), listing(price=(10, 0, 0))])
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        assert (await client.post(URL, json=CHAT)).status_code == 200
+        assert (await client.get("/api/now")).json()["providers"]["rows"][0]["price_msat"] in (None, [10, 0, 0])
