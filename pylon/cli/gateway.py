@@ -12,6 +12,8 @@ from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError
 from pylon.gateway.doors import is_loopback
 from pylon.gateway.server import serving
+from pylon.gateway.urls import UNENCRYPTED, urls
+from pylon.host.addresses import addresses
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
@@ -53,17 +55,22 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
         stack.push_async_callback(core.close)
         await core.open()
         bound = await stack.enter_async_context(serving(made.app, host, port, connections=section.max_requests))
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{bound}"
+        url, elsewhere = urls(host, bound, addresses())
         page = f"{url}/" if no_token else f"{url}/#key={made.sessions.code}"
         token_file = None if no_token else str(home.folder / TOKEN_FILE)
         limit = sats_text(made.asks.budget.limit, Network(config.network).unit)
         if as_json:
             hello = {"pid": os.getpid(), "url": f"{url}/v1", "page": page, "token_file": token_file}
+            hello |= {"elsewhere": [f"{one}/v1" for one in elsewhere], "encrypted": False}
             print_json({**hello, "budget_msat": made.asks.budget.limit})
         else:
             key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
             typer.echo(f"chat completions at {url}/v1\n  {key}")
             typer.echo(f"  the page{'' if no_token else ', once'}: {page}")
+            for one in elsewhere:
+                if one != url:
+                    typer.echo(f"  other machines say {one} instead of {url}")
             typer.secho(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
+            if not is_loopback(host):
+                typer.secho(f"  {UNENCRYPTED}", fg="yellow")
         await stop.wait()

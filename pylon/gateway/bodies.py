@@ -12,14 +12,22 @@ from pylon.gateway.problems import BUSY_S, Problem
 SLOWEST_S = 120.0
 # In multiples of the largest body.
 _TOGETHER = 16
+# JSON is taken apart in one go, while everything else waits, and that takes as long as it has values. A job's text is
+# 64 KiB at most, so that no body that can be carried has more of these.
+MOST_MARKS = 200_000
+_MARKS = (b"[", b"{", b",", b":")
 
 
 class Bodies:
-    """`most` bytes a body."""
+    """`most` bytes a body, within `slowest_s` seconds each. Small ones need no bound `together`: their connections
+    hold more than they do, and are bounded.
+    """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, slowest_s: float = SLOWEST_S, together: int | None = _TOGETHER) -> None:
         self.held = 0
         self._most = most
+        self._slowest_s = slowest_s
+        self._most_held = None if together is None else together * most
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
@@ -27,19 +35,22 @@ class Bodies:
         told = request.headers.get("content-length", "0")
         if told.isascii() and told.isdigit() and len(told) < 20 and int(told) > self._most:
             raise self._too_large()
-        body = bytearray()
+        body, marks = bytearray(), 0
         try:
-            async with asyncio.timeout(SLOWEST_S):
+            async with asyncio.timeout(self._slowest_s):
                 async for piece in request.stream():
                     body += piece
                     self.held += len(piece)
+                    marks += sum(map(piece.count, _MARKS))
                     if len(body) > self._most:
                         raise self._too_large()
-                    if self.held > _TOGETHER * self._most:
+                    if marks > MOST_MARKS:
+                        raise Problem(413, "too_large", f"a body has at most some {MOST_MARKS // 2:,} values here")
+                    if self._most_held is not None and self.held > self._most_held:
                         raise Problem(503, "busy", "requests under way hold all the memory there is", retry_s=BUSY_S)
             yield bytes(body)
         except TimeoutError:
-            raise Problem(408, "too_slow", f"the body did not come within {SLOWEST_S:.0f} seconds") from None
+            raise Problem(408, "too_slow", f"the body did not come within {self._slowest_s:.0f} seconds") from None
         except ClientDisconnect:
             raise Problem(400, "cut_off", "the body ended before it was whole") from None
         finally:

@@ -44,6 +44,8 @@ _READ = frozenset(
 )  # fmt: skip
 _OF_PYLON = frozenset({"timeout_s", "bid_msat", "votes"})
 _LONGEST_S = 86_400
+# As many as OpenAI takes. Each is looked at while everything else waits; parts of a message count alike.
+MOST_MESSAGES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ def _check_names(given: Mapping[str, Any]) -> None:
 
 def _question(messages: object) -> dict[str, Any]:
     """A prompt, perhaps with a system message, where the chat is no more than that; else the messages."""
-    if not isinstance(messages, list) or not messages:
-        raise refuse("messages", "be a list of at least one message")
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MOST_MESSAGES:
+        raise refuse("messages", f"be a list of 1 to {MOST_MESSAGES:,} messages")
     chat = [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
     match chat:
         case [("user", prompt)]:
@@ -136,8 +138,8 @@ def _message(message: object, where: str) -> tuple[str, str]:
 def _content(content: object, where: str) -> str:
     if isinstance(content, str):
         return content
-    if not isinstance(content, list) or not content:
-        raise refuse(where, "be text")
+    if not isinstance(content, list) or not 1 <= len(content) <= MOST_MESSAGES:
+        raise refuse(where, f"be text, or 1 to {MOST_MESSAGES:,} parts of it")
     parts = []
     for part in content:
         match part:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import orjson
@@ -34,8 +34,12 @@ class Completions:
 
     async def answer(self, request: Request) -> Response:
         """Raises `Problem`; `ClientGoneError` when the client hung up, and its job was cancelled."""
-        async with self._bodies.read(request) as body:
-            chat = read(body)
+        async with AsyncExitStack() as held:
+            try:
+                chat = read(await held.enter_async_context(self._bodies.read(request)))
+            except Problem as problem:
+                self._asks.tally.outcomes[problem.code] += 1
+                raise
             if not chat.stream:
                 row = await _while_there(request, self._asks.whole(chat))
                 made = completion.completion(row, chat.job, int(self._clock.wall()))

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 from pylon.gateway.problems import Problem
 
-COOKIE = "pylon_session"
 # What tells nothing, and how a browser gets its session.
-_OPEN = frozenset({("GET", "/health"), ("GET", "/"), ("GET", "/runs"), ("POST", "/session")})
+_OPEN = frozenset({"/health", "/", "/runs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,16 @@ class Doors:
         origin = knock.headers.get("origin")
         if origin is not None and _place(origin) != host.lower():
             return Problem(403, "wrong_origin", "pages of other sites may not call this gateway")
-        if self.token is None or (knock.method, knock.path) in _OPEN:
+        if self.token is None or is_open(knock):
             return None
         given = knock.headers.get("authorization", "")
         if given[:7].lower() == "bearer " and same(given[7:].strip(), self.token):
             return None
         # A browser sends a cookie by itself, also when another page has it do so: it opens what is looked at alone.
-        if knock.method in ("GET", "HEAD") and _cookie(knock.headers.get("cookie", "")) in sessions:
+        if (
+            knock.method in ("GET", "HEAD")
+            and _cookie(knock.headers.get("cookie", ""), cookie_name(host)) in sessions
+        ):
             return None
         said = "the token is wrong" if given else "a token is needed"
         return Problem(401, "invalid_api_key", f"{said}: `Authorization: Bearer …`, from the file that it stands in")
@@ -74,6 +76,12 @@ class Doors:
         return address.is_loopback or not self.loopback
 
 
+def is_open(knock: Knock) -> bool:
+    """Whether this is for everybody who may reach the gateway."""
+    looks = knock.method in ("GET", "HEAD") and knock.path in _OPEN
+    return looks or (knock.method == "POST" and knock.path == "/session")
+
+
 def same(given: str, token: str) -> bool:
     """Whether it is the token; takes as long for any."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
@@ -87,10 +95,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _cookie(header: str) -> str:
+def cookie_name(host: str) -> str:
+    """A browser shows a host's cookies to all of its ports: so each gateway's has the port that the browser sees."""
+    port = host.rpartition(":")[2]
+    return f"pylon_session_{port}" if port.isascii() and port.isdigit() and len(port) < 6 else "pylon_session"
+
+
+def _cookie(header: str, wanted: str) -> str:
     for part in header.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == wanted:
             return value
     return ""
 

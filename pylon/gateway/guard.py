@@ -1,6 +1,6 @@
 """Stands in front of every route: turns away whom `doors` turns away, and answers errors in one shape."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pylon import log
 from pylon.gateway.completions import ClientGoneError, json_response
-from pylon.gateway.doors import Doors, Knock
+from pylon.gateway.connection import let_in
+from pylon.gateway.doors import Doors, Knock, is_open
 from pylon.gateway.problems import Problem
 
 logger = log.get("gateway")
@@ -48,7 +49,7 @@ class Guard:
             await _told(problem)(scope, receive, answer)
         except HTTPException as error:
             code = "not_found" if error.status_code == 404 else "wrong_method"
-            await _told(Problem(error.status_code, code, error.detail))(scope, receive, answer)
+            await _told(Problem(error.status_code, code, error.detail), error.headers)(scope, receive, answer)
         except Exception as error:
             logger.error("a request failed", path=scope["path"], exc_info=error)
             if begun:
@@ -63,13 +64,16 @@ class Guard:
             if name in (b"host", b"origin") and headers.setdefault(name.decode(), text) != text:
                 raise Problem(400, "invalid_header", "a header is there twice")
             headers[name.decode("latin-1")] = text
-        refusal = self._doors.judge(Knock(scope["method"], scope["path"], headers), self._sessions)
+        knock = Knock(scope["method"], scope["path"], headers)
+        refusal = self._doors.judge(knock, self._sessions)
         if refusal is not None:
             raise refusal
+        if not is_open(knock):
+            let_in(scope)
 
 
-def _told(problem: Problem) -> Response:
-    return json_response(problem.body(), problem.status, problem.headers())
+def _told(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    return json_response(problem.body(), problem.status, {**problem.headers(), **(headers or {})})
 
 
 def _more() -> list[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from pylon.gateway import trajectories
 from pylon.gateway.asks import Asks
 from pylon.gateway.bodies import Bodies
 from pylon.gateway.completions import json_response
-from pylon.gateway.doors import COOKIE
+from pylon.gateway.doors import cookie_name
 from pylon.gateway.keys import Sessions
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.problems import Problem
@@ -26,6 +27,9 @@ from pylon.gateway.view import View
 _FILE = Path(__file__).with_name("page.html")
 # A week: whoever looks daily is not asked again.
 _SESSION_S = 7 * 24 * 3_600
+# A key is short, and whoever sends one has shown nothing yet.
+_KEY_BYTES = 4_096
+KEY_S = 10.0
 
 
 class Page:
@@ -37,7 +41,7 @@ class Page:
         self._sessions = sessions
         self._runs = runs
         self._unit = unit
-        self._keys = Bodies(4_096)
+        self._keys = Bodies(_KEY_BYTES, slowest_s=KEY_S, together=None)
 
     async def page(self, _: Request) -> Response:
         """The file itself, which holds nothing of this node."""
@@ -56,7 +60,8 @@ class Page:
         if session is None:
             raise Problem(401, "invalid_api_key", "that is neither the token nor a code that is still good")
         answer = json_response({"ok": True})
-        answer.set_cookie(COOKIE, session, max_age=_SESSION_S, path="/", httponly=True, samesite="strict")
+        cookie = cookie_name(request.headers.get("host", ""))
+        answer.set_cookie(cookie, session, max_age=_SESSION_S, path="/", httponly=True, samesite="strict")
         return answer
 
     async def now(self, _: Request) -> Response:
@@ -107,8 +112,8 @@ class Page:
         """A trajectory as JSONL, for the viewer of `rlms`."""
         name = request.path_params["run"]
         lines = await asyncio.to_thread(trajectories.exported, self._runs, name)
-        # As text: a download that a browser would show could be a page.
-        headers = {"content-disposition": f'attachment; filename="{name}.jsonl"'}
+        # As text: a download that a browser would show could be a page. RFC 6266: a name of any letters.
+        headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}.jsonl"}
         body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
         return Response(body, media_type="application/x-ndjson", headers=headers)
 

@@ -1,61 +1,27 @@
-"""The HTTP server: uvicorn, with the two bounds that it has not."""
+"""The HTTP server: uvicorn, with the bounds that it has not."""
 
 import asyncio
 import errno
 import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pylon.errors import SetupError
+from pylon.gateway.connection import Connection, Crowd
 
-# Whoever has not sent the head of a request by then only holds a connection.
-HEAD_S = 30.0
 _HEAD_BYTES = 64 * 1024
 _IDLE_S = 60
-# A request has a connection, and the page, the metrics and the core have some.
-_FILES_BESIDE = 200
+# A request has a connection; the page and the metrics have some more, the core and its database others.
+_MORE = 100
+_FILES_BESIDE = 100
 # Those under way are answered when it is told to stop, within so many seconds.
 DRAIN_S = 10
-
-
-class _Connection(H11Protocol):
-    """One whose client must send a whole head within a time, the first as any further one."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._expect()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._heard()
-        else:
-            self._expect()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._heard()
-        super().connection_lost(exc)
-
-    def _expect(self) -> None:
-        if self._late is None:
-            self._late = self.loop.call_later(HEAD_S, self._give_up)
-
-    def _heard(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -68,12 +34,13 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> AsyncIterator[int]:
     """Serves within; the port. Raises `SetupError` when nothing can listen there."""
-    allow_files(connections + _FILES_BESIDE)
+    files = allow_files(connections + _MORE + _FILES_BESIDE)
+    crowd = Crowd(max(1, files - _FILES_BESIDE))
     listener = _listen(host, port)
     config = uvicorn.Config(
-        app, http=_Connection, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
-        log_level="error", proxy_headers=False, server_header=False, h11_max_incomplete_event_size=_HEAD_BYTES,
-        limit_concurrency=connections + _FILES_BESIDE, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=DRAIN_S,
+        app, http=cast("Any", partial(Connection, crowd=crowd)), ws="none", lifespan="off", loop="asyncio",
+        log_config=None, access_log=False, log_level="error", proxy_headers=False, server_header=False,
+        h11_max_incomplete_event_size=_HEAD_BYTES, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=DRAIN_S,
     )  # fmt: skip
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -87,14 +54,18 @@ async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> As
         listener.close()
 
 
-def allow_files(wanted: int) -> None:
-    """Lets this process have so many files open, as far as the system does: a Mac's shell allows 256."""
+def allow_files(wanted: int) -> int:
+    """Lets this process have so many files open, as far as the system does: a Mac's shell allows 256. How many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):
         # macOS has a further bound, of which it tells only by refusing.
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return soft
+    return most
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,10 +18,11 @@ type Json = dict[str, Any]
 
 
 def listed(folder: Path) -> list[Json]:
-    """The newest runs. A folder that is being deleted, or holds what is no run, is left out."""
+    """The newest runs. A folder that is being deleted, holds what is no run, or has no name in text is left out."""
     found: list[Json] = []
     for name in run_ids(folder)[:_RUNS]:
         try:
+            name.encode()
             found.append(summary(Run(folder / name)))
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             continue

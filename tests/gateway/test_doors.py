@@ -1,7 +1,7 @@
 import pytest
 
 from pylon.errors import SetupError
-from pylon.gateway.doors import Doors, Knock, is_loopback
+from pylon.gateway.doors import Doors, Knock, cookie_name, is_loopback
 from pylon.gateway.keys import Sessions, load_or_create
 
 TOKEN = "pylon-secret-token-1234"
@@ -53,7 +53,9 @@ def test_without_the_token_nothing_is_told(said):
     assert code(judged(**headers)) == "invalid_api_key"
     assert code(judged("/v1/chat/completions", method="POST", **headers)) == "invalid_api_key"
     assert code(judged("/metrics", **headers)) == "invalid_api_key"
-    assert judged("/health", **headers) is None
+    for method in ("GET", "HEAD"):
+        assert all(judged(path, method=method, **headers) is None for path in ("/health", "/", "/runs"))
+    assert code(judged("/health", method="POST", **headers)) == "invalid_api_key"
 
 
 def test_without_a_token_everybody_here_may_come_in():
@@ -61,11 +63,20 @@ def test_without_a_token_everybody_here_may_come_in():
 
 
 def test_a_session_opens_what_is_looked_at_and_spends_nothing():
-    cookie = {"cookie": "a=b; pylon_session=s1"}
+    cookie = {"cookie": "a=b; pylon_session_7448=s1"}
     assert judged("/api/now", sessions={"s1"}, **cookie) is None
     assert code(judged("/api/now", sessions={"s2"}, **cookie)) == "invalid_api_key"
     assert code(judged("/v1/chat/completions", method="POST", sessions={"s1"}, **cookie)) == "invalid_api_key"
-    assert code(judged("/api/now", sessions={""}, cookie="pylon_session")) in ("invalid_api_key", None)
+    assert code(judged("/api/now", sessions={""}, cookie="pylon_session_7448")) in ("invalid_api_key", None)
+
+
+def test_a_gateway_at_another_port_of_the_same_host_has_a_cookie_of_its_own():
+    both = {"cookie": "pylon_session_1=s1; pylon_session_2=s2; pylon_session=s3"}
+    assert judged("/api/now", host="localhost:1", sessions={"s1"}, **both) is None
+    assert judged("/api/now", host="localhost:2", sessions={"s2"}, **both) is None
+    assert code(judged("/api/now", host="localhost:2", sessions={"s1"}, **both)) == "invalid_api_key"
+    assert judged("/api/now", host="localhost", sessions={"s3"}, **both) is None
+    assert cookie_name("[::1]:80") == "pylon_session_80" and cookie_name("[::1]") == "pylon_session"
 
 
 def test_a_code_is_good_once_and_the_token_always():

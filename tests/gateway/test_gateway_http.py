@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import PylonError, UnreachableError
+from pylon.gateway.bodies import MOST_MARKS
 from pylon.gateway.upstream import Ended, Said
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, client_of, failure, gateway_of, listing
 
@@ -167,6 +168,45 @@ async def test_a_body_over_the_limit_is_refused(tmp_path):
         assert (await client.post(URL, content=pieces())).status_code == 413
         assert (await client.post(URL, json=CHAT)).status_code == 200
     assert len(core.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (orjson.dumps({**CHAT, "n": 2}), 400, "unsupported_value"),
+        (b"[" + b"[]," * MOST_MARKS + b"[]]", 413, "too_large"),
+        (orjson.dumps({"messages": CHAT["messages"] * 2_049}), 400, "invalid_value"),
+        (orjson.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 2_049}]}), 400,
+         "invalid_value"),
+    ],
+)  # fmt: skip
+async def test_a_body_that_is_refused_counts_as_a_request(tmp_path, body, status, code):
+    gateway = gateway_of(FakeCore(), tmp_path)
+    async with client_of(gateway) as client:
+        response = await client.post(URL, content=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert gateway.asks.tally.outcomes == {code: 1}
+
+
+async def test_as_many_messages_as_openai_takes_are_taken(tmp_path):
+    core = FakeCore()
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        assert (await client.post(URL, json={"messages": CHAT["messages"] * 2_048})).status_code == 200
+    assert len(core.asked[0]["messages"]) == 2_048
+
+
+async def test_what_anybody_may_see_needs_no_token_for_its_head_either(tmp_path):
+    async with client_of(gateway_of(FakeCore(), tmp_path), token=None) as client:
+        for path in ("/", "/runs", "/health"):
+            assert (await client.head(path)).status_code == 200
+        assert (await client.head("/api/now")).status_code == 401
+
+
+async def test_a_wrong_method_is_told_which_ones_there_are(tmp_path):
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        assert (await client.get(URL)).headers["allow"] == "POST"
+        assert set((await client.delete("/v1/models")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 async def test_more_requests_than_are_taken_are_told_to_come_back(tmp_path):

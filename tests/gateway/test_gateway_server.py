@@ -1,14 +1,14 @@
 """The gateway behind its real server, over sockets of this machine."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import orjson
 import pytest
 
 from pylon.errors import SetupError
-from pylon.gateway import server
+from pylon.gateway import connection, page, server
 from pylon.gateway.server import serving
 from pylon.gateway.upstream import Ended, Said
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, gateway_of
@@ -17,9 +17,9 @@ URL = "/v1/chat/completions"
 
 
 @asynccontextmanager
-async def served(core, tmp_path, **settings):
+async def served(core, tmp_path, *, connections=100, **settings):
     gateway = gateway_of(core, tmp_path, **settings)
-    async with asyncio.timeout(60), serving(gateway.app, "127.0.0.1", 0, connections=100) as port:
+    async with asyncio.timeout(60), serving(gateway.app, "127.0.0.1", 0, connections=connections) as port:
         yield gateway, port
 
 
@@ -112,7 +112,7 @@ async def test_a_question_that_waits_for_money_is_left_when_its_client_hangs_up(
 
 
 async def test_whoever_sends_no_whole_head_is_let_go_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "HEAD_S", 0.1)
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
     async with served(FakeCore(), tmp_path) as (_, port):
         reader, writer = await raw(port, b"")
         assert await reader.read() == b""
@@ -129,7 +129,7 @@ async def test_whoever_sends_no_whole_head_is_let_go_of(tmp_path, monkeypatch):
 
 
 async def test_an_answer_may_take_longer_than_a_head(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "HEAD_S", 0.05)
+    monkeypatch.setattr(connection, "HEAD_S", 0.05)
     go = asyncio.Event()
     core = FakeCore(lambda _: [go, Ended(answer("late"))])
     async with served(core, tmp_path) as (_, port), client(port) as http:
@@ -165,3 +165,84 @@ async def test_a_port_that_is_taken_is_told(tmp_path):
         with pytest.raises(SetupError, match="nothing can listen"):
             async with serving(gateway.app, "127.0.0.1", port, connections=10):
                 pass
+
+
+async def test_silent_connections_make_room_for_who_has_something_to_say(tmp_path):
+    core = FakeCore(lambda _: [asyncio.Event(), Ended(answer())])
+    async with served(core, tmp_path, connections=1) as (_, port), client(port) as http:
+        most = 101
+        # One that is answered now stays, however long it takes; it came first.
+        _, asking = await raw(port, request(orjson.dumps(CHAT)))
+        await until(lambda: core.under_way)
+        slow = b"POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"
+        held = [await raw(port, slow if number % 2 else b"") for number in range(2 * most)]
+        assert (await http.get("/v1/models")).status_code == 200
+        assert core.under_way == 1
+        # The oldest went, the newest are there.
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await held[0][0].read() == b""
+        assert not held[-1][0].at_eof()
+        for _, writer in (*held, (None, asking)):
+            writer.close()
+
+
+async def test_where_every_place_is_taken_by_who_may_ask_the_next_is_told_in_the_same_shape(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_MORE", 0)
+    core = FakeCore(lambda _: [asyncio.Event(), Ended(answer())])
+    async with served(core, tmp_path, connections=2) as (_, port), client(port) as http:
+        asking = [(await raw(port, request(orjson.dumps(CHAT))))[1] for _ in range(2)]
+        await until(lambda: core.under_way == 2)
+        for _ in range(4):
+            # Each over a connection of its own, of which it may not gain a place by the one before.
+            _, waiting = await raw(port, b"")
+            crowded = await http.get("/v1/models")
+            assert crowded.status_code == 503 and crowded.json()["error"]["code"] == "busy"
+            waiting.close()
+        asking[0].close()
+        await until(lambda: core.under_way == 1)
+        await until_answered(http)
+        asking[1].close()
+
+
+async def until_answered(http):
+    async with asyncio.timeout(10):
+        while (await http.get("/v1/models")).status_code != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_slow_keys_hold_up_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "KEY_S", 0.5)
+    async with served(FakeCore(), tmp_path) as (_, port), client(port) as http:
+        head = b"POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4096\r\n\r\n"
+        slow = [await raw(port, head + b"x" * 4_095) for _ in range(40)]
+        assert (await http.post("/session", json={"key": TOKEN})).status_code == 200
+        assert b" 408 " in await slow[0][0].readline()
+        for _, writer in slow:
+            writer.close()
+
+
+BROKEN = [
+    b"POST /v1/models HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"POST /session HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"HEAD /%ff%fe HTTP/1.1\r\nhost: \xff\r\norigin: http://[\r\n\r\n",
+    b"POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n{",
+]
+
+
+@pytest.mark.parametrize("head", BROKEN)
+@pytest.mark.parametrize("rest", [b"\x00\xffnot http\r\n\r\n", b"zz\r\n\r\n", b""])
+async def test_what_strangers_send_is_no_fault_of_ours(tmp_path, head, rest, caplog):
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    async with served(FakeCore(), tmp_path) as (_, port), client(port) as http:
+        reader, writer = await raw(port, head)
+        with suppress(TimeoutError, ConnectionError):
+            await asyncio.wait_for(reader.read(1), 0.3)
+            writer.write(rest)
+            await asyncio.wait_for(reader.read(), 0.3)
+        writer.close()
+        assert (await http.get("/health")).status_code == 200
+    assert not faults and not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]

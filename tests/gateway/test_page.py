@@ -1,6 +1,8 @@
 """The page, what it fetches, and the metrics."""
 
+import os
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -145,6 +147,17 @@ async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
         assert text.startswith("yyy") and text.endswith("… and 5 characters more")
         exported = await client.get(f"{path}/export")
         assert exported.headers["content-disposition"].startswith("attachment") and b'"metadata"' in exported.content
+
+
+async def test_a_run_of_any_name_can_be_had_as_a_file_and_one_without_a_name_in_text_hides_no_other(tmp_path):
+    for name in ('ünï€ "run"', os.fsdecode(b"\xff\xfe")):
+        Trajectory(tmp_path / name, ManualClock()).close()
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        [run] = (await client.get("/api/runs")).json()["runs"]
+        response = await client.get(f"/api/runs/{quote(run['id'])}/export")
+    assert response.status_code == 200
+    said = response.headers["content-disposition"]
+    assert said == f"attachment; filename*=utf-8''{quote(run['id'], safe='')}.jsonl"
 
 
 @pytest.mark.parametrize(

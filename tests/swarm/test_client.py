@@ -397,12 +397,12 @@ async def test_a_plain_provider_that_wants_to_be_paid_is_told_to_stop_and_is_ask
     tags = (("d", "dvm"), ("k", str(TEXT_REQUEST)))
     relays.give(dvm.secret.sign(EventDraft(ANNOUNCEMENT, "{}", tags, int(time.time()))))
     swarm = await customer(DispatchSettings(patience_s=0.2), plain=True)
-    with pytest.raises(JobFailed, match="wants to be paid, and announces no price") as failure:
+    with pytest.raises(JobFailed, match="asking to be paid without announcing a price") as failure:
         await swarm.complete("a question")
     assert (failure.value.reason, failure.value.code) == (Failure.UNPAID, None), "no code is put into its mouth"
     await asyncio.sleep(0.05)
     assert dvm.cancelled == [request.id for request in dvm.received]
-    with pytest.raises(UnreachableError, match="1 wants to be paid, and announces no price"):
+    with pytest.raises(UnreachableError, match="1 asking to be paid without announcing a price"):
         await swarm.complete("another question")
     assert len(dvm.received) == 1
 

@@ -1,0 +1,29 @@
+"""Where a gateway is reached, for whoever starts it."""
+
+import ipaddress
+from collections.abc import Sequence
+
+from pylon.gateway.doors import is_loopback
+
+UNENCRYPTED = (
+    "HTTP is not encrypted: whoever is between reads the key, the prompts and the answers."
+    " Put a proxy that does TLS in front, or use a tunnel."
+)
+
+
+def urls(host: str, port: int, addresses: Sequence[str]) -> tuple[str, list[str]]:
+    """The URL for this machine, those for others. `addresses` are this machine's, for a gateway at all of them."""
+    try:
+        listens = ipaddress.ip_address(host)
+    except ValueError:
+        listens = None
+    if listens is None or not listens.is_unspecified:
+        here = _url(host, port)
+        return here, [] if is_loopback(host) else [here]
+    # One that listens at all of IPv6 takes IPv4 as well; the other way round it does not.
+    others = [one for one in addresses if listens.version == 6 or ":" not in one]
+    return _url("127.0.0.1" if listens.version == 4 else "::1", port), [_url(one, port) for one in others]
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
