@@ -28,7 +28,8 @@ from pylon.gateway.view import View
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
-    calls a thousand of them. With `plain` providers are asked as well that read the open form only.
+    calls a thousand of them. With `plain` providers are asked as well that read the open form only;
+    `token_file` is what the locked page calls the token's place.
     """
 
     runs: Path
@@ -37,6 +38,7 @@ class GatewaySettings:
     max_requests: int = 4_000
     max_body_bytes: int = 32 * 1024 * 1024
     plain: bool = False
+    token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 
 
 class Gateway:
@@ -51,7 +53,7 @@ class Gateway:
         self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain)
         self.sessions = Sessions(doors.token)
         completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
-        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit)
+        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=settings.token_file)
         routes = [
             Route("/health", self._health, methods=["GET"]),
             Route("/v1/chat/completions", completions.answer, methods=["POST"]),

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import html
 import re
 from functools import cache
 from pathlib import Path
@@ -33,20 +34,25 @@ KEY_S = 10.0
 
 
 class Page:
-    """The routes. `runs` is the folder of trajectories."""
+    """The routes. `runs` is the folder of trajectories, `token_file` what the locked page calls the token's place."""
 
-    def __init__(self, asks: Asks, view: View, sessions: Sessions, runs: Path, unit: str) -> None:
+    def __init__(self, asks: Asks, view: View, sessions: Sessions, runs: Path, unit: str, *, token_file: str) -> None:
         self._asks = asks
         self._view = view
         self._sessions = sessions
         self._runs = runs
         self._unit = unit
+        self._token_file = html.escape(token_file).encode("utf-8", "replace")
         self._keys = Bodies(_KEY_BYTES, slowest_s=KEY_S, together=None)
 
     async def page(self, _: Request) -> Response:
-        """The file itself, which holds nothing of this node."""
-        html, policy = page_file()
-        return Response(html, media_type="text/html", headers={"content-security-policy": policy})
+        """The file itself, which holds nothing of this node but where its token lies."""
+        file, policy = page_file()
+        return Response(
+            file.replace(b"{token_file}", self._token_file),
+            media_type="text/html",
+            headers={"content-security-policy": policy},
+        )
 
     async def session(self, request: Request) -> Response:
         """A cookie for whoever shows the token, or the code that was printed."""
@@ -121,17 +127,17 @@ class Page:
 @cache
 def page_file() -> tuple[bytes, str]:
     """The page, and the policy that lets it run its own script and style and nothing else."""
-    html = _FILE.read_bytes()
-    script, style = (_hash_of(html, tag) for tag in (b"script", b"style"))
+    file = _FILE.read_bytes()
+    script, style = (_hash_of(file, tag) for tag in (b"script", b"style"))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:;"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return html, policy
+    return file, policy
 
 
-def _hash_of(html: bytes, tag: bytes) -> str:
-    found = re.search(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
+def _hash_of(file: bytes, tag: bytes) -> str:
+    found = re.search(rb"<%b>(.*?)</%b>" % (tag, tag), file, re.DOTALL)
     if found is None:
         raise RuntimeError(f"the page has no {tag.decode()}")
     return f"'sha256-{base64.b64encode(hashlib.sha256(found[1]).digest()).decode()}'"

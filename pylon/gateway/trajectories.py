@@ -30,18 +30,20 @@ def listed(folder: Path) -> list[Json]:
 
 
 def shown(folder: Path, name: str, after: int) -> Json:
-    """A run, and its events from the `after`th on; `more` tells that there are further ones. Raises `Problem`."""
+    """A run, and its events from the `after`th on; `more` tells that there are further ones, `final` is how it ended.
+    Raises `Problem`.
+    """
     run = _find(folder, name)
     events: list[Json] = []
-    more = False
+    more, final = False, None
     for place, event in enumerate(run.events()):
-        if place < after:
-            continue
+        if event["type"] == "final":
+            final = event
         if len(events) == MOST_EVENTS:
             more = True
-            break
-        events.append(event)
-    return {**summary(run), "events": events, "more": more, "next": after + len(events)}
+        elif place >= after:
+            events.append(event)
+    return {**summary(run), "final": final, "events": events, "more": more, "next": after + len(events)}
 
 
 def text(folder: Path, name: str, sha256: str) -> str:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pylon.errors import UnreachableError
@@ -106,6 +108,14 @@ def make_gateway(
         max_body_bytes=section.max_body_mb * 1024 * 1024,
         plain=config.customer.plain,
     )
+    if is_loopback(host):
+        # Other machines are not told how this one's folders are called.
+        settings = replace(settings, token_file=_shown(home.folder / TOKEN_FILE))
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
     names = frozenset(name.lower() for name in section.names)
     return Gateway(core, settings, Doors(key, names, is_loopback(host)))
+
+
+def _shown(path: Path) -> str:
+    mine = Path.home()
+    return f"~/{path.relative_to(mine)}" if path.is_relative_to(mine) else str(path)

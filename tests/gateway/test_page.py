@@ -9,8 +9,12 @@ import pytest
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
+from pylon.jobs.codes import ErrorCode
+from pylon.provider.journal import JobState
 from pylon.provider.latency import Latency
+from pylon.rlm.loop import Reason
 from pylon.rlm.trajectory import Trajectory
+from pylon.swarm.moves import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 
@@ -58,6 +62,22 @@ def test_the_page_needs_no_other_resource_and_sets_what_it_shows_as_text():
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\son\w+=", html)
     # A policy that names hashes lets no style stand in an element.
     assert " style=" not in html
+
+
+async def test_the_locked_page_says_where_the_token_lies_in_a_form_that_browsers_know(tmp_path):
+    gateway = gateway_of(FakeCore(), tmp_path, token_file="~/.pylon/<b>&/gateway-token")
+    async with client_of(gateway, token=None) as client:
+        html = (await client.get("/")).text
+    assert "~/.pylon/&lt;b&gt;&amp;/gateway-token" in html and "{token_file}" not in html
+    form = re.search(r"<form.*?</form>", html, re.DOTALL)[0]
+    assert 'type="password" autocomplete="current-password"' in form and "<button>" in form
+
+
+@pytest.mark.parametrize("codes", [Failure, ErrorCode, Reason, JobState], ids=lambda codes: codes.__name__)
+def test_the_page_has_words_for_every_code(codes):
+    words = re.search(r"const words = \{(.*?)\};", page_file()[0].decode(), re.DOTALL)[1]
+    known = set(re.findall(r"(\w+): \"", words))
+    assert {code.value for code in codes} <= known
 
 
 async def test_what_strangers_wrote_is_one_bounded_line(tmp_path):
@@ -143,6 +163,9 @@ async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
         assert len(first["events"]) == MOST_EVENTS and first["events"][0]["type"] == "run"
         rest = (await client.get(f"{path}?after={first['next']}")).json()
         assert rest["events"][-1]["type"] == "final" and not rest["more"]
+        # What one comes for is there from the first page on.
+        assert first["final"] == rest["final"] == rest["events"][-1]
+        assert (await client.get("/api/runs/20260102-000000-bbbbbb")).json()["final"] is None
         text = (await client.get(f"{path}/text/{runs}")).json()["text"]
         assert text.startswith("yyy") and text.endswith("… and 5 characters more")
         exported = await client.get(f"{path}/export")
