@@ -35,19 +35,25 @@ class Bodies:
         told = request.headers.get("content-length", "0")
         if told.isascii() and told.isdigit() and len(told) < 20 and int(told) > self._most:
             raise self._too_large()
-        body, marks = bytearray(), 0
+        body, size, marks = bytearray(), 0, 0
         try:
             async with asyncio.timeout(self._slowest_s):
                 async for piece in request.stream():
-                    body += piece
-                    self.held += len(piece)
+                    size += len(piece)
                     marks += sum(map(piece.count, _MARKS))
-                    if len(body) > self._most:
+                    if size > self._most:
                         raise self._too_large()
                     if marks > MOST_MARKS:
-                        raise Problem(413, "too_large", f"a body has at most some {MOST_MARKS // 2:,} values here")
+                        # Heard out, so that the client hears the answer: but nothing of it is kept.
+                        self.held -= len(body)
+                        body.clear()
+                        continue
+                    body += piece
+                    self.held += len(piece)
                     if self._most_held is not None and self.held > self._most_held:
                         raise Problem(503, "busy", "requests under way hold all the memory there is", retry_s=BUSY_S)
+            if marks > MOST_MARKS:
+                raise Problem(413, "too_large", f"a body has at most some {MOST_MARKS // 2:,} values here")
             yield bytes(body)
         except TimeoutError:
             raise Problem(408, "too_slow", f"the body did not come within {self._slowest_s:.0f} seconds") from None
