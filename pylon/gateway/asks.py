@@ -11,7 +11,7 @@ from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Refuse, Wait
 from pylon.gateway.chat import Chat
-from pylon.gateway.fit import check_size, misfit
+from pylon.gateway.fit import check_size, has_model, misfit
 from pylon.gateway.problems import BUSY_S, Problem, of_error, of_row
 from pylon.gateway.tally import Tally
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
@@ -121,21 +121,22 @@ class Asks:
             raise problem
 
     async def _most_msat(self, job: dict[str, Any]) -> int:
-        """What this job can cost: the dearest price list that there is, and never more than the bid."""
+        """What this job can cost: the dearest price list of those who may be asked, and never more than the bid."""
         seen = await self._view.providers(PRICES_S)
         bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
         if not bid:
             return 0
         # Who names no price is asked for what it does for nothing.
-        ready = (row["price_msat"] for row in seen["providers"] if row["state"] == "ready")
-        prices = {tuple(price) for price in ready if price is not None}
+        ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price_msat"] is not None)
+        prices = {tuple(row["price_msat"]) for row in ready if has_model(row, job.get("model"))}
         size = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
         size += sum(text_bytes(str(message)) for message in job.get("messages", ()))
         # Rounded up as the customer's own bound is, so that it finds providers within this.
         tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
         longest = job.get("max_tokens", DEFAULT_MAX_TOKENS)
         quotes = (int(Price(*map(Msat, price)).quote(tokens, longest)) for price in prices)
-        return min(bid, max(quotes, default=bid))
+        # Who is dearer than the bid is not asked.
+        return max((quote for quote in quotes if quote <= bid), default=bid)
 
     async def _hold(self, most: int, votes: int) -> int:
         async with self._line:

@@ -53,6 +53,11 @@ def model_not_found(name: str) -> Problem:
     )
 
 
+def has_model(row: Json, wanted: str | None) -> bool:
+    """Whether this provider may take a job for that model."""
+    return bool(_contexts(row, wanted))
+
+
 def _contexts(row: Json, wanted: str | None) -> list[int]:
     """The context of the model that this provider would use, 0 where it does not say; nothing where it has none."""
     offers = list(zip(row["models"], row["weights"], row["contexts"], strict=True))

@@ -244,6 +244,14 @@ async def test_where_all_are_free_nobody_is_offered_anything(tmp_path):
     assert core.budgets == [0]
 
 
+@pytest.mark.parametrize("other", [listing("m-2", price=(90, 0, 0)), listing(price=(900, 0, 0))])
+async def test_who_would_not_be_asked_does_not_say_what_is_set_aside(tmp_path, other):
+    core = FakeCore(bid=100, providers=[listing(price=(10, 0, 0)), other])
+    async with client_of(gateway_of(core, tmp_path, most_msat=20)) as client:
+        assert (await client.post(URL, json={**CHAT, "model": "m-1"})).status_code == 200
+    assert core.budgets == [20]
+
+
 async def test_what_became_of_a_paid_question_nobody_knows_counts_as_spent(tmp_path):
     core = FakeCore(lambda _: [UnreachableError("the node ended during the call")], bid=100)
     core.seen["providers"] = [listing(price=(10, 0, 0))]
