@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.clock import ManualClock
 from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
