@@ -23,13 +23,14 @@ from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
-from pylon.rlm.loop import LoopOutcome
+from pylon.rlm.course import LoopOutcome
 from pylon.rlm.progress import Tally
 from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
 from pylon.rlm.replay import replay
-from pylon.rlm.rlm import Origin, Rlm
+from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Root
+from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.strategies import Strategy

@@ -6,8 +6,7 @@ This process looks at the bytes once, piece by piece, for their length and hash.
 import codecs
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,26 +15,16 @@ from typing import BinaryIO, Literal
 import orjson
 
 from pylon.errors import UsageError
+from pylon.rlm import withheld
 from pylon.rlm.repl.protocol import ContextFile, ContextSource
 
 type Shape = Literal["auto", "text", "json", "files"]
 
 _PIECE = 1 << 20
-_SNIFF = 8_192
-_PDF = b"%PDF-"
 _REPLACEMENT = "\ufffd"
 _MOST_DOUBTS = 8
 MAX_FILES = 100_000
 _REFUSED = "{} holds a secret key or a wallet's link, and a context goes to strangers"
-_CONFIG = "config.toml"
-_SIGNS = "*?["
-# Keys (NIP-19, NIP-49) and wallet links (NIP-47), in whatever case and wherever a line holds them.
-_SECRETS = re.compile(
-    rb"nsec1[02-9ac-hj-np-z]{58}|ncryptsec1[02-9ac-hj-np-z]{58}|nostr\+walletconnect:(?://)?[0-9a-f]{64}"
-)
-_SIGNS_OF_SECRETS = (b"sec1", b"walletconnect:")
-# What stands across two pieces is found when the second begins with so much of the first: no secret is longer.
-_LONGEST = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +90,7 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     skipped = 0
     single = len(given) == 1
     # Of many files below one folder it is asked once.
-    is_home = cache(_is_home)
+    is_home = cache(withheld.is_home)
     for one in given:
         path = Path(one).expanduser()
         if not one:
@@ -109,25 +98,27 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
             found.append(("stdin", _spool(stdin, spool)))
-            if _is_secret(spool):
+            if withheld.is_secret(spool):
                 spool.unlink()
                 raise UsageError(_REFUSED.format("standard input"))
         elif path.is_dir():
             single = False
-            files, left_out = _folder(path)
+            files, left_out = withheld.text_files(path)
             found += files
             skipped += left_out
         elif path.is_file():
-            if _is_secret(path):
+            if withheld.is_secret(path):
                 raise UsageError(_REFUSED.format(one))
             found.append((one, path))
-        elif any(sign in one for sign in _SIGNS):
+        elif any(sign in one for sign in withheld.SIGNS):
             single = False
             matches = sorted(match for match in _glob(one) if match.is_file())
             if not matches:
                 raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
             wanted = [
-                match for match in matches if not (_is_hidden_from(match, one) or _is_kept_back(match, is_home))
+                match
+                for match in matches
+                if not (withheld.is_hidden_from(match, one) or withheld.is_kept_back(match, is_home))
             ]
             skipped += len(matches) - len(wanted)
             found += [(str(match), match) for match in wanted]
@@ -192,77 +183,6 @@ def _glob(pattern: str) -> Iterable[Path]:
     return Path().glob(pattern)
 
 
-def _folder(folder: Path) -> tuple[list[tuple[str, Path]], int]:
-    """The text files below a folder, by their path in it, in order; hidden ones and links are passed over."""
-    found: list[tuple[str, Path]] = []
-    skipped = 0
-    for root, folders, names in os.walk(folder):
-        if _CONFIG in names and _is_home(Path(root)):
-            folders.clear()
-            skipped += len(names)
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            if name.startswith(".") or path.is_symlink() or not path.is_file():
-                continue
-            if _is_text(path) and not _is_secret(path):
-                found.append((str(path.relative_to(folder)), path))
-            else:
-                skipped += 1
-    return found, skipped
-
-
-def _is_hidden_from(match: Path, pattern: str) -> bool:
-    """Whether it is hidden, and the pattern does not ask for what is."""
-    wanted = Path(pattern).parts
-    # What comes before the first sign was named, whatever it is.
-    named = next((n for n, part in enumerate(wanted) if any(sign in part for sign in _SIGNS)), len(wanted))
-    return not any(map(_hides, wanted[named:])) and any(map(_hides, match.parts[named:]))
-
-
-def _hides(part: str) -> bool:
-    return part.startswith(".") and part not in (".", "..")
-
-
-def _is_kept_back(path: Path, is_home: Callable[[Path], bool]) -> bool:
-    return _is_secret(path) or any(map(is_home, path.absolute().parents))
-
-
-def _is_home(folder: Path) -> bool:
-    """Whether Pylon keeps keys here: `config.toml`, and an identity for each network that was used."""
-    return (folder / _CONFIG).is_file() and any(map(_is_secret, folder.glob("*/identity")))
-
-
-def _is_secret(path: Path) -> bool:
-    """Whether a key or a wallet's link stands anywhere in it."""
-    try:
-        with path.open("rb") as file:
-            before = b""
-            while piece := file.read(_PIECE):
-                if _holds_secret(before + piece):
-                    return True
-                before = piece[-_LONGEST:]
-    except OSError:
-        return False
-    return False
-
-
-def _holds_secret(data: bytes) -> bool:
-    # Whole texts go through here, and a pattern takes ten times as long to find nothing.
-    small = data.lower()
-    return any(sign in small for sign in _SIGNS_OF_SECRETS) and _SECRETS.search(small) is not None
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(_SNIFF)
-    except OSError:
-        return False
-    return b"\0" not in start and not start.startswith(_PDF)
-
-
 def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
     if stdin is None:
         raise UsageError("there is no standard input here")
@@ -288,7 +208,7 @@ def file_facts(name: str, path: Path) -> FileFacts:
         with path.open("rb") as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
-                if not size and piece.startswith(_PDF):
+                if not size and piece.startswith(withheld.PDF):
                     kind = "PDF"
                 elif kind == "text" and b"\0" in piece:
                     kind = "binary"

@@ -16,10 +16,11 @@ from pylon.errors import UsageError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import Context, FileFacts, file_facts
-from pylon.rlm.loop import LoopOutcome
+from pylon.rlm.course import LoopOutcome
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
-from pylon.rlm.rlm import Origin, Rlm
+from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome

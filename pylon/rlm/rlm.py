@@ -11,44 +11,31 @@ limitations); here any number go on beside each other, to the depth that the bud
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pylon import __version__
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.jobs import fit
-from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
 from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import Caller, CallRoom
 from pylon.rlm.context import Context
+from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
 from pylon.rlm.gate import Gate
-from pylon.rlm.loop import Loop, LoopOutcome, LoopTask, Reason
+from pylon.rlm.llm_query import asked, longest_prompt
+from pylon.rlm.loop import Loop
 from pylon.rlm.prompts import Facts
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl, SubCalls, SubReply
 from pylon.rlm.root import Root
+from pylon.rlm.run_ends import Origin, begun, ended
 from pylon.rlm.settings import LoopSettings, SubSettings
-from pylon.rlm.sublm import SubAnswer, SubLM, SubModels
+from pylon.rlm.sublm import SubLM, SubModels
 from pylon.rlm.trajectory import Trajectory
 
 ROOT_LOOP = "0"
-# As the swarm calls what fits no event.
-TOO_LARGE = "too_large"
 # Bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut it up.
 _SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """For the trajectory: which strategy runs, which run this one replays, which sandbox holds its code, and what
-    else there is to say of the root (temperature, address, seed)."""
-
-    strategy: str = "rlm"
-    replay_of: str | None = None
-    sandbox: str = ""
-    root: Mapping[str, object] = field(default_factory=dict)
 
 
 class Rlm:
@@ -94,7 +81,11 @@ class Rlm:
             self._last_s = min(self._last_s, wall / 2)
             wall -= self._last_s
         budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic())
-        self._opened(question, context, limits, origin or Origin())
+        begun(
+            self._trajectory, question, context, limits, origin or Origin(),
+            root=self._root, settings=self._settings, sub_name=self._sub.name, models=self._models,
+            sub_settings=self._room.settings,
+        )  # fmt: skip
         outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
         try:
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
@@ -107,7 +98,7 @@ class Rlm:
             raise
         finally:
             await self._room.close()
-            self._ended(outcome, budget)
+            ended(self._trajectory, outcome, budget)
         return outcome
 
     async def _loop(
@@ -124,7 +115,7 @@ class Rlm:
             not deepest,
             settings.turns,
             min(settings.output_chars, root.context_tokens),
-            self._prompt_bytes(budget.limits),
+            longest_prompt(self._room.settings.event_bytes, budget.limits),
         )
         task = LoopTask(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
         self._trajectory.write(
@@ -132,17 +123,16 @@ class Rlm:
             opening=self._trajectory.text(task.opening),
         )  # fmt: skip
         repl = self._open_repl()
-        loop = Loop(
-            task, root, repl, self._gate, self._trajectory, self._clock,
-            replace(settings, output_chars=facts.output_chars, last_s=self._last_s),
-        )  # fmt: skip
+        settings = replace(settings, output_chars=facts.output_chars, last_s=self._last_s)
+        course = Course(task, self._trajectory, self._clock, settings)
+        loop = Loop(course, root, repl, self._gate)
 
         async def on_calls(calls: SubCalls) -> Sequence[SubReply]:
-            caller = Caller(name, budget, loop.turn)
+            caller = Caller(name, budget, course.turn)
             ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
             if calls.kind == "rlm" and not deepest:
                 return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
-            return await self._asked(caller, ids, calls)
+            return await asked(self._room, self._trajectory, caller, ids, calls)
 
         try:
             async with self._starts:
@@ -150,47 +140,6 @@ class Rlm:
             return await loop.run()
         finally:
             await repl.close()
-
-    # --- sub-calls --------------------------------------------------------------------------------------------
-
-    async def _asked(self, caller: Caller, ids: Sequence[str], calls: SubCalls) -> list[SubReply]:
-        """Asks the sub-LM. A prompt that no event carries is told so at once, and costs nothing."""
-        replies: dict[str, SubReply] = {}
-        for name, prompt in zip(ids, calls.prompts, strict=True):
-            if (message := self._unsendable(prompt, caller.budget.limits)) is not None:
-                self._trajectory.write(
-                    "returned", loop=caller.loop, turn=caller.turn, call=name, prompt=self._trajectory.text(prompt),
-                    code=TOO_LARGE, message=message, attempts=0,
-                )  # fmt: skip
-                replies[name] = SubReply(message, TOO_LARGE)
-        sent = [(name, prompt) for name, prompt in zip(ids, calls.prompts, strict=True) if name not in replies]
-        outcomes = await self._room.ask(
-            caller, [name for name, _ in sent], [prompt for _, prompt in sent], calls.model
-        )
-        for (name, _), one in zip(sent, outcomes, strict=True):
-            if isinstance(one, SubAnswer):
-                replies[name] = SubReply(one.text, finish=one.finish)
-            else:
-                replies[name] = SubReply(one.message, one.code)
-        return [replies[name] for name in ids]
-
-    def _unsendable(self, prompt: str, limits: Limits) -> str | None:
-        """Why no event carries a prompt. What the budget's own limit refuses is left to the budget."""
-        event_bytes, most = self._room.settings.event_bytes, limits.prompt_chars
-        if event_bytes is None or (most is not None and len(prompt) > most) or fit.fits(prompt, event_bytes):
-            return None
-        return (
-            f"a prompt of {len(prompt):,} characters, {text_bytes(prompt):,} bytes, does not fit one event;"
-            f" {fit.prompt_bytes(event_bytes):,} bytes of plain text do: cut it up"
-        )
-
-    def _prompt_bytes(self, limits: Limits) -> int | None:
-        """The longest prompt that is let through whatever it holds."""
-        event_bytes = self._room.settings.event_bytes
-        bounds = [None if event_bytes is None else fit.prompt_bytes(event_bytes), limits.prompt_chars]
-        return min((bound for bound in bounds if bound is not None), default=None)
-
-    # --- depth ------------------------------------------------------------------------------------------------
 
     async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
         """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
@@ -241,49 +190,6 @@ class Rlm:
             return reservation
         self._gate.settle(budget, reservation, Cost(calls=1))
         return None
-
-    # --- the trajectory's ends --------------------------------------------------------------------------------
-
-    def _opened(self, question: str, context: Context, limits: Limits, origin: Origin) -> None:
-        self._trajectory.write(
-            "run",
-            id=self._trajectory.id,
-            question=self._trajectory.text(question),
-            strategy=origin.strategy,
-            replay_of=origin.replay_of,
-            version=__version__,
-            root={
-                **origin.root,
-                "name": self._root.name,
-                "context_tokens": self._root.context_tokens,
-                "max_tokens": self._root.max_tokens,
-                "tier": prompts.tier_of(self._settings.tier, self._root.context_tokens),
-            },
-            sandbox=origin.sandbox,
-            cell=asdict(self._settings.cell),
-            sub={"name": self._sub.name, **asdict(self._models), **asdict(self._room.settings)},
-            limits=asdict(limits),
-            turns=self._settings.turns,
-            context={
-                "kind": context.source.kind,
-                "chars": context.chars,
-                "bytes": context.size,
-                "skipped": context.skipped,
-                "files": [{**asdict(file), "path": str(file.path)} for file in context.files],
-            },
-        )
-
-    def _ended(self, outcome: LoopOutcome, budget: Budget) -> None:
-        self._trajectory.write(
-            "final",
-            answer=None if outcome.answer is None else self._trajectory.text(outcome.answer),
-            partial=outcome.partial,
-            reason=outcome.reason,
-            detail=outcome.detail,
-            hint="" if outcome.fault is None else outcome.fault.hint,
-            turns=outcome.turns,
-            spent=asdict(budget.spent),
-        )
 
 
 async def _all_of(work: Iterable[Coroutine[Any, Any, SubReply]]) -> list[SubReply]:

@@ -12,7 +12,7 @@ from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.jobs.codes import ErrorCode
 from pylon.provider.journal import JobState
 from pylon.provider.latency import Latency
-from pylon.rlm.loop import Reason
+from pylon.rlm.course import Reason
 from pylon.rlm.trajectory import Trajectory
 from pylon.swarm.moves import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing

@@ -10,8 +10,8 @@ from pylon.clock import SystemClock
 from pylon.node.rlm_parts import loop_settings
 from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.course import Reason
 from pylon.rlm.gate import Gate
-from pylon.rlm.loop import Reason
 from pylon.rlm.progress import Tally
 from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.runs import Run, summary

@@ -6,7 +6,7 @@ import pytest
 
 from pylon.errors import SandboxError, UnreachableError
 from pylon.rlm.budget import Limits
-from pylon.rlm.loop import Reason
+from pylon.rlm.course import Reason
 from pylon.rlm.repl.protocol import CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings

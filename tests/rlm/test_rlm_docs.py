@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pylon.rlm.budget import Bound
-from pylon.rlm.loop import Reason
+from pylon.rlm.course import Reason
 from pylon.sections import RlmSection
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,66 @@
+"""A loop's cells: each is run in its REPL and written down, and what they leave for an answer is kept."""
+
+import asyncio
+from dataclasses import asdict
+
+from pylon.errors import SandboxError
+from pylon.rlm.budget import Bound, Refusal
+from pylon.rlm.course import Course, LoopEnd, Reason
+from pylon.rlm.parsing import Final
+from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl, UnknownVariableError
+
+# A cell that computes beyond its own limit for so long has lost its sandbox.
+_GRACE_S = 10.0
+
+
+class Cells:
+    """`answer` is what the REPL's variable of that name held last, `lacks` why it calls it partial, `printed` what a
+    cell printed last; all are empty before that."""
+
+    def __init__(self, course: Course, repl: Repl) -> None:
+        self.answer = ""
+        self.lacks = ""
+        self.printed = ""
+        self._course = course
+        self._repl = repl
+
+    async def run(self, number: int, code: str) -> CellOutcome:
+        """Runs one block, the `number`th of its turn. Raises `LoopEnd` when the sandbox is lost."""
+        course, text = self._course, self._course.trajectory.text
+        started = course.clock.monotonic()
+        wall = course.left().wall_s
+        timeout = None if wall is None else wall + course.settings.cell.seconds + _GRACE_S
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self._repl.run(code)
+        except TimeoutError:
+            raise LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message) from None
+        except SandboxError as error:
+            raise LoopEnd(Reason.SANDBOX, str(error)) from error
+        if outcome.answer is not None:
+            self.answer, self.lacks = outcome.answer.content, outcome.answer.partial
+        self.printed = outcome.stdout.strip() or self.printed
+        course.write(
+            "cell", cell=number, code=text(code), stdout=text(outcome.stdout), stderr=text(outcome.stderr),
+            truncated=outcome.truncated, error=None if outcome.error is None else asdict(outcome.error),
+            seconds=round(outcome.seconds, 3), wall_s=round(course.clock.monotonic() - started, 3),
+            answer=None if outcome.answer is None else self._row(outcome.answer),
+            variables=[asdict(variable) for variable in outcome.variables],
+        )  # fmt: skip
+        return outcome
+
+    async def value(self, final: Final) -> str | None:
+        """The text of the variable that is named, or None when there is none. Raises `SandboxError`."""
+        if not final.variable:
+            return None
+        if final.variable == "answer":
+            # What it holds when nothing was put there is no answer.
+            return self.answer or None
+        try:
+            return await self._repl.value(final.variable)
+        except UnknownVariableError:
+            return None
+
+    def _row(self, answer: Answer) -> dict[str, object]:
+        content = self._course.trajectory.text(answer.content)
+        return {"ready": answer.ready, "partial": answer.partial, "content": content}

@@ -1,0 +1,95 @@
+"""What a loop is given, where it stands, and how it ends."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.clock import Clock
+from pylon.rlm.budget import Budget, Left
+from pylon.rlm.root import RootError
+from pylon.rlm.settings import LoopSettings
+from pylon.rlm.trajectory import Trajectory
+
+
+class Reason(StrEnum):
+    """Why a loop ended."""
+
+    FINAL = "final"
+    TURNS = "turns"
+    BUDGET = "budget"
+    ROOT_FAILED = "root_failed"
+    ROOT_SILENT = "root_silent"
+    NO_CODE = "no_code"
+    REPEATED = "repeated"
+    SANDBOX = "sandbox"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOutcome:
+    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot; `fault` is what
+    a root failed with."""
+
+    answer: str | None
+    partial: bool
+    reason: Reason
+    turns: int
+    detail: str = ""
+    fault: RootError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTask:
+    """`name` is unique in its run, `question` None when the task stands in the context itself."""
+
+    name: str
+    question: str | None
+    system: str
+    opening: str
+    budget: Budget
+
+
+class LoopEnd(Exception):  # noqa: N818 - it ends the turns, and is no error
+    """No more turns, and no answer: why."""
+
+    def __init__(self, reason: Reason, detail: str = "", fault: RootError | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.fault = fault
+
+
+class Course:
+    """Where one loop stands: `turn` is the one under way, from 1. What is written of the loop says so."""
+
+    def __init__(self, task: LoopTask, trajectory: Trajectory, clock: Clock, settings: LoopSettings) -> None:
+        self.turn = 0
+        self.task = task
+        self.trajectory = trajectory
+        self.clock = clock
+        self.settings = settings
+
+    @property
+    def budget(self) -> Budget:
+        return self.task.budget
+
+    def left(self) -> Left:
+        """What may still be spent."""
+        return self.budget.left(now=self.clock.monotonic())
+
+    def status(self) -> str:
+        """The same in one line, for the root model."""
+        left = self.left()
+        parts = [f"turn {self.turn} of {self.settings.turns}"]
+        if left.calls is not None:
+            parts.append(f"{left.calls:,} sub-calls left")
+        if left.msat is not None:
+            parts.append(f"{left.msat / 1000:,.3f} sats left")
+        if left.tokens is not None:
+            parts.append(f"{left.tokens:,} tokens left")
+        if left.wall_s is not None:
+            parts.append(f"{left.wall_s:.0f} s left")
+        return f"[{'; '.join(parts)}]"
+
+    def write(self, kind: str, **fields: object) -> None:
+        """One event of this turn."""
+        self.trajectory.write(kind, loop=self.task.name, turn=self.turn, **fields)

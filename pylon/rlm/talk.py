@@ -1,0 +1,97 @@
+"""A loop's talk with its root LM: what it is shown, what it replies, and what that costs."""
+
+import asyncio
+
+from pylon import log
+from pylon.errors import PylonError
+from pylon.rlm.budget import Bound, Cost, Refusal, Reservation
+from pylon.rlm.course import Course, LoopEnd, Reason
+from pylon.rlm.gate import Gate
+from pylon.rlm.history import History
+from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
+
+logger = log.get("rlm")
+
+# Of the root's window: the chat, its reply, and some room for what we estimate badly.
+_WINDOW_SHARE = 0.8
+_REPLY_CHARS = 40_000
+
+
+class Talk:
+    """See the module. `root` is whom it is with."""
+
+    def __init__(self, course: Course, root: Root, gate: Gate) -> None:
+        self.root = root
+        self._course = course
+        self._gate = gate
+        room = int(root.context_tokens * _WINDOW_SHARE) - root.max_tokens
+        task = course.task
+        self._history = History(task.system, task.opening, limit_tokens=max(room, root.context_tokens // 4))
+
+    async def ask(self) -> Reply:
+        """The root's next turn. Raises `LoopEnd`."""
+        messages = self._history.messages()
+        reservation = await self._gate.wait(self._course.budget, self.most(messages))
+        if isinstance(reservation, Refusal):
+            raise LoopEnd(Reason.BUDGET, reservation.message)
+        wall = self._course.left().wall_s
+        timeout = self._course.settings.root_timeout_s
+        try:
+            return await self.reply(messages, reservation, timeout if wall is None else min(timeout, wall))
+        except TimeoutError:
+            if wall is not None and wall < timeout:
+                raise LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message) from None
+            raise LoopEnd(Reason.ROOT_SILENT, f"the root model gave no reply within {timeout:g} s") from None
+        except RootError as error:
+            raise LoopEnd(Reason.ROOT_FAILED, str(error), error) from error
+
+    async def reply(
+        self, messages: list[Message], reservation: Reservation, timeout: float, *, last: bool = False
+    ) -> Reply:
+        """Asks, books and writes down. `timeout` is in seconds. Raises `RootError`, `TimeoutError`."""
+        course = self._course
+        started = course.clock.monotonic()
+        spent = Cost()
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await self._said(messages)
+            spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
+        except RootError as error:
+            spent = Cost(error.msat)
+            if error.msat:
+                course.write("charged", msat=error.msat)
+            raise
+        finally:
+            self._gate.settle(course.budget, reservation, spent)
+        self._history.counted(reply.prompt_tokens, messages)
+        course.write(
+            "turn", last=last, reply=course.trajectory.text(reply.text), model=reply.model, msat=reply.msat,
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens,
+            ms=round(1_000 * (course.clock.monotonic() - started)), compactions=self._history.compactions,
+        )  # fmt: skip
+        return reply
+
+    def show(self, reply: Reply, text: str) -> None:
+        """What the root sees after its turn: adds both to the chat."""
+        self._history.add(reply.text, text, reply_chars=_REPLY_CHARS)
+        self._course.write("shown", text=self._course.trajectory.text(text))
+
+    def so_far(self, tokens: int) -> list[Message]:
+        """The chat, made to fit so many tokens."""
+        return self._history.messages(tokens)
+
+    def most(self, messages: list[Message]) -> Cost:
+        """What a reply to these may cost at most."""
+        return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens)
+
+    async def _said(self, messages: list[Message]) -> Reply:
+        """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has."""
+        try:
+            return await self.root.reply(messages, loop=self._course.task.name)
+        except (RootError, TimeoutError):
+            raise
+        except PylonError as error:
+            raise RootError(str(error), hint=error.hint, lasting=False, means=meaning(error)) from error
+        except Exception as error:
+            logger.exception("the root model failed inside")
+            raise RootError(f"the root model failed inside ({type(error).__name__})", lasting=False) from error
