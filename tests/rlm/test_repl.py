@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,33 @@ async def test_calls_over_the_limit_are_refused_and_the_others_stand(open_repl):
 async def test_a_context_of_json_is_what_it_holds(open_repl):
     repl = await open_repl('{"a": [1, "é"]}', kind="json")
     assert (await repl.run("print(context['a'][1])")).stdout == "é\n"
+
+
+DEEP = ("'[' * 100_000 + ']' * 100_000", """'{"a":' * 100_000 + '1' + '}' * 100_000""", "'[' * 100_000")
+
+
+@pytest.mark.parametrize("deep", DEEP)
+async def test_json_that_is_nested_too_deep_is_an_error_of_the_cell_and_costs_no_variable(open_repl, deep):
+    async def nested(calls):
+        return [SubReply(eval(prompt)) for prompt in calls.prompts]
+
+    repl = await open_repl(on_calls=nested)
+    read = f"import json\nkept = 'here'\njson.loads(llm_query({deep!r}))"
+    assert "RecursionError" in (await repl.run(read)).error.text
+    again = "try: json.JSONDecoder().raw_decode('x' + llm_query({!r}), 1)\nexcept RecursionError: print(kept)"
+    assert (await repl.run(again.format(deep))).stdout == "here\n"
+
+
+async def test_json_of_many_brackets_that_is_not_deep_is_read(open_repl):
+    rows = [{"a": [[1], {"b": "[[" * 500}], "quoted": '"[' * 300} for _ in range(300)]
+    repl = await open_repl(json.dumps(rows), kind="json")
+    code = "import json\nprint(context == json.loads(json.dumps(context)), json.loads('[' * 200 + ']' * 200) != [])"
+    assert (await repl.run(code)).stdout == "True True\n"
+
+
+async def test_a_context_of_json_that_is_nested_too_deep_is_refused_in_words(open_repl):
+    with pytest.raises(UsageError, match="nested too deep"):
+        await open_repl("[" * 100_000 + "]" * 100_000, kind="json")
 
 
 async def test_auto_takes_wasm_then_process_and_never_none(monkeypatch, tmp_path):

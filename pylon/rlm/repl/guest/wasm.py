@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from .deep_json import guard
 from .port import Message, to_bytes
 from .session import Session, not_json
 
@@ -90,6 +91,7 @@ def _read(path: str) -> bytes:
 def main() -> None:
     # The runtime's own loop runs us; the code's loops are to be the only ones that it sees.
     asyncio.events._set_running_loop(None)
+    guard()
     port = FilePort()
     hello = port.receive()
     try:
