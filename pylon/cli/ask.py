@@ -7,7 +7,7 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import err, short
 from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, print_text, run
-from pylon.errors import JobsFailedError
+from pylon.errors import JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.node.control import result_of
 from pylon.node.home import open_home
@@ -30,13 +30,15 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Send one prompt to a provider and print its answer."""
-    text = stdin.text("PROMPT") if prompt == "-" else prompt
+    run(_ask(prompt, options(system, model, max_tokens, temperature), timeout, as_json), as_json=as_json)
+
+
+async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_json: bool) -> None:
+    text = stdin.text() if prompt == "-" else prompt
     if not text.strip():
-        raise typer.BadParameter("there is nothing in it", param_hint="PROMPT")
-    run(_ask({"prompt": text, **options(system, model, max_tokens, temperature)}, timeout, as_json), as_json=as_json)
-
-
-async def _ask(job: dict[str, Any], timeout: float | None, as_json: bool) -> None:
+        where = "standard input" if prompt == "-" else "the prompt"
+        raise UsageError(f"{where} is empty", hint="Say what to ask, or pipe it in: `pylon ask -`.")
+    job = {"prompt": text, **given}
     home, config = open_home()
     async with open_node(home, config) as node:
         result = await result_of(node, "map", {"jobs": [job], "timeout_s": timeout})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
@@ -43,6 +44,9 @@ def ask(
         ),
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Of many questions, how many runs go on at once.")] = 1,
+    budget_each: Annotated[
+        bool, typer.Option("--budget-each", help="Of many questions, each has the whole budget for itself.")
+    ] = False,
     shape: Annotated[
         str, typer.Option("--as", help="What the REPL sees: auto, text, json, or files (a dict by name).")
     ] = "auto",
@@ -100,19 +104,14 @@ def ask(
     paths = tuple(context or ())
     if "-" in paths and "-" in (question, questions):
         raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
-    if question == "-":
-        question = stdin.text("QUESTION")
-    if question is not None and not question.strip():
-        raise typer.BadParameter("there is nothing in it", param_hint="QUESTION")
+    if budget_each and questions is None:
+        raise typer.BadParameter("it is for --questions", param_hint="--budget-each")
     chosen = cast("Strategy | None", strategy)
-    asked = Question(
-        (question or "").strip(), paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe
-    )  # fmt: skip
+    asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe)
     if questions is None:
         run(_ask(asked, as_json), as_json=as_json)
     else:
-        lines = stdin.text("--questions") if questions == "-" else _read(questions)
-        run(_ask_many(rlm_many.rows_of(lines), asked, at_once), as_json=False)
+        run(_ask_many(questions, asked, at_once, budget_each), as_json=False)
 
 
 _SHAPES = ("auto", "text", "json", "files")
@@ -120,14 +119,22 @@ _STRATEGIES = ("rlm", "map-reduce", "search")
 _SANDBOXES = ("auto", "wasm", "process")
 
 
-def _read(name: str) -> str:
+def _rows(name: str) -> list[rlm_many.Row]:
+    if name == "-":
+        return rlm_many.rows_of(stdin.text(), "standard input")
     try:
-        return Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{name} cannot be read as UTF-8 text", param_hint="--questions") from error
+        data = Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+    return rlm_many.rows_of(stdin.decoded(data, name), name)
 
 
 async def _ask(question: Question, as_json: bool) -> None:
+    asked = stdin.text() if question.question == "-" else question.question
+    if not asked.strip():
+        where = "standard input" if question.question == "-" else "the question"
+        raise UsageError(f"{where} is empty", hint="Say what to ask of the text.")
+    question = replace(question, question=asked.strip())
     if not question.context:
         raise UsageError("there is no --context", hint="Name a file, a folder or a glob, or - for standard input.")
     home, config = open_home()
@@ -172,7 +179,8 @@ def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
     fail(error)
 
 
-async def _ask_many(rows: list[rlm_many.Row], question: Question, at_once: int) -> None:
+async def _ask_many(questions: str, question: Question, at_once: int, budget_each: bool) -> None:
+    rows = _rows(questions)
     home, config = open_home()
     lacking = 0
     try:
@@ -180,7 +188,9 @@ async def _ask_many(rows: list[rlm_many.Row], question: Question, at_once: int) 
             async with (
                 open_node(home, config) as node,
                 aclosing(
-                    rlm_many.ask_many(home, config, node, rows, question, at_once=at_once, tell=_tell)
+                    rlm_many.ask_many(
+                        home, config, node, rows, question, at_once=at_once, budget_each=budget_each, tell=_tell
+                    )
                 ) as reports,
             ):
                 async for report in reports:

@@ -1,9 +1,10 @@
 """Standard input, which whoever started the command may have closed, and which may hold anything."""
 
+import codecs
 import sys
 from typing import BinaryIO
 
-import typer
+from pylon.errors import UsageError
 
 
 def binary() -> BinaryIO | None:
@@ -12,12 +13,20 @@ def binary() -> BinaryIO | None:
     return sys.stdin.buffer if sys.stdin else None
 
 
-def text(argument: str) -> str:
-    """All of it, for an argument that is `-`. Raises `BadParameter` for what is no text."""
+def text() -> str:
+    """All of it, for an argument that is `-`. Raises `UsageError` for what is no text."""
     stream = binary()
     if stream is None:
-        raise typer.BadParameter("there is no standard input", param_hint=argument)
+        raise UsageError("there is no standard input")
+    return decoded(stream.read(), "standard input")
+
+
+def decoded(data: bytes, name: str) -> str:
+    """What was read of `name`, as text. Raises `UsageError` that says in which line it is none."""
+    # What some editors save begins with it.
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return stream.read().decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise typer.BadParameter("standard input is not UTF-8 text", param_hint=argument) from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{name}:{line}: this is not UTF-8 text", hint="Save it as UTF-8.") from error

@@ -24,6 +24,7 @@ from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.course import LoopOutcome
+from pylon.rlm.gate import Purse
 from pylon.rlm.progress import Tally
 from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
@@ -68,6 +69,7 @@ class _Work:
     tell: Callable[[str], None]
     unsafe: bool
     root: Root | None
+    purse: Purse | None
     tally: Tally = field(default_factory=Tally)
     spent: dict[str, int] = field(default_factory=dict)
 
@@ -82,11 +84,13 @@ async def ask(
     tell: Callable[[str], None] = lambda _: None,
     folder: Path | None = None,
     root: Root | None = None,
+    purse: Purse | None = None,
     prune: bool = True,
 ) -> dict[str, Any]:
     """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
     is where its trajectory goes (`runs.new_run`). `root` is one that stays open for others, in the place of one for
-    this run alone; with `prune` older runs are let go first, as `rlm.keep_runs` says.
+    this run alone; `purse` is a budget that others spend from too. With `prune` older runs are let go first, as
+    `rlm.keep_runs` says.
 
     Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`; its trajectory stays anyway.
     """
@@ -105,7 +109,7 @@ async def ask(
             listener(event, work.tally)
 
     trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
-    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root)
+    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root, purse)
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
@@ -154,6 +158,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
         rlm = Rlm(
             root, sub, open_repl, work.trajectory, work.clock,
             settings=parts.loop_settings(section, strategy), sub_settings=settings,
+            purse=work.purse,
         )  # fmt: skip
         try:
             outcome = await rlm.run(question, context, limits, origin=origin)

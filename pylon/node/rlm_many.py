@@ -17,8 +17,11 @@ from pylon.node.home import Home
 from pylon.node.rlm import Question
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs
+from pylon.rlm.gate import Purse
 from pylon.rlm.root import Root
-from pylon.sections import Config
+from pylon.sections import Config, RlmSection
+
+_FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text` where it has one of its own.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class Row:
     given: dict[str, Any]
 
 
-def rows_of(text: str) -> list[Row]:
+def rows_of(text: str, name: str) -> list[Row]:
     """The questions of a JSONL file: objects with `question`, and `context` (a path or several) or `text` where they
-    have one of their own; other fields are for whoever reads the reports. Raises `UsageError` that names the line."""
-    rows = [_row(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    have one of their own; other fields are for whoever reads the reports.
+
+    Raises `UsageError` that says `name`, which is the file's, and the line.
+    """
+    rows = [_row(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
-        raise UsageError("there is no question", hint='A line is like {"question": "Who signed it?"}.')
+        raise UsageError(f"{name}: there is no question in it", hint=_FORM)
     return rows
 
 
@@ -49,20 +55,23 @@ async def ask_many(
     question: Question,
     *,
     at_once: int = 1,
+    budget_each: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[dict[str, Any]]:
     """Each row's report as it is done: `index` from 0, `given`, and what `rlm.ask` gives or `error`.
 
-    Everything else is as `question` has it. Every run has the whole budget for itself. A question that fails leaves
-    the others alone, but for a root model that cannot be opened: then nothing is asked. Older runs are let go at the
-    beginning only, so that none of these goes.
+    Everything else is as `question` has it. All runs spend from one budget, or with `budget_each` each has the whole
+    of it for itself. A question that fails leaves the others alone, but for a root model that cannot be opened: then
+    nothing is asked. Older runs are let go at the beginning only, so that none of these goes.
     """
     section = parts.overridden(config.rlm, question.wishes)
     asked = [_asked(row, question) for row in rows]
-    tell(f"{len(rows):,} questions, each for at most {section.max_sats:,} sats")
+    questions = f"{len(rows):,} question{'' if len(rows) == 1 else 's'}"
+    tell(f"{questions}, {'each' if budget_each else 'together'} for at most {section.max_sats:,} sats")
     if len(rows) > section.keep_runs:
         tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
     runs.prune(home.runs, section.keep_runs)
+    purse = None if budget_each else _purse(section, question)
     places = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
         root = None
@@ -77,7 +86,7 @@ async def ask_many(
 
         async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
             try:
-                return await rlm.ask(home, config, node, wanted, root=root, prune=False)
+                return await rlm.ask(home, config, node, wanted, root=root, purse=purse, prune=False)
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
@@ -89,6 +98,13 @@ async def ask_many(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _purse(section: RlmSection, question: Question) -> Purse:
+    limits = parts.limits_of(section)
+    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
+    # As in a run of its own: the last turn's time is not the loops' to spend.
+    return Purse(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 
 
 def _asked(row: Row, question: Question) -> Question:
@@ -104,22 +120,22 @@ def _asked(row: Row, question: Question) -> Question:
     return asked
 
 
-def _row(number: int, line: str) -> Row:
+def _row(where: str, line: str) -> Row:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"line {number} of the questions is no JSON: {error}") from error
+        raise UsageError(f"{where}: this is not valid JSON: {error}", hint=_FORM) from error
     if not isinstance(row, dict):
-        raise UsageError(f"line {number} of the questions is no object")
+        raise UsageError(f"{where}: this is not a JSON object", hint=_FORM)
     question, context, text = row.get("question"), row.get("context"), row.get("text")
     paths = [context] if isinstance(context, str) else context
     if not isinstance(question, str) or not question.strip():
-        raise UsageError(f"line {number} of the questions has no `question`")
+        raise UsageError(f"{where}: there is no `question`", hint=_FORM)
     if paths is not None and not (isinstance(paths, list) and paths and all(isinstance(one, str) for one in paths)):
-        raise UsageError(f"line {number} of the questions: `context` is a path, or several")
+        raise UsageError(f"{where}: `context` is a path, or several", hint=_FORM)
     if text is not None and not isinstance(text, str):
-        raise UsageError(f"line {number} of the questions: `text` is a text")
+        raise UsageError(f"{where}: `text` is a text", hint=_FORM)
     if text is not None and paths is not None:
-        raise UsageError(f"line {number} of the questions has `context` and `text`: one of them is meant")
+        raise UsageError(f"{where}: `context` and `text` are both there: one of them is meant", hint=_FORM)
     given = {name: value for name, value in row.items() if name != "text"}
     return Row(question.strip(), None if paths is None else tuple(paths), text, given)

@@ -107,13 +107,14 @@ class Left:
 class Budget:
     """One node of the tree. `spent`, `reserved` and `kept` include those of its children."""
 
-    def __init__(self, limits: Limits, *, now: float, parent: "Budget | None" = None) -> None:
+    def __init__(self, limits: Limits, *, now: float, parent: "Budget | None" = None, depth: int = 0) -> None:
+        """`depth` is that of one without a parent: 0 for a run's, -1 for one that stands above those of runs."""
         self.limits = limits
         self.spent = NOTHING
         self.reserved = NOTHING
         # Reserved as well, but for the end: nobody may wait for its end.
         self.kept = NOTHING
-        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.depth: int = depth if parent is None else parent.depth + 1
         self._parent = parent
         self._ends_at = math.inf if limits.wall_s is None else now + limits.wall_s
         self._open: set[Reservation] = set()

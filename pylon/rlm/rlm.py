@@ -22,7 +22,7 @@ from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import Caller, CallRoom
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
-from pylon.rlm.gate import Gate
+from pylon.rlm.gate import Gate, Purse
 from pylon.rlm.llm_query import asked, longest_prompt
 from pylon.rlm.loop import Loop
 from pylon.rlm.prompts import Facts
@@ -51,7 +51,9 @@ class Rlm:
         *,
         settings: LoopSettings | None = None,
         sub_settings: SubSettings | None = None,
+        purse: Purse | None = None,
     ) -> None:
+        """`purse` is what other runs spend from too; without one the run has all of its limits for itself."""
         self._root = root
         self._sub = sub
         self._open_repl = open_repl
@@ -59,7 +61,8 @@ class Rlm:
         self._clock = clock
         self._settings = settings or LoopSettings()
         self._last_s = self._settings.last_s
-        self._gate = Gate(clock)
+        self._above = None if purse is None else purse.budget
+        self._gate = Gate(clock) if purse is None else purse.gate
         self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock)
         # A semaphore a depth: a loop that waits for its children holds none that they need.
         self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
@@ -80,7 +83,7 @@ class Rlm:
             # The last turn's time is not the loops' to spend, but for a run that is hardly longer than that.
             self._last_s = min(self._last_s, wall / 2)
             wall -= self._last_s
-        budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic())
+        budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic(), parent=self._above)
         begun(
             self._trajectory, question, context, limits, origin or Origin(),
             root=self._root, settings=self._settings, sub_name=self._sub.name, models=self._models,

@@ -132,7 +132,16 @@ class Stage:
     """A run with a scripted root, a sub-LM that is a function, and the REPL above; its trajectory stays readable."""
 
     def __init__(
-        self, folder, root, sub=None, *, settings=None, sub_settings=None, clock=None, open_repl=InProcessRepl
+        self,
+        folder,
+        root,
+        sub=None,
+        *,
+        settings=None,
+        sub_settings=None,
+        clock=None,
+        open_repl=InProcessRepl,
+        purse=None,
     ):
         self.folder = folder
         self.root = root if hasattr(root, "reply") else ScriptedRoot(root)
@@ -141,6 +150,7 @@ class Stage:
         self.rlm = Rlm(
             self.root, self.sub, open_repl, self.trajectory, clock or SystemClock(),
             settings=settings, sub_settings=sub_settings,
+            purse=purse,
         )  # fmt: skip
 
     async def run(self, question="what?", context="some text", limits=None, within_s=60, **options):

@@ -2,9 +2,12 @@
 
 import asyncio
 
-from pylon.rlm.budget import Limits
+from pylon.clock import SystemClock
+from pylon.rlm.budget import Cost, Limits
+from pylon.rlm.gate import Purse
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.settings import LoopSettings
+from pylon.rlm.sublm import FunctionSubLM
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
 SPLIT = repl("""
@@ -112,3 +115,29 @@ async def test_a_run_that_is_cancelled_ends_when_all_of_its_loops_have(tmp_path)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert run.cancelled() and len(closed) == 4
+
+
+async def test_runs_with_one_purse_spend_from_it_together_and_go_as_deep_as_alone(tmp_path):
+    limits = Limits(calls=4, depth=1)
+    purse = Purse(limits, SystemClock())
+    root = one_level(repl("FINAL(rlm_query(context))"), repl("FINAL(llm_query('x'))"))
+    stages = [Stage(tmp_path / str(number), root, purse=purse) for number in range(3)]
+    outcomes = await asyncio.gather(*(stage.run(limits=limits) for stage in stages))
+    assert 0 < sum(outcome.partial for outcome in outcomes) < 3
+    assert purse.budget.spent.calls == 4 and purse.budget.reserved.calls == 0
+    assert [event["depth"] for event in stages[0].events("loop")] == [0, 1]
+    spent = [stage.events("final")[0]["spent"]["calls"] for stage in stages]
+    assert sorted(spent) in ([0, 2, 2], [1, 1, 2])
+
+
+async def test_a_run_waits_for_what_another_of_its_purse_sets_aside_and_gives_back(tmp_path):
+    limits = Limits(msat=1_000)
+    purse = Purse(limits, SystemClock())
+    taken = purse.budget.reserve(Cost(msat=1_000), now=0.0)
+    sub = FunctionSubLM(lambda prompt: prompt, most_msat=1_000)
+    stage = Stage(tmp_path, [repl("FINAL(llm_query('x'))")], sub, purse=purse)
+    asked = asyncio.create_task(stage.run(limits=limits))
+    await asyncio.sleep(0.2)
+    assert not asked.done()
+    purse.gate.settle(purse.budget, taken, Cost())
+    assert (await asked).answer == "x"

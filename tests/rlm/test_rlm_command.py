@@ -150,6 +150,24 @@ async def test_many_questions_are_asked_in_one_go_each_with_its_own_line(tmp_pat
     assert header.startswith("run,call,loop,turn,") and len(lines) == reports[0]["asked"]
 
 
+async def test_bad_content_is_a_plain_error_that_says_where_and_no_usage(tmp_path):
+    env = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    await programs.run("init", env=env)
+    latin, broken = tmp_path / "latin.jsonl", tmp_path / "broken.jsonl"
+    latin.write_bytes('{"question": "a"}\n{"question": "é"}'.encode("latin-1"))
+    broken.write_text('{"question": "a"}\n{"question": ')
+    for arguments, said in (
+        (("rlm", "--questions", str(latin)), f"{latin}:2: this is not UTF-8 text"),
+        (("rlm", "--questions", str(broken)), f"{broken}:2: this is not valid JSON"),
+        (("rlm", "--questions", f"{tmp_path}/none"), f"{tmp_path}/none cannot be read: No such file"),
+        (("rlm", " ", "-c", "-"), "the question is empty"),
+        (("ask", " "), "the prompt is empty"),
+        (("ask", "-"), "standard input is empty"),
+    ):
+        code, _, told = await programs.run(*arguments, env=env)
+        assert code == 2 and said in " ".join(told.split()) and "Usage" not in told, told
+
+
 async def test_what_is_missing_is_named(tmp_path, stack):
     relay = await stack.enter_async_context(RelayServer())
     env = programs.environment(tmp_path / "home", relay.url)
@@ -158,6 +176,7 @@ async def test_what_is_missing_is_named(tmp_path, stack):
         (("rlm", "q"), 2, "--context"),
         (("rlm", "ask"), 2, "--questions"),
         (("rlm", "q", "--questions", "x", "-c", "-"), 2, "not both"),
+        (("rlm", "q", "-c", "-", "--budget-each"), 2, "--questions"),
         (("rlm", "q", "-c", "-", "--sandbox", "none"), 2, "auto, wasm, process"),
         (("rlm", "q", "-c", "/nowhere/at/all"), 2, "/nowhere/at/all"),
         (("rlm", "q", "-c", "-"), 4, "no provider"),

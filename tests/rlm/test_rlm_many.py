@@ -14,7 +14,7 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
         '{"question": " a ", "id": 7}\n\n{"question": "b", "context": "x.txt"}\n'
         '{"question": "c\u2028d", "text": "long", "gold": [1]}\r\n'
     )
-    rows = rows_of(text)
+    rows = rows_of(text, "set.jsonl")
     assert [(row.question, row.context, row.value) for row in rows] == [
         ("a", None, None),
         ("b", ("x.txt",), None),
@@ -26,8 +26,8 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "no JSON"),
-        ("[]", "no object"),
+        ("{", "not valid JSON"),
+        ("[]", "not a JSON object"),
         ('{"question": " "}', "no `question`"),
         ('{"question": "q", "context": []}', "a path, or several"),
         ('{"question": "q", "context": [1]}', "a path, or several"),
@@ -36,13 +36,13 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
     ],
 )
 def test_a_line_that_is_wrong_is_named(line, said):
-    with pytest.raises(UsageError, match=f"line 2 .*{said}"):
-        rows_of('{"question": "q"}\n' + line)
+    with pytest.raises(UsageError, match=f"^set.jsonl:2: .*{said}"):
+        rows_of('{"question": "q"}\n' + line, "set.jsonl")
 
 
 def test_a_file_without_a_question_is_told_what_one_looks_like():
     with pytest.raises(UsageError) as caught:
-        rows_of("\n \n")
+        rows_of("\n \n", "-")
     assert '"question"' in caught.value.hint
 
 
@@ -53,7 +53,7 @@ _VALUES = st.one_of(st.none(), st.integers(0, 9), _TEXTS, st.lists(_TEXTS, max_s
 @given(st.lists(st.dictionaries(st.sampled_from(["question", "context", "text", "id"]), _VALUES), max_size=4))
 def test_whatever_a_file_holds_it_is_rows_or_a_usage_error(lines):
     try:
-        rows = rows_of("\n".join(orjson.dumps(line).decode() for line in lines))
+        rows = rows_of("\n".join(orjson.dumps(line).decode() for line in lines), "set.jsonl")
     except UsageError:
         return
     assert len(rows) == len(lines) and all(row.question.strip() for row in rows)

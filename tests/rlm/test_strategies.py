@@ -256,3 +256,25 @@ def test_pieces_of_any_mixture_of_scripts_fit_and_leave_nothing_out(mixture, siz
         assert start <= covered < end and len(mixture[start:end].encode()) <= size
         covered = end
     assert covered == len(mixture)
+
+
+@pytest.mark.parametrize("script", ["Cyrillic", "CJK", "emoji"])
+async def test_a_second_look_takes_no_more_bytes_than_a_piece_in_any_script(tmp_path, script):
+    looks = []
+
+    def answer(prompt):
+        looks.append(len(prompt.split("\n\n", 1)[1].encode()))
+        return VALUE if VALUE in prompt else needle.ABSENT
+
+    context = script_text(script, 20_000)
+    _, outcome = await run(tmp_path, "map-reduce", FunctionSubLM(answer, models=READER), context)
+    assert (outcome.answer, outcome.partial) == (VALUE, False)
+    assert max(looks) <= needle.CHUNK_CHARS
+
+
+async def test_one_piece_is_not_told_of_as_many(tmp_path):
+    for models, said in ((READER, "round 1: 1 piece\n"), (ANY, "1 piece\n1 piece says something, 0 failed\n")):
+        folder = tmp_path / models.models[0]
+        sub = FunctionSubLM(lambda _: VALUE, models=models)
+        stage, _ = await run(folder, "map-reduce", sub, f"It is {VALUE}.")
+        assert stage.text(stage.events("cell")[0]["stdout"]).startswith(said)

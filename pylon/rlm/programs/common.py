@@ -14,10 +14,15 @@ TOO_LARGE = ("too_large", "budget_prompt_size")
 missing = []
 
 
+def counted(number, word):
+    """As people say it: 1 piece, 1,200 pieces."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def none_answered(replies):
     """Ends the program where no sub-call was answered: that nothing is found would be no answer then."""
     if replies and all(isinstance(reply, SubCallError) for reply in replies):
-        raise RuntimeError(f"none of {len(replies):,} pieces got an answer; the last one: {replies[-1]}")
+        raise RuntimeError(f"none of {counted(len(replies), 'piece')} got an answer; the last one: {replies[-1]}")
 
 
 def finish(content):

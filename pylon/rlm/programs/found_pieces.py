@@ -43,7 +43,7 @@ def ranked():
                 if len(found) > MOST:
                     break
         if 0 < len(found) <= MOST:
-            print(f"{word!r} stands in {len(found):,} pieces")
+            print(f"{word!r} stands in {counted(len(found), 'piece')}")
             for place in found:
                 scores[place] = scores.get(place, 0) + 1 / len(found)
     return sorted(scores, key=lambda place: (-scores[place], place))

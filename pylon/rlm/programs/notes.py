@@ -1,7 +1,7 @@
 """With any sub-model: notes on each piece, put together until they fit one prompt, and the answer from them."""
 
 places, replies = about(ASKS[0], places_of(0))
-print(f"{len(places):,} pieces")
+print(counted(len(places), "piece"))
 none_answered(replies)
 failed = sum(isinstance(reply, SubCallError) for reply in replies)
 notes = [
@@ -9,9 +9,9 @@ notes = [
     for (name, start, end), reply in zip(places, replies)
     if not isinstance(reply, SubCallError) and reply.strip().lower().strip(".") not in ("", ABSENT)
 ]
-print(f"{len(notes):,} pieces say something, {failed} failed")
+print(f"{counted(len(notes), 'piece')} {'says' if len(notes) == 1 else 'say'} something, {failed} failed")
 if failed:
-    missing.append(f"{failed:,} of {len(places):,} pieces got no answer")
+    missing.append(f"{failed:,} of {counted(len(places), 'piece')} got no answer")
 
 
 def bundles(notes):
@@ -37,7 +37,7 @@ while len(groups) > 1:
     ]
     kept = [note for note in kept if note]
     lost = sum(isinstance(reply, SubCallError) for reply in shorter)
-    print(f"{len(groups)} groups of notes put together, {lost} failed")
+    print(f"{counted(len(groups), 'group')} of notes put together, {lost} failed")
     if lost:
         missing.append(f"{lost:,} of {len(groups):,} groups of notes could not be put together")
     # Notes that do not get shorter are cut, or this would go on for ever.

@@ -5,7 +5,7 @@ again, in other words and with other surroundings, and the one that holds up bes
 now and then does so about a place, not about all ways of looking at it.
 """
 
-# Characters left and right of a candidate.
+# Bytes left and right of a candidate: what has to fit is counted in them.
 AROUND = ((300, 300), (700, 200), (200, 700), (120, 120), (450, 450), (900, 60), (60, 900), (600, 600))
 ENOUGH = 0.6
 failed = asked = unread = read = 0
@@ -26,12 +26,21 @@ def values(places, replies):
     return found
 
 
+def before(text, end, size):
+    """The start of what stands in `text` up to `end` in `size` bytes."""
+    part = text[max(0, end - size) : end]
+    if not part.isascii():
+        part = part.encode("utf-8", "replace")[-size:].decode("utf-8", "ignore")
+    return end - len(part)
+
+
 def looks(value, name, at):
     """The same place in other surroundings, in other words."""
     text = texts[name]
     for number, (left, right) in enumerate(AROUND):
-        start = after_space(text, max(0, at - left), at - left - 40) if at > left else 0
-        end = min(len(text), at + len(value) + right)
+        start = before(text, at, left)
+        start = after_space(text, start, start - 40)
+        end = fitting(text, at + len(value), right)
         if end < len(text):
             end = max(at + len(value), after_space(text, end, end - 40))
         yield ASKS[number % len(ASKS)] + text[start:end]
@@ -39,7 +48,7 @@ def looks(value, name, at):
 
 for number in range(ROUNDS):
     places, replies = about(ASKS[number % len(ASKS)], places_of(number))
-    print(f"round {number + 1}: {len(places):,} pieces")
+    print(f"round {number + 1}: {counted(len(places), 'piece')}")
     none_answered(replies)
     read += len(replies)
     unread += sum(isinstance(reply, SubCallError) for reply in replies)
@@ -47,7 +56,7 @@ for number in range(ROUNDS):
     again = [
         (value, prompt) for value in found for place in sorted(found[value])[:3] for prompt in looks(value, *place)
     ]
-    print(f"{len(found)} candidates, {len(again)} looks at their surroundings")
+    print(f"{counted(len(found), 'candidate')}, {counted(len(again), 'look')} at their surroundings")
     second = llm_query_batched([prompt for _, prompt in again])
     for (value, _), reply in zip(again, second):
         asked_so_far, agreed = scores.get(value, (0, 0))
@@ -58,14 +67,14 @@ for number in range(ROUNDS):
         times[value] = times.get(value, 0) + len(found[value])
     ranking_of_values = sorted(scores, key=lambda value: (-scores[value][1] / scores[value][0], -times[value], value))
     for value in ranking_of_values[:5]:
-        print(f"  {value!r}: {scores[value][1]} of {scores[value][0]} looks agree")
+        print(f"  {value!r}: {scores[value][1]} of {counted(scores[value][0], 'look')} agree")
     if ranking_of_values:
         answer["content"] = ranking_of_values[0]
         if scores[ranking_of_values[0]][1] / scores[ranking_of_values[0]][0] >= ENOUGH:
             break
 best = ranking_of_values[0] if ranking_of_values else ""
 sure = bool(best) and scores[best][1] / scores[best][0] >= 0.3
-print(f"{asked:,} sub-calls, {failed} of them failed")
+print(f"{counted(asked, 'sub-call')}, {failed} of them failed")
 if unread:
-    missing.append(f"{unread:,} of {read:,} pieces got no answer")
+    missing.append(f"{unread:,} of {counted(read, 'piece')} got no answer")
 finish(best if sure else ABSENT)

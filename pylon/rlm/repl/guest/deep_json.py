@@ -29,7 +29,7 @@ def is_deep(text: str) -> bool:
 
 
 def guard() -> None:
-    """Has `json` of this interpreter refuse what is too deep. Raises RecursionError where it is asked to read that."""
+    """Has `json` of this interpreter raise RecursionError for what is too deep."""
     read = json.JSONDecoder.raw_decode
     # Of the text that was looked at last, as code reads one value after another from the same. The text itself would
     # be held in memory.
