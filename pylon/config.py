@@ -96,9 +96,48 @@ def _name(fault: ErrorDetails) -> str:
     return ".".join(map(str, fault["loc"]))
 
 
+# By the types of pydantic, which would speak of inputs and constraints.
+_WORDS = {
+    "greater_than": "{given} is too small: it has to be more than {gt}",
+    "greater_than_equal": "{given} is too small: {ge} is the least",
+    "less_than": "{given} is too large: it has to be less than {lt}",
+    "less_than_equal": "{given} is too large: {le} is the most",
+    "finite_number": "{given} is no number that can be used",
+    "int_parsing": "{given} is not a whole number",
+    "int_parsing_size": "{given} has too many digits",
+    "int_type": "{given} is not a whole number",
+    "int_from_float": "{given} is not a whole number",
+    "float_parsing": "{given} is not a number",
+    "float_type": "{given} is not a number",
+    "bool_parsing": "{given} is neither true nor false",
+    "bool_type": "{given} is neither true nor false",
+    "string_type": "{given} is no text: put it in quotes",
+    "string_too_long": "it is longer than {max_length} characters",
+    "list_type": "{given} is no list",
+    "too_short": "it has {actual_length} entries: {min_length} is the least",
+    "too_long": "it has {actual_length} entries: {max_length} is the most",
+    "literal_error": "{given} is no choice here; there are {expected}",
+    "model_type": "{given} is no section",
+}
+_GIVEN_CHARS = 60
+
+
+def _in_words(words: str, fault: ErrorDetails) -> str:
+    given = json.dumps(fault["input"], ensure_ascii=False, default=str)
+    shown = given if len(given) <= _GIVEN_CHARS else f"{given[:_GIVEN_CHARS]}…"
+    named = {name: _figure(value) for name, value in fault.get("ctx", {}).items()}
+    return words.format(given=shown, **named)
+
+
+def _figure(value: object) -> object:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
+
+
 def _said(fault: ErrorDetails) -> str:
     if fault["type"] != "extra_forbidden":
-        return fault["msg"].removeprefix("Value error, ")
+        words = _WORDS.get(fault["type"])
+        # What our own checks say is in words already.
+        return _in_words(words, fault) if words else fault["msg"].removeprefix("Value error, ")
     *section, name = map(str, fault["loc"])
     known = _settings_of(section[0]) if section else Config.model_fields
     like = get_close_matches(name, known, n=1)
@@ -134,6 +173,5 @@ def _decoded(variable: str, text: str, field: FieldInfo | None) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        raise SetupError(
-            f"{variable} is not a list in JSON", hint=f"""Write it as {variable}='["one", "two"]'."""
-        ) from None
+        shown = json.dumps(next(iter(field.examples or ()), []), ensure_ascii=False)
+        raise SetupError(f"{variable} is not a list in JSON", hint=f"Write it as {variable}='{shown}'.") from None

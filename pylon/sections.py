@@ -76,8 +76,12 @@ class ProviderSection(_Section):
     )
     serve_open: bool = Field(True, description="Serve requests in NIP-90's open form that are addressed to us.")
     serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
-    trusted: list[str] = Field([], description="Public keys (npub or hex) that are served without limits.")
-    blocked: list[str] = Field([], description="Public keys (npub or hex) that are never served.")
+    trusted: list[str] = Field(
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) that are served without limits."
+    )
+    blocked: list[str] = Field(
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) that are never served."
+    )
     max_queue: int = Field(
         2_000, ge=1, description="Jobs that may be here, apart from those that wait for a payment."
     )
@@ -143,6 +147,7 @@ class OwnerSection(_Section):
     )
     schedule: list[str] = Field(
         [],
+        examples=[["mon-fri 22:00-06:30"]],
         description="Hours in local time to serve in, such as `mon-fri 22:00-06:30` and `sat,sun 00:00-24:00`; none:"
         " always.",
     )
@@ -172,10 +177,14 @@ class CustomerSection(_Section):
     timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
     patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
     trusted: list[str] = Field(
-        [], description="Public keys of one's own machines: they are asked first, and their answers are not checked."
+        [],
+        examples=[["npub1…"]],
+        description="Public keys of one's own machines: they are asked first, and their answers are not checked.",
     )
-    allow: list[str] = Field([], description="Public keys (npub or hex) that alone may be asked; none: anybody.")
-    block: list[str] = Field([], description="Public keys (npub or hex) that are never asked.")
+    allow: list[str] = Field(
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) that alone may be asked; none: anybody."
+    )
+    block: list[str] = Field([], examples=[["npub1…"]], description="Public keys (npub or hex) that are never asked.")
     check_share: float = Field(
         0.05, ge=0, le=1, description="Of a run's jobs, the share that may be asked twice to check answers; 0: none."
     )
@@ -195,6 +204,7 @@ class WalletSection(_Section):
 
     also_called: list[str] = Field(
         [],
+        examples=[["mainnet"]],
         description="Names that the wallet may give its network besides the right one: some always say mainnet.",
     )
 
@@ -219,9 +229,13 @@ class RelaySection(_Section):
 
     host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
     port: int = Field(7447, ge=0, le=65_535, description="The port; 0 takes a free one.")
-    writers: list[str] = Field([], description="Public keys (npub or hex) that may publish; none: everybody may.")
+    writers: list[str] = Field(
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) that may publish; none: everybody may."
+    )
     readers: list[str] = Field(
-        [], description="Public keys that may read, which they prove (NIP-42); none: everybody may."
+        [],
+        examples=[["npub1…"]],
+        description="Public keys that may read, which they prove (NIP-42); none: everybody may.",
     )
 
 
@@ -235,7 +249,9 @@ class HouseholdSection(_Section):
         True, description="Announce the household's relay in the local network, and look for it there (mDNS)."
     )
     lan_interfaces: list[str] = Field(
-        [], description="Addresses of this machine over which that is done; none: all that it has."
+        [],
+        examples=[["192.168.1.10"]],
+        description="Addresses of this machine over which that is done; none: all that it has.",
     )
 
 
@@ -292,6 +308,7 @@ class GatewaySection(_Section):
     port: int = Field(7448, ge=0, le=65_535, description="The port; 0 takes a free one.")
     names: list[str] = Field(
         [],
+        examples=[["pylon.example.org"]],
         description="Names under which it is reached, besides `localhost` and addresses; others are refused.",
     )
     max_sats: int = Field(
@@ -313,7 +330,11 @@ class Config(_Section):
 
     network: Network = Field("play", description="Where money moves: `play` is play money.")
     relays: Annotated[list[RelayUrl], AfterValidator(_each_once)] = Field(
-        [DEFAULT_RELAY], min_length=1, max_length=_MOST_RELAYS, description="Relays to read from and write to."
+        [DEFAULT_RELAY],
+        examples=[[DEFAULT_RELAY, "wss://relay.example.org"]],
+        min_length=1,
+        max_length=_MOST_RELAYS,
+        description="Relays to read from and write to.",
     )
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()

@@ -82,11 +82,22 @@ class Home:
         return socket_path(self.folder / "pylon.sock")
 
     def create(self) -> None:
-        """Makes the folders and, where there is none, a config file that shows every setting."""
-        for folder in (self.root, self.models, self.logs, self.folder):
-            private_folder(folder)
-        if not self.config_file.exists():
-            write_whole(self.config_file, example_toml().encode())
+        """Makes the folders and, where there is none, a config file that shows every setting.
+
+        Where that fails, as on a full disk, no empty folder of its making stays. Raises `OSError`, `SetupError`.
+        """
+        made: list[Path] = []
+        try:
+            for folder in (self.root, self.models, self.logs, self.folder):
+                made += reversed([each for each in (folder, *folder.parents) if not each.exists()])
+                private_folder(folder)
+            if not self.config_file.exists():
+                write_whole(self.config_file, example_toml().encode())
+        except OSError:
+            for folder in reversed(made):
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
 
 
 def socket_path(path: Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 from pylon.errors import PylonError, SetupError
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_OUT_OF_REACH = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+_READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+_OUT_OF_REACH = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -22,25 +23,41 @@ def named(error: sqlite3.Error, path: Path) -> None:
 
 def cannot_be_opened(path: str | Path, error: sqlite3.Error) -> SetupError:
     """What is said of a file that SQLite cannot make anything of."""
-    return SetupError(
-        f"{path} cannot be opened as a database: {error}",
-        hint="Check its owner and the free space; if it is damaged, restore it from a backup.",
-    )
+    hint = _hint(error) or "Check its owner and its folder; if it is damaged, restore it from a backup."
+    return SetupError(f"{path} cannot be opened as a database: {error}", hint=hint)
 
 
 def told(error: sqlite3.Error) -> PylonError | None:
     """The same for the file's owner, or None for what is no fault of file and disk but of the program."""
-    # The upper bits say more precisely what the lower ones mean. What Python raises by itself has no code.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    hint = _hint(error)
+    if not hint:
+        return None
     path = next(iter(getattr(error, "__notes__", ())), "the database")
+    code = _code(error)
     if code in _DAMAGED:
         return cannot_be_opened(path, error)
-    if code == sqlite3.SQLITE_FULL:
-        return PylonError(f"{path} cannot be written: {error}", hint="Make room on its disk, and try again.")
-    if code in _OUT_OF_REACH:
-        return PylonError(
-            f"{path} cannot be read or written: {error}", hint="Check its owner, its disk and its folder."
-        )
     if code in _HELD:
-        return PylonError(f"another program holds {path}: {error}", hint="Close what has it open, and try again.")
-    return None
+        return PylonError(f"another program holds {path}: {error}", hint=hint)
+    what = "read or written" if code in _OUT_OF_REACH else "written"
+    return PylonError(f"{path} cannot be {what}: {error}", hint=hint)
+
+
+def _code(error: sqlite3.Error) -> int:
+    # The upper bits say more precisely what the lower ones mean. What Python raises by itself has no code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _hint(error: sqlite3.Error) -> str:
+    """What to do about it; empty for what is no fault of file and disk."""
+    code = _code(error)
+    if code in _DAMAGED:
+        return "It is damaged, or no database: restore it from a backup."
+    if code == sqlite3.SQLITE_FULL:
+        return "Make room on its disk, and try again."
+    if code in _READ_ONLY:
+        return "Give your user the right to write it and its folder, or see why its disk is read-only."
+    if code in _OUT_OF_REACH:
+        return "Check its owner, its folder, and that its disk is there and has room."
+    if code in _HELD:
+        return "Close what has it open, and try again."
+    return ""

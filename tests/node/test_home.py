@@ -1,8 +1,10 @@
 import errno
+import json
 import os
 import stat
 import subprocess
 import sys
+from typing import get_origin
 
 import pytest
 
@@ -61,7 +63,7 @@ def test_every_setting_of_the_example_is_read_when_its_mark_is_taken_away(tmp_pa
         ("[provider]\nprice = 1", "provider.price"),
         ('relays = ["http://example.org"]', "relays.0"),
         ("relays = []", "relays"),
-        (f"relays = {[f'ws://{number}' for number in range(21)]}", "relays: List should have at most 20"),
+        (f"relays = {[f'ws://{number}' for number in range(21)]}", "relays: it has 21 entries: 20 is the most"),
         ("[inference]\nslots = 0", "inference.slots"),
         ("[inference]\nslots = true", "inference.slots: a number is wanted, not true"),
         ("[customer]\ntimeout_s = false", "customer.timeout_s: a number is wanted, not false"),
@@ -151,6 +153,61 @@ def test_a_variable_that_does_not_fit_is_named(monkeypatch, variable, text, name
         config.parse({})
 
 
+LISTS = [
+    (f"{section}.{name}" if section else name, field)
+    for section, model in [("", Config), *((one, field.annotation) for one, field in Config.model_fields.items())]
+    if hasattr(model, "model_fields")
+    for name, field in model.model_fields.items()
+    if get_origin(field.annotation) is list
+]
+
+
+@pytest.mark.parametrize(("name", "field"), LISTS, ids=[name for name, _ in LISTS])
+def test_a_list_that_is_none_is_shown_how_that_very_list_is_written(monkeypatch, name, field):
+    variable = f"PYLON_{name.upper().replace('.', '__')}"
+    monkeypatch.setenv(variable, "[one")
+    with pytest.raises(SetupError) as caught:
+        config.parse({})
+    written = caught.value.hint.removeprefix(f"Write it as {variable}='").removesuffix("'.")
+    assert json.loads(written) == field.examples[0] and written != '["one", "two"]'
+    # It is one that would be taken.
+    monkeypatch.setenv(variable, written)
+    config.parse({})
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "said"),
+    [
+        ("relay", "port", 70_000, "70000 is too large: 65,535 is the most"),
+        ("inference", "slots", 0, "0 is too small: 1 is the least"),
+        ("customer", "timeout_s", 0, "0 is too small: it has to be more than 0"),
+        ("inference", "slots", 2.5, "2.5 is not a whole number"),
+        ("inference", "slots", "many", '"many" is not a whole number'),
+        ("customer", "timeout_s", [1], "[1] is not a number"),
+        ("provider", "serve_open", "perhaps", '"perhaps" is neither true nor false'),
+        ("provider", "name", 7, "7 is no text: put it in quotes"),
+        ("provider", "name", "x" * 101, "it is longer than 100 characters"),
+        ("provider", "trusted", "npub1", '"npub1" is no list'),
+        ("provider", "pricing", "fre", "\"fre\" is no choice here; there are 'free' or 'paid'"),
+        ("provider", "max_queu", 1, "there is no such setting; did you mean `max_queue`?"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_of_in_plain_words(section, name, value, said):
+    with pytest.raises(SetupError) as caught:
+        config.parse({section: {name: value}})
+    assert str(caught.value) == f"the settings has settings that do not fit: {section}.{name}: {said}"
+
+
+def test_too_few_and_too_many_relays_and_a_section_that_is_none_are_told_of_in_plain_words():
+    for raw, said in (
+        ({"relays": []}, "relays: it has 0 entries: 1 is the least"),
+        ({"relays": [f"ws://h{n}" for n in range(21)]}, "relays: it has 21 entries: 20 is the most"),
+        ({"provider": 7}, "provider: 7 is no section"),
+    ):
+        with pytest.raises(SetupError, match=f"{said}$"):
+            config.parse(raw)
+
+
 def test_variables_are_read_as_the_setting_wants_them(monkeypatch):
     monkeypatch.setenv("PYLON_RELAYS", '["ws://one", "ws://two"]')
     monkeypatch.setenv("PYLON_PROVIDER__SERVE_OPEN", "false")
@@ -198,14 +255,14 @@ def test_a_key_that_a_full_disk_refuses_leaves_no_file_in_the_way_of_the_next(ho
     assert identity.create(home.identity_file) == identity.load(home.identity_file)
 
 
-def test_settings_that_a_full_disk_refuses_leave_no_file_and_those_that_are_written_are_the_owners_alone(
+def test_settings_that_a_full_disk_refuses_leave_nothing_behind_and_those_that_are_written_are_the_owners_alone(
     tmp_path, monkeypatch
 ):
     home = Home(tmp_path / "home")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr("os.fsync", full)
         home.create()
-    assert [file.name for file in home.root.iterdir() if file.is_file()] == []
+    assert not list(tmp_path.iterdir())
     home.create()
     assert stat.S_IMODE(home.config_file.stat().st_mode) == 0o600
 

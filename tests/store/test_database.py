@@ -7,7 +7,7 @@ import pytest
 
 from pylon.errors import SetupError
 from pylon.store.database import Database, Schema
-from pylon.store.faults import told
+from pylon.store.faults import cannot_be_opened, told
 
 NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;",))
 
@@ -386,3 +386,23 @@ async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monke
     assert path.stat().st_size > 0
     await (await Database.open(path, [NOTES])).close()
     assert [file.name for file in tmp_path.iterdir()] == ["a.db"]
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (sqlite3.SQLITE_FULL, "Make room on its disk"),
+        (sqlite3.SQLITE_READONLY, "right to write it"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "right to write it"),
+        (sqlite3.SQLITE_CORRUPT, "restore it from a backup"),
+        (sqlite3.SQLITE_NOTADB, "restore it from a backup"),
+        (sqlite3.SQLITE_IOERR_WRITE, "Check its owner, its folder"),
+        (sqlite3.SQLITE_BUSY, "Close what has it open"),
+    ],
+)
+def test_each_fault_of_a_file_has_a_hint_of_its_own_at_opening_and_later(code, hint):
+    error = sqlite3.OperationalError("as SQLite says it")
+    error.sqlite_errorcode = code
+    for said in (cannot_be_opened("/x.db", error), told(error)):
+        assert hint in said.hint
+        assert ("restore" in said.hint) == (hint == "restore it from a backup")
