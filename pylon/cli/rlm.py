@@ -8,7 +8,7 @@ import orjson
 import typer
 import typer.core
 
-from pylon.cli.output import ago, err, out, table
+from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError
@@ -107,11 +107,21 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
         case "returned" if "code" in event:
             return f"  ✗ {event['call']} {event['code']}: {event['message']}"
         case "returned":
-            told = f"{event['provider'][:10]} {event['model']}, {sats_text(event['msat'], unit)}"
+            # Of a loop of its own there is none.
+            who = f"{short(event['provider'])} " if event["provider"] else ""
+            told = f"{who}{event['model']}, {sats_text(event['msat'], unit)}"
             return f"  ← {event['call']} {_short(event['text']['preview'])} ({told})"
         case "final":
             answer = "no answer" if event["answer"] is None else found.text(event["answer"])
             return f"{'partial, ' if event['partial'] else ''}{event['reason']}: {answer}"
+        case "budget":
+            spent = event["spent"]
+            used = f"{counted(spent['calls'], 'sub-call')}, {spent['tokens']:,} tokens"
+            return f"{where}: so far {used}, {sats_text(spent['msat'], unit)}"
+        case "charged":
+            return f"{where}: {sats_text(event['msat'], unit)} charged beside"
+        case "shown":
+            return f"{where}: the root is told {counted(event['text']['chars'], 'character')}"
         case kind:
             return f"{where}: {kind}"
 

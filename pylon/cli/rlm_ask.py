@@ -136,7 +136,11 @@ async def _ask(question: Question, as_json: bool) -> None:
         raise UsageError(f"{where} is empty", hint="Say what to ask of the text.")
     question = replace(question, question=asked.strip())
     if not question.context:
-        raise UsageError("there is no --context", hint="Name a file, a folder or a glob, or - for standard input.")
+        hint = "Name a file, a folder or a glob, or - for standard input."
+        if len(question.question.split()) == 1:
+            # A command that there is not is a question of one word.
+            hint += " If a command was meant: `pylon rlm --help` lists them."
+        raise UsageError("there is no --context", hint=hint)
     home, config = open_home()
     unit = Network(config.network).unit
     folder = runs.new_run(home.runs, time.time())
@@ -199,7 +203,11 @@ async def _ask_many(questions: str, question: Question, at_once: int, budget_eac
     except asyncio.CancelledError:
         fail(InterruptError("interrupted; what is printed is done", hint="`pylon rlm list` shows the runs."))
     if lacking:
-        fail(JobsFailedError(f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one"))
+        fail(
+            JobsFailedError(
+                f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one", hint="Their lines say why."
+            )
+        )
 
 
 def _tell(text: str) -> None:

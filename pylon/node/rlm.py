@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SandboxError
 from pylon.jobs import fit
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
 from pylon.node import rlm_parts as parts
 from pylon.node.control import Node
 from pylon.node.home import Home, private_folder
@@ -182,7 +184,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
         expected = _estimate(sub, question, context, models, settings, limits, longest)
         over = "" if expected.within else ", which is over the budget"
         calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
-        work.tell(f"about {calls} for at most {expected.msat / 1000:,.3f} sats{over}")
+        work.tell(f"about {calls} for at most {sats_text(expected.msat, Network(config.network).unit)}{over}")
     return await run(parts.program_root(strategy, question, models, settings, longest))
 
 

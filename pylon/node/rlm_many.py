@@ -10,6 +10,8 @@ import orjson
 
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, UsageError, error_row
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
 from pylon.node import rlm
 from pylon.node import rlm_parts as parts
 from pylon.node.control import Node
@@ -66,8 +68,9 @@ async def ask_many(
     """
     section = parts.overridden(config.rlm, question.wishes)
     asked = [_asked(row, question) for row in rows]
+    most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
     questions = f"{len(rows):,} question{'' if len(rows) == 1 else 's'}"
-    tell(f"{questions}, {'each' if budget_each else 'together'} for at most {section.max_sats:,} sats")
+    tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
     if len(rows) > section.keep_runs:
         tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
     runs.prune(home.runs, section.keep_runs)

@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import UsageError
-from pylon.node.rlm_many import rows_of
+from pylon.node import rlm
+from pylon.node.home import Home
+from pylon.node.rlm import Question
+from pylon.node.rlm_many import ask_many, rows_of
+from pylon.sections import Config
 
 
 def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_reports():
@@ -57,3 +61,23 @@ def test_whatever_a_file_holds_it_is_rows_or_a_usage_error(lines):
     except UsageError:
         return
     assert len(rows) == len(lines) and all(row.question.strip() for row in rows)
+
+
+@pytest.mark.parametrize("each", [False, True])
+async def test_all_questions_have_one_purse_unless_each_is_to_have_the_whole_budget(monkeypatch, tmp_path, each):
+    purses, told = [], []
+
+    async def ask(*_, purse, **__):
+        purses.append(purse)
+        return {}
+
+    monkeypatch.setattr(rlm, "ask", ask)
+    rows, asked = rows_of('{"question": "q"}\n' * 2, "-"), Question("", ("book.txt",), wishes={"max_sats": 7})
+    home = Home(tmp_path, "play")
+    async for _ in ask_many(home, Config(), None, rows, asked, budget_each=each, tell=told.append):
+        pass
+    if each:
+        assert purses == [None, None]
+    else:
+        assert purses[0] is purses[1] and purses[0].budget.limits.msat == 7_000
+    assert told == [f"2 questions, {'each' if each else 'together'} for at most 7 play sat"]

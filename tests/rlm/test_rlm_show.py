@@ -1,0 +1,43 @@
+"""What `pylon rlm show` says of an event."""
+
+import pytest
+
+from pylon.cli.rlm import _line
+from pylon.rlm.runs import Run
+from tests.node import programs
+
+AT = {"loop": "0", "turn": 2}
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            {"type": "budget", "spent": {"calls": 1, "tokens": 1_200, "msat": 2_500}},
+            "0 turn 2: so far 1 sub-call, 1,200 tokens, 2.5 play sat",
+        ),
+        ({"type": "charged", "msat": 1_000}, "0 turn 2: 1 play sat charged beside"),
+        ({"type": "shown", "text": {"chars": 1}}, "0 turn 2: the root is told 1 character"),
+        # As `pylon providers` names it.
+        (
+            {"type": "returned", "call": "c", "text": {"preview": "x"}, "provider": "0" * 63 + "1", "model": "m",
+             "msat": 0},
+            "  ← c x (npub1qqqqqqqqq… m, 0 play sat)",
+        ),
+        (
+            {"type": "returned", "call": "c", "text": {"preview": "x"}, "provider": "", "model": "root", "msat": 0},
+            "  ← c x (root, 0 play sat)",
+        ),
+    ],
+    ids=["budget", "charged", "shown", "provider", "loop"],
+)  # fmt: skip
+def test_an_event_is_told_in_words(tmp_path, event, said):
+    assert _line(Run(tmp_path), {**AT, **event}, "play sat") == said
+
+
+async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_listed(tmp_path):
+    env = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    await programs.run("init", env=env)
+    for question, told_of in (("runs", True), ("Who signed it?", False)):
+        code, report, _ = await programs.run("rlm", question, env=env)
+        assert code == 2 and ("pylon rlm --help" in report["error"]["hint"]) is told_of
