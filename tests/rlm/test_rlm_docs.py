@@ -13,8 +13,8 @@ PAGE = (ROOT / "docs" / "rlm.md").read_text(encoding="utf-8")
 
 def test_every_event_of_a_trajectory_is_documented():
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pylon" / "rlm").glob("*.py"))
-    kinds = set(re.findall(r'\bself\._(?:trajectory\.)?write\(\s*"(\w+)"', code))
-    assert {"run", "turn", "returned", "final"} <= kinds
+    kinds = set(re.findall(r'\b(?:self\._write|(?:self\._)?(?:trajectory|course)\.write)\(\s*"(\w+)"', code))
+    assert {"run", "loop", "turn", "cell", "shown", "budget", "charged", "submitted", "returned", "final"} <= kinds
     for kind in kinds:
         assert re.search(rf"^\| `{kind}` \|", PAGE, re.MULTILINE), kind
 
