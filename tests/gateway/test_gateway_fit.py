@@ -9,6 +9,7 @@ from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
 from pylon.swarm.listing import least_context
 from tests.gateway.fakes import CHAT, FakeCore, answer, client_of, gateway_of, listing
+from tests.manual_clock import ManualClock
 
 URL = "/v1/chat/completions"
 
