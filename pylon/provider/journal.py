@@ -1,13 +1,15 @@
 """The provider's journal: one row a job, written before the step it stands for is taken.
 
-    awaiting_funds ─► queued ─► signed ─► settled          any before signed ─► expired | cancelled | failed
+    awaiting_funds ─► queued ─► signed ─► settled | undelivered
+    any before signed ─► expired | cancelled | failed
 
 `awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it
 came (ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run
 again and the second are published again under the same id. Which of the queued jobs is being run is not written:
 it would change nothing about recovery; how much was sent of an answer in pieces is, since its customer owes that
 when it takes the job back. A settled row keeps its result until nobody may ask for it again, then the
-numbers alone.
+numbers alone. Of an `undelivered` one no relay had the result before that expired: it is gone, and what it charged
+stands, since the receipts after it count it.
 """
 
 from collections.abc import Iterable
@@ -71,6 +73,7 @@ class JobState(StrEnum):
     QUEUED = "queued"
     SIGNED = "signed"
     SETTLED = "settled"
+    UNDELIVERED = "undelivered"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -172,7 +175,7 @@ async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finis
 
 
 class Journal:
-    """Writes return when they are on disk, but for `settled`."""
+    """Writes return when they are on disk, but for `settled`, `undelivered` and `sent`."""
 
     def __init__(self, database: Database, group: GroupCommit) -> None:
         self._database = database
@@ -197,6 +200,12 @@ class Journal:
     def settled(self, job_id: str) -> None:
         """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""
         self._group.execute_later("UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'", (job_id,))
+
+    def undelivered(self, job_id: str) -> None:
+        """No relay had the result before it expired. Nobody waits for this row either."""
+        self._group.execute_later(
+            "UPDATE job SET state = 'undelivered', result = NULL WHERE id = ? AND state = 'signed'", (job_id,)
+        )
 
     def sent(self, job_id: str, sent: Usage) -> None:
         """Relays have so much of an answer that is being made. It goes along with the next write, within half a

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
+from typing import Any
 
 from pylon import log
 from pylon.errors import RelayError
 from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.nostr.event import Event
+from pylon.nostr.event import Event, expiration
 from pylon.nostr.pool import RelayPool
 from pylon.records import record
 
@@ -21,7 +23,8 @@ RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 class Letter:
     """An event to publish: first on `relay`, where its request came from, then on any. Called back when done.
 
-    One with `give_up_at` (Unix seconds) is let go then, unpublished; the callback hears False.
+    It is let go, unpublished, at `give_up_at` (Unix seconds) or when the event itself has expired (NIP-40), since no
+    relay would keep it; the callback hears False.
     """
 
     event: Event
@@ -36,7 +39,7 @@ class Outbox:
     def __init__(self, pool: RelayPool, wall: Callable[[], float]) -> None:
         self._pool = pool
         self._wall = wall
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._empty = asyncio.Event()
         self._empty.set()
@@ -60,12 +63,12 @@ class Outbox:
         """Takes a letter on."""
         self._track(asyncio.get_running_loop().create_task(self._send(letter), name="outbox"))
 
-    async def carry(self, letter: Letter) -> None:
-        """The same in the task that calls: it ends when the letter is delivered or let go, or with `close`."""
+    async def carry(self, letter: Letter) -> bool:
+        """The same in the task that calls; whether a relay has it. It ends with `close` too."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         self._track(task)
-        await self._send(letter)
+        return await self._send(letter)
 
     async def wait_empty(self, timeout: float) -> bool:
         """Whether everything was acknowledged within `timeout` seconds."""
@@ -73,26 +76,28 @@ class Outbox:
             await asyncio.wait_for(self._empty.wait(), timeout)
         return self._empty.is_set()
 
-    def _track(self, task: asyncio.Task[None]) -> None:
+    def _track(self, task: asyncio.Task[Any]) -> None:
         self._empty.clear()
         self._sending.add(task)
         task.add_done_callback(self._sent)
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
+    def _sent(self, task: asyncio.Task[Any]) -> None:
         self._sending.discard(task)
         if not self._sending:
             self._empty.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a letter could not be handled", error=repr(error))
 
-    async def _send(self, letter: Letter) -> None:
+    async def _send(self, letter: Letter) -> bool:
         published = await self._deliver(letter)
         if letter.done is not None:
             letter.done(published)
+        return published
 
     async def _deliver(self, letter: Letter) -> bool:
         attempt = 0
-        while letter.give_up_at is None or self._wall() < letter.give_up_at:
+        ends = min((end for end in (letter.give_up_at, expiration(letter.event)) if end is not None), default=inf)
+        while self._wall() < ends:
             near = [letter.relay] if attempt == 0 and letter.relay in self._pool.urls else None
             try:
                 async with self._room:

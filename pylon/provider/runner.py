@@ -230,8 +230,8 @@ class Runner:
             self._feed()
             self._check_idle()
         if event is not None:
-            await self._outbox.carry(self._letter(event, job.id, job.relay))
-            if running.answered:
+            published = await self._outbox.carry(self._letter(event, job.id, job.relay))
+            if published and running.answered:
                 published_s = self._clock.monotonic() - running.answered
                 self.latency.note(running.queued_s, running.answered - running.began, published_s)
 
@@ -359,7 +359,7 @@ class Runner:
         return event
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
-        """Publishes a journaled result until a relay has it, then settles the job."""
+        """Publishes a journaled result until a relay has it, then settles the job; or until it has expired."""
         self._outbox.put(self._letter(event, job_id, relay))
 
     def _letter(self, event: Event, job_id: str, relay: str) -> Letter:
@@ -368,6 +368,9 @@ class Runner:
     def _published(self, job_id: str, published: bool) -> None:
         if published:
             self._journal.settled(job_id)
+        else:
+            logger.warning("no relay took a result before it expired", job=job_id)
+            self._journal.undelivered(job_id)
 
     async def _expire(self, job: Job) -> None:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")

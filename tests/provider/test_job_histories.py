@@ -26,7 +26,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.receiver import Credited, ReceiveCode, ReceiveError
 from pylon.money.schema import MONEY
-from pylon.nostr.event import EventDraft
+from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider import till as till_module
@@ -45,12 +45,13 @@ CUSTOMERS = [SecretKey(bytes(31) + bytes([n])) for n in (8, 9)]
 # A msat a token of the answer, and one a job.
 PRICE = Price(Msat(1), Msat(0), Msat(1_000))
 QUOTE = 2_000
-ENDS = {"settled", "expired", "cancelled", "failed"}
+ENDS = {"settled", "undelivered", "expired", "cancelled", "failed"}
+CHARGED = {"signed", "settled", "undelivered"}
 # What may follow from what.
 NEXT = {
-    "awaiting_funds": {"queued", "signed", "settled", "expired", "cancelled", "failed"},
-    "queued": {"signed", "settled", "expired", "cancelled", "failed"},
-    "signed": {"settled"},
+    "awaiting_funds": {"queued", "signed", *ENDS},
+    "queued": {"signed", *ENDS},
+    "signed": {"settled", "undelivered"},
     **{end: set() for end in ENDS},
 }
 
@@ -123,8 +124,9 @@ class World:
     def event_bytes(self, relay: str) -> int:
         return 65_536
 
-    async def carry(self, letter: Letter) -> None:
+    async def carry(self, letter: Letter) -> bool:
         self.put(letter)
+        return True
 
     def put(self, letter: Letter) -> None:
         self.letters.append(letter)
@@ -275,7 +277,8 @@ class History:
             self.world.results[job_id].add(letter.event.id)
             self.world.kinds[job_id] = result.finish
             if letter.done is not None:
-                letter.done(True)
+                ends = expiration(letter.event)
+                letter.done(ends is None or self.world.clock.now < ends)
 
     def key_of(self, public: str | None) -> SecretKey:
         return next(key for key in CUSTOMERS if key.public == public)
@@ -390,7 +393,7 @@ class History:
             if id_ in self.ran:
                 assert row["code"] != "payment_timeout", "what is paid for does not run out of time to be paid"
             assert row["charge_msat"] <= QUOTE
-            assert state in ("signed", "settled") or not row["charge_msat"]
+            assert state in CHARGED or not row["charge_msat"]
         held = await world.database.fetch_all(
             "SELECT h.job FROM money_hold h JOIN job j ON j.id = h.job"
             " WHERE h.state = 'held' AND j.state NOT IN ('queued')"
@@ -424,7 +427,9 @@ class History:
         self.loop.run_until_complete(self.look())
         assert set(self.states.values()) <= ENDS, "every job has an end"
         for id_ in self.answered - self.taken_back:
-            assert self.states[id_] == "settled", "an answer that exists is delivered"
+            assert self.states[id_] in ("settled", "undelivered"), (
+                "an answer that exists is delivered, or was too late"
+            )
 
     def close(self) -> None:
         self.loop.run_until_complete(self.world.stop())

@@ -17,7 +17,9 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
+from pylon.provider import runner as results
 from pylon.provider import service, till
+from pylon.provider.journal import JobState
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database
@@ -276,3 +278,23 @@ async def test_a_provider_forgets_what_it_let_go_when_it_forgets_the_jobs(paid, 
     async with asyncio.timeout(10):
         while await serving.database.fetch_all("SELECT 1 FROM money_hold UNION ALL SELECT 1 FROM job"):
             await asyncio.sleep(0.02)
+
+
+async def test_a_result_that_no_relay_has_before_it_expires_is_given_up_and_its_charge_stands(
+    paid, customer, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        # As after more than an hour without relays; this relay refuses what has expired.
+        patch.setattr(results, "answer_expiry", lambda deadline, now: int(now) - 1)
+        serving = await paid(credit=CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None))
+        request = await customer.ask(serving.public, paying())
+        async with asyncio.timeout(10):
+            while (await serving.provider.status()).jobs != {JobState.UNDELIVERED: 1}:
+                await asyncio.sleep(0.02)
+    assert (await serving.provider.status()).unpublished == 0
+    assert (await serving.journal.known([request.id])) == {request.id: None}
+    assert [row.charge_msat for row in await serving.journal.rows()] == [1_000]
+    await clean(serving)
+    receipt = (await customer.result(await customer.ask(serving.public, paying("And a bee?")))).account
+    assert (receipt.seq, receipt.charged_total) == (2, 2_000)
+    await clean(serving)

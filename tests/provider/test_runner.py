@@ -85,8 +85,9 @@ class Outbox:
     def event_bytes(self, relay):
         return 65_536
 
-    async def carry(self, letter) -> None:
+    async def carry(self, letter) -> bool:
         self.published.append(letter.event)
+        return True
 
 
 class Stage:
