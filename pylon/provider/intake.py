@@ -18,7 +18,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.admission import Accept, Load, Refuse, admit
-from pylon.provider.journal import Journal, Pending
+from pylon.provider.journal import JobState, Journal, Pending
 from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
@@ -206,7 +206,8 @@ class Intake:
         if not request.private:
             self._open_cancels.add(request.id)
         trusted = request.customer in self._settings.trusted
-        return Job(request, pending.event, verdict, pending.received_at, pending.relay, trusted, pending.sent)
+        again = pending.state is JobState.QUEUED
+        return Job(request, pending.event, verdict, pending.received_at, pending.relay, trusted, pending.sent, again)
 
     def _is_here(self, job_id: str) -> bool:
         if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:

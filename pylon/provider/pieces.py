@@ -25,13 +25,13 @@ class Piece:
 class Pieces:
     """Pure: time is given, in seconds of the monotonic clock. At most one piece goes out in `every_s` seconds."""
 
-    def __init__(self, every_s: float, sent: Usage | None = None) -> None:
-        """`sent` is what a process that died had sent of the same answer."""
+    def __init__(self, every_s: float) -> None:
         # Tokens of the prompt, 0 where the engine does not say, and of what was sent.
-        self.sent = sent
+        self.sent: Usage | None = None
         self._every_s = every_s
         self._next_at = 0.0
-        self._characters = self._bytes = 0
+        self._text = ""
+        self._bytes = 0
         self._on_their_way: deque[Piece] = deque()
 
     def next(self, step: Progress, now: float) -> Piece | None:
@@ -40,10 +40,12 @@ class Pieces:
             return None
         # Offsets count the characters that arrive, so the text is cleaned before it is cut.
         text = clean_text(step.text)
-        if len(text) <= self._characters:
+        # An engine that died leaves its job to the next, which may write another text: what does not go on from the
+        # pieces that are out is in the result alone.
+        if len(text) <= len(self._text) or not text.startswith(self._text):
             return None
-        added = text[self._characters :]
-        offset, self._characters, self._next_at = self._characters, len(text), now + self._every_s
+        offset, added = len(self._text), text[len(self._text) :]
+        self._text, self._next_at = text, now + self._every_s
         self._bytes += len(added.encode())
         # What is held back because it may turn out to be a stop string was not sent; a token has at least a byte.
         piece = Piece(offset, added, Usage(step.prompt_tokens, min(step.completion_tokens, self._bytes)))
@@ -54,7 +56,4 @@ class Pieces:
         """A relay has it."""
         piece.taken = True
         while self._on_their_way and self._on_their_way[0].taken:
-            sent = self._on_their_way.popleft().sent
-            # An answer that is made anew is sent anew from its beginning.
-            if self.sent is None or sent.completion_tokens >= self.sent.completion_tokens:
-                self.sent = sent
+            self.sent = self._on_their_way.popleft().sent

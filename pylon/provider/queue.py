@@ -19,7 +19,7 @@ _MANY = 64
 class Job:
     """An admitted request. `received_at` is wall time, `relay` where it came from.
 
-    `sent` is what a process that died had sent of its answer, in pieces.
+    `again`: a process that died may have begun with it, and `sent` is what that had sent of its answer, in pieces.
     """
 
     request: ReceivedRequest
@@ -29,6 +29,7 @@ class Job:
     relay: str
     trusted: bool = False
     sent: Usage | None = None
+    again: bool = False
 
     @property
     def id(self) -> str:

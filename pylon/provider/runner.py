@@ -298,9 +298,10 @@ class Runner:
             self._feed()
 
     def _progress(self, job: Job) -> Callable[[Progress], None] | None:
-        if not job.request.job.parameters.stream:
+        # An answer that is made again after a crash may be another: pieces of two texts would mix.
+        if not job.request.job.parameters.stream or job.again:
             return None
-        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S, job.sent)
+        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S)
 
         def taken(piece: Piece) -> None:
             before = pieces.sent

@@ -295,7 +295,7 @@ class History:
             elif pending.state is JobState.AWAITING_FUNDS:
                 await world.till.restore(by_id[pending.event.id])
             else:
-                world.runner.add(replace(by_id[pending.event.id], sent=pending.sent))
+                world.runner.add(replace(by_id[pending.event.id], sent=pending.sent, again=True))
 
     def action(self) -> Any:
         """Something that may happen."""

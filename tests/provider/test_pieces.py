@@ -54,10 +54,10 @@ def test_no_more_than_one_piece_goes_out_in_a_while() -> None:
     assert (piece.offset, piece.text) == (1, "bc")
 
 
-def test_what_was_sent_before_a_crash_counts_until_more_is_sent() -> None:
-    pieces = Pieces(1.0, Usage(3, 4))
-    for text, sent in (("ab", 4), ("abcdef", 6)):
-        piece = pieces.next(Progress("a", text, len(text), 3), 10.0 * len(text))
-        assert piece is not None
-        pieces.taken(piece)
-        assert pieces.sent == Usage(3, sent)
+def test_an_engine_that_writes_another_text_when_it_begins_anew_adds_nothing_to_the_pieces_that_are_out() -> None:
+    pieces = Pieces(1.0)
+    assert pieces.next(Progress("a", "Once upon", 2), 1.0) is not None
+    assert pieces.next(Progress("a", "There was a king", 4), 3.0) is None
+    piece = pieces.next(Progress("a", "Once upon a time", 4), 5.0)
+    assert piece is not None
+    assert (piece.offset, piece.text) == (9, " a time")

@@ -18,6 +18,7 @@ from pylon.money.account import Terms
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
+from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -112,12 +113,14 @@ class Stage:
             60.0,
         )
 
-    async def add(self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False, quote: int = 2_000) -> Job:
+    async def add(
+        self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False, quote: int = 2_000, **changes
+    ) -> Job:
         now = int(time.time())
         event = secret.sign(EventDraft(5940, text, created_at=now))
         asked = JobRequest(text, JobParameters(stream=stream))
         request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
-        job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40), now, "ws://r")
+        job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40), now, "ws://r", **changes)
         await self.settlement.take(job)
         self.runner.add(job)
         return job
@@ -298,3 +301,13 @@ async def test_somebody_elses_cancellation_of_a_job_that_is_streamed_changes_not
     (event,) = stage.outbox.published
     assert parse_result(event, ConversationKeys(CUSTOMER)).finish is Finish.STOP
     assert (await stage.account()).charged_total == 20
+
+
+async def test_a_job_that_an_earlier_process_began_sends_no_pieces_and_owes_those_that_were_sent(stage):
+    job = await stage.add("tell a story", stream=True, sent=Usage(30, 7), again=True)
+    await begun(stage)
+    assert stage.engine.progress is None
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    await stage.idle()
+    assert stage.replies.pieces == []
+    assert (await stage.account()).charged_total == 7
