@@ -69,10 +69,6 @@ class ReceivedRequest:
     # NIP-90 lets a customer name several providers; none makes it a broadcast, which anyone may serve.
     providers: tuple[str, ...]
 
-    def is_for(self, provider: str) -> bool:
-        """Whether this provider is asked: by name, or because nobody is named."""
-        return not self.providers or provider in self.providers
-
 
 def private_draft(
     job: JobRequest, provider: str, keys: ConversationKeys, *, created_at: int, limit: int = MAX_EVENT_BYTES

@@ -4,7 +4,7 @@ The order matters: what is cheap to refuse comes first, and nothing that is refu
 a token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pylon.jobs.codes import ErrorCode
@@ -61,15 +61,23 @@ class Ignore:
 type Verdict = Accept | Refuse | Ignore
 
 
+def is_heard(customer: str, providers: Sequence[str], settings: ProviderSettings, *, provider: str) -> bool:
+    """Whether a request is looked at: it names us (`provider`, our public key) or nobody, and we hear its customer.
+
+    It takes an event's author and `p` tags alone: whoever is not heard must not cost what opening a request does.
+    """
+    if customer in settings.blocked or (providers and provider not in providers):
+        return False
+    return not settings.only_trusted or customer in settings.trusted
+
+
 def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, provider: str, now: float) -> Verdict:
     """The verdict on a request, at `now` in Unix seconds. `provider` is our public key."""
-    if request.customer in settings.blocked or not request.is_for(provider):
+    if not is_heard(request.customer, request.providers, settings, provider=provider):
         return Ignore()
     if not _form_is_served(request, settings):
         return Ignore()
     trusted = request.customer in settings.trusted
-    if settings.only_trusted and not trusted:
-        return Ignore()
     expires_at = request.job.expiration or request.created_at + settings.max_age_s
     expires_at = min(expires_at, int(now) + settings.max_kept_s)
     if request.created_at > now + settings.max_ahead_s:

@@ -17,7 +17,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
-from pylon.provider.admission import Accept, Load, Refuse, admit
+from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
 from pylon.provider.journal import JobState, Journal, Pending
 from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Letter, Outbox
@@ -174,6 +174,9 @@ class Intake:
 
     def _judge(self, received: Received, ahead: Sequence[Job]) -> Job | Callable[[], None] | None:
         """The admitted job, or what says no; None for what is passed over."""
+        event = received.event
+        if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
+            return None
         try:
             request = parse_request(received.event, self._keys)
         except RequestError as error:
@@ -215,11 +218,9 @@ class Intake:
         return self._till is not None and self._till.has(job_id)
 
     def _refusal(self, received: Received, error: RequestError) -> Callable[[], None] | None:
-        event, settings = received.event, self._settings
-        # Silence for what is not addressed to us, and from whom we do not hear.
-        if event.pubkey in settings.blocked or self._provider not in event.tag_values("p"):
-            return None
-        if settings.only_trusted and event.pubkey not in settings.trusted:
+        event = received.event
+        # Silence for what names nobody: others read it too.
+        if self._provider not in event.tag_values("p"):
             return None
         private = any(tag[0] == "encrypted" for tag in event.tags)
         return partial(self._say_no, event.pubkey, event.id, private, received.relay, error.code, str(error))

@@ -383,13 +383,18 @@ class Runner:
         try:
             await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
         except Exception:
-            # The next start finds its row as it was. Its customer need not wait for that.
+            # The next start finds its row as it was, and may answer after all. Whoever heard that there is no answer
+            # would have gone elsewhere, and pay two.
             logger.exception("the end of a job was not written down", job=job.id, state=state.value)
+        else:
+            self._tell_end(job, state, code, reason)
+        self._check_idle()
+
+    def _tell_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         # Whoever cancelled knows it.
         if state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
-        self._check_idle()
 
     def _check_idle(self) -> None:
         if not self.queue and not self.running:

@@ -19,7 +19,7 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.provider import open_cancels, service
+from pylon.provider import intake, open_cancels, service
 from pylon.provider.admission import Accept
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.queue import Job
@@ -317,11 +317,19 @@ async def test_a_thousand_jobs_of_one_customer_delay_another_by_one_job_only(ser
     assert answered < 15
 
 
-async def test_a_blocked_key_hears_nothing(serve, customer):
+async def test_a_blocked_key_hears_nothing_and_costs_no_opening_of_its_request(
+    serve, customer, another_customer, monkeypatch
+):
+    opened, parse = [], intake.parse_request
+    monkeypatch.setattr(
+        intake, "parse_request", lambda event, keys: opened.append(event.pubkey) or parse(event, keys)
+    )
     serving = await serve(blocked=frozenset({customer.secret.public}))
     await customer.ask(serving.public, customer.job())
-    await asyncio.sleep(0.5)
+    other = await another_customer()
+    await other.result(await other.ask(serving.public, other.job()))
     assert customer.answers == []
+    assert opened == [other.secret.public]
 
 
 async def test_a_provider_is_announced_beats_and_withdraws_when_it_stops(serve, customer):
