@@ -237,6 +237,17 @@ class RelaySection(_Section):
         examples=[["npub1…"]],
         description="Public keys that may read, which they prove (NIP-42); none: everybody may.",
     )
+    kinds: list[Annotated[int, Field(ge=0, le=65_535)]] = Field(
+        [], description="Kinds of events that are taken; none: all."
+    )
+    writes_per_minute: int = Field(
+        0, ge=0, description="Events that a connection may publish a minute; 0: any number."
+    )
+    max_mb: int = Field(
+        1_024,
+        ge=0,
+        description="The largest file of stored events, in MiB; when it is full, new ones are refused. 0: any.",
+    )
 
 
 class HouseholdSection(_Section):

@@ -14,7 +14,7 @@ from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
-from pylon.node.settings import public_keys
+from pylon.node.settings import public_keys, relay_limits
 from pylon.nostr import nip19
 from pylon.relay.server import RelayServer
 
@@ -28,13 +28,20 @@ def relay(
     allow: Annotated[
         list[str] | None, typer.Option(help="A key that may publish, repeatable (default: all).")
     ] = None,
+    writes_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Events that a connection may publish a minute; 0: any number.")
+    ] = None,
+    max_mb: Annotated[
+        int | None, typer.Option(min=0, help="The largest file of stored events, in MiB; 0: any.")
+    ] = None,
     require_auth: Annotated[bool, typer.Option("--require-auth", help="Ask everyone who they are (NIP-42).")] = False,
     public_url: Annotated[str | None, typer.Option(help="The address clients know, behind a proxy.")] = None,
     bank: Annotated[bool, typer.Option(help="Run the playbank beside it, where the network is play.")] = True,
     as_json: Json = False,
 ) -> None:
     """Run a relay. It needs no home and no key."""
-    run(_relay(host, port, database, allow, require_auth, public_url, bank, as_json), as_json=as_json)
+    serving = _relay(host, port, database, allow, writes_per_minute, max_mb, require_auth, public_url, bank, as_json)
+    run(serving, as_json=as_json)
 
 
 async def _relay(
@@ -42,6 +49,8 @@ async def _relay(
     port: int | None,
     database: Path | None,
     allow: list[str] | None,
+    writes_per_minute: int | None,
+    max_mb: int | None,
     require_auth: bool,
     public_url: str | None,
     bank: bool,
@@ -65,6 +74,7 @@ async def _relay(
         database,
         host=host or config.relay.host,
         port=config.relay.port if port is None else port,
+        limits=relay_limits(config.relay, writes_per_minute=writes_per_minute, max_mb=max_mb),
         require_auth=require_auth,
         allow_writers=writers,
         allow_readers=readers,

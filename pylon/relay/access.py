@@ -64,6 +64,8 @@ def refuse_event(
         return f"invalid: the event has {size} bytes, the limit is {limits.event_bytes}"
     if event.kind == AUTH_KIND:
         return "invalid: kind 22242 is sent in an AUTH message and never published"
+    if limits.kinds is not None and event.kind not in limits.kinds:
+        return f"blocked: this relay does not take events of kind {event.kind}"
     if event.created_at > now + limits.ahead_s:
         return f"invalid: created_at is more than {limits.ahead_s} s ahead of this relay's clock"
     marks = {tag[0] for tag in event.tags}

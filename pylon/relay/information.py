@@ -26,7 +26,8 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "created_at_upper_limit": limits.ahead_s,
         "auth_required": require_auth,
         "payment_required": False,
-        "restricted_writes": restricted_writes,
+        # NIP-11: whether some condition has to be met for an event to be taken.
+        "restricted_writes": restricted_writes or limits.kinds is not None,
         "max_event_length": limits.event_bytes,
         "max_tag_value_length": limits.tag_value_bytes,
         "max_filter_values": limits.filter_values,
@@ -37,6 +38,8 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "max_events_in_flight": limits.in_flight,
         "max_waiting_bytes": limits.waiting_bytes,
         "max_events_per_minute": limits.writes_per_minute,
+        "max_store_bytes": limits.store_bytes,
+        "allowed_kinds": None if limits.kinds is None else sorted(limits.kinds),
     }
     return {
         "name": "Pylon relay",

@@ -30,6 +30,7 @@ _SAID = {
     Outcome.DUPLICATE: (True, "duplicate: this event is stored already"),
     Outcome.SUPERSEDED: (True, "duplicate: a newer version of this event is stored"),
     Outcome.DELETED: (False, "blocked: its author asked to have this event deleted"),
+    Outcome.FULL: (False, "error: this relay is full and has no room for the event; try again later"),
 }
 
 
@@ -47,6 +48,7 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._recent: OrderedDict[str, None] = OrderedDict()
+        self._is_full = False
         self.delivered_seq = 0
         """All events up to this number have been delivered."""
 
@@ -111,13 +113,17 @@ class Intake:
             for _, answer in batch:
                 answer(False, "error: the relay could not store the event; try again later")
             return
+        is_full = any(place.outcome is Outcome.FULL for place in placed)
+        if is_full and not self._is_full:
+            _log.warning("the relay is full: events are refused")
+        self._is_full = is_full
         for (publication, answer), place in zip(batch, placed, strict=True):
             answer(*_SAID[place.outcome])
             self._finish(publication, place)
 
     def _finish(self, publication: Publication, place: Placed) -> None:
         event, outcome = publication.event, place.outcome
-        if outcome is not Outcome.DELETED:
+        if outcome not in (Outcome.DELETED, Outcome.FULL):
             self._remember(event)
         if outcome is Outcome.STORED:
             if event.kind == DELETION_KIND:

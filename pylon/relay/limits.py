@@ -40,6 +40,10 @@ class RelayLimits:
     """How far `created_at` may lie in the future, seconds."""
     writes_per_minute: int | None = None
     """Events a connection may publish a minute, in bursts of up to as many. None: as many as it likes."""
+    store_bytes: int | None = 1024 * 1024 * 1024
+    """The file of stored events; its last tenth is for those that expire within a day. None: as large as the disk."""
+    kinds: frozenset[int] | None = None
+    """The kinds of events that are taken. None: all."""
 
 
 class TokenBucket:

@@ -1,4 +1,4 @@
-"""What a relay keeps: replaceable and addressable events (NIP-01), deletion requests (NIP-09).
+"""What a relay keeps: replaceable and addressable events (NIP-01), deletion requests (NIP-09), what it has room for.
 
 `plan` takes a batch of events and what the database already knows about them, and says what to write. It reads
 no clock and no database.
@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pylon.nostr.event import MAX_TIMESTAMP, Event, is_addressable, is_hex64, is_replaceable
+from pylon.nostr.event import MAX_TIMESTAMP, Event, expiration, is_addressable, is_hex64, is_replaceable
 
 DELETION_KIND = 5
+SOON_S = 86_400
 
 
 class Outcome(Enum):
@@ -20,18 +21,49 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
     SUPERSEDED = "superseded"
     DELETED = "deleted"
+    FULL = "full"
+
+
+@dataclass(slots=True)
+class Room:
+    """How full the store is: `used` of `bound` bytes, and when this is (Unix seconds).
+
+    What was acknowledged is kept, so a full store refuses what is new, and pushes nothing out: else a stranger could
+    push out what others rely on. Its last tenth is for events that expire within a day: jobs and results find room
+    again and again, however much comes that would stay.
+    """
+
+    bound: int
+    used: int
+    now: int
+
+    def has(self, event: Event, growth: int) -> bool:
+        """Whether there is room for an event with which the store grows by so many bytes."""
+        if growth <= 0:
+            return True
+        ends = expiration(event)
+        # A deletion request may expire, and what it says of other events stays in the store all the same.
+        goes = event.kind != DELETION_KIND and ends is not None and ends <= self.now + SOON_S
+        return self.used + growth <= (self.bound if goes else self.lasting)
+
+    @property
+    def lasting(self) -> int:
+        """Up to how many bytes events are taken that stay for longer."""
+        return self.bound - self.bound // 10
 
 
 @dataclass(slots=True)
 class Known:
     """What the database says about a batch: stored ids, newest version per address, deletions asked for.
 
-    `deleted` maps (id or address, author) to the `created_at` up to which the author's events are deleted.
+    `deleted` maps (id or address, author) to the `created_at` up to which the author's events are deleted. `sizes`
+    has what each event of the batch takes in the store, and each of `heads`, in bytes by id; only with a `Room`.
     """
 
     ids: set[str] = field(default_factory=set)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     deleted: dict[tuple[str, str], int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,15 +99,18 @@ def deletions(event: Event) -> Iterable[tuple[str, int]]:
             yield value, event.created_at
 
 
-def plan(batch: Sequence[Event], known: Known) -> Plan:
-    """What to write for these events, in the order in which they came. Changes `known` as it goes along."""
+def plan(batch: Sequence[Event], known: Known, room: Room | None = None) -> Plan:
+    """What to write for these events, in the order in which they came; without a `room` all that is new.
+
+    Changes `known` and `room` as it goes along.
+    """
     result = Plan()
     for event in batch:
-        result.outcomes.append(_place(event, known, result))
+        result.outcomes.append(_place(event, known, room, result))
     return result
 
 
-def _place(event: Event, known: Known, result: Plan) -> Outcome:
+def _place(event: Event, known: Known, room: Room | None, result: Plan) -> Outcome:
     where = address(event)
     # A deletion request cannot itself be deleted (NIP-09 "Deletion request against a deletion request").
     if event.kind != DELETION_KIND:
@@ -85,11 +120,16 @@ def _place(event: Event, known: Known, result: Plan) -> Outcome:
     # After the deletions: what this same batch deleted is no duplicate.
     if event.id in known.ids:
         return Outcome.DUPLICATE
+    head = None if where is None else known.heads.get(where)
+    if head is not None and not _newer(event, head):
+        return Outcome.SUPERSEDED
+    if room is not None:
+        growth = known.sizes[event.id] - (0 if head is None else known.sizes[head[1]])
+        if not room.has(event, growth):
+            return Outcome.FULL
+        room.used += growth
     if where is not None:
-        head = known.heads.get(where)
         if head is not None:
-            if not _newer(event, head):
-                return Outcome.SUPERSEDED
             if result.keep.pop(head[1], None) is None:
                 result.replaced.append(head[1])
             known.ids.discard(head[1])

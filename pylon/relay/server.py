@@ -105,7 +105,7 @@ class RelayServer:
         if path is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
             path = Path(self._scratch.name) / "relay.db"
-        store = await EventStore.open(path)
+        store = await EventStore.open(path, max_bytes=self._limits.store_bytes, clock=self._clock)
         intake = Intake(store, self._deliver, max_bytes=self._limits.waiting_bytes)
         self._shared = Shared(
             store=store,

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import orjson
 
+from pylon.clock import Clock, SystemClock
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.filter import Filter
 from pylon.records import record
 from pylon.relay.access import is_private
 from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
-from pylon.relay.retention import DELETION_KIND, Known, Outcome, Plan, address, deletions, plan
+from pylon.relay.retention import DELETION_KIND, Known, Outcome, Plan, Room, address, deletions, plan
 from pylon.store.database import Database, Schema
 
 SCHEMA = Schema(
@@ -57,6 +58,12 @@ SCHEMA = Schema(
     ),
 )
 
+_PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
+# What was expired makes room before anything is refused: as much at a time as a batch brings, and some more.
+_PURGED_FIRST = 500
+# About what rows and indexes take beyond the JSON, in bytes. It counts within a batch only: the next one measures.
+_ROW_BYTES, _TAG_BYTES = 512, 256
+
 
 @record
 class Publication:
@@ -77,18 +84,20 @@ class Placed:
 class EventStore:
     """Stored events. One writer: `insert` and `purge` take turns at the database."""
 
-    def __init__(self, database: Database, last_seq: int) -> None:
+    def __init__(self, database: Database, last_seq: int, max_bytes: int | None, clock: Clock) -> None:
         self._database = database
         self._last_seq = last_seq
+        self._max_bytes = max_bytes
+        self._clock = clock
 
     @classmethod
-    async def open(cls, path: Path) -> "EventStore":
-        """Opens or creates the file. Raises `SetupError`."""
+    async def open(cls, path: Path, *, max_bytes: int | None = None, clock: Clock | None = None) -> "EventStore":
+        """Opens or creates the file, which takes no more than `max_bytes` (None: any number). Raises `SetupError`."""
         # NORMAL: an OK outlives a crash of this process. That it outlives a power cut is worth too little here:
         # whoever must not lose an event keeps it until another party has acted on it.
         database = await Database.open(path, [SCHEMA], label="relay", durability="NORMAL")
         row = await database.fetch_one("SELECT max(seq) FROM event")
-        return cls(database, (row[0] or 0) if row else 0)
+        return cls(database, (row[0] or 0) if row else 0, max_bytes, clock or SystemClock())
 
     async def close(self) -> None:
         """Closes the file."""
@@ -101,7 +110,12 @@ class EventStore:
         last_seq = self._last_seq
 
         async with self._database.transaction_here() as tx:
-            todo = plan(events, _look_up(tx.connection, events))
+            known = _look_up(tx.connection, events)
+            room = None
+            if self._max_bytes is not None:
+                room = _room(tx.connection, self._max_bytes, int(self._clock.wall()))
+                _measure(tx.connection, batch, known)
+            todo = plan(events, known, room)
             numbers = {id_: last_seq + n for n, id_ in enumerate(todo.keep, 1)}
             _write(tx.connection, todo, numbers, raw)
         self._last_seq += len(numbers)
@@ -148,8 +162,7 @@ class EventStore:
 
     async def purge(self, now: int, limit: int = 1_000) -> int:
         """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""
-        sql = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
-        return await self._database.write(lambda connection: connection.execute(sql, (now, limit)).rowcount)
+        return await self._database.write(lambda connection: connection.execute(_PURGE, (now, limit)).rowcount)
 
 
 def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
@@ -173,6 +186,36 @@ def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
         ):
             known.heads[row["address"]] = (row["created_at"], row["id"])
     return known
+
+
+def _room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
+    room = Room(bound, _used(connection), now)
+    if room.used > room.lasting and connection.execute(_PURGE, (now, _PURGED_FIRST)).rowcount:
+        room.used = _used(connection)
+    return room
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something. Free pages are filled again before it grows."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _measure(connection: sqlite3.Connection, batch: Sequence[Publication], known: Known) -> None:
+    for publication in batch:
+        event = publication.event
+        rows = len(_indexed(event)) + sum(1 for _ in deletions(event))
+        known.sizes[event.id] = len(publication.raw) + _ROW_BYTES + _TAG_BYTES * rows
+    heads = orjson.dumps([id_ for _, id_ in known.heads.values()]).decode()
+    for row in connection.execute(
+        "SELECT id, length(raw) AS bytes, (SELECT count(*) FROM tag WHERE tag.event = seq) AS tags"
+        " FROM event WHERE id IN (SELECT value FROM json_each(?))",
+        (heads,),
+    ):
+        known.sizes[row["id"]] = row["bytes"] + _ROW_BYTES + _TAG_BYTES * row["tags"]
 
 
 def _write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:

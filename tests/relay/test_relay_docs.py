@@ -18,7 +18,7 @@ def test_every_limit_is_documented_with_its_default(name):
 
 
 def test_every_name_in_the_information_document_is_documented():
-    full = RelayLimits(tag_value_bytes=1, writes_per_minute=1)
+    full = RelayLimits(tag_value_bytes=1, writes_per_minute=1, kinds=frozenset({1}))
     told = information(full, require_auth=False, restricted_writes=False)["limitation"]
     general = {"min_pow_difficulty", "auth_required", "payment_required", "restricted_writes", "max_subid_length"}
     for name in told.keys() - general:

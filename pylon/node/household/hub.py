@@ -2,6 +2,7 @@
 
 from pylon.node.home import Home
 from pylon.node.household.members import Door, HouseholdFile
+from pylon.node.settings import relay_limits
 from pylon.relay.server import RelayServer
 from pylon.sections import Config
 
@@ -14,4 +15,11 @@ def household_relay(home: Home, config: Config) -> RelayServer:
     section = config.relay
     host = section.host if "host" in section.model_fields_set else ALL_ADDRESSES
     door = Door(HouseholdFile(home.folder))
-    return RelayServer(home.root / "relay.db", host=host, port=section.port, allow_writers=door, allow_readers=door)
+    return RelayServer(
+        home.root / "relay.db",
+        host=host,
+        port=section.port,
+        limits=relay_limits(section),
+        allow_writers=door,
+        allow_readers=door,
+    )
