@@ -15,7 +15,9 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from functools import partial
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
@@ -27,6 +29,7 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.backoff import Backoff
+from pylon.nostr.dialing import Dial
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import Introduction
@@ -65,6 +68,8 @@ class RelayStatus:
 class RelayConnection:
     """See the module. `secret` answers the relay's AUTH challenge; without one such relays stay closed to us.
 
+    `dial` makes each connection, where not every address may be connected to.
+
     With a `url` that `normalize_relay_url` refuses it is closed for good: what needs the relay raises `RelayError`.
     """
 
@@ -77,6 +82,7 @@ class RelayConnection:
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
         learn: Callable[[str], Awaitable[RelayInformation]] = fetch_relay_information,
+        dial: Dial | None = None,
     ) -> None:
         self._fault = ""
         try:
@@ -86,7 +92,8 @@ class RelayConnection:
             # No later attempt makes an address of it.
             self._fault = f"{clean_line(url)!r} is no relay: {error}"
             self.status = RelayStatus(url, "closed", error=str(error))
-        self._learn_from = learn
+        self._learn_from = learn if dial is None else partial(fetch_relay_information, dial=dial)
+        self._dial = dial
         self._known = False
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff()
@@ -195,6 +202,7 @@ class RelayConnection:
                     max_size=MAX_FRAME_BYTES,
                     ping_timeout=60,
                     close_timeout=2,
+                    **await self._dialled(),
                 ) as socket:
                     attempt, opened_at = 0, self._clock.monotonic()
                     if not self._known:
@@ -231,6 +239,14 @@ class RelayConnection:
             logger.info("relay connection lost", relay=self.url, reason=reason, retry_s=round(delay, 1))
             await asyncio.sleep(delay)
             self.status.reconnects += 1
+
+    async def _dialled(self) -> dict[str, Any]:
+        if self._dial is None:
+            return {}
+        parts = urlsplit(self.url)
+        default = 443 if parts.scheme == "wss" else 80
+        # With a socket of ours no proxy is asked, nor is a redirect to another host followed.
+        return {"sock": await self._dial(parts.hostname or "", parts.port or default)}
 
     async def _learn(self) -> None:
         # NIP-11. What was learnt before stays in force when the relay is asked again and says nothing.

@@ -13,6 +13,7 @@ from websockets.http11 import Response
 from websockets.streams import StreamReader
 
 from pylon.errors import RelayError
+from pylon.nostr.dialing import Dial
 from pylon.nostr.event import MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
 from pylon.nostr.tls import context_for
@@ -90,8 +91,10 @@ def parse_relay_information(raw: object) -> RelayInformation:
     )
 
 
-async def fetch_relay_information(relay_url: str, *, timeout: float = TIMEOUT_SECONDS) -> RelayInformation:
-    """Asks the relay itself, over HTTP at its websocket address. Redirects are not followed.
+async def fetch_relay_information(
+    relay_url: str, *, timeout: float = TIMEOUT_SECONDS, dial: Dial | None = None
+) -> RelayInformation:
+    """Asks the relay itself, over HTTP at its websocket address, `dial` connects. Redirects are not followed.
 
     At most 64 KiB and `timeout` seconds. Raises `MalformedError` for an address that is none, `RelayError` when
     no document comes.
@@ -99,7 +102,7 @@ async def fetch_relay_information(relay_url: str, *, timeout: float = TIMEOUT_SE
     url = normalize_relay_url(relay_url)
     try:
         async with asyncio.timeout(timeout):
-            response = await _get(url)
+            response = await _get(url, dial)
         if response.status_code != 200:
             raise RelayError(f"{url} answered {response.status_code} when asked about itself (NIP-11)")
         return parse_relay_information(orjson.loads(response.body))
@@ -109,12 +112,16 @@ async def fetch_relay_information(relay_url: str, *, timeout: float = TIMEOUT_SE
         raise RelayError(f"{url} gave no relay information document (NIP-11)") from error
 
 
-async def _get(url: str) -> Response:
+async def _get(url: str, dial: Dial | None) -> Response:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
-    reader, writer = await asyncio.open_connection(
-        parts.hostname, parts.port or (443 if secure else 80), ssl=context_for(secure)
-    )
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    if dial is None:
+        reader, writer = await asyncio.open_connection(host, port, ssl=context_for(secure))
+    else:
+        reader, writer = await asyncio.open_connection(
+            sock=await dial(host, port), ssl=context_for(secure), server_hostname=host if secure else None
+        )
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         writer.write(

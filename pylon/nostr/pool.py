@@ -15,6 +15,7 @@ from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError
 from pylon.nostr.backoff import Backoff
 from pylon.nostr.connection import RelayConnection, RelayStatus
+from pylon.nostr.dialing import Dial
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -55,12 +56,15 @@ class RelayPool:
         pool._subscriptions, pool._background = [], set()
         return pool
 
-    async def add(self, url: str, *, timeout: float) -> bool:
-        """Connects to one more relay and opens what is subscribed there too; whether it was open in time."""
+    async def add(self, url: str, *, timeout: float, dial: Dial | None = None) -> bool:
+        """Connects to one more relay and opens what is subscribed there too; whether it was open in time.
+
+        `dial` makes each of its connections.
+        """
         url = relay_spelling(url)
         if url in self._connections:
             return await self._connections[url].wait_open(timeout)
-        connection = self._connections[url] = self._new(url)
+        connection = self._connections[url] = self._new(url, dial=dial)
         connection.start()
         self._subscriptions = [item for item in self._subscriptions if not item[0].closed]
         for subscription, filters in self._subscriptions:

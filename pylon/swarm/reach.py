@@ -7,14 +7,15 @@ a bounded number of them. Whoever writes a list can write any address into it, s
 
 import asyncio
 import ipaddress
-import socket
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from pylon import log
 from pylon.errors import MalformedError, UnreachableError
+from pylon.nostr.dialing import Dial, Resolve, dial_judged, resolve
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
@@ -31,8 +32,6 @@ OPEN_S = 5.0
 # Providers come in bunches: one query and one choice of relays for all of them.
 GATHER_S = 0.1
 REMEMBERED = 10_000
-
-type Resolve = Callable[[str], Awaitable[Iterable[str]]]
 
 
 def may_follow(url: str, own: Iterable[str]) -> bool:
@@ -53,10 +52,8 @@ def may_follow(url: str, own: Iterable[str]) -> bool:
         return "." in host and not host.endswith((".local", ".localhost", ".internal", ".home.arpa"))
 
 
-async def resolve(host: str) -> Iterable[str]:
-    """The addresses behind a name. Raises `OSError`."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
-    return {str(address[0]) for *_, address in found}
+def _is_public(address: str) -> bool:
+    return ipaddress.ip_address(address).is_global
 
 
 class Reach:
@@ -164,17 +161,20 @@ class Reach:
 
     async def _open(self, url: str) -> None:
         host = urlsplit(url).hostname or ""
+        dial: Dial | None = None
         if host not in {urlsplit(ours).hostname for ours in self._own}:
             try:
                 addresses = list(await self._resolve(host))
             except OSError:
                 addresses = []
             # A public name may stand for a private address.
-            if not addresses or not all(ipaddress.ip_address(address).is_global for address in addresses):
+            if not addresses or not all(map(_is_public, addresses)):
                 logger.info("relay not followed", relay=url, addresses=len(addresses))
                 return
+            # And may stand for another one by now, or at a later connection.
+            dial = partial(dial_judged, may_dial=_is_public, resolve=self._resolve)
         self._added[url] = set()
-        if not await self._pool.add(url, timeout=OPEN_S):
+        if not await self._pool.add(url, timeout=OPEN_S, dial=dial):
             logger.info("relay of a provider does not answer", relay=url)
             del self._added[url]
             await self._pool.remove(url)

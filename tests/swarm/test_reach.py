@@ -217,6 +217,33 @@ async def test_a_public_name_that_stands_for_a_private_address_is_not_connected_
     assert reach.relays_of(listing(provider)) == []
 
 
+async def test_a_name_that_stands_for_a_private_address_once_it_was_judged_is_not_connected_to(stack, ours) -> None:
+    knocked, asked = [], []
+
+    async def knock(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocked.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    # Loopback stands for a machine of the network at home.
+    printer = await asyncio.start_server(knock, "127.0.0.1", 0)
+    stack.push_async_callback(printer.wait_closed)
+    stack.callback(printer.close)
+    port = printer.sockets[0].getsockname()[1]
+
+    async def rebinds(host: str) -> Iterable[str]:
+        asked.append(host)
+        return ["1.1.1.1"] if len(asked) == 1 else ["127.0.0.1"]
+
+    reach, pool, reached = await lost(stack, ours, most=4, resolve=rebinds)
+    provider = SecretKey.generate()
+    assert reach.holds(listing(provider, f"wss://rebound.example.com:{port}"))
+    await until(lambda: reached == [provider.public])
+    # Once to judge it, then for the connection and for what the relay says of itself.
+    assert len(asked) >= 3
+    assert knocked == []
+    assert pool.urls == [ours.url]
+
+
 async def test_relays_are_bounded_and_those_where_most_are_reached_come_first(stack, ours, theirs) -> None:
     reach, pool, reached = await lost(stack, ours, most=1)
     async with RelayServer() as third:

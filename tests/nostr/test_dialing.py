@@ -1,0 +1,53 @@
+"""Connections whose address is judged: over a real relay on loopback, under a name that no resolver knows."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import pytest
+
+from pylon.nostr.connection import RelayConnection
+from pylon.nostr.dialing import dial_judged
+from pylon.relay.server import RelayServer
+
+
+async def here(host: str) -> Iterable[str]:
+    assert host == "relay.example.com"
+    return ["127.0.0.1"]
+
+
+async def test_a_relay_is_connected_to_at_the_address_that_was_judged() -> None:
+    judged: list[str] = []
+
+    def may(address: str) -> bool:
+        judged.append(address)
+        return True
+
+    async with RelayServer() as relay:
+        port = relay.url.rpartition(":")[2]
+        dial = partial(dial_judged, may_dial=may, resolve=here)
+        connection = RelayConnection(f"ws://relay.example.com:{port}", dial=dial)
+        connection.start()
+        assert await connection.wait_open(10)
+        # The document came over the same judgement.
+        assert connection.status.information.max_subscriptions == 64
+        await connection.close()
+    assert judged == ["127.0.0.1"] * 2
+
+
+async def test_where_one_of_several_addresses_may_not_be_dialled_none_is() -> None:
+    async def two(_: str) -> Iterable[str]:
+        return ["127.0.0.1", "127.0.0.2"]
+
+    async with RelayServer() as relay:
+        port = int(relay.url.rpartition(":")[2])
+        with pytest.raises(OSError, match="not public"):
+            await dial_judged("x", port, may_dial=lambda address: address == "127.0.0.1", resolve=two)
+        opened = await dial_judged("x", port, may_dial=lambda _: True, resolve=two)
+        opened.close()
+
+
+async def test_a_name_behind_which_nobody_listens_is_an_error() -> None:
+    async with RelayServer() as relay:
+        port = int(relay.url.rpartition(":")[2])
+    with pytest.raises(OSError, match="cannot be reached"):
+        await dial_judged("relay.example.com", port, may_dial=lambda _: True, resolve=here)
