@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -99,9 +100,8 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:
     """A serving core that can have the lock. Waits for a command that holds it; never for another server."""
-    told = False
+    lock, told = HomeLock(home), False
     while True:
-        lock = HomeLock(home)
         try:
             lock.acquire()
         except HomeBusyError:
@@ -114,13 +114,22 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
                     f"a node serves this home already (process {status['pid']})",
                     hint="`pylon status` says how it does, `pylon stop` ends it.",
                 ) from None
-            if not told:
-                typer.secho("another command uses this home; serving begins when it is done …", dim=True, err=True)
+            # One that has only begun, or is about to end, cannot say yet or any more who it is.
+            if status and not told:
+                typer.secho(_waiting_line(status), dim=True, err=True)
                 told = True
             await asyncio.sleep(0.2)
             continue
-        lock.release()
-        return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty())
+        # Not let go in between: another command would take it, and this one had waited in vain.
+        return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty(), lock=lock)
+
+
+def _waiting_line(status: dict[str, Any]) -> str:
+    since = datetime.fromtimestamp(status["started_at"]).astimezone().strftime("%H:%M:%S")
+    return (
+        f"`pylon {status['command']}` (process {status['pid']}) has this home since {since}; serving begins by"
+        f" itself when it is done, or is ended: Ctrl-C there, or `kill -INT {status['pid']}` …"
+    )
 
 
 def _signals(core: Core) -> asyncio.Event:

@@ -62,7 +62,7 @@ class Core:
 
     With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it, and a
     home without a household becomes the head of one. `attended`: a person started it in a terminal. `machine` is
-    what owner rules read, by default this one.
+    what owner rules read, by default this one. A `lock` that was acquired already is let go at the end all the same.
     Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
     link open, `SetupError` when key, model or database cannot be used.
     """
@@ -77,6 +77,7 @@ class Core:
         attended: bool = False,
         machine: Machine | None = None,
         clock: Clock | None = None,
+        lock: HomeLock | None = None,
     ) -> None:
         self.home = home
         self.config = config
@@ -111,7 +112,7 @@ class Core:
         self._customer: Customer | None = None
         self.inference: InferenceService | None = None
         self._customer_starts = asyncio.Lock()
-        self._lock = HomeLock(home)
+        self._lock = lock or HomeLock(home)
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> "Core":

@@ -159,7 +159,9 @@ class HomeLock:
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Raises `HomeBusyError` when another process holds it."""
+        """Raises `HomeBusyError` when another process holds it. Nothing happens where it is held by this one here."""
+        if self._file is not None:
+            return
         private_folder(self._path.parent)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -6,6 +6,7 @@ this process and over the control socket. The table in `docs/control.md` lists t
 
 import asyncio
 import os
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,16 @@ class Methods:
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:
-        yield Result({"pid": os.getpid(), "serving": self._core.provider is not None, "version": __version__})
+        yield Result(
+            {
+                "pid": os.getpid(),
+                "serving": self._core.provider is not None,
+                "version": __version__,
+                # No more than its name: the rest may be a prompt.
+                "command": "".join(sys.argv[1:2]),
+                "started_at": self._core.started_at,
+            }
+        )
 
     async def _status(self, _: dict[str, Any]) -> Answers:
         core = self._core

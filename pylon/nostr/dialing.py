@@ -1,7 +1,7 @@
 """Connecting to a host that a stranger named: its addresses are judged, and those very addresses are connected to.
 
-Whoever owns a name can let it stand for another address a moment later (DNS rebinding). So it is not enough to judge a
-name once: each connection, also each reconnection, is judged by itself, before anything is sent.
+Whoever owns a name can let it stand for another address a moment later (DNS rebinding). So it is not enough to judge
+a name once: each connection, also each reconnection, is judged by itself, before anything is sent.
 """
 
 import asyncio
