@@ -14,7 +14,8 @@ from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
-from pylon.node.settings import public_keys, relay_limits
+from pylon.node.relay_settings import relay_limits
+from pylon.node.settings import public_keys
 from pylon.nostr import nip19
 from pylon.relay.server import RelayServer
 

@@ -15,8 +15,7 @@ from pylon.provider.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.rulings import OwnerRules
 from pylon.provider.schedule import Closed, parse_spans
 from pylon.provider.settings import ProviderSettings
-from pylon.relay.limits import RelayLimits
-from pylon.sections import Config, InferenceSection, RelaySection
+from pylon.sections import Config, InferenceSection
 
 
 def model_id(config: Config) -> str:
@@ -127,16 +126,3 @@ def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
         return frozenset(nip19.parse_public_key(text) for text in texts)
     except WireError as error:
         raise SetupError(f"{setting} holds something that is no public key: {error}") from error
-
-
-def relay_limits(
-    section: RelaySection, *, writes_per_minute: int | None = None, max_mb: int | None = None
-) -> RelayLimits:
-    """What a relay of ours takes; what is given goes before what the section says, and 0 means no bound."""
-    writes = section.writes_per_minute if writes_per_minute is None else writes_per_minute
-    megabytes = section.max_mb if max_mb is None else max_mb
-    return RelayLimits(
-        writes_per_minute=writes or None,
-        store_bytes=megabytes * 1024 * 1024 or None,
-        kinds=frozenset(section.kinds) or None,
-    )

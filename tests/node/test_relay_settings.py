@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pylon.jobs import kinds
 from pylon.money import nip47
 from pylon.node.household import wire
-from pylon.node.settings import relay_limits
+from pylon.node.relay_settings import relay_limits
 from pylon.nostr.nip65 import RELAY_LIST_KIND
 from pylon.relay.limits import RelayLimits
 from pylon.sections import RelaySection

@@ -2,7 +2,7 @@
 
 from pylon.node.home import Home
 from pylon.node.household.members import Door, HouseholdFile
-from pylon.node.settings import relay_limits
+from pylon.node.relay_settings import relay_limits
 from pylon.relay.server import RelayServer
 from pylon.sections import Config
 
