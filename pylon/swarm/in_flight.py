@@ -42,12 +42,16 @@ class InFlight:
         self.short = slot
         return False
 
-    def may_at_once(self, slot: Slot, standing: Standing) -> bool:
-        """The same, and somebody idle would begin with it: it is free, or has money or credit of ours."""
+    def may_unpaid(self, slot: Slot, standing: Standing) -> bool:
+        """The same, and no payment is waited for there: its provider is free, or has money or credit of ours."""
         listing = standing.listing
-        if listing is None or not standing.is_idle or not (listing.price.is_free or listing.funded()):
+        if listing is None or not (listing.price.is_free or listing.funded()):
             return False
         return not standing.silences and self.may(slot, standing)
+
+    def may_at_once(self, slot: Slot, standing: Standing) -> bool:
+        """The same, and somebody idle would begin with it."""
+        return standing.is_idle and self.may_unpaid(slot, standing)
 
     def send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> None:
         """Has it sent, its budget being reserved."""

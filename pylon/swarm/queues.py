@@ -1,8 +1,8 @@
-"""Jobs that wait behind those of other customers go to somebody idle instead.
+"""Jobs that wait behind those of other customers go to somebody idle instead, or to whoever is done far sooner.
 
 What a provider has to do is told to everybody twice a minute. Customers that begin at once see the same swarm, turn
 to the same quick machines, and would wait there while others stand idle. But of one's own job a provider says at once
-how long it waits.
+how long it waits. Nor does a customer stand in a line for newcomers where others would have answered meanwhile.
 """
 
 import heapq
@@ -19,6 +19,8 @@ MOST_MOVES, MOST_GUESSES = 3, 1
 # Only when it would be over so many seconds sooner, and in so small a part of the time: what a provider says is a
 # guess, and a cancelled job costs two events.
 _SOONER_S, _PART = 2.0, 0.5
+# Of who is busy it is known only from heartbeats for how long: what goes there must be over in so small a part.
+_BUSY_PART = 0.25
 # So many of those that wait longest are looked at for one that may go to a certain provider.
 _LOOKED_AT = 8
 # So many more than are on their way may be remembered of those that are over.
@@ -47,7 +49,7 @@ class Queues:
         if not wait_s or slot.job.to:
             return
         if slot.moves < MOST_GUESSES and self._may_go(attempt, now):
-            found = self._somebody_idle(attempt, _worth_s(attempt, wait_s + seconds, now))
+            found = self._somebody_sooner(attempt, wait_s + seconds, now)
             if found is not None:
                 self._move(attempt, found, now)
                 return
@@ -93,20 +95,30 @@ class Queues:
         # What is given up counts as spent, and the money is for jobs that nobody has yet.
         return left >= 2 * attempt.cost and not self._company.waits
 
-    def _may_take(self, standing: Standing, attempt: Attempt) -> bool:
+    def _may_take(self, standing: Standing, attempt: Attempt, *, busy: bool = False) -> bool:
         # What runs on a machine of one's own costs nothing and is read by nobody.
         if (attempt.standing.is_own and not standing.is_own) or standing.provider in attempt.slot.known:
             return False
-        return self._in_flight.may_at_once(attempt.slot, standing)
+        may = self._in_flight.may_unpaid if busy else self._in_flight.may_at_once
+        return may(attempt.slot, standing)
 
-    def _somebody_idle(self, attempt: Attempt, within_s: float) -> Standing | None:
-        def may(seat: Seat) -> bool:
-            return self._may_take(seat.standing, attempt)
-
-        if within_s <= 0:
+    def _somebody_sooner(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
+        """Who would be done so much sooner than where it would take so long that it is worth the move."""
+        worth_s = _worth_s(attempt, here_s, now)
+        if worth_s <= 0:
             return None
         slot = attempt.slot
-        found = slot.lane.choose(self._rng, slot.known, within_s=within_s, accept=may)
+
+        def idle(seat: Seat) -> bool:
+            return self._may_take(seat.standing, attempt)
+
+        def busy(seat: Seat) -> bool:
+            return self._may_take(seat.standing, attempt, busy=True)
+
+        found = slot.lane.choose(self._rng, slot.known, within_s=worth_s, accept=idle)
+        if found is None:
+            worth_s = min(worth_s, here_s * _BUSY_PART)
+            found = slot.lane.choose(self._rng, slot.known, within_s=worth_s, accept=busy)
         return None if found is None else found.standing
 
     def _move(self, attempt: Attempt, standing: Standing, now: float) -> None:

@@ -63,10 +63,33 @@ def test_it_stays_where_it_would_not_be_done_much_sooner_elsewhere(wait_s: float
     assert play.tell(Acknowledged(first.attempt, wait_s)) == []
 
 
-def test_it_stays_where_nobody_else_is_idle() -> None:
+# A job takes 4 s at the slow one and comes after another's there; of one who is not known that counts as up to
+# half as long again.
+@pytest.mark.parametrize(("wait_s", "moves"), [(10.0, False), (25.0, False), (60.0, True), (500.0, True)], ids=str)
+def test_where_nobody_else_is_idle_it_goes_to_who_is_done_in_a_small_part_of_the_time(
+    wait_s: float, moves: bool
+) -> None:
     play = Play(provider("quick", **QUICK), provider("busy", slots_free=0, **SLOW), provider("paused", paused="x"))
     (first,) = sends(play.tell(Add((job(0),))))
-    assert play.tell(Acknowledged(first.attempt, 500.0)) == []
+    assert [send.provider for send in sends(play.tell(Acknowledged(first.attempt, wait_s)))] == ["busy"] * moves
+
+
+def test_it_goes_to_nobody_busy_who_would_have_it_wait_as_long() -> None:
+    play = Play(provider("quick", **QUICK), provider("busy", slots_free=0, queue_s=60.0, **SLOW))
+    (first,) = sends(play.tell(Add((job(0),))))
+    assert play.tell(Acknowledged(first.attempt, 100.0)) == []
+
+
+def test_a_stranger_who_stands_in_a_line_for_newcomers_goes_where_he_is_a_stranger_too_but_served() -> None:
+    # Nobody has had money of ours, and each gives a stranger one job on trial.
+    known = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
+    play = Play(provider("line", **known, **QUICK), provider("busy", slots_free=0, **known, **SLOW))
+    (first,) = sends(play.tell(Add((Job(0, Need(bid=Msat(100), network="play"), 120.0, 1e4, 0, 64),))))
+    cancel, again = play.tell(Acknowledged(first.attempt, 90.0))
+    assert cancel == CancelAttempt(0, first.attempt, "line")
+    assert isinstance(again, Send) and again.provider == "busy"
+    # It has a line as well: nobody goes round in circles.
+    assert play.tell(Acknowledged(again.attempt, 90.0)) == []
 
 
 def test_an_answer_that_comes_all_the_same_fills_the_slot_and_ends_the_other() -> None:
