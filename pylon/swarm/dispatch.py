@@ -116,9 +116,9 @@ class Dispatcher:
                 self._slots.forget(run, slots, now)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(number, unmade):
+            case m.SendFailed(number, unmade, too_large):
                 if (attempt := attempts.get(number)) is not None:
-                    became.send_failed(attempt, now, unmade=unmade)
+                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large)
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)

@@ -77,6 +77,8 @@ class Slot:
     code: ErrorCode | None = None
     # Whoever said no last wants to be paid.
     unpaid: bool = False
+    # Somebody is reached only where relays take nothing so large.
+    too_large: bool = False
     done: bool = False
 
     @property

@@ -122,10 +122,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """No relay took the request; with `unmade` there is none that its provider could be sent."""
+    """No relay took the request; with `unmade` there is none that its provider could be sent, `too_large`: since the
+    relays at which it is reached take nothing of that size.
+    """
 
     attempt: int
     unmade: bool = False
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,8 @@ class OpenSlots:
         code = slot.code
         if slot.unpaid and failure in (m.Failure.REFUSED, m.Failure.EXHAUSTED):
             failure, code = m.Failure.UNPAID, None
+        elif slot.too_large and failure is m.Failure.REFUSED and code is None:
+            failure = m.Failure.TOO_LARGE
         self._out.append(m.GiveUp(slot.job.slot, failure, code, len(slot.attempts)))
 
     def again(self, slot: Slot, now: float) -> None:

@@ -60,11 +60,17 @@ class Outcomes:
         self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)
 
-    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool) -> None:
+    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False) -> None:
         """No relay took it, or there was nothing to take."""
         if not attempt.live or attempt.published:
             return
         self._in_flight.release(attempt, now, 0)
+        if too_large:
+            # It is as large the next time. There may be many such providers, and one who is reached elsewhere.
+            attempt.slot.barred |= {attempt.standing.provider}
+            attempt.slot.too_large = True
+            self._slots.again(attempt.slot, now)
+            return
         attempt.slot.send_failures += 1
         if unmade:
             # The next try is somebody else's. It is held against nobody: most often the job is what is at fault.

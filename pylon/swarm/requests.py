@@ -11,8 +11,8 @@ from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
-from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.nostr.event import Event
+from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
+from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
@@ -26,6 +26,7 @@ from pylon.swarm.outbox import Outbox
 from pylon.swarm.places import Piece
 from pylon.swarm.purse import Offer, Purse
 from pylon.swarm.reach import Reach
+from pylon.swarm.room import shared
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs import Run
 from pylon.swarm.transport import Transport
@@ -88,19 +89,9 @@ class Requests:
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
-        limit = self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
         try:
             offer = self._offer(piece, listing)
-            draft = request_draft(
-                piece.spec,
-                listing,
-                offer,
-                self.keys,
-                self.rng,
-                created_at=int(wall),
-                expires_at=expires_at,
-                limit=limit,
-            )
+            draft, relays = self._draft(piece, listing, offer, relays, int(wall), expires_at)
         except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
             self._cannot(send, listing, error)
             return None
@@ -117,14 +108,55 @@ class Requests:
         theirs = [] if self.reach is None else self.reach.relays_of(listing)
         return [self.rng.choice(theirs)] if theirs else None
 
+    def _draft(
+        self,
+        piece: Piece,
+        listing: Listing,
+        offer: Offer | None,
+        relays: list[str] | None,
+        created_at: int,
+        expires_at: float,
+    ) -> tuple[EventDraft, list[str] | None]:
+        """The request, and the relays for it: another one where the one that was drawn takes nothing so large.
+
+        Raises what `request_draft` does.
+        """
+        make = partial(
+            request_draft, piece.spec, listing, offer, self.keys, self.rng, created_at=created_at,
+            expires_at=expires_at,
+        )  # fmt: skip
+        limit = self._takes(relays or self._both_use(listing) or None)
+        try:
+            return make(limit=limit), relays
+        except TooLargeError:
+            larger = [url for url in self._both_use(listing) if self._takes([url]) > limit]
+            if not larger:
+                raise
+        draft = make(limit=self._takes(larger))
+        size = event_bytes(draft)
+        return draft, [self.rng.choice([url for url in larger if self._takes([url]) >= size])]
+
+    def _takes(self, relays: list[str] | None) -> int:
+        """The largest event that one of these relays takes, in bytes."""
+        return self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
+
+    def _both_use(self, listing: Listing) -> list[str]:
+        there = shared(listing.relays, self.pool.urls)
+        return there if there or self.reach is None else self.reach.relays_of(listing)
+
     def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:
         if listing.plain:
             # What the open form cannot hold may well go sealed to somebody else.
             self.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
             return
         self.fault(send.slot, str(error))
-        large = isinstance(error, TooLargeError)
-        self.tell(m.Drop((send.slot,), m.Failure.TOO_LARGE if large else m.Failure.MALFORMED))
+        if not isinstance(error, TooLargeError):
+            self.tell(m.Drop((send.slot,), m.Failure.MALFORMED))
+        elif (there := self._both_use(listing)) and self._takes(there) < self._takes(None):
+            # Others may be reached where larger ones are taken.
+            self.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
+        else:
+            self.tell(m.Drop((send.slot,), m.Failure.TOO_LARGE))
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         if self.purse is None or listing.plain:

@@ -1,12 +1,18 @@
 """How much is in flight over each relay, so that none is given more than its share at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from pylon.relay_url import relay_spelling
 
 # Thousands of providers name the same few relays, each again with all that it says anew.
 spelling = lru_cache(maxsize=4_096)(relay_spelling)
+
+
+def shared(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
+    """Those of our relays that they name, as we write them."""
+    named = set(map(spelling, theirs))
+    return [url for url in ours if spelling(url) in named]
 
 
 class RelayRoom:

@@ -61,21 +61,25 @@ class FakeRelays:
     refusing: list[str] = field(default_factory=list)
     publishing: int = 0
     takes: int = 65_536
+    # What each of several relays takes.
+    takes_at: dict[str, int] = field(default_factory=dict)
+    sent_to: list[Sequence[str] | None] = field(default_factory=list)
     most_publishing: int = 0
 
     @property
     def urls(self) -> list[str]:
-        return ["ws://fake.invalid"]
+        return list(self.takes_at) or ["ws://fake.invalid"]
 
     @property
     def refusals(self) -> list[str]:
         return self.refusing
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
-        return min(most, self.takes)
+        return min(most, max(self.takes_at.get(url, self.takes) for url in relays or self.urls))
 
     async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
         self.publishing += 1
+        self.sent_to.append(relays)
         self.most_publishing = max(self.most_publishing, self.publishing)
         try:
             await asyncio.sleep(0)

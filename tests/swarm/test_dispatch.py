@@ -424,6 +424,28 @@ def test_what_cannot_be_made_for_one_is_tried_with_another_and_held_against_nobo
         play.tell(Drop((second.slot,)))
 
 
+def test_what_is_too_large_for_where_everybody_is_reached_ends_so_and_no_provider_is_left_alone_for_it() -> None:
+    names = ["a", "b", "c", "d", "e", "f"]
+    play = Play(*map(provider, names))
+    for n in range(8):
+        commands = play.add()
+        asked = []
+        while found := sends(commands):
+            asked.append(found[0].provider)
+            commands = play.tell(SendFailed(found[0].attempt, unmade=True, too_large=True))
+        assert sorted(asked) == names
+        assert commands == [GiveUp(n, Failure.TOO_LARGE, None, len(names))]
+
+
+def test_what_is_too_large_for_one_and_refused_by_another_ends_with_what_that_said() -> None:
+    play = Play(provider("a"), provider("b"))
+    [first] = sends(play.add())
+    [second] = sends(play.tell(SendFailed(first.attempt, unmade=True, too_large=True)))
+    assert play.tell(Refused(second.attempt, ErrorCode.UNSUPPORTED_PARAM)) == [
+        GiveUp(0, Failure.REFUSED, ErrorCode.UNSUPPORTED_PARAM, 2)
+    ]
+
+
 def test_a_dropped_slot_is_cancelled_and_ends_with_what_was_said() -> None:
     play = Play(provider("a"))
     send = play.send()

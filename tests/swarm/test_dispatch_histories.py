@@ -269,12 +269,12 @@ class Histories(RuleBasedStateMachine):
     def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:
         self.tell(Refused(self.attempts - back, code, ours and code is None))
 
-    @rule(back=st.integers(0, 3), unmade=st.booleans())
-    def not_sent(self, back: int, unmade: bool) -> None:
+    @rule(back=st.integers(0, 3), unmade=st.booleans(), too_large=st.booleans())
+    def not_sent(self, back: int, unmade: bool, too_large: bool) -> None:
         attempt = self.attempts - back
         found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
-            self.tell(SendFailed(attempt, unmade))
+            self.tell(SendFailed(attempt, unmade, unmade and too_large))
 
     @rule(slots=st.sets(st.integers(0, 30), max_size=5))
     def drops(self, slots: set[int]) -> None:

@@ -1,0 +1,84 @@
+"""Requests on their way out, to relays that take events of different sizes: fake relays, real keys and encryption."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from pylon.nostr.keys import SecretKey
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import Answer, JobFailed, JobSpec
+from pylon.swarm.moves import Failure
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+SMALL, ANOTHER, LARGE = "ws://small.invalid", "ws://another.invalid", "ws://large.invalid"
+LONG = "x" * 9_000
+
+
+def provider(relays: FakeRelays, *urls: str) -> FakeProvider:
+    one = FakeProvider(relays, now=time.time(), slots=8, seen=False)
+    one.announcement = replace(one.announcement, relays=urls)
+    one.announce()
+    one.beat()
+    return one
+
+
+def customer(relays: FakeRelays, **dispatch: float) -> SwarmClient:
+    rules = SwarmSettings(dispatch=DispatchSettings(patience_s=0.2, **dispatch), checks=None)  # type: ignore[arg-type]
+    return SwarmClient(relays, SecretKey.generate(), settings=rules)
+
+
+@pytest.fixture
+def relays() -> FakeRelays:
+    return FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 4_096, LARGE: 65_536})
+
+
+async def test_what_the_drawn_relay_would_not_take_goes_over_another_that_both_sides_use(relays) -> None:
+    provider(relays, SMALL, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        short, long = await swarm.map(["short", LONG])
+    assert isinstance(short, Answer) and isinstance(long, Answer)
+    assert relays.sent_to == [[SMALL], [LARGE]]
+
+
+async def test_it_goes_to_somebody_who_is_reached_over_a_larger_relay(relays) -> None:
+    near = [provider(relays, SMALL, ANOTHER) for _ in range(8)]
+    far = provider(relays, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        # More often than a provider may refuse in a row before it is left alone.
+        outcomes = await swarm.map([LONG] * 8)
+        standings = [swarm._conductor.coordinator.dispatcher._company[one.public] for one in near]
+    assert {one.provider for one in outcomes if isinstance(one, Answer)} == {far.public}
+    assert len(outcomes) == 8 and relays.sent_to == [[LARGE]] * 8
+    # It says nothing of those who could not be sent it.
+    assert not any(one.refusals or one.misses or one.silences for one in standings)
+
+
+async def test_what_no_relay_of_anybody_takes_fails_with_both_sizes(relays) -> None:
+    provider(relays, SMALL)
+    provider(relays, ANOTHER)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        [outcome] = await swarm.map([LONG])
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.TOO_LARGE and outcome.code is None
+    assert "relays take at most 4,096" in str(outcome)
+    assert relays.sent_to == []
+
+
+async def test_a_second_try_goes_to_nobody_whose_relays_would_not_take_it(relays) -> None:
+    far = provider(relays, LARGE)
+    far.silent = True
+    async with customer(relays, ack_s=0.2) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map([JobSpec(LONG, timeout=1.5)]))
+        async with asyncio.timeout(10):
+            while not far.received:
+                await asyncio.sleep(0.01)
+        near = provider(relays, SMALL)
+        [outcome] = await asking
+    assert isinstance(outcome, JobFailed)
+    assert near.received == [] and far.received
