@@ -16,7 +16,7 @@ from pylon.swarm.company import Company
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.hedging import Hedging
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Lane
+from pylon.swarm.lane import Lane
 from pylon.swarm.listing import Need
 from pylon.swarm.open_slots import OpenSlots
 from pylon.swarm.outcomes import Outcomes
@@ -24,6 +24,7 @@ from pylon.swarm.queues import Queues
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
+from pylon.swarm.slot import Attempt
 from pylon.swarm.timers import Timers
 
 

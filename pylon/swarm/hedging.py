@@ -4,9 +4,10 @@ import random
 
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Seat, Slot
+from pylon.swarm.lane import Seat
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
+from pylon.swarm.slot import Attempt, Slot
 from pylon.swarm.timers import Timers
 
 HEDGE_AFTER_S = 0.25

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pylon.swarm import moves as m
 from pylon.swarm.budget import Budgets
 from pylon.swarm.company import Company
-from pylon.swarm.lane import Attempt, Slot
 from pylon.swarm.room import RelayRoom
+from pylon.swarm.slot import Attempt, Slot
 from pylon.swarm.standing import Standing
 
 

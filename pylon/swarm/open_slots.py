@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pylon.swarm import moves as m
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Lane, Slot
+from pylon.swarm.lane import Lane
 from pylon.swarm.settings import DispatchSettings
+from pylon.swarm.slot import Attempt, Slot
 from pylon.swarm.timers import Timers
 
 SEND_FAILURES = 3

@@ -6,11 +6,11 @@ from pylon.jobs.codes import ErrorCode
 from pylon.swarm.company import Company
 from pylon.swarm.hedging import Hedging
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt
 from pylon.swarm.open_slots import OpenSlots
 from pylon.swarm.queues import Queues
 from pylon.swarm.settings import DispatchSettings
 from pylon.swarm.silence import Silence
+from pylon.swarm.slot import Attempt
 from pylon.swarm.standing import Standing
 from pylon.swarm.timers import Timers
 

@@ -10,7 +10,8 @@ import random
 
 from pylon.swarm.company import Company
 from pylon.swarm.in_flight import InFlight
-from pylon.swarm.lane import Attempt, Seat
+from pylon.swarm.lane import Seat
+from pylon.swarm.slot import Attempt
 from pylon.swarm.standing import Standing
 
 # So often a job goes elsewhere, each time to somebody new; and so often to one that only looks idle: others who wait

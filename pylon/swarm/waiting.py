@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pylon.swarm.lane import Slot
+    from pylon.swarm.slot import Slot
 
 
 class Waiting:
