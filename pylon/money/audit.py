@@ -1,6 +1,7 @@
 """Do the books hold: entries balance, each settled invoice has one credit, receipts add up, wallet and ledger agree.
 
-`collect` reads, `examine` judges values, `compare_with_wallet` asks the wallet about every settled hash.
+`collect` reads, `examine` judges values, `compare_with_wallet` asks the wallet about every settled hash and about
+what counts as failed and may have been paid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from pylon.money import ledger, ledger_store, mirror, mirror_store
 from pylon.money.ledger import Entry, Kind
 from pylon.money.ledger_store import Reader
+from pylon.money.payment import LOOKUP_FAILED, PRESUMED_FAILED
 from pylon.money.wallet import LookupState, Wallet, WalletError
 
 
@@ -78,17 +80,23 @@ def examine(books: Books) -> list[Finding]:
 
 
 async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
-    """Asks the wallet about every settled hash. A wallet that has forgotten one, or is down, is a finding too."""
+    """Asks the wallet about every settled hash, and about every payment that was sent and counts as failed.
+
+    A wallet that has forgotten a settled one, or is down, is a finding too.
+    """
     found: list[Finding] = []
     for row in (*books.invoices, *books.payments):
-        if row["state"] != "settled":
+        failed = row["state"] == "failed" and row["reason"] in (*PRESUMED_FAILED, LOOKUP_FAILED)
+        if row["state"] != "settled" and not failed:
             continue
         try:
             state = (await wallet.lookup(row["payment_hash"])).state
         except WalletError as error:
             found.append(Finding("wallet_silent", f"the wallet does not say about {row['payment_hash']}: {error}"))
             continue
-        if state is not LookupState.SETTLED:
+        if failed and state is LookupState.SETTLED:
+            found.append(Finding("paid_after_all", f"{row['payment_hash']} counts as failed here, and was paid"))
+        if not failed and state is not LookupState.SETTLED:
             found.append(Finding("wallet_differs", f"{row['payment_hash']} is settled here, {state} in the wallet"))
     return found
 

@@ -15,14 +15,18 @@ from pylon.errors import MoneyError
 from pylon.money.invoice import Invoice, InvoiceCode
 from pylon.money.limits import Limit
 from pylon.money.msat import Msat
-from pylon.money.wallet import Lookup, LookupState, proves
+from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
 
 # A request to pay that is still under way when its invoice expires may arrive this much later.
 ARRIVAL_GRACE_S = 600.0
 # A wallet that does not tell "under way" from "failed" is asked this much longer.
 UNSETTLED_GRACE_S = 3_600.0
-# Why a payment counts as failed of which nothing was heard for long: it may turn out paid after all.
-NEVER_ARRIVED, NEVER_SETTLED = PRESUMED_FAILED = ("never_arrived", "never_settled")
+NEVER_ARRIVED, NEVER_SETTLED = "never_arrived", "never_settled"
+# Why a payment counts as failed that may turn out paid after all: nothing was heard of it for long, or, in older
+# books, the wallet's answer alone said so. Its job gets no other payment.
+PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, WalletCode.PAYMENT_FAILED.value)
+# The wallet's own word that a payment failed and can no longer arrive.
+LOOKUP_FAILED = "lookup_failed"
 
 
 class Refusal(StrEnum):
@@ -42,7 +46,7 @@ class Refusal(StrEnum):
     HASH_SEEN = "hash_seen"  # this invoice was reserved, sent or paid before
     OWN_INVOICE = "own_invoice"  # we issued it ourselves
     JOB_PAID = "job_paid"  # another payment for this job is settled
-    JOB_IN_FLIGHT = "job_in_flight"  # another payment for this job is under way, or its outcome unknown
+    JOB_IN_FLIGHT = "job_in_flight"  # another payment for this job is under way, or may still turn out paid
     TOPUP_IN_FLIGHT = "topup_in_flight"  # the same, for another job at this provider
     PAYEE_CHANGED = "payee_changed"
     RELATION_ENDED = "relation_ended"  # a receipt was at fault
@@ -181,11 +185,12 @@ class Verdict:
     reason: str = ""
 
 
-def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float, refused: bool = False) -> Verdict:
-    """What a lookup makes of a payment that was sent. `refused`: the wallet itself had said that it failed.
+def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float) -> Verdict:
+    """What a lookup makes of a payment that was sent, whatever the answer to it was.
 
-    Settled takes proof. A wallet that knows nothing proves nothing: the request may still be on its way to it,
-    until the invoice can no longer be paid.
+    Settled takes proof, failed takes a lookup that says so. A wallet that knows nothing proves nothing: the request
+    may still be on its way to it, until the invoice can no longer be paid. Nor does one prove more that had answered
+    PAYMENT_FAILED: NIP-47 lets that cover a time-out, after which the payment goes on.
     """
     match lookup.state:
         case LookupState.SETTLED if proves(lookup.preimage, payment_hash):
@@ -193,9 +198,7 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float,
         case LookupState.SETTLED:
             return Verdict(PaymentState.UNKNOWN, "settled_without_proof")
         case LookupState.FAILED:
-            return Verdict(PaymentState.FAILED, "lookup_failed")
-        case LookupState.NOT_FOUND | LookupState.EXPIRED | LookupState.UNSETTLED if refused:
-            return Verdict(PaymentState.FAILED, "payment_failed")
+            return Verdict(PaymentState.FAILED, LOOKUP_FAILED)
         case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + ARRIVAL_GRACE_S:
             return Verdict(PaymentState.FAILED, NEVER_ARRIVED)
         case LookupState.UNSETTLED if now > expires_at + UNSETTLED_GRACE_S:

@@ -8,7 +8,7 @@ from pylon.money.invoice import Invoice
 from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import Msat
-from pylon.money.payment import Known, Order, PaymentState
+from pylon.money.payment import PRESUMED_FAILED, Known, Order, PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
@@ -43,7 +43,8 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
         SELECT
             EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
             EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = :hash) AS own,
-            (SELECT state FROM money_payment WHERE job = :job AND state <> 'failed') AS job_state,
+            (SELECT max(CASE state WHEN 'settled' THEN 'settled' ELSE 'open' END) FROM money_payment
+                WHERE job = :job AND (state <> 'failed' OR reason IN (:arrived, :settled, :answered))) AS job_payment,
             EXISTS (SELECT 1 FROM money_payment
                 WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
             (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
@@ -55,15 +56,15 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
             "job": order.job,
             "provider": order.provider,
             "since": now - FEE_MEMORY_S,
+            **dict(zip(("arrived", "settled", "answered"), PRESUMED_FAILED, strict=True)),
         },
     )
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     mirror = await mirror_store.load(tx, order.provider)
-    job_state = row["job_state"]
     return Known(
         hash_seen=bool(row["hash_seen"]),
         own_invoice=bool(row["own"]),
-        job_payment="" if job_state is None else "settled" if job_state == "settled" else "open",
+        job_payment=row["job_payment"] or "",
         provider_payment_open=bool(row["provider_open"]),
         pinned_payee=row["payee"],
         relation_ended=mirror.ended is not None,

@@ -166,23 +166,22 @@ class Sender:
             if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
                 fee = result.fee if result.fee is not None else await self._ask_fee(payment)
                 return await self._settle(payment, result.preimage or "", fee)
+            # Its answer to a payment is not its last word on it; only a lookup is.
             if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
                 return await self._fail(payment, result.code.value if result.code else "failed")
             reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
             payment = await self._leave_open(payment, reason or (result.code.value if result.code else "no_answer"))
-            return await self._look_up(payment, refused=result.code is WalletCode.PAYMENT_FAILED)
+            return await self._look_up(payment)
         finally:
             self._under_way.discard(payment.payment_hash)
 
-    async def _look_up(self, payment: Payment, *, refused: bool = False) -> Payment:
+    async def _look_up(self, payment: Payment) -> Payment:
         try:
             lookup = await self._wallet.lookup(payment.payment_hash)
         except WalletError as error:
             logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
             return payment
-        verdict = resolve(
-            lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall(), refused=refused
-        )
+        verdict = resolve(lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall())
         match verdict.state:
             case PaymentState.SETTLED:
                 return await self._settle(payment, lookup.preimage or "", lookup.fee)

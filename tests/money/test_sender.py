@@ -352,8 +352,37 @@ async def test_a_failure_that_the_wallet_reports_is_looked_up_before_it_is_belie
     side.wallet.move(hash_of(ask))  # the payment went through after all
     assert (await side.sender.pay(ask, ORDER)).state is PaymentState.SETTLED
     second = await side.ask(job="j2")
+    side.wallet.lookup_as = lambda lookup: Lookup(LookupState.FAILED)
     payment = await side.sender.pay(second, replace(ORDER, job="j2"))
-    assert (payment.state, payment.reason) == (PaymentState.FAILED, "payment_failed")
+    assert (payment.state, payment.reason) == (PaymentState.FAILED, "lookup_failed")
+
+
+@pytest.mark.parametrize("said", [LookupState.UNSETTLED, LookupState.NOT_FOUND, LookupState.EXPIRED])
+async def test_a_payment_that_the_wallet_reports_failed_and_makes_after_all_is_not_made_twice(side, said):
+    side.wallet.next_pay = ["failed"]
+    side.wallet.lookup_as = lambda lookup: Lookup(said)
+    ask = await side.ask()
+    assert (await side.sender.pay(ask, ORDER)).state is PaymentState.UNKNOWN
+    assert await side.refused(await side.ask()) is Refusal.JOB_IN_FLIGHT
+    side.wallet.move(hash_of(ask))
+    side.wallet.lookup_as = lambda lookup: lookup
+    assert [p.state for p in await side.sender.check()] == [PaymentState.SETTLED]
+    assert side.lightning.moved == [hash_of(ask)]
+
+
+async def test_the_audit_names_a_payment_that_was_presumed_failed_and_made_after_all(side):
+    side.wallet.next_pay = ["failed"]
+    ask = await side.ask()
+    await side.sender.pay(ask, ORDER)
+    side.clock.advance(10_000)
+    assert [p.reason for p in await side.sender.check()] == ["never_arrived"]
+    books = await audit.collect(side.database)
+    assert await audit.compare_with_wallet(side.wallet, books) == []
+    assert await side.refused(await side.ask()) is Refusal.JOB_IN_FLIGHT
+    side.wallet.move(hash_of(ask))
+    assert [f.code for f in await audit.compare_with_wallet(side.wallet, books)] == ["paid_after_all"]
+    side.wallet.down = True
+    assert [f.code for f in await audit.compare_with_wallet(side.wallet, books)] == ["wallet_silent"]
 
 
 async def test_a_wallet_that_says_paid_and_is_not_is_not_believed(side):
@@ -471,22 +500,22 @@ async def test_what_has_ended_cannot_change_in_the_database(side):
 
 
 @pytest.mark.parametrize(
-    ("lookup", "late", "refused", "state"),
+    ("lookup", "late", "state"),
     [
-        (Lookup(LookupState.FAILED), False, False, PaymentState.FAILED),
-        (Lookup(LookupState.PENDING), True, True, PaymentState.UNKNOWN),
-        (Lookup(LookupState.NOT_FOUND), False, True, PaymentState.FAILED),
-        (Lookup(LookupState.NOT_FOUND), False, False, PaymentState.UNKNOWN),
-        (Lookup(LookupState.EXPIRED), False, False, PaymentState.UNKNOWN),
-        (Lookup(LookupState.EXPIRED), True, False, PaymentState.FAILED),
-        (Lookup(LookupState.UNSETTLED), False, True, PaymentState.FAILED),
-        (Lookup(LookupState.UNSETTLED), True, False, PaymentState.UNKNOWN),
-        (Lookup(LookupState.SETTLED, preimage="zz"), True, True, PaymentState.UNKNOWN),
+        (Lookup(LookupState.FAILED), False, PaymentState.FAILED),
+        (Lookup(LookupState.PENDING), True, PaymentState.UNKNOWN),
+        (Lookup(LookupState.NOT_FOUND), False, PaymentState.UNKNOWN),
+        (Lookup(LookupState.NOT_FOUND), True, PaymentState.FAILED),
+        (Lookup(LookupState.EXPIRED), False, PaymentState.UNKNOWN),
+        (Lookup(LookupState.EXPIRED), True, PaymentState.FAILED),
+        (Lookup(LookupState.UNSETTLED), False, PaymentState.UNKNOWN),
+        (Lookup(LookupState.UNSETTLED), True, PaymentState.UNKNOWN),
+        (Lookup(LookupState.SETTLED, preimage="zz"), True, PaymentState.UNKNOWN),
     ],
 )
-def test_what_a_lookup_makes_of_a_payment(lookup, late, refused, state):
+def test_what_a_lookup_makes_of_a_payment(lookup, late, state):
     now = NOW + (ARRIVAL_GRACE_S + 1 if late else 0)
-    assert resolve(lookup, "00" * 32, expires_at=NOW, now=now, refused=refused).state is state
+    assert resolve(lookup, "00" * 32, expires_at=NOW, now=now).state is state
 
 
 def test_a_wallet_that_cannot_tell_failed_from_under_way_is_asked_for_an_hour():
