@@ -77,13 +77,15 @@ FIRST_LIVE_CAPS = Caps(
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """A payment that is wanted: amount, and the most its fee may be."""
+    """A payment that is wanted: amount, and the most its fee may be. `by_hand`: its owner named the invoice; nobody
+    works it off and no run ends, so neither of these limits counts it."""
 
     amount: Msat
     fee_limit: Msat
     job: str
     provider: str
     run: str
+    by_hand: bool = False
 
     @property
     def total(self) -> Msat:
@@ -120,6 +122,8 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
         (Limit.RUN, caps.run, used.run),
         (Limit.ALL, caps.all, used.all),
     ):
+        if spend.by_hand and limit in (Limit.PROVIDER, Limit.RUN):
+            continue
         if int(before) + int(spend.total) > cap:
             return limit
     return None

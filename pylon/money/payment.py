@@ -83,7 +83,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What we gave to whom. `topup` is the deposit that the request offered, None when it offered none."""
+    """What we gave to whom. `topup` is the deposit that the request offered, None when it offered none; `by_hand`
+    says that the owner named the invoice."""
 
     job: str
     provider: str
@@ -92,6 +93,7 @@ class Order:
     bid: Msat
     run: str
     topup: Msat | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ class Sender:
         return await self._go_on(self._send(payment))
 
     async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
-        """Pays an invoice that the owner named, of at most `most`; all conditions and limits hold.
+        """Pays an invoice that the owner named, of at most `most`; all conditions hold, and all limits but those of a
+        provider and a run, which would never end.
 
         Each payee has an account of its own in the ledger. Raises `PaymentRefusedError`.
         """
@@ -97,7 +98,7 @@ class Sender:
             raise PaymentRefusedError(error.code, str(error)) from error
         owner, payee, job = "owner", f"payee:{invoice.payee}", f"invoice:{invoice.payment_hash}"
         ask = Ask(payee, job, owner, invoice.amount, text, verified=True)
-        return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner))
+        return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner, by_hand=True))
 
     async def recover(self) -> list[Payment]:
         """At start, before anything is paid: what a dead process left open."""
@@ -141,7 +142,7 @@ class Sender:
         refusal = judge_amount(amount, ask, order)
         if refusal is not None:
             raise PaymentRefusedError(refusal)
-        spend = Spend(amount, policy.caps.fee, order.job, order.provider, order.run)
+        spend = Spend(amount, policy.caps.fee, order.job, order.provider, order.run, order.by_hand)
         # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
         async with self._database.transaction() as tx:
             known = await payment_store.known(tx, invoice, order, now)

@@ -23,7 +23,7 @@ _REFUSED: dict[Code, tuple[str, str]] = {
     Limit.PROVIDER: ("this payee would get more than one may", _LIMITS),
     Limit.HOUR: ("the limit of the last hour is reached", f"Try again later. {_LIMITS}"),
     Limit.DAY: ("the limit of the last day is reached", f"Try again later. {_LIMITS}"),
-    Limit.RUN: ("the limit of all that is paid by hand is reached", _LIMITS),
+    Limit.RUN: ("the limit of one run is reached", _LIMITS),
     Limit.ALL: ("the limit of all spending is reached", _LIMITS),
     Limit.IN_FLIGHT: ("too many payments are under way", _WAIT),
 }

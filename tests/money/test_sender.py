@@ -294,6 +294,17 @@ async def test_an_invoice_named_by_the_owner_is_paid_within_all_limits(side):
     assert audit.examine(await audit.collect(side.database)) == []
 
 
+async def test_payments_by_hand_count_in_hours_and_days_and_against_no_provider_or_run(side):
+    caps = replace(PLAY_CAPS, provider=sats(20), run=sats(20), hour=sats(60))
+    side.sender = Sender(side.database, side.wallet, replace(POLICY, caps=caps), side.clock)
+    for _ in range(3):
+        assert (await side.sender.pay_by_hand((await side.ask()).invoice, most=sats(15))).state == "settled"
+    with pytest.raises(PaymentRefusedError) as caught:
+        await side.sender.pay_by_hand((await side.ask(30)).invoice, most=sats(30))
+    assert caught.value.code is Limit.HOUR
+    assert audit.examine(await audit.collect(side.database)) == []
+
+
 # --- mainnet --------------------------------------------------------------------------------------------------------
 
 
