@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# A headless node: `docker run -v pylon:/home/pylon/.pylon IMAGE`. The first start makes its home.
+# A node, a relay or a gateway, headless: docs/docker.md.
 # Both engines are in it; `pylon models use needle-1 --engine llama` serves by llama.cpp.
 FROM python:3.13-slim-trixie AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential cmake ninja-build
@@ -22,13 +22,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libopenblas0-pthread libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 pylon \
-    && install -d -o pylon -g pylon -m 700 /home/pylon/.pylon
+    && install -d -o pylon -g pylon -m 700 /home/pylon/.pylon \
+       /home/pylon/.local /home/pylon/.local/state /home/pylon/.local/state/pylon
 COPY --from=build /opt/pylon /opt/pylon
+COPY docker/entrypoint docker/healthy.py /opt/pylon/bin/
 ENV PATH=/opt/pylon/bin:$PATH PYTHONUNBUFFERED=1
 USER pylon
 VOLUME /home/pylon/.pylon
 # `docker stop` sends SIGTERM: the node finishes what it has. Give it --stop-timeout 70.
-ENTRYPOINT ["/bin/sh", "-c", "pylon init >/dev/null && exec pylon \"$@\"", "pylon"]
+ENTRYPOINT ["/opt/pylon/bin/entrypoint"]
 CMD ["start"]
-# `status` itself ends with 0 where no node runs, which is an answer too.
-HEALTHCHECK --interval=60s --timeout=10s --start-period=120s CMD pylon status --json | grep -q '"running":true'
+HEALTHCHECK --interval=60s --timeout=10s --start-period=120s CMD ["/opt/pylon/bin/python", "/opt/pylon/bin/healthy.py"]
