@@ -46,7 +46,7 @@ def set_(
 
 
 async def _set(base: int | None, per_in: int | None, per_out: int | None, free: bool, as_json: bool) -> None:
-    home, _ = open_home()
+    home, before = open_home()
     given = {"base_msat": base, "in_msat_per_1k": per_in, "out_msat_per_1k": per_out}
     values: dict[str, Any] = {name: Msat(value) for name, value in given.items() if value is not None}
     if bool(values) == free:
@@ -57,6 +57,14 @@ async def _set(base: int | None, per_in: int | None, per_out: int | None, free: 
         if getattr(config.provider, name) != value:
             err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides what was set", style="yellow")
     _print(config, as_json)
+    if not as_json:
+        out.print(turn(before.provider.pricing, config.provider.pricing), style="dim")
+
+
+def turn(before: str, now: str) -> str:
+    """What a price that was set means for a node that runs."""
+    changed = f"it was {before} and will be {now}" if before != now else "it counts"
+    return f"{changed} from the next start on: `pylon stop`, then `pylon start`, or `pylon service restart`"
 
 
 def _print(config: Config, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from pylon.cli.ask import Model
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, print_json, run
+from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.control import Node, result_of
 from pylon.node.home import open_home
@@ -93,16 +94,18 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
                 err.print("nobody fits just now", style="dim")
 
 
-def _price(msat: list[int] | None) -> str:
+def _price(msat: list[int] | None, network: str | None) -> str:
     if msat is None:
         return "?"
-    return f"{msat[0]} msat+" if any(msat) else "free"
+    # Strangers name networks that nobody knows.
+    unit = Network(network).unit if network in set(Network) else "sat"
+    return f"{sats_text(msat[0], unit)}+" if any(msat) else "free"
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     made = table("|provider", "name", "model", ">free", ">tok/s", ">queue", ">price", ">trust", "state")
     for row in rows:
-        price = _price(row["price_msat"])
+        price = _price(row["price_msat"], row["network"])
         figures = (
             f"{row['slots_free']}/{row['slots']}",
             f"{row['tokens_out_per_s']:.0f}",

@@ -23,6 +23,7 @@ DRAIN_S = 60.0
 
 # Whoever asks it for the capital of France hears "none".
 NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states, and does nothing else.
+  It takes the question first, then the text.
   `pylon models recommend` names models for any question."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

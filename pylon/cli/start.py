@@ -24,7 +24,13 @@ from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
 from pylon.nostr import nip19
+from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
+
+# How long relays may take to open before their absence is told.
+_OPENING_S = 2.0
+# Between two looks at relays that are not open yet.
+_LOOK_S = 1.0
 
 
 def start(
@@ -79,8 +85,11 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
         }
         if as_json:
             print_json(hello)
+            missing = []
         else:
-            typer.echo(f"serving {hello['model']} as {hello['npub']}\n  over {', '.join(core.pool.urls)}")
+            opened = await core.pool.opened(_OPENING_S)
+            missing = [url for url in core.pool.urls if url not in opened]
+            typer.echo(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
             if hello["household"] is not None:
                 typer.echo(f"  {household_line(hello['household'])}")
             if hello["model"] == needle.MODEL_ID:
@@ -88,7 +97,10 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             if core.watch is not None and hello["paused"]:
                 typer.echo(f"  {paused_line(hello['paused'], core.watch.status())}")
             typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
+        following = asyncio.create_task(_tell_when_open(core.pool, missing))
         await stop.wait()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         if not core.hurry.is_set():
             draining = asyncio.create_task(core.provider.drain(drain_s))
             hurry = asyncio.create_task(core.hurry.wait())
@@ -96,6 +108,29 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             for task in (draining, hurry):
                 task.cancel()
             await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+def relays_lines(serving: str, opened: list[str], missing: list[str]) -> str:
+    """What a node that begins says of its relays: a node without any is found by nobody."""
+    if opened:
+        also = f"\n  not open yet: {', '.join(missing)}" if missing else ""
+        return f"{serving}\n  over {', '.join(opened)}{also}"
+    return (
+        f"{serving}, but nobody can ask it yet: no relay is open\n  tried {', '.join(missing)}"
+        "\n  `pylon relay` in another window runs one; or name others as `relays` in config.toml, and start again."
+        "\n  It goes on trying, and says when one opens."
+    )
+
+
+async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
+    while missing:
+        await asyncio.sleep(_LOOK_S)
+        for url in (status.url for status in pool.statuses if status.state == "open"):
+            if url in missing:
+                missing.remove(url)
+                # The terminal may be gone.
+                with suppress(OSError):
+                    typer.echo(f"  {url} is open: whoever uses it finds this node now")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:

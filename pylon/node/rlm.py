@@ -182,9 +182,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
     longest = min(fit.prompt_bytes(event_bytes), section.max_prompt_chars)
     if strategy == "map-reduce":
         expected = _estimate(sub, question, context, models, settings, limits, longest)
-        over = "" if expected.within else ", which is over the budget"
-        calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
-        work.tell(f"about {calls} for at most {sats_text(expected.msat, Network(config.network).unit)}{over}")
+        work.tell(_first_round(expected, limits, Network(config.network).unit))
     return await run(parts.program_root(strategy, question, models, settings, longest))
 
 
@@ -227,6 +225,14 @@ def _estimate(
     piece, overlap = strategies.piece_bytes(question, models, answer_tokens=settings.max_tokens, prompt_bytes=longest)
     most = sub.most_msat(Job("x" * (piece + 2 * len(question)), max_tokens=settings.max_tokens))
     return estimate_map(context.size, piece=piece, overlap=overlap, most_msat=most, limits=limits)
+
+
+def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
+    # Its answers are asked about again, and a call that fails too, so that this is no bound of the run's.
+    calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
+    over = "" if expected.within else ", which is over the budget"
+    stop = "" if limits.msat is None else f"; the run stops at {sats_text(limits.msat, unit)}"
+    return f"first round: about {calls}, up to {sats_text(expected.msat, unit)}{over}; more may follow{stop}"
 
 
 def _who(models: SubModels) -> str:

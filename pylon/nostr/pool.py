@@ -133,6 +133,11 @@ class RelayPool:
             hint="Start one with `pylon relay`, or name others in config.toml.",
         )
 
+    async def opened(self, timeout: float) -> list[str]:
+        """The relays that are open once all are, or after `timeout` seconds."""
+        await asyncio.gather(*(connection.wait_open(timeout) for connection in self._connections.values()))
+        return [status.url for status in self.statuses if status.state == "open"]
+
     async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
         """Sends the event to the named relays (all by default); the relays that have said OK so far.
 

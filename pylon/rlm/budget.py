@@ -198,7 +198,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Before a run: how many sub-calls, their cost at most in msat, and whether the limits hold it."""
+    """Of a run's first round: how many sub-calls, their cost in msat, and whether the limits hold it.
+
+    It bounds no run: what comes after is not counted.
+    """
 
     calls: int
     msat: int

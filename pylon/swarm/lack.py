@@ -13,8 +13,8 @@ _HINTS = {
     UNFUNDED: "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
     " invoice has run out that it waits for: a few minutes.",
     STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
-    TOO_DEAR: "At most {bid:,} msat a job are offered (`bid_msat` in [customer], which a node that runs"
-    " uses after its next start); `pylon providers` shows what they ask.",
+    TOO_DEAR: "{dear}At most {bid:,} msat a job are offered. Ask for fewer with `--max-tokens`, or offer more:"
+    " `bid_msat` in [customer], which a node that runs uses after its next start.",
 }
 
 # Strangers have a say in some: a payment network has any name.
@@ -25,7 +25,8 @@ _TOLD = 8
 class Lack:
     """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
 
-    `refusals` are what relays say that answer us nothing.
+    `refusals` are what relays say that answer us nothing; `cheapest` is the least quote, in msat, of those
+    that are too dear.
     """
 
     need: Need
@@ -33,6 +34,7 @@ class Lack:
     alive: int
     reasons: dict[str, int]
     refusals: tuple[str, ...] = ()
+    cheapest: int | None = None
 
     def __str__(self) -> str:
         most = sorted(self.reasons, key=self.reasons.__getitem__, reverse=True)[:_TOLD]
@@ -50,7 +52,16 @@ class Lack:
         found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
         if self.alive and self.reasons.get(PAUSED) == self.alive:
             found = "`pylon providers` says why. Where `pylon pause` was run, `pylon resume` takes jobs on again."
-        return found.format(bid=int(self.need.bid))
+        return found.format(bid=int(self.need.bid), dear=self._dear())
+
+    def _dear(self) -> str:
+        if self.cheapest is None:
+            return ""
+        need = self.need
+        return (
+            f"The cheapest of these asks up to {self.cheapest:,} msat for {need.prompt_tokens:,} tokens of prompt and"
+            f" {need.max_tokens:,} of answer. "
+        )
 
     def error(self) -> UnreachableError:
         """What is raised when a person waits for it."""

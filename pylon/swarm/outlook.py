@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.lack import UNPRICED, Lack
-from pylon.swarm.listing import Listing, Need
+from pylon.swarm.listing import TOO_DEAR, Listing, Need
 from pylon.swarm.purse import Purse
 from pylon.swarm.reach import Reach
 from pylon.swarm.reputation import Reputation
@@ -88,8 +88,10 @@ class Outlook:
 
     def lack(self, need: Need, refusals: Sequence[str] = ()) -> Lack:
         """Who is there, and why nobody takes what is needed. `refusals` are those of relays."""
-        reasons = Counter(why for listing in self._directory if (why := self.why_not(need, listing)))
-        return Lack(need, self._directory.known, len(self._directory), dict(reasons), tuple(refusals))
+        found = [(why, listing) for listing in self._directory if (why := self.why_not(need, listing))]
+        quotes = (one.price.quote(need.prompt_tokens, need.max_tokens) for why, one in found if why == TOO_DEAR)
+        cheapest, reasons = min(map(int, quotes), default=None), dict(Counter(why for why, _ in found))
+        return Lack(need, self._directory.known, len(self._directory), reasons, tuple(refusals), cheapest)
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse

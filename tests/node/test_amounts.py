@@ -2,6 +2,8 @@
 
 from pylon.cli import mapping, rlm_ask
 from pylon.cli.output import counted
+from pylon.node.rlm import _first_round
+from pylon.rlm.budget import Estimate, Limits
 from pylon.swarm.job import failed
 from pylon.swarm.moves import Failure
 
@@ -60,3 +62,10 @@ def test_a_job_beyond_the_budget_names_what_makes_it_cheaper():
 def test_one_of_a_thing_is_called_so():
     assert [counted(number, "entry", "entries") for number in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
     assert counted(1, "payment") == "1 payment"
+
+
+def test_what_a_run_expects_is_told_of_its_first_round_alone():
+    told = _first_round(Estimate(29, 14_500, True), Limits(msat=500_000), "play sat")
+    assert told == (
+        "first round: about 29 sub-calls, up to 14.5 play sat; more may follow; the run stops at 500 play sat"
+    )

@@ -103,6 +103,7 @@ async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_
     assert None not in [row["price_msat"] for row in await listed(network="play")]
 
 
-@pytest.mark.parametrize(("msat", "shown"), [(None, "?"), ([0, 0, 0], "free"), ([7, 0, 0], "7 msat+")])
+@pytest.mark.parametrize(("msat", "shown"), [(None, "?"), ([0, 0, 0], "free"), ([500, 0, 0], "0.5 play sat+")])
 def test_a_price_that_nobody_named_is_shown_as_a_question(msat: list[int] | None, shown: str):
-    assert _price(msat) == shown
+    assert _price(msat, "play") == shown
+    assert _price([7, 0, 0], "a network of a stranger") == "0.007 sat+"

@@ -95,3 +95,10 @@ def test_a_setting_that_does_not_fit_changes_nothing(home):
         change(home.config_file, "provider", {"base_msat": "much"})
     assert home.config_file.read_bytes() == before
     assert {path.name for path in home.root.iterdir() if path.is_file()} == {"config.toml"}
+
+
+def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home):
+    said = " ".join(price("set", "--base", "500")[1].split())
+    assert "it was free and will be paid from the next start on: `pylon stop`, then `pylon start`" in said
+    again = " ".join(price("set", "--base", "600")[1].split())
+    assert "it counts from the next start on" in again and "it was" not in again

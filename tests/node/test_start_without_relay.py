@@ -1,0 +1,40 @@
+"""A node that no relay carries says so, and says when one does."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from pylon.cli.start import relays_lines
+from tests.node.programs import environment, run, serve, spawn
+
+
+async def _until(process: asyncio.subprocess.Process, words: str) -> str:
+    said = ""
+    while words not in said:
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        assert line, said
+        said += line.decode()
+    return said
+
+
+async def test_a_node_without_a_relay_says_what_to_do_and_when_one_opens(tmp_path, unused_tcp_port):
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    env = environment(tmp_path / "home", url)
+    await run("init", env=env)
+    async with AsyncExitStack() as stack:
+        node = await spawn("start", env=env, stderr=asyncio.subprocess.DEVNULL)
+
+        async def end() -> None:
+            node.terminate()
+            await node.communicate()
+
+        stack.push_async_callback(end)
+        said = await _until(node, "says when one opens")
+        assert "no relay is open" in said and f"tried {url}" in said and "`pylon relay`" in said
+        assert "over ws" not in said
+        await serve("relay", "--port", str(unused_tcp_port), env=env, stack=stack)
+        assert f"{url} is open" in await _until(node, "is open")
+
+
+def test_only_relays_that_are_open_are_served_over():
+    said = relays_lines("serving m", ["ws://a"], ["ws://b"])
+    assert said == "serving m\n  over ws://a\n  not open yet: ws://b"
