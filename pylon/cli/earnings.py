@@ -50,7 +50,7 @@ def _table(data: dict[str, Any], by: str) -> Table:
     # Columns that nobody configured stay away: no currency shows unless one was set.
     names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
     shown = [name for name in names if data["total"][name] is not None]
-    made = table(by, ">jobs", ">earned", *(names[name].rstrip() for name in shown))
+    made = table(by, ">paid jobs", ">earned", *(names[name].rstrip() for name in shown))
     for line in (*data["lines"], {**data["total"], "group": "all"}):
         group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
         figures = (f"{line[name]:,.4f}" for name in shown)

@@ -1,6 +1,6 @@
 """What commands say of amounts: by the name of their network, to the msat."""
 
-from pylon.cli import mapping, rlm_ask
+from pylon.cli import earnings, mapping, rlm_ask
 from pylon.cli.output import counted
 from pylon.node.rlm import _first_round
 from pylon.rlm.budget import Estimate, Limits
@@ -69,3 +69,9 @@ def test_what_a_run_expects_is_told_of_its_first_round_alone():
     assert told == (
         "first round: about 29 sub-calls, up to 14.5 play sat; more may follow; the run stops at 500 play sat"
     )
+
+
+def test_earnings_count_paid_jobs_and_say_so():
+    total = {"group": "2026-01-01", "count": 0, "msat": 0, "kwh": None, "electricity": None, "worth": None}
+    made = earnings._table({"lines": [], "total": total, "currency": "", "unit": "play sat"}, "day")
+    assert [column.header for column in made.columns] == ["day", "paid jobs", "earned"]
