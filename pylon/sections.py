@@ -238,7 +238,7 @@ class RelaySection(_Section):
         description="Public keys that may read, which they prove (NIP-42); none: everybody may.",
     )
     kinds: list[Annotated[int, Field(ge=0, le=65_535)]] = Field(
-        [], description="Kinds of events that are taken; none: all."
+        [], examples=[[1, 30_000]], description="Kinds of events that are taken; none: all."
     )
     writes_per_minute: int = Field(
         0, ge=0, description="Events that a connection may publish a minute; 0: any number."

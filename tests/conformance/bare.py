@@ -140,7 +140,7 @@ class BareProvider:
         return "unsupported_kind" if not request.private and self.fault == "refuses open requests" else None
 
     def _heeds(self, event: Event, request: ReceivedRequest, *, private: bool) -> bool:
-        if not request.is_for(self.public) and self.fault != "serves others' requests":
+        if request.providers and self.public not in request.providers and self.fault != "serves others' requests":
             return False
         bare = private and b'"text"' not in self._keys.decrypt(event.pubkey, event.content)[:10]
         if self.fault == "reads no bare lists" and bare and not event.tag("encoding"):

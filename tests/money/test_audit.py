@@ -33,7 +33,7 @@ CLEAN = Books(
         *ledger.work_received(5, "pp", "pp/e/1", 700),
     ],
     invoices=[invoice(), invoice(payment_hash="h9", state="expired")],
-    payments=[payment(), payment(payment_hash="h8", state="failed", fee=None)],
+    payments=[payment(), payment(payment_hash="h8", state="failed", reason="insufficient_balance", fee=None)],
     receipts=[receipt(1, 1_500, 1_500, "j1"), receipt(2, 500, 2_000, "j2")],
     mirrors={"pp": 4_300},
 )

@@ -68,7 +68,7 @@ def test_a_folder_where_the_settings_should_be_and_a_byte_order_mark_before_them
 @pytest.mark.parametrize("arguments", [("ask", ""), ("ask", " "), ("rlm", "", "-c", "x")], ids=str)
 def test_nobody_is_asked_nothing(tmp_path, arguments):
     ended = run(tmp_path, *arguments)
-    assert ended.returncode == 2 and b"nothing in it" in ended.stderr
+    assert ended.returncode == 2 and b"is empty" in ended.stderr
 
 
 def test_a_key_goes_to_a_file_in_a_folder_that_is_there(tmp_path):
