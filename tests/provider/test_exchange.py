@@ -276,10 +276,18 @@ async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private
     monkeypatch.setattr(open_cancels, "LOOK_S", 0.1)
     monkeypatch.setattr(open_cancels, "MOST", 2)
     serving = await serve(delay_s=30.0, slots=1)
-    open_ = [await customer.ask(serving.public, customer.job(f"{n}"), private=False) for n in range(3)]
+
+    async def taken_on(count: int) -> None:
+        while (status := await serving.provider.status()).running + status.queued < count:
+            await asyncio.sleep(0.02)
+
+    open_ = []
+    for n in range(3):
+        # Two that come together are taken on in either order.
+        open_.append(await customer.ask(serving.public, customer.job(f"{n}"), private=False))
+        await taken_on(n + 1)
     await customer.ask(serving.public, customer.job("private"))
-    while (await serving.provider.status()).running + (await serving.provider.status()).queued < 4:
-        await asyncio.sleep(0.02)
+    await taken_on(4)
     asked = serving.provider._intake._open_cancels
     async with asyncio.timeout(10):
         while asked._asked != {job.id for job in open_[1:]}:
