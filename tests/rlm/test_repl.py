@@ -145,6 +145,20 @@ async def test_json_that_is_nested_too_deep_is_an_error_of_the_cell_and_costs_no
     assert (await repl.run(again.format(deep))).stdout == "here\n"
 
 
+@pytest.mark.parametrize("deep", ["[" * 150 + "]" * 150, "-" * 5_000 + "1", "x" + "()" * 5_000])
+async def test_an_answer_too_deep_to_be_a_literal_is_an_error_of_the_cell_and_costs_no_variable(open_repl, deep):
+    async def answer(calls):
+        return [SubReply(deep if prompt == "deep" else "[1, -2, (3,)]") for prompt in calls.prompts]
+
+    repl = await open_repl(on_calls=answer)
+    read = (
+        "import ast\nkept = 'here'\ntry: ast.literal_eval(llm_query('deep'))\nexcept Exception as error: print(kept)"
+    )
+    # Elsewhere than in WebAssembly 150 brackets are no trouble.
+    assert (await repl.run(read)).stdout in {"here\n", ""}
+    assert (await repl.run("print(kept, ast.literal_eval(llm_query('flat')))")).stdout == "here [1, -2, (3,)]\n"
+
+
 async def test_json_of_many_brackets_that_is_not_deep_is_read(open_repl):
     rows = [{"a": [[1], {"b": "[[" * 500}], "quoted": '"[' * 300} for _ in range(300)]
     repl = await open_repl(json.dumps(rows), kind="json")

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from .deep_json import guard
+from . import deep_json, deep_source
 from .port import Message, to_bytes
 from .session import Session, not_json
 
@@ -91,7 +91,8 @@ def _read(path: str) -> bytes:
 def main() -> None:
     # The runtime's own loop runs us; the code's loops are to be the only ones that it sees.
     asyncio.events._set_running_loop(None)
-    guard()
+    deep_json.guard()
+    deep_source.guard()
     port = FilePort()
     hello = port.receive()
     try:

@@ -1,0 +1,67 @@
+"""Which Python the guest takes for too deep."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.rlm.repl.guest.deep_source import DEEPEST, is_deep
+
+_VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(alphabet="[](){}\"'\\#-\n"),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(alphabet="[{(\"'\\"), inner),
+    max_leaves=40,
+)
+# What makes an expression deeper by one.
+_LAYERS = st.lists(
+    st.sampled_from(
+        ["({})", "[{}]", "{{1: {}}}", "({},)", "-{}", "~{}", "not {}", "lambda: {}", "1 + {}", "2 ** {}",
+         "1 if {} else 2", "({}).a", "({})()", "({})[0]", "f'{{{}}}'", "(x := {})", '"[(" + ({})', "lambda a, b: {}"]
+    ),
+    min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+@given(_VALUES)
+def test_what_python_writes_of_data_is_not_deep_however_much_of_it_there_is(value):
+    assert not is_deep(repr([value, ["[(" * 300] * 60, [-1, {"a": -2.5}] * 500]))
+
+
+@given(_LAYERS)
+def test_any_nesting_of_hundreds_is_deep_whatever_it_is_made_of(layers):
+    text = "1"
+    for number in range(DEEPEST + 1):
+        text = layers[number % len(layers)].replace("{}", text).replace("{{", "{").replace("}}", "}")
+    assert is_deep(text)
+    assert is_deep(f"x = 1\n{text}\n")
+    assert is_deep("[1, 2, " + text)
+
+
+@pytest.mark.parametrize("row", ["+1", ".a", "()", "[0]", " if 1 else 1"])
+def test_a_long_row_of_operators_is_deep_and_a_short_one_is_not(row):
+    assert is_deep("x" + row * (DEEPEST + 1))
+    assert not is_deep("x" + row * 60)
+
+
+def test_text_that_is_no_python_is_judged_as_far_as_it_goes():
+    assert is_deep("(" * 1_000)
+    assert is_deep("(" * 100 + "'")
+    assert not is_deep("(" * 20 + "'" + "(" * 1_000)
+    assert not is_deep("-" * 20 + " ?? " + "[" * 20)
+
+
+def test_the_guard_raises_in_parse_and_literal_eval_and_leaves_the_rest(monkeypatch):
+    from pylon.rlm.repl.guest import deep_source
+
+    monkeypatch.setattr(ast, "parse", ast.parse)
+    deep_source.guard()
+    assert ast.literal_eval(" [1, {'a': (2,)}]") == [1, {"a": (2,)}]
+    assert ast.literal_eval(ast.Constant(3)) == 3
+    assert ast.parse(b"x = 1").body
+    for deep in ("[" * 200, b"[" * 200, "-" * 2_000 + "1"):
+        with pytest.raises(RecursionError, match="nested too deep"):
+            ast.parse(deep)
+    with pytest.raises(RecursionError, match="nested too deep"):
+        ast.literal_eval("[" * 200 + "]" * 200)
