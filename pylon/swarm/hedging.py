@@ -44,12 +44,12 @@ class Hedging:
     def _consider(self, attempt: Attempt, now: float) -> None:
         slot = attempt.slot
         lane = slot.lane
-        if len(slot.live) > 1:
-            return
         usual = lane.usual(HEDGE_QUANTILE)
-        if slot.silences >= UNLUCKY and self._silence.is_common:
-            if self._hedge(slot, now):
-                return
+        if len(slot.live) > 1:
+            # The second may be of no more use than the first, which is then alone again.
+            pass
+        elif slot.silences >= UNLUCKY and self._silence.is_common:
+            self._hedge(slot, now)
         elif usual is not None:
             late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
             if now < late_at:
@@ -58,11 +58,11 @@ class Hedging:
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
             self._company.place(attempt.standing, now)
-            if lane.is_among_the_last(attempt) and self._hedge(slot, now):
-                return
+            if lane.is_among_the_last(attempt):
+                self._hedge(slot, now)
         self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
-    def _hedge(self, slot: Slot, now: float) -> bool:
+    def _hedge(self, slot: Slot, now: float) -> None:
         lane = slot.lane
         # Jobs that were never sent come first.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
@@ -72,9 +72,9 @@ class Hedging:
             or self._in_flight.count >= self._settings.width
             or slot.ends_at <= now
         ):
-            return False
+            return
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
-            return False
+            return
 
         def may(seat: Seat) -> bool:
             return self._in_flight.may_at_once(slot, seat.standing)
@@ -82,6 +82,5 @@ class Hedging:
         to, known = slot.job.to, slot.known
         found = lane.first_of(to, known, may) if to else lane.choose(self._rng, known, accept=may)
         if found is None:
-            return False
+            return
         self._in_flight.send(slot, found.standing, now, hedge=True)
-        return True

@@ -506,6 +506,22 @@ def test_when_one_of_two_fails_the_other_goes_on_alone() -> None:
     assert play.tell(Answered(hedge.attempt)) == [Deliver(straggler.slot, hedge.attempt, 2)]
 
 
+@pytest.mark.parametrize("of_use", [0, 1])
+def test_a_job_whose_second_try_came_to_nothing_is_tried_a_third_time_and_does_not_wait_for_its_deadline(
+    of_use: int,
+) -> None:
+    play, straggler = slow_tail()
+    play.tell(Acknowledged(straggler.attempt))
+    [hedge] = sends(play.wait(1.0))
+    play.tell(Published(hedge.attempt))
+    # One of the two is alone again, whichever it is.
+    play.tell(Refused((hedge.attempt, straggler.attempt)[of_use], ErrorCode.ENGINE_FAILED))
+    [third] = sends(play.wait(3.0))
+    assert (third.slot, third.hedge) == (straggler.slot, True)
+    assert third.provider not in {straggler.provider, hedge.provider}
+    assert sends(play.wait(3.0)) == []
+
+
 def test_while_more_jobs_are_about_to_come_nothing_is_hedged() -> None:
     play, straggler = slow_tail()
     play.tell(Coming(5))
