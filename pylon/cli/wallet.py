@@ -10,6 +10,7 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import counted, err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
+from pylon.cli.wallet_payee import trust_payee
 from pylon.errors import MoneyError, PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri
@@ -242,6 +243,9 @@ def _state_caps() -> None:
     err.print("With this, the node spends and takes real sats from its next start on:")
     err.print(f"  at most {agreed['payment']:,} sat a payment, {agreed['day']:,} a day, {agreed['all']:,} in all.")
     err.print(f"To allow it, type these three numbers: {' '.join(map(str, agreed.values()))}")
+
+
+app.command("trust-payee")(trust_payee)
 
 
 async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:

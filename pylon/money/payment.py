@@ -48,7 +48,7 @@ class Refusal(StrEnum):
     JOB_PAID = "job_paid"  # another payment for this job is settled
     JOB_IN_FLIGHT = "job_in_flight"  # another payment for this job is under way, or may still turn out paid
     TOPUP_IN_FLIGHT = "topup_in_flight"  # the same, for another job at this provider
-    PAYEE_CHANGED = "payee_changed"
+    PAYEE_CHANGED = "payee_changed"  # another node than this provider was paid at before; a person may trust it
     RELATION_ENDED = "relation_ended"  # a receipt was at fault
     RECEIPTS_PENDING = "receipts_pending"  # receipts are missing; a minute decides
     CREDIT_MISSING = "credit_missing"  # a payment of ours, more than a minute old, is not in the last receipt
@@ -142,8 +142,8 @@ def judge_amount(amount: Msat, ask: Ask, order: Order) -> Refusal | None:
     return None
 
 
-def judge_known(invoice: Invoice, order: Order, known: Known, *, follow_payee: bool = False) -> Refusal | None:
-    """Whether our own records allow it. `follow_payee` accepts a changed payee and pins the new one.
+def judge_known(invoice: Invoice, order: Order, known: Known) -> Refusal | None:
+    """Whether our own records allow it.
 
     One open top-up an account: a deposit waits for the one before it. An invoice for just one job, as plain
     NIP-90 has it, waits for no other job's.
@@ -162,7 +162,7 @@ def judge_known(invoice: Invoice, order: Order, known: Known, *, follow_payee: b
         return Refusal.RECEIPTS_PENDING
     if known.credit_missing:
         return Refusal.CREDIT_MISSING
-    if known.pinned_payee is not None and known.pinned_payee != invoice.payee and not follow_payee:
+    if known.pinned_payee is not None and known.pinned_payee != invoice.payee:
         return Refusal.PAYEE_CHANGED
     if known.fees_too_high:
         return Refusal.FEES

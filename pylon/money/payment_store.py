@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.errors import MoneyError
-from pylon.money import ledger, mirror_store
+from pylon.money import ledger, mirror_store, payee_store
 from pylon.money.invoice import Invoice
 from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
@@ -126,11 +126,7 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
             now,
         ),
     )
-    await tx.execute(
-        "INSERT INTO money_payee VALUES (?, ?, ?) ON CONFLICT (provider) DO UPDATE SET payee = excluded.payee,"
-        " at = excluded.at WHERE payee <> excluded.payee",
-        (spend.provider, invoice.payee, now),
-    )
+    await payee_store.pin(tx, spend.provider, invoice.payee, now)
     return await get(tx, invoice.payment_hash)
 
 

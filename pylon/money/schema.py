@@ -237,6 +237,15 @@ CREATE INDEX money_order_at ON money_order (at);
 # Few are let go, and only those are in it: what runs pays nothing for it.
 _RELEASED_BY_TIME = "CREATE INDEX money_hold_released ON money_hold (at) WHERE state = 'released';"
 
+# What a provider offers beside the node that its payments are pinned to, until a person trusts it.
+_PAYEE_OFFERS = """
+CREATE TABLE money_payee_offer (
+    provider TEXT PRIMARY KEY,
+    payee TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -250,5 +259,6 @@ MONEY = Schema(
         _FEWER_TREES,
         _ORDERS_BY_TIME,
         _RELEASED_BY_TIME,
+        _PAYEE_OFFERS,
     ),
 )

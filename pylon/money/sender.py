@@ -17,7 +17,7 @@ from typing import Any
 from pylon import log
 from pylon.clock import Clock
 from pylon.money import invoice as invoices
-from pylon.money import ledger, payment_store
+from pylon.money import ledger, payee_store, payment_store
 from pylon.money.ledger_store import book
 from pylon.money.limits import Caps, Spend, allow
 from pylon.money.msat import ZERO, Msat
@@ -35,6 +35,7 @@ from pylon.money.payment import (
 )
 from pylon.money.payment_store import Payment
 from pylon.money.wallet import PayState, Wallet, WalletCode, WalletError, proves
+from pylon.nostr import nip19
 from pylon.store.database import Database, Transaction
 
 logger = log.get("money")
@@ -48,7 +49,6 @@ class SendPolicy:
     caps: Caps
     stopped: Callable[[], bool]
     live: bool = False
-    follow_payee: bool = False
 
 
 class Sender:
@@ -146,13 +146,16 @@ class Sender:
         # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
         async with self._database.transaction() as tx:
             known = await payment_store.known(tx, invoice, order, now)
-            refusal = judge_known(invoice, order, known, follow_payee=policy.follow_payee)
-            if refusal is not None:
-                raise PaymentRefusedError(refusal)
-            limit = allow(policy.caps, await payment_store.used(tx, spend, now), spend)
-            if limit is not None:
-                raise PaymentRefusedError(limit)
-            return await payment_store.reserve(tx, invoice, spend, now)
+            refusal = judge_known(invoice, order, known)
+            if refusal is None:
+                limit = allow(policy.caps, await payment_store.used(tx, spend, now), spend)
+                if limit is not None:
+                    raise PaymentRefusedError(limit)
+                return await payment_store.reserve(tx, invoice, spend, now)
+            if refusal is Refusal.PAYEE_CHANGED:
+                await payee_store.offered(tx, order.provider, invoice.payee, now)
+        # Not before the transaction has ended: what was offered is kept although nothing is paid.
+        raise PaymentRefusedError(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
 
     async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
         with suppress(PaymentRefusedError):
@@ -232,3 +235,10 @@ class Sender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _other_payee(provider: str) -> str:
+    return (
+        f"nothing was paid, since it asks to be paid to another node than before ({Refusal.PAYEE_CHANGED.value});"
+        f" `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid from then on"
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
-from pylon.node import accounting
+from pylon.node import accounting, payees
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -55,6 +55,8 @@ class Methods:
             "wallet-invoice": self._wallet_invoice,
             "wallet-pay": self._wallet_pay,
             "wallet-audit": self._wallet_audit,
+            "wallet-payees": self._wallet_payees,
+            "wallet-trust-payee": self._wallet_trust_payee,
             "earnings": self._earnings,
             "invite": self._invite,
             "household": lambda params: calls.household(self._core, params),
@@ -174,6 +176,13 @@ class Methods:
     async def _wallet_audit(self, _: dict[str, Any]) -> Answers:
         core = self._core
         yield Result(await accounting.examine(core.wallet, core.database, core.network))
+
+    async def _wallet_payees(self, _: dict[str, Any]) -> Answers:
+        yield Result(await payees.offers(self._core.database, self._core.network))
+
+    async def _wallet_trust_payee(self, params: dict[str, Any]) -> Answers:
+        core = self._core
+        yield Result(await payees.trust(core.database, core.network, core.clock.wall(), params))
 
     async def _earnings(self, params: dict[str, Any]) -> Answers:
         core = self._core

@@ -12,7 +12,7 @@ from pylon.errors import MoneyError
 from pylon.forever import forever
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import Finish, JobResult
-from pylon.money import mirror_store, order_store, payment_store
+from pylon.money import mirror_store, order_store, payee_store, payment_store
 from pylon.money.invoice import InvoiceError, decode
 from pylon.money.mirror import End, Outcome, Step
 from pylon.money.msat import ZERO, Msat, sats_text
@@ -31,7 +31,7 @@ from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill, Offer, Owed
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
-from pylon.swarm.unpaid import LASTING
+from pylon.swarm.unpaid import LASTING, OTHER_PAYEE
 
 logger = log.get("swarm")
 
@@ -254,6 +254,7 @@ class AccountPurse:
                 self._deposited(payment)
         self._forgive()
         await self._look_again()
+        await self._ask_trusted()
         for provider in await mirror_store.waiting_providers(self.database):
             async with self.database.transaction() as tx:
                 step = await mirror_store.tick(tx, provider, self.clock.wall())
@@ -271,6 +272,17 @@ class AccountPurse:
         for provider, relation in over:
             relation.unpaid_why = ""
             self.changed(provider)
+
+    async def _ask_trusted(self) -> None:
+        """Whose other payee is trusted by now is asked at once: its invoice was never tried, and the next job there
+        pays it."""
+        if not (swapped := self._unpaid(OTHER_PAYEE)):
+            return
+        untrusted = {offer.provider for offer in await payee_store.offers(self.database)}
+        for provider, relation in swapped:
+            if provider not in untrusted:
+                relation.unpaid_until, relation.unpaid_why = 0.0, ""
+                self.changed(provider)
 
     async def _balance(self) -> Msat:
         try:

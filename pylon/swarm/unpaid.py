@@ -5,11 +5,16 @@ from pylon.money.payment import Refusal
 from pylon.money.wallet import WalletCode
 from pylon.swarm.lack import STOPPED, UNFUNDED
 
+OTHER_PAYEE = (
+    f"not paid, since asking to be paid to another node than before ({Refusal.PAYEE_CHANGED.value}):"
+    " `pylon wallet trust-payee`"
+)
 # What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
 # paying may be over when the invoice has run out, and is waited for.
 LASTING: dict[str, str] = {
     WalletCode.INSUFFICIENT_BALANCE: UNFUNDED,
     Refusal.STOPPED: STOPPED,
+    Refusal.PAYEE_CHANGED: OTHER_PAYEE,
     **{
         code: f"not paid, since a limit of ours is reached ({code.value})"
         for code in (Limit.PAYMENT, Limit.FEE, Limit.JOB, Limit.DAY, Limit.RUN, Limit.ALL, WalletCode.QUOTA_EXCEEDED)
@@ -17,7 +22,7 @@ LASTING: dict[str, str] = {
     **{
         code: f"not paid ({code.value})"
         for code in (
-            Refusal.NOT_LIVE, Refusal.PAYEE_CHANGED, Refusal.FEES, WalletCode.RESTRICTED, WalletCode.UNAUTHORIZED,
+            Refusal.NOT_LIVE, Refusal.FEES, WalletCode.RESTRICTED, WalletCode.UNAUTHORIZED,
             WalletCode.NOT_IMPLEMENTED, WalletCode.UNSUPPORTED_ENCRYPTION, WalletCode.WRONG_NETWORK,
         )
     },

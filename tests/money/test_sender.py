@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MoneyError
-from pylon.money import audit, ledger, ledger_store, mirror_store, payment_store
+from pylon.money import audit, ledger, ledger_store, mirror_store, payee_store, payment_store
 from pylon.money.invoice import InvoiceCode, decode
 from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
 from pylon.money.msat import Msat
@@ -25,6 +25,7 @@ from pylon.money.payment import (
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
 from pylon.money.wallet import Lookup, LookupState, WalletCode
+from pylon.nostr import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
 from tests.money.fakes import FakeLightning, FakeWallet, clock, open_database
 
@@ -186,16 +187,35 @@ async def test_a_failed_hash_is_not_tried_again_and_another_invoice_may_be(side)
     assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
 
 
-async def test_a_swapped_payee_is_refused_unless_policy_follows_it(side):
+async def test_a_swapped_payee_is_paid_when_a_person_trusted_it_and_not_before(side):
     await side.sender.pay(await side.ask(), ORDER)
     second = replace(ORDER, job="j2")
     swapped = await side.ask(wallet=side.lightning.wallet(OTHER_KEY), job="j2")
-    assert await side.refused(swapped, second) is Refusal.PAYEE_CHANGED
-    side.sender = Sender(side.database, side.wallet, replace(POLICY, follow_payee=True), side.clock)
+    for _ in range(3):
+        assert await side.refused(swapped, second) is Refusal.PAYEE_CHANGED
+        await side.restart()
+    [offer] = await payee_store.offers(side.database)
+    async with side.database.transaction() as tx:
+        await payee_store.trust(tx, PROVIDER, pinned=offer.pinned, offered=offer.offered, now=NOW)
     assert (await side.sender.pay(swapped, second)).state is PaymentState.SETTLED
     back = await side.ask(job="j3")
-    side.sender = Sender(side.database, side.wallet, POLICY, side.clock)
     assert await side.refused(back, replace(ORDER, job="j3")) is Refusal.PAYEE_CHANGED
+
+
+async def test_a_refusal_for_its_payee_names_the_command_for_that_provider(side):
+    await side.sender.pay(await side.ask(), ORDER)
+    swapped = await side.ask(wallet=side.lightning.wallet(OTHER_KEY), job="j2")
+    with pytest.raises(PaymentRefusedError, match=f"pylon wallet trust-payee {nip19.npub(PROVIDER)}`"):
+        await side.sender.pay(swapped, replace(ORDER, job="j2"))
+
+
+async def test_what_is_refused_for_another_reason_offers_no_payee(side):
+    await side.sender.pay(await side.ask(), ORDER)
+    swapped = await side.ask(wallet=side.lightning.wallet(OTHER_KEY), job="j2")
+    second = replace(ORDER, job="j2")
+    for bent in (replace(swapped, verified=False), replace(swapped, author=OTHER), replace(swapped, amount=sats(1))):
+        await side.refused(bent, second)
+    assert await payee_store.offers(side.database) == []
 
 
 async def test_our_own_invoice_is_never_paid(side):

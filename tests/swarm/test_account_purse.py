@@ -12,7 +12,7 @@ from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import Finish, JobResult
-from pylon.money import mirror_store
+from pylon.money import mirror_store, payee_store
 from pylon.money.deposit import GROWTH
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
@@ -33,6 +33,8 @@ from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import written
+from pylon.swarm.unpaid import OTHER_PAYEE
+from tests.money.craft import OTHER_KEY
 from tests.money.fakes import FakeLightning, clock, open_database
 
 US, THEM = "a" * 64, "b" * 64
@@ -41,6 +43,7 @@ PRICED = Listing(THEM, price=Price(Msat(1_000), ZERO, ZERO), network="play")
 FREE = Listing(THEM)
 BOUNDS = Bounds(100, 16)
 BID = Msat(2_000)
+PAYEE = SecretKey(bytes(31) + b"\x09")
 
 
 @pytest.fixture
@@ -305,8 +308,8 @@ def next_process(purse: AccountPurse) -> AccountPurse:
     )
 
 
-async def asked(lightning, sats: int = 3) -> Amount:
-    theirs = lightning.wallet(SecretKey(bytes(31) + b"\x09"))
+async def asked(lightning, sats: int = 3, key: SecretKey = PAYEE) -> Amount:
+    theirs = lightning.wallet(key)
     invoice = await theirs.create_invoice(Msat(sats * 1_000), description="work", expiry_s=120)
     return Amount(Msat(sats * 1_000), invoice)
 
@@ -477,6 +480,36 @@ async def test_when_the_stop_file_is_gone_providers_are_worth_waiting_for(purse,
     assert purse.barred(PRICED) == ""
 
 
+async def test_a_provider_with_another_payee_is_named_and_asked_again_at_once_when_that_is_trusted(
+    purse, lightning, quick
+):
+    them = replace(PRICED, provider="d" * 64)
+
+    async def pay(number: int, **key: SecretKey) -> None:
+        to = Bill(them.provider, US, str(number) * 64, int(lightning.clock.wall()))
+        await purse.pay(to, purse.offer(them, BOUNDS, bid=BID, jobs_left=9), await asked(lightning, **key))
+
+    await purse.start()
+    await pay(1)
+    to = Bill(them.provider, US, "1" * 64, int(lightning.clock.wall()))
+    await purse.accept(to, purse.offer(them, BOUNDS, bid=BID, jobs_left=9), result(receipt(1, 1_000, 1_000, 3_000)))
+    with pytest.raises(PaymentRefusedError, match="pylon wallet trust-payee npub1"):
+        await pay(2, key=OTHER_KEY)
+    assert "pylon wallet trust-payee" in purse.barred(them) == OTHER_PAYEE
+    await asyncio.sleep(0.05)
+    assert purse.width(them) == 0, "nothing is followed by itself"
+    again = asyncio.Event()
+    purse.changed = lambda _: again.set()
+    [offer] = await payee_store.offers(purse.database)
+    async with purse.database.transaction() as tx:
+        now = lightning.clock.wall()
+        await payee_store.trust(tx, them.provider, pinned=offer.pinned, offered=offer.offered, now=now)
+    await asyncio.wait_for(again.wait(), 5)
+    assert (purse.barred(them), purse.width(them)) == ("", 2)
+    await pay(3, key=OTHER_KEY)
+    assert len(lightning.moved) == 2
+
+
 async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, lightning, monkeypatch):
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     for code, why in (
@@ -485,7 +518,7 @@ async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, light
         (Limit.PROVIDER, ""),
         (Limit.IN_FLIGHT, ""),
         (Refusal.STOPPED, "not paid, since the STOP file halts all spending"),
-        (Refusal.PAYEE_CHANGED, "not paid (payee_changed)"),
+        (Refusal.PAYEE_CHANGED, OTHER_PAYEE),
         (Refusal.JOB_IN_FLIGHT, ""),
         (InvoiceCode.EXPIRED, ""),
     ):
