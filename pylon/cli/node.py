@@ -13,7 +13,9 @@ from pylon.cli.identity import new_passphrase
 from pylon.cli.output import ago, err, out, short, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, run
+from pylon.cli.wallet_live import spending_lines
 from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
+from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import bind
 from pylon.node.control import Event, result_of
@@ -174,6 +176,8 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("relay", f"{relay['url']} {relay['state']}{f' ({note})' if note else ''}")
     if data["household"] is not None:
         made.add_row("household", household_line(data["household"]))
+    for line in spending_lines(data["spending"], Network(data["network"]).unit) if data["spending"] else ():
+        made.add_row("money", line)
     provider = data.get("provider")
     if provider is None:
         made.add_row("serving", "no: a command's own core, which ends with it")

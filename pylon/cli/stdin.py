@@ -21,6 +21,11 @@ def text() -> str:
     return decoded(stream.read(), "standard input")
 
 
+def line() -> str:
+    """What a person types until the end of a line; empty where nothing comes."""
+    return "" if sys.stdin is None else sys.stdin.readline()
+
+
 def decoded(data: bytes, name: str) -> str:
     """What was read of `name`, as text. Raises `UsageError` that says in which line it is none."""
     # What some editors save begins with it.

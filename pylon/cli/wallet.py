@@ -1,6 +1,5 @@
 """`pylon wallet`: the node's money. What is not live money says so on every line."""
 
-import asyncio
 import sys
 import time
 from typing import Annotated, Any
@@ -10,11 +9,11 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import counted, err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
+from pylon.cli.wallet_live import go_live, spending_lines
 from pylon.cli.wallet_payee import trust_payee
 from pylon.errors import MoneyError, PylonError, UsageError
 from pylon.money.msat import sats_text
 from pylon.money.nwc_uri import parse_uri
-from pylon.node import live
 from pylon.node.bank import bank_socket
 from pylon.node.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
@@ -107,7 +106,7 @@ async def _faucet(sats: int, account: str | None, as_json: bool) -> None:
 
 @app.command()
 def balance(as_json: Json = False) -> None:
-    """Show what the wallet holds, and what the books say."""
+    """Show what the wallet holds, what may be spent, and what the books say."""
     run(_balance(as_json), as_json=as_json)
 
 
@@ -118,6 +117,8 @@ async def _balance(as_json: bool) -> None:
         return
     unit = data["unit"]
     out.print(f"{sats_text(data['balance_msat'], unit)} in the wallet ({data['network']})")
+    for line in spending_lines(data["spending"], unit):
+        out.print(line)
     made = table("account", ">balance")
     for name, msat in data["accounts"].items():
         made.add_row(_party(name), sats_text(msat, unit))
@@ -208,43 +209,7 @@ async def _audit(as_json: bool) -> None:
         fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
 
 
-@app.command("go-live")
-def go_live(
-    off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Allow live money: states the caps, and asks for them to be typed.
-
-    Needs `network = "mainnet"` in config.toml. A file named STOP in PYLON_HOME halts all spending at once.
-    """
-    run(_go_live(off, as_json), as_json=as_json)
-
-
-async def _go_live(off: bool, as_json: bool) -> None:
-    home, _ = open_home()
-    live.need_mainnet(home)
-    public = load(home.identity_file).public
-    if off:
-        live.withdraw(home)
-    elif not live.is_allowed(home, public):
-        _state_caps()
-        live.allow(home, public, await asyncio.to_thread(sys.stdin.readline))
-    allowed = live.is_allowed(home, public)
-    if as_json:
-        print_json({"live": allowed, "network": home.network, "caps_sat": live.terms()})
-        return
-    out.print(f"live money is {'allowed' if allowed else 'not allowed'} for {nip19.npub(public)}")
-    out.print(f"A node that runs already notices at its next start; `touch {home.root / live.STOP_FILE}`"
-              " halts all spending at once.", style="dim")  # fmt: skip
-
-
-def _state_caps() -> None:
-    agreed = live.terms()
-    err.print("With this, the node spends and takes real sats from its next start on:")
-    err.print(f"  at most {agreed['payment']:,} sat a payment, {agreed['day']:,} a day, {agreed['all']:,} in all.")
-    err.print(f"To allow it, type these three numbers: {' '.join(map(str, agreed.values()))}")
-
-
+app.command("go-live")(go_live)
 app.command("trust-payee")(trust_payee)
 
 

@@ -1,12 +1,12 @@
 """`pylon wallet trust-payee`: a provider whose wallet has another node than before is paid there from then on."""
 
 import asyncio
-import sys
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from pylon.cli import stdin
 from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError, WireError
@@ -52,7 +52,7 @@ async def _trust(named: str, yes: bool, as_json: bool) -> None:
     if not yes:
         _show(err, offer, data["unit"])
         err.print("Whoever has that provider's key can ask for this. Pay there from now on? [y/N]")
-        if (await asyncio.to_thread(_typed)).strip().lower() not in _YES:
+        if (await asyncio.to_thread(stdin.line)).strip().lower() not in _YES:
             raise UsageError("nothing was changed: that provider is not paid", hint="Type `yes`, or give --yes.")
     # With both nodes: what it asks for meanwhile was shown to nobody.
     names = ("provider", "before", "payee")
@@ -84,11 +84,6 @@ def _offer_of(named: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
             hint="`pylon wallet trust-payee` lists those that do.",
         )
     return by_key[key]
-
-
-def _typed() -> str:
-    # None to Python too, whatever its type says, where it was closed.
-    return sys.stdin.readline() if sys.stdin else ""
 
 
 async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:

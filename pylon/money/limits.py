@@ -33,7 +33,8 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most of each, in msat, fees included but for `payment` and what is left with a `provider`.
+    """The most of each, in msat, fees included but for `payment` and what is left with a `provider`. Those of live
+    money are `agreed`.
 
     Hour and day are the last 3,600 and 86,400 s.
     """
@@ -54,24 +55,12 @@ _sats = Msat.from_sats
 PLAY_CAPS = Caps(
     payment=_sats(1_000),
     fee=_sats(10),
-    job=_sats(1_000),
+    job=_sats(1_010),
     provider=_sats(5_000),
     hour=_sats(20_000),
     day=_sats(50_000),
     run=_sats(10_000),
     all=_sats(1_000_000),
-)
-
-# What live money starts with: small enough that a mistake costs less than a coffee.
-FIRST_LIVE_CAPS = Caps(
-    payment=_sats(50),
-    fee=_sats(2),
-    job=_sats(50),
-    provider=_sats(200),
-    hour=_sats(200),
-    day=_sats(500),
-    run=_sats(500),
-    all=_sats(5_000),
 )
 
 

@@ -7,7 +7,7 @@ from pylon.money import ledger, mirror_store, payee_store
 from pylon.money.invoice import Invoice
 from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import PRESUMED_FAILED, Known, Order, PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
@@ -105,6 +105,11 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
     job, provider, hour, day, run, total = map(Msat, sums)
     left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
     return Used(job, provider + left, hour, day, run, total, in_flight)
+
+
+async def used_now(reader: Reader, now: float) -> Used:
+    """What counts against the limits of every payment: those of an hour, a day, all time and payments in flight."""
+    return await used(reader, Spend(ZERO, ZERO, "", "", ""), now)
 
 
 async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:

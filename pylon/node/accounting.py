@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pylon.errors import UsageError
-from pylon.money import audit, electricity, ledger, ledger_store, report
+from pylon.money import audit, electricity, ledger, ledger_store, payment_store, report
 from pylon.money.electricity import Ran, Tariff
 from pylon.money.ledger import Kind
+from pylon.money.limits import Caps
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import PaymentRefusedError
@@ -22,8 +23,23 @@ INVOICE_S = 3_600
 _EARNED_BY = (By.CUSTOMER, By.DAY, By.MODEL)
 
 
-async def balance(wallet: Wallet, database: Database, network: Network) -> dict[str, Any]:
-    """What the wallet holds, and what the books say of it. The wallet may hold other money too."""
+async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]:
+    """The limits that count in every payment, and what of them is used. What is reserved counts, fees included."""
+    used = await payment_store.used_now(database, now)
+    return {
+        "most_payment_msat": int(caps.payment),
+        "most_fee_msat": int(caps.fee),
+        "hour_msat": int(used.hour),
+        "most_hour_msat": int(caps.hour),
+        "day_msat": int(used.day),
+        "most_day_msat": int(caps.day),
+        "all_msat": int(used.all),
+        "most_all_msat": int(caps.all),
+    }
+
+
+async def balance(wallet: Wallet, database: Database, network: Network, caps: Caps, now: float) -> dict[str, Any]:
+    """What the wallet holds, what the books say of it, and what may be spent. The wallet may hold other money too."""
     info = await wallet.info()
     return {
         "network": network.value,
@@ -31,6 +47,7 @@ async def balance(wallet: Wallet, database: Database, network: Network) -> dict[
         "wallet": info.alias,
         "balance_msat": int(await wallet.balance()),
         "accounts": await ledger_store.balances(database),
+        "spending": await spending(database, caps, now),
     }
 
 

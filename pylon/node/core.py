@@ -19,6 +19,7 @@ from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.supervisor import ChildLimits
+from pylon.money.limits import Caps
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.receiver import Receiver
@@ -34,7 +35,7 @@ from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.link_lock import LinkLock
-from pylon.node.live import caps, is_allowed, is_stopped
+from pylon.node.live import caps, is_stopped, permission
 from pylon.node.methods import Methods
 from pylon.node.owner import OwnerWatch
 from pylon.node.purse import lack_of_wallet, load_link, open_wallet
@@ -97,8 +98,9 @@ class Core:
         self.database: Database
         self.group: GroupCommit
         self.network = Network(config.network)
-        # Whether a person allowed live money for this key.
+        # Whether a person allowed live money for this key, and the most that may be spent of it or of other money.
         self.live = False
+        self.caps: Caps
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
         self.started_at = self.clock.wall()
@@ -139,7 +141,8 @@ class Core:
             self.household.save(found(self.secret.public, (), own_name()))
             self._founded = True
         self.keys = ConversationKeys(self.secret)
-        self.live = is_allowed(self.home, self.secret.public)
+        allowed = permission(self.home, self.secret.public)
+        self.live, self.caps = allowed is not None, caps(self.network, allowed)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
         link = load_link(self.home)
@@ -170,7 +173,7 @@ class Core:
         also = self.config.wallet.also_called
         self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
         stopped = partial(is_stopped, self.home.root)
-        policy = SendPolicy(self.network, caps(self.network), stopped, self.live)
+        policy = SendPolicy(self.network, self.caps, stopped, self.live)
         self.sender = Sender(self.database, self.wallet, policy, self.clock)
         self._exit.push_async_callback(self.sender.close)
 

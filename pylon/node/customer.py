@@ -12,7 +12,6 @@ from pylon.node.asking import Books, ask_all, providers, why_provider
 from pylon.node.control import Answers
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
-from pylon.node.live import caps
 from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
@@ -125,7 +124,7 @@ def _purse(core: "Core") -> AccountPurse | None:
         core.sender,
         core.clock,
         core.secret.public,
-        caps(core.network).payment,
+        core.caps.payment,
         run=uuid.uuid4().hex,
     )
 

@@ -1,8 +1,9 @@
 """Live money: allowed for the key of one home, by a person who typed the caps, and by nothing else.
 
 Two things are needed, `network = "mainnet"` and the permission that `pylon wallet go-live` writes beside the key. It
-names the key and the caps that were typed: a copied home, another key or a release with larger caps has no
-permission. A file named `STOP` in PYLON_HOME halts all spending on every network at once.
+names the key and the caps that were typed, which are the ones that hold: a copied home or another key has no
+permission, nor has a file whose caps nobody could have typed. A file named `STOP` in PYLON_HOME halts all spending on
+every network at once.
 """
 
 import os
@@ -12,7 +13,8 @@ import orjson
 
 from pylon.errors import SetupError, UsageError
 from pylon.files import write_whole
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Caps
+from pylon.money.agreed import FIRST, Agreed
+from pylon.money.limits import PLAY_CAPS, Caps
 from pylon.money.network import Network
 from pylon.node.home import Home
 
@@ -21,14 +23,9 @@ STOP_FILE = "STOP"
 _MOST_BYTES = 4_096
 
 
-def caps(network: Network) -> Caps:
-    """The most that may be spent on a network."""
-    return FIRST_LIVE_CAPS if network.is_live else PLAY_CAPS
-
-
-def terms() -> dict[str, int]:
-    """The live caps that a person agrees to, in whole sats."""
-    return {name: getattr(FIRST_LIVE_CAPS, name).whole_sats() for name in ("payment", "day", "all")}
+def caps(network: Network, allowed: Agreed | None) -> Caps:
+    """The most that may be spent on a network. Of live money nothing is spent that was not `allowed`."""
+    return (allowed or FIRST).caps if network.is_live else PLAY_CAPS
 
 
 def need_mainnet(home: Home) -> None:
@@ -40,15 +37,15 @@ def need_mainnet(home: Home) -> None:
         )
 
 
-def allow(home: Home, public: str, typed: str) -> None:
-    """Writes the permission. `typed` is a payment's, a day's and the total cap, as `terms` has them, in that order.
+def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:
+    """Writes the permission, over an older one. `typed` are the caps of `wanted`: of a payment, a day and in all.
 
     Raises `UsageError` on another network, and when anything else was typed: then nothing is changed.
     """
     need_mainnet(home)
-    if typed.replace(",", "").split() != [str(sats) for sats in terms().values()]:
-        raise UsageError("those are not the caps: live money is not allowed", hint="Type the three numbers as shown.")
-    write_whole(home.folder / LIVE_FILE, orjson.dumps({"key": public, "caps_sat": terms()}) + b"\n")
+    if typed.replace(",", "").split() != [str(sats) for sats in wanted.as_dict().values()]:
+        raise UsageError("those are not the caps: nothing is changed", hint="Type the three numbers as shown.")
+    write_whole(home.folder / LIVE_FILE, orjson.dumps({"key": public, "caps_sat": wanted.as_dict()}) + b"\n")
 
 
 def withdraw(home: Home) -> None:
@@ -56,22 +53,30 @@ def withdraw(home: Home) -> None:
     (home.folder / LIVE_FILE).unlink(missing_ok=True)
 
 
-def is_allowed(home: Home, public: str) -> bool:
-    """Whether this key may make, accept and pay invoices of live money. Raises `SetupError` on a file that others
-    may write."""
+def permission(home: Home, public: str) -> Agreed | None:
+    """The caps up to which this key may pay live money, and with which it may make and accept invoices of it; None
+    without a permission. Raises `SetupError` on a file that others may write."""
     path = home.folder / LIVE_FILE
     try:
         status = path.stat()
         raw = path.read_bytes()[:_MOST_BYTES]
     except FileNotFoundError:
-        return False
+        return None
     if status.st_mode & 0o022 or status.st_uid != os.getuid():
         raise SetupError(f"others may write {path}", hint="Remove it, and run `pylon wallet go-live` again.")
+    if not Network(home.network).is_live:
+        return None
     try:
         said = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return Network(home.network).is_live and said == {"key": public, "caps_sat": terms()}
+        wanted = Agreed(**said["caps_sat"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, UsageError):
+        return None
+    return wanted if said == {"key": public, "caps_sat": wanted.as_dict()} else None
+
+
+def is_allowed(home: Home, public: str) -> bool:
+    """Whether there is a permission. Raises `SetupError` as it does."""
+    return permission(home, public) is not None
 
 
 def is_stopped(root: Path) -> bool:

@@ -88,10 +88,13 @@ class Methods:
             "relays": [asdict(relay) for relay in core.pool.statuses],
             "live_money": core.live,
             "spending_stopped": is_stopped(core.home.root),
+            "spending": None,
             "household": core.household_status(),
             "provider": None,
             "owner": None,
         }
+        if core.sender is not None:
+            data["spending"] = await accounting.spending(core.database, core.caps, core.clock.wall())
         if core.provider is not None:
             data["model"] = core.engine_spec.model
             data["provider"] = asdict(await core.provider.status())
@@ -161,7 +164,8 @@ class Methods:
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
         core = self._core
-        yield Result(await accounting.balance(core.need_wallet(), core.database, core.network))
+        now = core.clock.wall()
+        yield Result(await accounting.balance(core.need_wallet(), core.database, core.network, core.caps, now))
 
     async def _wallet_history(self, params: dict[str, Any]) -> Answers:
         yield Result(await accounting.history(self._core.database, self._core.network, params))

@@ -5,7 +5,7 @@ from pylon.money.limits import Limit
 from pylon.money.payment import Code, PaymentRefusedError, Refusal
 
 _WAIT = "`pylon wallet history` shows it once it has ended."
-_LIMITS = "docs/money.md lists the limits, which no setting raises."
+_LIMITS = "docs/money.md lists the limits; `pylon wallet go-live` chooses those of live money."
 _REFUSED: dict[Code, tuple[str, str]] = {
     Refusal.STOPPED: ("the STOP file halts all spending", "Remove the file STOP in PYLON_HOME to go on."),
     Refusal.NOT_LIVE: ("live money is not allowed here", "`pylon wallet go-live` allows it."),

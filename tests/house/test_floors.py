@@ -80,6 +80,7 @@ DECIDERS = [
     "inference/prefixes.py",
     "inference/batching.py",
     "inference/reuse.py",
+    "money/agreed.py",
     "money/ledger.py",
     "money/account.py",
     "money/limits.py",

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pylon.money import account, audit, deposit, invoice, ledger, playbank, receiver
+from pylon.money.agreed import FIRST, MOST
 from pylon.money.invoice import InvoiceCode
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
+from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.mirror import Fault
 from pylon.money.network import Network
 from pylon.money.payment import PaymentState, Refusal
@@ -41,7 +42,7 @@ def test_the_table_of_limits_holds_the_caps():
     for limit in Limit:
         row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{limit.value}`"))
         name = limit.value.removeprefix("limit_")
-        for caps in (PLAY_CAPS, FIRST_LIVE_CAPS):
+        for caps in (PLAY_CAPS, FIRST.caps):
             value = getattr(caps, name)
             assert (f"{value.whole_sats():,} sat" if name != "in_flight" else str(value)) in row
 
@@ -55,6 +56,7 @@ def test_the_figures_in_the_text_are_those_of_the_code():
     assert f"less than {invoice.MIN_LEFT_S} seconds" in TEXT.lower()
     assert f"{receiver.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
     assert f"every {receiver.PACE_S:g} seconds" in TEXT
+    assert f"Beyond {MOST.payment:,} sat a payment, {MOST.day:,}\na day and {MOST.all:,} in all" in TEXT
     assert (deposit.FIRST_JOBS, deposit.GROWTH) == (3, 12)
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pylon.money import ledger, ledger_store, payment_store
 from pylon.money.invoice import Invoice
-from pylon.money.limits import DAY_S, FIRST_LIVE_CAPS, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow
+from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
 from tests.money.craft import NOW
@@ -51,9 +51,8 @@ def test_each_limit_has_its_own_code_and_is_reached_exactly(spend, before, limit
     assert allow(CAPS, before, spend) is limit
 
 
-def test_the_first_live_caps_are_the_small_ones():
-    assert (FIRST_LIVE_CAPS.payment, FIRST_LIVE_CAPS.day, FIRST_LIVE_CAPS.all) == (sats(50), sats(500), sats(5_000))
-    assert FIRST_LIVE_CAPS.in_flight == PLAY_CAPS.in_flight == 20
+def test_a_payment_of_the_largest_size_passes_every_limit_with_its_fee():
+    assert allow(PLAY_CAPS, Used(), Spend(PLAY_CAPS.payment, PLAY_CAPS.fee, "j", "p", "r")) is None
 
 
 def invoice(number: int, amount: Msat) -> Invoice:

@@ -7,8 +7,9 @@ import pytest
 
 from pylon.errors import MoneyError
 from pylon.money import audit, ledger, ledger_store, mirror_store, payee_store, payment_store
+from pylon.money.agreed import FIRST
 from pylon.money.invoice import InvoiceCode, decode
-from pylon.money.limits import FIRST_LIVE_CAPS, PLAY_CAPS, Limit
+from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
@@ -330,7 +331,7 @@ async def test_payments_by_hand_count_in_hours_and_days_and_against_no_provider_
 
 async def test_mainnet_invoices_are_paid_only_after_go_live(tmp_path):
     lightning = FakeLightning(clock(), Network.MAINNET)
-    policy = SendPolicy(Network.MAINNET, FIRST_LIVE_CAPS, stopped=lambda: False)
+    policy = SendPolicy(Network.MAINNET, FIRST.caps, stopped=lambda: False)
     side = await Side(tmp_path, lightning, policy).start()
     ask = await side.ask()
     assert decode(ask.invoice or "").currency == "bc"

@@ -12,11 +12,16 @@ from typer.testing import CliRunner
 import pylon
 from pylon import config as settings
 from pylon.cli.main import app
+from pylon.cli.wallet_live import spending_lines
 from pylon.errors import PylonError, SetupError, UsageError
+from pylon.money.agreed import FIRST, Agreed
+from pylon.money.limits import PLAY_CAPS
+from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.node import identity, live
 from pylon.node.control import result_of
 from pylon.node.core import Core
+from pylon.node.customer import _purse
 from pylon.node.home import Home
 from pylon.node.purse import save_link
 from pylon.node.session import LocalNode
@@ -114,7 +119,7 @@ async def test_after_go_live_the_same_calls_do_make_and_pay_invoices(tmp_path, s
     home = home_on(tmp_path, "mainnet")
     wallet = await WillingWallet(relay.url, "mainnet", "bc").start(stack)
     save_link(home, wallet.link)
-    live.allow(home, public(home), AGREED)
+    live.allow(home, public(home), FIRST, AGREED)
     async with core_of(home, relay.url) as core:
         assert {"wallet-invoice", "wallet-pay"} <= await try_everything(core, wallet.invoice())
     assert set(wallet.asked) >= MOVES
@@ -217,15 +222,76 @@ def test_on_a_test_network_there_is_nothing_to_allow(tmp_path, monkeypatch):
     assert "mainnet" in said
 
 
+CHOSEN = ("--payment", "100", "--day", "3000", "--all", "30000")
+
+
+def test_whoever_types_other_caps_has_them(mainnet, monkeypatch):
+    code, said = go_live(mainnet.root, monkeypatch, *CHOSEN, typed="100 3000 30000\n")
+    assert code == 0
+    assert said.count("100 sat a payment, 3,000 a day, 30,000 in all") == 2
+    assert live.permission(mainnet, public(mainnet)) == Agreed(100, 3_000, 30_000)
+    # Without any it says what is allowed; one that is named stands beside the first ones, and is typed too.
+    code, said = go_live(mainnet.root, monkeypatch, "--json")
+    assert orjson.loads(said)["caps_sat"] == {"payment": 100, "day": 3_000, "all": 30_000}
+    code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed=f"{AGREED}\n")
+    assert (code, live.permission(mainnet, public(mainnet))) == (2, Agreed(100, 3_000, 30_000))
+    code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed="50 600 5000\n")
+    assert (code, live.permission(mainnet, public(mainnet))) == (0, Agreed(50, 600, 5_000))
+
+
+@pytest.mark.parametrize(
+    "caps",
+    [
+        ("--payment", "10001"), ("--day", "100001"), ("--all", "10000001"), ("--payment", "0"), ("--day", "-5"),
+        ("--payment", "499"), ("--all", "499"), (*CHOSEN, "--off"),
+    ],
+)  # fmt: skip
+def test_caps_beyond_the_ceiling_or_that_do_not_fit_are_refused_before_anything_is_typed(mainnet, monkeypatch, caps):
+    code, said = go_live(mainnet.root, monkeypatch, *caps, typed=f"{AGREED}\n")
+    assert (code, live.is_allowed(mainnet, public(mainnet))) == (UsageError.exit_code, False)
+    assert "type these" not in said
+
+
+async def test_a_node_spends_up_to_the_caps_of_its_permission_and_says_what_is_used(tmp_path, stack, relay):
+    home = home_on(tmp_path, "mainnet")
+    wallet = await WillingWallet(relay.url, "mainnet", "bc").start(stack)
+    save_link(home, wallet.link)
+    live.allow(home, public(home), Agreed(60, 200, 1_000), "60 200 1000")
+    async with core_of(home, relay.url) as core:
+        assert core.caps == Agreed(60, 200, 1_000).caps
+        paid = await result_of(LocalNode(core), "wallet-pay", {"invoice": wallet.invoice(60), "most_sat": 60})
+        assert paid["state"] == "settled"
+        said = (await result_of(LocalNode(core), "status"))["spending"]
+        assert said == (await result_of(LocalNode(core), "wallet-balance"))["spending"]
+        assert (said["hour_msat"], said["most_hour_msat"], said["most_all_msat"]) == (60_000, 80_000, 1_000_000)
+        assert "60 sat of 200 sat in the last day" in spending_lines(said, "sat")[0]
+        assert _purse(core).most == Msat(60_000)
+
+
+def test_without_a_permission_live_caps_are_the_first_ones_and_test_money_has_its_own():
+    assert live.caps(Network.MAINNET, None) == FIRST.caps
+    assert live.caps(Network.REGTEST, Agreed(1, 3, 3)) == PLAY_CAPS
+
+
 def test_a_permission_is_for_one_key_these_caps_and_a_file_of_ones_own(mainnet, tmp_path, monkeypatch):
-    live.allow(mainnet, public(mainnet), AGREED)
+    live.allow(mainnet, public(mainnet), FIRST, AGREED)
     file = mainnet.folder / live.LIVE_FILE
     assert not live.is_allowed(mainnet, "ab" * 32)
     copied = home_on(tmp_path / "copy", "play")
     (copied.folder / live.LIVE_FILE).write_bytes(file.read_bytes())
     assert not live.is_allowed(copied, public(mainnet))
     said = orjson.loads(file.read_bytes())
-    for bent in (b"", b"true", b"[]", orjson.dumps({**said, "caps_sat": {**said["caps_sat"], "day": 400}})):
+    caps = said["caps_sat"]
+    nobodys = [
+        {**caps, "day": 51},
+        {**caps, "day": True},
+        {**caps, "all": 10**9},
+        {**caps, "hour": 1},
+        {"day": 500},
+        5,
+    ]
+    bents = [{**said, "caps_sat": bent} for bent in nobodys] + [{**said, "key": "ab" * 32}, {**said, "more": 1}]
+    for bent in (b"", b"true", b"[]", *map(orjson.dumps, bents)):
         file.write_bytes(bent)
         assert not live.is_allowed(mainnet, public(mainnet))
     file.chmod(0o666)

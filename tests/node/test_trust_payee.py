@@ -84,7 +84,7 @@ def test_what_it_asks_for_while_a_person_looks_is_not_trusted(home, monkeypatch)
         asyncio.run(offer(home, NEWER))
         return "yes\n"
 
-    monkeypatch.setattr("pylon.cli.wallet_payee._typed", swapped_meanwhile)
+    monkeypatch.setattr("pylon.cli.stdin.line", swapped_meanwhile)
     ran = command(NPUB)
     assert ran.exit_code == 2 and "yet another node" in ran.output
     assert asyncio.run(pinned(home)) == OLD

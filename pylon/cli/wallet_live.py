@@ -1,0 +1,91 @@
+"""`pylon wallet go-live`: live money is allowed by whoever types its caps; and what is used of any money's limits."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from pylon.cli import stdin
+from pylon.cli.output import err, out
+from pylon.cli.running import Json, print_json, run
+from pylon.errors import UsageError
+from pylon.money.agreed import FIRST, MOST, Agreed
+from pylon.money.msat import sats_text
+from pylon.node import live
+from pylon.node.home import open_home
+from pylon.node.identity import load
+from pylon.nostr import nip19
+
+
+def go_live(
+    payment: Annotated[
+        int | None,
+        typer.Option(
+            help=f"The most of one payment, in sats: {FIRST.payment:,} if not said, {MOST.payment:,} at most."
+        ),
+    ] = None,
+    day: Annotated[
+        int | None, typer.Option(help=f"The most of a day: {FIRST.day:,} if not said, {MOST.day:,} at most.")
+    ] = None,
+    total: Annotated[
+        int | None,
+        typer.Option("--all", help=f"The most of all time: {FIRST.all:,} if not said, {MOST.all:,} at most."),
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Allow live money: states the caps, and asks for them to be typed.
+
+    Where it is allowed already, and no cap is named, it says with which; caps that are named take the place of those.
+    Needs `network = "mainnet"` in config.toml. A file named STOP in PYLON_HOME halts all spending at once.
+    """
+    run(_go_live({"payment": payment, "day": day, "all": total}, off, as_json), as_json=as_json)
+
+
+async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> None:
+    home, _ = open_home()
+    live.need_mainnet(home)
+    public = load(home.identity_file).public
+    given = {name: sats for name, sats in named.items() if sats is not None}
+    allowed = live.permission(home, public)
+    if off and given:
+        raise UsageError("--off takes the permission back, whatever its caps", hint="Leave the caps out.")
+    if off:
+        live.withdraw(home)
+    elif given or allowed is None:
+        wanted = Agreed(**(FIRST.as_dict() | given))
+        if wanted != allowed:
+            _state(wanted)
+            live.allow(home, public, wanted, await asyncio.to_thread(stdin.line))
+    allowed = live.permission(home, public)
+    if as_json:
+        caps = None if allowed is None else allowed.as_dict()
+        print_json({"live": allowed is not None, "network": home.network, "caps_sat": caps})
+        return
+    if allowed is None:
+        out.print(f"live money is not allowed for {nip19.npub(public)}")
+    else:
+        out.print(f"live money is allowed for {nip19.npub(public)}: {_told(allowed)}")
+    out.print(f"A node that runs already notices at its next start; `touch {home.root / live.STOP_FILE}`"
+              " halts all spending at once.", style="dim")  # fmt: skip
+
+
+def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
+    """`0 sat of 200 sat in the last hour`, and so on: what counts against each limit, and the limit."""
+    windows = (("hour", "in the last hour"), ("day", "in the last day"), ("all", "in all"))
+    used = [
+        f"{sats_text(spending[f'{name}_msat'], unit)} of {sats_text(spending[f'most_{name}_msat'], unit)} {told}"
+        for name, told in windows
+    ]
+    payment, fee = (sats_text(spending[f"most_{name}_msat"], unit) for name in ("payment", "fee"))
+    return [f"spent or set aside: {', '.join(used)}", f"one payment: {payment} at most, and {fee} of fee"]
+
+
+def _state(wanted: Agreed) -> None:
+    err.print("With this, the node spends and takes real sats from its next start on:")
+    err.print(f"  {_told(wanted)}.")
+    err.print(f"To allow it, type these three numbers: {' '.join(map(str, wanted.as_dict().values()))}")
+
+
+def _told(agreed: Agreed) -> str:
+    return f"at most {agreed.payment:,} sat a payment, {agreed.day:,} a day, {agreed.all:,} in all"
