@@ -225,4 +225,4 @@ def _own(home: Home) -> str:
 
 def _party(account: str) -> str:
     kind, _, key = account.partition(":")
-    return f"{kind} {short(key)}" if key else kind
+    return f"{kind.replace('_', ' ')} {short(key)}" if key else kind

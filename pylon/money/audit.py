@@ -64,7 +64,9 @@ def examine(books: Books) -> list[Finding]:
     )
     settled = [row for row in books.payments if row["state"] == "settled"]
     found += _match(
-        "payment", {row["payment_hash"]: row["msat"] for row in settled}, _amounts(books.entries, Kind.TOPUP_PAID)
+        "payment",
+        {row["payment_hash"]: row["msat"] for row in settled},
+        _amounts(books.entries, Kind.TOPUP_PAID, Kind.PAID_BY_HAND),
     )
     found += _match(
         "fee",
@@ -126,8 +128,13 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
     return found
 
 
-def _amounts(entries: Sequence[Entry], kind: Kind) -> dict[str, int]:
-    return {entry.reference: int(entry.amount) for entry in entries if entry.kind is kind}
+def _amounts(entries: Sequence[Entry], *kinds: Kind) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind in kinds:
+            # One that stands under two kinds is booked twice.
+            found[entry.reference] = found.get(entry.reference, 0) + int(entry.amount)
+    return found
 
 
 def _match(what: str, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:

@@ -7,6 +7,7 @@ Both roles of a node keep their accounts here, side by side:
 | `wallet` | asset | what came in by top-ups less what went out; not the wallet's whole balance |
 | `customer:<key>` | liability | what this customer has left with us; below zero: what it owes |
 | `provider:<key>` | asset | what we have left with this provider; below zero: what we owe |
+| `paid_by_hand:<payee>` | expense | what the owner had paid to this Lightning node, for whatever it was |
 | `earned` | income | charges for work done here |
 | `found` | income | credit that a provider gave us without a payment of ours |
 | `spent` | expense | charges for work done for us |
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     TOPUP_RECEIVED = "topup_received"  # reference: payment hash
     CHARGED = "charged"  # reference: job
     TOPUP_PAID = "topup_paid"  # reference: payment hash
+    PAID_BY_HAND = "paid_by_hand"  # reference: payment hash
     FEE_PAID = "fee_paid"  # reference: payment hash
     WORK_RECEIVED = "work_received"  # reference: provider/epoch/seq
     WORK_RETURNED = "work_returned"  # reference: provider/epoch/seq
@@ -62,9 +64,14 @@ def provider(key: str) -> str:
     return f"provider:{key}"
 
 
+def by_hand(payee: str) -> str:
+    """The account of a Lightning node whose invoices the owner had paid: nobody works that off."""
+    return f"paid_by_hand:{payee}"
+
+
 def is_debit_account(account: str) -> bool:
     """Whether debits raise this account's balance: assets and expenses."""
-    return account in (WALLET, SPENT, FEES) or account.startswith("provider:")
+    return account in (WALLET, SPENT, FEES) or account.startswith(("provider:", "paid_by_hand:"))
 
 
 def topup_received(at: float, key: str, payment_hash: str, amount: Msat) -> Entry:
@@ -79,9 +86,18 @@ def charged(at: float, key: str, job: str, amount: Msat) -> Entry:
 
 def topup_paid(at: float, key: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:
     """We paid a provider's invoice, and the way there."""
-    entries = [Entry(at, Kind.TOPUP_PAID, payment_hash, provider(key), WALLET, amount)]
+    return _paid(Entry(at, Kind.TOPUP_PAID, payment_hash, provider(key), WALLET, amount), fee)
+
+
+def paid_by_hand(at: float, payee: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:
+    """An invoice of this Lightning node was paid that the owner gave, and the way there."""
+    return _paid(Entry(at, Kind.PAID_BY_HAND, payment_hash, by_hand(payee), WALLET, amount), fee)
+
+
+def _paid(entry: Entry, fee: Msat) -> list[Entry]:
+    entries = [entry]
     if fee:
-        entries.append(Entry(at, Kind.FEE_PAID, payment_hash, FEES, WALLET, fee))
+        entries.append(Entry(entry.at, Kind.FEE_PAID, entry.reference, FEES, WALLET, fee))
     return entries
 
 

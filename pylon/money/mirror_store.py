@@ -9,7 +9,7 @@ from pylon.money import mirror as decider
 from pylon.money.ledger_store import Reader, book
 from pylon.money.mirror import Claim, End, Fault, Mirror, Paid, Step
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import PRESUMED_FAILED
+from pylon.money.payment import BY_HAND, PRESUMED_FAILED
 from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.usage import UsageFault
 from pylon.records import record
@@ -42,11 +42,13 @@ class Position:
 
 
 async def positions(reader: Reader) -> dict[str, Position]:
-    """Of everybody that we were to pay, or had a receipt from."""
+    """Of every provider that we were to pay, or had a receipt from."""
     # Summed here: what strangers charge may be more together than SQLite can add.
     left: defaultdict[str, int] = defaultdict(int)
     asked: set[str] = set()
-    for row in await reader.fetch_all("SELECT provider, state, msat FROM money_payment"):
+    for row in await reader.fetch_all(
+        "SELECT provider, state, msat FROM money_payment WHERE NOT instr(provider, ?)", (BY_HAND,)
+    ):
         asked.add(row["provider"])
         left[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
     for row in await reader.fetch_all("SELECT provider, charge FROM money_waiting"):

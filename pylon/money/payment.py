@@ -28,6 +28,9 @@ PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, WalletCode.PAYMENT_FAILED.value
 # The wallet's own word that a payment failed and can no longer arrive.
 LOOKUP_FAILED = "lookup_failed"
 
+# Whom a payment goes to whose invoice its owner gave: the node that it pays behind this, since no provider has it.
+BY_HAND = "payee:"
+
 
 class Refusal(StrEnum):
     """Why nothing is paid. What is wrong with the invoice itself has an `InvoiceCode`, a full limit a `Limit`."""

@@ -8,7 +8,7 @@ from pylon.money.invoice import Invoice
 from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import PRESUMED_FAILED, Known, Order, PaymentState
+from pylon.money.payment import BY_HAND, PRESUMED_FAILED, Known, Order, PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
@@ -34,6 +34,11 @@ class Payment:
     preimage: str | None
     reason: str
     reserved_at: float
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether its owner gave the invoice."""
+        return self.provider.startswith(BY_HAND)
 
 
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
@@ -113,7 +118,7 @@ async def used_now(reader: Reader, now: float) -> Used:
 
 
 async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:
-    """Writes the reservation, and pins the payee of this provider."""
+    """Writes the reservation, and pins the payee of a provider."""
     await tx.execute(
         "INSERT INTO money_payment (payment_hash, job, provider, run, msat, fee_limit, invoice, payee, expires_at,"
         " state, reserved_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?)",
@@ -131,7 +136,8 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
             now,
         ),
     )
-    await payee_store.pin(tx, spend.provider, invoice.payee, now)
+    if not spend.by_hand:
+        await payee_store.pin(tx, spend.provider, invoice.payee, now)
     return await get(tx, invoice.payment_hash)
 
 
@@ -188,8 +194,9 @@ async def unfunded(reader: Reader, *, since: float) -> list[Payment]:
     """The last payments to their providers that failed for want of money, of invoices that ended after `since`."""
     rows = await reader.fetch_all(
         "SELECT * FROM money_payment AS p WHERE state = 'failed' AND reason = ? AND expires_at > ? AND NOT EXISTS"
-        " (SELECT 1 FROM money_payment AS q WHERE q.provider = p.provider AND q.reserved_at > p.reserved_at)",
-        (WalletCode.INSUFFICIENT_BALANCE.value, since),
+        " (SELECT 1 FROM money_payment AS q WHERE q.provider = p.provider AND q.reserved_at > p.reserved_at)"
+        " AND NOT instr(provider, ?)",
+        (WalletCode.INSUFFICIENT_BALANCE.value, since, BY_HAND),
     )
     return [_payment(row) for row in rows]
 

@@ -23,6 +23,7 @@ from pylon.money.limits import Caps, Spend, allow
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
+    BY_HAND,
     Ask,
     Order,
     PaymentRefusedError,
@@ -90,13 +91,13 @@ class Sender:
         """Pays an invoice that the owner named, of at most `most`; all conditions hold, and all limits but those of a
         provider and a run, which would never end.
 
-        Each payee has an account of its own in the ledger. Raises `PaymentRefusedError`.
+        Each payee has an account of its own in the ledger, which is no provider's. Raises `PaymentRefusedError`.
         """
         try:
             invoice = invoices.decode(text)
         except invoices.InvoiceError as error:
             raise PaymentRefusedError(error.code, str(error)) from error
-        owner, payee, job = "owner", f"payee:{invoice.payee}", f"invoice:{invoice.payment_hash}"
+        owner, payee, job = "owner", f"{BY_HAND}{invoice.payee}", f"invoice:{invoice.payment_hash}"
         ask = Ask(payee, job, owner, invoice.amount, text, verified=True)
         return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner, by_hand=True))
 
@@ -214,7 +215,10 @@ class Sender:
     async def _settle_in(self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, now: float) -> None:
         # Somebody else may have settled it since (a lookup beside the answer); its ledger entries are there then.
         if await payment_store.settle(tx, payment.payment_hash, preimage, fee, now):
-            await book(tx, ledger.topup_paid(now, payment.provider, payment.payment_hash, payment.amount, fee))
+            booked, party = (
+                (ledger.paid_by_hand, payment.payee) if payment.by_hand else (ledger.topup_paid, payment.provider)
+            )
+            await book(tx, booked(now, party, payment.payment_hash, payment.amount, fee))
 
     async def _fail(self, payment: Payment, reason: str) -> Payment:
         async with self._database.transaction() as tx:

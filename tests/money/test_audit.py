@@ -6,7 +6,7 @@ import pytest
 
 from pylon.money import audit, ledger
 from pylon.money.audit import Books
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.wallet import Lookup, LookupState
 from tests.money.fakes import FakeLightning, clock
@@ -31,9 +31,14 @@ CLEAN = Books(
         ledger.charged(2, "aa", "j2", Msat(500)),
         *ledger.topup_paid(4, "pp", "h2", Msat(5_000), Msat(20)),
         *ledger.work_received(5, "pp", "pp/e/1", 700),
+        *ledger.paid_by_hand(6, "02ff", "h3", Msat(800), Msat(3)),
     ],
     invoices=[invoice(), invoice(payment_hash="h9", state="expired")],
-    payments=[payment(), payment(payment_hash="h8", state="failed", reason="insufficient_balance", fee=None)],
+    payments=[
+        payment(),
+        payment(payment_hash="h3", provider="payee:02ff", msat=800, fee=3),
+        payment(payment_hash="h8", state="failed", reason="insufficient_balance", fee=None),
+    ],
     receipts=[receipt(1, 1_500, 1_500, "j1"), receipt(2, 500, 2_000, "j2")],
     mirrors={"pp": 4_300},
 )
@@ -51,6 +56,9 @@ def test_clean_books_are_clean():
         (replace(CLEAN, entries=CLEAN.entries[1:]), "invoice"),
         (replace(CLEAN, payments=[]), "payment"),
         (replace(CLEAN, payments=[payment(state="unknown")]), "payment"),
+        (replace(CLEAN, payments=CLEAN.payments[:1]), "payment"),
+        (replace(CLEAN, payments=[*CLEAN.payments, payment(payment_hash="h4", fee=0)]), "payment"),
+        (replace(CLEAN, entries=[*CLEAN.entries, *ledger.paid_by_hand(7, "02", "h2", Msat(5_000), ZERO)]), "payment"),
         (replace(CLEAN, payments=[payment(fee=0)]), "fee"),
         (replace(CLEAN, receipts=CLEAN.receipts[:-1]), "charge"),
         (replace(CLEAN, receipts=[*CLEAN.receipts, receipt(3, -500, 1_500, "j3")]), "charge"),
@@ -60,11 +68,16 @@ def test_clean_books_are_clean():
         (replace(CLEAN, entries=[*CLEAN.entries[:2], *CLEAN.entries[3:]]), "charge"),
         (replace(CLEAN, invoices=[invoice(customer="bb")]), "account"),
         (replace(CLEAN, mirrors={"pp": 4_301}), "mirror"),
-        (replace(CLEAN, entries=CLEAN.entries[:-1]), "mirror"),
+        (replace(CLEAN, entries=CLEAN.entries[:5]), "mirror"),
     ],
 )
 def test_bent_books_are_found(books, code):
     assert code in {finding.code for finding in audit.examine(books)}
+
+
+def test_what_older_books_have_of_a_payment_by_hand_as_a_provider_s_holds_too():
+    entries = [*CLEAN.entries[:6], *ledger.topup_paid(6, "payee:02ff", "h3", Msat(800), Msat(3))]
+    assert audit.examine(replace(CLEAN, entries=entries)) == []
 
 
 async def test_a_wallet_that_differs_or_says_nothing_is_found():
@@ -74,7 +87,7 @@ async def test_a_wallet_that_differs_or_says_nothing_is_found():
     assert await audit.compare_with_wallet(wallet, CLEAN) == []
     wallet.down = True
     findings = await audit.compare_with_wallet(wallet, CLEAN)
-    assert [f.code for f in findings] == ["wallet_silent"] * 2
+    assert [f.code for f in findings] == ["wallet_silent"] * 3
     assert all(f.text for f in findings)
 
 

@@ -63,4 +63,6 @@ def test_the_figures_in_the_text_are_those_of_the_code():
 def test_every_account_of_the_ledger_is_named():
     for name in (ledger.WALLET, ledger.EARNED, ledger.FOUND, ledger.SPENT, ledger.FEES):
         assert f"`{name}`" in TEXT
+    for account_of in (ledger.customer("<key>"), ledger.provider("<key>"), ledger.by_hand("<node>")):
+        assert f"| `{account_of}` |" in TEXT
     assert audit.__doc__

@@ -44,9 +44,23 @@ def test_a_payment_and_its_fee_leave_the_wallet_and_the_rest_stays_with_the_prov
     assert found == {ledger.provider("bb"): 5_000, ledger.WALLET: -5_020, ledger.FEES: 20, ledger.SPENT: 0}
 
 
+def test_what_is_paid_by_hand_stands_under_its_payee_and_no_provider():
+    found = ledger.balances(ledger.paid_by_hand(0, "02ff", "h1", Msat(5_000), Msat(20)))
+    assert found == {ledger.by_hand("02ff"): 5_000, ledger.WALLET: -5_020, ledger.FEES: 20}
+    assert ledger.imbalance(found) == 0
+
+
 ENTRIES = st.one_of(
     st.builds(ledger.topup_received, st.just(0.0), st.sampled_from("abc"), st.uuids().map(str), AMOUNTS),
     st.builds(ledger.charged, st.just(0.0), st.sampled_from("abc"), st.uuids().map(str), AMOUNTS),
+    st.builds(
+        lambda *of: ledger.paid_by_hand(*of)[0],
+        st.just(0.0),
+        st.sampled_from("abc"),
+        st.uuids().map(str),
+        AMOUNTS,
+        AMOUNTS,
+    ),
     st.builds(ledger.credit_found, st.just(0.0), st.sampled_from("abc"), st.uuids().map(str), AMOUNTS),
 )
 

@@ -313,6 +313,17 @@ async def test_an_invoice_named_by_the_owner_is_paid_within_all_limits(side):
     assert caught.value.code is Limit.PAYMENT
     await side.sender.pay_by_hand((await side.ask(5)).invoice, most=sats(5))
     assert audit.examine(await audit.collect(side.database)) == []
+    assert await ledger_store.balance(side.database, ledger.by_hand(payment.payee)) == 20_000
+    assert not [name for name in await ledger_store.balances(side.database) if name.startswith("provider:")]
+
+
+async def test_whoever_was_paid_by_hand_is_no_provider(side):
+    await side.sender.pay_by_hand((await side.ask(5)).invoice, most=sats(5))
+    side.wallet.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
+    assert (await side.sender.pay_by_hand((await side.ask(5)).invoice, most=sats(5))).state is PaymentState.FAILED
+    assert await mirror_store.positions(side.database) == {}
+    assert await payment_store.unfunded(side.database, since=0) == []
+    assert await side.database.fetch_all("SELECT * FROM money_payee") == []
 
 
 async def test_payments_by_hand_count_in_hours_and_days_and_against_no_provider_or_run(side):
