@@ -39,7 +39,7 @@ class NoWallet:
     async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:  # noqa: ARG002 - a wallet's
         raise WalletError(WalletCode.RESTRICTED, "a benchmark without payments asked for one")
 
-    async def lookup(self, payment_hash: str) -> Lookup:  # noqa: ARG002 - a wallet's
+    async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:  # noqa: ARG002 - a wallet's
         return Lookup(LookupState.NOT_FOUND)
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - a wallet's

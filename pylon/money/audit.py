@@ -6,20 +6,37 @@ what counts as failed and may have been paid.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pylon.money import ledger, ledger_store, mirror, mirror_store
 from pylon.money.ledger import Entry, Kind
 from pylon.money.ledger_store import Reader
-from pylon.money.payment import LOOKUP_FAILED, PRESUMED_FAILED
+from pylon.money.payment import LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.wallet import LookupState, Wallet, WalletError
+
+
+class Wrong(StrEnum):
+    """What does not hold. docs/money.md says what each means and what is to be done."""
+
+    UNBALANCED = "unbalanced"
+    INVOICE = "invoice"
+    PAYMENT = "payment"
+    FEE = "fee"
+    RECEIPT = "receipt"
+    CHARGE = "charge"
+    ACCOUNT = "account"
+    MIRROR = "mirror"
+    WALLET_SILENT = "wallet_silent"
+    WALLET_DIFFERS = "wallet_differs"
+    PAID_AFTER_ALL = "paid_after_all"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that does not hold. `code` is for programs, `text` for people."""
 
-    code: str
+    code: Wrong
     text: str
 
 
@@ -56,20 +73,20 @@ def examine(books: Books) -> list[Finding]:
     balances = ledger.balances(books.entries)
     off = ledger.imbalance(balances)
     if off:
-        found.append(Finding("unbalanced", f"debits and credits differ by {off} msat"))
+        found.append(Finding(Wrong.UNBALANCED, f"debits and credits differ by {off} msat"))
     found += _match(
-        "invoice",
+        Wrong.INVOICE,
         {row["payment_hash"]: row["msat"] for row in books.invoices if row["state"] == "settled"},
         _amounts(books.entries, Kind.TOPUP_RECEIVED),
     )
     settled = [row for row in books.payments if row["state"] == "settled"]
     found += _match(
-        "payment",
+        Wrong.PAYMENT,
         {row["payment_hash"]: row["msat"] for row in settled},
         _amounts(books.entries, Kind.TOPUP_PAID, Kind.PAID_BY_HAND),
     )
     found += _match(
-        "fee",
+        Wrong.FEE,
         {row["payment_hash"]: row["fee"] for row in settled if row["fee"]},
         _amounts(books.entries, Kind.FEE_PAID),
     )
@@ -77,7 +94,7 @@ def examine(books: Books) -> list[Finding]:
     for key, expected in books.mirrors.items():
         held = balances.get(ledger.provider(key), 0)
         if held != expected:
-            found.append(Finding("mirror", f"at {key} the ledger has {held} msat, the mirror {expected}"))
+            found.append(Finding(Wrong.MIRROR, f"at {key} the ledger has {held} msat, the mirror {expected}"))
     return found
 
 
@@ -91,15 +108,20 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
         failed = row["state"] == "failed" and row["reason"] in (*PRESUMED_FAILED, LOOKUP_FAILED)
         if row["state"] != "settled" and not failed:
             continue
+        since = not_before(row["invoice"], row["reserved_at"]) if "reserved_at" in row else None
         try:
-            state = (await wallet.lookup(row["payment_hash"])).state
+            state = (await wallet.lookup(row["payment_hash"], since=since)).state
         except WalletError as error:
-            found.append(Finding("wallet_silent", f"the wallet does not say about {row['payment_hash']}: {error}"))
+            found.append(
+                Finding(Wrong.WALLET_SILENT, f"the wallet does not say about {row['payment_hash']}: {error}")
+            )
             continue
         if failed and state is LookupState.SETTLED:
-            found.append(Finding("paid_after_all", f"{row['payment_hash']} counts as failed here, and was paid"))
+            found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, and was paid"))
         if not failed and state is not LookupState.SETTLED:
-            found.append(Finding("wallet_differs", f"{row['payment_hash']} is settled here, {state} in the wallet"))
+            found.append(
+                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, {state} in the wallet")
+            )
     return found
 
 
@@ -113,10 +135,10 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
         seqs[place] = seqs.get(place, 0) + 1
         charged[customer] = charged.get(customer, 0) + row["charge"]
         if row["seq"] != seqs[place] or row["charged_total"] != charged[customer]:
-            found.append(Finding("receipt", f"receipt {row['seq']} to {customer} does not follow from the last"))
+            found.append(Finding(Wrong.RECEIPT, f"receipt {row['seq']} to {customer} does not follow from the last"))
         if row["charge"]:
             charges[row["job"]] = row["charge"]
-    found += _match("charge", charges, _amounts(books.entries, Kind.CHARGED))
+    found += _match(Wrong.CHARGE, charges, _amounts(books.entries, Kind.CHARGED))
     paid: dict[str, int] = {}
     for row in books.invoices:
         if row["state"] == "settled":
@@ -124,7 +146,9 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
     for customer in charged.keys() | paid.keys():
         held, expected = balances.get(ledger.customer(customer), 0), paid.get(customer, 0) - charged.get(customer, 0)
         if held != expected:
-            found.append(Finding("account", f"{customer} has {held} msat in the ledger, {expected} by its receipts"))
+            found.append(
+                Finding(Wrong.ACCOUNT, f"{customer} has {held} msat in the ledger, {expected} by its receipts")
+            )
     return found
 
 
@@ -137,7 +161,7 @@ def _amounts(entries: Sequence[Entry], *kinds: Kind) -> dict[str, int]:
     return found
 
 
-def _match(what: str, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:
+def _match(what: Wrong, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:
     return [
         Finding(what, f"{what} {key}: {rows.get(key)} msat by its row, {booked.get(key)} in the ledger")
         for key in sorted(rows.keys() | booked.keys())

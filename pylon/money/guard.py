@@ -25,11 +25,7 @@ class GuardedWallet:
     async def info(self) -> WalletInfo:
         info = await self._wallet.info()
         if not self._network.accepts_wallet(info.network) and info.network not in self._also_called:
-            raise WalletError(
-                WalletCode.WRONG_NETWORK,
-                f"this wallet says that it is on {info.network or 'no network'!r}, not on {self._network.value}",
-                hint="Connect a wallet of this network. If it only names it wrongly, see `wallet.also_called`.",
-            )
+            raise _another(info.network, self._network)
         self._name_checked = True
         return info
 
@@ -42,8 +38,8 @@ class GuardedWallet:
         self._check_invoice(text)
         return text
 
-    async def lookup(self, payment_hash: str) -> Lookup:
-        return await self._wallet.lookup(payment_hash)
+    async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
+        return await self._wallet.lookup(payment_hash, since=since)
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
         try:
@@ -73,3 +69,17 @@ class GuardedWallet:
             raise WalletError(
                 WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not one of {self._network.value}"
             )
+
+
+def _another(named: str, network: Network) -> WalletError:
+    if named:
+        return WalletError(
+            WalletCode.WRONG_NETWORK,
+            f"this wallet says that it is on {named!r}, not on {network.value}",
+            hint="Connect a wallet of this network. If it only names it wrongly, see `wallet.also_called`.",
+        )
+    return WalletError(
+        WalletCode.WRONG_NETWORK,
+        f"this wallet does not say which network it is on, and may be a live one: it is not used on {network.value}",
+        hint=f'If you know that it is on {network.value}, write `also_called = [""]` under [wallet] in config.toml.',
+    )

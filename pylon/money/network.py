@@ -33,8 +33,12 @@ class Network(StrEnum):
         return "sat" if self.is_live else f"{self.value} sat"
 
     def accepts_wallet(self, named: str) -> bool:
-        """Whether a wallet that calls its network so (NIP-47 `get_info`) may be used on this one."""
-        return named in _WALLET_NAMES[self]
+        """Whether a wallet that calls its network so (NIP-47 `get_info`) may be used on this one.
+
+        One that does not say may be on mainnet. There a person typed the most that may be lost, and every invoice
+        says its network by itself; on a test network nobody did.
+        """
+        return named in _WALLET_NAMES[self] or (self.is_live and not named)
 
 
 _CURRENCY = {

@@ -17,6 +17,7 @@ from pylon.money import nip47
 from pylon.money import nwc_answers as answers
 from pylon.money.msat import Msat
 from pylon.money.nip47 import Info, Response, Scheme
+from pylon.money.nwc_listing import Search
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.transport import Subscription, Transport
 from pylon.money.wallet import (
@@ -41,8 +42,7 @@ PAY_TIMEOUT_S = 60.0
 ATTEMPTS = 3
 # An answer may still be on its way when its request expires.
 ANSWER_GRACE_S = 2.0
-LIST_PAGE = 20
-# So many are looked through for a payment that the wallet does not look up.
+# So many pages are looked through for a payment that the wallet does not look up.
 LIST_PAGES = 100
 QUEUE_HINTS = 1_000
 
@@ -121,14 +121,15 @@ class NwcWallet:
             raise WalletError(WalletCode.MALFORMED, "the wallet made no invoice")
         return invoice
 
-    async def lookup(self, payment_hash: str) -> Lookup:
+    async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
         try:
             result = await self._read_call("lookup_invoice", {"payment_hash": payment_hash})
         except WalletError as error:
-            if error.code is not WalletCode.NOT_FOUND:
+            # Some wallets look up invoices only, or nothing, and list payments elsewhere.
+            lists = since is not None and "list_transactions" in (await self._ready()).methods
+            if error.code is not WalletCode.NOT_FOUND and not (lists and error.code is WalletCode.NOT_IMPLEMENTED):
                 raise
-            # Some wallets look up invoices only, and list payments elsewhere.
-            found = await self._find_listed(payment_hash)
+            found = await self._find_listed(payment_hash, since) if lists and since is not None else None
             if found is None:
                 return Lookup(LookupState.NOT_FOUND)
             result = found
@@ -223,24 +224,14 @@ class NwcWallet:
             raise WalletError(WalletCode.MALFORMED, f"the wallet answered {method} with {response.method[:40]!r}")
         return response
 
-    async def _find_listed(self, payment_hash: str) -> dict[str, Any] | None:
-        if "list_transactions" not in (await self._ready()).methods:
-            return None
-        params: dict[str, Any] = {"limit": LIST_PAGE, "unpaid": True, "type": "outgoing"}
-        seen: set[str] = set()
+    async def _find_listed(self, payment_hash: str, since: float) -> dict[str, Any] | None:
+        search = Search(payment_hash, since)
         for _ in range(LIST_PAGES):
-            listed = (await self._read_call("list_transactions", params)).get("transactions")
-            page = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-            for item in page:
-                if item.get("payment_hash") == payment_hash:
-                    return item
-            hashes = {str(item.get("payment_hash")) for item in page}
-            if hashes <= seen and len(page) >= LIST_PAGE:
+            search.take((await self._read_call("list_transactions", search.params)).get("transactions"))
+            if search.is_over:
+                return search.found
+            if search.is_stuck:
                 break
-            if hashes <= seen:
-                return None
-            seen |= hashes
-            params = {**params, "offset": len(seen)}
         # It may have paid it all the same, before those that it shows.
         raise WalletError(WalletCode.MALFORMED, "the wallet does not list all that it paid")
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from pylon.errors import MoneyError
-from pylon.money.invoice import Invoice, InvoiceCode
+from pylon.money.invoice import Invoice, InvoiceCode, decode
 from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
@@ -180,6 +180,11 @@ class PaymentState(StrEnum):
     SETTLED = "settled"
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+def not_before(invoice: str, reserved_at: float) -> float:
+    """Since when a payment can be in a wallet, in Unix seconds: some give it the time of its invoice."""
+    return min(reserved_at, float(decode(invoice).created_at))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,11 @@ from pylon.money.payment import (
     judge_amount,
     judge_ask,
     judge_known,
+    not_before,
     resolve,
 )
 from pylon.money.payment_store import Payment
-from pylon.money.wallet import PayState, Wallet, WalletCode, WalletError, proves
+from pylon.money.wallet import Lookup, PayState, Wallet, WalletCode, WalletError, proves
 from pylon.nostr import nip19
 from pylon.store.database import Database, Transaction
 
@@ -182,7 +183,7 @@ class Sender:
 
     async def _look_up(self, payment: Payment) -> Payment:
         try:
-            lookup = await self._wallet.lookup(payment.payment_hash)
+            lookup = await self._ask(payment)
         except WalletError as error:
             logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
             return payment
@@ -197,10 +198,14 @@ class Sender:
             case _:
                 return payment
 
+    async def _ask(self, payment: Payment) -> Lookup:
+        since = not_before(payment.invoice, payment.reserved_at)
+        return await self._wallet.lookup(payment.payment_hash, since=since)
+
     async def _ask_fee(self, payment: Payment) -> Msat | None:
         # Some wallets leave the fee out of the answer to a payment and tell it in a lookup.
         try:
-            return (await self._wallet.lookup(payment.payment_hash)).fee
+            return (await self._ask(payment)).fee
         except WalletError:
             return None
 

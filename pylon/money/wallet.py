@@ -127,8 +127,9 @@ class Wallet(Protocol):
     async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
         """A BOLT-11 invoice. It is for the caller to check that it says what was asked."""
 
-    async def lookup(self, payment_hash: str) -> Lookup:
-        """What it knows of an invoice of ours or a payment of ours."""
+    async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
+        """What it knows of a payment of ours that cannot be older than `since`, or, without that, of an invoice of
+        ours."""
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
         """Pays once. Never raises: whatever is not certain is `unknown`."""

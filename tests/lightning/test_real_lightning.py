@@ -130,7 +130,7 @@ async def test_a_customer_killed_in_the_middle_of_a_payment_has_paid_once(house)
         await until(customer, "SELECT 1 FROM money_payment WHERE state = 'sending'")
         [(payment_hash,)] = query(customer, "SELECT payment_hash FROM money_payment")
         async with asyncio.timeout(60):
-            while (await wallet.lookup(payment_hash)).state is LookupState.NOT_FOUND:
+            while (await wallet.lookup(payment_hash, since=0)).state is LookupState.NOT_FOUND:
                 await asyncio.sleep(0.1)
         process.kill()
         await process.communicate()

@@ -96,6 +96,7 @@ class FakeWallet:
         self.invoice_text: Callable[[str], str] = lambda text: text
         self.lookup_as: Callable[[Lookup], Lookup] = lambda lookup: lookup
         self.knows_outgoing = True
+        self.since: float | None = None
         self.fee = 0
         self.stuck: set[str] = set()
         self.under_way: list[str] = []
@@ -129,8 +130,9 @@ class FakeWallet:
         self.lightning.slips[payment_hash.hexdigest()] = Slip(preimage, amount.whole_sats(), text, self)
         return self.invoice_text(text)
 
-    async def lookup(self, payment_hash: str) -> Lookup:
+    async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
         self._check("lookup")
+        self.since = since
         slip = self.lightning.slips.get(payment_hash)
         if slip is None or (slip.owner is not self and (slip.payer is not self or not self.knows_outgoing)):
             return self.lookup_as(Lookup(LookupState.NOT_FOUND))

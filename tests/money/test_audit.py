@@ -9,6 +9,7 @@ from pylon.money.audit import Books
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.wallet import Lookup, LookupState
+from tests.money.craft import NOW, honest
 from tests.money.fakes import FakeLightning, clock
 
 
@@ -16,8 +17,11 @@ def invoice(**changes: object) -> dict[str, object]:
     return {"payment_hash": "h1", "customer": "aa", "msat": 9_000, "state": "settled", **changes}
 
 
+SENT = {"invoice": honest(5), "reserved_at": NOW + 60.0}
+
+
 def payment(**changes: object) -> dict[str, object]:
-    return {"payment_hash": "h2", "msat": 5_000, "fee": 20, "state": "settled", **changes}
+    return {"payment_hash": "h2", "msat": 5_000, "fee": 20, "state": "settled", **SENT, **changes}
 
 
 def receipt(seq: int, charge: int, total: int, job: str) -> dict[str, object]:
@@ -83,6 +87,7 @@ def test_what_older_books_have_of_a_payment_by_hand_as_a_provider_s_holds_too():
 async def test_a_wallet_that_differs_or_says_nothing_is_found():
     wallet = FakeLightning(clock()).wallet()
     assert {f.code for f in await audit.compare_with_wallet(wallet, CLEAN)} == {"wallet_differs"}
+    assert wallet.since == NOW, "the last one that was asked about is a payment, and as old as its invoice"
     wallet.lookup_as = lambda _: Lookup(LookupState.SETTLED)
     assert await audit.compare_with_wallet(wallet, CLEAN) == []
     wallet.down = True

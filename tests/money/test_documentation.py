@@ -1,10 +1,11 @@
 """What docs/money.md says is what there is: every code, network, limit and account."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from pylon.money import account, audit, deposit, invoice, ledger, playbank, receiver
+from pylon.money import account, audit, deposit, invoice, ledger, nwc, playbank, receiver
 from pylon.money.agreed import FIRST, MOST
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
@@ -15,6 +16,7 @@ from pylon.money.receiver import ReceiveCode
 from pylon.money.usage import UsageFault
 from pylon.money.wallet import WalletCode
 
+NWC = Path(nwc.__file__).read_text()
 TEXT = (Path(__file__).parents[2] / "docs" / "money.md").read_text()
 
 
@@ -65,4 +67,19 @@ def test_every_account_of_the_ledger_is_named():
         assert f"`{name}`" in TEXT
     for account_of in (ledger.customer("<key>"), ledger.provider("<key>"), ledger.by_hand("<node>")):
         assert f"| `{account_of}` |" in TEXT
-    assert audit.__doc__
+
+
+@pytest.mark.parametrize("code", list(audit.Wrong))
+def test_every_finding_of_an_audit_says_what_it_means_and_what_is_to_be_done(code):
+    [row] = [line for line in TEXT.splitlines() if line.startswith(f"| `{code.value}` |") and line.count("|") == 4]
+    _, _, means, do, _ = (cell.strip() for cell in row.split("|"))
+    assert len(means.split()) > 5 and len(do.split()) > 2
+
+
+def test_every_method_that_a_link_is_asked_for_is_listed():
+    called = set(re.findall(r'_(?:read_)?call\(\s*"([a-z_]+)"', NWC))
+    assert called == {
+        "get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice", "list_transactions",
+    }  # fmt: skip
+    for name in (*called, "payment_received", "payment_sent"):
+        assert f"| `{name}`" in TEXT or f", `{name}` |" in TEXT

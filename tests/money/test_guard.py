@@ -71,6 +71,39 @@ async def test_a_wallet_that_names_another_network_is_refused_unless_overridden(
     assert (await trusting.pay(text, fee_limit=FEE)).state is PayState.SETTLED
 
 
+def silent(network: Network):
+    inner = wallet_of(network)
+
+    async def info():
+        return WalletInfo("")
+
+    inner.info = info
+    return inner
+
+
+@pytest.mark.parametrize("network", [n for n in Network if not n.is_live])
+async def test_a_wallet_that_does_not_name_its_network_may_be_a_live_one_and_is_no_test_wallet(network):
+    inner = silent(network)
+    guard = GuardedWallet(inner, network)
+    with pytest.raises(WalletError, match="does not say which network") as caught:
+        await guard.info()
+    assert 'also_called = [""]' in caught.value.hint
+    assert await pay(guard, network.currency) is WalletCode.WRONG_NETWORK
+    assert "pay" not in inner.calls
+
+
+async def test_on_mainnet_a_wallet_need_not_name_its_network_since_its_invoices_do():
+    inner = silent(Network.MAINNET)
+    guard = GuardedWallet(inner, Network.MAINNET, live=True)
+    text = await guard.create_invoice(Msat(5_000), description="", expiry_s=60)
+    assert (await guard.pay(text, fee_limit=FEE)).state is PayState.SETTLED
+    assert await pay(guard, "tb") is WalletCode.WRONG_NETWORK
+    inner.invoice_text = lambda text: honest(5, currency="tb")
+    with pytest.raises(WalletError, match="lntb invoice"):
+        await guard.create_invoice(Msat(5_000), description="", expiry_s=60)
+    assert await pay(GuardedWallet(silent(Network.MAINNET), Network.MAINNET), "bc") is WalletCode.WRONG_NETWORK
+
+
 async def test_a_wallet_that_does_not_answer_has_sent_nothing():
     inner = wallet_of(Network.PLAY)
     inner.down = True

@@ -10,11 +10,13 @@ from pylon.money import nip47
 from pylon.money.msat import Msat
 from pylon.money.nip47 import Cipher, Response, Scheme
 from pylon.money.nwc import NwcWallet
+from pylon.money.nwc_listing import SLACK_S
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from tests.money.craft import NOW
 from tests.money.fakes import LoopRelay, clock
 
 CLIENT, WALLET, STRANGER = (SecretKey(bytes([n]) * 32) for n in (3, 4, 5))
@@ -211,7 +213,7 @@ async def test_an_error_without_a_result_type_is_an_error_and_a_malformed_answer
 
     task = asyncio.create_task(answer("lookup_invoice", {"error": {"code": "NOT_FOUND", "message": "no"}}))
     service.answers = {"list_transactions": [{"transactions": []}]}
-    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.NOT_FOUND
     await task
     task = asyncio.create_task(answer("get_balance", {"result": {"balance": 5}}))
     with pytest.raises(WalletError) as caught:
@@ -234,10 +236,10 @@ async def test_a_wallet_that_looks_up_invoices_only_is_asked_for_its_list(pair):
         "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
         "list_transactions": [{"transactions": [{"payment_hash": "00"}, {"payment_hash": HASH, "state": "settled"}]}],
     }
-    assert (await wallet.lookup(HASH)).state is LookupState.SETTLED
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.SETTLED
     assert service.requests[-1].params["type"] == "outgoing"
     service.answers["list_transactions"] = [{"transactions": []}]
-    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.NOT_FOUND
 
 
 def listed(first: int, count: int) -> dict[str, object]:
@@ -251,10 +253,10 @@ async def test_a_payment_is_sought_in_all_that_a_wallet_lists(pair):
         "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
         "list_transactions": [listed(0, 20), listed(20, 20), found],
     }
-    assert (await wallet.lookup(HASH)).state is LookupState.SETTLED
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.SETTLED
     assert [request.params.get("offset") for request in service.requests[-3:]] == [None, 20, 40]
     service.answers["list_transactions"] = [listed(0, 20), listed(20, 5), {"transactions": []}]
-    assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.NOT_FOUND
 
 
 async def test_a_wallet_that_lists_its_newest_payments_only_does_not_say_that_one_is_not_there(pair):
@@ -264,10 +266,45 @@ async def test_a_wallet_that_lists_its_newest_payments_only_does_not_say_that_on
         "list_transactions": [listed(0, 20)],
     }
     with pytest.raises(WalletError, match="does not list all"):
-        await wallet.lookup(HASH)
+        await wallet.lookup(HASH, since=NOW)
     # Where it pages not at all but is short, that is all of it.
     service.answers["list_transactions"] = [listed(0, 7)]
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.NOT_FOUND
+
+
+async def test_a_wallet_that_looks_up_nothing_is_asked_for_its_list(pair):
+    wallet, service = pair
+    service.answers = {
+        "lookup_invoice": [Response("lookup_invoice", error="NOT_IMPLEMENTED")],
+        "list_transactions": [{"transactions": [{"payment_hash": HASH, "state": "settled"}]}],
+    }
+    assert (await wallet.lookup(HASH, since=NOW)).state is LookupState.SETTLED
+    assert service.requests[-1].params["from"] == NOW - SLACK_S
+    for error in ("RESTRICTED", "INTERNAL"):
+        service.answers["lookup_invoice"] = [Response("lookup_invoice", error=error)]
+        with pytest.raises(WalletError):
+            await wallet.lookup(HASH, since=NOW)
+
+
+async def test_an_invoice_of_ours_is_not_sought_among_payments(pair):
+    wallet, service = pair
+    service.answers = {"lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")]}
     assert (await wallet.lookup(HASH)).state is LookupState.NOT_FOUND
+    service.answers = {"lookup_invoice": [Response("lookup_invoice", error="NOT_IMPLEMENTED")]}
+    with pytest.raises(WalletError):
+        await wallet.lookup(HASH)
+    assert {request.method for request in service.requests} == {"lookup_invoice"}
+
+
+async def test_a_wallet_without_an_end_leaves_a_payment_unknown(pair):
+    wallet, service = pair
+    service.answers = {
+        "lookup_invoice": [Response("lookup_invoice", error="NOT_FOUND")],
+        "list_transactions": [listed(20 * page, 20) for page in range(101)],
+    }
+    with pytest.raises(WalletError, match="does not list all"):
+        await wallet.lookup(HASH, since=NOW)
+    assert len(service.requests) == 101
 
 
 async def test_nip04_is_used_with_a_wallet_that_announces_nothing_newer():

@@ -359,6 +359,14 @@ async def test_mainnet_invoices_are_paid_only_after_go_live(tmp_path):
 # --- not knowing ----------------------------------------------------------------------------------------------------
 
 
+async def test_a_payment_is_looked_up_as_old_as_its_invoice(side):
+    ask = await side.ask()
+    side.clock.advance(60)
+    side.wallet.next_pay = ["lost"]
+    await side.sender.pay(ask, ORDER)
+    assert side.wallet.since == NOW
+
+
 async def test_a_lost_answer_is_settled_by_a_lookup(side):
     side.wallet.next_pay = ["lost"]
     assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
