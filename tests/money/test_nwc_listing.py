@@ -62,6 +62,13 @@ def test_a_list_out_of_order_is_read_to_its_end():
         assert search.is_over
 
 
+def test_a_list_that_rises_once_shows_nothing_of_what_comes_later():
+    jagged = [(f"h{n}", NOW - 10**5 * (n % 2)) for n in range(60)]
+    search = Search("it", NOW)
+    assert seek(search, listed(*jagged, ("it", NOW)), honours_from=False) == 4
+    assert search.found is not None
+
+
 def test_a_page_that_comes_again_says_nothing_of_what_lies_beyond():
     search, page = Search("it", NOW), listed(*((f"h{n}", NOW) for n in range(PAGE)))
     search.take(page)
