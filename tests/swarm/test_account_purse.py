@@ -587,11 +587,11 @@ async def test_a_deposit_that_settles_while_it_is_looked_up_counts_once(purse, l
         await reading.wait()
         return await pay(invoice, fee_limit=fee_limit)
 
-    async def slow_lookup(payment_hash):
+    async def slow_lookup(payment_hash, *, since):
         if sending.is_set():
             reading.set()
             await settled.wait()
-        return await lookup(payment_hash)
+        return await lookup(payment_hash, since=since)
 
     await purse.start()
     # Somebody else's payment, of which nothing is known, is looked up first.
