@@ -62,28 +62,35 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Not allowed: which bound, what was asked of it and what is left.
+    """Not allowed: which bound, what was asked of it and what is left, both in its unit (`Bound.SATS`: msat).
 
     `waits` tells that reservations are out whose end may make room; otherwise asking again is in vain.
     """
 
     bound: Bound
-    asked: float
-    left: float
+    asked: int
+    left: int
     waits: bool = False
 
     @property
     def message(self) -> str:
-        """For people and for the root model."""
+        """For people and for the root model. Money is in sats of the run's network, which may be play money."""
+        # A reservation may hold more than is left since something cost more than was set aside for it.
+        asked, left = self.asked, max(self.left, 0)
         what = {
-            Bound.SATS: f"{self.asked / 1000:g} sats were asked for and {max(self.left, 0) / 1000:g} are left",
-            Bound.CALLS: f"the run's sub-calls are used up ({self.left:g} left)",
-            Bound.TOKENS: f"about {self.asked:g} tokens were asked for and {max(self.left, 0):g} are left",
+            Bound.SATS: f"up to {_sats(asked)} of the run's `max_sats` were asked for and {_sats(left)} are left",
+            Bound.CALLS: f"the run's sub-calls are used up ({left:,} left)",
+            Bound.TOKENS: f"about {asked:,} tokens were asked for and {left:,} are left",
             Bound.WALL: "the time of the run is up",
             Bound.DEPTH: "loops may not stand any deeper inside each other",
-            Bound.PROMPT: f"a prompt of {self.asked:g} characters is over the limit of {self.left:g}: cut it up",
+            Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: cut it up",
         }[self.bound]
         return f"over the budget: {what}"
+
+
+def _sats(msat: int) -> str:
+    sats, rest = divmod(msat, 1_000)
+    return f"{sats:,}" if not rest else f"{sats:,}.{rest:03d}".rstrip("0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -55,6 +55,24 @@ def test_wall_time_and_prompt_size_are_bounds_too():
     assert isinstance(refused, Refusal) and refused.bound is Bound.WALL and not refused.waits
 
 
+@pytest.mark.parametrize(
+    ("refusal", "says"),
+    [
+        (
+            Refusal(Bound.SATS, 1_234_567_891, 40),
+            "up to 1,234,567.891 of the run's `max_sats` were asked for and 0.04 are",
+        ),
+        (Refusal(Bound.SATS, 500_000, -3), "up to 500 of the run's `max_sats` were asked for and 0 are left"),
+        (Refusal(Bound.CALLS, 1, -2), "used up (0 left)"),
+        (Refusal(Bound.TOKENS, 1_234_567, 1_000_000), "about 1,234,567 tokens were asked for and 1,000,000 are left"),
+        (Refusal(Bound.PROMPT, 1_234_567, 1_000_000), "1,234,567 characters is over the limit of 1,000,000"),
+    ],
+)
+def test_a_refusal_says_the_whole_figures_and_claims_no_money_of_a_certain_network(refusal, says):
+    assert says in refusal.message
+    assert " sat" not in refusal.message
+
+
 def test_a_reservation_ends_once():
     budget = Budget(Limits(), now=0)
     held = budget.reserve(Cost(calls=1), now=0)
