@@ -20,7 +20,7 @@ from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked, TakenBack
-from pylon.swarm.job import Answer, JobSpec, Outcome, answered, failed
+from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, answered, failed
 from pylon.swarm.journal import Kept
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.money import Settling
@@ -87,15 +87,13 @@ class Conductor:
         self._clock = clock
         self._settling = Settling(
             purse, self.flights, self.tell, self._answered, self._part_paid, dispatcher.is_live,
-            self.outlook.wants_money, self._fault,
+            self.outlook.wants_money, self._not_paid,
         )  # fmt: skip
         self._runs: dict[int, Run] = {}
         self._requests = Requests(
             pool, secret, keys, clock, rng, directory, self.coordinator, self.flights, outbox,
             purse, self.tell, self._runs, self._fault, reach,
         )  # fmt: skip
-        # What a person should read about a slot that is being dropped.
-        self._details: dict[tuple[int, int | None], str] = {}
 
     @property
     def busy(self) -> bool:
@@ -262,8 +260,8 @@ class Conductor:
                     together.nobody[need] = (str(lack), lack.hint)
                 self._settle(run, place, failed(failure, code, attempts, *together.nobody[need]))
             case Fail(run, place, failure, code, attempts):
-                detail = self._details.pop((run, place), "")
-                self._settle(run, place, failed(failure, code, attempts, detail))
+                fault = self._runs[run].faults.get((place, failure), Fault(failure, ""))
+                self._settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
             case c.Rescore(slot, answer):
                 self._rescoring.begin(slot, self.coordinator.spec_of(slot), answer)
             case c.Changed(provider):
@@ -306,10 +304,13 @@ class Conductor:
         number = self.coordinator.run_of(slot)
         return None if number is None else self._runs.get(number)
 
-    def _fault(self, slot: int, detail: str) -> None:
-        number = self.coordinator.run_of(slot)
-        if number is not None:
-            self._details[number, self.coordinator.place_of(slot)] = detail
+    def _fault(self, slot: int, fault: Fault) -> None:
+        run, place = self._run_of(slot), self.coordinator.place_of(slot)
+        if run is not None and place is not None:
+            run.faults[place, fault.reason] = fault
+
+    def _not_paid(self, slot: int, detail: str) -> None:
+        self._fault(slot, Fault(m.Failure.UNPAID, detail))
 
     # --- what comes back --------------------------------------------------------------------------------------
 

@@ -163,6 +163,15 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What to tell a person of a job that ends for this `reason`, and what to do about it (`hint`, may be empty)."""
+
+    reason: Failure
+    detail: str
+    hint: str = ""
+
+
 _NO_PRICE = "Only who announces a price is paid; `pylon providers` shows `?` for the others."
 # Failures that have their own account of what was wrong.
 _EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
@@ -177,7 +186,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.EXHAUSTED: "every provider asked failed this job",
         Failure.REFUSED: "providers refuse this job",
         Failure.UNPAID: "who was asked last wants to be paid first, and nothing was paid",
-        Failure.NOT_SENT: "no relay took the request",
+        Failure.NOT_SENT: "the request could not be sent",
         Failure.BUDGET: "what is left of the run's budget does not pay for it",
         Failure.TOO_LARGE: "this job does not fit one event",
         Failure.MALFORMED: "this job cannot be asked",
@@ -192,8 +201,6 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         " (`--max-tokens`): the longest that an answer may be is paid for beforehand.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
     }.get(reason, "")
-    if reason is Failure.NOT_SENT and detail:
-        hint = "The relay does not let this key in. In a household: was this machine taken out of it?"
     # What a relay said of an earlier try explains no other end.
     if detail and reason in _EXPLAINED:
         text = f"{text}: {detail}"

@@ -1,6 +1,7 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
 import random
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.directory import Directory
 from pylon.swarm.errands import Work
 from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.job import Fault
 from pylon.swarm.listing import Listing
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.places import Piece
@@ -30,6 +32,7 @@ from pylon.swarm.room import shared
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs import Run
 from pylon.swarm.transport import Transport
+from pylon.swarm.unsent import not_made, not_taken, not_written
 
 logger = log.get("swarm")
 
@@ -50,7 +53,7 @@ class Requests:
     purse: Purse | None
     tell: Callable[[m.SwarmEvent], None]
     runs: Mapping[int, Run]
-    fault: Callable[[int, str], None]
+    fault: Callable[[int, Fault], None]
     reach: Reach | None = None
 
     def send(self, send: m.Send) -> None:
@@ -74,6 +77,7 @@ class Requests:
         except Exception as error:
             # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
             logger.error("a request could not be made", exc_info=error)
+            self.fault(send.slot, not_made(error))
             self.tell(m.SendFailed(send.attempt, unmade=True))
             return None
 
@@ -149,14 +153,15 @@ class Requests:
             # What the open form cannot hold may well go sealed to somebody else.
             self.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
             return
-        self.fault(send.slot, str(error))
-        if not isinstance(error, TooLargeError):
-            self.tell(m.Drop((send.slot,), m.Failure.MALFORMED))
+        reason = m.Failure.TOO_LARGE if isinstance(error, TooLargeError) else m.Failure.MALFORMED
+        self.fault(send.slot, Fault(reason, str(error)))
+        if reason is m.Failure.MALFORMED:
+            self.tell(m.Drop((send.slot,), reason))
         elif (there := self._both_use(listing)) and self._takes(there) < self._takes(None):
             # Others may be reached where larger ones are taken.
             self.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
         else:
-            self.tell(m.Drop((send.slot,), m.Failure.TOO_LARGE))
+            self.tell(m.Drop((send.slot,), reason))
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         if self.purse is None or listing.plain:
@@ -175,15 +180,14 @@ class Requests:
         except Exception as error:
             # It stays here, and its job goes on with somebody else.
             logger.error("a request could not be written down", error=repr(error))
+            self.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
             self.tell(m.SendFailed(flight.attempt))
             return
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
             logger.warning("request not taken", relays=relays or "all", error=str(error))
-            if "restricted:" in str(error):
-                # No other try helps, and whoever asks is to read why. Of what passes by itself nothing is kept.
-                self.fault(flight.slot, str(error).removeprefix("no relay took the event: "))
+            self.fault(flight.slot, not_taken(str(error), self.pool.statuses))
             self.tell(m.SendFailed(flight.attempt))
             return
         except Exception as error:

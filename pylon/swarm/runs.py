@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
+from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
+from pylon.swarm.moves import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Run:
     # Of its budget, if it has one: neither charged nor set aside for attempts that may yet be, when it was over.
     left: int | None = None
     broken: BaseException | None = None
+    # What is to be read of a place, should it end so.
+    faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outcomes = [None] * len(self.specs)

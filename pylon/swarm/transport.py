@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from pylon.nostr.connection import RelayStatus
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool_subscription import Received
@@ -28,6 +29,10 @@ class Transport(Protocol):
     @property
     def urls(self) -> list[str]:
         """Their addresses."""
+
+    @property
+    def statuses(self) -> list[RelayStatus]:
+        """How each of them is."""
 
     @property
     def refusals(self) -> list[str]:

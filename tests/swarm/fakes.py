@@ -18,6 +18,7 @@ from pylon.jobs.kinds import REQUEST_KINDS, result_kind
 from pylon.jobs.request import ReceivedRequest, parse_request
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
 from pylon.money.usage import Usage
+from pylon.nostr.connection import RelayStatus
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -54,6 +55,8 @@ class FakeRelays:
 
     loses: Callable[[Event], bool] = lambda event: False
     refuses: Callable[[Event], bool] = lambda event: False
+    # In which words.
+    refusal: str = "error: the fake relay takes nothing"
     stored: dict[str, Event] = field(default_factory=dict)
     subscriptions: list[FakeSubscription] = field(default_factory=list)
     providers: dict[str, "FakeProvider"] = field(default_factory=dict)
@@ -71,6 +74,10 @@ class FakeRelays:
         return list(self.takes_at) or ["ws://fake.invalid"]
 
     @property
+    def statuses(self) -> list[RelayStatus]:
+        return [RelayStatus(url, "open") for url in self.urls]
+
+    @property
     def refusals(self) -> list[str]:
         return self.refusing
 
@@ -84,7 +91,7 @@ class FakeRelays:
         try:
             await asyncio.sleep(0)
             if self.refuses(event):
-                raise RelayError("the fake relay refused an event")
+                raise RelayError(f"{self.urls[0]} refused an event: {self.refusal}")
             self.give(event)
             return self.urls
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pylon.errors import MalformedError, RelayError, UnreachableError
+from pylon.errors import MalformedError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.codes import ErrorCode
@@ -476,18 +476,31 @@ async def test_relays_that_take_nothing_make_a_typed_error(relays, customer) -> 
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
 
 
-async def test_a_key_that_the_relay_does_not_let_in_is_told_so(relays, customer, monkeypatch) -> None:
+async def test_a_key_that_the_relay_does_not_let_in_is_told_so(relays, customer) -> None:
     provider(relays)
+    relays.refuses = lambda event: event.kind == RLM_REQUEST
+    relays.refusal = "restricted: this relay is for its members"
     swarm = await customer()
-
-    async def publish(*_: object, **__: object) -> None:
-        raise RelayError("ws://house refused the event: restricted: this relay is for its members")
-
-    monkeypatch.setattr(relays, "publish", publish)
     [outcome] = await swarm.map(["a"])
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
     assert "restricted: this relay is for its members" in str(outcome)
     assert "household" in outcome.hint
+
+
+async def test_what_was_not_paid_says_nothing_of_a_request_that_no_relay_took_after_it(relays, customer) -> None:
+    provider(relays, silent=True)
+    swarm = await customer()
+    asking = asyncio.create_task(swarm.map(["a"]))
+    async with asyncio.timeout(5):
+        while not swarm._conductor.flights:
+            await asyncio.sleep(0.01)
+    [flight] = swarm._conductor.flights
+    swarm._conductor._not_paid(flight.slot, "the wallet holds too little")
+    relays.refuses = lambda event: event.kind == RLM_REQUEST
+    swarm._conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
+    [outcome] = await asking
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
+    assert "wallet" not in str(outcome) and relays.refusal in str(outcome)
 
 
 @pytest.mark.parametrize("broken", ["request_draft", "written"])
