@@ -80,6 +80,10 @@ class Dispatcher:
         """How many jobs of this need wait, if these are the last, and no more than are on their way."""
         return 0 if self._company.coming else self._company.last(need)
 
+    def emptiest(self, relays: Sequence[str]) -> str:
+        """That of these relays over which the least is in flight."""
+        return self._room.emptiest(relays, self._rng)
+
     def is_live(self, attempt: int) -> bool:
         """Whether this attempt is still to be made or waited for."""
         found = self._in_flight.attempts.get(attempt)
@@ -120,6 +124,9 @@ class Dispatcher:
             case m.SendFailed(number, unmade, too_large):
                 if (attempt := attempts.get(number)) is not None:
                     became.send_failed(attempt, now, unmade=unmade, too_large=too_large)
+            case m.Rerouted(number, relay):
+                if (attempt := attempts.get(number)) is not None and attempt.live:
+                    self._in_flight.reroute(attempt, relay)
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)

@@ -94,6 +94,10 @@ class InFlight:
         self.count -= 1
         self._company.place(attempt.standing, now)
 
+    def reroute(self, attempt: Attempt, relay: str) -> None:
+        """It goes over another relay than was counted."""
+        attempt.relay = self._room.move(attempt.relay, relay)
+
     def charge(self, attempt: Attempt, charged: int | None) -> None:
         """One that was not waited for any more was charged all the same: by a provider that had said it would not
         work, or one that was given up, whose whole cost was kept.

@@ -132,6 +132,14 @@ class SendFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rerouted:
+    """The request goes over this relay: the one that it was to go over takes nothing so large."""
+
+    attempt: int
+    relay: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The provider said that it works on it, or will in so many seconds (None: it did not say when)."""
 
@@ -193,6 +201,7 @@ type SwarmEvent = (
     | Bound
     | Published
     | SendFailed
+    | Rerouted
     | Acknowledged
     | Unheard
     | Answered

@@ -95,15 +95,23 @@ class Requests:
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
         try:
             offer = self._offer(piece, listing)
-            draft, relays = self._draft(piece, listing, offer, relays, int(wall), expires_at)
+            draft, over = self._draft(piece, listing, offer, relays, int(wall), expires_at)
         except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
             self._cannot(send, listing, error)
+            return None
+        if over != relays and not self._rerouted(send, over):
             return None
         event = self.secret.sign(draft)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
         flight.offered, flight.stream = listing.models, piece.spec.stream
         self.flights.add(flight)
-        return self._publish(flight, piece, event, relays, expires_at)
+        return self._publish(flight, piece, event, over, expires_at)
+
+    def _rerouted(self, send: m.Send, over: list[str] | None) -> bool:
+        """The relay that was drawn has room again, so that others go out; whether this one is still wanted then."""
+        for url in over or ():
+            self.tell(m.Rerouted(send.attempt, url))
+        return self.coordinator.dispatcher.is_live(send.attempt)
 
     def _relays(self, send: m.Send, listing: Listing) -> list[str] | None:
         """One relay that both sides use."""
@@ -138,7 +146,7 @@ class Requests:
                 raise
         draft = make(limit=self._takes(larger))
         size = event_bytes(draft)
-        return draft, [self.rng.choice([url for url in larger if self._takes([url]) >= size])]
+        return draft, [self.coordinator.dispatcher.emptiest([url for url in larger if self._takes([url]) >= size])]
 
     def _takes(self, relays: list[str] | None) -> int:
         """The largest event that one of these relays takes, in bytes."""

@@ -1,5 +1,6 @@
 """How much is in flight over each relay, so that none is given more than its share at once."""
 
+import random
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -16,7 +17,9 @@ def shared(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
 
 
 class RelayRoom:
-    """`urls` are the customer's own relays; at most `width` requests wait for their answer on each."""
+    """`urls` are the customer's own relays; at most `width` requests wait for their answer on each, but for such as
+    no other relay takes.
+    """
 
     def __init__(self, urls: Sequence[str], width: int) -> None:
         self._urls = {spelling(url): url for url in urls}
@@ -42,6 +45,18 @@ class RelayRoom:
         url = min(shared, key=self._in_flight.__getitem__)
         self._in_flight[url] += 1
         return url
+
+    def emptiest(self, urls: Sequence[str], rng: random.Random) -> str:
+        """That of these with the least in flight; one of others than ours has nothing as far as we count."""
+        return min(urls, key=lambda url: (self._in_flight.get(url, 0), rng.random()))
+
+    def move(self, url: str | None, to: str) -> str | None:
+        """What was to go over `url` goes over another relay: the one on which it counts now, if it is one of ours."""
+        self.free(url)
+        if to not in self._in_flight:
+            return None
+        self._in_flight[to] += 1
+        return to
 
     def free(self, url: str | None) -> None:
         """One less."""

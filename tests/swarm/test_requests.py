@@ -30,6 +30,12 @@ def customer(relays: FakeRelays, **dispatch: float) -> SwarmClient:
     return SwarmClient(relays, SecretKey.generate(), settings=rules)
 
 
+async def received(one: FakeProvider, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(one.received) < count:
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def relays() -> FakeRelays:
     return FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 4_096, LARGE: 65_536})
@@ -42,6 +48,36 @@ async def test_what_the_drawn_relay_would_not_take_goes_over_another_that_both_s
         short, long = await swarm.map(["short", LONG])
     assert isinstance(short, Answer) and isinstance(long, Answer)
     assert relays.sent_to == [[SMALL], [LARGE]]
+
+
+async def test_it_counts_as_in_flight_over_the_relay_that_it_went_over(relays) -> None:
+    one = provider(relays, SMALL, LARGE)
+    one.silent = True
+    async with customer(relays, relay_width=1) as swarm:
+        await swarm.caught_up()
+        asking = [asyncio.create_task(swarm.map([LONG], deadline_s=2.0))]
+        await received(one, 1)
+        # The small relay has room for it, and the large one none.
+        asking.append(asyncio.create_task(swarm.map(["short"], deadline_s=2.0)))
+        await received(one, 2)
+        room = swarm._conductor.coordinator.dispatcher._room
+        assert room._in_flight == {SMALL: 1, ANOTHER: 0, LARGE: 1}
+        await asyncio.gather(*asking)
+        assert not any(room._in_flight.values())
+    assert relays.sent_to[:2] == [[LARGE], [SMALL]]
+
+
+async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:
+    relays = FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 65_536, LARGE: 65_536})
+    one = provider(relays, SMALL, ANOTHER, LARGE)
+    one.silent = True
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map([LONG] * 6, deadline_s=1.0))
+        await received(one, 6)
+        room = swarm._conductor.coordinator.dispatcher._room
+        assert room._in_flight == {SMALL: 0, ANOTHER: 3, LARGE: 3}
+        await asking
 
 
 async def test_it_goes_to_somebody_who_is_reached_over_a_larger_relay(relays) -> None:
@@ -75,9 +111,7 @@ async def test_a_second_try_goes_to_nobody_whose_relays_would_not_take_it(relays
     async with customer(relays, ack_s=0.2) as swarm:
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.map([JobSpec(LONG, timeout=1.5)]))
-        async with asyncio.timeout(10):
-            while not far.received:
-                await asyncio.sleep(0.01)
+        await received(far, 1)
         near = provider(relays, SMALL)
         [outcome] = await asking
     assert isinstance(outcome, JobFailed)
