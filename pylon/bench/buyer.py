@@ -67,8 +67,9 @@ class Books:
         policy = SendPolicy(Network.PLAY, PLAY_CAPS, lambda: False)
         sender = Sender(self.database, NoWallet(), policy, self.clock)
         return AccountPurse(
-            self.database, self.group, sender, self.clock, customer, PLAY_CAPS.payment, run="benchmark"
-        )
+            database=self.database, group=self.group, sender=sender, clock=self.clock, customer=customer,
+            most=PLAY_CAPS.payment, run="benchmark",
+        )  # fmt: skip
 
     async def journal(self, specs: list[JobSpec]) -> RunJournal:
         return await RunJournal.open(self.database, self.group, self.clock, specs, resume=False)

@@ -119,12 +119,12 @@ def _purse(core: "Core") -> AccountPurse | None:
         return None
     core.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
     return AccountPurse(
-        core.database,
-        core.group,
-        core.sender,
-        core.clock,
-        core.secret.public,
-        core.caps.payment,
+        database=core.database,
+        group=core.group,
+        sender=core.sender,
+        clock=core.clock,
+        customer=core.secret.public,
+        most=core.caps.payment,
         run=uuid.uuid4().hex,
     )
 

@@ -11,10 +11,10 @@ from pylon.clock import Clock
 from pylon.errors import MoneyError
 from pylon.forever import forever
 from pylon.jobs.answer import Amount
-from pylon.jobs.result import Finish, JobResult
-from pylon.money import mirror_store, order_store, payee_store, payment_store
-from pylon.money.invoice import InvoiceError, decode
-from pylon.money.mirror import End, Outcome, Step
+from pylon.jobs.result import JobResult
+from pylon.money import mirror_store, order_store, payment_store
+from pylon.money.invoice import decode
+from pylon.money.mirror import Outcome, Step
 from pylon.money.msat import ZERO, Msat, sats_text
 from pylon.money.order_store import Ordered
 from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
@@ -22,30 +22,25 @@ from pylon.money.payment_store import Payment
 from pylon.money.receipt import AccountReceipt
 from pylon.money.receiver import GRACE_S
 from pylon.money.sender import Sender
-from pylon.money.usage import Bounds, Usage, check_part, check_usage, quote_bound
-from pylon.money.wallet import WalletCode, WalletError
+from pylon.money.usage import Bounds, quote_bound
+from pylon.money.wallet import WalletCode
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.lack import STOPPED, UNFUNDED
 from pylon.swarm.listing import Listing
-from pylon.swarm.purse import Bill, Offer, Owed
+from pylon.swarm.purse import Bill, Offer, Owed, usage_fault
 from pylon.swarm.relation import QUOTE_S, Relation
 from pylon.swarm.rows import Row
-from pylon.swarm.unpaid import LASTING, OTHER_PAYEE
+from pylon.swarm.unpaid_invoices import UnpaidInvoices
 
 logger = log.get("swarm")
 
 CHECK_S = 3.0
-# So often a wallet that held too little is asked what it holds now: more often than jobs give up waiting for anybody.
-WALLET_S = 5.0
 # Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
-# A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
-LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class AccountPurse:
     """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
 
@@ -59,12 +54,15 @@ class AccountPurse:
     changed: Callable[[str], None] = field(default=lambda _: None)
     _relations: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
     _task: asyncio.Task[None] | None = None
-    # When the wallet may be asked again what it holds.
-    _asks_at: float = 0.0
-    # What it held when it was asked last.
-    _held: Msat | None = None
     # Payments that are in the balances.
     _deposits: set[str] = field(default_factory=set)
+    _unpaid: UnpaidInvoices = field(init=False)
+
+    def __post_init__(self) -> None:
+        # `changed` is set when there is somebody to hear of it.
+        self._unpaid = UnpaidInvoices(
+            self._relations, self.database, self.sender, self.clock, lambda one: self.changed(one)
+        )
 
     async def start(self) -> None:
         """Takes up what the last process left: open payments are looked up, nothing is sent again."""
@@ -82,11 +80,8 @@ class AccountPurse:
         now = self.clock.wall()
         for provider, quote in (await order_store.dearest(self.database, since=now - QUOTE_S)).items():
             self._relations[provider].quoted(quote, now)
-        # They hold what they are sent until that invoice has run out. Whether the wallet was filled since is asked.
-        for payment in await payment_store.unfunded(self.database, since=now - GRACE_S):
-            relation = self._relations[payment.provider]
-            relation.unpaid_until, relation.unpaid_why = self._gone(payment.expires_at), UNFUNDED
-            relation.unpaid, self._held = payment.amount, ZERO
+        # They hold what they are sent until that invoice has run out.
+        self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
         self._task = asyncio.create_task(forever(self._watch, "purse"), name="purse")
 
     async def close(self) -> None:
@@ -158,8 +153,7 @@ class AccountPurse:
         order = Order(
             bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
         )
-        relation = self._relations[bill.author]
-        relation.asked = True
+        self._relations[bill.author].asked = True
         code = ""
         try:
             payment = await self._pay(ask, order, wanted)
@@ -176,9 +170,7 @@ class AccountPurse:
             if before is not None and code == Refusal.HASH_SEEN:
                 # What kept it from being paid then is still the reason.
                 code, error = before.reason, MoneyError(_why_failed(before))
-            relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), LASTING.get(code, "")
-            relation.unpaid = asked or ZERO
-            self.changed(bill.author)
+            self._unpaid.add(bill.author, invoice, asked or ZERO, code)
             raise error
         if payment.state is PaymentState.SETTLED:
             self._deposited(payment)
@@ -190,7 +182,7 @@ class AccountPurse:
             return _nothing()
         observe = partial(
             mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt, quote=offer.quote,
-            signed_at=bill.signed_at, now=self.clock.wall(), fault=_usage_fault(bill, offer, result),
+            signed_at=bill.signed_at, now=self.clock.wall(), fault=usage_fault(bill, offer, result),
         )  # fmt: skip
         # Results come in crowds: what has gathered shares a flush.
         return self._booked(bill.author, receipt, self.group.submit(observe))
@@ -237,80 +229,18 @@ class AccountPurse:
             return None
         return payment if payment.provider == provider else None
 
-    def _runs_out(self, invoice: str | None) -> float:
-        """When its provider has given up the invoice, in Unix seconds."""
-        try:
-            return max(self._gone(decode(invoice or "").expires_at), self.clock.wall() + LEAST_UNPAID_S)
-        except InvoiceError:
-            return self.clock.wall() + LEAST_UNPAID_S
-
-    def _gone(self, expires_at: float) -> float:
-        return min(expires_at + GRACE_S, self.clock.wall() + MOST_UNPAID_S)
-
     async def _watch(self) -> None:
         await asyncio.sleep(CHECK_S)
         for payment in await self.sender.check():
             if payment.state is PaymentState.SETTLED:
                 self._deposited(payment)
-        self._forgive()
-        await self._look_again()
-        await self._ask_trusted()
+        await self._unpaid.look()
         for provider in await mirror_store.waiting_providers(self.database):
             async with self.database.transaction() as tx:
                 step = await mirror_store.tick(tx, provider, self.clock.wall())
             self._relations[provider].balance += int(step.found)
             if step.mirror.ended is not None:
                 self._relations[provider].ended = step.mirror.ended
-                self.changed(provider)
-
-    async def _look_again(self) -> None:
-        """Whom an empty wallet or STOP kept from being paid is waited for again, once that is over."""
-        over = [] if self.sender.is_stopped else self._unpaid(STOPPED)
-        if (short := self._unpaid(UNFUNDED)) and self.clock.monotonic() >= self._asks_at:
-            self._asks_at = self.clock.monotonic() + WALLET_S
-            over += self._covered(short, await self._balance())
-        for provider, relation in over:
-            relation.unpaid_why = ""
-            self.changed(provider)
-
-    async def _ask_trusted(self) -> None:
-        """Whose other payee is trusted by now is asked at once: its invoice was never tried, and the next job there
-        pays it."""
-        if not (swapped := self._unpaid(OTHER_PAYEE)):
-            return
-        untrusted = {offer.provider for offer in await payee_store.offers(self.database)}
-        for provider, relation in swapped:
-            if provider not in untrusted:
-                relation.unpaid_until, relation.unpaid_why = 0.0, ""
-                self.changed(provider)
-
-    async def _balance(self) -> Msat:
-        try:
-            async with asyncio.timeout(WALLET_S):
-                return await self.sender.balance()
-        except (WalletError, TimeoutError):
-            return self._held or ZERO
-
-    def _covered(self, short: list[tuple[str, Relation]], holds: Msat) -> list[tuple[str, Relation]]:
-        """Those that can be paid of what the wallet holds more than it held when it was too little."""
-        # With fees and reserves a wallet may refuse what it seems to hold: while it holds no more, nothing is new.
-        more = self._held is not None and holds > self._held
-        self._held = holds
-        found: list[tuple[str, Relation]] = []
-        for provider, relation in short if more else ():
-            if relation.unpaid <= holds:
-                holds = Msat(holds - relation.unpaid)
-                found.append((provider, relation))
-        return found
-
-    def _unpaid(self, why: str) -> list[tuple[str, Relation]]:
-        return [(key, one) for key, one in self._relations.items() if one.unpaid_until and one.unpaid_why == why]
-
-    def _forgive(self) -> None:
-        now = self.clock.wall()
-        for provider, relation in self._relations.items():
-            if 0.0 < relation.unpaid_until <= now:
-                relation.unpaid_until = 0.0
                 self.changed(provider)
 
 
@@ -322,14 +252,3 @@ def _why_failed(payment: Payment) -> str:
     if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
         return f"the wallet holds less than {sats_text(payment.amount)}; `pylon wallet balance` says what it holds"
     return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
-
-
-def _usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
-    if result.account is None:
-        return None
-    # Who counts nothing has nothing to charge for but the job itself.
-    usage = result.usage or Usage(0, 0)
-    fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
-    if fault is None and result.finish is Finish.CANCELLED:
-        return check_part(usage.completion_tokens, bill.sent_bytes)
-    return fault

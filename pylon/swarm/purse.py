@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pylon.jobs.answer import Amount
-from pylon.jobs.result import JobResult
+from pylon.jobs.result import Finish, JobResult
+from pylon.money.mirror import End
 from pylon.money.msat import Msat
 from pylon.money.receipt import AccountSeen
-from pylon.money.usage import Bounds
+from pylon.money.usage import Bounds, Usage, check_part, check_usage
 from pylon.records import record
 from pylon.swarm.listing import Listing
 from pylon.swarm.rows import Row
@@ -50,6 +51,18 @@ class Owed:
     request: str
     kind: int
     offer: Offer
+
+
+def usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
+    """What is wrong with a result's charge, by what it says it used and what was offered for it."""
+    if result.account is None:
+        return None
+    # Who counts nothing has nothing to charge for but the job itself.
+    usage = result.usage or Usage(0, 0)
+    fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
+    if fault is None and result.finish is Finish.CANCELLED:
+        return check_part(usage.completion_tokens, bill.sent_bytes)
+    return fault
 
 
 class Purse(Protocol):

@@ -27,7 +27,8 @@ from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
 from pylon.swarm import account_purse as purses
-from pylon.swarm.account_purse import MOST_UNPAID_S, AccountPurse
+from pylon.swarm import unpaid_invoices
+from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.lack import STOPPED, UNFUNDED
 from pylon.swarm.listing import Listing
 from pylon.swarm.purse import Bill
@@ -59,7 +60,10 @@ async def purse(tmp_path, lightning):
     sender = Sender(database, lightning.payer, policy, lightning.clock)
     group = GroupCommit(database)
     group.start()
-    purse = AccountPurse(database, group, sender, lightning.clock, US, Msat.from_sats(1_000), "run")
+    purse = AccountPurse(
+        database=database, group=group, sender=sender, clock=lightning.clock, customer=US,
+        most=Msat.from_sats(1_000), run="run",
+    )  # fmt: skip
     yield purse
     await purse.close()
     await group.close()
@@ -304,8 +308,9 @@ def quick(monkeypatch):
 def next_process(purse: AccountPurse) -> AccountPurse:
     """The purse of another process of the same home."""
     return AccountPurse(
-        purse.database, purse.group, purse.sender, purse.clock, US, Msat.from_sats(1_000), "another run"
-    )
+        database=purse.database, group=purse.group, sender=purse.sender, clock=purse.clock, customer=US,
+        most=Msat.from_sats(1_000), run="another run",
+    )  # fmt: skip
 
 
 async def asked(lightning, sats: int = 3, key: SecretKey = PAYEE) -> Amount:
@@ -363,13 +368,13 @@ async def test_what_keeps_from_paying_for_long_bars_a_provider_until_its_invoice
         await purse.pay(bill(purse), offer, await asked(lightning))
     assert (purse.width(PRICED), purse.barred(PRICED)) == (0, why)
     purse.changed = lambda _: again.set()
-    lightning.clock.advance(MOST_UNPAID_S)
+    lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
     await asyncio.wait_for(again.wait(), 5)
     assert (purse.width(PRICED), purse.barred(PRICED)) == (1, "")
 
 
 async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(purse, lightning, quick, monkeypatch):
-    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    monkeypatch.setattr(unpaid_invoices, "WALLET_S", 0.02)
     again = asyncio.Event()
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
@@ -394,7 +399,7 @@ async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(pu
 async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_process_before_that_invoice_ran_out(
     purse, lightning, quick, monkeypatch, msat, why
 ):
-    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    monkeypatch.setattr(unpaid_invoices, "WALLET_S", 0.02)
     lightning.payer.msat = 0
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
@@ -408,7 +413,7 @@ async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_proce
         lightning.clock.advance(1)
         await asyncio.sleep(0.05)
     assert (again.width(PRICED), again.barred(PRICED)) == (0, why)
-    lightning.clock.advance(MOST_UNPAID_S)
+    lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
     await asyncio.sleep(0.1)
     assert (again.width(PRICED), again.barred(PRICED)) == (1, "")
     await again.close()
@@ -430,7 +435,7 @@ async def test_an_invoice_that_was_paid_since_leaves_no_reason_to_wait_for_the_o
 async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for_than_it_can_pay(
     purse, lightning, quick, monkeypatch
 ):
-    monkeypatch.setattr(purses, "WALLET_S", 0.02)
+    monkeypatch.setattr(unpaid_invoices, "WALLET_S", 0.02)
     await purse.start()
     others = [replace(PRICED, provider=letter * 64) for letter in "def"]
     lightning.payer.msat = Msat(0)
@@ -447,7 +452,7 @@ async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for
 
 
 async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, quick, monkeypatch):
-    monkeypatch.setattr(purses, "WALLET_S", 0.05)
+    monkeypatch.setattr(unpaid_invoices, "WALLET_S", 0.05)
     asked_for, again = asyncio.Event(), asyncio.Event()
 
     async def hangs():
@@ -461,7 +466,7 @@ async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, 
     monkeypatch.setattr(lightning.payer, "balance", hangs)
     await asyncio.wait_for(asked_for.wait(), 5)
     purse.changed = lambda _: again.set()
-    lightning.clock.advance(MOST_UNPAID_S)
+    lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
     await asyncio.wait_for(again.wait(), 5)
     assert purse.barred(PRICED) == "" and purse.width(PRICED) == 1
 

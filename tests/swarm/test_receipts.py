@@ -61,7 +61,10 @@ class Side:
         self.stack.push_async_callback(group.close)
         policy = SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False)
         sender = Sender(database, lightning.wallet(), policy, lightning.clock)
-        purse = AccountPurse(database, group, sender, SystemClock(), self.us.public, Msat.from_sats(1_000), "run")
+        purse = AccountPurse(
+            database=database, group=group, sender=sender, clock=SystemClock(), customer=self.us.public,
+            most=Msat.from_sats(1_000), run="run",
+        )  # fmt: skip
         await purse.start()
         self.stack.push_async_callback(purse.close)
         return purse
