@@ -77,12 +77,15 @@ class SwarmClient:
         keys = keys or ConversationKeys(secret)
         self._outbox = Outbox(settings.publishing)
         self._conductor = conductor = Conductor(
-            pool, secret, keys, settings, self.directory, self._outbox, self._clock, rng,
-            purse=purse, reputation=self.reputation, rescorer=rescorer, reach=reach,
+            pool=pool, secret=secret, keys=keys, settings=settings, directory=self.directory, outbox=self._outbox,
+            clock=self._clock, rng=rng, purse=purse, reputation=self.reputation, rescorer=rescorer, reach=reach,
         )  # fmt: skip
         self._presence = Presence(pool, self.directory, keys, self._clock, conductor.outlook.changed)
-        flights = conductor.flights
-        self._inbox = Inbox(pool, flights, keys, secret.public, self._clock, conductor.heard, conductor.unheard)
+        flights, answers = conductor.flights, conductor.answers
+        self._inbox = Inbox(
+            pool=pool, flights=flights, keys=keys, public=secret.public, clock=self._clock, heard=answers.heard,
+            unheard=answers.unheard,
+        )  # fmt: skip
         self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits)
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,7 +109,7 @@ class SwarmClient:
     async def close(self) -> None:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
         self._closed = True
-        self._conductor.cancel_all()
+        self._conductor.runs.cancel_all()
         await self._outbox.close(within=CLOSE_S)
         await self._conductor.close()
         for task in self._tasks:
@@ -223,14 +226,15 @@ class SwarmClient:
             where = "in another event loop" if self._loop is not None else "nowhere yet"
             raise UsageError(f"this client was started {where}", hint="Ask inside of `async with SwarmClient(…)`.")
         deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
-        self._conductor.open(run, deadline=deadline, priority=priority)
+        runs = self._conductor.runs
+        runs.open(run, deadline=deadline, priority=priority)
         try:
             kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
             run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
             if budget_msat is not None:
                 self._conductor.tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
-            found, rest = self._conductor.take_up(run, kept)
-            await self._conductor.ask(run, rest)
+            found, rest = runs.take_up(run, kept)
+            await runs.ask(run, rest)
             if found:
                 await self._inbox.look_for(found)
             await run.done.wait()
@@ -239,7 +243,7 @@ class SwarmClient:
             if run.journal is not None:
                 await run.journal.ended()
         finally:
-            self._conductor.drop(run)
+            runs.drop(run)
 
     # --- time -------------------------------------------------------------------------------------------------
 

@@ -42,14 +42,14 @@ class Dispatcher:
         self._in_flight = InFlight(self._company, self._room, self._out, self._sent)
         self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
         self._outcomes = Outcomes(
-            settings,
-            self._company,
-            self._slots,
-            self._in_flight,
-            Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
-            Queues(self._company, self._in_flight, rng),
-            self._silence,
-            self._timers,
+            settings=settings,
+            company=self._company,
+            slots=self._slots,
+            in_flight=self._in_flight,
+            hedging=Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
+            queues=Queues(self._company, self._in_flight, rng),
+            silence=self._silence,
+            timers=self._timers,
         )
 
     @property

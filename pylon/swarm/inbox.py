@@ -28,6 +28,7 @@ class Inbox:
 
     def __init__(
         self,
+        *,
         pool: Transport,
         flights: Flights,
         keys: ConversationKeys,

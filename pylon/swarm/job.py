@@ -146,20 +146,20 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
         raise ValueError("this request has no result")
     model, timing = result.model, result.timing
     return Answer(
-        result.text,
-        flight.provider,
-        "" if model is None else model.id,
-        "" if model is None else model.sha256,
-        result.usage,
-        result.finish,
-        0 if timing is None else timing.queue_ms,
-        0 if timing is None else timing.run_ms,
-        round(1_000 * (now - flight.sent_at + flight.age_s)),
-        attempts,
-        flight.request,
-        flight.result_id,
-        flight.paid,
-        ("signature",) if flight.offer is None else ("signature", "receipt"),
+        text=result.text,
+        provider=flight.provider,
+        model="" if model is None else model.id,
+        sha256="" if model is None else model.sha256,
+        usage=result.usage,
+        finish=result.finish,
+        queue_ms=0 if timing is None else timing.queue_ms,
+        run_ms=0 if timing is None else timing.run_ms,
+        latency_ms=round(1_000 * (now - flight.sent_at + flight.age_s)),
+        attempts=attempts,
+        request_id=flight.request,
+        result_id=flight.result_id,
+        paid=flight.paid,
+        verified=("signature",) if flight.offer is None else ("signature", "receipt"),
     )
 
 

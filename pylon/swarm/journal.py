@@ -138,17 +138,17 @@ class RunJournal:
         )
         sent = tuple(
             Sent(
-                row["request"],
-                row["place"],
-                row["provider"],
-                row["kind"],
-                row["created_at"],
-                row["expires_at"],
-                None if row["quote"] is None else Msat(row["quote"]),
-                None if row["topup"] is None else Msat(row["topup"]),
-                Msat(row["bid"]),
-                Bounds(row["prompt_bytes"], row["max_tokens"]),
-                Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
+                request=row["request"],
+                place=row["place"],
+                provider=row["provider"],
+                kind=row["kind"],
+                created_at=row["created_at"],
+                expires_at=row["expires_at"],
+                quote=None if row["quote"] is None else Msat(row["quote"]),
+                topup=None if row["topup"] is None else Msat(row["topup"]),
+                bid=Msat(row["bid"]),
+                bounds=Bounds(row["prompt_bytes"], row["max_tokens"]),
+                price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
             )
             for row in rows
             if row["place"] not in answers

@@ -23,7 +23,7 @@ logger = log.get("swarm")
 MOST_INVOICES = 4
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Settling:
     """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
     answer, `is_live` asks whether an attempt is still waited for, `wants_money` hears of who asks for money and was

@@ -25,6 +25,7 @@ class Outcomes:
 
     def __init__(
         self,
+        *,
         settings: DispatchSettings,
         company: Company,
         slots: OpenSlots,

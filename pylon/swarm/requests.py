@@ -37,7 +37,7 @@ from pylon.swarm.unsent import not_made, not_taken, not_written
 logger = log.get("swarm")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Requests:
     """`tell` takes what became of a sending; `runs` are those that are open, by their numbers."""
 

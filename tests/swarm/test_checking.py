@@ -270,13 +270,13 @@ async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, s
 
     def reopen(progress: Progress) -> None:
         if progress.answered == 1 and not reopened:
-            [run] = swarm._conductor._runs.values()
+            [run] = swarm._conductor.runs.by_number.values()
             [place] = [place for place, outcome in enumerate(run.outcomes) if outcome is not None]
             reopened.append(Unfill(run.number, place, bad=False))
             asyncio.get_running_loop().call_soon(swarm._conductor._follow, list(reopened))
 
     asking = asyncio.create_task(swarm.map(specs, journal=journal, on_progress=reopen))
-    while not reopened or None not in next(iter(swarm._conductor._runs.values())).outcomes:
+    while not reopened or None not in next(iter(swarm._conductor.runs.by_number.values())).outcomes:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     # As kill -9 would, before the second look is over.
@@ -291,7 +291,7 @@ async def test_what_is_commanded_together_is_done_before_the_deciders_are_told_m
     swarm = await customer(relays, stack)
     conductor, done = swarm._conductor, []
     monkeypatch.setattr(conductor.outlook, "reconsider", lambda provider: done.append(provider))
-    monkeypatch.setattr(conductor, "_reopen", lambda run, place, bad: done.append(place))
+    monkeypatch.setattr(conductor.runs, "reopen", lambda run, place, bad: done.append(place))
     # A place that is asked again could fail in what follows from the change: then it must be empty already.
     conductor._follow([Changed("provider"), Unfill(1, 7)])
     assert done == [7, "provider"]
@@ -303,15 +303,15 @@ async def test_a_place_that_cannot_be_filled_ends_its_run_and_no_other_command(r
     conductor, fault = swarm._conductor, RuntimeError("no room for it")
     broken, whole = Run([JobSpec("lost")]), Run([JobSpec("kept")])
     for run in (broken, whole):
-        conductor.open(run, deadline=time.monotonic() + 60, priority=0)
-    settle = conductor._settle
+        conductor.runs.open(run, deadline=time.monotonic() + 60, priority=0)
+    settle = conductor.runs.settle
 
     def fail_for_one(number: int, place: int, outcome: object) -> None:
         if number == broken.number:
             raise fault
         settle(number, place, outcome)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(conductor, "_settle", fail_for_one)
+    monkeypatch.setattr(conductor.runs, "settle", fail_for_one)
     conductor._follow([Fail(run.number, 0, Failure.CANCELLED, None, 0) for run in (broken, whole)])
     assert broken.done.is_set() and broken.broken is fault
     assert whole.done.is_set() and whole.broken is None

@@ -21,7 +21,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.swarm import compose, conductor, requests
+from pylon.swarm import compose, open_runs, requests
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.flights import Flight, Partial
@@ -86,9 +86,9 @@ async def test_a_late_piece_of_an_attempt_that_was_given_up_is_not_shown(relays,
     conductor = swarm._conductor
     [flight] = conductor.flights
     event = relays.stored[flight.request]
-    conductor.heard(event, flight, Partial(flight.attempt, "one"))
+    conductor.answers.heard(event, flight, Partial(flight.attempt, "one"))
     conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
-    conductor.heard(event, flight, Partial(flight.attempt, "one, and another"))
+    conductor.answers.heard(event, flight, Partial(flight.attempt, "one, and another"))
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert pieces == ["one"]
@@ -166,7 +166,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return ask(self, run, questions, *args, coming=coming)
 
     monkeypatch.setattr(Coordinator, "ask", counted)
-    monkeypatch.setattr(conductor, "_AT_ONCE", 5)
+    monkeypatch.setattr(open_runs, "_AT_ONCE", 5)
     return given
 
 
@@ -188,7 +188,7 @@ async def test_a_run_that_is_over_between_two_pieces_asks_no_more_and_nothing_is
     while not asked:
         await asyncio.sleep(0)
     assert client._conductor.coordinator.dispatcher.left == 12
-    client._conductor.cancel_all()
+    client._conductor.runs.cancel_all()
     assert {outcome.reason for outcome in await asking} == {Failure.CANCELLED}
     assert asked == [(5, 7)]
     assert client._conductor.coordinator.dispatcher.left == 0
@@ -495,7 +495,7 @@ async def test_what_was_not_paid_says_nothing_of_a_request_that_no_relay_took_af
         while not swarm._conductor.flights:
             await asyncio.sleep(0.01)
     [flight] = swarm._conductor.flights
-    swarm._conductor._not_paid(flight.slot, "the wallet holds too little")
+    swarm._conductor.runs.not_paid(flight.slot, "the wallet holds too little")
     relays.refuses = lambda event: event.kind == RLM_REQUEST
     swarm._conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
     [outcome] = await asking

@@ -68,12 +68,12 @@ def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
     answered: list[str] = []
     told: list[Any] = []
     made = Settling(
-        cast("Purse", till),
-        Flights(),
-        told.append,
-        lambda flight: answered.append(flight.request),
-        lambda flight: answered.append(f"a part of {flight.request}"),
-        lambda _: True,
+        purse=cast("Purse", till),
+        flights=Flights(),
+        tell=told.append,
+        answered=lambda flight: answered.append(flight.request),
+        part_paid=lambda flight: answered.append(f"a part of {flight.request}"),
+        is_live=lambda _: True,
     )
     return made, answered, told
 
