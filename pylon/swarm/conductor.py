@@ -174,7 +174,7 @@ class Conductor:
                 fault = self.runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
                 self.runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
             case c.Rescore(slot, answer):
-                self.answers.rescoring.begin(slot, self.coordinator.spec_of(slot), answer)
+                self.answers.rescoring.begin(slot, self.coordinator.pieces.spec_of(slot), answer)
             case c.Changed(provider):
                 together.changed.append(provider)
 

@@ -5,7 +5,6 @@ when its answer turned out to be no good, and a second time for comparison. Valu
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
@@ -17,21 +16,10 @@ from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Need
-from pylon.swarm.places import Command, Fail, Fill, Piece, Unfill
+from pylon.swarm.pieces import Pieces
+from pylon.swarm.places import Command, Piece
 from pylon.swarm.reputation import Seen
 from pylon.swarm.verification import Verdict, fault_of, is_cut_off
-
-# How often a place is asked anew because its answer was no good.
-MOST_AGAIN = 3
-
-
-@dataclass(slots=True)
-class _Run:
-    job: Callable[[JobSpec, int], m.Job]
-    final: bool = False
-    # Questions that are still to be asked.
-    coming: int = 0
-    slots: list[int] = field(default_factory=list)
 
 
 class Coordinator:
@@ -41,44 +29,23 @@ class Coordinator:
         self.dispatcher = dispatcher
         self.checks = checks
         self.own = own
-        self._pieces: dict[int, Piece] = {}
-        self._runs: dict[int, _Run] = {}
+        self.pieces = Pieces()
+        self._pieces = self.pieces.by_slot
         self._arrived: dict[int, Answer] = {}
         # Slots on their way, with their providers, of which none was looked at for a second opinion beside it.
         self._sent: dict[Need, dict[int, str]] = {}
-        self._next_slot = 0
-        self._next_run = 1
         self._coming = 0
         self._out: list[Command] = []
         self._wall = 0.0
         self.over: list[int] = []
         """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
 
-    def piece_of(self, slot: int) -> Piece:
-        """What a slot is for, while its run is open."""
-        return self._pieces[slot]
-
-    def spec_of(self, slot: int) -> JobSpec:
-        """What is asked in a slot."""
-        return self._pieces[slot].spec
-
-    def place_of(self, slot: int) -> int | None:
-        """The place of its run that a slot is for; None for a second opinion."""
-        piece = self._pieces.get(slot)
-        return None if piece is None or piece.opinion_of is not None else piece.place
-
-    def run_of(self, slot: int) -> int | None:
-        """The number of the run that a slot is for, while that is open."""
-        piece = self._pieces.get(slot)
-        return None if piece is None else piece.run
-
     def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool = False) -> int:
         """The number of a new run of so many jobs. `job` makes one of a question and a slot; nothing is sent yet.
 
         With `final` a place that was filled stays so, whatever turns out later.
         """
-        run, self._next_run = self._next_run, self._next_run + 1
-        self._runs[run] = _Run(job, final)
+        run = self.pieces.begin(job, final=final)
         if self.checks is not None:
             self.checks.added(run, jobs, final=final)
         return run
@@ -92,10 +59,9 @@ class Coordinator:
         self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float, *, coming: int = 0
     ) -> list[Command]:
         """Asks some of a run's questions, each for its place; so many more are to follow at once."""
-        jobs = tuple(self._slot(Piece(run, place, spec)) for place, spec in questions)
-        self._runs[run].coming, before = coming, self._coming
-        added = m.Add(jobs)
-        if self._expected() > before:
+        added = m.Add(tuple(self.pieces.add(Piece(run, place, spec)) for place, spec in questions))
+        self.pieces.come(run, coming)
+        if self.pieces.coming > self._coming:
             # At no moment may the first or the last of them look like all there is.
             return self._expect(now, wall) + self.handle(added, now, wall)
         return self.handle(added, now, wall) + self._expect(now, wall)
@@ -107,19 +73,18 @@ class Coordinator:
 
         `cost` is the most that it may charge, in msat.
         """
-        job = self._slot(Piece(run, place, spec))
+        job = self.pieces.add(Piece(run, place, spec))
         attempt = self.dispatcher.last_attempt + 1
         return job.slot, attempt, self.handle(m.Adopt(job, provider, cost), now, wall)
 
     def end(self, run: int, now: float, wall: float) -> list[Command]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
-        slots = self._runs.pop(run).slots
+        # While it is known what they are for.
+        for slot in self.pieces.slots(run) if self._sent else ():
+            self._unwatch(slot)
+        slots = self.pieces.end(run)
         if self.checks is not None:
             self.checks.closed(run, slots)
-        for slot in slots:
-            if self._sent:
-                self._unwatch(slot)
-            del self._pieces[slot]
         self.over += slots
         out = self.handle(m.Forget(run, tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
         return out + self._expect(now, wall)
@@ -177,23 +142,12 @@ class Coordinator:
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _expected(self) -> int:
-        return sum(run.coming for run in self._runs.values())
-
     def _expect(self, now: float, wall: float) -> list[Command]:
         """Tells the dispatcher what is to come, when that has changed."""
-        if (coming := self._expected()) == self._coming:
+        if (coming := self.pieces.coming) == self._coming:
             return []
         self._coming = coming
         return self.handle(m.Coming(coming), now, wall)
-
-    def _slot(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
-        slot, self._next_slot = self._next_slot, self._next_slot + 1
-        run = self._runs[piece.run]
-        job = piece.job = run.job(piece.spec, slot).within(piece.run, to, piece.without)
-        self._pieces[slot] = piece
-        run.slots.append(slot)
-        return job
 
     def _tell(self, event: m.SwarmEvent, now: float) -> None:
         for command in self.dispatcher.handle(event, now):
@@ -246,7 +200,7 @@ class Coordinator:
         if self.checks is None or answer.provider in self.own:
             if piece.opinion_of is None:
                 self._unasked(slot, now)
-                self._fill(slot, answer, ())
+                self._out.append(piece.fill(answer, ()))
             else:
                 self._opinion(piece.opinion_of, answer, now)
         elif piece.opinion_of is not None:
@@ -270,8 +224,7 @@ class Coordinator:
             self._opinion(piece.opinion_of, None, now)
             return
         self._unasked(slot, now)
-        piece.filled = True
-        self._out.append(Fail(piece.run, piece.place, failure, code, piece.attempts + attempts))
+        self._out.append(piece.fail(failure, code, attempts))
 
     def _unasked(self, slot: int, now: float) -> None:
         """Nobody has to say anything to a slot's answer any more."""
@@ -280,28 +233,18 @@ class Coordinator:
         if (opinion := self._pieces[slot].opinion) is not None:
             self._tell(m.Drop((opinion,)), now)
 
-    def _fill(self, slot: int, answer: Answer, how: tuple[str, ...]) -> None:
-        piece = self._pieces[slot]
-        piece.filled, piece.reopened = True, False
-        if how or answer.attempts != piece.attempts:
-            verified = tuple(dict.fromkeys((*answer.verified, *how)))
-            answer = replace(answer, attempts=piece.attempts, verified=verified)
-        self._out.append(Fill(piece.run, piece.place, answer))
-
     def _apply(self, commands: list[c.Command], now: float) -> None:
         for command in commands:
             match command:
                 case c.Accept(slot, answer, how):
-                    self._fill(slot, answer, how)
+                    self._out.append(self._pieces[slot].fill(answer, how))
                 case c.Ask(slot, to, within_s):
                     self._second(slot, to, within_s, now)
                 case c.Wait(slot, within_s):
                     if (opinion := self._pieces[slot].opinion) is not None:
                         self._tell(m.Bound(opinion, now + within_s), now)
                 case c.Reopen(slot):
-                    piece = self._pieces[slot]
-                    piece.filled, piece.reopened = False, True
-                    self._out.append(Unfill(piece.run, piece.place, bad=False))
+                    self._out.append(self._pieces[slot].reopen())
                 case c.Again(slots, without):
                     for slot in slots:
                         self._again(slot, without, now)
@@ -310,7 +253,7 @@ class Coordinator:
 
     def _second(self, slot: int, to: tuple[str, ...], within_s: float | None, now: float) -> None:
         piece = self._pieces[slot]
-        job = self._slot(Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot), to)
+        job = self.pieces.add(Piece(piece.run, piece.place, piece.spec, piece.job, opinion_of=slot), to)
         piece.opinion = job.slot
         self._tell(m.Add((job,)), now)
         if within_s is not None:
@@ -318,24 +261,11 @@ class Coordinator:
 
     def _again(self, slot: int, without: str, now: float) -> None:
         old = self._pieces[slot]
-        if old.filled and self._runs[old.run].final:
+        if old.filled and (old.is_last or self.pieces.is_final(old.run)):
             return
-        if old.filled and old.again >= MOST_AGAIN:
-            return
-        if old.filled or old.reopened:
-            self._out.append(Unfill(old.run, old.place))
-        if old.again >= MOST_AGAIN:
-            old.filled = True
-            self._out.append(Fail(old.run, old.place, m.Failure.EXHAUSTED, None, old.attempts))
-            return
-        piece = replace(
-            old,
-            without=old.without | {without},
-            again=old.again + 1,
-            attempts=old.attempts,
-            filled=False,
-            reopened=False,
-            opinion=None,
-            sent=False,
-        )
-        self._tell(m.Add((self._slot(piece),)), now)
+        if (unfilled := old.unfill()) is not None:
+            self._out.append(unfilled)
+        if old.is_last:
+            self._out.append(old.fail(m.Failure.EXHAUSTED, None, 0))
+        else:
+            self._tell(m.Add((self.pieces.add(old.again(without)),)), now)

@@ -142,12 +142,12 @@ class OpenRuns:
 
     def of_slot(self, slot: int) -> Run | None:
         """The run that a slot is for, while it is open."""
-        number = self._coordinator.run_of(slot)
+        number = self._coordinator.pieces.run_of(slot)
         return None if number is None else self.by_number.get(number)
 
     def fault(self, slot: int, fault: Fault) -> None:
         """What is to be read of a slot's place, should it end so."""
-        run, place = self.of_slot(slot), self._coordinator.place_of(slot)
+        run, place = self.of_slot(slot), self._coordinator.pieces.place_of(slot)
         if run is not None and place is not None:
             run.faults[place, fault.reason] = fault
 

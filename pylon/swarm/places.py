@@ -1,6 +1,6 @@
 """Places of a run: what becomes of them, and what a slot does for one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylon.jobs.codes import ErrorCode
 from pylon.records import record
@@ -8,6 +8,9 @@ from pylon.swarm import check_moves as c
 from pylon.swarm import moves as m
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.listing import Need
+
+# How often a place is asked anew because its answer was no good.
+MOST_AGAIN = 3
 
 _NO_JOB = m.Job(-1, Need(), 0.0, 0.0)
 
@@ -62,8 +65,43 @@ class Piece:
     # Whether anybody was asked.
     sent: bool = False
     without: frozenset[str] = frozenset()
-    again: int = 0
+    # How often its place was asked anew, and sent in all.
+    asked_again: int = 0
     attempts: int = 0
     filled: bool = False
     # It was filled, and is being looked at once more.
     reopened: bool = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether its place was asked as often as any may be."""
+        return self.asked_again >= MOST_AGAIN
+
+    def fill(self, answer: Answer, how: tuple[str, ...]) -> Fill:
+        """The answer stands, having passed `how`."""
+        self.filled, self.reopened = True, False
+        if how or answer.attempts != self.attempts:
+            verified = tuple(dict.fromkeys((*answer.verified, *how)))
+            answer = replace(answer, attempts=self.attempts, verified=verified)
+        return Fill(self.run, self.place, answer)
+
+    def fail(self, failure: m.Failure, code: ErrorCode | None, attempts: int) -> Fail:
+        """Nothing more is asked for it, after so many more sendings."""
+        self.filled = True
+        return Fail(self.run, self.place, failure, code, self.attempts + attempts)
+
+    def reopen(self) -> Unfill:
+        """What fills it is looked at once more."""
+        self.filled, self.reopened = False, True
+        return Unfill(self.run, self.place, bad=False)
+
+    def unfill(self) -> Unfill | None:
+        """What fills it, or did so before it was looked at once more, is no good."""
+        return Unfill(self.run, self.place) if self.filled or self.reopened else None
+
+    def again(self, without: str) -> "Piece":
+        """Its place, asked again of somebody else than all whose answers were no good."""
+        return Piece(
+            self.run, self.place, self.spec, without=self.without | {without}, asked_again=self.asked_again + 1,
+            attempts=self.attempts,
+        )  # fmt: skip

@@ -89,7 +89,7 @@ class Requests:
             self.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        piece = self.coordinator.piece_of(send.slot)
+        piece = self.coordinator.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)

@@ -188,7 +188,7 @@ class Model:
         if not self.coordinator.dispatcher.is_live(send.attempt):
             return
         member = self.members[send.provider]
-        spec = self.coordinator.spec_of(send.slot)
+        spec = self.coordinator.pieces.spec_of(send.slot)
         n = int(spec.prompt.split("number ")[1].split(",")[0])
         right = prose(n) if self.text else truth(n)
         lie = member.lie(n, member.given, right) if member.lie is not None else None

@@ -223,7 +223,7 @@ class Play:
         """Answers what is out until a second opinion goes out beside its question: both."""
         waiting = list(self.sends)
         while waiting:
-            pieces = self.coordinator._pieces
+            pieces = self.coordinator.pieces.by_slot
             held = {piece.opinion_of for piece in pieces.values()}
             send = next(one for one in waiting if one.slot not in held)
             waiting.remove(send)
@@ -246,7 +246,7 @@ def test_a_second_opinion_looks_like_any_other_question() -> None:
 def test_the_other_is_waited_for_only_so_long_after_the_answer_is_there() -> None:
     play = Play()
     first, second = play.opinion(1.0)
-    place = play.coordinator.place_of(first.slot)
+    place = play.coordinator.pieces.place_of(first.slot)
     assert not any(isinstance(command, Fill) and command.place == place for command in play.answer(first, 2.0))
     after = play.coordinator.handle(Tick(), 10.1, 10.1)
     assert any(isinstance(c, CancelAttempt) and c.provider == second.provider for c in after)

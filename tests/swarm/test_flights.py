@@ -3,12 +3,16 @@
 from pylon.jobs.answer import Address
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.result import Finish, JobResult, result_draft
-from pylon.nostr.event import Event
+from pylon.money.msat import Msat
+from pylon.money.usage import Bounds
+from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import flights
 from pylon.swarm.flights import Flight, Flights, Partial, TakenBack, read_answer
+from pylon.swarm.listing import Listing
 from pylon.swarm.moves import Acknowledged, Answered
+from pylon.swarm.purse import Offer
 
 US, THEM = SecretKey.generate(), SecretKey.generate()
 REQUEST = "1" * 64
@@ -82,3 +86,29 @@ def test_what_was_shown_of_an_answer_is_remembered_when_its_slot_is_over() -> No
     # One that was on its way.
     said("long", 4, flight)
     assert (flight.shown.characters, flight.shown.bytes) == (8, 10)
+
+
+def test_an_answer_counts_for_the_customer_and_the_request_that_it_names_and_by_whom_was_asked() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0)
+    out = Flights()
+    out.add(flight)
+
+    def found(by: SecretKey, request: str, customer: str) -> Flight | None:
+        return out.asked(by.sign(EventDraft(6940, "", (("e", request), ("p", customer)), 1_000)), US.public)
+
+    assert found(THEM, REQUEST, US.public) is flight
+    assert found(US, REQUEST, US.public) is None
+    assert found(THEM, "2" * 64, US.public) is None
+    assert found(THEM, REQUEST, SecretKey.generate().public) is None
+
+
+def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatch) -> None:
+    monkeypatch.setattr(flights, "LATE", 2)
+    out, price = Flights(), Msat(1_000)
+    for n in range(4):
+        offer = Offer(Listing(THEM.public), Bounds(1, 1), price, price)
+        out.add(Flight(f"{n:064x}", 5940, n, n, THEM.public, 1_000, 0.0, offer))
+    for n in range(4):
+        out.end(n)
+    assert [out.of_request(f"{n:064x}") is not None for n in range(4)] == [False, False, True, True]
+    assert not out.awaits(f"{3:064x}")

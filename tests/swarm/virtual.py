@@ -221,7 +221,7 @@ class Bench:
     def _answered(self, machine: Machine, attempt: int) -> None:
         slot = self.slots[attempt]
         try:
-            text = f"the answer to {self.coordinator.spec_of(slot).prompt}"
+            text = f"the answer to {self.coordinator.pieces.spec_of(slot).prompt}"
         except KeyError:
             return
         names = (f"request-{attempt}", f"result-{attempt}")
