@@ -92,7 +92,7 @@ class Answers:
 
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None:
-            self._checks.holds = self.rescoring.holds()
+            self._checks.examination.holds = self.rescoring.holds()
         now, run = self._clock.monotonic(), self._runs.of_slot(flight.slot)
         if run is not None:
             run.msat += int(flight.paid)

@@ -17,13 +17,15 @@ from collections.abc import Iterable
 from pylon.swarm.allowance import Allowance
 from pylon.swarm.beside import Beside, Early, Question
 from pylon.swarm.case import Case
-from pylon.swarm.check_moves import Ask, Command, Reopen, Rescore, Wait
+from pylon.swarm.check_moves import Command, Wait
+from pylon.swarm.conclusions import Conclusions
 from pylon.swarm.directory import Change, ProviderUp
 from pylon.swarm.docket import Docket
 from pylon.swarm.evidence import Evidence
+from pylon.swarm.examination import Examination
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.reputation import Reputation, Seen
-from pylon.swarm.ruling import Note, Ruling, compare, settle, vote
+from pylon.swarm.ruling import Note
 from pylon.swarm.selection import Selection
 from pylon.swarm.settings import CheckSettings
 from pylon.swarm.verification import Verdict, doubts_of
@@ -34,7 +36,7 @@ TRIES = 2
 
 
 class Checks:
-    """See the module. `holds` are the weights hashes of models that can be asked here."""
+    """See the module. `examination` is to know which models can be asked here."""
 
     def __init__(self, settings: CheckSettings, reputation: Reputation, rng: random.Random) -> None:
         self._reputation = reputation
@@ -45,10 +47,8 @@ class Checks:
         self._allowance = Allowance(settings.share)
         self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
         self._beside = Beside(self._allowance, self._selection, self._witnesses, rng)
-        self.holds: frozenset[str] = frozenset()
-        # Further jobs that comparisons took, and answers that our own model read.
-        self.asked = 0
-        self.rescored = 0
+        self.examination = Examination(self._docket, self._selection, self._unchecked)
+        self._conclusions = Conclusions(self._docket, self.examination, self._evidence, self._witnesses)
 
     def observe(self, change: Change) -> None:
         """A provider came, changed or went."""
@@ -80,8 +80,8 @@ class Checks:
 
     def beside(self, questions: Iterable[Question], waiting: int) -> list[Command]:
         """These are on their way, and the last few jobs wait: which of them somebody else is asked as well."""
-        asks = self._beside.ask(questions, waiting, self.holds, self._docket.final)
-        self.asked += len(asks)
+        asks = self._beside.ask(questions, waiting, self.examination.holds, self._docket.final)
+        self.examination.asked += len(asks)
         return list(asks)
 
     def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
@@ -96,7 +96,7 @@ class Checks:
             self._docket.again(case)
         elif asked.votes > 1:
             self._docket.open(case)
-            self._vote(case, now)
+            self._conclusions.vote(case, now)
         elif early is None or not self._join(case, early, now):
             self._consider(case, now, passed_over=passed_over)
         return self._docket.take()
@@ -115,13 +115,13 @@ class Checks:
             self._docket.close(case)
         if verdict is Verdict.PASSED:
             case.how.append("rescored")
-            self._note(Note(answer, Seen.PASSED), now)
+            self._conclusions.note(Note(answer, Seen.PASSED), now)
             self._docket.accept(case, answer)
         elif verdict is Verdict.FAILED:
-            self._note(Note(answer, Seen.FORGED, "its model here would not have written this"), now)
+            self._conclusions.note(Note(answer, Seen.FORGED, "its model here would not have written this"), now)
             self._docket.again(case)
-        elif not self._second(case):
-            self._leave(case, now)
+        elif not self.examination.second(case):
+            self._conclusions.leave(case, now)
         return self._docket.take()
 
     def second(self, slot: int, answer: Answer, now: float) -> list[Command]:
@@ -135,7 +135,7 @@ class Checks:
             return self.no_second(slot, now)
         case.waiting -= 1
         case.answers.append(answer)
-        self._decide(case, now)
+        self._conclusions.decide(case, now)
         return self._docket.take()
 
     def no_second(self, slot: int, now: float) -> list[Command]:
@@ -146,20 +146,18 @@ class Checks:
         else:
             case.waiting -= 1
             case.unanswered += 1
-            again = case.asked.votes <= 1 and case.unanswered < TRIES and self._second(case)
+            again = case.asked.votes <= 1 and case.unanswered < TRIES and self.examination.second(case)
             if not case.waiting and not again:
-                self._settle(case, now)
+                self._conclusions.settle(case, now)
         return self._docket.take()
 
     def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[Command]:
         """Something that was seen of a provider without a check, such as a fault."""
         return self._evidence.note(provider, seen, now, detail)
 
-    # --- who is checked ---------------------------------------------------------------------------------------
-
     def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
         """Has the answer examined, or takes it as it came. `passed_over`: it was drawn from when it went out."""
-        free, final = case.weights in self.holds, case.run in self._docket.final
+        free, final = case.weights in self.examination.holds, case.run in self._docket.final
         if self._beside.owes(case.provider):
             wanted = True
         elif passed_over and self._selection.is_by_turns(case):
@@ -168,8 +166,8 @@ class Checks:
             wanted = self._selection.wants(case, free=free, final=final)
         if not wanted:
             self._docket.deliver(case, case.first)
-        elif not self._examine(case):
-            self._leave(case, now)
+        elif not self.examination.begin(case):
+            self._conclusions.leave(case, now)
 
     def _join(self, case: Case, early: Early, now: float) -> bool:
         """Puts together an answer and what was asked beside it; whether that is still of use."""
@@ -184,108 +182,9 @@ class Checks:
         case.tried.add(opinion.provider)
         case.answers.append(opinion)
         self._docket.open(case)
-        self._decide(case, now)
+        self._conclusions.decide(case, now)
         return True
 
     def _counts(self, case: Case, opinion: Answer, now: float) -> bool:
         """Whether somebody's opinion says anything: of somebody else's answer, and from nobody who was caught."""
         return opinion.provider != case.provider and not self._reputation.is_out(opinion.provider, now)
-
-    def _examine(self, case: Case) -> bool:
-        """Has the answer read by our own model, or somebody else asked; whether that could be."""
-        if case.first.sha256 not in self.holds:
-            return self._second(case)
-        self._docket.open(case)
-        self.rescored += 1
-        self._docket.out.append(Rescore(case.slot, case.first))
-        return True
-
-    def _second(self, case: Case) -> bool:
-        """Has one more provider asked, when there is one and the allowance is not used up."""
-        to = self._selection.second(case)
-        if to:
-            self._docket.open(case)
-            self._ask(case, to)
-        return bool(to)
-
-    def _ask(self, case: Case, to: tuple[str, ...]) -> None:
-        case.waiting += 1
-        self.asked += 1
-        self._docket.out.append(Ask(case.slot, to, case.patience_s))
-
-    def _look_back(self, provider: str) -> None:
-        """Examines the latest answers of somebody who lost a comparison, and was believed before."""
-        while self._selection.has_more_to_look_at(provider):
-            found = self._unchecked.take_latest(provider)
-            if found is None:
-                return
-            case = Case(found.slot, found.asked, doubts_of(found.asked, found.answer), found.answer, found.run)
-            place = len(self._docket.out)
-            if not self._examine(case):
-                self._unchecked.add(found)
-                return
-            self._docket.out.insert(place, Reopen(case.slot))
-
-    # --- what follows -----------------------------------------------------------------------------------------
-
-    def _decide(self, case: Case, now: float) -> None:
-        if case.asked.votes > 1:
-            if not case.waiting:
-                self._vote(case, now)
-            return
-        first, last = case.first, case.answers[-1]
-        # What somebody said who was caught meanwhile speaks for nobody.
-        case.answers = [answer for answer in case.answers if not self._reputation.is_out(answer.provider, now)]
-        if first not in case.answers:
-            self._docket.deliver(case, last)
-            return
-        ruling = compare(case, self._reputation)
-        if ruling.chosen is not None:
-            self._follow(case, ruling, now)
-        elif len(case.answers) > 2 or not self._second(case):
-            self._settle(case, now)
-
-    def _settle(self, case: Case, now: float) -> None:
-        """No further opinion is to be had."""
-        if case.asked.votes > 1:
-            self._vote(case, now, last=True)
-            return
-        if len(case.answers) == 1:
-            self._leave(case, now)
-        else:
-            self._follow(case, settle(case, self._reputation), now)
-
-    def _vote(self, case: Case, now: float, *, last: bool = False) -> None:
-        ruling = vote(case, last=last)
-        to = self._witnesses.whom(case) if ruling.wanted else ()
-        for n in range(min(ruling.wanted, len(to))):
-            # Each is asked of other providers: nobody votes twice.
-            self._ask(case, to[n :: ruling.wanted])
-        if not case.waiting:
-            self._follow(case, ruling if ruling.chosen is not None else vote(case, last=True), now)
-
-    def _follow(self, case: Case, ruling: Ruling, now: float) -> None:
-        chosen = ruling.chosen or case.first
-        self._docket.close(case)
-        for note in ruling.notes:
-            self._note(note, now)
-        by = next((note.by for note in ruling.notes if note.answer is chosen), ())
-        if not by:
-            self._docket.deliver(case, chosen)
-            return
-        case.how.append(ruling.how)
-        self._docket.confirm(case, chosen, by[0])
-
-    def _leave(self, case: Case, now: float) -> None:
-        """No other opinion is to be had of a single answer."""
-        if not case.doubts and self._witnesses.is_alone(case):
-            self._note(Note(case.first, Seen.ALONE), now)
-        self._docket.deliver(case, case.first)
-
-    def _note(self, note: Note, now: float) -> None:
-        provider = note.answer.provider
-        self._docket.out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
-        if note.seen is Seen.PASSED:
-            self._witnesses.agreed(provider, note.by)
-        if not self._reputation.is_out(provider, now):
-            self._look_back(provider)

@@ -112,7 +112,7 @@ class Model:
         self.rng = random.Random(seed + 1)
         self.checks = Checks(CheckSettings(), self.reputation, rng)
         if rescoring:
-            self.checks.holds = frozenset({MODEL.sha256})
+            self.checks.examination.holds = frozenset({MODEL.sha256})
         self.coordinator = Coordinator(Dispatcher(DispatchSettings(hedge_share=0.02), rng), self.checks)
         self.due: list[tuple[float, int, Send]] = []
         self.requests = 0
@@ -132,7 +132,7 @@ class Model:
         self.places: list[Answer | None] = [None] * jobs
         self.failed: set[int] = set()
         self.filled = 0
-        started, asked = self.now, self.checks.asked
+        started, asked = self.now, self.checks.examination.asked
         deadline = self.now + 10_000.0
         number = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 600.0, deadline), jobs)
         self.do(self.coordinator.ask(number, enumerate(specs), self.now, WALL + self.now))
@@ -150,7 +150,13 @@ class Model:
         right = [prose(n) if self.text else truth(n) for n in range(jobs)]
         wrong = sum(a is not None and a.text != r for a, r in zip(self.places, right, strict=True))
         told = Told(
-            jobs, wrong, len(self.failed), self.checks.asked - asked, self.requests, self.now - started, self.members
+            jobs,
+            wrong,
+            len(self.failed),
+            self.checks.examination.asked - asked,
+            self.requests,
+            self.now - started,
+            self.members,
         )
         told.verified = Counter(a.verified for a in self.places if a is not None)
         return told

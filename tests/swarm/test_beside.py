@@ -143,7 +143,7 @@ def test_what_chance_has_a_part_in_is_not_compared() -> None:
     desk = Desk("b")
     assert desk.beside(asked=asked) == []
     assert how(list(desk.checks.answered(RUN, SLOT, asked, ANSWER, 0.0))) == [("plausible",)]
-    assert desk.checks.asked == 0
+    assert desk.checks.examination.asked == 0
 
 
 def test_samples_that_are_drawn_ahead_cost_no_more_than_the_answers_will_bring() -> None:
@@ -287,6 +287,6 @@ def test_an_opinion_is_taken_back_when_its_question_gets_no_answer() -> None:
 def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:
     bench = Bench(64)
     bench.run()
-    assert bench.checks.asked >= 0.03 * bench.jobs
+    assert bench.checks.examination.asked >= 0.03 * bench.jobs
     # Whole rounds: those of the jobs and of their checks.
     assert bench.now <= -(-bench.sent // 64) * JOB_S + 6 * HOP_S

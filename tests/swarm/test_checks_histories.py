@@ -147,7 +147,7 @@ def test_whatever_comes_every_answer_is_decided_once(
             case "leave":
                 history.checks.observe(ProviderDown(NAMES[n]))
             case "hold":
-                history.checks.holds = frozenset({MODEL.sha256}) if n % 2 else frozenset()
+                history.checks.examination.holds = frozenset({MODEL.sha256}) if n % 2 else frozenset()
     while history.sent or history.asked or history.read:
         if history.sent:
             history.answers(next(iter(history.sent)), TEXTS[0], 1)
@@ -156,7 +156,7 @@ def test_whatever_comes_every_answer_is_decided_once(
         else:
             history.follow(history.checks.scored(history.read.pop(0), Verdict.UNCLEAR, 0.0))
     assert not history.open
-    assert history.checks.asked <= 0.05 * JOBS + 1 + MUST + votes
+    assert history.checks.examination.asked <= 0.05 * JOBS + 1 + MUST + votes
     history.checks.closed(RUN, range(history.slots))
     assert (
         not history.checks._docket and not history.checks._witnesses._examined and not history.checks._beside._early
