@@ -525,6 +525,7 @@ async def test_a_job_whose_request_cannot_be_made_fails_at_once_and_the_others_g
     async with asyncio.timeout(5.0):
         first, second, third = await swarm.map(["a", "b", "c"])
     assert isinstance(second, JobFailed) and second.reason is Failure.NOT_SENT
+    assert "it could not be made (ZeroDivisionError)" in str(second) and "a fault of Pylon's" in second.hint
     assert (first.text, third.text) == ("echo: a", "echo: c")
 
 
