@@ -22,6 +22,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider import regulars
 from pylon.provider.admission import Load
+from pylon.provider.asking import Asking
 from pylon.provider.intake import Intake
 from pylon.provider.journal import JobState, Journal
 from pylon.provider.outbox import Outbox
@@ -112,14 +113,17 @@ class Provider:
         self._till: Till | None = None
         if takings is not None and accounts is not None:
             self._till = Till(
-                takings.database,
-                takings.receiver,
-                takings.wallet,
-                accounts,
-                replies,
-                self._clock,
-                self._runner.add,
-                settings.max_unpaid,
+                asking=Asking(
+                    database=takings.database,
+                    wallet=takings.wallet,
+                    receiver=takings.receiver,
+                    clock=self._clock,
+                ),
+                settlement=accounts,
+                replies=replies,
+                clock=self._clock,
+                run=self._runner.add,
+                most=settings.max_unpaid,
             )
         self._intake = Intake(
             secret.public,

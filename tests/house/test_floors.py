@@ -41,11 +41,14 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
     "provider/admission.py",
+    "provider/newcomers.py",
+    "provider/pieces.py",
     "provider/queue.py",
     "provider/refusals.py",
     "provider/rules.py",
     "provider/rulings.py",
     "provider/schedule.py",
+    "provider/waiting.py",
     "swarm/allowance.py",
     "swarm/case.py",
     "swarm/checks.py",

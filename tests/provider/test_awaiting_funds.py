@@ -17,8 +17,9 @@ from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.provider import till as module
+from pylon.provider import collecting, waiting
 from pylon.provider.admission import Accept
+from pylon.provider.asking import Asking
 from pylon.provider.journal import SCHEMA, JobState, Journal, Work
 from pylon.provider.queue import Job
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
@@ -58,7 +59,14 @@ class Desk:
         self.errors: list[str] = []
         replies = SimpleNamespace(refuse=lambda *said: self.errors.append(said[4].value), processing=lambda *_: None)
         self.clock = SystemClock()
-        self.till = Till(database, Nobody(), SilentWallet(), self.settlement, replies, self.clock, self.ran.append, 2)
+        self.till = Till(
+            asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
+            settlement=self.settlement,
+            replies=replies,
+            clock=self.clock,
+            run=self.ran.append,
+            most=2,
+        )
 
     async def taken(self, text: str = "prompt", *, received_at: float | None = None, key: SecretKey = KEY) -> Job:
         """A job that waits in the journal, and that the till has not heard of."""
@@ -72,7 +80,7 @@ class Desk:
     async def waiting(self, text: str = "prompt", *, received_at: float | None = None) -> Job:
         """A job that waits with the till."""
         job = await self.taken(text, received_at=received_at)
-        self.till._wait(job)
+        self.till._waiting.add(job)
         return job
 
     async def pay(self, msat: int = 5_000, *, key: SecretKey = KEY) -> None:
@@ -104,7 +112,7 @@ async def desk(tmp_path):
 async def test_a_job_that_is_taken_back_while_it_is_paid_for_runs_and_is_not_ended(desk):
     job = await desk.waiting()
     await desk.pay()
-    paid = asyncio.create_task(desk.till._take_again(KEY.public))
+    paid = asyncio.create_task(desk.till._decide_on_all(KEY.public, ""))
     await asyncio.sleep(0)
     await asyncio.gather(paid, desk.till.cancel(job.id, KEY.public))
     # Whoever takes it back asks the runner next.
@@ -118,7 +126,7 @@ async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(des
     await desk.pay()
     taken_back = asyncio.create_task(desk.till.cancel(job.id, KEY.public))
     await asyncio.sleep(0)
-    await asyncio.gather(taken_back, desk.till._take_again(KEY.public))
+    await asyncio.gather(taken_back, desk.till._decide_on_all(KEY.public, ""))
     assert desk.ran == []
     assert await desk.states() == ["cancelled"]
     assert await desk.held() == 0
@@ -128,7 +136,7 @@ async def test_a_job_that_has_ended_holds_nothing_when_it_is_decided_on(desk):
     job = await desk.waiting()
     await desk.pay()
     await desk.settlement.end(job.id, JobState.EXPIRED, code="expired", finished_at=2.0)
-    await desk.till._take_again(KEY.public)
+    await desk.till._decide_on_all(KEY.public, "")
     assert desk.ran == [] and desk.till.waiting == 0
     assert await desk.held() == 0
 
@@ -148,7 +156,7 @@ async def test_a_job_that_has_ended_is_never_charged(desk):
 async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those_on_all_jobs(desk):
     jobs = [await desk.waiting(f"job {n}") for n in range(5)]
     await desk.pay(20_000)
-    paid = asyncio.create_task(desk.till._take_again(KEY.public))
+    paid = asyncio.create_task(desk.till._decide_on_all(KEY.public, ""))
     await asyncio.sleep(0)
     await desk.till.cancel(jobs[-1].id, KEY.public)
     await paid
@@ -170,14 +178,14 @@ async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_befo
 
 
 async def test_a_job_waits_for_its_payment_as_long_as_an_invoice_may_be_paid(desk, monkeypatch):
-    monkeypatch.setattr(module, "TICK_S", 0.01)
-    late = await desk.waiting("late", received_at=desk.clock.wall() - module.PATIENCE_S)
-    early = await desk.waiting("early", received_at=desk.clock.wall() - module.PATIENCE_S + 60)
+    monkeypatch.setattr(collecting, "TICK_S", 0.01)
+    late = await desk.waiting("late", received_at=desk.clock.wall() - waiting.PATIENCE_S)
+    early = await desk.waiting("early", received_at=desk.clock.wall() - waiting.PATIENCE_S + 60)
     await desk.till.start()
     async with asyncio.timeout(10):
         while desk.till.waiting > 1:
             await asyncio.sleep(0.01)
     assert await desk.states() == ["expired", "awaiting_funds"]
     assert desk.errors == ["payment_timeout"]
-    assert desk.till._waits(early) and not desk.till._waits(late)
+    assert desk.till.has(early.id) and not desk.till.has(late.id)
     await desk.till.close()

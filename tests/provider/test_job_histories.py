@@ -29,8 +29,9 @@ from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.provider import till as till_module
+from pylon.provider import collecting
 from pylon.provider.admission import Accept
+from pylon.provider.asking import Asking
 from pylon.provider.journal import SCHEMA, JobState, Journal
 from pylon.provider.outbox import Letter
 from pylon.provider.queue import Job
@@ -111,8 +112,13 @@ class World:
             US, ConversationKeys(US), self.engine, self.journal, self.settlement, self, self, self.clock, 60.0
         )
         self.till = Till(
-            self.database, self, None, self.settlement, self, self.clock, self.runner.add, 100
-        )  # fmt: skip
+            asking=Asking(database=self.database, wallet=None, receiver=self, clock=self.clock),
+            settlement=self.settlement,
+            replies=self,
+            clock=self.clock,
+            run=self.runner.add,
+            most=100,
+        )
 
     async def stop(self) -> None:
         await self.till.close()
@@ -179,7 +185,7 @@ class World:
             await invoice_store.move(tx, issued.payment_hash, "settled", now)
             await book(tx, [ledger.topup_received(now, customer, issued.payment_hash, issued.amount)])
         credited = Credited(customer, issued.job, issued.payment_hash, issued.amount, False)
-        await self.till._credited(credited)
+        await self.till._collecting.credited(credited)
 
 
 class History:
@@ -210,7 +216,7 @@ class History:
         """Until nothing goes on but what waits for the engine, a payment or a relay."""
         world = self.world
         for _ in range(3):
-            while world.till._asking or len(world.runner.running) > len(world.engine.in_hand) or world.runner._ending:
+            while world.till._asks or len(world.runner.running) > len(world.engine.in_hand) or world.runner._ending:
                 await asyncio.sleep(0)
             await world.group.execute("SELECT 1", ())
 
@@ -267,7 +273,7 @@ class History:
         self.world.clock.now += seconds
         self.world.runner._tick()
         if self.world.till.waiting:
-            await self.world.till._watch()
+            await self.world.till._collecting.watch()
 
     async def delivers(self) -> None:
         letters, self.world.letters = self.world.letters, []
@@ -438,7 +444,7 @@ class History:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_history_of_jobs_ends_well(tmp_path, monkeypatch, seed) -> None:
-    monkeypatch.setattr(till_module, "TICK_S", 0.0)
+    monkeypatch.setattr(collecting, "TICK_S", 0.0)
     history = History(tmp_path, seed)
     try:
         for _ in range(30):

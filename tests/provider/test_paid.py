@@ -17,8 +17,8 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
+from pylon.provider import collecting, service
 from pylon.provider import runner as results
-from pylon.provider import service, till
 from pylon.provider.journal import JobState
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
@@ -196,8 +196,8 @@ async def test_the_invoice_of_a_job_that_was_taken_back_is_paid_for_the_next_one
 
 @pytest.mark.parametrize("had", [None, 10_000], ids=["too small", "too large"])
 async def test_an_invoice_that_fits_no_job_any_more_gives_way_to_another(paid, customer, bank, monkeypatch, had):
-    monkeypatch.setattr(till, "KEEP_INVOICE_S", 0.0)
-    monkeypatch.setattr(till, "CHECK_S", 0.2)
+    monkeypatch.setattr(collecting, "KEEP_INVOICE_S", 0.0)
+    monkeypatch.setattr(collecting, "CHECK_S", 0.2)
     serving = await paid(credit=CreditPolicy())
     wallet = await bank.wallet("customer", 100)
     await customer.result(await customer.ask(serving.public, paying("on trial")))

@@ -13,7 +13,8 @@ from pylon.money.account import AskTopUp, WaitForTopUp
 from pylon.money.msat import Msat
 from pylon.money.receiver import ReceiveCode, ReceiveError
 from pylon.money.wallet import Hint, WalletCode, WalletError
-from pylon.provider import till as module
+from pylon.provider import asking, collecting
+from pylon.provider.asking import Asking
 from pylon.provider.till import Till
 
 
@@ -42,13 +43,10 @@ def clock():
 
 @pytest.fixture
 async def till(clock, monkeypatch):
-    monkeypatch.setattr(module, "TICK_S", 0.02)
-    monkeypatch.setattr(module.invoice_store, "open_of", still_open)
-    monkeypatch.setattr(module, "behind", nothing_open)
-    replies = SimpleNamespace(processing=lambda *_: None)
-    till = Till(
-        SimpleNamespace(transaction=nullcontext), Nobody(), SilentWallet(), None, replies, clock, lambda _: None, 10
-    )
+    monkeypatch.setattr(collecting, "TICK_S", 0.02)
+    monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
+    monkeypatch.setattr(asking, "behind", nothing_open)
+    till = till_of(clock, Nobody())
     await till.start()
     yield till
     await till.close()
@@ -56,7 +54,22 @@ async def till(clock, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def strangers(monkeypatch):
-    monkeypatch.setattr(module.invoice_store, "has_paid", never_paid)
+    monkeypatch.setattr(asking.invoice_store, "has_paid", never_paid)
+
+
+def till_of(clock, receiver, *, wallet=None, settlement=None, most=10) -> Till:
+    """A till whose customers hear nothing."""
+    database = SimpleNamespace(transaction=nullcontext)
+    wallet = wallet or SilentWallet()
+    replies = SimpleNamespace(refuse=lambda *_: None, processing=lambda *_: None, payment_required=lambda *_: None)
+    return Till(
+        asking=Asking(database=database, wallet=wallet, receiver=receiver, clock=clock),
+        settlement=settlement,
+        replies=replies,
+        clock=clock,
+        run=lambda _: None,
+        most=most,
+    )
 
 
 async def never_paid(database, customer):
@@ -126,11 +139,11 @@ class Settlement:
 
 
 async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhile(clock, monkeypatch):
-    monkeypatch.setattr(module, "TICK_S", 0.01)
-    monkeypatch.setattr(module, "CHECK_S", 0.0)
-    monkeypatch.setattr(module.invoice_store, "open_of", none_open)
+    monkeypatch.setattr(collecting, "TICK_S", 0.01)
+    monkeypatch.setattr(collecting, "CHECK_S", 0.0)
+    monkeypatch.setattr(asking.invoice_store, "open_of", none_open)
     settlement = Settlement()
-    till = Till(None, Slow(), SilentWallet(), settlement, None, clock, lambda _: None, 10)
+    till = till_of(clock, Slow(), settlement=settlement)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     await asyncio.sleep(0.2)
@@ -170,10 +183,10 @@ class Chatty:
 
 
 async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listening(clock, monkeypatch):
-    monkeypatch.setattr(module, "IDLE_CHECK_S", 0.01)
+    monkeypatch.setattr(collecting, "IDLE_CHECK_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
     receiver = Broken()
-    till = Till(None, receiver, Chatty(), None, None, clock, lambda _: None, 10)
+    till = till_of(clock, receiver, wallet=Chatty())
     await till.start()
     async with asyncio.timeout(10):
         while receiver.looks < 4 or len(receiver.hints) < 4:
@@ -201,11 +214,10 @@ class Mute(SilentWallet):
 
 
 async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_sooner(clock, monkeypatch):
-    monkeypatch.setattr(module, "TICK_S", 0.01)
-    monkeypatch.setattr(module, "CHECK_S", 0.0)
+    monkeypatch.setattr(collecting, "TICK_S", 0.01)
+    monkeypatch.setattr(collecting, "CHECK_S", 0.0)
     wallet, settlement = Mute(), Settlement()
-    replies = SimpleNamespace(refuse=lambda *_: None)
-    till = Till(None, Unable(), wallet, settlement, replies, clock, lambda _: None, 10)
+    till = till_of(clock, Unable(), wallet=wallet, settlement=settlement)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     async with asyncio.timeout(10):
@@ -251,18 +263,16 @@ class Crowded(Nobody):
 
 def crowded(clock, receiver: Crowded, most: int) -> tuple[Till, Ending]:
     settlement = Ending()
-    replies = SimpleNamespace(refuse=lambda *_: None, processing=lambda *_: None, payment_required=lambda *_: None)
-    database = SimpleNamespace(transaction=nullcontext)
-    return Till(database, receiver, SilentWallet(), settlement, replies, clock, lambda _: None, most), settlement
+    return till_of(clock, receiver, settlement=settlement, most=most), settlement
 
 
 async def asked(till: Till) -> None:
-    while till._asking:
+    while till._asks:
         await asyncio.sleep(0)
 
 
 async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_minute(clock, monkeypatch):
-    monkeypatch.setattr(module.invoice_store, "open_of", still_open)
+    monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
     till, settlement = crowded(clock, Crowded(9), most=3)
     now = clock.wall()
     for number in range(3):
@@ -271,7 +281,7 @@ async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_min
     assert settlement.ended == {"job of early": "busy"}
     clock.moved = 61.0
     await till.handle(job(now + 61, "late"), AskTopUp(Msat(1_000)))
-    await till._watch()
+    await till._collecting.watch()
     assert settlement.ended == {"job of early": "busy", "job of silent 0": "payment_timeout"}
     await till.close()
 
@@ -282,7 +292,7 @@ async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_
     async def open_of(database, customer):
         return "an invoice" if customer in receiver.made else None
 
-    monkeypatch.setattr(module.invoice_store, "open_of", open_of)
+    monkeypatch.setattr(asking.invoice_store, "open_of", open_of)
     till, settlement = crowded(clock, receiver, most=100)
     for number in range(20):
         await till.handle(job(clock.wall(), f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
@@ -293,7 +303,7 @@ async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_
     assert receiver.made == []
     for _ in range(3):
         receiver.left = 1
-        await till._check()
+        await till._collecting.check()
         await asked(till)
     assert receiver.made == ["same relay", "other relay", "silent 19"]
     assert settlement.ended == {}
