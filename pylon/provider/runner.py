@@ -2,65 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
-from functools import partial
-from itertools import islice
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, ParameterError, PromptError, WireError
 from pylon.inference.engine import Generation, Progress
 from pylon.inference.service import InferenceService
-from pylon.jobs.answer import Address
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.kinds import result_kind
-from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
-from pylon.money.receipt import AccountReceipt
+from pylon.jobs.result import Finish
 from pylon.money.usage import Usage
 from pylon.nostr.event import Event
-from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.generation import request_of
-from pylon.provider.journal import JobState, Journal, Work
+from pylon.provider.journal import JobState, Journal
 from pylon.provider.latency import Latency
-from pylon.provider.outbox import Letter, Outbox
-from pylon.provider.pieces import Piece, Pieces
 from pylon.provider.queue import Job, JobQueue
-from pylon.provider.replies import Replies, answer_expiry
-from pylon.provider.settlement import Settlement
+from pylon.provider.replies import Replies
+from pylon.provider.results import Results
+from pylon.provider.running import Phase, Running
+from pylon.provider.stream import Stream
+from pylon.provider.unheard import Unheard
 
 logger = log.get("provider")
 
-PARTIAL_EVERY_S = 0.5
 TICK_S = 0.25
-# So many are told in one tick that it takes a while.
-_WORDS = 256
-
-
-class Phase(Enum):
-    """How far a job is that the engine was given. There is no way back."""
-
-    COMPUTING = auto()
-    # Its customer took it back, and the engine is told.
-    STOPPING = auto()
-    # Its answer, or that there is none, is being written down: it is too late to take it back.
-    WRITING = auto()
-
-
-@dataclass(slots=True)
-class Running:
-    """A job from when the engine gets it until its result is written down."""
-
-    job: Job
-    task: asyncio.Task[None]
-    phase: Phase = Phase.COMPUTING
-    # What its customer is sent of an answer while that is made, where it wishes so.
-    pieces: Pieces | None = None
-    # How long it had waited, and when the engine got it and gave the whole answer (monotonic).
-    queued_s: float = 0.0
-    began: float = 0.0
-    answered: float = 0.0
 
 
 class Runner:
@@ -68,12 +32,10 @@ class Runner:
 
     def __init__(
         self,
-        secret: SecretKey,
-        keys: ConversationKeys,
+        *,
         inference: InferenceService,
         journal: Journal,
-        settlement: Settlement,
-        outbox: Outbox,
+        results: Results,
         replies: Replies,
         clock: Clock,
         processing_after_s: float,
@@ -86,17 +48,13 @@ class Runner:
         # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
         self.seconds_per_job = 1.0
         self.latency = Latency()
-        self._secret = secret
-        self._keys = keys
         self._inference = inference
         self._journal = journal
-        self._settlement = settlement
-        self._outbox = outbox
+        self._results = results
         self._replies = replies
         self._clock = clock
         self._processing_after_s = processing_after_s
-        # Jobs whose customer has heard nothing yet, oldest first.
-        self._silent: dict[str, Job] = {}
+        self._unheard = Unheard(processing_after_s)
         # Since when those wait that the engine has not got yet (monotonic).
         self._since: dict[str, float] = {}
         self._idle = asyncio.Event()
@@ -125,7 +83,7 @@ class Runner:
         self._idle.clear()
         self.queue.push(job)
         self._since[job.id] = self._clock.monotonic()
-        self._silent[job.id] = job
+        self._unheard.add(job)
         self._feed()
         # Whoever learns of a long wait at once can ask somebody idle.
         wait_s = self._wait_s(job)
@@ -145,15 +103,17 @@ class Runner:
         job = self.queue.get(job_id)
         if job is not None and job.request.customer == customer:
             self.queue.remove(job_id)
-            self._silent.pop(job_id, None)
+            self._unheard.heard(job_id)
             try:
                 event = await self._charge_sent(job, job.sent, 0)
             except Exception:
                 logger.exception("a job that was taken back could not be charged for", job=job_id)
                 event = await self._after_error(job)
             if event is not None:
-                self.publish(event, job_id, job.relay)
+                self._results.publish(event, job_id, job.relay)
             self._check_idle()
+
+    # --- from the queue to the engine ---------------------------------------------------------------------------
 
     def _feed(self) -> None:
         # An engine that fails at once calls for the next job while this one is being given to it.
@@ -176,9 +136,11 @@ class Runner:
             # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
             asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
 
+    # --- those that wait ----------------------------------------------------------------------------------------
+
     def _watch(self) -> None:
         """Looks again when something may be due. Nothing is while nothing is here: an idle node sleeps."""
-        if not self._silent and not self.queue:
+        if not self._unheard and not self.queue:
             return
         loop = asyncio.get_running_loop()
         due = loop.time() + self._next_tick()
@@ -195,60 +157,57 @@ class Runner:
             ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-        for job in list(islice(self._silent.values(), _WORDS)):
-            if now - job.received_at < self._processing_after_s:
-                break
+        for job in self._unheard.due(now):
             self._say_processing(job, self._wait_s(job))
         self._watch()
 
+    def _next_tick(self) -> float:
+        # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
+        due = None if self.queue else self._unheard.next_at()
+        return TICK_S if due is None else max(TICK_S, due - self._clock.wall())
+
     def _say_processing(self, job: Job, wait_s: float) -> None:
-        del self._silent[job.id]
+        self._unheard.heard(job.id)
         self._replies.processing(job.request, job.relay, wait_s)
 
     def _wait_s(self, job: Job) -> float:
         return self.queue.wait_s(job.id, self._inference.slots, self.seconds_per_job)
 
-    def _next_tick(self) -> float:
-        # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
-        if self.queue or not self._silent:
-            return TICK_S
-        oldest = next(iter(self._silent.values()))
-        return max(TICK_S, oldest.received_at + self._processing_after_s - self._clock.wall())
+    # --- one that runs ------------------------------------------------------------------------------------------
 
     async def _work(self, job: Job) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         running = self.running[job.id] = Running(job, task)
         try:
-            event = await self._result(job)
+            event = await self._result(job, running)
         except Exception:
             logger.exception("a job failed by an error of ours", job=job.id)
             event = await self._after_error(job)
         finally:
             del self.running[job.id]
-            self._silent.pop(job.id, None)
+            self._unheard.heard(job.id)
             self._feed()
             self._check_idle()
         if event is not None:
-            published = await self._outbox.carry(self._letter(event, job.id, job.relay))
+            published = await self._results.carry(event, job)
             if published and running.answered:
                 published_s = self._clock.monotonic() - running.answered
                 self.latency.note(running.queued_s, running.answered - running.began, published_s)
 
-    async def _result(self, job: Job) -> Event | None:
+    async def _result(self, job: Job, running: Running) -> Event | None:
         """The journaled result, or None when there is none."""
         if job.terms.expires_at <= self._clock.wall():
             await self._expire(job)
             return None
         try:
-            generation = await self._generate(job)
+            generation = await self._generate(job, running)
         except asyncio.CancelledError:
-            running = self.running[job.id]
             if running.phase is not Phase.STOPPING:
                 raise
             running.task.uncancel()
             run_ms = round((self._clock.monotonic() - running.began) * 1_000)
-            return await self._charge_sent(job, job.sent if running.pieces is None else running.pieces.sent, run_ms)
+            return await self._charge_sent(job, running.sent, run_ms)
         except PromptError as error:
             await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
         except ParameterError as error:
@@ -261,6 +220,33 @@ class Runner:
             usage = Usage(generation.prompt_tokens, generation.completion_tokens)
             return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
         return None
+
+    async def _generate(self, job: Job, running: Running) -> Generation:
+        self.computing += 1
+        running.began = now = self._clock.monotonic()
+        running.queued_s = now - self._since.pop(job.id, now)
+        try:
+            generation = await self._inference.generate(request_of(job), self._progress(job, running))
+            running.answered = self._clock.monotonic()
+            return generation
+        finally:
+            self.computing -= 1
+            # The next job need not wait until this one's answer is signed and written down.
+            self._feed()
+
+    def _progress(self, job: Job, running: Running) -> Callable[[Progress], None] | None:
+        # An answer that is made again after a crash may be another: pieces of two texts would mix.
+        if not job.request.job.parameters.stream or job.again:
+            return None
+        stream = running.stream = Stream(job, journal=self._journal, replies=self._replies, clock=self._clock)
+
+        def progress(step: Progress) -> None:
+            if stream.goes_on(step):
+                self._unheard.heard(job.id)
+
+        return progress
+
+    # --- how it ends --------------------------------------------------------------------------------------------
 
     async def _charge_sent(self, job: Job, sent: Usage | None, run_ms: int) -> Event | None:
         """What a job costs that its customer took back: what it was sent, and nothing where it was sent nothing."""
@@ -275,7 +261,7 @@ class Runner:
         """The result, if one was written down before the error came; otherwise the job has failed."""
         self._begin_writing(job)
         try:
-            written = (await self._journal.known([job.id])).get(job.id)
+            written = await self._results.written(job.id)
         except Exception:
             logger.exception("it is not known whether a job has a result", job=job.id)
             written = None
@@ -283,95 +269,14 @@ class Runner:
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "something went wrong here")
         return written
 
-    async def _generate(self, job: Job) -> Generation:
-        self.computing += 1
-        running = self.running[job.id]
-        running.began = now = self._clock.monotonic()
-        running.queued_s = now - self._since.pop(job.id, now)
-        try:
-            generation = await self._inference.generate(request_of(job), self._progress(job))
-            running.answered = self._clock.monotonic()
-            return generation
-        finally:
-            self.computing -= 1
-            # The next job need not wait until this one's answer is signed and written down.
-            self._feed()
-
-    def _progress(self, job: Job) -> Callable[[Progress], None] | None:
-        # An answer that is made again after a crash may be another: pieces of two texts would mix.
-        if not job.request.job.parameters.stream or job.again:
-            return None
-        pieces = self.running[job.id].pieces = Pieces(PARTIAL_EVERY_S)
-
-        def taken(piece: Piece) -> None:
-            before = pieces.sent
-            pieces.taken(piece)
-            # What costs nothing, nobody owes after a crash.
-            if job.terms.quote and pieces.sent is not None and pieces.sent != before:
-                self._journal.sent(job.id, pieces.sent)
-
-        def progress(step: Progress) -> None:
-            piece = pieces.next(step, self._clock.monotonic())
-            if piece is not None:
-                deadline = job.terms.expires_at
-                self._replies.partial(
-                    job.request, job.relay, piece.text, piece.offset, deadline, partial(taken, piece)
-                )
-                self._silent.pop(job.id, None)
-
-        return progress
-
-    def _begin_writing(self, job: Job) -> None:
-        self._since.pop(job.id, None)
-        if (running := self.running.get(job.id)) is not None:
-            running.phase = Phase.WRITING
-
     async def _sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event | None:
         self._begin_writing(job)
-        now = self._clock.wall()
-        run_s = run_ms / 1_000
-        model = self._inference.model
-        with_account = partial(
-            JobResult,
-            Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
-            result_kind(job.request.job.kind),
-            text,
-            None if model is None else ModelUsed(model.id, model.sha256, model.quantization),
-            usage,
-            Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
-            finish,
-        )
-
-        limit = self._outbox.event_bytes(job.relay)
-
-        def sign(receipt: AccountReceipt | None) -> Event:
-            result = with_account(account=receipt)
-            return self._secret.sign(
-                result_draft(result, self._keys, request=job.event, created_at=int(now), limit=limit)
-            )
-
-        work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)
         try:
-            event = await self._settlement.finish(job, work, sign)
+            return await self._results.sign(job, text, finish, usage, run_ms)
         except WireError as error:
             logger.warning("a result could not be made", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
             return None
-        return event
-
-    def publish(self, event: Event, job_id: str, relay: str) -> None:
-        """Publishes a journaled result until a relay has it, then settles the job; or until it has expired."""
-        self._outbox.put(self._letter(event, job_id, relay))
-
-    def _letter(self, event: Event, job_id: str, relay: str) -> Letter:
-        return Letter(event, relay, done=partial(self._published, job_id))
-
-    def _published(self, job_id: str, published: bool) -> None:
-        if published:
-            self._journal.settled(job_id)
-        else:
-            logger.warning("no relay took a result before it expired", job=job_id)
-            self._journal.undelivered(job_id)
 
     async def _expire(self, job: Job) -> None:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
@@ -379,22 +284,14 @@ class Runner:
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         # Before anything is waited for: it may be cancelled, or be due for a word, meanwhile.
         self._begin_writing(job)
-        self._silent.pop(job.id, None)
-        try:
-            await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
-        except Exception:
-            # The next start finds its row as it was, and may answer after all. Whoever heard that there is no answer
-            # would have gone elsewhere, and pay two.
-            logger.exception("the end of a job was not written down", job=job.id, state=state.value)
-        else:
-            self._tell_end(job, state, code, reason)
+        self._unheard.heard(job.id)
+        await self._results.end_without(job, state, code, reason)
         self._check_idle()
 
-    def _tell_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        # Whoever cancelled knows it.
-        if state is not JobState.CANCELLED:
-            request = job.request
-            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+    def _begin_writing(self, job: Job) -> None:
+        self._since.pop(job.id, None)
+        if (running := self.running.get(job.id)) is not None:
+            running.phase = Phase.WRITING
 
     def _check_idle(self) -> None:
         if not self.queue and not self.running:

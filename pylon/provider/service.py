@@ -29,6 +29,7 @@ from pylon.provider.outbox import Outbox
 from pylon.provider.presence import Presence
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
+from pylon.provider.results import Results
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
@@ -99,16 +100,23 @@ class Provider:
         accounts = None if takings is None else AccountSettlement(journal, settings.price, takings.credit)
         self._accounts = accounts
         self._settlement: Settlement = accounts or FreeSettlement(journal)
+        self._results = Results(
+            secret=secret,
+            keys=keys,
+            inference=inference,
+            journal=journal,
+            settlement=self._settlement,
+            outbox=self._outbox,
+            replies=replies,
+            clock=self._clock,
+        )
         self._runner = Runner(
-            secret,
-            keys,
-            inference,
-            self._journal,
-            self._settlement,
-            self._outbox,
-            replies,
-            self._clock,
-            settings.processing_after_s,
+            inference=inference,
+            journal=journal,
+            results=self._results,
+            replies=replies,
+            clock=self._clock,
+            processing_after_s=settings.processing_after_s,
         )
         self._till: Till | None = None
         if takings is not None and accounts is not None:
@@ -244,7 +252,7 @@ class Provider:
         for pending in await self._journal.pending():
             if pending.result is not None:
                 # The result's own first `e` tag names the request; only the result is kept once it is signed.
-                self._runner.publish(pending.result, pending.result.tag("e") or "", pending.relay)
+                self._results.publish(pending.result, pending.result.tag("e") or "", pending.relay)
                 continue
             job = self._intake.restore(pending)
             if job is None:

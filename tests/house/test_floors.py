@@ -48,6 +48,7 @@ DECIDERS = [
     "provider/rules.py",
     "provider/rulings.py",
     "provider/schedule.py",
+    "provider/unheard.py",
     "provider/waiting.py",
     "swarm/allowance.py",
     "swarm/case.py",

@@ -89,13 +89,14 @@ async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of
 ):
     serving = await serve(slots=1)
     runner = serving.provider._runner
-    written, finish = asyncio.Event(), runner._settlement.finish
+    settlement = serving.provider._settlement
+    written, finish = asyncio.Event(), settlement.finish
 
     async def slow(*args):
         await written.wait()
         return await finish(*args)
 
-    monkeypatch.setattr(runner._settlement, "finish", slow)
+    monkeypatch.setattr(settlement, "finish", slow)
     asked = [await customer.ask(serving.public, customer.job(f"job {n}")) for n in range(3)]
     async with asyncio.timeout(10):
         while (len(runner.running), len(runner.queue), runner.computing) != (2, 1, 0):

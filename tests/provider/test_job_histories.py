@@ -35,6 +35,7 @@ from pylon.provider.asking import Asking
 from pylon.provider.journal import SCHEMA, JobState, Journal
 from pylon.provider.outbox import Letter
 from pylon.provider.queue import Job
+from pylon.provider.results import Results
 from pylon.provider.runner import Runner
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.till import Till
@@ -108,8 +109,23 @@ class World:
         self.settlement = AccountSettlement(self.journal, PRICE, policy)
         self.engine = Engine()
         self.letters: list[Letter] = []
+        self.published = Results(
+            secret=US,
+            keys=ConversationKeys(US),
+            inference=self.engine,
+            journal=self.journal,
+            settlement=self.settlement,
+            outbox=self,
+            replies=self,
+            clock=self.clock,
+        )
         self.runner = Runner(
-            US, ConversationKeys(US), self.engine, self.journal, self.settlement, self, self, self.clock, 60.0
+            inference=self.engine,
+            journal=self.journal,
+            results=self.published,
+            replies=self,
+            clock=self.clock,
+            processing_after_s=60.0,
         )
         self.till = Till(
             asking=Asking(database=self.database, wallet=None, receiver=self, clock=self.clock),
@@ -297,7 +313,7 @@ class History:
         by_id = {job.id: job for job in self.jobs}
         for pending in await world.journal.pending():
             if pending.result is not None:
-                world.runner.publish(pending.result, pending.result.tag("e") or "", pending.relay)
+                world.published.publish(pending.result, pending.result.tag("e") or "", pending.relay)
             elif pending.state is JobState.AWAITING_FUNDS:
                 await world.till.restore(by_id[pending.event.id])
             else:

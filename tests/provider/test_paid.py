@@ -17,8 +17,7 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
-from pylon.provider import collecting, service
-from pylon.provider import runner as results
+from pylon.provider import collecting, results, service
 from pylon.provider.journal import JobState
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy

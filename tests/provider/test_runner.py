@@ -25,6 +25,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
 from pylon.provider.journal import SCHEMA, Journal
 from pylon.provider.queue import Job
+from pylon.provider.results import Results
 from pylon.provider.runner import Runner
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
@@ -101,16 +102,24 @@ class Stage:
         self.settlement = AccountSettlement(
             journal, PRICE, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
         )
+        clock = SystemClock()
+        results = Results(
+            secret=US,
+            keys=ConversationKeys(US),
+            inference=self.engine,
+            journal=journal,
+            settlement=self.settlement,
+            outbox=self.outbox,
+            replies=self.replies,
+            clock=clock,
+        )
         self.runner = Runner(
-            US,
-            ConversationKeys(US),
-            self.engine,
-            journal,
-            self.settlement,
-            self.outbox,
-            self.replies,
-            SystemClock(),
-            60.0,
+            inference=self.engine,
+            journal=journal,
+            results=results,
+            replies=self.replies,
+            clock=clock,
+            processing_after_s=60.0,
         )
 
     async def add(
