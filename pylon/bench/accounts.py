@@ -25,8 +25,9 @@ from pylon.money.schema import MONEY
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
-from pylon.provider.journal import SCHEMA, Journal, Work
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
+from pylon.provider.rows import SCHEMA, Work
 from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit

@@ -43,7 +43,8 @@ from pylon.node.settings import engine_spec, model_id, owner_rules, provider_set
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
-from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.journal import Journal
+from pylon.provider.rows import SCHEMA
 from pylon.provider.service import Provider, Takings
 from pylon.sections import Config
 from pylon.store.database import Database

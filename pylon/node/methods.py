@@ -20,7 +20,8 @@ from pylon.node.live import is_stopped
 from pylon.node.owner import OWNER
 from pylon.node.params import flag, number, text, whole
 from pylon.nostr import nip19
-from pylon.provider.journal import JobState, Journal
+from pylon.provider.journal import Journal
+from pylon.provider.rows import JobState
 from pylon.provider.service import Provider
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pylon.money import invoice_store
 from pylon.money.account import WaitForTopUp
 from pylon.money.invoice_store import Issued
-from pylon.provider import journal as rows
-from pylon.provider.journal import JobState
+from pylon.provider import rows
 from pylon.provider.queue import Job
+from pylon.provider.rows import JobState
 from pylon.store.database import Transaction
 
 

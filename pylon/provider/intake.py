@@ -18,12 +18,13 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
-from pylon.provider.journal import JobState, Journal, Pending
+from pylon.provider.journal import Journal
 from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.regulars import Regulars
 from pylon.provider.replies import Replies
+from pylon.provider.rows import JobState, Pending
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.settlement import Settlement

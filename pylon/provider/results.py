@@ -14,10 +14,11 @@ from pylon.money.usage import Usage
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.provider.journal import JobState, Journal, Work
+from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies, answer_expiry
+from pylon.provider.rows import JobState, Work
 from pylon.provider.settlement import Settlement
 
 logger = log.get("provider")

@@ -13,11 +13,12 @@ from pylon.jobs.result import Finish
 from pylon.money.usage import Usage
 from pylon.nostr.event import Event
 from pylon.provider.generation import request_of
-from pylon.provider.journal import JobState, Journal
+from pylon.provider.journal import Journal
 from pylon.provider.latency import Latency
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies
 from pylon.provider.results import Results
+from pylon.provider.rows import JobState
 from pylon.provider.running import Phase, Running
 from pylon.provider.stream import Stream
 from pylon.provider.unheard import Unheard

@@ -24,12 +24,13 @@ from pylon.provider import regulars
 from pylon.provider.admission import Load
 from pylon.provider.asking import Asking
 from pylon.provider.intake import Intake
-from pylon.provider.journal import JobState, Journal
+from pylon.provider.journal import Journal
 from pylon.provider.outbox import Outbox
 from pylon.provider.presence import Presence
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.results import Results
+from pylon.provider.rows import JobState
 from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement

@@ -16,9 +16,10 @@ from pylon.money.hold_store import Admission
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.nostr.event import Event
-from pylon.provider import journal as rows
-from pylon.provider.journal import JobState, Journal, Work
+from pylon.provider import rows
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
+from pylon.provider.rows import JobState, Work
 from pylon.records import record
 from pylon.store.database import Transaction
 

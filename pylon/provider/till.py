@@ -17,9 +17,9 @@ from pylon.money.receiver import PACE_S
 from pylon.provider.asking import Asking, NotAsked
 from pylon.provider.behind import Misfit, unpaid
 from pylon.provider.collecting import Collecting
-from pylon.provider.journal import JobState
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
+from pylon.provider.rows import JobState
 from pylon.provider.settlement import AccountSettlement
 from pylon.provider.waiting import Waiting
 

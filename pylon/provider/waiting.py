@@ -162,9 +162,7 @@ class Waiting:
         """Customers whose jobs should be waiting behind an open invoice."""
         in_line = {job.request.customer for job in self._line}
         return [
-            customer
-            for customer, known in self._customers.items()
-            if known.jobs and not known.asked and customer not in in_line
+            customer for customer, known in self._customers.items() if not known.asked and customer not in in_line
         ]
 
     # --- those that have never paid -----------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.jobs.codes import ErrorCode
-from pylon.provider.journal import JobState
 from pylon.provider.latency import Latency
+from pylon.provider.rows import JobState
 from pylon.rlm.course import Reason
 from pylon.rlm.trajectory import Trajectory
 from pylon.swarm.moves import Failure

@@ -24,7 +24,8 @@ from pylon.money.schema import MONEY
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
-from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.journal import Journal
+from pylon.provider.rows import SCHEMA
 from pylon.provider.service import Provider, Takings
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer

@@ -20,8 +20,9 @@ from pylon.nostr.keys import SecretKey
 from pylon.provider import collecting, waiting
 from pylon.provider.admission import Accept
 from pylon.provider.asking import Asking
-from pylon.provider.journal import SCHEMA, JobState, Journal, Work
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
+from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.till import Till
 from pylon.store.database import Database

@@ -9,7 +9,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.journal import JobState
+from pylon.provider.rows import JobState
 
 
 async def test_a_write_that_fails_costs_its_job_and_nothing_else_of_its_batch(serve, customer, monkeypatch):

@@ -21,8 +21,9 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.provider import intake, open_cancels, service
 from pylon.provider.admission import Accept
-from pylon.provider.journal import JobState, Journal
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
+from pylon.provider.rows import JobState
 from tests.customer import Customer
 from tests.provider.conftest import MODEL
 

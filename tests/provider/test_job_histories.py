@@ -32,10 +32,11 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider import collecting
 from pylon.provider.admission import Accept
 from pylon.provider.asking import Asking
-from pylon.provider.journal import SCHEMA, JobState, Journal
+from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter
 from pylon.provider.queue import Job
 from pylon.provider.results import Results
+from pylon.provider.rows import SCHEMA, JobState
 from pylon.provider.runner import Runner
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.till import Till

@@ -18,7 +18,7 @@ from pylon.money.price import Price
 from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
 from pylon.provider import collecting, results, service
-from pylon.provider.journal import JobState
+from pylon.provider.rows import JobState
 from pylon.provider.service import Takings
 from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database

@@ -23,9 +23,10 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
-from pylon.provider.journal import SCHEMA, Journal
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 from pylon.provider.results import Results
+from pylon.provider.rows import SCHEMA
 from pylon.provider.runner import Runner
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database

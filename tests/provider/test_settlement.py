@@ -14,8 +14,9 @@ from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
-from pylon.provider.journal import SCHEMA, JobState, Journal, Work
+from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
+from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit

@@ -1,0 +1,200 @@
+"""A job's row in the journal: its states, its columns, and the statements that move it on within a transaction.
+
+    awaiting_funds ─► queued ─► signed ─► settled | undelivered
+    any before signed ─► expired | cancelled | failed
+
+Each statement names the state that it leaves, so that of two that come at once one finds nothing to do.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.money.usage import Usage
+from pylon.nostr.event import Event, loads_event
+from pylon.provider.queue import Job
+from pylon.records import record
+from pylon.store.database import Schema, Transaction
+
+# Of both tables below: another column is a migration of its own.
+_JOB = """
+    id TEXT PRIMARY KEY,
+    customer TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    code TEXT NOT NULL DEFAULT '',
+    relay TEXT NOT NULL,
+    model TEXT NOT NULL DEFAULT '',
+    received_at REAL NOT NULL,
+    expires_at INTEGER NOT NULL,
+    finished_at REAL,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    run_ms INTEGER NOT NULL DEFAULT 0,
+    charge_msat INTEGER NOT NULL DEFAULT 0,
+    request BLOB,
+    result BLOB
+"""
+
+SCHEMA = Schema(
+    "provider",
+    (
+        f"""
+        CREATE TABLE job ({_JOB}) STRICT, WITHOUT ROWID;
+        CREATE INDEX job_state ON job (state, received_at);
+        CREATE INDEX job_received ON job (received_at);
+        CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+        """,
+        # A table with row numbers: without, rows lie in the tree of their ids, and each change of a state writes
+        # the contents anew.
+        f"""
+        CREATE TABLE numbered_job ({_JOB}) STRICT;
+        INSERT INTO numbered_job SELECT * FROM job;
+        DROP TABLE job;
+        ALTER TABLE numbered_job RENAME TO job;
+        CREATE INDEX job_state ON job (state, received_at);
+        CREATE INDEX job_received ON job (received_at);
+        """,  # noqa: S608 - the columns above
+    ),
+)
+
+
+class JobState(StrEnum):
+    """See the module."""
+
+    AWAITING_FUNDS = "awaiting_funds"
+    QUEUED = "queued"
+    SIGNED = "signed"
+    SETTLED = "settled"
+    UNDELIVERED = "undelivered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job as the journal knows it, without its contents. Times are Unix seconds."""
+
+    id: str
+    customer: str
+    kind: int
+    state: JobState
+    code: str
+    model: str
+    received_at: float
+    finished_at: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    run_ms: int
+    charge_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a crash left: a request to run again or to be paid for, or a result to publish again.
+
+    `sent` is what its customer had been sent of the answer, in pieces.
+    """
+
+    event: Event
+    relay: str
+    received_at: float
+    state: JobState
+    result: Event | None
+    sent: Usage | None = None
+
+
+@record
+class Work:
+    """What a job took. `finished_at` is Unix seconds."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    run_ms: int
+    finished_at: float
+
+
+INSERT = (
+    "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+SIGN = (
+    "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?, completion_tokens = ?,"
+    " run_ms = ?, finished_at = ?, charge_msat = ? WHERE id = ? AND state = 'queued'"
+)
+SENT = "UPDATE job SET prompt_tokens = ?, completion_tokens = ? WHERE id = ? AND state = 'queued'"
+SETTLE = "UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'"
+GIVE_UP = "UPDATE job SET state = 'undelivered', result = NULL WHERE id = ? AND state = 'signed'"
+END = (
+    "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL, prompt_tokens = 0, completion_tokens = 0"
+    " WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
+)
+
+
+def admission(job: Job) -> tuple[object, ...]:
+    """The values of `INSERT`."""
+    event = job.event
+    row = (job.relay, job.terms.model, job.received_at, job.terms.expires_at)
+    return (event.id, event.pubkey, event.kind, JobState.QUEUED.value, *row, event.to_json())
+
+
+def signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tuple[object, ...]:
+    """The values of `SIGN`."""
+    tokens = (work.prompt_tokens, work.completion_tokens)
+    return (result.to_json(), *tokens, work.run_ms, work.finished_at, charge_msat, job_id)
+
+
+async def insert(tx: Transaction, job: Job) -> bool:
+    """Writes an admitted job; False when it was taken on before."""
+    return await tx.execute(INSERT, admission(job)) == 1
+
+
+async def move(tx: Transaction, job_id: str, before: JobState, after: JobState) -> None:
+    """Moves a job on, if it is where it was thought to be."""
+    await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = ?", (after.value, job_id, before.value))
+
+
+async def state(tx: Transaction, job_id: str) -> JobState | None:
+    """Where a job stands; None for one that was never taken on."""
+    row = await tx.fetch_one("SELECT state FROM job WHERE id = ?", (job_id,))
+    return None if row is None else JobState(row["state"])
+
+
+async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]]) -> int:
+    """Writes the results of jobs that are queued, and what each took and cost; how many there were."""
+    return await tx.execute_many(SIGN, [signature(*result) for result in results])
+
+
+async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
+    """Writes that a job ended without a result."""
+    await tx.execute(END, (state.value, code, finished_at, job_id))
+
+
+PENDING = (
+    "SELECT request, result, relay, received_at, state, prompt_tokens, completion_tokens FROM job"
+    " WHERE state IN ('awaiting_funds', 'queued', 'signed') ORDER BY received_at"
+)
+NEWEST = (
+    "SELECT id, customer, kind, state, code, model, received_at, finished_at, prompt_tokens,"
+    " completion_tokens, run_ms, charge_msat FROM job WHERE state = coalesce(?, state)"
+    " ORDER BY received_at DESC LIMIT ?"
+)
+
+
+def pending(row: sqlite3.Row) -> Pending | None:
+    """One of `PENDING`; None for a row without contents."""
+    result = None if row["result"] is None else loads_event(row["result"])
+    event = loads_event(row["request"]) if row["request"] is not None else result
+    if event is None:
+        return None
+    # A piece has a token at least.
+    counted = Usage(row["prompt_tokens"], row["completion_tokens"])
+    sent = counted if result is None and counted.completion_tokens else None
+    return Pending(event, row["relay"], row["received_at"], JobState(row["state"]), result, sent)
+
+
+def newest(row: sqlite3.Row) -> Row:
+    """One of `NEWEST`."""
+    return Row(**{**dict(row), "state": JobState(row["state"])})
