@@ -95,7 +95,15 @@ class Crowd:
             settings = ProviderSettings(price=PRICE)
             money = takings(self.database, self.clock, secret.public, self.lending)
         provider = Provider(
-            secret, keys, pool, self.inference, self.journal, settings, MODEL_ID, self.clock, takings=money
+            secret=secret,
+            keys=keys,
+            pool=pool,
+            inference=self.inference,
+            journal=self.journal,
+            settings=settings,
+            model=MODEL_ID,
+            clock=self.clock,
+            takings=money,
         )
         await provider.start()
         return secret.public

@@ -181,15 +181,15 @@ class Core:
     async def _open_provider(self) -> None:
         inference = await self.open_inference()
         self.provider = Provider(
-            self.secret,
-            self.keys,
-            self.pool,
-            inference,
-            self.journal,
-            provider_settings(self.config, self.secret.public, self.household),
-            model_id(self.config),
-            self.clock,
-            self._takings(),
+            secret=self.secret,
+            keys=self.keys,
+            pool=self.pool,
+            inference=inference,
+            journal=self.journal,
+            settings=provider_settings(self.config, self.secret.public, self.household),
+            model=model_id(self.config),
+            clock=self.clock,
+            takings=self._takings(),
         )
         await self._open_watch(self.provider)
         await self.provider.start()

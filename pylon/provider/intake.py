@@ -1,34 +1,27 @@
-"""From the relays to the queue: requests are read, admitted and journaled; cancellations are passed on."""
+"""From the relays to the journal: requests are judged and taken on, or refused; cancellations are passed on."""
 
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import MalformedError
-from pylon.jobs.cancel import parse_cancel
-from pylon.jobs.codes import ErrorCode, RequestError
+from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import DELETION
-from pylon.jobs.request import parse_request
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
-from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
+from pylon.provider.in_hand import InHand
 from pylon.provider.journal import Journal
+from pylon.provider.judge import Judge, Refusal
 from pylon.provider.open_cancels import OpenCancels
-from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.regulars import Regulars
 from pylon.provider.replies import Replies
-from pylon.provider.rows import JobState, Pending
-from pylon.provider.runner import Runner
+from pylon.provider.results import Results
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.settlement import Settlement
-from pylon.provider.till import Till
 
 logger = log.get("provider")
 
@@ -38,39 +31,37 @@ LOOK_BACK_S = 900
 
 
 class Intake:
-    """`load` tells how things stand for one customer, when these jobs go before it."""
+    """`provider` is our public key; `cannot_write` hears that something could not be written down."""
 
     def __init__(
         self,
+        *,
         provider: str,
-        keys: ConversationKeys,
+        settings: ProviderSettings,
         pool: RelayPool,
+        judge: Judge,
         journal: Journal,
         settlement: Settlement,
-        till: Till | None,
-        runner: Runner,
+        in_hand: InHand,
+        open_cancels: OpenCancels,
+        results: Results,
         replies: Replies,
-        outbox: Outbox,
-        settings: ProviderSettings,
         clock: Clock,
-        load: Callable[[str, Sequence[Job]], Load],
         cannot_write: Callable[[], None],
     ) -> None:
         self._provider = provider
-        self._keys = keys
+        self._settings = settings
         self._pool = pool
+        self._judge = judge
         self._journal = journal
         self._settlement = settlement
-        self._till = till
-        self._runner = runner
+        self._in_hand = in_hand
+        self._open_cancels = open_cancels
+        self._results = results
         self._replies = replies
-        self._outbox = outbox
-        self._settings = settings
         self._clock = clock
-        self._load = load
         self._cannot_write = cannot_write
         self._regulars = Regulars()
-        self._open_cancels = OpenCancels(pool, self._is_here, self._cancel)
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -79,11 +70,9 @@ class Intake:
         self._regulars.add(customers)
         self._subscription = self._pool.subscribe(self._filters, name="jobs")
         self._task = asyncio.create_task(self._run(self._subscription), name="intake")
-        self._open_cancels.start()
 
     async def close(self) -> None:
         """Stops listening."""
-        await self._open_cancels.close()
         if self._subscription is not None:
             await self._subscription.close()
         if self._task is not None:
@@ -109,15 +98,15 @@ class Intake:
 
     async def _take(self, batch: Sequence[Received], *, live: bool) -> None:
         queued: list[Job] = []
-        refused: list[tuple[Received, Callable[[], None]]] = []
+        refused: list[Refusal] = []
         for received in batch:
             if received.event.kind == DELETION:
                 continue
-            found = self._judge(received, queued)
+            found = self._judge.judge(received, queued)
             if isinstance(found, Job):
                 queued.append(found)
             elif found is not None:
-                refused.append((received, found))
+                refused.append(found)
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
             await _alone(self._take_on(queued[0], live=live))
@@ -128,7 +117,7 @@ class Intake:
             await _alone(self._refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
-                await self._cancel(received.event)
+                await self._in_hand.take_back(received.event)
 
     async def _take_on(self, job: Job, *, live: bool) -> None:
         try:
@@ -152,101 +141,31 @@ class Intake:
                 self._repeat(job.relay, known.get(job.id))
             return
         self._regulars.add((job.request.customer,))
-        if not job.request.private:
-            self._open_cancels.add(job.id)
-        if self._till is None:
-            self._runner.add(job)
-        else:
-            await self._till.handle(job, decision)
+        self._open_cancels.add(job)
+        await self._in_hand.take(job, decision)
 
-    async def _refuse(self, refused: Sequence[tuple[Received, Callable[[], None]]], *, live: bool) -> None:
+    async def _refuse(self, refused: Sequence[Refusal], *, live: bool) -> None:
         # What was taken on before is answered as it was then, whatever would be said today.
-        known = await self._journal.known(received.event.id for received, _ in refused)
-        for received, say in refused:
-            if received.event.id not in known:
-                say()
+        known = await self._journal.known(refusal.id for refusal in refused)
+        for refusal in refused:
+            if refusal.id not in known:
+                self._say_no(refusal)
             elif live:
-                self._repeat(received.relay, known[received.event.id])
+                self._repeat(refusal.relay, known[refusal.id])
 
     def _repeat(self, relay: str, result: Event | None) -> None:
         # The customer asks again: it gets the same answer, and the work is not done twice.
         if result is not None:
-            self._outbox.put(Letter(result, relay, give_up_at=self._clock.wall() + 60))
+            self._results.repeat(result, relay)
 
-    def _judge(self, received: Received, ahead: Sequence[Job]) -> Job | Callable[[], None] | None:
-        """The admitted job, or what says no; None for what is passed over."""
-        event = received.event
-        if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
-            return None
-        try:
-            request = parse_request(received.event, self._keys)
-        except RequestError as error:
-            return self._refusal(received, error)
-        load = self._load(request.customer, ahead)
-        now = self._clock.wall()
-        verdict = admit(request, self._settings, load, provider=self._provider, now=now)
-        match verdict:
-            case Accept():
-                trusted = request.customer in self._settings.trusted
-                return Job(request, received.event, verdict, now, received.relay, trusted)
-            case Refuse(code, reason):
-                return partial(
-                    self._say_no, request.customer, request.id, request.private, received.relay, code, reason
-                )
-            case _:
-                return None
-
-    def restore(self, pending: Pending) -> Job | None:
-        """A job that the journal held when the process ended, or None when it can no longer be read or run."""
-        try:
-            request = parse_request(pending.event, self._keys)
-        except RequestError:
-            return None
-        load = self._load(request.customer, ())
-        room = Load(load.models, schemas=load.schemas)
-        verdict = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
-        if not isinstance(verdict, Accept):
-            return None
-        if not request.private:
-            self._open_cancels.add(request.id)
-        trusted = request.customer in self._settings.trusted
-        again = pending.state is JobState.QUEUED
-        return Job(request, pending.event, verdict, pending.received_at, pending.relay, trusted, pending.sent, again)
-
-    def _is_here(self, job_id: str) -> bool:
-        if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:
-            return True
-        return self._till is not None and self._till.has(job_id)
-
-    def _refusal(self, received: Received, error: RequestError) -> Callable[[], None] | None:
-        event = received.event
-        # Silence for what names nobody: others read it too.
-        if self._provider not in event.tag_values("p"):
-            return None
-        private = any(tag[0] == "encrypted" for tag in event.tags)
-        return partial(self._say_no, event.pubkey, event.id, private, received.relay, error.code, str(error))
-
-    def _say_no(self, customer: str, id_: str, private: bool, relay: str, code: ErrorCode, reason: str) -> None:
+    def _say_no(self, refusal: Refusal) -> None:
+        customer, code = refusal.customer, refusal.code
         if code is ErrorCode.MALFORMED and not (customer in self._settings.trusted or customer in self._regulars):
             # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
-            logger.debug("malformed request", id=id_, reason=reason)
+            logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
             return
-        logger.info("refused", job=id_, customer=customer, code=code.value)
-        self._replies.refuse(customer, id_, private, relay, code, reason)
-
-    async def _cancel(self, event: Event) -> None:
-        try:
-            cancellation = parse_cancel(event)
-        except MalformedError:
-            return
-        for job_id in cancellation.requests:
-            await _alone(self._let_go(job_id, cancellation.customer))
-
-    async def _let_go(self, job_id: str, customer: str) -> None:
-        # The runner after the till: a job that is paid for at this moment is with it by then.
-        if self._till is not None:
-            await self._till.cancel(job_id, customer)
-        await self._runner.cancel(job_id, customer)
+        logger.info("refused", job=refusal.id, customer=customer, code=code.value)
+        self._replies.refuse(customer, refusal.id, refusal.private, refusal.relay, code, refusal.reason)
 
 
 async def _alone(part: Awaitable[None]) -> None:

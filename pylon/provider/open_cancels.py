@@ -13,6 +13,7 @@ from pylon.jobs.kinds import DELETION
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
+from pylon.provider.queue import Job
 
 # Looked at so often while there is such a job; one that is over by the first time is never asked for.
 LOOK_S = 1.0
@@ -46,9 +47,11 @@ class OpenCancels:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def add(self, job_id: str) -> None:
-        """An open-form job was taken on."""
-        self._jobs[job_id] = None
+    def add(self, job: Job) -> None:
+        """A job was taken on. One of the private form is not looked for."""
+        if job.request.private:
+            return
+        self._jobs[job.id] = None
         if len(self._jobs) > MOST:
             self._jobs.popitem(last=False)
         self._added.set()

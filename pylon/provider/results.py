@@ -23,6 +23,9 @@ from pylon.provider.settlement import Settlement
 
 logger = log.get("provider")
 
+# A result that is asked for again is of no use to anybody later.
+REPEAT_S = 60
+
 
 class Results:
     """Signs results, and publishes each until a relay has it or until it has expired."""
@@ -95,6 +98,10 @@ class Results:
     def publish(self, event: Event, job_id: str, relay: str) -> None:
         """Publishes a journaled result until a relay has it, then settles the job; or until it has expired."""
         self._outbox.put(self._letter(event, job_id, relay))
+
+    def repeat(self, event: Event, relay: str) -> None:
+        """Publishes a result once more, for a customer that asks again and waits for it."""
+        self._outbox.put(Letter(event, relay, give_up_at=self._clock.wall() + REPEAT_S))
 
     async def carry(self, event: Event, job: Job) -> bool:
         """The same in the task that calls; whether a relay has it."""

@@ -82,13 +82,13 @@ async def overcharging(house, home: Home) -> AsyncIterator[Database]:
         await inference.start()
         stack.push_async_callback(inference.close)
         served = Provider(
-            secret,
-            ConversationKeys(secret),
-            pool,
-            inference,
-            Journal(opened, group),
-            ProviderSettings(price=Price(Msat(3_000)), network="regtest"),
-            "stand-in-instant",
+            secret=secret,
+            keys=ConversationKeys(secret),
+            pool=pool,
+            inference=inference,
+            journal=Journal(opened, group),
+            settings=ProviderSettings(price=Price(Msat(3_000)), network="regtest"),
+            model="stand-in-instant",
             takings=Takings(opened, wallet, Overcharging(opened, wallet, SystemClock(), network=Network.REGTEST)),
         )
         await served.start()

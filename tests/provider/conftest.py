@@ -98,13 +98,13 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         settings = replace(ProviderSettings(), **changes)
         journal = Journal(database, group)
         provider = Provider(
-            secret,
-            ConversationKeys(secret),
-            pool,
-            inference,
-            journal,
-            settings,
-            MODEL,
+            secret=secret,
+            keys=ConversationKeys(secret),
+            pool=pool,
+            inference=inference,
+            journal=journal,
+            settings=settings,
+            model=MODEL,
             takings=None if takings is None else takings(database),
         )
         await provider.start()

@@ -19,7 +19,7 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.provider import intake, open_cancels, service
+from pylon.provider import judge, open_cancels, service, writable
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
@@ -258,7 +258,7 @@ async def test_a_cancellation_that_does_not_name_the_provider_is_heard_for_an_op
     while (await serving.provider.status()).running + (await serving.provider.status()).queued < 2:
         await asyncio.sleep(0.02)
     if looked_for:
-        asked = serving.provider._intake._open_cancels
+        asked = serving.provider._open_cancels
         async with asyncio.timeout(10):
             while asked._asked != {job.id for job in jobs}:
                 await asyncio.sleep(0.02)
@@ -268,7 +268,7 @@ async def test_a_cancellation_that_does_not_name_the_provider_is_heard_for_an_op
         while (await serving.provider.status()).jobs != {JobState.CANCELLED: 2}:
             await asyncio.sleep(0.02)
         # Nothing is asked for any more.
-        while serving.provider._intake._open_cancels._reader is not None:
+        while serving.provider._open_cancels._reader is not None:
             await asyncio.sleep(0.02)
 
 
@@ -290,7 +290,7 @@ async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private
         await taken_on(n + 1)
     await customer.ask(serving.public, customer.job("private"))
     await taken_on(4)
-    asked = serving.provider._intake._open_cancels
+    asked = serving.provider._open_cancels
     async with asyncio.timeout(10):
         while asked._asked != {job.id for job in open_[1:]}:
             await asyncio.sleep(0.02)
@@ -330,10 +330,8 @@ async def test_a_thousand_jobs_of_one_customer_delay_another_by_one_job_only(ser
 async def test_a_blocked_key_hears_nothing_and_costs_no_opening_of_its_request(
     serve, customer, another_customer, monkeypatch
 ):
-    opened, parse = [], intake.parse_request
-    monkeypatch.setattr(
-        intake, "parse_request", lambda event, keys: opened.append(event.pubkey) or parse(event, keys)
-    )
+    opened, parse = [], judge.parse_request
+    monkeypatch.setattr(judge, "parse_request", lambda event, keys: opened.append(event.pubkey) or parse(event, keys))
     serving = await serve(blocked=frozenset({customer.secret.public}))
     await customer.ask(serving.public, customer.job())
     other = await another_customer()
@@ -377,7 +375,7 @@ async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve
 
 
 async def test_where_nothing_can_be_written_jobs_are_refused_until_it_can(serve, customer, monkeypatch):
-    monkeypatch.setattr(service, "WRITE_AGAIN_S", 0.05)
+    monkeypatch.setattr(writable, "WRITE_AGAIN_S", 0.05)
     serving = await serve()
     database = serving.database
     async with database.transaction() as tx:
@@ -397,7 +395,7 @@ async def test_where_nothing_can_be_written_jobs_are_refused_until_it_can(serve,
 
 
 async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch):
-    monkeypatch.setattr(service, "WRITE_AGAIN_S", 0.05)
+    monkeypatch.setattr(writable, "WRITE_AGAIN_S", 0.05)
     serving = await serve()
     remember, full = serving.journal.remember, [True]
 
@@ -407,7 +405,7 @@ async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch)
         await remember(name, value)
 
     monkeypatch.setattr(serving.journal, "remember", remember_or_fail)
-    serving.provider._cannot_write()
+    serving.provider._disk.failed()
     await asyncio.sleep(0.2)
     assert (await serving.provider.status()).paused == "disk"
     assert serving.provider._room()[2] == "disk"

@@ -73,7 +73,15 @@ async def core(stack, inference, tmp_path):
     pool.start()
     stack.push_async_callback(pool.close)
     keys, journal = ConversationKeys(secret), Journal(database, group)
-    provider = Provider(secret, keys, pool, inference, journal, ProviderSettings(), MODEL_ID)
+    provider = Provider(
+        secret=secret,
+        keys=keys,
+        pool=pool,
+        inference=inference,
+        journal=journal,
+        settings=ProviderSettings(),
+        model=MODEL_ID,
+    )
     await provider.start()
     stack.push_async_callback(provider.close)
     home = Home(tmp_path / "customer")

@@ -56,7 +56,15 @@ async def serve(
     stack.push_async_callback(inference.close)
     journal = Journal(database, group)
     keys = ConversationKeys(secret)
-    provider = Provider(secret, keys, pool, inference, journal, ProviderSettings(), MODEL)
+    provider = Provider(
+        secret=secret,
+        keys=keys,
+        pool=pool,
+        inference=inference,
+        journal=journal,
+        settings=ProviderSettings(),
+        model=MODEL,
+    )
     await provider.start()
     stack.push_async_callback(provider.close)
     return secret.public

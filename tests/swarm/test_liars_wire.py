@@ -96,7 +96,15 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
             stack.push_async_callback(pool.close)
             await pool.wait_open()
             keys, journal = ConversationKeys(secret), Journal(database, group)
-            provider = Provider(secret, keys, pool, inference, journal, ProviderSettings(), MODEL_ID)
+            provider = Provider(
+                secret=secret,
+                keys=keys,
+                pool=pool,
+                inference=inference,
+                journal=journal,
+                settings=ProviderSettings(),
+                model=MODEL_ID,
+            )
             await provider.start()
             stack.push_async_callback(provider.close)
             return secret.public

@@ -110,7 +110,13 @@ async def serve(stack: AsyncExitStack, relay: RelayServer, path: Path) -> Secret
     stack.push_async_callback(inference.close)
     keys = ConversationKeys(secret)
     provider = Provider(
-        secret, keys, pool, inference, Journal(database, group), ProviderSettings(), "stand-in-instant"
+        secret=secret,
+        keys=keys,
+        pool=pool,
+        inference=inference,
+        journal=Journal(database, group),
+        settings=ProviderSettings(),
+        model="stand-in-instant",
     )
     await provider.start()
     stack.push_async_callback(provider.close)
