@@ -1,12 +1,12 @@
 """The provider's journal: one row a job, written before the step it stands for is taken.
 
-`awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it
-came (ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run
-again and the second are published again under the same id. Which of the queued jobs is being run is not written:
-it would change nothing about recovery; how much was sent of an answer in pieces is, since its customer owes that
-when it takes the job back. A settled row keeps its result until nobody may ask for it again, then the
-numbers alone. Of an `undelivered` one no relay had the result before that expired: it is gone, and what it charged
-stands, since the receipts after it count it.
+`awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it came
+(ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run again
+and the second are published again under the same id. Which of the queued jobs is being run is written of those
+alone whose answers go out in pieces: made again, an answer may be another, and no piece of that may follow. How
+much was sent of it is written too, since its customer owes that when it takes the job back. A settled row keeps its
+result until nobody may ask for it again, then the numbers alone. Of an `undelivered` one no relay had the result
+before that expired: it is gone, and what it charged stands, since the receipts after it count it.
 """
 
 from collections.abc import Iterable
@@ -50,6 +50,10 @@ class Journal:
     def undelivered(self, job_id: str) -> None:
         """No relay had the result before it expired. Nobody waits for this row either."""
         self._group.execute_later(rows.GIVE_UP, (job_id,))
+
+    async def begun(self, job_id: str) -> None:
+        """Pieces of an answer go out from now on: after a crash none of another may."""
+        await self._group.execute(rows.BEGIN, (job_id,))
 
     def sent(self, job_id: str, sent: Usage) -> None:
         """Relays have so much of an answer that is being made. It goes along with the next write, within half a

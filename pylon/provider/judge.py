@@ -10,7 +10,7 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
 from pylon.provider.queue import Job
-from pylon.provider.rows import JobState, Pending
+from pylon.provider.rows import Pending
 from pylon.provider.settings import ProviderSettings
 
 
@@ -80,6 +80,7 @@ class Judge:
         terms = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(terms, Accept):
             return None
-        trusted = request.customer in self._settings.trusted
-        again = pending.state is JobState.QUEUED
-        return Job(request, pending.event, terms, pending.received_at, pending.relay, trusted, pending.sent, again)
+        trusted, relay = request.customer in self._settings.trusted, pending.relay
+        return Job(
+            request, pending.event, terms, pending.received_at, relay, trusted, pending.sent, again=pending.begun
+        )

@@ -19,7 +19,7 @@ _MANY = 64
 class Job:
     """An admitted request. `received_at` is wall time, `relay` where it came from.
 
-    `again`: a process that died may have begun with it, and `sent` is what that had sent of its answer, in pieces.
+    `again`: a process that died may have sent pieces of an answer to it, and `sent` is how much of that relays have.
     """
 
     request: ReceivedRequest

@@ -17,7 +17,7 @@ from pylon.provider.queue import Job
 from pylon.records import record
 from pylon.store.database import Schema, Transaction
 
-# Of both tables below: another column is a migration of its own.
+# Of both tables of the first two migrations.
 _JOB = """
     id TEXT PRIMARY KEY,
     customer TEXT NOT NULL,
@@ -56,6 +56,11 @@ SCHEMA = Schema(
         CREATE INDEX job_state ON job (state, received_at);
         CREATE INDEX job_received ON job (received_at);
         """,  # noqa: S608 - the columns above
+        # Of jobs that wait already nobody knows whether pieces of their answers are out.
+        """
+        ALTER TABLE job ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+        UPDATE job SET begun = 1 WHERE state = 'queued';
+        """,
     ),
 )
 
@@ -95,7 +100,7 @@ class Row:
 class Pending:
     """What a crash left: a request to run again or to be paid for, or a result to publish again.
 
-    `sent` is what its customer had been sent of the answer, in pieces.
+    `sent` is what its customer had been sent of the answer, in pieces; where `begun` is False it was sent none.
     """
 
     event: Event
@@ -104,6 +109,7 @@ class Pending:
     state: JobState
     result: Event | None
     sent: Usage | None = None
+    begun: bool = False
 
 
 @record
@@ -124,6 +130,7 @@ SIGN = (
     "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?, completion_tokens = ?,"
     " run_ms = ?, finished_at = ?, charge_msat = ? WHERE id = ? AND state = 'queued'"
 )
+BEGIN = "UPDATE job SET begun = 1 WHERE id = ? AND state = 'queued'"
 SENT = "UPDATE job SET prompt_tokens = ?, completion_tokens = ? WHERE id = ? AND state = 'queued'"
 SETTLE = "UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'"
 GIVE_UP = "UPDATE job SET state = 'undelivered', result = NULL WHERE id = ? AND state = 'signed'"
@@ -173,7 +180,7 @@ async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finis
 
 
 PENDING = (
-    "SELECT request, result, relay, received_at, state, prompt_tokens, completion_tokens FROM job"
+    "SELECT request, result, relay, received_at, state, prompt_tokens, completion_tokens, begun FROM job"
     " WHERE state IN ('awaiting_funds', 'queued', 'signed') ORDER BY received_at"
 )
 NEWEST = (
@@ -192,7 +199,8 @@ def pending(row: sqlite3.Row) -> Pending | None:
     # A piece has a token at least.
     counted = Usage(row["prompt_tokens"], row["completion_tokens"])
     sent = counted if result is None and counted.completion_tokens else None
-    return Pending(event, row["relay"], row["received_at"], JobState(row["state"]), result, sent)
+    state = JobState(row["state"])
+    return Pending(event, row["relay"], row["received_at"], state, result, sent, bool(row["begun"]))
 
 
 def newest(row: sqlite3.Row) -> Row:

@@ -1,6 +1,7 @@
 """From the queue to the signed result: as many jobs at once as the engine batches well."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 
 from pylon import log
@@ -227,7 +228,7 @@ class Runner:
         running.began = now = self._clock.monotonic()
         running.queued_s = now - self._since.pop(job.id, now)
         try:
-            generation = await self._inference.generate(request_of(job), self._progress(job, running))
+            generation = await self._inference.generate(request_of(job), await self._progress(job, running))
             running.answered = self._clock.monotonic()
             return generation
         finally:
@@ -235,9 +236,15 @@ class Runner:
             # The next job need not wait until this one's answer is signed and written down.
             self._feed()
 
-    def _progress(self, job: Job, running: Running) -> Callable[[Progress], None] | None:
+    async def _progress(self, job: Job, running: Running) -> Callable[[Progress], None] | None:
         # An answer that is made again after a crash may be another: pieces of two texts would mix.
         if not job.request.job.parameters.stream or job.again:
+            return None
+        try:
+            # Before the first piece is out: the next process sends none after it.
+            await self._journal.begun(job.id)
+        except sqlite3.Error as error:
+            logger.warning("an answer does not go out in pieces", job=job.id, error=str(error))
             return None
         stream = running.stream = Stream(job, journal=self._journal, replies=self._replies, clock=self._clock)
 

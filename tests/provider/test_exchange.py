@@ -317,6 +317,27 @@ async def test_a_streamed_job_sends_pieces_that_join_to_a_prefix_of_the_answer(s
     assert result.text.startswith(joined)
 
 
+async def test_after_a_restart_a_streamed_job_comes_in_pieces_unless_pieces_of_it_may_be_out(serve, customer):
+    def pieces(request) -> list[int]:
+        return [said.offset for said in customer.feedback(request) if said.status is Status.PARTIAL]
+
+    serving = await serve(delay_s=30.0, slots=1)
+    begun = await customer.ask(serving.public, customer.job("Tell a story", stream=True))
+    while not any(pending.begun for pending in await serving.journal.pending()):
+        await asyncio.sleep(0.02)
+    waiting = await customer.ask(serving.public, customer.job("Tell another", stream=True))
+    while (await serving.provider.status()).queued < 1:
+        await asyncio.sleep(0.02)
+    await serving.stop()
+    sent = pieces(begun)
+    again = await serve(delay_s=2.0, slots=2, secret=serving.secret)
+    for request in (begun, waiting):
+        assert await customer.result(request)
+    assert pieces(begun) == sent
+    assert pieces(waiting)[0] == 0
+    assert again.public == serving.public
+
+
 async def test_a_thousand_jobs_of_one_customer_delay_another_by_one_job_only(serve, customer, another_customer):
     serving = await serve(delay_s=0.2, slots=1)
     flood = [await customer.ask(serving.public, customer.job(f"flood {n}")) for n in range(20)]

@@ -99,7 +99,7 @@ class Stage:
     def __init__(self, database, group) -> None:
         self.database, self.group = database, group
         self.engine, self.replies, self.outbox = Engine(), Replies(), Outbox()
-        journal = Journal(database, group)
+        self.journal = journal = Journal(database, group)
         self.settlement = AccountSettlement(
             journal, PRICE, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
         )
@@ -311,6 +311,27 @@ async def test_somebody_elses_cancellation_of_a_job_that_is_streamed_changes_not
     (event,) = stage.outbox.published
     assert parse_result(event, ConversationKeys(CUSTOMER)).finish is Finish.STOP
     assert (await stage.account()).charged_total == 20
+
+
+async def test_that_an_answer_goes_out_in_pieces_is_on_disk_before_the_first_is_out(stage):
+    await stage.add("tell a story", stream=True)
+    await stage.add("be quick")
+    await begun(stage)
+    found = await stage.database.fetch_all("SELECT begun FROM job ORDER BY rowid")
+    assert [row["begun"] for row in found] == [1, 0]
+
+
+async def test_an_answer_of_which_that_cannot_be_written_down_comes_whole(stage, monkeypatch):
+    async def fails(_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(stage.journal, "begun", fails)
+    await stage.add("tell a story", stream=True)
+    await begun(stage)
+    assert stage.engine.progress is None
+    stage.engine.answer.set()
+    await stage.idle()
+    assert await stage.states() == ["signed"]
 
 
 async def test_a_job_that_an_earlier_process_began_sends_no_pieces_and_owes_those_that_were_sent(stage):
