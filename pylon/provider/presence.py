@@ -26,6 +26,7 @@ class Presence:
 
     def __init__(
         self,
+        *,
         secret: SecretKey,
         pool: RelayPool,
         settings: ProviderSettings,

@@ -31,7 +31,13 @@ class Replies:
     """Feedback is not journaled: a lost one delays its customer until the acknowledgement deadline, no more."""
 
     def __init__(
-        self, secret: SecretKey, keys: ConversationKeys, outbox: Outbox, clock: Clock, trusted: Callable[[str], bool]
+        self,
+        *,
+        secret: SecretKey,
+        keys: ConversationKeys,
+        outbox: Outbox,
+        clock: Clock,
+        trusted: Callable[[str], bool],
     ) -> None:
         self._secret = secret
         self._keys = keys

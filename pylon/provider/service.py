@@ -97,7 +97,7 @@ class Provider:
         self._model = model
         self._journal = journal
         self._outbox = outbox = Outbox(pool, clock.wall)
-        replies = Replies(secret, keys, outbox, clock, settings.trusted.__contains__)
+        replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
         self._accounts = None if takings is None else AccountSettlement(journal, settings.price, takings.credit)
         self._settlement: Settlement = self._accounts or FreeSettlement(journal)
         results = Results(
@@ -132,7 +132,9 @@ class Provider:
             )
         self._in_hand = InHand(till=self._till, runner=self._runner)
         self._open_cancels = OpenCancels(pool, self._in_hand.has, self._in_hand.take_back)
-        self._presence = Presence(secret, pool, settings, clock, inference.status, self._room)
+        self._presence = Presence(
+            secret=secret, pool=pool, settings=settings, clock=clock, engine=inference.status, load=self._room
+        )
         self._disk = Writable(journal=journal, clock=clock, changed=self._presence.changed)
         judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=self._load)
         self._intake = Intake(

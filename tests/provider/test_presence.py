@@ -30,13 +30,19 @@ class NotedPool(RelayPool):
         return self.urls
 
 
+def presence_of(pool, clock, engine) -> Presence:
+    """That of a provider with one free slot."""
+    secret, settings = SecretKey.generate(), ProviderSettings()
+    return Presence(
+        secret=secret, pool=pool, settings=settings, clock=clock, engine=engine, load=lambda: (1, 0.0, "")
+    )
+
+
 @pytest.mark.parametrize(("state", "kinds"), [("open", [11998, 5]), ("connecting", [])])
 async def test_a_provider_that_goes_says_so_only_where_somebody_hears_it(state, kinds):
     pool = NotedPool(state)
     engine = EngineStatus("loading", None, 0, 1, 0, 0.0, 0.0)
-    presence = Presence(
-        SecretKey.generate(), pool, ProviderSettings(), SystemClock(), lambda: engine, lambda: (1, 0.0, "")
-    )
+    presence = presence_of(pool, SystemClock(), lambda: engine)
     await presence.close()
     assert pool.kinds == kinds
 
@@ -55,9 +61,7 @@ async def test_a_provider_is_seen_again_after_an_error_of_its_own(monkeypatch):
     monkeypatch.setattr(forever, "REST_S", 0.01)
     pool = TrippingPool("open")
     engine = EngineStatus("loading", None, 0, 1, 0, 0.0, 0.0)
-    presence = Presence(
-        SecretKey.generate(), pool, ProviderSettings(), SystemClock(), lambda: engine, lambda: (1, 0.0, "")
-    )
+    presence = presence_of(pool, SystemClock(), lambda: engine)
     presence.start()
     async with asyncio.timeout(10):
         while pool.kinds.count(11998) < 3:
@@ -70,9 +74,7 @@ async def test_a_start_two_seconds_after_another_is_announced_later_than_that_wa
     """Relays keep refusing what is dated at the withdrawal or before it (NIP-09)."""
     pool, clock = NotedPool("open"), ManualClock(wall=1_000.0)
     engine = [EngineStatus("loading", None, 0, 1, 0, 0.0, 0.0)]
-    presence = Presence(
-        SecretKey.generate(), pool, ProviderSettings(), clock, lambda: engine[0], lambda: (1, 0.0, "")
-    )
+    presence = presence_of(pool, clock, lambda: engine[0])
     presence.start()
     for beats in range(1, 9):
         while pool.kinds.count(11998) < beats:

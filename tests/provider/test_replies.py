@@ -24,7 +24,7 @@ class Outbox:
 
 def test_a_piece_counts_as_sent_when_a_relay_has_it_and_is_kept_as_long_as_its_result() -> None:
     outbox, sent, clock = Outbox(), [], SystemClock()
-    replies = Replies(US, ConversationKeys(US), outbox, clock, lambda _: False)  # type: ignore[arg-type]
+    replies = Replies(secret=US, keys=ConversationKeys(US), outbox=outbox, clock=clock, trusted=lambda _: False)
     request = ReceivedRequest("1" * 64, CUSTOMER.public, 0, JobRequest("x"), True, (US.public,))
     deadline = int(clock.wall()) + 900
     replies.partial(request, "ws://r", "a piece", 3, deadline, lambda: sent.append("sent"))
