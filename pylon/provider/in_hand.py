@@ -21,6 +21,11 @@ class InHand:
         self._runner = runner
 
     @property
+    def takes_payment(self) -> bool:
+        """Whether a job may have to wait for a payment here."""
+        return self._till is not None
+
+    @property
     def unpaid(self) -> int:
         """Jobs that wait for a payment."""
         return 0 if self._till is None else self._till.waiting

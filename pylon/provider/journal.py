@@ -51,6 +51,10 @@ class Journal:
         """No relay had the result before it expired. Nobody waits for this row either."""
         self._group.execute_later(rows.GIVE_UP, (job_id,))
 
+    async def may_run(self, job_id: str) -> None:
+        """A job that waited for its payment need not any more."""
+        await self.transact(lambda tx: rows.move(tx, job_id, JobState.AWAITING_FUNDS, JobState.QUEUED))
+
     async def begun(self, job_id: str) -> None:
         """Pieces of an answer go out from now on: after a crash none of another may."""
         await self._group.execute(rows.BEGIN, (job_id,))

@@ -55,5 +55,8 @@ class Recovery:
             await self._settlement.end(pending.event.id, JobState.EXPIRED, code=code, finished_at=now)
             return False
         self._open_cancels.add(job)
+        if pending.state is JobState.AWAITING_FUNDS and not self._in_hand.takes_payment:
+            # Work has become free since. Of a queued job alone a result is ever written down.
+            await self._journal.may_run(job.id)
         await self._in_hand.restore(job, pending.state)
         return True

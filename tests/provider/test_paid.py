@@ -297,3 +297,19 @@ async def test_a_result_that_no_relay_has_before_it_expires_is_given_up_and_its_
     receipt = (await customer.result(await customer.ask(serving.public, paying("And a bee?")))).account
     assert (receipt.seq, receipt.charged_total) == (2, 2_000)
     await clean(serving)
+
+
+async def test_a_job_that_waited_for_its_payment_is_answered_once_where_work_has_become_free(paid, serve, customer):
+    serving = await paid()
+    request = await customer.ask(serving.public, paying())
+    await asked(customer, request)
+    await serving.stop()
+    free = await serve(secret=serving.secret)
+    result = await customer.result(request)
+    async with asyncio.timeout(10):
+        while await free.journal.counts() != {"settled": 1}:
+            await asyncio.sleep(0.02)
+    await free.stop()
+    again = await serve(secret=serving.secret)
+    assert await again.journal.pending() == []
+    assert customer.results(request) == [result]

@@ -163,3 +163,15 @@ def test_newcomers_stand_behind_those_in_line_until_it_is_their_turn():
     assert waiting.must_stand_in_line(second) and not waiting.must_stand_in_line(regular)
     waiting.turn_of = "b"
     assert not waiting.must_stand_in_line(second)
+
+
+def test_whoever_has_an_invoice_stands_in_line_with_none_of_its_jobs():
+    waiting = Waiting(MOST)
+    for one in (job("a0"), job("a1"), job("b0")):
+        waiting.add(one, newcomer=True)
+        waiting.stand_in_line(one)
+    waiting.invoiced(job("a0"))
+    assert waiting.next_in_line().id == "b0"
+    waiting.invoiced(job("b0"))
+    assert waiting.next_in_line() is None
+    assert waiting.behind_invoices() == ["a", "b"]
