@@ -22,7 +22,7 @@ def earnings(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what this node has earned, and what electricity the work took.
+    """Show what this node has earned, what it did for free, and what electricity the work took.
 
     Electricity needs `earnings.watts`; what it cost, a price per kWh. The last 90 days of work are known.
     """
@@ -37,22 +37,30 @@ async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) ->
     if as_json:
         print_json(data)
     elif as_csv:
-        fields = ("count", "msat", "work_s", "kwh", "electricity", "worth")
-        writer = csv.writer(sys.stdout)
-        writer.writerow((by, "jobs", *fields[1:], "currency", "network"))
-        for line in data["lines"]:
-            writer.writerow((line["group"], *(line[name] for name in fields), data["currency"], data["network"]))
+        _csv(data, by)
     else:
         out.print(_table(data, by))
 
 
+def _csv(data: dict[str, Any], by: str) -> None:
+    fields = [name for name in data["total"] if name != "group"]
+    writer = csv.writer(sys.stdout)
+    writer.writerow((by, *fields, "currency", "network"))
+    for line in data["lines"]:
+        writer.writerow((line["group"], *(line[name] for name in fields), data["currency"], data["network"]))
+
+
 def _table(data: dict[str, Any], by: str) -> Table:
-    # Columns that nobody configured stay away: no currency shows unless one was set.
+    # Columns of what nobody configured or gave away stay out: no currency shows unless one was set.
+    total = data["total"]
     names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
-    shown = [name for name in names if data["total"][name] is not None]
-    made = table(by, ">paid jobs", ">earned", *(names[name].rstrip() for name in shown))
-    for line in (*data["lines"], {**data["total"], "group": "all"}):
+    shown = [name for name in names if total[name] is not None]
+    given = (">free jobs", ">free tokens") if total["free_jobs"] else ()
+    made = table(by, ">paid jobs", ">earned", *given, *(names[name].rstrip() for name in shown))
+    for line in (*data["lines"], {**total, "group": "all"}):
         group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
+        free = (f"{line['free_jobs']:,}", f"{line['free_prompt_tokens'] + line['free_completion_tokens']:,}")
         figures = (f"{line[name]:,.4f}" for name in shown)
-        made.add_row(group, str(line["count"]), sats_text(line["msat"], data["unit"]), *figures)
+        earned = sats_text(line["msat"], data["unit"])
+        made.add_row(group, f"{line['paid_jobs']:,}", earned, *(free if given else ()), *figures)
     return made

@@ -1,18 +1,15 @@
 """The calls about money: what the wallet holds, what the books say, and whether they agree."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from pylon.errors import UsageError
-from pylon.money import audit, electricity, ledger, ledger_store, payment_store, report
-from pylon.money.electricity import Ran, Tariff
-from pylon.money.ledger import Kind
+from pylon.money import audit, ledger, ledger_store, payment_store
 from pylon.money.limits import Caps
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import PaymentRefusedError
-from pylon.money.report import By, Line
 from pylon.money.sender import Sender
 from pylon.money.wallet import Wallet
 from pylon.node.params import number, text, whole
@@ -20,7 +17,6 @@ from pylon.node.paying import in_words
 from pylon.store.database import Database
 
 INVOICE_S = 3_600
-_EARNED_BY = (By.CUSTOMER, By.DAY, By.MODEL)
 
 
 async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]:
@@ -83,44 +79,6 @@ async def totals(database: Database, network: Network) -> dict[str, Any]:
     balances = await ledger_store.balances(database)
     sums = {"earned_msat": balances.get(ledger.EARNED, 0), "spent_msat": balances.get(ledger.SPENT, 0)}
     return {"network": network.value, "unit": network.unit, **sums}
-
-
-async def earnings(database: Database, network: Network, tariff: Tariff, params: dict[str, Any]) -> dict[str, Any]:
-    """What customers were charged, grouped, and what the work took in electricity, free jobs included."""
-    name = text(params, "by", "") or By.DAY.value
-    if name not in _EARNED_BY:
-        raise UsageError(f"earnings are not grouped by {name!r}", hint=f"One of: {', '.join(_EARNED_BY)}.")
-    since = _since(params)
-    entries = await ledger_store.entries(database, since=since, kinds=(Kind.CHARGED,))
-    jobs = await database.fetch_all("SELECT id, model, customer, finished_at, run_ms FROM job")
-    lines = report.earnings(entries, By(name), model_of={row["id"]: row["model"] for row in jobs})
-    ran = [row for row in jobs if row["run_ms"] and row["finished_at"] >= since]
-    worked: dict[str, float] = {}
-    shared = electricity.shares(Ran(row["id"], row["finished_at"], row["run_ms"] / 1_000) for row in ran)
-    for row in ran:
-        group = report.day(row["finished_at"]) if name == By.DAY else row[name]
-        worked[group] = worked.get(group, 0.0) + shared[row["id"]]
-    lines += [Line(group, 0, 0) for group in sorted(worked.keys() - {line.group for line in lines})]
-    if name == By.DAY:
-        lines.sort(key=lambda line: line.group)
-    # Play money is worth nothing in any currency.
-    tariff = tariff if network.is_live else replace(tariff, per_bitcoin=0.0)
-    total = Line("all", sum(line.count for line in lines), sum(line.msat for line in lines))
-    return {
-        "network": network.value,
-        "unit": network.unit,
-        "by": name,
-        "currency": tariff.currency,
-        "total_msat": total.msat,
-        "total": _earned(total, sum(worked.values()), tariff),
-        "lines": [_earned(line, worked.get(line.group, 0.0), tariff) for line in lines],
-    }
-
-
-def _earned(line: Line, seconds: float, tariff: Tariff) -> dict[str, Any]:
-    figures = {"kwh": tariff.kwh(seconds), "electricity": tariff.cost(seconds), "worth": tariff.worth(line.msat)}
-    rounded = {name: None if value is None else round(value, 6) for name, value in figures.items()}
-    return {**asdict(line), "work_s": round(seconds, 3), **rounded}
 
 
 async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
-from pylon.node import accounting, payees
+from pylon.node import accounting, earnings, payees
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -192,7 +192,7 @@ class Methods:
     async def _earnings(self, params: dict[str, Any]) -> Answers:
         core = self._core
         tariff = Tariff(**core.config.earnings.model_dump())
-        yield Result(await accounting.earnings(core.database, core.network, tariff, params))
+        yield Result(await earnings.earnings(core.database, core.network, tariff, params))
 
     async def _invite(self, params: dict[str, Any]) -> Answers:
         numbers = {name: whole(params, name, 1) for name in ("count", "minutes") if params.get(name) is not None}

@@ -72,6 +72,9 @@ def test_what_a_run_expects_is_told_of_its_first_round_alone():
 
 
 def test_earnings_count_paid_jobs_and_say_so():
-    total = {"group": "2026-01-01", "count": 0, "msat": 0, "kwh": None, "electricity": None, "worth": None}
+    total = {
+        "group": "2026-01-01", "paid_jobs": 0, "msat": 0, "free_jobs": 0, "free_prompt_tokens": 0,
+        "free_completion_tokens": 0, "kwh": None, "electricity": None, "worth": None,
+    }  # fmt: skip
     made = earnings._table({"lines": [], "total": total, "currency": "", "unit": "play sat"}, "day")
     assert [column.header for column in made.columns] == ["day", "paid jobs", "earned"]
