@@ -59,11 +59,12 @@ def _public_key(text: str) -> str:
 
 
 def _print(report: Report) -> None:
-    made = table("clause", "", "what it says, or what was wrong", "docs/protocol.md")
+    made = table("|clause", "|", "what it says, or what was wrong")
     for verdict in report.verdicts:
         clause = verdict.clause
         outcome = Text(verdict.outcome.value, style=_STYLES[verdict.outcome])
-        made.add_row(clause.value, outcome, verdict.why or clause.says, clause.place)
+        where = f"; docs/protocol.md has it under *{clause.place}*"
+        made.add_row(clause.value, outcome, f"{verdict.why}{where}" if verdict.why else clause.says)
     out.print(made)
     counts = report.to_dict()
     out.print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")

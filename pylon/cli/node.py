@@ -170,7 +170,8 @@ def latency_line(latency: dict[str, Any]) -> str:
 
 def _print_status(data: dict[str, Any]) -> None:
     made = table("", "", show_header=False)
-    made.add_row("node", f"{data['npub']} ({data['network']}, process {data['pid']}, up {ago(data['uptime_s'])})")
+    made.add_row("node", data["npub"])
+    made.add_row("", f"{data['network']}, process {data['pid']}, up {ago(data['uptime_s'])}")
     for relay in data["relays"]:
         note = relay["error"] or relay["notice"]
         made.add_row("relay", f"{relay['url']} {relay['state']}{f' ({note})' if note else ''}")

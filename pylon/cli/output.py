@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pylon.cli.wrapping import wrapped
 from pylon.nostr import nip19
 from pylon.nostr.event import is_hex64
 from pylon.text import clean_line, clean_text
@@ -16,6 +17,11 @@ class _Terminal(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal:
+            objects = tuple(wrapped(one, self.width) if isinstance(one, str) else one for one in objects)
+        super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(clean_text(text), **options)
@@ -33,13 +39,16 @@ err = _Terminal(stderr=True)
 
 
 def table(*columns: str, **options: Any) -> Table:
-    """A plain table. Columns whose name starts with `>` are right-aligned; what stands in those with `|` is for
-    commands, and never cut.
+    """A plain table. Columns whose name starts with `>` are right-aligned figures, each on one line; what stands in
+    those with `|` is for commands, and never cut.
     """
     made = _Table(box=None, pad_edge=False, header_style="bold", **options)
     for column in columns:
         right, whole = column.startswith(">"), column.startswith("|")
-        made.add_column(column.lstrip(">|"), justify="right" if right else "left", no_wrap=whole)
+        # What has no blanks, such as a model's name, is folded where there is no room for it.
+        made.add_column(
+            column.lstrip(">|"), justify="right" if right else "left", no_wrap=right or whole, overflow="fold"
+        )
     return made
 
 

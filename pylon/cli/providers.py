@@ -94,24 +94,40 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
                 err.print("nobody fits just now", style="dim")
 
 
-def _price(msat: list[int] | None, network: str | None) -> str:
+def _unit(row: dict[str, Any]) -> str:
+    # Strangers name networks that nobody knows.
+    return Network(row["network"]).unit if row["network"] in set(Network) else "sat"
+
+
+def _price(msat: list[int] | None, unit: str) -> str:
     if msat is None:
         return "?"
-    # Strangers name networks that nobody knows.
-    unit = Network(network).unit if network in set(Network) else "sat"
-    return f"{sats_text(msat[0], unit)}+" if any(msat) else "free"
+    return f"{sats_text(msat[0], unit).strip()}+" if any(msat) else "free"
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    units = {_unit(row) for row in rows if row["price_msat"] is not None and any(row["price_msat"])}
+    # Named once where it is one alone.
+    unit = units.pop() if len(units) == 1 else ""
+    columns = {
+        "|provider": [short(row["npub"]) for row in rows],
+        "name": [row["name"] for row in rows],
+        "model": [", ".join(row["models"]) for row in rows],
+        ">free": [f"{row['slots_free']}/{row['slots']}" for row in rows],
+        ">tok/s": [f"{row['tokens_out_per_s']:.0f}" for row in rows],
+        ">queue": [f"{row['queue_s']:.0f} s" for row in rows],
+        f">{unit or 'price'}": [_price(row["price_msat"], "" if unit else _unit(row)) for row in rows],
+        ">trust": [f"{row['trust']:.2f}" for row in rows],
+        "state": [row["state"] for row in rows],
+    }
+    # What says nothing leaves its room to the models: in 80 columns there is little.
+    nothing = {"name": "", ">queue": "0 s", "state": "ready"}
+    return {name: cells for name, cells in columns.items() if any(cell != nothing.get(name) for cell in cells)}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    made = table("|provider", "name", "model", ">free", ">tok/s", ">queue", ">price", ">trust", "state")
-    for row in rows:
-        price = _price(row["price_msat"], row["network"])
-        figures = (
-            f"{row['slots_free']}/{row['slots']}",
-            f"{row['tokens_out_per_s']:.0f}",
-            f"{row['queue_s']:.0f} s",
-            price,
-            f"{row['trust']:.2f}",
-        )
-        made.add_row(short(row["npub"]), row["name"], ", ".join(row["models"]), *figures, row["state"])
+    columns = _columns(rows)
+    made = table(*columns)
+    for cells in zip(*columns.values(), strict=True):
+        made.add_row(*cells)
     return made

@@ -1,6 +1,7 @@
 """What every command does alike: it runs, prints JSON, fails. The node does so too, and so nothing here draws."""
 
 import asyncio
+import shutil
 import signal
 import sqlite3
 import sys
@@ -12,6 +13,7 @@ import orjson
 import typer
 
 from pylon import log
+from pylon.cli.wrapping import wrapped
 from pylon.collect import collect_rarely
 from pylon.errors import InterruptError, PylonError, error_row, refusal
 from pylon.inference.models import needle
@@ -60,9 +62,12 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
         print_json({"error": error_row(error)})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
     # Relays and providers have a say in it.
-    typer.echo(f" {clean_text(str(error))}", err=True)
-    if error.hint:
-        typer.echo(f"  {clean_text(error.hint)}", err=True)
+    said = f"pylon: {clean_text(str(error))}"
+    hint = f"\n  {clean_text(error.hint)}" if error.hint else ""
+    told = f"{said}{hint}"
+    if sys.stderr.isatty():
+        told = wrapped(told, shutil.get_terminal_size().columns)
+    typer.echo(told.removeprefix("pylon:"), err=True)
     raise typer.Exit(error.exit_code)
 
 
