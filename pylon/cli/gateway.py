@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import time
 from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 
 from pylon import log
-from pylon.cli.running import Json, end_signals, print_json, run
+from pylon.cli.running import Json, end_signals, print_json, run, say
 from pylon.errors import UsageError
 from pylon.gateway.doors import is_loopback
 from pylon.gateway.server import serving
@@ -18,6 +19,9 @@ from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
 from pylon.node.home import open_home
+
+# How long a relay may take to open before that is said, and how often it is looked.
+_OPENING_S, _LOOK_S = 3.0, 0.1
 
 
 def gateway(
@@ -65,12 +69,31 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
             print_json({**hello, "budget_msat": made.asks.budget.limit})
         else:
             key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
-            typer.echo(f"chat completions at {url}/v1\n  {key}")
-            typer.echo(f"  the page{'' if no_token else ', once'}: {page}")
+            say(f"chat completions at {url}/v1\n  {key}")
+            say(f"  the page{'' if no_token else ', once'}: {page}")
             for one in elsewhere:
                 if one != url:
-                    typer.echo(f"  other machines say {one} instead of {url}")
-            typer.secho(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
+                    say(f"  other machines say {one} instead of {url}")
+            say(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
             if not is_loopback(host):
-                typer.secho(f"  {UNENCRYPTED}", fg="yellow")
+                say(f"  {UNENCRYPTED}", fg="yellow")
+            for line in await _relays_lines(core):
+                say(f"  {line}", fg="yellow")
         await stop.wait()
+
+
+async def _relays_lines(core: GatewayCore) -> list[str]:
+    """What to do where no relay is open; nothing where one is, which is waited for a moment."""
+    deadline = time.monotonic() + _OPENING_S
+    while True:
+        relays = (await core.result("status"))["relays"]
+        if any(relay["state"] == "open" for relay in relays):
+            return []
+        if time.monotonic() > deadline:
+            tried = ", ".join(relay["url"] for relay in relays)
+            return [
+                f"no relay is open, so nobody can be asked yet: tried {tried}",
+                "`pylon relay` in another window runs one; or name others as `relays` in config.toml, and start"
+                " again. It goes on trying.",
+            ]
+        await asyncio.sleep(_LOOK_S)

@@ -89,7 +89,16 @@ def _command(name: str) -> Any:
     else:
         one.command(name, rich_help_panel=place.panel)(found)
     group: Any = typer.main.get_command(one)
+    _unwrap(group.commands[name])
     return group.commands[name]
+
+
+def _unwrap(command: Any) -> None:
+    """Has the paragraphs of its help, and of its own commands, broken at the terminal's edge alone."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
+    for each in getattr(command, "commands", {}).values():
+        _unwrap(each)
 
 
 class _Pylon(TyperGroup):

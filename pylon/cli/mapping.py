@@ -57,6 +57,11 @@ def map_(
     Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
     timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
     was killed is taken up again with --resume and the same prompts.
+
+    A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
+    then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves. Of a CSV
+    the column `prompt` alone is read, wherever it stands; a CSV of results has the columns index, text, provider,
+    model, sha256, paid_msat, attempts, verified and error, in the order of the prompts.
     """
     if output is not None:
         check_output(output)

@@ -1,16 +1,20 @@
 """`pylon price`: what this node asks for its work."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
-from pylon.errors import UsageError
+from pylon.errors import SetupError, UnreachableError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
 from pylon.money.price import Price
-from pylon.node.home import open_home
+from pylon.node.control import result_of
+from pylon.node.home import Home, open_home
+from pylon.node.service_place import installed
+from pylon.node.session import running_node
 from pylon.node.settings_file import change
 from pylon.sections import Config
 
@@ -58,13 +62,28 @@ async def _set(base: int | None, per_in: int | None, per_out: int | None, free: 
             err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides what was set", style="yellow")
     _print(config, as_json)
     if not as_json:
-        out.print(turn(before.provider.pricing, config.provider.pricing), style="dim")
+        out.print(turn(before.provider.pricing, config.provider.pricing, await _restart(home)), style="dim")
 
 
-def turn(before: str, now: str) -> str:
-    """What a price that was set means for a node that runs."""
+async def _restart(home: Home) -> str:
+    """The commands that start the node of this home anew; empty where none serves."""
+    try:
+        serves = (await result_of(running_node(home), "ping"))["serving"]
+    except UnreachableError:
+        serves = False
+    if not serves:
+        return ""
+    # Where there is no service manager it is no service.
+    with suppress(SetupError):
+        if installed(home) is not None:
+            return "`pylon service restart`"
+    return "`pylon stop`, then `pylon start`"
+
+
+def turn(before: str, now: str, restart: str) -> str:
+    """What a price that was set means, and the commands that `restart` the node, where one runs."""
     changed = f"it was {before} and will be {now}" if before != now else "it counts"
-    return f"{changed} from the next start on: `pylon stop`, then `pylon start`, or `pylon service restart`"
+    return f"{changed} from the next start on{f': {restart}' if restart else ''}"
 
 
 def _print(config: Config, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import orjson
 import typer
@@ -49,6 +49,15 @@ def print_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def say(text: str, *, err: bool = False, **style: Any) -> None:
+    """A line for people, by a program that goes on for months."""
+    typer.secho(_fitted(text, sys.stderr if err else sys.stdout), err=err, **style)
+
+
+def _fitted(text: str, stream: TextIO) -> str:
+    return wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text
+
+
 def household_line(household: dict[str, Any]) -> str:
     """What the household of a node, as `status` has it, means to others."""
     machines = household["machines"]
@@ -62,12 +71,8 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
         print_json({"error": error_row(error)})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
     # Relays and providers have a say in it.
-    said = f"pylon: {clean_text(str(error))}"
     hint = f"\n  {clean_text(error.hint)}" if error.hint else ""
-    told = f"{said}{hint}"
-    if sys.stderr.isatty():
-        told = wrapped(told, shutil.get_terminal_size().columns)
-    typer.echo(told.removeprefix("pylon:"), err=True)
+    typer.echo(_fitted(f"pylon: {clean_text(str(error))}{hint}", sys.stderr).removeprefix("pylon:"), err=True)
     raise typer.Exit(error.exit_code)
 
 

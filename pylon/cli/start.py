@@ -15,7 +15,7 @@ import typer
 
 from pylon import __version__, log
 from pylon.cli.owner import paused_line
-from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run
+from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run, say
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
 from pylon.node import identity
@@ -89,14 +89,14 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
         else:
             opened = await core.pool.opened(_OPENING_S)
             missing = [url for url in core.pool.urls if url not in opened]
-            typer.echo(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
+            say(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
             if hello["household"] is not None:
-                typer.echo(f"  {household_line(hello['household'])}")
+                say(f"  {household_line(hello['household'])}")
             if hello["model"] == needle.MODEL_ID:
-                typer.secho(f"  {NEEDLE_ONLY}", dim=True)
+                say(f"  {NEEDLE_ONLY}", dim=True)
             if core.watch is not None and hello["paused"]:
-                typer.echo(f"  {paused_line(hello['paused'], core.watch.status())}")
-            typer.secho("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
+                say(f"  {paused_line(hello['paused'], core.watch.status())}")
+            say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
         following = asyncio.create_task(_tell_when_open(core.pool, missing))
         await stop.wait()
         following.cancel()
@@ -130,7 +130,7 @@ async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
                 missing.remove(url)
                 # The terminal may be gone.
                 with suppress(OSError):
-                    typer.echo(f"  {url} is open: whoever uses it finds this node now")
+                    say(f"  {url} is open: whoever uses it finds this node now")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:
@@ -151,7 +151,7 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
                 ) from None
             # One that has only begun, or is about to end, cannot say yet or any more who it is.
             if status and not told:
-                typer.secho(_waiting_line(status), dim=True, err=True)
+                say(_waiting_line(status), dim=True, err=True)
                 told = True
             await asyncio.sleep(0.2)
             continue
@@ -179,7 +179,7 @@ def _signals(core: Core) -> asyncio.Event:
         core.stop(at_once=False)
         # The terminal may be gone.
         with suppress(OSError):
-            typer.secho("finishing what is there; once more to stop at once …", dim=True, err=True)
+            say("finishing what is there; once more to stop at once …", dim=True, err=True)
 
     for number in end_signals():
         loop.add_signal_handler(number, caught, number)

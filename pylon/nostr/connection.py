@@ -191,6 +191,7 @@ class RelayConnection:
         opened_at = 0.0
         while True:
             learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
+            was_open = False
             try:
                 # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its
                 # window costs 60 KiB a connection.
@@ -204,7 +205,7 @@ class RelayConnection:
                     close_timeout=2,
                     **await self._dialled(),
                 ) as socket:
-                    attempt, opened_at = 0, self._clock.monotonic()
+                    attempt, opened_at, was_open = 0, self._clock.monotonic(), True
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
                     try:
@@ -236,7 +237,9 @@ class RelayConnection:
             attempt += 1
             self._set_state("connecting", reason)
             delay = self._backoff.delay(attempt, self._rng)
-            logger.info("relay connection lost", relay=self.url, reason=reason, retry_s=round(delay, 1))
+            # Whoever waits for a relay that is not there says so in words, once.
+            tell, what = (logger.info, "relay connection lost") if was_open else (logger.debug, "relay not reached")
+            tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
             await asyncio.sleep(delay)
             self.status.reconnects += 1
 

@@ -1,11 +1,16 @@
 """`pylon price`: what the owner set is in the file, and the file is otherwise as it was."""
 
+from contextlib import AsyncExitStack
+
 import orjson
 import pytest
 from typer.testing import CliRunner
 
 from pylon import config as settings
+from pylon.cli import price as command
 from pylon.cli.main import app
+from pylon.cli.price import turn
+from pylon.node.control import ControlServer, Result
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile
 from pylon.node.settings import provider_settings
@@ -99,6 +104,31 @@ def test_a_setting_that_does_not_fit_changes_nothing(home):
 
 def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home):
     said = " ".join(price("set", "--base", "500")[1].split())
-    assert "it was free and will be paid from the next start on: `pylon stop`, then `pylon start`" in said
+    assert said.endswith("it was free and will be paid from the next start on")
     again = " ".join(price("set", "--base", "600")[1].split())
-    assert "it counts from the next start on" in again and "it was" not in again
+    assert again.endswith("it counts from the next start on")
+    assert turn("free", "free", "`x`") == "it counts from the next start on: `x`"
+
+
+async def test_only_the_command_that_starts_this_very_node_anew_is_named(home, monkeypatch):
+    serving = True
+
+    async def ping(_):
+        yield Result({"serving": serving})
+
+    def nowhere(_):
+        raise settings.SetupError("there is neither launchd nor systemd here")
+
+    async with AsyncExitStack() as stack:
+        server = ControlServer(home.socket, {"ping": ping})
+        await server.start()
+        stack.push_async_callback(server.close)
+        named = []
+        for installed in (lambda _: object(), lambda _: None, nowhere):
+            monkeypatch.setattr(command, "installed", installed)
+            named.append(await command._restart(home))
+        assert named == ["`pylon service restart`", *["`pylon stop`, then `pylon start`"] * 2]
+        # A command's own core reads the settings when it begins, whatever is done.
+        serving = False
+        assert await command._restart(home) == ""
+    assert await command._restart(home) == ""

@@ -1,11 +1,14 @@
 """Sentences in a terminal break between words; what is copied from it stays whole."""
 
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon.cli.main import _command
 from pylon.cli.output import _Terminal, table
 from pylon.cli.providers import _columns
 from pylon.cli.wrapping import wrapped
@@ -65,3 +68,14 @@ def test_a_column_of_providers_that_says_nothing_stays_out_and_one_unit_is_named
     assert busy[">price"] == ["0.5 play sat+", "0.5 sat+"]
     free = _columns([{**ROW, "price_msat": [0, 0, 0]}, {**ROW, "price_msat": None}])
     assert free[">price"] == ["free", "?"]
+
+
+def test_paragraphs_of_help_are_broken_by_the_terminal_alone() -> None:
+    def all_of(command: Any) -> Iterator[Any]:
+        yield command
+        for each in getattr(command, "commands", {}).values():
+            yield from all_of(each)
+
+    for name in ("map", "rlm"):
+        for command in all_of(_command(name)):
+            assert not any("\n" in paragraph for paragraph in (command.help or "").split("\n\n"))
