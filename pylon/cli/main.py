@@ -38,7 +38,7 @@ _PLACES = {
     "join": _Place("household", "join", _HOME),
     "expel": _Place("household", "expel", _HOME),
     "start": _Place("start", "start", _SERVE),
-    "stop": _Place("node", "stop", _SERVE),
+    "stop": _Place("stop", "stop", _SERVE),
     "status": _Place("node", "status", _SERVE),
     "pause": _Place("node", "pause", _SERVE),
     "resume": _Place("node", "resume", _SERVE),

@@ -1,6 +1,5 @@
-"""The node's life: `init`, `stop`, `status`, `pause`, `resume`, `drain`, `jobs`; and `version`."""
+"""The node's life: `init`, `status`, `pause`, `resume`, `drain`, `jobs`; and `version`."""
 
-import asyncio
 import time
 from typing import Annotated, Any
 
@@ -12,14 +11,14 @@ from pylon import config as settings
 from pylon.cli.identity import new_passphrase
 from pylon.cli.output import ago, err, out, short, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
-from pylon.cli.running import DRAIN_S, Json, fail, household_line, print_json, run
+from pylon.cli.running import Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
-from pylon.errors import HomeBusyError, PylonError, UnreachableError, UsageError
+from pylon.errors import PylonError, UnreachableError, UsageError
 from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import bind
 from pylon.node.control import Event, result_of
-from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.home import Home, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
@@ -80,37 +79,6 @@ def _found(home: Home, passphrase: bool) -> SecretKey:
             hint="Back it up, move that file away, and run `pylon identity restore FILE --passphrase`.",
         )
     return identity.load(home.identity_file)
-
-
-def stop(
-    now: Annotated[
-        bool, typer.Option("--now", help="Do not finish what is there; it runs after the next start.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the node to end.")] = DRAIN_S + 10,
-    as_json: Json = False,
-) -> None:
-    """End the node that serves this home; it finishes what it has first."""
-    run(_stop(now, timeout, as_json), as_json=as_json)
-
-
-async def _stop(now: bool, timeout: float, as_json: bool) -> None:
-    home, _ = open_home()
-    await result_of(running_node(home), "stop", {"at_once": now})
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        lock = HomeLock(home)
-        try:
-            lock.acquire()
-        except HomeBusyError:
-            await asyncio.sleep(0.1)
-            continue
-        lock.release()
-        if as_json:
-            print_json({"stopped": True})
-        else:
-            out.print("stopped")
-        return
-    raise UnreachableError(f"the node did not end within {timeout:g} s", hint="`pylon stop --now` cuts it short.")
 
 
 def status(

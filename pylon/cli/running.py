@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TextIO
 
 import orjson
@@ -56,6 +57,12 @@ def say(text: str, *, err: bool = False, **style: Any) -> None:
 
 def _fitted(text: str, stream: TextIO) -> str:
     return wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text
+
+
+def holder(pinged: dict[str, Any]) -> str:
+    """Who has a home, by what its core says of itself."""
+    since = datetime.fromtimestamp(pinged["started_at"]).astimezone().strftime("%H:%M:%S")
+    return f"`{pinged['command']}` (process {pinged['pid']}, since {since})"
 
 
 def household_line(household: dict[str, Any]) -> str:

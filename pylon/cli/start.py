@@ -8,14 +8,24 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from pylon import __version__, log
 from pylon.cli.owner import paused_line
-from pylon.cli.running import DRAIN_S, NEEDLE_ONLY, Json, end_signals, fail, household_line, print_json, run, say
+from pylon.cli.running import (
+    DRAIN_S,
+    NEEDLE_ONLY,
+    Json,
+    end_signals,
+    fail,
+    holder,
+    household_line,
+    print_json,
+    run,
+    say,
+)
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
 from pylon.node import identity
@@ -160,10 +170,9 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
 
 
 def _waiting_line(status: dict[str, Any]) -> str:
-    since = datetime.fromtimestamp(status["started_at"]).astimezone().strftime("%H:%M:%S")
     return (
-        f"`pylon {status['command']}` (process {status['pid']}) has this home since {since}; serving begins by"
-        f" itself when it is done, or is ended: Ctrl-C there, or `kill -INT {status['pid']}` …"
+        f"{holder(status)} has this home; serving begins by itself when it is done, or is ended: Ctrl-C there, or"
+        " `pylon stop --now` …"
     )
 
 

@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
@@ -70,8 +71,7 @@ class Methods:
                 "pid": os.getpid(),
                 "serving": self._core.provider is not None,
                 "version": __version__,
-                # No more than its name: the rest may be a prompt.
-                "command": "".join(sys.argv[1:2]),
+                "command": _command(),
                 "started_at": self._core.started_at,
             }
         )
@@ -104,7 +104,10 @@ class Methods:
         yield Result(data)
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
-        self._core.stop(at_once=flag(params, "at_once"))
+        at_once = flag(params, "at_once")
+        # A command's own core lasts as long as that, and may be spending money.
+        self._provider()
+        self._core.stop(at_once=at_once)
         yield Result({"stopping": True})
 
     async def _pause(self, _: dict[str, Any]) -> Answers:
@@ -208,3 +211,11 @@ class Methods:
 
     def _journal(self) -> Journal:
         return self._core.journal
+
+
+def _command() -> str:
+    """What this process was started as: the name of a command and no more, since the rest may be a prompt."""
+    program = Path(sys.argv[0])
+    if program.name != "pylon" and program.parts[-2:] != ("cli", "main.py"):
+        return program.name
+    return " ".join(("pylon", *sys.argv[1:2]))
