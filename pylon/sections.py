@@ -326,7 +326,12 @@ class GatewaySection(_Section):
         1_000, ge=0, le=21_000_000 * 100_000_000, description="What all its requests may cost until it ends, in sats."
     )
     max_requests: int = Field(4_000, ge=1, le=10_000, description="Chat completions under way at once.")
-    max_body_mb: int = Field(32, ge=1, le=1_024, description="The largest body of a request, in MiB.")
+    max_body_mb: int = Field(
+        4,
+        ge=1,
+        le=1_024,
+        description="The largest body of a request, in MiB. What can be asked fits into 4, however it is written.",
+    )
 
 
 class LogSection(_Section):

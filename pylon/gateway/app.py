@@ -36,7 +36,7 @@ class GatewaySettings:
     most_msat: int
     unit: str = "sat"
     max_requests: int = 4_000
-    max_body_bytes: int = 32 * 1024 * 1024
+    max_body_bytes: int = 4 * 1024 * 1024
     plain: bool = False
     token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 

@@ -10,8 +10,8 @@ from pylon.gateway.problems import BUSY_S, Problem
 
 # Whoever sends more slowly holds memory for it.
 SLOWEST_S = 120.0
-# In multiples of the largest body.
-_TOGETHER = 16
+# In multiples of the largest body, which by far most are not: thousands of the usual size are held at once.
+_TOGETHER = 128
 # JSON is taken apart in one go, while everything else waits, and that takes as long as it has values. A job's text is
 # 64 KiB at most, so that no body that can be carried has more of these.
 MOST_MARKS = 200_000

@@ -8,8 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import PylonError, UnreachableError
+from pylon.gateway.app import GatewaySettings
 from pylon.gateway.bodies import MOST_MARKS
+from pylon.gateway.chat import MOST_MESSAGES
 from pylon.gateway.upstream import Ended, Said
+from pylon.jobs.parameters import MAX_SCHEMA
+from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.sections import GatewaySection
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, client_of, failure, gateway_of, listing
 
 URL = "/v1/chat/completions"
@@ -292,3 +297,20 @@ async def test_no_answer_is_kept_by_a_cache_or_taken_for_a_page(tmp_path):
     response = await posted(tmp_path, FakeCore())
     assert response.headers["cache-control"] == "no-store" and response.headers["x-content-type-options"] == "nosniff"
     assert TOKEN not in response.text
+
+
+async def test_the_largest_question_fits_a_body_of_the_default_size_with_every_letter_escaped(tmp_path):
+    def escaped(text):
+        return "".join(f"\\u{ord(letter):04x}" for letter in text)
+
+    part = '{"type": "text", "text": "%s"}' % escaped("a" * (MAX_EVENT_BYTES // MOST_MESSAGES))  # noqa: UP031 - braces
+    schema = '{"type": "object", "description": "%s"}' % escaped("b" * (MAX_SCHEMA - 100))  # noqa: UP031 - braces
+    body = (
+        f'{{"model": "any", "messages": [{{"role": "user", "content": [{", ".join([part] * MOST_MESSAGES)}]}}],'
+        f' "response_format": {{"type": "json_schema", "json_schema": {{"name": "x", "schema": {schema}}}}}}}'
+    )
+    core = FakeCore(providers=[listing(context=10_000_000)])
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        said = await client.post("/v1/chat/completions", content=body)
+    assert (said.status_code, len(core.asked)) == (200, 1), said.text
+    assert GatewaySection().max_body_mb * 1024 * 1024 == GatewaySettings(tmp_path, 0).max_body_bytes

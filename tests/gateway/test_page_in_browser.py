@@ -1,0 +1,169 @@
+"""The page in a real browser, with a real gateway, relay and provider behind it; the engine is the stand-in."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.relay.server import RelayServer
+from pylon.rlm.trajectory import Trajectory
+from tests.gateway.browser import Tab, found, tab_of
+from tests.node import programs
+from tests.swarm.test_exchange import serve
+
+CHROMIUM = found()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed here"),
+]
+RUN = "20260101-000000-aaaaaa"
+WIDTHS = (1280, 390)
+
+# What a script of the page's own origin does that has the token: it asks, and notes each piece as it comes.
+ASK = """
+(async () => {
+  const response = await fetch("/v1/chat/completions", {
+    method: "POST", headers: { authorization: "Bearer %s", "content-type": "application/json" },
+    body: JSON.stringify({ model: "any", stream: true, messages: [{ role: "user", content: "hello" }] }),
+  });
+  if (!response.ok) return { status: response.status, code: (await response.json()).error.code };
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reads = [];
+  for (let read = await reader.read(); !read.done; read = await reader.read()) reads.push(read.value);
+  return { status: response.status, reads };
+})()
+"""
+
+
+@dataclass
+class Seen:
+    """A gateway's page in a tab: the address that opens it, and the token of its home."""
+
+    tab: Tab
+    root: str
+    page: str
+    token: str
+    runs: Path
+    relay: RelayServer
+    stack: AsyncExitStack
+
+    async def ask(self) -> dict[str, Any]:
+        return await self.tab.value(ASK % self.token)  # type: ignore[no-any-return]
+
+    async def fits(self) -> None:
+        """Nothing is wider than the window, on a desk or on a telephone."""
+        for width in WIDTHS:
+            await self.tab.resize(width)
+            # Less a scroll bar.
+            await self.tab.until(f"Math.abs(document.documentElement.clientWidth - {width}) < 20")
+            wide = await self.tab.value("document.documentElement.scrollWidth")
+            assert wide <= width, f"{wide} px at {width}"
+
+
+@pytest.fixture
+async def seen(tmp_path: Path) -> AsyncIterator[Seen]:
+    assert CHROMIUM is not None
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        env = programs.environment(tmp_path / "home", relay.url)
+        await programs.run("init", env=env)
+        gateway = await programs.serve("gateway", "--port", "0", env=env, stack=stack)
+        tab = await stack.enter_async_context(tab_of(CHROMIUM, tmp_path / "browser"))
+        page = gateway.hello["page"]
+        token = Path(gateway.hello["token_file"]).read_text().strip()
+        root = page.partition("/#")[0]
+        yield Seen(tab, root, page, token, tmp_path / "home" / "runs", relay, stack)
+        assert tab.faults == []
+
+
+async def test_the_printed_address_opens_the_page_once_and_the_token_opens_it_again(seen: Seen) -> None:
+    tab = seen.tab
+    await tab.open(seen.root)
+    await tab.until("!document.getElementById('locked').hidden")
+    assert "gateway-token" in await tab.text("locked")
+    await seen.fits()
+    await tab.value("document.getElementById('key').value = 'wrong'; document.querySelector('#door button').click()")
+    await tab.until("document.getElementById('wrong').innerText.startsWith('That is neither')")
+    await seen.fits()
+    await tab.open(seen.page)
+    await tab.until("!document.getElementById('now').hidden")
+    # Whoever looks over a shoulder, or at the history, finds no key.
+    assert "key=" not in await tab.value("location.href")
+    await tab.call("Network.clearBrowserCookies")
+    await tab.open(seen.page)
+    await tab.until("!document.getElementById('locked').hidden")
+    typed = orjson.dumps(seen.token).decode()
+    await tab.value(f"document.getElementById('key').value = {typed}; document.querySelector('#door button').click()")
+    await tab.until("!document.getElementById('now').hidden && document.getElementById('locked').hidden")
+
+
+async def test_a_node_of_which_nothing_is_known_yet_has_words_for_it_and_a_prompt_that_nobody_takes_an_error(
+    seen: Seen,
+) -> None:
+    tab = seen.tab
+    await tab.open(seen.page)
+    await tab.until("document.getElementById('state').innerText.includes('1 of 1 relay open')")
+    assert await tab.text("serving") == "not serving"
+    assert await tab.value("document.getElementById('jobs-card').hidden")
+    assert await tab.text("asked") == "0 answered"
+    assert await tab.text("providers-head") == "0 providers alive, 0 heard of"
+    assert await tab.text("money") == "0 play sat"
+    await seen.fits()
+    refused = await seen.ask()
+    assert (refused["status"], refused["code"]) == (503, "no_provider")
+    await tab.until("document.getElementById('asked-more').innerText.includes('1 found no provider')")
+    await tab.open(f"{seen.root}/runs")
+    await tab.until("document.getElementById('list').innerText === 'None yet: pylon rlm makes one.'")
+    await seen.fits()
+    await tab.open(f"{seen.root}/runs#nothing")
+    await tab.until("document.getElementById('runs-head').innerText === 'No such run'")
+
+
+async def test_a_prompt_is_answered_piece_by_piece_and_the_page_counts_it(seen: Seen, tmp_path: Path) -> None:
+    await serve(seen.stack, seen.relay, tmp_path / "provider.db", delay_s=1.0)
+    tab = seen.tab
+    await tab.open(seen.page)
+    await tab.until("document.getElementById('providers-head').innerText.startsWith('1 provider alive')")
+    await tab.until("document.getElementById('providers').innerText.includes('stand-in-instant')")
+    await seen.fits()
+    said = await seen.ask()
+    assert said["status"] == 200
+    lines = "".join(said["reads"]).split("\n\n")
+    pieces = [orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    texts = [piece["choices"][0]["delta"].get("content", "") for piece in pieces if piece["choices"]]
+    assert "".join(texts).startswith("stand-in answer") and lines[-2] == "data: [DONE]"
+    # Not all at once at the end.
+    assert len(said["reads"]) > 1
+    await tab.until("document.getElementById('asked').innerText === '1 answered'")
+    await seen.fits()
+
+
+async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen) -> None:
+    made = Trajectory(seen.runs / RUN, SystemClock())
+    question = made.text("What is it? " + "W" * 300)
+    made.write("run", question=question, strategy="search", root={"name": "r"}, sub={"name": "s"},
+               limits={"depth": 1}, turns=1, context={"chars": 3})  # fmt: skip
+    answer = made.text("<b>It is</b> " + "x" * 5_000)
+    made.write("final", answer=answer, partial=False, reason="answered", detail="", turns=1, spent={})
+    made.close()
+    tab = seen.tab
+    await tab.open(seen.page)
+    await tab.until("!document.getElementById('now').hidden")
+    await tab.open(f"{seen.root}/runs")
+    await tab.until("document.querySelector('#list a.mono') !== null")
+    await seen.fits()
+    await tab.value("document.querySelector('#list a.mono').click()")
+    await tab.until(f"document.getElementById('runs-head').innerText === {RUN!r}")
+    shown = await tab.text("list")
+    # As text, whatever it holds.
+    assert shown.index("<b>It is</b>") < shown.index("How it went")
+    await seen.fits()
+    await tab.value("document.querySelector('.answer button').click()")
+    await tab.until("document.querySelector('.answer pre').innerText.length > 4999")
+    await seen.fits()
