@@ -53,7 +53,7 @@ def _csv(data: dict[str, Any], by: str) -> None:
 def _table(data: dict[str, Any], by: str) -> Table:
     # Columns of what nobody configured or gave away stay out: no currency shows unless one was set.
     total = data["total"]
-    names = {"kwh": ">kWh", "electricity": f">electricity {data['currency']}", "worth": f">worth {data['currency']}"}
+    names = {"kwh": ">kWh", "electricity": f">power {data['currency']}", "worth": f">worth {data['currency']}"}
     shown = [name for name in names if total[name] is not None]
     given = (">free jobs", ">free tokens") if total["free_jobs"] else ()
     made = table(by, ">paid jobs", ">earned", *given, *(names[name].rstrip() for name in shown))
