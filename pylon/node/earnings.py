@@ -16,7 +16,7 @@ from pylon.money.ledger import Kind
 from pylon.money.network import Network
 from pylon.money.report import By, Line
 from pylon.node.params import number, text
-from pylon.provider.journal import JobState
+from pylon.provider.rows import JobState
 from pylon.store.database import Database
 
 _BY = (By.CUSTOMER, By.DAY, By.MODEL)
