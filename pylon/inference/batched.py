@@ -156,11 +156,11 @@ class BatchedEngine(EngineHooks):
         if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head(first)):
             return False
         head = self._heads.find(customer, first.tokens)
-        fitting = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
-        for each in fitting:
+        alike = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
+        for each in alike:
             each.head = head
-        places = self._together([len(each.tokens) - each.known for each in fitting], free)
-        self._start(self._affordable([fitting[place] for place in places]), head)
+        places = self._together([len(each.tokens) - each.known for each in alike], free)
+        self._start(self._affordable([alike[place] for place in places]), head)
         return True
 
     def _room(self, first: Asked) -> bool:

@@ -35,7 +35,7 @@ class Model[State](Reader[State], Judge[State], Protocol):
     def detokenizer(self) -> Detokenizer: ...
 
 
-class Batch(Protocol):
+class DrivenRows(Protocol):
     """The rows that a model works on, whether their prompts are being read or their answers decoded."""
 
     @property

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pylon.inference.asked import Asked
-from pylon.inference.driven import Batch, Model
+from pylon.inference.driven import DrivenRows, Model
 from pylon.inference.engine import ModelInfo
 from pylon.inference.heads import Head, Heads
 
@@ -15,7 +15,7 @@ class EngineHooks(ABC):
     """`load` of each engine sets `_model`, `_rows` and `_heads`."""
 
     _model: Model[Any]
-    _rows: Batch
+    _rows: DrivenRows
     _heads: Heads[Any]
 
     @abstractmethod

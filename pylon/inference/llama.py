@@ -12,7 +12,7 @@ from pylon.inference.batched import BatchedEngine
 from pylon.inference.engine import ModelInfo
 from pylon.inference.heads import Head, Heads
 from pylon.inference.llama_model import BATCH_TOKENS, LlamaModel
-from pylon.inference.llama_rows import LlamaRows, Row
+from pylon.inference.llama_rows import LlamaRow, LlamaRows
 from pylon.inference.llama_sampling import Picker
 
 
@@ -64,4 +64,4 @@ class LlamaEngine(BatchedEngine):
         for asked in group:
             state = self._model.copy_state(head.state) if head is not None else self._model.new_state()
             left, picker = asked.tokens[asked.known :], Picker(asked.sampling, asked.guide)
-            self._rows.start(Row(asked.uid, state, left, asked.sampling.max_tokens, picker))
+            self._rows.start(LlamaRow(asked.uid, state, left, asked.sampling.max_tokens, picker))

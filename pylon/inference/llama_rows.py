@@ -11,7 +11,7 @@ from pylon.inference.llama_sampling import Picker
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class LlamaRow:
     """`left` comes behind what sequence `state` holds; `remaining` is how many tokens it may still have."""
 
     uid: int
@@ -25,7 +25,7 @@ class LlamaRows:
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
         self._ends = frozenset(model.stop_tokens())
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, LlamaRow] = {}
         self._work = WorkBatch(BATCH_TOKENS)
 
     @property
@@ -33,7 +33,7 @@ class LlamaRows:
         """Whether there is a batch's worth of prompts to read."""
         return sum(len(row.left) for row in self._rows.values()) >= BATCH_TOKENS
 
-    def start(self, row: Row) -> None:
+    def start(self, row: LlamaRow) -> None:
         self._rows[row.uid] = row
 
     def remove(self, uid: int) -> None:
@@ -44,7 +44,7 @@ class LlamaRows:
     def step(self) -> list[Token]:
         """The next token of each row that is read; beside them, as much of one prompt as fits, and whole others."""
         self._work.clear()
-        ready: list[Row] = []
+        ready: list[LlamaRow] = []
         reading = False
         # Rows that are decoded have one token left each, and none of them waits for others' prompts.
         for row in sorted(self._rows.values(), key=lambda row: len(row.left) > 1):
@@ -63,7 +63,7 @@ class LlamaRows:
         logits = self._model.compute(self._work)
         return [self._next(row, logits, place) for place, row in enumerate(ready)]
 
-    def _next(self, row: Row, logits: NDArray[np.float32], place: int) -> Token:
+    def _next(self, row: LlamaRow, logits: NDArray[np.float32], place: int) -> Token:
         token = row.picker.pick(logits[place], self._model.context, place - len(logits))
         row.remaining -= 1
         finish = "stop" if token in self._ends else None if row.remaining else "length"

@@ -26,7 +26,7 @@ _NEVER = np.float32(-1e30)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeadStates:
     """What so many rows beside each other share: keys or values, (heads, tokens, width), or None for nothing."""
 
     rows: int
@@ -41,7 +41,7 @@ class Apart:
     """
 
     own: mx.array
-    heads: Sequence[Head]
+    heads: Sequence[HeadStates]
     wanted: bool
 
 
@@ -100,7 +100,7 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
             unlike = queries.dtype != mx.float32 or any(each is not None for each in more.values())
             if unlike or not _one_for_all_heads(mask, queries.shape[2], keys.shape[2]):
                 return plain(queries, keys, values, scale=scale, mask=mask, **more)
-            keys, values = (Apart(each, [Head(queries.shape[0], None)], wanted=True) for each in (keys, values))
+            keys, values = (Apart(each, [HeadStates(queries.shape[0], None)], wanted=True) for each in (keys, values))
         if not keys.wanted:
             _looks.on = False
             return mx.zeros_like(queries)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import BatchKVCache, KVCache, make_prompt_cache
 
-from pylon.inference.mlx_cpu import Apart, Head, looking_away
+from pylon.inference.mlx_cpu import Apart, HeadStates, looking_away
 
 
 def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
@@ -63,8 +63,8 @@ class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
         own = super().update_and_fetch(keys, values)
         heads = [(rows, *(head.keys_and_values() if head else (None, None))) for head, rows in self._heads]
         shared = (
-            [Head(rows, None if states is None else states[0]) for rows, states, _ in heads],
-            [Head(rows, None if states is None else states[0]) for rows, _, states in heads],
+            [HeadStates(rows, None if states is None else states[0]) for rows, states, _ in heads],
+            [HeadStates(rows, None if states is None else states[0]) for rows, _, states in heads],
         )
         return Apart(own[0], shared[0], self.wanted), Apart(own[1], shared[1], self.wanted)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.inference import mlx_cpu
-from pylon.inference.mlx_cpu import Apart, Head
+from pylon.inference.mlx_cpu import Apart, HeadStates
 
 mlx_cpu.install()
 ours, plain = mx.fast.scaled_dot_product_attention, mx.fast.scaled_dot_product_attention.__wrapped__
@@ -57,7 +57,9 @@ def test_attention_to_heads_apart_is_attention_to_copies(
     )
     states = [(normal(many, length, 8), normal(many, length, 8)) if length else (None, None) for _, length in heads]
     apart = [
-        Apart(each, [Head(share, both[at]) for (share, _), both in zip(heads, states, strict=True)], wanted=True)
+        Apart(
+            each, [HeadStates(share, both[at]) for (share, _), both in zip(heads, states, strict=True)], wanted=True
+        )
         for at, each in enumerate((k, v))
     ]
     said = ours(q, *apart, scale=0.5, mask=mask)
@@ -77,7 +79,7 @@ def test_scores_of_any_size_are_weighed(larger: str) -> None:
     # Whole numbers, so that large scores are exact.
     q, head, own = (mx.round(normal(*shape)) for shape in ((2, 3, 4, 8), (3, 9, 8), (2, 3, 5, 8)))
     head, own = (head * 16, own) if larger == "head" else (head, own * 16)
-    states = Apart(own, [Head(2, head)], wanted=True)
+    states = Apart(own, [HeadStates(2, head)], wanted=True)
     copies = mx.concatenate([mx.repeat(head[None], 2, axis=0), own], axis=2)
     said = ours(q, states, states, scale=4.0)
     assert close(said, plain(q, copies, copies, scale=4.0)) and mx.isfinite(said).all()
