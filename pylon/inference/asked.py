@@ -58,7 +58,7 @@ class Asked:
     @property
     def alone(self) -> bool:
         """Greedy decoding draws nothing, so there a seed changes nothing."""
-        return self.sampling.seed is not None and self.sampling.temperature > 0
+        return self.sampling.seed is not None and not self.sampling.greedy
 
 
 def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[int]:

@@ -11,6 +11,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pylon.records import record
 
+# The likeliest of a million tokens has at least such a share.
+_LEAST = 1e-6
+
 
 @record
 class Message:
@@ -24,9 +27,9 @@ class Message:
 class Sampling:
     """How tokens are drawn.
 
-    `temperature` 0 is greedy. `top_p` 1 and `top_k` 0 cut nothing off. `seed` makes a drawn answer reproducible
-    on the same machine. The answer ends before the first of the `stop` strings; they are not part of it. With
-    `schema`, the text of a JSON schema, it is JSON that follows it.
+    `temperature` 0 is greedy, and so is `top_p` 0. `top_p` 1 and `top_k` 0 cut nothing off. `seed` makes a drawn
+    answer reproducible on the same machine. The answer ends before the first of the `stop` strings; they are not part
+    of it. With `schema`, the text of a JSON schema, it is JSON that follows it.
     """
 
     max_tokens: int
@@ -37,6 +40,12 @@ class Sampling:
     stop: tuple[str, ...] = ()
     frequency_penalty: float = 0.0
     schema: str | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken each time, and nothing is drawn."""
+        # What is next to nothing is nothing: samplers divide by the one, and find no token within the other.
+        return self.temperature < _LEAST or self.top_p < _LEAST
 
 
 @record

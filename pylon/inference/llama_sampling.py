@@ -22,7 +22,7 @@ class Picker:
         self._guide = guide
         self._said: Counter[int] = Counter()
         self._new: list[int] = []
-        self._chain = _chain(sampling) if sampling.temperature > 0 else None
+        self._chain = None if sampling.greedy else _chain(sampling)
 
     def pick(self, logits: NDArray[np.float32], context: Any, output: int) -> int:
         """`logits` is this row's view of `context`'s own, the `output`th of them; negative counts from behind."""

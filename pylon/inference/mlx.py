@@ -18,7 +18,7 @@ from pylon.inference.engine import ModelInfo, Sampling
 from pylon.inference.headroom import Headroom
 from pylon.inference.heads import Head, Heads
 from pylon.inference.mlx_batch import Row
-from pylon.inference.mlx_model import LogitsProcessor, MlxModel, logits_processors, sampler, schema_processor
+from pylon.inference.mlx_model import LogitsProcessor, MlxModel, drawing, greedy, logits_processors, schema_processor
 from pylon.inference.rows import ROW_TOKENS, Rows
 
 # Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
@@ -86,9 +86,11 @@ class MlxEngine(BatchedEngine):
         )
 
     def _sampler(self, sampling: Sampling) -> Any:
+        if sampling.greedy:
+            return greedy
         # mlx_lm refuses to cut to as many tokens as there are.
         top_k = sampling.top_k if 0 < sampling.top_k < len(self._model.tokenizer) else 0
-        return sampler(sampling.temperature, sampling.top_p, top_k)
+        return drawing(sampling.temperature, sampling.top_p, top_k)
 
     def _processors(self, sequence: Asked) -> list[LogitsProcessor]:
         processors = logits_processors(sequence.sampling)

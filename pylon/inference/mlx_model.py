@@ -123,12 +123,15 @@ class MlxModel:
         return room // memory.per_token // _STATE_STEP * _STATE_STEP if memory.per_token else 2**63
 
 
+def greedy(logits: mx.array) -> mx.array:
+    """The likeliest token of each row."""
+    return mx.argmax(logits, axis=-1)
+
+
 # Rows of a batch are sampled in one go only when they share the sampler object.
 @functools.lru_cache(maxsize=64)
-def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
-    """Takes logits, a row for each token to be chosen."""
-    if not temperature:
-        return lambda logits: mx.argmax(logits, axis=-1)
+def drawing(temperature: float, top_p: float, top_k: int) -> Sampler:
+    """Takes logits, a row for each token to be drawn; for what is not greedy, see `Sampling`."""
     draw: Sampler = make_sampler(temp=temperature, top_p=top_p, top_k=top_k)
     return lambda logits: draw(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
 

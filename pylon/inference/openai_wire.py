@@ -44,11 +44,12 @@ def body_of(request: GenerationRequest) -> dict[str, Any]:
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
+        "temperature": 0.0 if sampling.greedy else sampling.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if sampling.top_p < 1:
+    # Greedy takes one token whatever the others' shares are, and some servers refuse a `top_p` of 0.
+    if sampling.top_p < 1 and not sampling.greedy:
         body["top_p"] = sampling.top_p
     if sampling.top_k:
         body["top_k"] = sampling.top_k
@@ -84,7 +85,8 @@ async def chunks(response: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
 
 def take(reply: Reply, chunk: Mapping[str, Any]) -> bool:
     """Adds a chunk to the answer; whether text came with it. Raises TryAgainError for an error told mid-stream."""
-    if "error" in chunk:
+    # Some servers have the field in every chunk, and nothing in it.
+    if chunk.get("error"):
         raise TryAgainError("an error in mid-answer")
     if isinstance(usage := chunk.get("usage"), dict):
         reply.usage = usage

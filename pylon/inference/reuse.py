@@ -21,10 +21,10 @@ type AnswerKey = bytes
 
 def answer_key(customer: str, tokens: Sequence[int], sampling: Sampling) -> AnswerKey | None:
     """What makes two requests the same; None when their answers are drawn by chance."""
-    if sampling.temperature > 0:
+    if not sampling.greedy:
         return None
     # Greedy decoding draws nothing, so what shapes a draw makes no difference.
-    greedy = replace(sampling, seed=None, top_p=1.0, top_k=0)
+    greedy = replace(sampling, temperature=0.0, seed=None, top_p=1.0, top_k=0)
     # Kept by the thousand: a digest of all of it is a quarter of it.
     return hashlib.sha256(repr((customer, greedy)).encode() + array("q", tokens).tobytes()).digest()
 

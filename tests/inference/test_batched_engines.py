@@ -249,6 +249,16 @@ def test_top_k_of_one_is_greedy_and_of_too_many_cuts_nothing(engine: BatchedEngi
     assert one.text == greedy.text
 
 
+@pytest.mark.parametrize("nothing", [{"top_p": 0.0}, {"top_p": 1e-50}, {"temperature": 1e-50}])
+def test_a_temperature_or_a_top_p_of_next_to_nothing_is_greedy(engine: BatchedEngine, ask, nothing) -> None:
+    plain, *drawn = run(
+        engine,
+        ask(TEXT, key="1", max_tokens=8),
+        *(ask(TEXT, key=key, max_tokens=8, **{"temperature": 1.0, "seed": 3} | nothing) for key in "23"),
+    )
+    assert [each.text for each in drawn] == [plain.text] * 2
+
+
 def test_a_frequency_penalty_keeps_tokens_from_coming_again(engine: BatchedEngine, ask) -> None:
     tokens = answered_tokens(engine, ask(TEXT, max_tokens=40, frequency_penalty=1000.0))
     assert len(set(tokens)) == len(tokens) == 40

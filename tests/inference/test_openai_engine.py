@@ -160,6 +160,24 @@ def test_what_is_asked_for_is_passed_on_and_nothing_else(engine, peer: Peer, ask
     assert full["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_a_server_is_asked_for_the_likeliest_tokens_by_temperature_alone(engine, peer: Peer, ask) -> None:
+    peer.replies = [[text("x"), *end()]]
+    openai_engine = engine()
+    openai_engine.add(ask("hello", temperature=0.8, top_p=0.0))
+    finish(openai_engine)
+    assert peer.asked[0]["temperature"] == 0
+    assert "top_p" not in peer.asked[0]
+
+
+@pytest.mark.parametrize("nothing", [None, "", {}])
+def test_an_error_with_nothing_in_it_is_none(engine, peer: Peer, ask, nothing: object) -> None:
+    peer.replies = [[chunk | {"error": nothing} for chunk in (text("there"), *end())]]
+    openai_engine = engine()
+    openai_engine.add(ask("hello"))
+    assert only(openai_engine).generation.text == "there"
+    assert len(peer.asked) == 1
+
+
 def test_without_usage_tokens_are_chunks_and_quarter_bytes(engine, peer: Peer, ask) -> None:
     peer.replies = [[text("a"), text("b"), *end(usage=False)]]
     openai_engine = engine()

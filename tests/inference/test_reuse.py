@@ -82,6 +82,11 @@ def test_a_seed_makes_no_difference_to_a_greedy_answer() -> None:
     assert answer_key("a", [1], GREEDY) == answer_key("a", [1], Sampling(max_tokens=6, seed=7))
 
 
+def test_an_answer_is_greedy_by_its_temperature_or_its_top_p() -> None:
+    assert answer_key("a", [1], GREEDY) == answer_key("a", [1], Sampling(max_tokens=6, temperature=0.9, top_p=0.0))
+    assert answer_key("a", [1], Sampling(max_tokens=6, temperature=0.9, top_p=0.01)) is None
+
+
 def test_answers_stay_within_their_number_and_their_characters() -> None:
     store = AnswerStore(most=3, most_chars=100)
     keys = [answer_key("a", [n], GREEDY) for n in range(5)]
