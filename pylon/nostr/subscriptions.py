@@ -87,16 +87,13 @@ class Subscriptions:
         """See `RelayConnection.query`."""
         answer = StoredAnswer(self._room, known)
         try:
-            while True:
-                before = len(answer.events)
-                await self._page(filters, answer)
-                # A relay leaves out what is over its limit without a word: the rest is older.
-                most = self._information().max_limit
-                full = most is not None and len(answer.page) >= most and len(answer.events) > before
-                if not full or answer.cut or any(f.limit is not None for f in filters):
-                    break
-                oldest = min(event.created_at for event in answer.page.values())
-                filters = tuple(replace(f, until=min(oldest, f.until or oldest)) for f in filters)
+            if len(filters) == 1:
+                await self._pages(filters[0], answer)
+            elif await self._page(filters, answer):
+                # Nothing says which of them the relay cut short, nor where: each has pages of its own.
+                for wanted in filters:
+                    if not answer.cut:
+                        await self._pages(wanted, answer)
         finally:
             answer.let_go()
         if answer.cut:
@@ -188,7 +185,23 @@ class Subscriptions:
                 subscription.ended.set_exception(flood)
         raise flood
 
-    async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> None:
+    async def _pages(self, wanted: Filter, answer: StoredAnswer) -> None:
+        """From the newest to the oldest, as many as it takes."""
+        last = wanted.until
+        while await self._page((replace(wanted, until=last),), answer) and wanted.limit is None:
+            oldest = min(event.created_at for event in answer.page.values())
+            if oldest == last:
+                # NIP-01 has no way to ask for the rest of one second. What is older must not be lost with it.
+                logger.warning(
+                    "relay gives no more of one second than fits its limit", relay=self._url, second=oldest
+                )
+                oldest -= 1
+            last = oldest
+            if last < (wanted.since or 0):
+                break
+
+    async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> bool:
+        """Whether there may be more: a relay leaves out what is over its limit without a word."""
         # Subscriptions that last have their place; queries take turns at what the relay allows besides.
         most = self._information().max_subscriptions
         while self._queries and most is not None and len(self._open) >= most:
@@ -210,3 +223,6 @@ class Subscriptions:
             self.unsubscribe(name)
             self._queries -= 1
             self._query_ended.set()
+        # It may have said meanwhile what its limit is.
+        most = self._information().max_limit
+        return most is not None and len(answer.page) >= most and not answer.cut

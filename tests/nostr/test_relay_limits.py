@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.http11 import Response
@@ -19,6 +22,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation
 from pylon.nostr.pool import RelayPool
+from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from tests.nostr.scripted import ScriptedRelay, polite
 
@@ -181,6 +185,54 @@ async def test_a_query_goes_on_where_a_full_page_ends():
     async with Documented(pages, max_limit=20) as relay, connected(relay) as connection:
         found = await connection.query((Filter(kinds=frozenset({1})),))
         assert {event.id for event in found} == {event.id for event in stored} and len(found) == len(stored)
+
+
+@asynccontextmanager
+async def holding(*events, results=5):
+    """A connection to a relay that gives so many of these at a time."""
+    async with RelayServer(limits=RelayLimits(results=results)) as relay, connected(relay) as connection:
+        await asyncio.gather(*(connection.publish(event) for event in events))
+        yield connection
+
+
+def kinds(*numbers):
+    return tuple(Filter(kinds=frozenset({number})) for number in numbers)
+
+
+async def test_each_of_several_filters_has_pages_of_its_own():
+    old = [KEY.sign(EventDraft(1, str(n), created_at=1_000 + n)) for n in range(5)]
+    new = [KEY.sign(EventDraft(2, str(n), created_at=2_000 + n)) for n in range(20)]
+    async with holding(*old, *new) as connection:
+        found = await connection.query(kinds(1, 2))
+        assert len(found) == 25 and set(found) == {*old, *new}
+        bounded = await connection.query((*kinds(1), Filter(kinds=frozenset({2}), limit=3)))
+        assert set(bounded) == {*old, *new[-3:]}
+
+
+async def test_more_events_of_one_second_than_a_page_holds_do_not_hide_older_ones(caplog):
+    crowd = [note(f"at once {n}", 2_000) for n in range(8)]
+    old = [note(f"older {n}", 1_000 + n) for n in range(6)]
+    async with holding(*crowd, *old) as connection:
+        found = await connection.query(kinds(1))
+        assert set(old) < set(found) and len(set(found) & set(crowd)) == 5
+        assert "no more of one second" in caplog.text
+        assert len(await connection.query((Filter(kinds=frozenset({1}), since=2_000, until=2_000),))) == 5
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from((1, 2, 4)), st.integers(0, 12)), max_size=25), st.integers(3, 6))
+def test_pages_bring_all_of_every_filter_but_what_one_second_has_too_much_of(placed, results):
+    events = {KEY.sign(EventDraft(kind, str(n), created_at=at)) for n, (kind, at) in enumerate(placed)}
+
+    async def ask():
+        async with holding(*events, results=results) as connection:
+            return await connection.query(kinds(1, 2, 4))
+
+    found = asyncio.run(ask())
+    assert len(found) == len(set(found))
+    crowded = Counter(placed)
+    lost = events - set(found)
+    assert all(crowded[event.kind, event.created_at] > results for event in lost)
 
 
 async def test_our_own_relays_limits_are_obeyed(tmp_path):
