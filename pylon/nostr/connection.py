@@ -28,7 +28,7 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.backoff import Backoff
+from pylon.nostr.backoff import Backoff, Retries
 from pylon.nostr.dialing import Dial
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -48,8 +48,6 @@ logger = log.get("nostr")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
-# One that floods us is asked again later each time, unless it behaved for so long.
-PROBATION_SECONDS = 600.0
 
 
 @dataclass(slots=True)
@@ -96,8 +94,9 @@ class RelayConnection:
         self._dial = dial
         self._known = False
         self._clock = clock or SystemClock()
-        self._backoff = backoff or Backoff()
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, nothing secret
+        self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
+        # Whether this connection was of use: the relay did something that was asked of it.
+        self._answered = False
         self._sender = Sender()
         self._opened = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
@@ -187,11 +186,10 @@ class RelayConnection:
     # --- the connection -------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        attempt = floods = 0
-        opened_at = 0.0
         while True:
+            opened_at: float | None = None
+            flooded, self._answered = False, False
             learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
-            was_open = False
             try:
                 # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its
                 # window costs 60 KiB a connection.
@@ -205,7 +203,7 @@ class RelayConnection:
                     close_timeout=2,
                     **await self._dialled(),
                 ) as socket:
-                    attempt, opened_at, was_open = 0, self._clock.monotonic(), True
+                    opened_at = self._clock.monotonic()
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
                     try:
@@ -222,9 +220,7 @@ class RelayConnection:
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = clean_line(f"{type(error).__name__}: {error}")
             except RelayError as error:
-                reason = str(error)
-                floods = floods + 1 if self._clock.monotonic() - opened_at < PROBATION_SECONDS else 1
-                attempt = floods - 1
+                reason, flooded = str(error), True
             except Exception as error:
                 # A fault of ours in what takes the relay's messages must not leave this node deaf.
                 reason = f"{type(error).__name__}: {error}"
@@ -234,11 +230,13 @@ class RelayConnection:
                 self._opened.clear()
                 self._introduction.lost()
                 learning.cancel()
-            attempt += 1
             self._set_state("connecting", reason)
-            delay = self._backoff.delay(attempt, self._rng)
+            lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
+            delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
             # Whoever waits for a relay that is not there says so in words, once.
-            tell, what = (logger.info, "relay connection lost") if was_open else (logger.debug, "relay not reached")
+            tell, what = (
+                (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
+            )
             tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
             await asyncio.sleep(delay)
             self.status.reconnects += 1
@@ -283,10 +281,12 @@ class RelayConnection:
             return self._subscriptions.receive(message.subscription, message.event)
         match message:
             case m.Eose(name):
+                self._answered = True
                 return self._subscriptions.receive(name, message)
             case m.Ok() if self._introduction.settles(message):
                 self._authenticated(message)
             case m.Ok():
+                self._answered = True
                 self._publications.answered(message)
             case m.Closed(name, reason):
                 self.status.notice = f"subscription closed: {reason}"

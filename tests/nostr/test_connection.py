@@ -7,7 +7,7 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.backoff import Backoff
+from pylon.nostr.backoff import SOON, Backoff
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
@@ -107,6 +107,39 @@ async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
         await connection.publish(event, timeout=10)
         assert [message[1]["id"] for message in relay.of("EVENT")] == [event.id, event.id]
         assert connection.status.reconnects == 1
+
+
+class Recorded(Backoff):
+    def __init__(self):
+        object.__setattr__(self, "failures", [])
+
+    def delay(self, attempt, rng):
+        self.failures.append(attempt)
+        return 0.01
+
+
+async def test_a_relay_that_accepts_and_hangs_up_is_asked_later_each_time_and_one_that_answers_soon():
+    hangs_up = True
+
+    def answer(relay, socket, message):
+        if message[0] == "REQ":
+            socket.transport.abort() if hangs_up else None
+        return polite(relay, socket, message)
+
+    recorded = Recorded()
+    async with ScriptedRelay(answer) as relay:
+        connection = RelayConnection(relay.url, backoff=recorded)
+        connection.subscribe(lambda: NOTES, lambda _: None)
+        connection.start()
+        await relay.until(lambda: relay.connections > 5)
+        hangs_up = False
+        assert (await connection.publish(note(), timeout=10)).accepted
+        failed = len(recorded.failures)
+        assert recorded.failures == list(range(1, failed + 1)) and failed > 4
+        relay.sockets[-1].transport.abort()
+        await relay.until(lambda: len(recorded.failures) > failed)
+        assert recorded.failures[failed] == SOON
+        await connection.close()
 
 
 async def test_a_rate_limited_event_is_sent_again_later():
