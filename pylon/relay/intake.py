@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pylon import log
 from pylon.errors import SignatureError
-from pylon.nostr.event import Event, is_ephemeral, verify
+from pylon.nostr.event import Event, is_ephemeral, is_hex64, verify
 from pylon.relay.retention import DELETION_KIND, Outcome, deletions
 from pylon.relay.store import EventStore, Placed, Publication
 from pylon.store.rest import rest
@@ -127,10 +127,17 @@ class Intake:
             self._remember(event)
         if outcome is Outcome.STORED:
             if event.kind == DELETION_KIND:
-                for target, _ in deletions(event):
-                    self._recent.pop(target, None)
+                self._forget(event)
             self._deliver(event, publication.raw, place.seq)
             self.delivered_seq = max(self.delivered_seq, place.seq)
+
+    def _forget(self, deletion: Event) -> None:
+        for target, _ in deletions(deletion):
+            if not is_hex64(target):
+                # An address. Which ids it had is known to the store alone.
+                self._recent.clear()
+                return
+            self._recent.pop(target, None)
 
     def _remember(self, event: Event) -> None:
         self._recent[event.id] = None

@@ -92,6 +92,17 @@ async def test_a_replaceable_event_is_deleted_by_address(relay):
         assert await client.fetch({"kinds": [11_998]}) == []
 
 
+@pytest.mark.parametrize(("kind", "named"), [(30_000, "x"), (11_998, "")])
+async def test_an_event_that_was_deleted_by_its_address_never_comes_back(relay, kind, named):
+    event = at(-5, kind=kind, tags=[("d", "x")])
+    async with peer(relay) as client:
+        assert await client.publish(event) == (True, "")
+        assert (await client.publish(event))[1].startswith("duplicate:")
+        await client.publish(at(kind=5, tags=[("a", f"{kind}:{ALICE.public}:{named}")]))
+        accepted, text = await client.publish(event)
+        assert (accepted, text[:8]) == (False, "blocked:")
+
+
 async def test_deleting_a_deletion_request_has_no_effect(relay):
     event = at()
     async with peer(relay) as client:
