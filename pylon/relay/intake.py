@@ -30,8 +30,11 @@ _SAID = {
     Outcome.DUPLICATE: (True, "duplicate: this event is stored already"),
     Outcome.SUPERSEDED: (True, "duplicate: a newer version of this event is stored"),
     Outcome.DELETED: (False, "blocked: its author asked to have this event deleted"),
+    Outcome.FAILED: (False, "error: the relay could not store the event; try again later"),
     Outcome.FULL: (False, "error: this relay is full and has no room for the event; try again later"),
 }
+
+_THERE = frozenset((Outcome.STORED, Outcome.DUPLICATE, Outcome.SUPERSEDED))
 
 
 class Intake:
@@ -110,20 +113,24 @@ class Intake:
         except Exception as error:
             # A full disk must not end the relay: publishers are told, and what comes next is tried again.
             _log.error("events could not be stored", events=len(batch), error=str(error))
-            for _, answer in batch:
-                answer(False, "error: the relay could not store the event; try again later")
-            return
+            placed = [Placed(Outcome.FAILED)] * len(batch)
         is_full = any(place.outcome is Outcome.FULL for place in placed)
         if is_full and not self._is_full:
             _log.warning("the relay is full: events are refused")
         self._is_full = is_full
         for (publication, answer), place in zip(batch, placed, strict=True):
-            answer(*_SAID[place.outcome])
-            self._finish(publication, place)
+            try:
+                try:
+                    answer(*_SAID[place.outcome])
+                finally:
+                    self._finish(publication, place)
+            except Exception:
+                # It ends the way of this event alone: a relay that commits no more would look alive.
+                _log.exception("what became of an event could not be told", id=publication.event.id)
 
     def _finish(self, publication: Publication, place: Placed) -> None:
         event, outcome = publication.event, place.outcome
-        if outcome not in (Outcome.DELETED, Outcome.FULL):
+        if outcome in _THERE:
             self._remember(event)
         if outcome is Outcome.STORED:
             if event.kind == DELETION_KIND:

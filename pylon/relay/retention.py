@@ -22,6 +22,7 @@ class Outcome(Enum):
     SUPERSEDED = "superseded"
     DELETED = "deleted"
     FULL = "full"
+    FAILED = "failed"
 
 
 @dataclass(slots=True)
