@@ -24,6 +24,8 @@ class RelayLimits:
     """Values in all lists of all filters of one REQ or COUNT; what a subscription costs in memory."""
     results: int = 500
     """Stored events a filter answers with; a larger `limit` is lowered to it."""
+    lookup_s: float = 2
+    """Looking up what one REQ or COUNT asks for; one that takes longer is refused."""
     keys: int = 1_000
     """Public keys that one connection may authenticate as (NIP-42)."""
     connections: int = 4_000

@@ -95,18 +95,23 @@ def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privac
 
 def counted(filters: Sequence[Filter], reader: Reader) -> Query:
     """The whole statement: how many events match at least one of the filters; `limit` does not count (NIP-45)."""
-    return _over(filters, reader, Privacy.ALLOWED, "SELECT count(*) FROM ({})")
+    text, values = _each(filters, reader, Privacy.ALLOWED, "SELECT seq FROM event WHERE {}", " UNION ")
+    return Query(f"SELECT count(*) FROM ({text})", values)
 
 
 def any_withheld(filters: Sequence[Filter], reader: Reader) -> Query:
     """The whole statement: 1 when a private event matches that this reader may not see, otherwise 0."""
-    return _over(filters, reader, Privacy.WITHHELD, "SELECT EXISTS ({})")
+    exists = "EXISTS (SELECT 1 FROM event WHERE {})"
+    text, values = _each(filters, reader, Privacy.WITHHELD, exists, " OR ")
+    return Query(f"SELECT {text}", values)
 
 
-def _over(filters: Sequence[Filter], reader: Reader, privacy: Privacy, outer: str) -> Query:
+def _each(
+    filters: Sequence[Filter], reader: Reader, privacy: Privacy, statement: str, between: str
+) -> tuple[str, tuple[Any, ...]]:
     queries = [where(wanted, reader, privacy) for wanted in filters]
-    inner = " UNION ".join(f"SELECT seq FROM event WHERE {query.where}" for query in queries)
-    return Query(outer.format(inner), tuple(value for query in queries for value in query.values))
+    text = between.join(statement.format(query.where) for query in queries)
+    return text, tuple(value for query in queries for value in query.values)
 
 
 def _tagged(letter: str, wanted: Filter) -> Query:

@@ -19,6 +19,7 @@ from pylon.relay.paging import pages
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refuse_filters
 from pylon.relay.shared import Shared
+from pylon.relay.store import took_too_long
 
 _log = log.get("relay")
 
@@ -93,16 +94,29 @@ class Reading:
             if not self.keys and access.may_match_private(filters):
                 await self._warn_of_stored(subscription)
         except sqlite3.Error as error:
-            _log.error("a query failed", error=str(error))
             self.unsubscribe(name)
-            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
+            self._unread(name, error)
 
     async def _send_stored(
         self, subscription: _Subscription, reader: Reader, privacy: Privacy, *, end: Eose | None = None
     ) -> None:
-        shared = self._shared
         held: list[tuple[int, bytes]] = []
         subscription.held = held
+        try:
+            await self._send_found(subscription, held, reader, privacy, end)
+        finally:
+            subscription.held = None
+            self._held_bytes = 0
+
+    async def _send_found(
+        self,
+        subscription: _Subscription,
+        held: list[tuple[int, bytes]],
+        reader: Reader,
+        privacy: Privacy,
+        end: Eose | None,
+    ) -> None:
+        shared = self._shared
         found = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
         # In pages, so that a long answer to a slow reader is not held in memory.
         for page in pages(found):
@@ -112,12 +126,11 @@ class Reading:
         if end is not None:
             self._tell(end)
         for seq, raw in held:
-            if seq not in found:
+            if seq not in found and seq not in subscription.sent:
                 self._push(subscription, raw)
-        subscription.held = None
-        self._held_bytes = 0
         # Committed, and so found, but not yet delivered: at most the batch that is being committed.
-        subscription.sent = frozenset(seq for seq in found if seq > shared.intake.delivered_seq)
+        delivered = shared.intake.delivered_seq
+        subscription.sent = frozenset(seq for seq in (*subscription.sent, *found) if seq > delivered)
 
     def unsubscribe(self, name: str) -> None:
         """Ends a subscription. Unknown names are ignored."""
@@ -133,8 +146,7 @@ class Reading:
         try:
             self._tell(CountResult(name, await self._shared.store.count(filters, self._reader())))
         except sqlite3.Error as error:
-            _log.error("a count failed", error=str(error))
-            self._tell(Closed(name, "error: the relay could not read its events; try again later"))
+            self._unread(name, error)
 
     async def admit(self, key: str) -> None:
         """The reader has proved that it holds this key."""
@@ -144,9 +156,23 @@ class Reading:
         # What open subscriptions were not shown so far is shown now: whether a client authenticates first or
         # subscribes first makes no difference to what it gets.
         reader = Reader(frozenset((key,)), int(self._shared.clock.wall()))
-        for subscription in self._subscriptions.values():
+        for name, subscription in list(self._subscriptions.items()):
             if access.may_match_private(subscription.filters):
-                await self._send_stored(subscription, reader, Privacy.OWN)
+                try:
+                    await self._send_stored(subscription, reader, Privacy.OWN)
+                except sqlite3.Error as error:
+                    self.unsubscribe(name)
+                    self._unread(name, error)
+
+    def _unread(self, name: str, error: sqlite3.Error) -> None:
+        """Tells why a subscription is over, or a count has no answer."""
+        if took_too_long(error):
+            most = self._shared.limits.lookup_s
+            reason = f"error: this takes more than {most:g} s to look up; ask for less, or by ids, authors or tags"
+        else:
+            _log.error("events could not be read", error=str(error))
+            reason = "error: the relay could not read its events; try again later"
+        self._tell(Closed(name, reason))
 
     def _refuse(self, filters: Iterable[Filter]) -> str | None:
         shared = self._shared

@@ -105,7 +105,9 @@ class RelayServer:
         if path is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
             path = Path(self._scratch.name) / "relay.db"
-        store = await EventStore.open(path, max_bytes=self._limits.store_bytes, clock=self._clock)
+        store = await EventStore.open(
+            path, max_bytes=self._limits.store_bytes, lookup_s=self._limits.lookup_s, clock=self._clock
+        )
         intake = Intake(store, self._deliver, max_bytes=self._limits.waiting_bytes)
         self._shared = Shared(
             store=store,
@@ -203,7 +205,11 @@ class RelayServer:
             return
         private = is_private(event)
         for reading, name in self._shared.index.match(event):
-            reading.deliver(name, event, raw, seq, private=private)
+            try:
+                reading.deliver(name, event, raw, seq, private=private)
+            except Exception:
+                # The others have asked for it too.
+                _log.exception("an event could not be given to one of its readers", id=event.id)
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         if "upgrade" in request.headers:

@@ -4,6 +4,7 @@ An event is kept as the JSON that is sent to subscribers, so that serving it enc
 sequence number when it is stored; later ones are larger.
 """
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from pylon.nostr.event import Event, expiration
 from pylon.nostr.filter import Filter
 from pylon.records import record
 from pylon.relay.access import is_private
-from pylon.relay.queries import Privacy, Reader, any_withheld, counted, newest
+from pylon.relay.queries import Privacy, Query, Reader, any_withheld, counted, newest
 from pylon.relay.retention import DELETION_KIND, Known, Outcome, Plan, Room, address, deletions, plan
 from pylon.store.database import Database, Schema
 
@@ -63,6 +64,8 @@ _PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at
 _PURGED_FIRST = 500
 # About what rows and indexes take beyond the JSON, in bytes. It counts within a batch only: the next one measures.
 _ROW_BYTES, _TAG_BYTES = 512, 256
+# Of SQLite's own steps, some milliseconds: what an index answers is through before, and is never asked for the time.
+_LOOK_STEPS = 100_000
 
 
 @record
@@ -84,20 +87,28 @@ class Placed:
 class EventStore:
     """Stored events. One writer: `insert` and `purge` take turns at the database."""
 
-    def __init__(self, database: Database, last_seq: int, max_bytes: int | None, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, last_seq: int, max_bytes: int | None, lookup_s: float, clock: Clock
+    ) -> None:
         self._database = database
+        self._lookup_s = lookup_s
         self._last_seq = last_seq
         self._max_bytes = max_bytes
         self._clock = clock
 
     @classmethod
-    async def open(cls, path: Path, *, max_bytes: int | None = None, clock: Clock | None = None) -> "EventStore":
-        """Opens or creates the file, which takes no more than `max_bytes` (None: any number). Raises `SetupError`."""
+    async def open(
+        cls, path: Path, *, max_bytes: int | None = None, lookup_s: float = math.inf, clock: Clock | None = None
+    ) -> "EventStore":
+        """Opens or creates the file, which takes no more than `max_bytes` (None: any number). Raises `SetupError`.
+
+        What takes more than `lookup_s` seconds to look up is not: `sqlite3.OperationalError`, see `took_too_long`.
+        """
         # NORMAL: an OK outlives a crash of this process. That it outlives a power cut is worth too little here:
         # whoever must not lose an event keeps it until another party has acted on it.
         database = await Database.open(path, [SCHEMA], label="relay", durability="NORMAL")
         row = await database.fetch_one("SELECT max(seq) FROM event")
-        return cls(database, (row[0] or 0) if row else 0, max_bytes, clock or SystemClock())
+        return cls(database, (row[0] or 0) if row else 0, max_bytes, lookup_s, clock or SystemClock())
 
     async def close(self) -> None:
         """Closes the file."""
@@ -110,7 +121,7 @@ class EventStore:
         last_seq = self._last_seq
 
         async with self._database.transaction_here() as tx:
-            known = _look_up(tx.connection, events)
+            known = _known(tx.connection, events)
             room = None
             if self._max_bytes is not None:
                 room = _room(tx.connection, self._max_bytes, int(self._clock.wall()))
@@ -130,13 +141,10 @@ class EventStore:
 
         `limit` holds for each filter.
         """
+        queries = [newest(wanted, limit, reader, privacy) for wanted in filters if wanted.limit != 0]
         found: dict[int, tuple[int, str, int]] = {}
-        for wanted in filters:
-            if wanted.limit == 0:
-                continue
-            query = newest(wanted, limit, reader, privacy)
-            for seq, created_at, id_, size in await self._database.fetch_all(query.where, query.values):
-                found[seq] = (-created_at, id_, size)
+        for seq, created_at, id_, size in await self._look_up(queries):
+            found[seq] = (-created_at, id_, size)
         return {seq: found[seq][2] for seq in sorted(found, key=found.__getitem__)}
 
     async def load(self, numbers: Sequence[int]) -> list[bytes]:
@@ -150,22 +158,42 @@ class EventStore:
 
     async def count(self, filters: Sequence[Filter], reader: Reader) -> int:
         """How many events match at least one of the filters (NIP-45)."""
-        query = counted(filters, reader)
-        row = await self._database.fetch_one(query.where, query.values)
-        return int(row[0]) if row else 0
+        [[number]] = await self._look_up([counted(filters, reader)])
+        return int(number)
 
     async def withheld(self, filters: Sequence[Filter], reader: Reader) -> bool:
-        """Whether a private event matches that this reader may not see."""
-        query = any_withheld(filters, reader)
-        row = await self._database.fetch_one(query.where, query.values)
-        return bool(row and row[0])
+        """Whether a private event matches that this reader may not see, or that takes too long to say."""
+        try:
+            [[found]] = await self._look_up([any_withheld(filters, reader)])
+        except sqlite3.Error as error:
+            if not took_too_long(error):
+                raise
+            return True
+        return bool(found)
+
+    async def _look_up(self, queries: Sequence[Query]) -> list[sqlite3.Row]:
+        # Strangers ask, all wait for the one connection that reads, and a filter may need a walk through everything.
+        def bounded(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            ends = self._clock.monotonic() + self._lookup_s
+            connection.set_progress_handler(lambda: self._clock.monotonic() > ends, _LOOK_STEPS)
+            try:
+                return [row for query in queries for row in connection.execute(query.where, query.values)]
+            finally:
+                connection.set_progress_handler(None, 0)
+
+        return await self._database.read(bounded)
 
     async def purge(self, now: int, limit: int = 1_000) -> int:
         """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""
         return await self._database.write(lambda connection: connection.execute(_PURGE, (now, limit)).rowcount)
 
 
-def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
+def took_too_long(error: sqlite3.Error) -> bool:
+    """Whether it says that a lookup was broken off."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
+def _known(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
     known = Known()
     ids = [event.id for event in events]
     addresses = [where for event in events if (where := address(event)) is not None]

@@ -146,6 +146,10 @@ class Database:
         rows = await self.fetch_all(sql, values)
         return rows[0] if rows else None
 
+    async def read[T](self, work: Work[T]) -> T:
+        """What `work` returns of the last committed state. It runs on the reader's thread, and changes nothing."""
+        return await self._reader.run(work)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One write transaction: committed when the block ends, undone when it raises. One runs at a time."""
