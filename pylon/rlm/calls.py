@@ -6,62 +6,23 @@ All loops of a run share one room. Equal prompts are asked once, at temperature 
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import aclosing, suppress
+from dataclasses import asdict, replace
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
-from pylon.rlm.gate import Gate, Ticket
+from pylon.rlm.gate import Gate
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure, SubLM, SubOutcome
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Trajectory, TrajectoryError
 
 logger = log.get("rlm")
 
 # Fewer tokens than a third of its characters no prose has; a reservation should rather be too large.
 _CHARS_PER_TOKEN = 3
-# Jobs that fail are asked again elsewhere, and some get a second opinion. Whoever was given up may charge all the
-# same: for this, up to so many times the price of the calls is set aside.
-_BESIDE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """On whose behalf: the loop, its budget, and the turn that it is in."""
-
-    loop: str
-    budget: Budget
-    turn: int
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    id: str
-    caller: Caller
-    job: Job
-    outcome: asyncio.Future[SubOutcome]
-    # Cells that want it: an equal prompt of another one waits for the same outcome.
-    waiters: int = 0
-    reservation: Reservation | None = None
-    ticket: Ticket | None = None
-    batch: "_Batch | None" = None
-    spent: Cost = NOTHING
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Calls that went out together, on one budget. What is set aside for them is one sum to whoever asks them: what
-    one call leaves may go to another's second attempt. So nothing of it is free before all of them are back.
-
-    `most_msat` is that sum, None without a limit; `beside` is its part beyond the prices, `out` counts who is out.
-    """
-
-    budget: Budget
-    calls: list[_Call]
-    out: int
-    most_msat: int | None = None
-    beside: Reservation | None = None
 
 
 def call_seed(seed: int, call: str) -> int:
@@ -80,15 +41,15 @@ class CallRoom:
         self._gate = gate
         self._trajectory = trajectory
         self._clock = clock
-        self._let_through: list[_Call] = []
+        self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
-        self._memo: dict[tuple[str | None, str], _Call] = {}
+        self._memo: dict[tuple[str | None, str], Call] = {}
 
     async def ask(
         self, caller: Caller, ids: Sequence[str], prompts: Sequence[str], model: str | None
     ) -> list[SubOutcome]:
         """The outcomes of prompts, in their order. Cancelling it drops those that have not been sent yet."""
-        calls: list[_Call] = []
+        calls: list[Call] = []
         for name, prompt in zip(ids, prompts, strict=True):
             call = self._call(caller, name, prompt, model)
             known = self._known(call)
@@ -114,16 +75,16 @@ class CallRoom:
             if call.reservation is not None:
                 self._gate.settle(call.caller.budget, call.reservation, NOTHING)
 
-    def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> _Call:
+    def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> Call:
         settings = self.settings
         job = Job(
             prompt, (), model or settings.model, settings.max_tokens, settings.temperature, settings.timeout_s,
             seed=None if settings.seed is None else call_seed(settings.seed, name),
         )  # fmt: skip
         job = replace(job, most_msat=self._sub.most_msat(job))
-        return _Call(name, caller, job, asyncio.get_running_loop().create_future())
+        return Call(name, caller, job, asyncio.get_running_loop().create_future())
 
-    def _known(self, call: _Call) -> _Call | None:
+    def _known(self, call: Call) -> Call | None:
         """The call of an equal prompt, when its outcome may stand for this one too."""
         if self.settings.temperature > 0:
             return None
@@ -135,7 +96,7 @@ class CallRoom:
         self._write("repeated", call, prompt=self._trajectory.text(call.job.prompt))
         return known
 
-    def _enter(self, call: _Call) -> None:
+    def _enter(self, call: Call) -> None:
         job = call.job
         cost = Cost(job.most_msat, 1, len(job.prompt) // _CHARS_PER_TOKEN + job.max_tokens)
 
@@ -152,7 +113,7 @@ class CallRoom:
 
         call.ticket = self._gate.enter(call.caller.budget, cost, then, prompt_chars=len(job.prompt))
 
-    def _drop(self, calls: list[_Call]) -> None:
+    def _drop(self, calls: list[Call]) -> None:
         for call in calls:
             call.waiters -= 1
         unsent = [call for call in calls if not call.waiters and not call.outcome.done() and call.reservation is None]
@@ -161,7 +122,7 @@ class CallRoom:
             self._finish(call, SubFailure("cancelled", "its cell was ended"))
 
     def _send(self) -> None:
-        by_budget: dict[Budget, list[_Call]] = {}
+        by_budget: dict[Budget, list[Call]] = {}
         for call in self._let_through:
             by_budget.setdefault(call.caller.budget, []).append(call)
         self._let_through = []
@@ -174,37 +135,30 @@ class CallRoom:
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
 
-    def _batch(self, budget: Budget, calls: list[_Call]) -> _Batch:
-        """Sets aside what these may cost beside their prices: at most half of what is left, as others need some."""
-        batch = _Batch(budget, calls, len(calls))
-        for call in calls:
-            call.batch = batch
-        now = self._clock.monotonic()
-        left = budget.left(now=now).msat
-        if left is not None:
-            prices = sum(call.job.most_msat for call in calls)
-            beside = budget.reserve(Cost(msat=max(0, min(left // 2, _BESIDE * prices))), now=now)
-            batch.beside = None if isinstance(beside, Refusal) else beside
-            batch.most_msat = prices + (0 if batch.beside is None else batch.beside.cost.msat)
-        return batch
-
-    async def _ask(self, budget: Budget, calls: list[_Call]) -> None:
+    async def _ask(self, budget: Budget, calls: list[Call]) -> None:
         failure = SubFailure("internal", "this call came to no end")
-        batch = self._batch(budget, calls)
+        batch = Batch(budget, calls, self._gate, now=self._clock.monotonic())
         try:
             for call in calls:
                 prompt = self._trajectory.text(call.job.prompt)
                 seeded = {} if call.job.seed is None else {"seed": call.job.seed}
                 self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt, **seeded)
             async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
-                async for came in self._sub.ask([call.job for call in calls], budget_msat=batch.most_msat):
-                    if isinstance(came, Beside):
-                        self._charged(calls[0].caller, came.msat)
-                    else:
-                        self._finish(calls[came[0]], came[1])
+                jobs = [call.job for call in calls]
+                async with aclosing(self._sub.ask(jobs, budget_msat=batch.most_msat)) as outcomes:  # type: ignore[type-var]
+                    async for came in outcomes:
+                        if isinstance(came, Beside):
+                            self._charged(calls[0].caller, came.msat)
+                        else:
+                            self._finish(calls[came[0]], came[1])
+                        if self._trajectory.fault is not None:
+                            # The run is over, and nobody needs to be paid for the others.
+                            raise self._trajectory.fault
         except TimeoutError:
             self.refused.add(Bound.WALL)
             failure = SubFailure(f"budget_{Bound.WALL}", Refusal(Bound.WALL, 0, 0).message)
+        except TrajectoryError as error:
+            failure = SubFailure("internal", str(error))
         except PylonError as error:
             failure = SubFailure("unreachable", str(error))
         except asyncio.CancelledError:
@@ -213,38 +167,42 @@ class CallRoom:
         except Exception:
             logger.exception("sub-calls failed")
         finally:
-            for call in calls:
-                self._finish(call, failure)
+            # First all of them, whatever writing down brings.
+            unfinished = [call for call in calls if self._hand_over(call, failure)]
+            for call in unfinished:
+                self._note(call, failure)
 
-    def _finish(self, call: _Call, outcome: SubOutcome) -> None:
-        """Writes down what became of a call, hands its outcome over, and books its batch when it is whole. Once."""
+    def _finish(self, call: Call, outcome: SubOutcome) -> None:
+        if self._hand_over(call, outcome):
+            self._note(call, outcome)
+
+    def _hand_over(self, call: Call, outcome: SubOutcome) -> bool:
+        """Gives a call its outcome, and books its batch when it is whole. False when it has one."""
         if call.outcome.done():
-            return
-        row = asdict(outcome)
+            return False
         call.spent = Cost(calls=1)
         if isinstance(outcome, SubAnswer):
-            row["text"] = self._trajectory.text(outcome.text)
             call.spent = Cost(outcome.msat, 1, outcome.prompt_tokens + outcome.completion_tokens)
         elif outcome.code == f"budget_{Bound.SATS}":
             self.refused.add(Bound.SATS)
-        self._write("returned", call, prompt=self._trajectory.text(call.job.prompt), **row)
         call.outcome.set_result(outcome)
         if call.batch is not None:
-            call.batch.out -= 1
-            if not call.batch.out:
-                self._settle(call.batch)
+            call.batch.back()
+        return True
 
-    def _settle(self, batch: _Batch) -> None:
-        for call in batch.calls:
-            if call.reservation is not None:
-                self._gate.settle(batch.budget, call.reservation, call.spent)
-        if batch.beside is not None:
-            self._gate.settle(batch.budget, batch.beside, NOTHING)
+    def _note(self, call: Call, outcome: SubOutcome) -> None:
+        """Writes down what became of a call."""
+        # Whoever writes next in the loop is told too, and that ends the run.
+        with suppress(TrajectoryError):
+            text = self._trajectory.text
+            row = asdict(outcome) | ({"text": text(outcome.text)} if isinstance(outcome, SubAnswer) else {})
+            self._write("returned", call, prompt=text(call.job.prompt), **row)
 
     def _charged(self, caller: Caller, msat: int) -> None:
         """Books and writes down what no answer accounts for."""
         caller.budget.book(Cost(msat))
-        self._trajectory.write("charged", loop=caller.loop, turn=caller.turn, msat=msat)
+        with suppress(TrajectoryError):
+            self._trajectory.write("charged", loop=caller.loop, turn=caller.turn, msat=msat)
 
-    def _write(self, kind: str, call: _Call, /, **fields: object) -> None:
+    def _write(self, kind: str, call: Call, /, **fields: object) -> None:
         self._trajectory.write(kind, loop=call.caller.loop, turn=call.caller.turn, call=call.id, **fields)

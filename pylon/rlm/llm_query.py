@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pylon.jobs import fit
 from pylon.jobs.size import text_bytes
+from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Limits
-from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.calls import CallRoom
 from pylon.rlm.repl.protocol import SubCalls, SubReply
 from pylon.rlm.sublm import SubAnswer
 from pylon.rlm.trajectory import Trajectory

@@ -18,8 +18,9 @@ from typing import Any
 from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.rlm import prompts
+from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
-from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.calls import CallRoom
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
 from pylon.rlm.gate import Gate, Purse

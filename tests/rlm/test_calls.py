@@ -1,6 +1,8 @@
 """Sub-calls: typed failures in their slots, budgets exact to the msat, equal prompts asked once."""
 
 import asyncio
+import errno
+import os
 import random
 from dataclasses import replace
 
@@ -8,8 +10,10 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.node.rlm_parts import loop_settings
+from pylon.rlm import trajectory
+from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Budget, Cost, Limits
-from pylon.rlm.calls import Caller, CallRoom
+from pylon.rlm.calls import CallRoom
 from pylon.rlm.course import Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.progress import Tally
@@ -17,7 +21,7 @@ from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Trajectory, TrajectoryError
 from pylon.sections import RlmSection
 from tests.rlm.fakes import Stage, repl
 
@@ -380,3 +384,64 @@ async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and
     assert [outcome.code for outcome in outcomes] == ["cancelled"] * 2
     assert (budget.reserved.msat, budget.reserved.calls) == (0, 0)
     assert [event["call"] for event in Run(tmp_path / "run").events() if event["type"] == "returned"] == ["a", "b"]
+
+
+@pytest.fixture
+def fill_disk(monkeypatch):
+    """Calling it leaves no room for any trajectory."""
+
+    def full(_file, _data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda: monkeypatch.setattr(trajectory, "_write_all", full)
+
+
+@pytest.mark.parametrize("when", ["before they are sent", "while they are out"])
+async def test_on_a_full_disk_all_calls_end_are_settled_and_no_more_is_sent(tmp_path, fill_disk, when):
+    ended = asyncio.Event()
+
+    async def answer(prompt):
+        if prompt == "first":
+            fill_disk()
+            return prompt
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    clock = SystemClock()
+    budget = Budget(Limits(msat=10_000), now=clock.monotonic())
+    sub = FunctionSubLM(answer, msat=331, most_msat=900)
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    if when == "before they are sent":
+        fill_disk()
+    asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "third"], None)
+    outcomes = await asyncio.wait_for(asking, 5)
+    assert budget.reserved == Cost()
+    if when == "before they are sent":
+        assert not sub.jobs
+        assert {outcome.code for outcome in outcomes} == {"internal"}
+    else:
+        await asyncio.wait_for(ended.wait(), 5)
+        assert outcomes[0].text == "first" and [outcome.code for outcome in outcomes[1:]] == ["internal"] * 2
+        assert (budget.spent.msat, budget.spent.calls) == (331, 3)
+    await room.close()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+async def test_a_full_disk_ends_a_run_with_what_to_do(tmp_path, fill_disk, depth):
+    def answer(prompt):
+        fill_disk()
+        return prompt
+
+    turns = [repl(f"got = {'rlm' if depth else 'llm'}_query('x')"), repl("print('never')")]
+    stage = Stage(
+        tmp_path,
+        lambda chat: repl("llm_query('y')") if "Your task" in chat[1].content else turns[len(chat) // 3],
+        answer,
+    )
+    with pytest.raises(TrajectoryError, match="cannot be written: No space left") as caught:
+        await stage.run(limits=Limits(depth=depth))
+    assert "Make room" in caught.value.hint
+    assert all(event["type"] != "final" for event in stage.events())
+    assert len(stage.root.chats) == 1 + depth

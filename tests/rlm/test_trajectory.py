@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import errno
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import pytest
 from pylon import __version__
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
-from pylon.rlm import runs
+from pylon.rlm import runs, trajectory
 from pylon.rlm.budget import Limits
 from pylon.rlm.progress import Tally
 from pylon.rlm.replay import replay
@@ -20,7 +21,7 @@ from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.sublm import SubFailure
 from pylon.rlm.table import COLUMNS, as_csv, call_rows
-from pylon.rlm.trajectory import EVENTS, Trajectory
+from pylon.rlm.trajectory import EVENTS, Trajectory, TrajectoryError
 from pylon.rlm.viewer import export_rlm
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
@@ -313,9 +314,28 @@ def test_what_is_written_after_the_end_gets_into_no_other_file(tmp_path):
     trajectory.close()
     # The system gives the next file that is opened the number of the one that was closed.
     with (tmp_path / "other").open("wb"):
-        with pytest.raises(OSError, match="Bad file descriptor"):
+        with pytest.raises(TrajectoryError, match="Bad file descriptor"):
             trajectory.write("late")
     assert not (tmp_path / "other").read_bytes()
+
+
+def test_nothing_follows_a_line_that_a_full_disk_cut_and_no_text_counts_as_kept_that_is_not(tmp_path, monkeypatch):
+    written = Trajectory(tmp_path / "run", SystemClock())
+    written.write("first")
+
+    def cut(file, data):
+        os.write(file, data[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(trajectory, "_write_all", cut)
+        with pytest.raises(TrajectoryError, match="No space left"):
+            written.text("a text")
+    for late in (lambda: written.text("a text"), lambda: written.write("second")):
+        with pytest.raises(TrajectoryError, match="No space left"):
+            late()
+    written.close()
+    assert [event["type"] for event in Run(tmp_path / "run").events()] == ["first"] and written.count == 1
 
 
 def test_a_text_with_lone_surrogates_is_kept_and_its_event_written(tmp_path):

@@ -1,0 +1,73 @@
+"""Sub-calls under way, and what is set aside for those that went out together."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pylon.rlm.budget import NOTHING, Budget, Cost, Refusal, Reservation
+from pylon.rlm.gate import Gate, Ticket
+from pylon.rlm.sublm import Job, SubOutcome
+
+# Jobs that fail are asked again elsewhere, and some get a second opinion. Whoever was given up may charge all the
+# same: for this, up to so many times the price of the calls is set aside.
+_BESIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf: the loop, its budget, and the turn that it is in."""
+
+    loop: str
+    budget: Budget
+    turn: int
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One prompt. `waiters` are the cells that want it: an equal prompt of another one waits for the same outcome."""
+
+    id: str
+    caller: Caller
+    job: Job
+    outcome: asyncio.Future[SubOutcome]
+    waiters: int = 0
+    reservation: Reservation | None = None
+    ticket: Ticket | None = None
+    batch: "Batch | None" = None
+    spent: Cost = NOTHING
+
+
+class Batch:
+    """Calls that went out together, on one budget. What is set aside for them is one sum to whoever asks them: what
+    one call leaves may go to another's second attempt. So nothing of it is free before all of them are back.
+
+    `most_msat` is that sum, None without a limit.
+    """
+
+    def __init__(self, budget: Budget, calls: Sequence[Call], gate: Gate, *, now: float) -> None:
+        self.most_msat: int | None = None
+        self._budget = budget
+        self._calls = calls
+        self._gate = gate
+        self._out = len(calls)
+        self._beside: Reservation | None = None
+        for call in calls:
+            call.batch = self
+        left = budget.left(now=now).msat
+        if left is not None:
+            prices = sum(call.job.most_msat for call in calls)
+            # At most half of what is left, as others need some.
+            beside = budget.reserve(Cost(msat=max(0, min(left // 2, _BESIDE * prices))), now=now)
+            self._beside = None if isinstance(beside, Refusal) else beside
+            self.most_msat = prices + (0 if self._beside is None else self._beside.cost.msat)
+
+    def back(self) -> None:
+        """One more of them has its outcome. With the last one all are booked, at what they did cost."""
+        self._out -= 1
+        if self._out:
+            return
+        for call in self._calls:
+            if call.reservation is not None:
+                self._gate.settle(self._budget, call.reservation, call.spent)
+        if self._beside is not None:
+            self._gate.settle(self._budget, self._beside, NOTHING)
