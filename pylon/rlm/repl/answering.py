@@ -12,6 +12,9 @@ from pylon.rlm.repl.wire import Asked
 # Of prompts that are being answered; over this the sandbox's pipe is not read, so that it waits.
 _PROMPT_CHARS = 128 * 1024 * 1024
 _PART_CHARS = 1024 * 1024
+# Empty requests, and prompts over a cell's limit, are nobody's business but their sandbox's. Our own guest sends none
+# of them, but for threads that count at once or outlive their cell; nobody needs many.
+_SPARE = 1_000
 # One reply must fit a frame, with every character escaped.
 _REPLY_CHARS = 2 * 1024 * 1024
 
@@ -33,21 +36,30 @@ class Answering:
         self._out = out
         self._back = back
         self._left = 0
+        self._most = 0
         self._requests_left = 0
+        self._prompts_left = 0
         self._chars = 0
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def most_prompts(self) -> int:
+        """So many may still come in a request."""
+        return self._prompts_left
+
     def start_cell(self, calls: int) -> None:
         self._left = calls
-        # Empty requests cost nothing and are not counted as calls; nobody needs many of them.
-        self._requests_left = calls + 1000
+        # A thread keeps to the limit of the cell that began it.
+        self._most = max(self._most, calls)
+        self._requests_left = self._prompts_left = self._most + _SPARE
 
     async def take(self, asked: Asked) -> bool:
         """Begins to answer; False when the sandbox floods its host with requests. Returns when there is room."""
         self._requests_left -= 1
-        if self._requests_left < 0:
+        self._prompts_left -= len(asked.prompts)
+        if min(self._requests_left, self._prompts_left) < 0:
             return False
         size = sum(len(prompt) for prompt in asked.prompts)
         self._chars += size

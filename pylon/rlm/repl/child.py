@@ -3,10 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from pylon.childprocess import FramedProcess
-from pylon.rlm.repl.wire import FromSandbox, from_sandbox
 
 # Nothing else of this process's environment: keys and passphrases may be in it.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
@@ -21,11 +20,6 @@ class SandboxChild(FramedProcess):
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         private = {"HOME": folder, "TMPDIR": folder, "PYTHONNOUSERSITE": "1"}
         return await cls.start(command, environment | private, folder)
-
-    async def messages(self) -> AsyncIterator[FromSandbox]:
-        """Until its pipe ends. Raises WireError on anything that is no message."""
-        async for frame in self.frames():
-            yield from_sandbox(frame)
 
     def interrupt(self) -> None:
         self.signal(signal.SIGALRM)

@@ -3,23 +3,32 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pylon.errors import MalformedError
 from pylon.rlm.repl.protocol import Answer, CallKind, CellError, CellOutcome, ErrorKind, Variable
 
 _MAX_VARIABLES = 500
+# Beside prompts a message has no more values than a cell's end, with four for each variable.
+_MOST_VALUES = 6 * _MAX_VARIABLES
 
 type Name = Annotated[str, Field(max_length=200)]
 
 
+class _Message:
+    """Has its own fields and no others."""
+
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(_Message):
     type: Literal["ready"]
 
 
 @dataclass(frozen=True, slots=True)
-class Unable:
+class Unable(_Message):
     """It cannot start."""
 
     type: Literal["unable"]
@@ -30,7 +39,7 @@ class Unable:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(_Message):
     """Sub-calls."""
 
     type: Literal["calls"]
@@ -62,7 +71,7 @@ class SentAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Done(_Message):
     """A cell's end."""
 
     type: Literal["done"]
@@ -75,7 +84,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(_Message):
     """What a cell has printed since the last time, in case it is ended."""
 
     type: Literal["printed"]
@@ -84,13 +93,13 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class Variables:
+class Variables(_Message):
     type: Literal["variables"]
     variables: Annotated[list[SentVariable], Field(max_length=_MAX_VARIABLES)]
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class Value(_Message):
     """A variable's text. `fault`: it is there, and why it has none."""
 
     type: Literal["value"]
@@ -104,12 +113,26 @@ FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value
 _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
 
 
-def from_sandbox(message: dict[str, object]) -> FromSandbox:
-    """Raises MalformedError."""
+def from_sandbox(message: dict[str, object], *, most_prompts: int) -> FromSandbox:
+    """Raises MalformedError. What holds more than any message may is not looked at further: each wrong field of
+    millions would be an error to report."""
+    if _values_over(message, _MOST_VALUES + most_prompts):
+        raise MalformedError("A message from the sandbox holds more values than any may.")
     try:
         return _from_sandbox.validate_python(message)
     except ValidationError as error:
         raise MalformedError(f"A message from the sandbox has {error.error_count()} wrong fields.") from None
+
+
+def _values_over(message: dict[str, object], most: int) -> bool:
+    level: list[dict[str, object] | list[object]] = [message]
+    while level:
+        most -= sum(map(len, level))
+        if most < 0:
+            return True
+        inner = (value for one in level for value in (one.values() if isinstance(one, dict) else one))
+        level = [value for value in inner if isinstance(value, dict | list)]
+    return False
 
 
 def outcome(done: Done, seconds: float, output_bytes: int) -> CellOutcome:
