@@ -17,6 +17,7 @@ import orjson
 from pylon.errors import UsageError
 from pylon.rlm import withheld
 from pylon.rlm.repl.protocol import ContextFile, ContextSource
+from pylon.text import clean_line
 
 type Shape = Literal["auto", "text", "json", "files"]
 
@@ -29,8 +30,11 @@ _REFUSED = "{} holds a secret key or a wallet's link, and a context goes to stra
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file as it was when the run began. `replaced` counts the characters U+FFFD that stand in the place of bytes
-    which are no UTF-8; `kind` says what it is when it is no text: `PDF` or `binary`."""
+    """One file as it was when the run began. `name` is Unicode whatever the disk calls it.
+
+    `replaced` counts the characters U+FFFD that stand in the place of bytes which are no UTF-8; `kind` says what it
+    is when it is no text: `PDF` or `binary`.
+    """
 
     name: str
     path: Path
@@ -160,17 +164,24 @@ def from_value(value: object, spool: Path) -> Context:
 
 
 def _doubt(file: FileFacts) -> str:
+    name = clean_line(file.name)
     if file.kind == "PDF":
-        return f"{file.name} is a PDF, of which the REPL sees the bytes and not the text: convert it first"
+        return f"{name} is a PDF, of which the REPL sees the bytes and not the text: convert it first"
     unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and stand as U+FFFD"
     if file.kind == "binary":
-        return f"{file.name} is no text: it holds NUL bytes" + (f", and {unread}" if file.replaced else "")
-    return f"{file.name} is not in UTF-8: {unread}" if file.replaced else ""
+        return f"{name} is no text: it holds NUL bytes" + (f", and {unread}" if file.replaced else "")
+    return f"{name} is not in UTF-8: {unread}" if file.replaced else ""
+
+
+def readable(name: str) -> str:
+    """A file's name or path as Unicode. Bytes of it that are no UTF-8 stand as Python writes them: `caf\\xe9.txt`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _distinct(found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
     seen: set[str] = set()
-    for name, path in found:
+    for given, path in found:
+        name = readable(given)
         if name not in seen:
             seen.add(name)
             yield name, path
@@ -219,6 +230,6 @@ def file_facts(name: str, path: Path) -> FileFacts:
                 replaced += text.count(_REPLACEMENT) - (before + piece).count(_REPLACEMENT.encode())
                 before = (before + piece)[-2:]
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{readable(str(path))} cannot be read: {error.strerror}") from error
     rest = decoder.decode(b"", final=True)
     return FileFacts(name, path, size, chars + len(rest), digest.hexdigest(), replaced + len(rest), kind)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pylon import __version__
 from pylon.rlm import prompts
 from pylon.rlm.budget import Budget, Limits
-from pylon.rlm.context import Context
+from pylon.rlm.context import Context, readable
 from pylon.rlm.course import LoopOutcome
 from pylon.rlm.root import Root
 from pylon.rlm.settings import LoopSettings, SubSettings
@@ -63,7 +63,7 @@ def begun(
             "chars": context.chars,
             "bytes": context.size,
             "skipped": context.skipped,
-            "files": [{**asdict(file), "path": str(file.path)} for file in context.files],
+            "files": [{**asdict(file), "path": readable(str(file.path))} for file in context.files],
         },
     )
 

@@ -4,14 +4,23 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.nostr import nip19, nip49
 from pylon.nostr.keys import SecretKey
+from pylon.rlm.budget import Limits
 from pylon.rlm.context import from_paths, from_value
+from pylon.rlm.rlm import Rlm
+from pylon.rlm.root import ScriptedRoot
+from pylon.rlm.runs import Run
+from pylon.rlm.sublm import FunctionSubLM
+from pylon.rlm.trajectory import Trajectory
+from tests.rlm.fakes import InProcessRepl
 
 
 def load(*given, shape="auto", spool=None, stdin=None):
@@ -220,3 +229,25 @@ def test_of_a_folder_a_pdf_is_left_out(tmp_path):
     (tmp_path / "b.txt").write_text("b")
     context = from_paths([str(tmp_path)], shape="auto", spool=tmp_path / "s")
     assert ([file.name for file in context.files], context.skipped) == (["b.txt"], 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take names in UTF-8 alone")
+async def test_names_that_are_no_utf_8_are_readable_distinct_and_harm_no_run(tmp_path):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    for name in (b"a\xe9.txt", b"a\xe8.txt", b"a\n\x1b[2Jb.pdf"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"%PDF-" if b"pdf" in name else b"text")
+    context = load(folder, str(folder / "a\n\x1b[2Jb.pdf"))
+    names = [file.name for file in context.source.files]
+    assert names[:2] == ["a\\xe8.txt", "a\\xe9.txt"]
+    # What a terminal would obey is not told to people.
+    assert all(doubt.isprintable() for doubt in context.doubts()) and context.doubts()
+    trajectory = Trajectory(tmp_path / "run", SystemClock())
+    root = ScriptedRoot(["```repl\nFINAL(sorted(context)[0])\n```"])
+    rlm = Rlm(root, FunctionSubLM(str.upper), InProcessRepl, trajectory, SystemClock())
+    texts = replace(context.source, files=context.source.files[:1])
+    outcome = await rlm.run("which?", replace(context, source=texts), Limits())
+    trajectory.close()
+    assert outcome.answer == "a\\xe8.txt"
+    [begun, *_] = Run(tmp_path / "run").events()
+    assert begun["context"]["files"][0]["path"].endswith("caf\\xe9/a\\xe8.txt")

@@ -1,17 +1,23 @@
 """What the loop may rely on in any REPL: sub-calls, time, state, and which backend is taken."""
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pylon.errors import SandboxError, UsageError
+from pylon.errors import MalformedError, SandboxError, UsageError
 from pylon.rlm.repl import backends, known
 from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
-from pylon.rlm.repl.protocol import CellLimits, SubReply, UnknownVariableError
+from pylon.rlm.repl.child import SandboxChild
+from pylon.rlm.repl.host import ChildRepl
+from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, SubReply, UnknownVariableError
 from pylon.rlm.repl.stopwatch import Stopwatch
+from tests.rlm.conftest import shout
 
 
 async def test_a_plain_loop_sends_its_sub_calls_together(open_repl):
@@ -305,3 +311,51 @@ async def test_a_reply_says_how_its_answer_ended(open_repl):
         "print([a.finish for a in r], copy.copy(r[0]).finish, r[0] == 'long')"
     )
     assert outcome.stdout == "['length', 'stop', None] length True\n", outcome.error
+
+
+async def test_a_context_file_that_is_removed_meanwhile_stays_the_repls(open_repl, tmp_path):
+    repl = await open_repl("here still")
+    (tmp_path / "context-0").unlink()
+    assert (await repl.run("print(context)")).stdout == "here still\n"
+    assert (await repl.run("import os\nos._exit(1)")).error.kind == "died"
+    assert (await repl.run("print(context)")).stdout == "here still\n"
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """The folders of REPLs that are there."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    return lambda: list(temporary.iterdir())
+
+
+async def test_a_context_that_is_gone_before_it_is_laid_out_is_told_with_its_name(folders, tmp_path):
+    source = ContextSource("text", (ContextFile("context", tmp_path / "gone.txt"),))
+    with pytest.raises(
+        SandboxError, match=r"laid out for the sandbox: No such file or directory: .*gone\.txt"
+    ) as caught:
+        await ChildRepl(PROCESS).open(source, CellLimits(), shout)
+    assert "must stay" in caught.value.hint and not folders()
+
+
+async def test_a_sandbox_that_the_system_does_not_start_is_not_the_contexts_fault(monkeypatch, folders, tmp_path):
+    async def refuse(*_):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    (tmp_path / "context").write_text("x")
+    source = ContextSource("text", (ContextFile("context", tmp_path / "context"),))
+    with monkeypatch.context() as full:
+        full.setattr(SandboxChild, "spawn", refuse)
+        with pytest.raises(SandboxError, match="The process sandbox did not start: Resource temporarily") as caught:
+            await ChildRepl(PROCESS).open(source, CellLimits(), shout)
+    assert "another process" in caught.value.hint and not folders()
+
+
+async def test_a_sandbox_whose_start_fails_in_any_way_leaves_no_process(tmp_path):
+    (tmp_path / "context").write_text("x")
+    source = ContextSource("text", (ContextFile("\udce9", tmp_path / "context"),))
+    before = psutil.Process().children()
+    with pytest.raises(MalformedError):
+        await ChildRepl(PROCESS).open(source, CellLimits(), shout)
+    assert psutil.Process().children() == before

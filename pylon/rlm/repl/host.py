@@ -3,10 +3,11 @@
 import asyncio
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import MalformedError, SandboxError
+from pylon.errors import MalformedError, SandboxError, refusal
 from pylon.rlm.repl import wire
 from pylon.rlm.repl.folders import ReplFolder
 from pylon.rlm.repl.life import Backend, Life, Stopped
@@ -41,14 +42,9 @@ class ChildRepl:
         self._life: Life | None = None
 
     async def open(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
-        folder = ReplFolder()
-        self._opened = _Opened(folder, context, limits, on_calls)
         try:
-            await asyncio.to_thread(_lay_out, folder.path, context)
+            self._opened = await self._laid_out(context, limits, on_calls)
             self._life = await self._begin(self._opened)
-        except OSError as error:
-            await self.close()
-            raise SandboxError(f"The context cannot be read: {error}.") from error
         except BaseException:
             await self.close()
             raise
@@ -97,6 +93,22 @@ class ChildRepl:
         if opened is not None:
             await asyncio.to_thread(opened.made.remove)
 
+    async def _laid_out(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> "_Opened":
+        made: ReplFolder | None = None
+        try:
+            made = ReplFolder()
+            size = await asyncio.to_thread(_lay_out, made.path, context)
+        except BaseException as error:
+            if made is not None:
+                made.remove()
+            if isinstance(error, OSError):
+                raise SandboxError(
+                    f"The context cannot be laid out for the sandbox: {refusal(error)}.",
+                    hint="Its files must stay until the run has ended; copies need room in the temporary folder.",
+                ) from error
+            raise
+        return _Opened(made, context, size, limits, on_calls)
+
     async def _ask(self, message: dict[str, object]) -> wire.FromSandbox | None:
         opened, life = await self._ready()
         answer = await life.ask(message, opened.limits.seconds)
@@ -132,17 +144,19 @@ class ChildRepl:
         return overhead + opened.limits.memory_bytes + _CONTEXT_GROWTH * opened.context_bytes
 
 
+@dataclass(frozen=True, slots=True)
 class _Opened:
-    def __init__(self, made: ReplFolder, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
-        self.made = made
-        self.folder = made.path
-        self.context = context
-        self.limits = limits
-        self.on_calls = on_calls
+    """`context_bytes` are those of the links and copies in `made`: the files themselves may go meanwhile."""
+
+    made: ReplFolder
+    context: ContextSource
+    context_bytes: int
+    limits: CellLimits
+    on_calls: OnCalls
 
     @property
-    def context_bytes(self) -> int:
-        return sum(file.path.stat().st_size for file in self.context.files)
+    def folder(self) -> Path:
+        return self.made.path
 
 
 def _not_run(kind: ErrorKind, text: str) -> CellOutcome:
@@ -153,13 +167,16 @@ def _place(folder: Path, number: int) -> Path:
     return folder / "context" / str(number)
 
 
-def _lay_out(folder: Path, context: ContextSource) -> None:
-    """The context's files by number in a folder of their own, which is all that a child needs to see."""
+def _lay_out(folder: Path, context: ContextSource) -> int:
+    """The context's files by number in a folder of their own, which is all that a child needs to see; their bytes."""
     (folder / "context").mkdir()
     (folder / "replies").mkdir()
+    size = 0
     for number, file in enumerate(context.files):
-        source = file.path.resolve()
+        source, place = file.path.resolve(), _place(folder, number)
         try:
-            os.link(source, _place(folder, number))
+            os.link(source, place)
         except OSError:  # on another disk
-            shutil.copyfile(source, _place(folder, number))
+            shutil.copyfile(source, place)
+        size += place.stat().st_size
+    return size

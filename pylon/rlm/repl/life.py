@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from pylon.clock import Clock
-from pylon.errors import SandboxError, UsageError, WireError
+from pylon.errors import SandboxError, UsageError, WireError, refusal
 from pylon.frames import encode
 from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.child import SandboxChild
@@ -61,11 +61,17 @@ class Life:
         cls, backend: Backend, folder: str, hello: dict[str, object], on_calls: OnCalls, clock: Clock
     ) -> "Life":
         """Raises SandboxError, and UsageError for a context that is not what it was said to be."""
-        child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
+        try:
+            child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
+        except OSError as error:
+            raise SandboxError(
+                f"The {backend.name} sandbox did not start: {refusal(error)}.",
+                hint="The system has no room for another process: too many of them, too little memory or files.",
+            ) from error
         life = cls(backend, child, on_calls, clock)
         try:
             answer = await life.ask(hello, START_S)
-        except asyncio.CancelledError:
+        except BaseException:
             await life.end()
             raise
         if isinstance(answer, Ready):
