@@ -9,13 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, SandboxError, UsageError
 from pylon.rlm.repl import backends, known
 from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
 from pylon.rlm.repl.child import SandboxChild
+from pylon.rlm.repl.guest import port
 from pylon.rlm.repl.host import ChildRepl
-from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, SubReply, UnknownVariableError
+from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubReply, UnknownVariableError
 from pylon.rlm.repl.stopwatch import Stopwatch
 from tests.rlm.conftest import shout
 
@@ -319,6 +322,40 @@ async def test_a_context_file_that_is_removed_meanwhile_stays_the_repls(open_rep
     assert (await repl.run("print(context)")).stdout == "here still\n"
     assert (await repl.run("import os\nos._exit(1)")).error.kind == "died"
     assert (await repl.run("print(context)")).stdout == "here still\n"
+
+
+@pytest.mark.parametrize("sign", ["\\0", "\\x1f", "\\U0001f600", "\\u00e9", "\\\\", "a", "\\ud800"])
+async def test_what_is_too_large_for_a_frame_costs_no_variable(open_repl, sign):
+    repl = await open_repl(limits=CellLimits(seconds=60, output_bytes=MIB))
+    code = f"""
+import sys
+kept, large = 'here', '{sign}' * 4_200_000
+reply = llm_query(large + large)
+later = llm_query('later')
+print(large[:1_100_000])
+print(large[:1_100_000], file=sys.stderr)
+answer['content'] = large
+for n in range(500): globals()[f'v{{n}}'] = large[:300]
+"""
+    outcome = await repl.run(code)
+    assert outcome.error is None and outcome.truncated and 100_000 < len(outcome.answer.content) < 4_200_000
+    assert (await repl.run("print(kept, reply.code, later, len(large))")).stdout == "here too_large LATER 4200000\n"
+    assert len(await repl.value("large")) == len(outcome.answer.content)
+
+
+@given(st.text(max_size=20_000), st.integers(30, 150_000))
+def test_a_text_is_cut_to_what_it_takes_as_json(text, most):
+    kept = port.cut(text, most)
+    assert text.startswith(kept) and port.json_bytes(kept) <= most + 2
+    assert kept == text or port.json_bytes(text[: len(kept) + port._STEP]) > most
+
+
+async def test_many_small_replies_take_as_many_frames_as_they_need(open_repl):
+    async def silent(calls):
+        return [SubReply("") for _ in calls.prompts]
+
+    repl = await open_repl(limits=CellLimits(calls=30_000), on_calls=silent)
+    assert (await repl.run("print(len(llm_query_batched([''] * 30_000)))")).stdout == "30000\n"
 
 
 @pytest.fixture

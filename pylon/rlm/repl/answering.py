@@ -17,6 +17,8 @@ _PART_CHARS = 1024 * 1024
 _SPARE = 1_000
 # One reply must fit a frame, with every character escaped.
 _REPLY_CHARS = 2 * 1024 * 1024
+# What stands around each.
+_AROUND_CHARS = 64
 
 _log = log.get("rlm")
 
@@ -113,11 +115,12 @@ def _frames(request: str, replies: Sequence[SubReply]) -> list[bytes]:
     for reply in replies:
         # A lone surrogate cannot be written as UTF-8.
         cut = reply.text[:_REPLY_CHARS].encode("utf-8", "replace").decode()
-        if parts[-1] and size + len(cut) > _PART_CHARS:
+        length = len(cut) + _AROUND_CHARS
+        if parts[-1] and size + length > _PART_CHARS:
             parts.append([])
             size = 0
         parts[-1].append((cut, reply.error_code, reply.finish))
-        size += len(cut)
+        size += length
     last = len(parts) - 1
     return [
         encode({"type": "reply", "id": request, "replies": part, "last": index == last})

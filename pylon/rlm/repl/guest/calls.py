@@ -5,7 +5,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Self
 
-from .port import GROUP_BYTES, PART_BYTES, Message, Port
+from .port import GROUP_BYTES, PART_BYTES, Message, Port, json_bytes
 
 # No model's name is longer.
 MODEL_CHARS = 200
@@ -70,14 +70,16 @@ class Calls:
         sent: list[list[int]] = []  # which slots each request carries
         size = 0
         for slot, text in enumerate(texts):
-            length = 4 * len(text) if not text.isascii() else len(text)
             if self.made >= self.limit:
                 self.refused += 1
                 replies[slot] = SubCallError(f"Not asked: a cell may make {self.limit} sub-calls.", "call_limit")
                 continue
+            # Not measured where its characters alone are too many: it may be huge.
+            length = json_bytes(text) if len(text) <= PART_BYTES else len(text)
             if length > PART_BYTES:
                 replies[slot] = SubCallError(
-                    f"Not asked: a prompt of {len(text)} characters is too long.", "too_large"
+                    f"Not asked: {len(text)} characters are too many; the most is {PART_BYTES} bytes of JSON.",
+                    "too_large",
                 )
                 continue
             self.made += 1

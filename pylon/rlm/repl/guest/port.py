@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 type Message = dict[str, Any]
 
-# Under the host's frame limit, with room for JSON's escapes of ordinary text.
+# One prompt as JSON, well under the host's frame limit.
 PART_BYTES = 8 * 1024 * 1024
 # Both sides hold a message several times over while they write and read it, so many prompts travel in smaller parts.
 GROUP_BYTES = 512 * 1024
+_STEP = 4_096
 
 
 class Port(Protocol):
@@ -20,6 +21,20 @@ class Port(Protocol):
 
     def ask(self, requests: Sequence[Message]) -> list[Message]:
         """Sends all of them, then waits for each one's reply (matched by `id`), in order."""
+
+
+def json_bytes(text: str) -> int:
+    """How many bytes it takes in a message: control characters take six."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """The start of it that takes so many bytes in a message at most, to a few thousand characters."""
+    for start in range(0, len(text), _STEP):
+        most_bytes -= json_bytes(text[start : start + _STEP])
+        if most_bytes < 0:
+            return text[:start]
+    return text
 
 
 def to_bytes(message: Message) -> bytes:

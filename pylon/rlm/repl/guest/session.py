@@ -17,10 +17,11 @@ from .calls import Calls, Query, Reply, SubCallError, as_text
 from .capture import Capture
 from .fanout.rewrite import rewrite
 from .fanout.runtime import Fan
-from .port import Message, Port
+from .port import Message, Port, cut
 
 PREVIEW_CHARS = 200
-ANSWER_CHARS = 4 * 1024 * 1024
+# As JSON. A cell's end holds two streams of output too, which may be six times as long there as they are.
+ANSWER_BYTES = 2 * 1024 * 1024
 PARTIAL_CHARS = 2_000
 _SHOWN = 500
 _ERROR_CHARS = 20_000
@@ -191,7 +192,7 @@ def not_json(files: Any, error: Exception) -> Message:
 def told(value: object) -> tuple[str, str]:
     """A value's text, and why there is none: what the code made may refuse to be shown in any way."""
     try:
-        return as_text(value)[:ANSWER_CHARS], ""
+        return cut(as_text(value), ANSWER_BYTES), ""
     except CellTime:
         raise
     except BaseException as error:  # its methods are the code's own
@@ -214,8 +215,8 @@ def preview(value: object) -> str:
     """The start of its repr, without making the whole of it."""
     try:
         if isinstance(value, str | bytes):
-            cut = value[:PREVIEW_CHARS]
-            text = repr(str(cut) if isinstance(cut, str) else cut)
+            start = value[:PREVIEW_CHARS]
+            text = repr(str(start) if isinstance(start, str) else start)
         else:
             text = _short.repr(value)
     except CellTime:
