@@ -2,7 +2,8 @@
 
 Code stands in fences marked `repl` or `python`. An answer may stand outside of them, as the paper's prompts have
 it (arXiv 2512.24601, appendix): `FINAL(the answer)`, `FINAL_VAR(name)`; or `SUBMIT(…)` as DSPy's. Models misuse all
-three, so this reads them generously: a name in quotes, no closing bracket, keyword arguments.
+three, so this reads them generously: a name in quotes, no closing bracket, keyword arguments, brackets that count
+points or smile. What a model thinks aloud (`<think>…</think>`) is neither code nor an answer.
 """
 
 import ast
@@ -11,8 +12,18 @@ from dataclasses import dataclass
 
 _MARK = "```"
 _WORD = re.compile(r"[\w+-]*")
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_THINK = re.compile(r"[ \t]*<think>")
+_THOUGHT = "</think>"
 _FINAL = re.compile(r"^[ \t>*]*(FINAL_VAR|FINAL|SUBMIT)\**[ \t]*\(", re.MULTILINE)
+# A value in quotes, and the bracket behind it.
+_QUOTED = re.compile(
+    r"""\s*([A-Za-z_]\w*\s*=\s*)?("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*')\s*\)""", re.DOTALL
+)
+# Points of a list that end with a bracket: `1)`, `a)`.
+_FIRST = re.compile(r"(?:^|[\s(:,;])(?:1|[aA])\Z")
+_SECOND = re.compile(r"[\s(:,;](?:2|[bB])\Z")
+_SIGNS = re.compile(r"[()\n]|\w+")
+_SMILE = re.compile(r"[:;]-?\Z")
 # Only what may run is worth parsing.
 _MOST_PARSED = 200_000
 _LANGUAGES = {"repl", "python", "py", "python3"}
@@ -39,7 +50,7 @@ class Turn:
 
 def parse_turn(reply: str) -> Turn:
     """Reads a reply in linear time. Never raises; what is no code and no answer gives an empty turn."""
-    fences, opened, prose = _fences(_THINKING.sub("", reply))
+    fences, opened, prose = _fences(_spoken(reply))
     blocks = [code for language, code in fences if language in _LANGUAGES]
     if not blocks:
         # Small models forget the word behind the fence.
@@ -52,20 +63,62 @@ def parse_turn(reply: str) -> Turn:
     return Turn(tuple(code for code in blocks if code.strip()), _final(prose), cut_off, prose.strip())
 
 
+def _spoken(reply: str) -> str:
+    """A reply without what its model thought: from a line that begins with `<think>`, or from the start where a
+    template has written that already, to `</think>`. In code both are text."""
+    kept: list[str] = []
+    place, mark, told = 0, "", False
+    while place < len(reply):
+        if not mark and (begun := _THINK.match(reply, place)):
+            end = reply.find(_THOUGHT, begun.end())
+            if end < 0:
+                break
+            told, place = True, end + len(_THOUGHT)
+            continue
+        end = reply.find("\n", place) + 1 or len(reply)
+        line = reply[place:end]
+        bare = line.strip()
+        alone = bare == _THOUGHT or (not mark and (bare.startswith(_THOUGHT) or bare.endswith(_THOUGHT)))
+        if alone and not told:
+            kept, mark, told = [], "", True
+            place += line.index(_THOUGHT) + len(_THOUGHT)
+            continue
+        if not mark:
+            mark = _opening(bare)
+        elif _closes(bare, mark):
+            mark = ""
+        kept.append(line)
+        place = end
+    return "".join(kept)
+
+
+def _opening(bare: str) -> str:
+    """The mark of a line that opens a fence. One with more of its signs behind it is a word of code in prose."""
+    word = bare.lstrip("`")
+    mark = bare[: len(bare) - len(word)]
+    return mark if len(mark) >= len(_MARK) and "`" not in word else ""
+
+
+def _closes(bare: str, mark: str) -> bool:
+    return bare.startswith(mark) and not bare.strip("`")
+
+
 def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, str]:
     """Closed fences with their words, one that was never closed, and the text outside of them."""
     closed: list[tuple[str, str]] = []
     prose: list[str] = []
     word: str | None = None
     inside: list[str] = []
+    mark = ""
     for line in text.splitlines(keepends=True):
         bare = line.strip()
-        if word is None and bare.startswith(_MARK):
-            found = _WORD.match(bare[len(_MARK) :].strip())
+        if word is None and (opening := _opening(bare)):
+            mark = opening
+            found = _WORD.match(bare[len(mark) :].strip())
             word, inside = found[0].lower() if found else "", []
         elif word is None:
             prose.append(line)
-        elif bare == _MARK:
+        elif _closes(bare, mark):
             closed.append((word, "".join(inside)))
             word = None
         else:
@@ -87,7 +140,11 @@ def _final(prose: str) -> Final | None:
         pass
     if match is None:
         return None
-    inner = _inside(prose[match.end() :]).strip()
+    rest = prose[match.end() :]
+    quoted = _QUOTED.match(rest)
+    if quoted and (match[1] == "SUBMIT" or (match[1] == "FINAL" and not quoted[1])):
+        return Final(text=_literal(quoted[2]))
+    inner = _inside(rest).strip()
     if match[1] == "FINAL_VAR":
         return Final(variable=inner.strip("\"'` "))
     if match[1] == "SUBMIT":
@@ -99,12 +156,40 @@ def _final(prose: str) -> Final | None:
 
 def _inside(text: str) -> str:
     """Up to the bracket that closes; all of it when none does."""
-    depth = 1
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        if not depth:
-            return text[:place]
-    return text
+    end = _closing(text, smiles=False)
+    if end is None:
+        end = _closing(text, smiles=True)
+    return text[:end]
+
+
+def _closing(text: str, *, smiles: bool) -> int | None:
+    """The place of the bracket that closes: the first that none has opened.
+
+    Where words follow it in its line, and the line ends with another such, it is that one. A list (`1) … 2) …`) may
+    go on over lines, and none of its own brackets closes. With `smiles` those of `:)` count too.
+    """
+    first = last = None
+    depth, points = 0, 0
+    for found in _SIGNS.finditer(text):
+        sign, place = found[0], found.start()
+        if sign == "\n":
+            if last is not None or (first is not None and not points):
+                break
+        elif sign not in "()":
+            last = None
+        elif not smiles and _SMILE.search(text, max(0, place - 2), place):
+            continue
+        elif sign == "(":
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            if first is None:
+                first, points = place, int(_FIRST.search(text, max(0, place - 2), place) is not None)
+            elif points == 1 and _SECOND.search(text, place - 2, place):
+                points = 2
+            last = place if last is None else last
+    return last if last is not None or points == 2 else first
 
 
 def _argument(inner: str) -> str:

@@ -41,6 +41,25 @@ def test_fences_inside_of_strings_of_the_code_do_not_end_it_within_a_line():
         ("SUBMIT(answer='yes')", Final("yes")),
         ("FINAL(result)", Final("result", "result")),
         ("FINAL(first)\nNo: FINAL\nFINAL(second)", Final("second", "second")),
+        ("FINAL(There are three: 1) Ada, 2) Bob, 3) Cy)", Final("There are three: 1) Ada, 2) Bob, 3) Cy")),
+        ("FINAL(1) Ada, 2) Bob)\nThat is all (of them).", Final("1) Ada, 2) Bob")),
+        ("FINAL(They are:\n1) Ada (the elder)\n2) Bob)\nDone.", Final("They are:\n1) Ada (the elder)\n2) Bob")),
+        ("FINAL(They are: a) Ada, b) Bo", Final("They are: a) Ada, b) Bo")),
+        ('FINAL("smile :) and go")', Final("smile :) and go")),
+        ("FINAL(all is well :) and done)", Final("all is well :) and done")),
+        ("FINAL(all is well :))", Final("all is well :)")),
+        ("FINAL(all is well :)", Final("all is well :")),
+        ("FINAL(it said :( twice) and that is it", Final("it said :( twice")),
+        ("FINAL(42) is the answer :)", Final("42")),
+        ("FINAL(42) (I am sure)", Final("42")),
+        ("FINAL(42) because 1) x and 2) y", Final("42")),
+        ("FINAL(1) is my answer.\nI am sure (quite).", Final("1")),
+        ("**FINAL(42)**.", Final("42")),
+        ("FINAL()", Final("")),
+        ('FINAL("a\\"b)\\n") and (more)', Final('a"b)\n')),
+        ("FINAL('it's so (really)')", Final("it's so (really)")),
+        ('SUBMIT(answer="1) a") then', Final("1) a")),
+        ('FINAL(x = "y")', Final('x = "y"')),
         ("I will call FINAL(x) later", None),
         ("```repl\nFINAL(3)\n```", None),
     ],
@@ -50,7 +69,34 @@ def test_answers_in_prose(text, final):
 
 
 @pytest.mark.parametrize(
-    "text", ["```repl\n", "*", "<think>", "FINAL(", "```repl\nx\n```\n", "(", "FINAL_VAR(\n", "``` \n"], ids=repr
+    ("text", "blocks", "final"),
+    [
+        ("<think>no\n```repl\nno\n```\nFINAL(no)</think>\n```repl\nyes\n```", ("yes\n",), None),
+        ("no\n```python\nno()\n```\nFINAL(no)\n</think>\n```repl\nyes\n```", ("yes\n",), None),
+        ("no\n```python\nwhile it\n</think>\n\nFINAL(yes)", (), Final("yes", "yes")),
+        ("I thought about it.</think>\nFINAL(yes)", (), Final("yes", "yes")),
+        ("FINAL(no)\n</think> FINAL(yes)", (), Final("yes", "yes")),
+        ("<think>never ends\nFINAL(no)", (), None),
+        ("<think>a</think><think>b</think>FINAL(yes)", (), Final("yes", "yes")),
+        ("<think>a</think>\n```repl\nyes\n```\n</think>", ("yes\n",), None),
+        ("I count `<think>` and `</think>`:\n```repl\nyes\n```", ("yes\n",), None),
+        ("```repl\na = '<think>'\n<think>b = 1\n```", ("a = '<think>'\n<think>b = 1\n",), None),
+        ("```x``` is the name\nFINAL(yes)", (), Final("yes", "yes")),
+        ("````repl\na = '''\n```\n'''\n````", ("a = '''\n```\n'''\n",), None),
+    ],
+)
+def test_thoughts_are_neither_code_nor_answer_and_code_is_whole(text, blocks, final):
+    turn = parse_turn(text)
+    assert (turn.blocks, turn.final) == (blocks, final)
+
+
+MASSES = ["<think></think>", "a</think>", "</think>\n", "FINAL(1) ", "1) ", "FINAL(1) a, 2) b\n", "FINAL('\\"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*MASSES, "```repl\n", "*", "<think>", "FINAL(", "```repl\nx\n```\n", "(", "FINAL_VAR(\n", "``` \n"],
+    ids=repr,
 )
 def test_megabytes_of_anything_are_read_in_linear_time(text):
     turn = parse_turn(text * (2_000_000 // len(text)))
@@ -62,3 +108,44 @@ def test_megabytes_of_anything_are_read_in_linear_time(text):
 def test_nothing_makes_it_raise(text):
     turn = parse_turn(text)
     assert all(block.strip() for block in turn.blocks)
+
+
+PLAIN = st.text(alphabet="ab1 2):;(-é\n", max_size=30)
+
+
+@given(st.text(max_size=60), PLAIN)
+def test_an_answer_in_quotes_is_that_text_whatever_stands_in_it_and_behind_it(answer, behind):
+    assert parse_turn(f"So:\nFINAL({answer!r})\n{behind}").final == Final(answer)
+
+
+@given(st.lists(st.text(alphabet="abcé '.-", max_size=8).map("é{}".format), min_size=1, max_size=9))
+def test_a_list_in_an_answer_is_whole(points):
+    for between in (", ", "\n"):
+        text = "Found: " + between.join(f"{number}) {point.strip()}" for number, point in enumerate(points, 1))
+        assert parse_turn(f"FINAL({text})\nThat is it.").final.text == text
+
+
+WORDS = st.text(alphabet="abc 123", max_size=6)
+
+
+@given(st.recursive(WORDS, lambda inner: st.builds("{}({}){}".format, inner, inner, inner), max_leaves=8))
+def test_brackets_that_were_opened_close_no_answer(answer):
+    assert parse_turn(f"FINAL({answer}) as (you) see").final.text == answer.strip()
+
+
+CODE = st.sampled_from(["x = '<think>'", "y = '</think>' ", "<think>", "if a:", "  b = '```repl'", "", "FINAL(1)"])
+
+
+@given(st.lists(CODE, min_size=1, max_size=8))
+def test_code_is_what_stands_in_its_fence(lines):
+    code = "\n".join(["a = 1", *lines]) + "\n"
+    assert parse_turn(f"Now:\n```repl\n{code}```\nand so on").blocks == (code,)
+
+
+THOUGHTS = st.sampled_from(["```repl\n", "no()\n", "```\n", "FINAL(no)\n", "``x``` no\n", "<th", "\n"])
+
+
+@given(st.lists(THOUGHTS, max_size=9).map("".join), st.sampled_from(["", "<think>", " <think>\n"]))
+def test_nothing_that_was_thought_is_run_or_taken_for_an_answer(thoughts, begin):
+    turn = parse_turn(f"{begin}{thoughts}\n</think>\n```repl\nyes()\n```\nFINAL('yes')")
+    assert (turn.blocks, turn.final) == (("yes()\n",), Final("yes"))
