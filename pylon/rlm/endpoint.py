@@ -12,7 +12,7 @@ import orjson
 
 from pylon import log
 from pylon.errors import PylonError, SetupError, UnreachableError
-from pylon.rlm.root import Message, Reply, RootError, estimate_tokens
+from pylon.rlm.root import Charged, Message, Reply, RootError, estimate_tokens, unpaid
 
 logger = log.get("rlm")
 
@@ -64,7 +64,13 @@ class OpenAIRoot:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout_s)
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",  # noqa: ARG002 - the seam's
+        charged: Charged = unpaid,  # noqa: ARG002 - the seam's
+    ) -> Reply:
         """See `Root`."""
         body = {name: value for name, value in self._wishes.items() if value is not None} | {
             "model": self.name,

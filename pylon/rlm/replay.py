@@ -19,7 +19,7 @@ from pylon.rlm.context import Context, FileFacts, file_facts
 from pylon.rlm.course import LoopOutcome
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
 from pylon.rlm.rlm import Rlm
-from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
 from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
@@ -45,7 +45,13 @@ class RecordedRoot:
             if event["type"] == "turn":
                 self._turns[event["loop"]].append(event)
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",
+        charged: Charged = unpaid,  # noqa: ARG002 - the seam's
+    ) -> Reply:
         """See `Root`."""
         turns = self._turns[loop]
         if not turns or turns[0]["last"] != prompts.is_extraction(messages[-1].content):

@@ -22,7 +22,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the root said. Tokens are as it counted them itself, or estimated; `msat` is what was paid for it."""
+    """What the root said. Tokens are as it counted them itself, or estimated; `msat` is what was paid for it, without
+    what was charged beside it."""
 
     text: str
     prompt_tokens: int
@@ -34,9 +35,9 @@ class Reply:
 class RootError(EngineError):
     """The root model gave no reply.
 
-    `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for, `msat`
-    what was charged all the same. `means` is the error that it is for a run whose root never said a word:
-    `SetupError` where a setting is at fault, `UnreachableError` where nobody answers.
+    `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for.
+    `means` is the error that it is for a run whose root never said a word: `SetupError` where a setting is at fault,
+    `UnreachableError` where nobody answers.
     """
 
     def __init__(
@@ -46,12 +47,19 @@ class RootError(EngineError):
         self.lasting = lasting
         self.means = means
         self.retry_after_s = 0.0
-        self.msat = 0
 
 
 def meaning(error: PylonError) -> type[PylonError]:
     """What an error of a root is for a run whose root never said a word."""
     return next((kind for kind in (SetupError, UnreachableError) if isinstance(error, kind)), EngineError)
+
+
+# Takes msat that were charged beside a reply, at once: whoever waits for the reply may not wait until it comes.
+type Charged = Callable[[int], None]
+
+
+def unpaid(msat: int) -> None:
+    """For whoever books nothing."""
 
 
 class Root(Protocol):
@@ -62,7 +70,7 @@ class Root(Protocol):
     max_tokens: int
     most_msat: int
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:
+    async def reply(self, messages: Sequence[Message], *, loop: str = "", charged: Charged = unpaid) -> Reply:
         """The next turn of the loop of that name. Raises `RootError`. Cancelling it lets the request go."""
 
     async def close(self) -> None:
@@ -100,7 +108,13 @@ class ScriptedRoot:
         self._turns = turns
         self.chats: list[tuple[Message, ...]] = []
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",  # noqa: ARG002 - the seam's
+        charged: Charged = unpaid,  # noqa: ARG002 - the seam's
+    ) -> Reply:
         """See `Root`."""
         turn = sum(message.role == "assistant" for message in messages)
         self.chats.append(tuple(messages))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pylon.errors import EngineError, ModelError, UnreachableError
 from pylon.inference import engine
 from pylon.inference.service import InferenceService
-from pylon.rlm.root import Message, Reply, RootError, meaning
+from pylon.rlm.root import Charged, Message, Reply, RootError, meaning, unpaid
 from pylon.rlm.sublm import Beside, Job, SubAnswer, SubLM
 
 # Whoever was given up may charge all the same, and then somebody else is asked: so often a turn's price is set aside.
@@ -36,7 +36,13 @@ class EngineRoot:
         self._service = service
         self._numbers = itertools.count(1)
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",  # noqa: ARG002 - the seam's
+        charged: Charged = unpaid,  # noqa: ARG002 - the seam's
+    ) -> Reply:
         """See `Root`."""
         chat = tuple(engine.Message(message.role, message.content) for message in messages)
         request = engine.GenerationRequest(f"root-{next(self._numbers)}", chat, self._sampling, self.name)
@@ -76,23 +82,27 @@ class SwarmRoot:
         self._bid_msat = swarm.most_msat(self._with((full,)))
         self.most_msat = _TRIES * self._bid_msat
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",  # noqa: ARG002 - the seam's
+        charged: Charged = unpaid,
+    ) -> Reply:
         """See `Root`."""
-        beside = 0
         job = self._with(tuple(messages), self._bid_msat)
         error = RootError("the swarm gave no outcome for the root model's turn", lasting=False)
         async with aclosing(self._swarm.ask([job], budget_msat=self.most_msat)) as outcomes:  # type: ignore[type-var]
             async for came in outcomes:
                 if isinstance(came, Beside):
-                    beside += came.msat
+                    charged(came.msat)
                 elif isinstance(outcome := came[1], SubAnswer):
                     return Reply(
                         outcome.text, outcome.prompt_tokens, outcome.completion_tokens, outcome.model,
-                        outcome.msat + beside,
+                        outcome.msat,
                     )  # fmt: skip
                 else:
                     error = RootError(outcome.message, lasting=False, means=UnreachableError)
-        error.msat = beside
         raise error
 
     def _with(self, messages: tuple[Message, ...], most_msat: int = 0) -> Job:

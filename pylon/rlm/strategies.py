@@ -12,7 +12,7 @@ from typing import Literal
 from pylon.inference.models import needle
 from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
-from pylon.rlm.root import Message, Reply, RootError
+from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
 from pylon.rlm.sublm import SubModels
 
 type Strategy = Literal["rlm", "map-reduce", "search"]
@@ -36,7 +36,13 @@ class ProgramRoot:
         self.name = f"program:{strategy}"
         self._code = code
 
-    async def reply(self, messages: Sequence[Message], *, loop: str = "") -> Reply:  # noqa: ARG002 - the seam's
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        loop: str = "",  # noqa: ARG002 - the seam's
+        charged: Charged = unpaid,  # noqa: ARG002 - the seam's
+    ) -> Reply:
         """See `Root`."""
         if any(message.role == "assistant" for message in messages):
             raise RootError(f"the program has ended without an answer: {prompts.fault(messages[-1].content)}")

@@ -56,11 +56,6 @@ class Talk:
             async with asyncio.timeout(timeout):
                 reply = await self._said(messages)
             spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
-        except RootError as error:
-            spent = Cost(error.msat)
-            if error.msat:
-                course.write("charged", msat=error.msat)
-            raise
         finally:
             self._gate.settle(course.budget, reservation, spent)
         self._history.counted(reply.prompt_tokens, messages)
@@ -84,10 +79,15 @@ class Talk:
         """What a reply to these may cost at most."""
         return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens)
 
+    def _charged(self, msat: int) -> None:
+        """Books and writes down what no reply accounts for, as it comes: there may never be a reply."""
+        self._course.budget.book(Cost(msat))
+        self._course.write("charged", msat=msat)
+
     async def _said(self, messages: list[Message]) -> Reply:
         """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has."""
         try:
-            return await self.root.reply(messages, loop=self._course.task.name)
+            return await self.root.reply(messages, loop=self._course.task.name, charged=self._charged)
         except (RootError, TimeoutError):
             raise
         except PylonError as error:

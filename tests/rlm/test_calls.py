@@ -18,6 +18,7 @@ from pylon.rlm.course import Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.progress import Tally
 from pylon.rlm.root import RootError, ScriptedRoot
+from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
@@ -297,18 +298,30 @@ async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_
 
 async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
     class Failing(ScriptedRoot):
-        async def reply(self, messages, *, loop=""):
+        async def reply(self, messages, *, loop="", charged):
             if len(messages) == 2:
                 return await super().reply(messages)
-            error = RootError("no answer came in time", lasting=False)
-            error.msat = 500
-            raise error
+            charged(500)
+            raise RootError("no answer came in time", lasting=False)
 
     stage = Stage(tmp_path, Failing([repl("x = 1")]))
     assert (await stage.run()).reason is Reason.ROOT_FAILED
     # The turn, and the last one.
     assert stage.events("final")[0]["spent"]["msat"] == 1_000
     assert [event["msat"] for event in stage.events("charged")] == [500, 500]
+
+
+async def test_what_is_known_to_be_charged_is_booked_though_the_roots_turn_takes_too_long(tmp_path):
+    class Slow(FunctionSubLM):
+        async def ask(self, jobs, **bounds):
+            yield Beside(7_000)
+            await asyncio.Event().wait()
+
+    root = SwarmRoot(Slow(str.upper, most_msat=10_000), "m", 4_096)
+    stage = Stage(tmp_path, root, settings=LoopSettings(root_timeout_s=0.3, last_s=0.3))
+    assert (await stage.run(limits=Limits(msat=100_000))).reason is Reason.ROOT_SILENT
+    assert [event["msat"] for event in stage.events("charged")] == [7_000]
+    assert stage.events("final")[0]["spent"]["msat"] == 7_000
 
 
 async def test_what_calls_of_several_loops_may_cost_at_once_is_never_more_than_there_is(tmp_path):
