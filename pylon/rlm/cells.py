@@ -9,8 +9,9 @@ from pylon.rlm.course import Course, LoopEnd, Reason
 from pylon.rlm.parsing import Final
 from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl, UnknownVariableError
 
-# A cell that computes beyond its own limit for so long has lost its sandbox.
-_GRACE_S = 10.0
+# A cell that goes on for so long when the run's time is up has lost its sandbox. One that is told of its end in time
+# has noticed by then.
+_GRACE_S = 3.0
 
 
 class Cells:
@@ -25,16 +26,17 @@ class Cells:
         self._repl = repl
 
     async def run(self, number: int, code: str) -> CellOutcome:
-        """Runs one block, the `number`th of its turn. Raises `LoopEnd` when the sandbox is lost."""
+        """Runs one block, the `number`th of its turn. Raises `LoopEnd` when time is up or the sandbox lost."""
         course, text = self._course, self._course.trajectory.text
         started = course.clock.monotonic()
         wall = course.left().wall_s
-        timeout = None if wall is None else wall + course.settings.cell.seconds + _GRACE_S
+        if wall == 0:
+            raise _time_is_up()
         try:
-            async with asyncio.timeout(timeout):
-                outcome = await self._repl.run(code)
+            async with asyncio.timeout(None if wall is None else wall + _GRACE_S):
+                outcome = await self._repl.run(code, seconds=wall)
         except TimeoutError:
-            raise LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message) from None
+            raise _time_is_up() from None
         except SandboxError as error:
             raise LoopEnd(Reason.SANDBOX, str(error)) from error
         if outcome.answer is not None:
@@ -64,3 +66,7 @@ class Cells:
     def _row(self, answer: Answer) -> dict[str, object]:
         content = self._course.trajectory.text(answer.content)
         return {"ready": answer.ready, "partial": answer.partial, "content": content}
+
+
+def _time_is_up() -> LoopEnd:
+    return LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message)

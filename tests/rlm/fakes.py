@@ -71,7 +71,8 @@ class InProcessRepl:
         error.code = reply.error_code
         return error
 
-    async def run(self, code):
+    async def run(self, code, *, seconds=None):
+        self.seconds = seconds
         # A thread a cell: those of a pool would all wait for children that find none left.
         done = self._loop.create_future()
 

@@ -198,9 +198,30 @@ async def test_a_long_run_stays_within_the_roots_window(tmp_path):
     assert root.chats[-1][0].role == "system" and "what?" in root.chats[-1][1].content
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+async def test_a_cell_has_no_more_time_than_its_run(tmp_path, blocks):
+    def turns(chat):
+        return "nothing came" if "last turn" in chat[-1].content else "\n".join([repl(code)] * blocks)
+
+    code = "import time\ntime.sleep(1)" if blocks == 2 else "import time\ntime.sleep(50)"
+    asked = []
+
+    class Remembering(InProcessRepl):
+        async def run(self, code, *, seconds):
+            asked.append(seconds)
+            return await super().run(code)
+
+    settings = LoopSettings(last_s=0.5, cell=CellLimits(seconds=50))
+    stage = Stage(tmp_path, turns, settings=settings, open_repl=Remembering)
+    # Cut short by the loop, whatever the REPL makes of it.
+    outcome = await stage.run(limits=Limits(wall_s=1.2), within_s=20)
+    assert (outcome.answer, outcome.reason) == ("nothing came", Reason.BUDGET)
+    assert len(asked) == 1 and 0 < asked[0] <= 0.7
+
+
 async def test_a_lost_sandbox_ends_the_run_with_a_last_turn(tmp_path):
     class Hanging(InProcessRepl):
-        async def run(self, code):
+        async def run(self, code, **limits):
             from pylon.errors import SandboxError
 
             raise SandboxError("the sandbox is gone")

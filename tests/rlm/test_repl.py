@@ -267,6 +267,12 @@ async def test_what_a_cell_printed_before_it_had_to_be_ended_is_seen(open_repl):
     assert (await repl.run("print('again')")).stdout == "again\n"
 
 
+async def test_a_cell_is_ended_after_fewer_seconds_where_so_many_are_left(open_repl):
+    repl = await open_repl(limits=CellLimits(seconds=300))
+    outcome = await asyncio.wait_for(repl.run("print('begun', flush=True)\nwhile True: pass", seconds=1), 60)
+    assert (outcome.stdout, outcome.error.kind) == ("begun\n", "time")
+
+
 async def test_of_endless_output_before_the_end_what_fits_is_seen(open_repl):
     repl = await open_repl(limits=CellLimits(seconds=2, output_bytes=5_000))
     outcome = await repl.run("import os\nfor n in range(100_000): print('x' * 50)\nos._exit(1)")

@@ -49,15 +49,16 @@ class ChildRepl:
             await self.close()
             raise
 
-    async def run(self, code: str) -> CellOutcome:
+    async def run(self, code: str, *, seconds: float | None = None) -> CellOutcome:
         opened, life = await self._ready()
         if len(code) > _CODE_CHARS:
             return _not_run("refused", f"A cell of {len(code)} characters is too long; {_CODE_CHARS} is the most.")
         limits = opened.limits
         output = min(limits.output_bytes, _OUTPUT_BYTES)
         message: dict[str, object] = {"type": "run", "code": code, "output_bytes": output, "calls": limits.calls}
+        within_s = limits.seconds if seconds is None else min(limits.seconds, seconds)
         try:
-            ended, seconds = await life.cell(message, limits.seconds, limits.calls, self._rss_bytes(opened), output)
+            ended, used_s = await life.cell(message, within_s, limits.calls, self._rss_bytes(opened), output)
         except MalformedError:
             return _not_run("syntax", "The cell holds characters that are no Unicode text.")
         except asyncio.CancelledError:
@@ -65,13 +66,13 @@ class ChildRepl:
             await self._end()
             raise
         if isinstance(ended, wire.Done):
-            return wire.outcome(ended, seconds, output)
+            return wire.outcome(ended, used_s, output)
         how = await self._end()
         kind: ErrorKind = ended.kind if isinstance(ended, Stopped) else "died"
         text = ended.text if isinstance(ended, Stopped) and ended.text else f"The sandbox {how}."
         text += f" {_LOST}"
         stdout, stderr = life.told.text("stdout"), life.told.text("stderr")
-        return CellOutcome(stdout, stderr, False, CellError(kind, text), seconds, None, ())
+        return CellOutcome(stdout, stderr, False, CellError(kind, text), used_s, None, ())
 
     async def variables(self) -> tuple[Variable, ...]:
         answer = await self._ask({"type": "variables"})

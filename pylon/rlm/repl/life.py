@@ -111,7 +111,7 @@ class Life:
                 return expected.result(), used
             if used >= limit and not self._watch.waiting:
                 if not self._backend.interrupts or limit > seconds:
-                    return Stopped("time", f"The cell ran for more than {seconds:g} s and was ended."), used
+                    return Stopped("time", f"The cell ran for more than {round(seconds, 1):g} s and was ended."), used
                 self._child.interrupt()
                 limit = used + GRACE_S
             if rss_bytes is not None and self._rss_bytes() > rss_bytes:

@@ -142,8 +142,11 @@ class Repl(Protocol):
     async def open(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
         """Starts it and loads the context. Raises SandboxError."""
 
-    async def run(self, code: str) -> CellOutcome:
-        """Runs one cell. Works again after any outcome: where variables were lost, the outcome says so."""
+    async def run(self, code: str, *, seconds: float | None = None) -> CellOutcome:
+        """Runs one cell; `seconds` takes the place of its limits' where that is less.
+
+        Works again after any outcome: where variables were lost, the outcome says so.
+        """
 
     async def variables(self) -> tuple[Variable, ...]:
         """What the code has defined, without what was there at the start. Raises SandboxError."""
