@@ -26,8 +26,8 @@ from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.course import LoopOutcome
-from pylon.rlm.gate import Purse
 from pylon.rlm.progress import Tally
+from pylon.rlm.purse import Purse
 from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
 from pylon.rlm.replay import replay

@@ -19,7 +19,7 @@ from pylon.node.home import Home
 from pylon.node.rlm import Question
 from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs
-from pylon.rlm.gate import Purse
+from pylon.rlm.purse import Purse
 from pylon.rlm.root import Root
 from pylon.sections import Config, RlmSection
 

@@ -8,10 +8,10 @@ that share a budget share its queue too, or one would wait for what another sett
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pylon.clock import Clock
-from pylon.rlm.budget import Budget, Cost, Limits, Refusal, Reservation
+from pylon.rlm.budget import Budget, Cost, Refusal, Reservation
 
 type Then = Callable[[Reservation | Refusal], None]
 
@@ -72,15 +72,3 @@ class Gate:
                 return
             self._queue.popleft()
             ticket.then(granted)
-
-
-class Purse:
-    """One budget for several runs, which may go on beside each other, with the queue before it.
-
-    `limits` are those of one run, and hold for all of them together. Time counts from when it is made.
-    """
-
-    def __init__(self, limits: Limits, clock: Clock) -> None:
-        # It is no loop, and so no level of them.
-        self.budget = Budget(replace(limits, depth=limits.depth + 1), now=clock.monotonic(), depth=-1)
-        self.gate = Gate(clock)

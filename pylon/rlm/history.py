@@ -11,8 +11,9 @@ from pylon.rlm.root import Message, estimate_tokens
 
 # The newest turns are what the root is thinking about.
 KEPT_TURNS = 2
-REPLY_CHARS = 400
-SHOWN_CHARS = 300
+# What the chat has of older ones, where it grows too long.
+OLD_REPLY_CHARS = 400
+OLD_SHOWN_CHARS = 300
 LEFT_OUT = (
     "[Earlier turns are left out here. Variables that they made still stand in the REPL; SHOW_VARS() lists them.]"
 )
@@ -86,7 +87,7 @@ class History:
 
     def _shorten(self) -> None:
         for place in range(max(0, len(self._exchanges) - KEPT_TURNS)):
-            self._exchanges[place] = self._exchanges[place].shortened(REPLY_CHARS, SHOWN_CHARS)
+            self._exchanges[place] = self._exchanges[place].shortened(OLD_REPLY_CHARS, OLD_SHOWN_CHARS)
             if self._size() <= self._limit:
                 return
         while len(self._exchanges) > KEPT_TURNS and self._size() > self._limit:

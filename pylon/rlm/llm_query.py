@@ -15,10 +15,10 @@ from pylon.rlm.trajectory import Trajectory
 TOO_LARGE = "too_large"
 
 
-async def asked(
+async def ask_all(
     room: CallRoom, trajectory: Trajectory, caller: Caller, ids: Sequence[str], calls: SubCalls
 ) -> list[SubReply]:
-    """Replies to a batch, in its order; `ids` are the names of its calls in the trajectory.
+    """Asks a batch; its replies, in its order. `ids` are the names of its calls in the trajectory.
 
     A prompt that no event carries is told so at once, and costs nothing.
     """

@@ -23,10 +23,11 @@ from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import CallRoom
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
-from pylon.rlm.gate import Gate, Purse
-from pylon.rlm.llm_query import asked, longest_prompt
+from pylon.rlm.gate import Gate
+from pylon.rlm.llm_query import ask_all, longest_prompt
 from pylon.rlm.loop import Loop
 from pylon.rlm.prompts import Facts
+from pylon.rlm.purse import Purse
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl, SubCalls, SubReply
 from pylon.rlm.root import Root
 from pylon.rlm.run_ends import Origin, begun, ended
@@ -136,7 +137,7 @@ class Rlm:
             ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
             if calls.kind == "rlm" and not deepest:
                 return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
-            return await asked(self._room, self._trajectory, caller, ids, calls)
+            return await ask_all(self._room, self._trajectory, caller, ids, calls)
 
         try:
             async with self._starts:

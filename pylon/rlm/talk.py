@@ -14,7 +14,8 @@ logger = log.get("rlm")
 
 # Of the root's window: the chat, its reply, and some room for what we estimate badly.
 _WINDOW_SHARE = 0.8
-_REPLY_CHARS = 40_000
+# Of a reply, in the chat.
+_MOST_REPLY_CHARS = 40_000
 
 
 class Talk:
@@ -68,11 +69,11 @@ class Talk:
 
     def show(self, reply: Reply, text: str) -> None:
         """What the root sees after its turn: adds both to the chat."""
-        self._history.add(reply.text, text, reply_chars=_REPLY_CHARS)
+        self._history.add(reply.text, text, reply_chars=_MOST_REPLY_CHARS)
         self._course.write("shown", text=self._course.trajectory.text(text))
 
     def so_far(self, tokens: int) -> list[Message]:
-        """The chat, made to fit so many tokens."""
+        """The chat for the last turn: cut to so many tokens for good, which bound it from here on."""
         return self._history.messages(tokens)
 
     def most(self, messages: list[Message]) -> Cost:

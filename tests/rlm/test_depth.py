@@ -4,7 +4,7 @@ import asyncio
 
 from pylon.clock import SystemClock
 from pylon.rlm.budget import Cost, Limits
-from pylon.rlm.gate import Purse
+from pylon.rlm.purse import Purse
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.sublm import FunctionSubLM

@@ -185,7 +185,7 @@ def _pure_comprehension(
     for generator in node.generators:
         if generator.is_async or not pure(generator.iter, unknown, bound, reads):
             return False
-        if not _plain_target(generator.target):
+        if not plain_target(generator.target):
             return False
         bound |= bound_names(generator.target)
         if not all(pure(condition, unknown, bound, reads) for condition in generator.ifs):
@@ -194,14 +194,11 @@ def _pure_comprehension(
     return all(pure(part, unknown, bound, reads) for part in parts)
 
 
-def _plain_target(target: ast.expr) -> bool:
+def plain_target(target: ast.expr) -> bool:
     """Names, or tuples of names: what assigning to it cannot do anything else."""
     if isinstance(target, ast.Tuple | ast.List):
-        return all(_plain_target(element) for element in target.elts)
+        return all(plain_target(element) for element in target.elts)
     return isinstance(target, ast.Name)
-
-
-plain_target = _plain_target
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.expr]:
