@@ -6,28 +6,12 @@ what the plan rests on. One statement that is neither, and the loop stays as it 
 """
 
 import ast
-from dataclasses import dataclass, field
 
 from .harmless import Harmless
-from .purity import Reads, bound_names, has_query, is_query, plain_target, pure
+from .plan import Plan, UnsafeError, sub_calls
+from .purity import Reads, bound_names, has_query, plain_target, pure
 
 _APPENDING = {"append": "list", "extend": "list", "add": "set"}
-
-
-class UnsafeError(Exception):
-    """The loop is left as it is."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """`clauses` follow `for TARGET in items` in the plan's generator expression; `calls` are what it yields."""
-
-    clauses: list[ast.comprehension] = field(default_factory=list)
-    calls: list[ast.expr] = field(default_factory=list)
-    marked: list[ast.Call] = field(default_factory=list)
-    reads: Reads = field(default_factory=Reads)
-    mutated: set[str] = field(default_factory=set)
-    typed: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Body:
@@ -46,7 +30,7 @@ class Body:
         self._carried: dict[str, str] = {}  # names read before they are assigned, and the type that they must keep
         self._final: dict[str, set[str]] = {}
         self._conditional = 0
-        self._harmless = Harmless(self._name_kind, self._foreseen, self._is_answer, self.plan.reads.known)
+        self._harmless = Harmless(self._name_kind, self._foreseen, self.plan.asks, self.plan.reads.known)
 
     def finish(self) -> Plan:
         """Raises UnsafeError when it does not hold together, or there is nothing to ask."""
@@ -78,7 +62,7 @@ class Body:
         """The rest of the iteration happens only where it holds."""
         if self.plan.calls or self._conditional or not self._pure(node):
             raise UnsafeError
-        self._clause(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(None)], ast.Load()), [node])
+        self.plan.only_where(node)
 
     def _statement(self, node: ast.stmt) -> None:
         match node:
@@ -119,7 +103,7 @@ class Body:
         if not plain_target(target):
             raise UnsafeError
         if not has_query(value) and not self._conditional and not names & self._changed and self._pure(value):
-            self._clause(target, ast.Tuple([value], ast.Load()), [])
+            self.plan.bind(target, value)
             self._given |= names
             for name in names:
                 self._kinds.pop(name, None)
@@ -245,25 +229,11 @@ class Body:
 
     def _take_calls(self, node: ast.expr) -> None:
         """Puts the sub-calls in it into the plan, in the order in which they are evaluated."""
-        for call in _calls(node):
+        for call in sub_calls(node):
             parts = [*call.args, *(keyword.value for keyword in call.keywords)]
             if self._conditional or not all(self._pure(part) for part in parts):
                 raise UnsafeError
-            keys: list[ast.expr | None] = [ast.Constant(keyword.arg) for keyword in call.keywords]
-            self.plan.calls.append(
-                ast.Tuple(
-                    [
-                        ast.Constant(len(self.plan.marked)),
-                        ast.Tuple(list(call.args), ast.Load()),
-                        ast.Dict(keys, [keyword.value for keyword in call.keywords]),
-                    ],
-                    ast.Load(),
-                )
-            )
-            self.plan.marked.append(call)
-
-    def _is_answer(self, node: ast.expr) -> bool:
-        return any(node is call for call in self.plan.marked)
+            self.plan.ask(call)
 
     def _pure(self, node: ast.expr) -> bool:
         reads = Reads()
@@ -278,13 +248,7 @@ class Body:
         """Lets the plan work it out too, so that where it fails the plan ends."""
         if has_query(node) or not self._pure(node):
             return False
-        value: ast.expr = node
-        if as_key:
-            self.plan.reads.known.add("set")
-            value = ast.Call(
-                ast.Name("set", ast.Load()), [ast.Tuple([ast.Tuple([node], ast.Load())], ast.Load())], []
-            )
-        self._clause(ast.Name("_", ast.Store()), ast.Tuple([value], ast.Load()), [])
+        (self.plan.work_out_key if as_key else self.plan.work_out)(node)
         return True
 
     def _name_kind(self, name: str, wanted: frozenset[str]) -> str | None:
@@ -314,9 +278,6 @@ class Body:
         """To be looked at when the loop begins."""
         self.plan.typed.add((name, kind))
 
-    def _clause(self, target: ast.expr, source: ast.expr, conditions: list[ast.expr]) -> None:
-        self.plan.clauses.append(ast.comprehension(target, source, conditions, 0))
-
     @staticmethod
     def _sound(kind: str | None) -> str:
         if kind is None:
@@ -325,30 +286,3 @@ class Body:
 
 
 _ANYTHING = frozenset(["str", "int", "float", "bool", "none", "list", "dict", "set", "tuple", "any", "hashable"])
-
-
-def _calls(node: ast.expr) -> list[ast.Call]:
-    """The sub-calls in an expression. Raises UnsafeError where one of them may not be made, or be made many times."""
-    if is_query(node):
-        assert isinstance(node, ast.Call)  # noqa: S101
-        if any(has_query(part) for part in [*node.args, *node.keywords]):
-            raise UnsafeError  # an answer flows into a prompt
-        return [node]
-    if not has_query(node):
-        return []
-    if isinstance(node, ast.Name | ast.IfExp | ast.BoolOp | ast.Lambda | _COMPREHENSIONS):
-        raise UnsafeError
-    return [call for child in _children(node) for call in _calls(child)]
-
-
-_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-
-
-def _children(node: ast.AST) -> list[ast.expr]:
-    found: list[ast.expr] = []
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr):
-            found.append(child)
-        elif isinstance(child, ast.keyword):
-            found.append(child.value)
-    return found

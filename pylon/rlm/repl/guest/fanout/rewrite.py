@@ -5,7 +5,8 @@ import copy
 import itertools
 from collections.abc import Sequence
 
-from .analysis import Body, Plan, UnsafeError
+from .analysis import Body
+from .plan import Plan, UnsafeError
 from .purity import bound_names, has_query, is_query
 from .runtime import Fan
 
