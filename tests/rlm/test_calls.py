@@ -441,6 +441,22 @@ async def test_on_a_full_disk_all_calls_end_are_settled_and_no_more_is_sent(tmp_
     await room.close()
 
 
+async def test_a_call_that_waited_is_refused_on_a_full_disk_and_what_was_set_aside_is_free(tmp_path, fill_disk):
+    def answer(prompt):
+        fill_disk()
+        return prompt
+
+    clock = SystemClock()
+    budget = Budget(Limits(calls=2, msat=10_000), now=clock.monotonic())
+    sub = FunctionSubLM(answer, msat=331, most_msat=900)
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "waits"], None)
+    outcomes = await asyncio.wait_for(asking, 5)
+    assert outcomes[0].text == "first" and [one.code for one in outcomes[1:]] == ["internal", "budget_calls"]
+    assert (budget.reserved, budget.spent.msat) == (Cost(), 331)
+    await room.close()
+
+
 @pytest.mark.parametrize("depth", [0, 1])
 async def test_a_full_disk_ends_a_run_with_what_to_do(tmp_path, fill_disk, depth):
     def answer(prompt):
