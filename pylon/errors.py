@@ -26,6 +26,8 @@ The message says what happened and what it means; `hint` says what to do next. N
 prompt or an answer.
 """
 
+import errno
+
 
 class PylonError(Exception):
     """Base of all. `hint` is one sentence that tells the reader what to do next, or empty."""
@@ -45,6 +47,27 @@ def error_row(error: PylonError) -> dict[str, str]:
 def refusal(error: OSError) -> str:
     """What the system refused, and where."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
+def refused(error: OSError) -> PylonError:
+    """The same as an error that ends a command, with what to do next."""
+    return PylonError(refusal(error), hint=_TODO.get(error.errno or 0, ""))
+
+
+_ROOM = "Make room on that disk, and try again."
+_RIGHTS = "Give your user the right to it, or name another place."
+_NO_FOLDER = "Name a place in a folder: what stands there is a file."
+_TODO = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "Name another place: that disk is read-only.",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
+    errno.EISDIR: "Name a file: what stands there is a folder.",
+    errno.ENOENT: "Name a place in a folder that is there and can be written to.",
+}
 
 
 class UsageError(PylonError):

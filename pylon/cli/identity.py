@@ -1,6 +1,9 @@
 """`pylon identity`: the node's key, its backup and its return."""
 
+import getpass
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -99,22 +102,45 @@ def _home_to_restore_into() -> Home:
 
 
 def _read(file: Path) -> str:
+    hint = "Name the file that holds the key."
     try:
-        return file.read_text(encoding="utf-8").strip()
+        text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{file} cannot be read as text", hint="Name the file that holds the key.") from error
+        raise SetupError(f"{file} cannot be read as text", hint=hint) from error
+    if not text:
+        raise SetupError(f"{file} is empty", hint=hint)
+    return text
 
 
 def _passphrase() -> str:
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
-    return given if given else str(typer.prompt("Passphrase", hide_input=True, err=True))
+    return given or _asked("Passphrase")
 
 
 def new_passphrase() -> str:
-    """From PYLON_PASSPHRASE, or asked for twice. Raises `UsageError` for one that is too short."""
+    """From PYLON_PASSPHRASE, or asked for twice. Raises `UsageError` for one that is too short, or where nobody is
+    there to ask.
+    """
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
     if not given:
-        given = str(typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
+        given = _asked("New passphrase")
+        if _asked("The same once more") != given:
+            raise UsageError("the two passphrases are not the same", hint="Try again.")
     if len(given) < MIN_PASSPHRASE:
         raise UsageError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
     return given
+
+
+def _asked(what: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            return getpass.getpass(f"{what}: ", stream=sys.stderr)
+    except getpass.GetPassWarning as error:
+        # Where no terminal is, a program may have written it into a pipe.
+        if line := sys.stdin.readline() if sys.stdin else "":
+            return line.rstrip("\r\n")
+        raise UsageError(
+            "a passphrase is needed, and nobody is here to type it",
+            hint=f"Set {keyfile.PASSPHRASE_VARIABLE}; `pylon identity backup --plain` writes the key without one.",
+        ) from error

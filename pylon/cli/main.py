@@ -12,12 +12,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
-from pylon.errors import refusal
+from pylon import __version__
+from pylon.cli.running import expect_json, fail
+from pylon.errors import PylonError, UsageError, refused
 from pylon.text import clean_line
 
 _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
@@ -109,8 +112,22 @@ class _Pylon(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.commands)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # What people type who know other programs: `pylon help map`.
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
-def _pylon() -> None:
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pylon {__version__}")
+        raise typer.Exit
+
+
+def _pylon(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
     """Turn this computer into a paid node of a swarm of language models, or ask that swarm."""
 
 
@@ -127,14 +144,43 @@ app = typer.Typer(
 def main() -> None:
     """The program's entry."""
     _make_streams()
+    arguments = sys.argv[1:]
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
-        # Named, because an installed script may start it as `python -c`.
-        app(prog_name="pylon")
+        _run_as_asked(as_json)
     except TimeoutError:
         # What came too late is a fault of ours, and not the system's.
         raise
     except OSError as error:
         _give_up(error)
+
+
+def _run_as_asked(as_json: bool) -> NoReturn:
+    if as_json:
+        expect_json()
+    try:
+        # Named, because an installed script may start it as `python -c`. For people Typer draws what is wrong.
+        ended = app(prog_name="pylon", standalone_mode=not as_json)
+    except TyperException as error:
+        _fail(_misuse(error))
+    except OSError as error:
+        if not as_json or isinstance(error, TimeoutError):
+            raise
+        _fail(refused(error))
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _misuse(error: TyperException) -> UsageError:
+    context: Any = getattr(error, "ctx", None)
+    hint = f"`{context.command_path} --help` says how it is called." if context else ""
+    return UsageError(" ".join(error.format_message().split()), hint=hint)
+
+
+def _fail(error: PylonError) -> NoReturn:
+    try:
+        fail(error)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
 
 
 def _make_streams() -> None:
@@ -151,12 +197,15 @@ def _make_streams() -> None:
 
 def _give_up(error: OSError) -> NoReturn:
     """The system refused something that no command expects of it: a full disk, a folder where a file should be."""
+    said = refused(error)
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"pylon: {clean_line(refusal(error))}\n")
+        sys.stderr.write(f"pylon: {clean_line(str(said))}\n")
+        if said.hint:
+            sys.stderr.write(f"  {said.hint}\n")
     # What could not be written is tried once more at the end, and would be told of by the interpreter.
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(1)
+    sys.exit(said.exit_code)
 
 
 if __name__ == "__main__":

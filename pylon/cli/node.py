@@ -255,7 +255,7 @@ async def _jobs(limit: int, state: str, as_json: bool) -> None:
 
 
 def version(as_json: Json = False) -> None:
-    """Print the version."""
+    """Print the version, as the option `--version` does."""
     if as_json:
         print_json({"version": __version__})
     else:

@@ -16,7 +16,7 @@ import typer
 from pylon import log
 from pylon.cli.wrapping import wrapped
 from pylon.collect import collect_rarely
-from pylon.errors import InterruptError, PylonError, error_row, refusal
+from pylon.errors import InterruptError, PylonError, error_row, refused
 from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.text import clean_text, escaped_in_json
@@ -32,8 +32,16 @@ NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states, and does 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-# Whether a JSON object is out already: with --json there is to be one.
-_printed: list[bool] = []
+class _Told:
+    """Whether `--json` was asked for, and whether an object is out already: then there is to be one."""
+
+    wanted = False
+    printed = False
+
+
+def expect_json() -> None:
+    """From now on an error that ends the command is an object on standard output, where none is there yet."""
+    _Told.wanted = True
 
 
 def print_json(value: object) -> None:
@@ -41,7 +49,7 @@ def print_json(value: object) -> None:
     line = orjson.dumps(value, default=str).decode()
     sys.stdout.write((escaped_in_json(line) if sys.stdout.isatty() else line) + "\n")
     sys.stdout.flush()
-    _printed.append(True)
+    _Told.printed = True
 
 
 def print_text(text: str) -> None:
@@ -74,7 +82,7 @@ def household_line(household: dict[str, Any]) -> str:
 
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Says what happened and what to do next, and ends with the error's exit code."""
-    if as_json:
+    if as_json or (_Told.wanted and not _Told.printed):
         print_json({"error": error_row(error)})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
     # Relays and providers have a say in it.
@@ -118,16 +126,16 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         understood = told(error)
         if understood is None:
             raise
-        fail(understood, as_json=as_json and not _printed)
+        fail(understood, as_json=as_json and not _Told.printed)
     except (BrokenPipeError, TimeoutError):
         # Whoever read has enough, which the command line deals with; and what came too late is a fault of ours.
         raise
     except OSError as error:
         # Where even that cannot be printed, the program's entry has the last word.
-        fail(PylonError(refusal(error)), as_json=as_json and not _printed)
+        fail(refused(error), as_json=as_json and not _Told.printed)
     except KeyboardInterrupt:
         # Who pressed it knows; a program that reads JSON does not.
         ended = InterruptError("interrupted")
-        if as_json and not _printed:
+        if as_json and not _Told.printed:
             print_json({"error": error_row(ended)})
         raise typer.Exit(ended.exit_code) from None

@@ -1,5 +1,7 @@
 """A key that is kept under a passphrase, from its making to its return."""
 
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,30 @@ def test_a_restored_key_is_bare_unless_asked(knowing, tmp_path):
     code, restored, _ = run("identity", "restore", str(backup), env=plain)
     assert (code, restored["encrypted"]) == (0, False)
     assert key_of(plain).startswith("nsec1")
+
+
+def test_where_nobody_can_type_a_passphrase_its_variable_is_named(bare):
+    run("init", env=bare)
+    file = Path(bare["PYLON_HOME"]) / "backup"
+    done = without_terminal("identity", "backup", str(file), env=bare, typed="")
+    assert done.returncode == 2 and not file.exists()
+    assert "PYLON_PASSPHRASE" in done.stderr and "--plain" in done.stderr
+    assert "Aborted" not in done.stderr and "GetPassWarning" not in done.stderr
+    other = without_terminal("identity", "backup", str(file), env=bare, typed=f"{PASSPHRASE}\nanother horse\n")
+    assert other.returncode == 2 and "not the same" in other.stderr
+    piped = without_terminal("identity", "backup", str(file), env=bare, typed=f"{PASSPHRASE}\n{PASSPHRASE}\n")
+    assert piped.returncode == 0 and file.read_text().startswith("ncryptsec1")
+
+
+def without_terminal(*arguments: str, env: dict[str, str], typed: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pylon.cli.main", *arguments]
+    # Of its own session, for a terminal is asked even where standard input is none.
+    return subprocess.run(
+        command, input=typed, env=env, capture_output=True, text=True, timeout=60, start_new_session=True
+    )
+
+
+def test_an_empty_file_is_said_to_be_one_and_no_broken_key(bare, tmp_path):
+    (tmp_path / "nothing").touch()
+    code, error, _ = run("identity", "restore", str(tmp_path / "nothing"), env=bare)
+    assert code == 3 and "is empty" in error["error"]["message"]

@@ -65,6 +65,12 @@ def test_a_folder_where_the_settings_should_be_and_a_byte_order_mark_before_them
         load(file)
 
 
+def test_help_and_version_go_by_what_people_type(tmp_path):
+    assert run(tmp_path, "--version").stdout == run(tmp_path, "version").stdout
+    assert run(tmp_path, "help", "map").stdout == run(tmp_path, "map", "--help").stdout != b""
+    assert run(tmp_path, "help").stdout == run(tmp_path, "--help").stdout
+
+
 @pytest.mark.parametrize("arguments", [("ask", ""), ("ask", " "), ("rlm", "", "-c", "x")], ids=str)
 def test_nobody_is_asked_nothing(tmp_path, arguments):
     ended = run(tmp_path, *arguments)

@@ -1,0 +1,87 @@
+"""With `--json` whatever ends a command is an object on standard output, with the documented exit code."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pylon.cli import main, running
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, Any, str]:
+    """The program in this process: its status, the one object that it printed, what it told people."""
+    monkeypatch.setattr(sys, "argv", ["pylon", *arguments])
+    for name in ("wanted", "printed"):
+        monkeypatch.setattr(running._Told, name, False)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    out, err = capsys.readouterr()
+    [line] = out.splitlines()
+    return ended.value.code, json.loads(line)["error"], err
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+def test_an_option_that_no_command_has_is_an_object_for_each_of_them(monkeypatch, capsys):
+    every = list(commands(typer.main.get_command(main.app)))
+    assert len(every) > 40 and ("wallet", "balance") in every
+    for path in every:
+        code, error, told = run(monkeypatch, capsys, *path, "--no-such-option", "--json")
+        assert (code, error["type"]) == (2, "UsageError"), path
+        assert "--no-such-option" in error["message"] and "--help" in error["hint"], path
+        assert error["message"] in told, path
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("strat --json", "Did you mean 'start'"),
+        ("ask --json", "Missing argument"),
+        ("ask --jsn hi --json", "--jsn"),
+        ("ask hi --max-tokens 0 --json", "--max-tokens"),
+        ("map empty.jsonl --json", "there is no prompt in it"),
+        ("map p.txt -o no/x --json", "no file of a folder that exists"),
+        ("rlm q -c p.txt --as odd --json", "--as"),
+        ("rlm --questions nothing --json", "nothing cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_an_object(monkeypatch, capsys, tmp_path, line, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path / "home"))
+    Path("empty.jsonl").touch()
+    Path("p.txt").write_text("a prompt")
+    code, error, _ = run(monkeypatch, capsys, *line.split())
+    assert (code, error["type"]) == (2, "UsageError") and says in error["message"]
+
+
+def test_what_the_system_refuses_is_an_object_that_names_the_next_step(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for home, says in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "home", "Not a directory")):
+        monkeypatch.setenv("PYLON_HOME", str(home))
+        code, error, _ = run(monkeypatch, capsys, "init", "--json")
+        assert code == 1 and says in error["message"] and "in a folder" in error["hint"]
+
+
+def test_a_prompt_that_reads_json_behind_two_dashes_is_a_prompt(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pylon", "ask", "--", "--json", "more"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2 and capsys.readouterr().out == ""
+
+
+def test_an_error_after_an_object_prints_no_second_one(monkeypatch, capsys):
+    monkeypatch.setattr(running._Told, "wanted", True)
+    monkeypatch.setattr(running._Told, "printed", False)
+    running.print_json({"jobs": 1})
+    with pytest.raises(typer.Exit):
+        running.fail(running.PylonError("no answer"))
+    assert capsys.readouterr().out == '{"jobs":1}\n'
