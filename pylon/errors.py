@@ -66,7 +66,7 @@ _TODO = {
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
     errno.EISDIR: "Name a file: what stands there is a folder.",
-    errno.ENOENT: "Name a place in a folder that is there and can be written to.",
+    errno.ENOENT: "Name another place: one in a folder that is there and can be written to.",
 }
 
 

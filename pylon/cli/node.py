@@ -153,6 +153,8 @@ def _print_status(data: dict[str, Any]) -> None:
     else:
         engine, now = provider["engine"], time.time()
         free = "draining" if provider["draining"] else "taking jobs"
+        if data["refused"]:
+            free += ", but no relay lets this key in: nobody can ask"
         owner = data["owner"]
         made.add_row("serving", paused_line(provider["paused"], owner) if provider["paused"] else free)
         for rule in owner["rules"]:

@@ -22,7 +22,7 @@ from pylon.relay.server import RelayServer
 
 def relay(
     host: Annotated[str | None, typer.Option(help="The address to listen on (default: this machine only).")] = None,
-    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")] = None,
     database: Annotated[
         Path | None, typer.Option("--database", help="Where events are kept (default: relay.db in PYLON_HOME).")
     ] = None,
@@ -68,7 +68,9 @@ async def _relay(
     try:
         allowed = frozenset(nip19.parse_public_key(key) for key in allow or ())
     except WireError as error:
-        raise UsageError(f"--allow takes public keys: {error}") from error
+        raise UsageError(
+            f"--allow takes public keys: {error}", hint="Each starts with npub1, or is 64 hex digits."
+        ) from error
     writers = allowed | public_keys("relay.writers", config.relay.writers) or None
     readers = public_keys("relay.readers", config.relay.readers) or None
     server = RelayServer(

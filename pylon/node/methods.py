@@ -87,6 +87,7 @@ class Methods:
             "npub": nip19.npub(core.secret.public),
             "uptime_s": round(core.clock.wall() - core.started_at, 1),
             "relays": [asdict(relay) for relay in core.pool.statuses],
+            "refused": core.pool.refusals,
             "live_money": core.live,
             "spending_stopped": is_stopped(core.home.root),
             "spending": None,

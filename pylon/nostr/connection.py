@@ -83,6 +83,8 @@ class RelayConnection:
         dial: Dial | None = None,
     ) -> None:
         self._fault = ""
+        # The subscription that what `status` notes is about, if it is about one.
+        self._noticed_of = ""
         try:
             url = normalize_relay_url(url)
             self.status = RelayStatus(url)
@@ -282,6 +284,9 @@ class RelayConnection:
         match message:
             case m.Eose(name):
                 self._answered = True
+                if name == self._noticed_of:
+                    # It is open after all.
+                    self.status.notice = self._noticed_of = ""
                 return self._subscriptions.receive(name, message)
             case m.Ok() if self._introduction.settles(message):
                 self._authenticated(message)
@@ -289,12 +294,12 @@ class RelayConnection:
                 self._answered = True
                 self._publications.answered(message)
             case m.Closed(name, reason):
-                self.status.notice = f"subscription closed: {reason}"
+                self.status.notice, self._noticed_of = f"subscription closed: {reason}", name
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
                 self._introduction.challenged(challenge)
             case m.Notice(text):
-                self.status.notice = text
+                self.status.notice, self._noticed_of = text, ""
                 # While we introduce ourselves it is no news that we have not.
                 told = logger.debug if text.startswith("auth-required:") else logger.info
                 told("relay notice", relay=self.url, text=text)
@@ -307,7 +312,7 @@ class RelayConnection:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
-        if self.status.notice.startswith("auth-required:"):
+        if self.status.notice.removeprefix("subscription closed: ").startswith("auth-required:"):
             # That was before.
             self.status.notice = ""
         self._sender.beside(self._publications.authenticated())

@@ -57,12 +57,23 @@ class Reading:
         for name in list(self._subscriptions):
             self.unsubscribe(name)
 
+    def recheck(self) -> None:
+        """Closes the subscriptions of somebody who was taken off the list while connected, and says why."""
+        readers = self._shared.readers
+        if readers is None or not self._subscriptions:
+            return
+        reason = access.refuse_reader(self.keys, require_auth=True, readers=readers)
+        if reason is not None:
+            for name in list(self._subscriptions):
+                self.unsubscribe(name)
+                self._tell(Closed(name, reason))
+
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
         """Sends a live event to one of the subscriptions, if its reader may see it."""
         subscription = self._subscriptions[name]
         readers = self._shared.readers
         if readers is not None and access.refuse_reader(self.keys, require_auth=True, readers=readers):
-            # Somebody who was taken off the list while connected.
+            # Told at the next look.
             return
         if private and not access.may_read(event, self.keys):
             self._warn(subscription)

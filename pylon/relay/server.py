@@ -1,6 +1,7 @@
 """A small Nostr relay to run oneself: lifecycle, HTTP door, and what all connections share."""
 
 import asyncio
+import errno
 import logging
 import socket
 import tempfile
@@ -31,6 +32,8 @@ from pylon.relay.store import EventStore
 from pylon.relay.subscriptions import SubscriptionIndex
 
 PURGE_S = 60.0
+# Whoever was taken off the list of readers hears of it so much later at the most.
+RECHECK_S = 5.0
 _PING_S = 30.0
 _PONG_S = 60.0
 _GOODBYE_S = 3.0
@@ -120,6 +123,8 @@ class RelayServer:
             readers=self._readers,
         )
         self._tasks = [asyncio.create_task(intake.run()), asyncio.create_task(self._purge())]
+        if self._readers is not None:
+            self._tasks.append(asyncio.create_task(self._recheck()))
         # What strangers send wrong is not worth a stack trace each.
         quiet = logging.getLogger("pylon.relay.websockets")
         quiet.setLevel(logging.CRITICAL)
@@ -144,7 +149,7 @@ class RelayServer:
             await self.stop()
             raise SetupError(
                 f"the relay cannot listen on {self._host} port {self._port}: {error.strerror}",
-                hint="Stop what uses that port, or choose another one.",
+                hint=_todo(error),
             ) from error
         self._port = self._server.sockets[0].getsockname()[1]
         _log.info("relay listens", url=self.url, database=path.name)
@@ -224,6 +229,13 @@ class RelayServer:
             return _response(self._about, CONTENT_TYPE)
         return _response(b"This is a Nostr relay: connect to it with a Nostr client.\n", "text/plain")
 
+    async def _recheck(self) -> None:
+        # Whoever is taken off the list while connected is told so, and not left to listen to nothing.
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            for session in list(self._sessions):
+                session.recheck()
+
     async def _purge(self) -> None:
         while self._shared is not None:
             try:
@@ -232,6 +244,16 @@ class RelayServer:
             except Exception as error:
                 _log.error("expired events could not be deleted", error=str(error))
             await asyncio.sleep(PURGE_S)
+
+
+def _todo(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "Stop what uses that port, or choose another one."
+        case errno.EACCES | errno.EPERM:
+            return "Choose a port above 1023: those below are the system's own."
+        case _:
+            return "Name an address of this machine: 127.0.0.1 is for itself alone, 0.0.0.0 is all that it has."
 
 
 def _response(body: bytes, kind: str) -> Response:

@@ -87,6 +87,10 @@ class Session:
                     _log.error("a relay session failed", error=repr(ended))
             await self._hang_up()
 
+    def recheck(self) -> None:
+        """Ends the subscriptions of whoever may not read any more."""
+        self._reading.recheck()
+
     def abort(self) -> None:
         """Cuts the connection without a word: for a peer that takes no words."""
         self._websocket.transport.abort()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.errors import UnreachableError
-from pylon.swarm.listing import PAUSED, TOO_DEAR, Need
+from pylon.swarm.listing import PAUSED, TOO_DEAR, WITHOUT_MODEL, Need
 
 UNFUNDED = "not paid, since the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
@@ -26,7 +26,7 @@ class Lack:
     """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
 
     `refusals` are what relays say that answer us nothing; `cheapest` is the least quote, in msat, of those
-    that are too dear.
+    that are too dear; `models` what those alive run.
     """
 
     need: Need
@@ -35,6 +35,7 @@ class Lack:
     reasons: dict[str, int]
     refusals: tuple[str, ...] = ()
     cheapest: int | None = None
+    models: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         most = sorted(self.reasons, key=self.reasons.__getitem__, reverse=True)[:_TOLD]
@@ -46,12 +47,15 @@ class Lack:
     @property
     def hint(self) -> str:
         """What to do about it, where there is more to say than that nobody is there."""
-        if self.refusals and not self.known:
+        if self.refusals and not self.alive:
             return f"Who is there, no relay tells us: {'; '.join(self.refusals)[:300]}"
         # What is wrong with us comes first: however many strangers are dear, they must not hide an empty wallet.
         found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
         if self.alive and self.reasons.get(PAUSED) == self.alive:
             found = "`pylon providers` says why. Where `pylon pause` was run, `pylon resume` takes jobs on again."
+        if not found and WITHOUT_MODEL in self.reasons and self.models:
+            more = f" and {len(self.models) - _TOLD} more" if len(self.models) > _TOLD else ""
+            return f"There are {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
         return found.format(bid=int(self.need.bid), dear=self._dear())
 
     def _dear(self) -> str:

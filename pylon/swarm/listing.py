@@ -72,6 +72,7 @@ class Listing:
 
 TOO_DEAR = "too dear"
 PAUSED = "paused"
+WITHOUT_MODEL = "without this model"
 
 
 @record
@@ -117,7 +118,7 @@ class Need:
             return f"not serving kind {self.kind}"
         model = listing.model(self.model)
         if self.model is not None and model is None:
-            return "without this model"
+            return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return "with too short a context"
         return self._why_not_price(listing)

@@ -91,7 +91,9 @@ class Outlook:
         found = [(why, listing) for listing in self._directory if (why := self.why_not(need, listing))]
         quotes = (one.price.quote(need.prompt_tokens, need.max_tokens) for why, one in found if why == TOO_DEAR)
         cheapest, reasons = min(map(int, quotes), default=None), dict(Counter(why for why, _ in found))
-        return Lack(need, self._directory.known, len(self._directory), reasons, tuple(refusals), cheapest)
+        models = {model.id for listing in self._directory for model in listing.models}
+        seen, alive = self._directory.known, len(self._directory)
+        return Lack(need, seen, alive, reasons, tuple(refusals), cheapest, tuple(sorted(models)))
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse

@@ -116,3 +116,18 @@ def test_a_wallet_link_that_is_none_is_a_wrong_call(tmp_path):
 def test_no_setting_is_without_bounds(tmp_path):
     with pytest.raises(SetupError, match="watts"):
         parse({"earnings": {"watts": float("inf")}})
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("relay --port 99999", 2, "65535"),
+        ("relay --port 0 --host 192.0.2.77", 3, "an address of this machine"),
+        ("relay --port 0 --allow npub1nope", 2, "64 hex digits"),
+        ("relay --port 0 --database /proc/x.db", 1, "another place"),
+    ],
+)
+def test_a_relay_that_cannot_begin_says_what_to_do(tmp_path, line, code, says):
+    ended = run(tmp_path, *line.split())
+    assert ended.returncode == code, ended.stderr
+    assert says in ended.stderr.decode() and b"Traceback" not in ended.stderr

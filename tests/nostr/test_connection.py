@@ -393,6 +393,35 @@ async def test_that_a_relay_wanted_to_know_who_we_are_is_no_news_once_it_knows()
             assert connection.status.notice == left
 
 
+async def test_that_a_subscription_was_closed_is_no_news_once_it_is_open():
+    refused: list[str] = []
+
+    def takes(relay, socket, message):
+        match message:
+            case ["REQ", name, *_] if not refused:
+                refused.append(name)
+                return [["CLOSED", name, "error: try again"]]
+            case ["AUTH", answer]:
+                return [["OK", answer["id"], True, ""]]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(takes) as relay, connected(relay, KEY) as connection:
+        eose = asyncio.Event()
+        connection.subscribe(lambda: (Filter(),), lambda item: eose.set() if isinstance(item, m.Eose) else None)
+        await relay.until(lambda: refused)
+        await connection.publish(note())
+        assert connection.status.notice == "subscription closed: error: try again"
+        await asyncio.wait_for(eose.wait(), 10)
+        assert connection.status.notice == ""
+        await relay.say(["CLOSED", "another", "auth-required: who are you"])
+        await connection.publish(note())
+        assert "auth-required" in connection.status.notice
+        await relay.say(["AUTH", "now tell me"])
+        await relay.until(lambda: relay.of("AUTH"))
+        await connection.publish(note())
+        assert connection.status.notice == ""
+
+
 async def test_closing_tells_publishers_that_wait():
     async with ScriptedRelay(lambda *_: []) as relay:
         connection = RelayConnection(relay.url, backoff=QUICK)

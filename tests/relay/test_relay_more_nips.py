@@ -8,6 +8,7 @@ import pytest
 from relay_peer import ALICE, BOB, EVE, note, peer
 
 from pylon.errors import SetupError
+from pylon.relay import server
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from tests.manual_clock import ManualClock
@@ -394,6 +395,20 @@ async def test_who_is_taken_off_the_list_of_readers_gets_no_more_live_events(clo
         await writer.publish(at(content="second"))
         # The next thing said is the answer to this, so nothing was said before it.
         assert (await reader.fetch({})).startswith("restricted:")
+
+
+async def test_who_is_taken_off_the_list_of_readers_is_told_so_for_each_subscription(clock, monkeypatch):
+    monkeypatch.setattr(server, "RECHECK_S", 0.01)
+    readers = {ALICE.public, BOB.public}
+    async with RelayServer(clock=clock, allow_readers=readers) as relay, peer(relay) as gone, peer(relay) as stays:
+        for reader, key in ((gone, ALICE), (stays, BOB)):
+            await reader.authenticate(key, relay.url, created_at=NOW)
+            assert await reader.request("live", {}) == await reader.request("quiet", {"kinds": [5]}) == []
+        readers.remove(ALICE.public)
+        closed = [await gone.hear(), await gone.hear()]
+        assert sorted(said[:2] for said in closed) == [["CLOSED", "live"], ["CLOSED", "quiet"]]
+        assert all(said[2].startswith("restricted:") for said in closed)
+        assert await stays.fetch({}) == []
 
 
 async def test_writes_are_paced_and_flow_again_later(clock):

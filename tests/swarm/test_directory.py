@@ -355,3 +355,15 @@ def test_who_announces_no_price_is_listed_as_one_that_names_none_and_one_of_noth
     assert [listing.priced for listing in directory] == [False, False]
     directory.observe(announced(at=NOW + 1), NOW)
     assert directory.get(KEY.public).priced and not directory.get(other.public).priced  # type: ignore[union-attr]
+
+
+def test_who_asks_for_a_model_that_nobody_runs_hears_which_there_are() -> None:
+    known = tuple(f"model-{n}" for n in range(10))
+    unknown = Lack(Need(model="nosuch"), 3, 3, {"without this model": 3}, models=known)
+    assert "model-0, model-1" in unknown.error().hint and "model-7 and 2 more" in unknown.error().hint
+    assert "pylon start" not in unknown.error().hint
+
+
+def test_a_relay_that_refuses_us_is_named_also_where_somebody_was_heard_of_before() -> None:
+    gone = Lack(Need(), 3, 0, {}, ("ws://r restricted: not on the list",))
+    assert "ws://r restricted: not on the list" in gone.error().hint, "they were heard of, and are not any more"
