@@ -1,5 +1,6 @@
 """`pylon invite`, `pylon join`, `pylon expel`: several machines of one owner."""
 
+import time
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -51,7 +52,11 @@ async def _invite(params: dict[str, Any], as_json: bool) -> None:
                 out.print(f"{answer.data['joined']} of {answer.data['invites']} joined")
             elif "code" in answer.data:
                 out.print(f"pylon join {answer.data['code']}")
-                err.print("  on one other machine; keep it to yourself. Ctrl-C ends the invite.", style="dim")
+                until = time.strftime("%H:%M", time.localtime(answer.data["expires_at"]))
+                err.print(
+                    f"  on one other machine, until {until}; keep it to yourself. Ctrl-C ends the invite.",
+                    style="dim",
+                )
             else:
                 out.print(f"joined: {answer.data['name']} ({answer.data['joined']})")
 

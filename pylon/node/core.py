@@ -29,7 +29,7 @@ from pylon.money.wallet import Wallet
 from pylon.node import identity
 from pylon.node.control import ControlServer
 from pylon.node.home import Home, HomeLock
-from pylon.node.household.address import local, own_name
+from pylon.node.household.address import local, own_name, own_relay
 from pylon.node.household.inviting import Head, found
 from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
@@ -154,7 +154,8 @@ class Core:
         self._exit.push_async_callback(group.close)
         self.journal = Journal(database, group)
         household = self.household.get()
-        urls = relay_urls(self.config.relays, household, self.secret.public, local(self.hub))
+        hub = self.hub or ("" if household is None else own_relay(self.config.relay))
+        urls = relay_urls(self.config.relays, household, self.secret.public, local(hub))
         self.pool = RelayPool(urls, secret=self.secret, clock=self.clock)
         self.pool.start()
         self._exit.push_async_callback(self.pool.close)

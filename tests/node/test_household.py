@@ -1,6 +1,7 @@
 """A household's invite, its messages, its file and its relay's door."""
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from pylon.clock import SystemClock
 from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import FREE
+from pylon.node import identity
+from pylon.node.control import result_of
+from pylon.node.core import Core
+from pylon.node.home import Home
 from pylon.node.household.invite import Invite, decode, encode
 from pylon.node.household.inviting import Head, Joined, found
 from pylon.node.household.joining import follow, join
 from pylon.node.household.members import Door, Guest, Household, HouseholdFile, Trusted, relay_urls
 from pylon.node.household.wire import join_event, list_event, read_join, read_list
+from pylon.node.session import LocalNode
 from pylon.node.settings import provider_settings
 from pylon.nostr import bech32
 from pylon.nostr.event import EventDraft
@@ -251,6 +257,37 @@ async def test_a_member_cannot_invite_and_the_head_cannot_be_removed(house):
     file.save(Household(OTHER.public, (), {OTHER.public: "", HEAD.public: ""}))
     with pytest.raises(UsageError):
         await anext(head.invite(1, 60, (url,), "desk"))
+
+
+async def test_who_joins_where_no_relay_answers_is_told_what_has_to_run_over_there(monkeypatch):
+    monkeypatch.setattr("pylon.node.household.joining.OPEN_S", 0.5)
+    lost = invitation(relays=("ws://127.0.0.1:9",), expires_at=int(time.time()) + 60)
+    with pytest.raises(UnreachableError, match=r"ws://127\.0\.0\.1:9") as caught:
+        await join(lost, MEMBER, "kitchen", SystemClock())
+    assert "pylon start --relay" in caught.value.hint and "pylon relay" not in caught.value.hint
+
+
+async def test_a_head_without_its_relay_hands_out_no_invites(tmp_path, monkeypatch):
+    monkeypatch.setattr("pylon.node.household.calls.OPEN_S", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = Home(tmp_path)
+    home.create()
+    head = identity.create(home.identity_file).public
+    config = settings.parse({"relay": {"host": "127.0.0.1", "port": port}})
+    file = HouseholdFile(home.folder)
+    file.save(found(head, (), "desk"))
+    async with Core(home, config, serve=False) as core:
+        with pytest.raises(UnreachableError, match=f"ws://127.0.0.1:{port} ") as caught:
+            await result_of(LocalNode(core), "invite", {})
+        assert "pylon start --relay" in caught.value.hint
+        assert (file.get() or found("", (), "")).guests == {}
+    async with RelayServer(port=port), Core(home, config, serve=False) as core:
+        steps = LocalNode(core).call("invite", {})
+        code = (await anext(steps)).data["code"]
+        await steps.aclose()
+    assert decode(code).relays == (f"ws://127.0.0.1:{port}",)
 
 
 async def test_an_invite_whose_time_is_over_is_refused_before_anything_is_sent():

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
+from pylon.sections import RelaySection
+
+# Other machines of the network are to reach it; who may use it is the door's matter.
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - see above
 # An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
 _ELSEWHERE = ("192.0.2.1", 9)
 
@@ -24,8 +28,14 @@ def reachable(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 
+def own_relay(section: RelaySection) -> str:
+    """Where the household's relay of this machine listens, by its settings; empty where it takes any free port."""
+    host = section.host if "host" in section.model_fields_set else ALL_ADDRESSES
+    return f"ws://{f'[{host}]' if ':' in host else host}:{section.port}" if section.port else ""
+
+
 def invited(urls: Iterable[str], hub: str) -> tuple[str, ...]:
-    """The addresses that an invite names: `hub` is where our own relay listens, empty when none runs.
+    """The addresses that an invite names: `hub` is where our own relay listens, empty when nobody knows.
 
     One that listens on loopback alone is for this machine's other homes, and found there only.
     """

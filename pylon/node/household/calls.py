@@ -3,9 +3,9 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pylon.errors import MalformedError, SetupError, UsageError, WireError
+from pylon.errors import MalformedError, SetupError, UnreachableError, UsageError, WireError
 from pylon.node.control import Answers, Event, Result
-from pylon.node.household.address import invited
+from pylon.node.household.address import invited, own_relay
 from pylon.node.household.inviting import Joined
 from pylon.nostr import nip19
 from pylon.relay_url import normalize_relay_url
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_INVITES = 20
 MOST_MINUTES = 24 * 60
+# A relay of this machine or this network answers within a moment.
+OPEN_S = 5.0
 
 
 async def invite(core: "Core", params: dict[str, Any]) -> Answers:
@@ -28,7 +30,9 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
             hint="Stop it, and start it again with `pylon start --relay`. A `pylon relay` that holds the port has to"
             " end first.",
         )
-    relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(core.pool.urls, core.hub)
+    hub = core.hub or own_relay(core.config.relay)
+    relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(core.pool.urls, hub)
+    await _heard(core)
     head = core.head()
     expires_at = int(core.clock.wall()) + 60 * minutes
     joined = 0
@@ -41,6 +45,20 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
             else:
                 yield Event({"code": step, "expires_at": expires_at})
     yield Result({"joined": joined, "invites": count})
+
+
+async def _heard(core: "Core") -> None:
+    """Whoever is invited must reach this machine. Raises `UnreachableError` where no relay of it runs."""
+    known = core.household.get()
+    if known is not None and known.head != core.secret.public:
+        # A member is told that it cannot invite, whatever runs.
+        return
+    try:
+        await core.pool.wait_open(OPEN_S)
+    except UnreachableError as error:
+        raise UnreachableError(
+            str(error), hint="An invite needs the household's relay: `pylon start --relay` here first, then invite."
+        ) from error
 
 
 async def household(core: "Core", _: dict[str, Any]) -> Answers:

@@ -1,13 +1,11 @@
 """The household's own relay, in the process of its head: open to members and to who comes with an invite."""
 
 from pylon.node.home import Home
+from pylon.node.household.address import ALL_ADDRESSES
 from pylon.node.household.members import Door, HouseholdFile
 from pylon.node.relay_settings import relay_limits
 from pylon.relay.server import RelayServer
 from pylon.sections import Config
-
-# Other machines of the network are to reach it; who may use it is the door's matter.
-ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - see above
 
 
 def household_relay(home: Home, config: Config) -> RelayServer:

@@ -65,10 +65,14 @@ async def join(
 async def _open(pool: RelayPool, invite: Invite, near: Neighbourhood | None) -> None:
     try:
         await pool.wait_open(OPEN_S)
-    except UnreachableError:
+    except UnreachableError as error:
         found = None if near is None else await near.find(invite.head)
         if found is None or not await pool.add(found, timeout=OPEN_S):
-            raise
+            raise UnreachableError(
+                f"the household's relay does not answer: {error}",
+                hint="`pylon start --relay` has to run on the machine that invites, and `pylon invite` to wait there."
+                " Where this machine cannot reach that address, invite with `--relay` and one that it can.",
+            ) from error
 
 
 async def _ask(
