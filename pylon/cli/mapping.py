@@ -1,23 +1,31 @@
 """`pylon map`: many prompts out at once, results back in order."""
 
+import asyncio
+import shlex
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
-from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import JobsFailedError, SetupError, UsageError
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
+from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
 from pylon.node.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
+
+# Where nobody watches, as in a log, a line so often says how far it is.
+_TELL_S = 10.0
 
 
 def map_(
@@ -67,7 +75,8 @@ def map_(
         check_output(output)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
     try:
-        jobs = list(read_jobs(file, given))
+        with _reading(file, quiet=as_json):
+            jobs = list(read_jobs(file, given))
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
@@ -83,6 +92,11 @@ def map_(
         "dry_run": dry_run,
     }
     run(_dry_run(params, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
+
+
+def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
+    what = "standard input" if str(file) == "-" else str(file)
+    return Status(f"reading {what} …", console=err) if err.is_terminal and not quiet else nullcontext()
 
 
 async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
@@ -112,13 +126,18 @@ def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator
 
 
 async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
-    result, unit = await _call(params, quiet=as_json)
+    told: dict[str, Any] = {}
+    try:
+        with ended_as_by_ctrl_c():
+            result, unit = await _call(params, quiet=as_json, told=told)
+    except asyncio.CancelledError:
+        fail(_interrupted(told, len(params["jobs"])), as_json=as_json)
     if output is not None:
         try:
             write_file(result["outcomes"], output)
         except OSError as error:
             hint = "With --resume the same answers come again, and nothing is paid twice."
-            raise SetupError(f"{output} could not be written: {error.strerror}", hint=hint) from error
+            raise PylonError(f"{output} could not be written: {error.strerror}", hint=hint) from error
     if as_json:
         print_json(result)
     elif output is None:
@@ -134,9 +153,29 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         )
 
 
-async def _call(params: dict[str, Any], *, quiet: bool) -> tuple[dict[str, Any], str]:
-    """What came of it, and what its amounts are called."""
+def _interrupted(told: dict[str, Any], jobs: int) -> InterruptError:
+    if not told:
+        return InterruptError("interrupted before anything was asked")
+    again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
+    return InterruptError(
+        f"interrupted: {_far(told, jobs)}", hint=f"`{again}` goes on from there; nothing is asked or paid twice."
+    )
+
+
+def _far(told: dict[str, Any], jobs: int) -> str:
+    """How far a run is, of what its node told last."""
+    answered = told["done"] - told["failed"]
+    failed = f", {told['failed']:,} failed" if told["failed"] else ""
+    return f"{answered:,} of {jobs:,} answered{failed}, {sats_text(told['msat'], told['unit'])} spent"
+
+
+async def _call(
+    params: dict[str, Any], *, quiet: bool, told: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], str]:
+    """What came of it, and what its amounts are called. `told` holds what the node told last of how far it is."""
     home, config = open_home()
+    told = {} if told is None else told
+    plain = _Plain(len(params["jobs"]), quiet=quiet or err.is_terminal)
     unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     result: dict[str, Any] = {}
@@ -145,7 +184,8 @@ async def _call(params: dict[str, Any], *, quiet: bool) -> tuple[dict[str, Any],
         async with open_node(home, config) as node:
             async for answer in node.call("map", params):
                 if isinstance(answer, Event):
-                    told = answer.data
+                    told.update(answer.data, unit=unit)
+                    plain.tell(told)
                     rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
                     says = f"{rate:.0f}/s, {sats_text(told['msat'], unit)}, {told['in_flight']} in flight"
                     providers = counted(told["providers"], "provider")
@@ -155,17 +195,37 @@ async def _call(params: dict[str, Any], *, quiet: bool) -> tuple[dict[str, Any],
     return result, unit
 
 
+class _Plain:
+    """How far a run is, as lines for a log."""
+
+    def __init__(self, jobs: int, *, quiet: bool) -> None:
+        self._jobs = jobs
+        self._quiet = quiet
+        self._due = time.monotonic() + _TELL_S
+
+    def tell(self, told: dict[str, Any]) -> None:
+        """The node says how far it is; a line at most every ten seconds."""
+        now = time.monotonic()
+        if not self._quiet and now >= self._due:
+            self._due = now + _TELL_S
+            err.print(f"{_far(told, self._jobs)}, {told['in_flight']} in flight")
+
+
 def _beside(msat: int, unit: str) -> str:
     return f" ({sats_text(msat, unit)} of it for checks and what was not used)" if msat else ""
 
 
 def _summary(result: dict[str, Any], unit: str) -> str:
-    rate = result["answered"] / result["wall_s"] if result["wall_s"] else 0.0
+    # Of a run that was taken up again this process saw a part alone.
+    whole = result["wall_s"] and not result["resumed"]
+    rate = f"{result['answered'] / result['wall_s']:.1f}/s" if whole else ""
     paid = f"{sats_text(result['paid_msat'], unit)}{_beside(result['beside_msat'], unit)}"
     # Of what nobody answered there is no middle.
-    times = f", p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms" if result["answered"] else ""
+    times = f"p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms" if result["answered"] else ""
+    figures = ", ".join(filter(None, (rate, times)))
     return (
         f"{result['answered']} of {result['jobs']} answered by {counted(len(result['providers']), 'provider')}"
-        f" in {result['wall_s']:.1f} s ({rate:.1f}/s{times}),"
+        f" in {result['wall_s']:.1f} s{' since it was taken up again' if result['resumed'] else ''}"
+        f"{f' ({figures})' if figures else ''},"
         f" {result['checked']} checked, {paid}"
     )

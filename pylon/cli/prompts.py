@@ -3,6 +3,8 @@
 import csv
 import os
 from collections.abc import Iterator
+from dataclasses import fields
+from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -12,11 +14,21 @@ import typer
 
 from pylon.cli import stdin
 from pylon.errors import UsageError
+from pylon.jobs.fit import fits, prompt_bytes
+from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
+from pylon.node.params import MOST_JOBS
+from pylon.swarm.job import JobSpec
 
 _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
 # As long a prompt as any file may hold; the node says what is too large for a job.
 _MOST_CHARACTERS = 2**31 - 1
 _FORMS = """A line of JSONL is {"prompt": "…"}; a CSV has a column named prompt; a text file has a prompt a line."""
+CUT_UP = "Cut it into smaller pieces; `pylon rlm` asks about texts of any length."
+# With 250,000 prompts this is what a node takes in within seconds.
+_MOST_BYTES = 128 * 1024 * 1024
+_FIELDS = frozenset(field.name for field in fields(JobSpec))
+# Lines may name themselves.
+_FOR_READERS = frozenset({"index", "id"})
 # What a CSV of results holds.
 _COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
 
@@ -32,10 +44,17 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         # What spreadsheets save begins with a byte order mark.
         with TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="") as stream:
-            for number, job in read(stream, file.suffix.lower()):  # noqa: B007 - of the last that was good
+            size = 0
+            for count, (number, job) in enumerate(read(stream, file.suffix.lower()), 1):
+                size += _checked(job["prompt"], number)
+                if count > MOST_JOBS or size > _MOST_BYTES:
+                    raise UsageError(
+                        f"{name}:{number}: a map takes {MOST_JOBS:,} prompts at most, of {_MOST_BYTES >> 20} MiB",
+                        hint="Cut it up, as by `split -l 100000 FILE part-`, and map one part after another.",
+                    )
                 yield {**options, **job}
     except _FileError as error:
-        raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=_FORMS) from error
+        raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=error.hint) from error
     except UnicodeDecodeError as error:
         # It is read in blocks: all that is known is which lines were good.
         where = f" somewhere after line {number}" if number else ""
@@ -55,12 +74,30 @@ def _opened(file: Path) -> BinaryIO:
     return file.open("rb")
 
 
+def fitting(prompt: str) -> str:
+    """Why no event carries this prompt, or empty."""
+    if text_bytes(prompt) <= prompt_bytes() or fits(prompt):
+        return ""
+    size, most = f"{len(prompt):,} characters", f"{MAX_EVENT_BYTES:,} bytes"
+    return f"a prompt of {size} makes a larger event than relays take, of {most} at most"
+
+
+def _checked(prompt: str, number: int) -> int:
+    """The prompt's bytes."""
+    if "\0" in prompt:
+        raise _FileError("this holds NUL bytes, and so is no text, or not UTF-8", number)
+    if misfit := fitting(prompt):
+        raise _FileError(misfit, number, hint=CUT_UP)
+    return text_bytes(prompt)
+
+
 class _FileError(Exception):
     """What is wrong with the file, and in which line, if that is known."""
 
-    def __init__(self, what: str, line: int = 0) -> None:
+    def __init__(self, what: str, line: int = 0, *, hint: str = _FORMS) -> None:
         super().__init__(what)
         self.line = line
+        self.hint = hint
 
 
 def _line_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -84,6 +121,11 @@ def _json_line(line: str, number: int) -> dict[str, Any]:
         raise _FileError("there is no `prompt`", number)
     if not isinstance(job["prompt"], str):
         raise _FileError("the `prompt` is no text", number)
+    if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
+        like = get_close_matches(unknown[0], _FIELDS, n=1)
+        meant = f"; did you mean `{like[0]}`?" if like else ""
+        hint = f"A line may have {', '.join(sorted(_FIELDS))}."
+        raise _FileError(f"jobs have no field {', '.join(map(repr, unknown))}{meant}", number, hint=hint)
     return job
 
 

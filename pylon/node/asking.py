@@ -14,7 +14,7 @@ from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, summary_of
-from pylon.node.params import flag, number, text, whole
+from pylon.node.params import flag, job_list, number, text, whole
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
@@ -51,18 +51,17 @@ async def ask_all(
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
     `deadline_s` and `budget_msat` of the run, `priority`, `journal`, `resume`, `pin_weights`, `dry_run`, `stream`.
 
-    Events tell `done`, `msat`, `in_flight` and `providers`; the result holds every outcome in order and their
-    summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them out. Raises
-    `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could take any.
+    Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
+    in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
+    out. Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
+    take any.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
     pinned, dry, stream = flag(params, "pin_weights"), flag(params, "dry_run"), flag(params, "stream")
     kept, resume = flag(params, "journal"), flag(params, "resume")
     priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
     bounds = {"deadline_s": number(params, "deadline_s", None), "budget_msat": whole(params, "budget_msat", None)}
-    jobs = params.get("jobs") or ()
-    if not isinstance(jobs, (list, tuple)):
-        raise UsageError("jobs is a list of jobs")
+    jobs = job_list(params)
     # There may be a hundred thousand of them, and this loop serves others meanwhile.
     specs = await asyncio.to_thread(_specs, jobs, timeout)
     await pool.wait_open(settings.patience_s)
@@ -131,6 +130,7 @@ class _Mapping:
         now = self._latest
         event: dict[str, Any] = {
             "done": now.answered + now.failed,
+            "failed": now.failed,
             "msat": now.msat,
             "in_flight": now.in_flight,
             "providers": len(self._client.directory),

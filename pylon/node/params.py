@@ -4,7 +4,7 @@ None stands for one that was not given. All raise `UsageError`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pylon.errors import UsageError
@@ -13,6 +13,8 @@ type Params = Mapping[str, Any]
 
 # The largest that a database holds.
 _MOST = 2**63 - 1
+# Of one map: as many as a node takes in within seconds, and holds in some hundred MiB.
+MOST_JOBS = 250_000
 # Seconds, and points in time, beyond which nothing lies that an event can hold.
 _MOST_S = 10_000_000_000
 
@@ -53,6 +55,16 @@ def flag(params: Params, name: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise UsageError(f"{name} is true or false")
     return bool(value)
+
+
+def job_list(params: Params) -> Sequence[object]:
+    """The `jobs` of a run: not more of them than one takes."""
+    jobs = params.get("jobs") or ()
+    if not isinstance(jobs, (list, tuple)):
+        raise UsageError("jobs is a list of jobs")
+    if len(jobs) > MOST_JOBS:
+        raise UsageError(f"a run takes {MOST_JOBS:,} jobs at most", hint="Make several runs of them.")
+    return jobs
 
 
 def _is_within(value: float, low: float) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pylon.errors import UnreachableError
-from pylon.swarm.listing import PAUSED, TOO_DEAR, WITHOUT_MODEL, Need
+from pylon.swarm.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
 UNFUNDED = "not paid, since the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
@@ -15,6 +15,8 @@ _HINTS = {
     STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
     TOO_DEAR: "{dear}At most {bid:,} msat a job are offered. Ask for fewer with `--max-tokens`, or offer more:"
     " `bid_msat` in [customer], which a node that runs uses after its next start.",
+    TOO_SHORT: "`pylon providers --json` says how many tokens each model takes (`contexts`). Ask for less at once, or"
+    " for a shorter answer (`--max-tokens`); `pylon rlm` reads texts of any length.",
 }
 
 # Strangers have a say in some: a payment network has any name.

@@ -73,6 +73,7 @@ class Listing:
 TOO_DEAR = "too dear"
 PAUSED = "paused"
 WITHOUT_MODEL = "without this model"
+TOO_SHORT = "with too short a context"
 
 
 @record
@@ -120,7 +121,7 @@ class Need:
         if self.model is not None and model is None:
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
-            return "with too short a context"
+            return TOO_SHORT
         return self._why_not_price(listing)
 
     def _why_not_plain(self, listing: Listing) -> str:

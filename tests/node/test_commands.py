@@ -1,6 +1,7 @@
 """The commands as people use them: processes, one home, a real relay."""
 
 import asyncio
+import random
 import socket
 from contextlib import AsyncExitStack
 
@@ -196,18 +197,14 @@ async def test_a_key_survives_backup_and_restore(tmp_path):
     assert shown["npub"] == made["npub"]
 
 
-async def test_a_prompt_that_fits_no_event_fails_alone(tmp_path, stack):
-    import random
-
-    relay = await stack.enter_async_context(RelayServer())
-    env = programs.environment(tmp_path / "home", relay.url)
+async def test_a_prompt_that_fits_no_event_is_refused_before_anybody_is_asked(tmp_path):
+    env = programs.environment(tmp_path / "home", NOBODY)
     await programs.run("init", env=env)
-    await programs.start(env, stack)
     noise = random.Random(1).randbytes(60_000).hex()
     prompts = b"".join(orjson.dumps({"prompt": text}) + b"\n" for text in ("first", noise, "third"))
-    code, mapped, _ = await programs.run("map", "-", env=env, stdin=prompts)
-    assert code == 5
-    errors = [outcome["error"] for outcome in mapped["outcomes"]]
-    assert errors[0] is None and errors[2] is None
-    assert errors[1]["reason"] == "too_large"
-    assert "65,536" in errors[1]["message"]
+    for command, where in (("map", "standard input:2: "), ("ask", "")):
+        code, printed, _ = await programs.run(command, "-", env=env, stdin=prompts)
+        assert code == 2
+        assert (
+            printed["error"]["message"].startswith(f"{where}a prompt of ") and "65,536" in printed["error"]["message"]
+        )

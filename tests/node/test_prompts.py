@@ -1,13 +1,14 @@
 """Files of prompts, as people have them."""
 
 import io
+import random
 import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from pylon.cli import stdin
+from pylon.cli import prompts, stdin
 from pylon.cli.prompts import check_output, read_jobs
 from pylon.errors import UsageError
 from tests.node import programs
@@ -64,9 +65,8 @@ def test_a_file_that_is_not_utf8_is_refused_and_says_so(tmp_path, name):
     assert "not UTF-8" in complaint(tmp_path, name, "prompt\nhi\n".encode("utf-16"))
 
 
-def test_a_prompt_in_a_csv_may_be_as_long_as_in_any_file(tmp_path):
-    long = "x" * 300_000
-    assert jobs(tmp_path, "a.csv", f"prompt\n{long}\n".encode()) == [{"prompt": long}]
+def test_a_prompt_in_a_csv_is_bounded_by_what_an_event_holds_alone(tmp_path):
+    assert "p.csv:2: a prompt of 200,000 characters" in complaint(tmp_path, "p.csv", b"prompt\n" + b"a" * 200_000)
 
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
@@ -90,6 +90,30 @@ def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="no standard input"):
         list(read_jobs(Path("-"), {}))
+
+
+def test_a_field_that_no_job_has_is_named_with_its_line_and_what_was_meant(tmp_path):
+    said = complaint(tmp_path, "p.jsonl", b'{"prompt":"a","id":1}\n{"prompt":"b","max_tokns":3}\n')
+    assert said.endswith("p.jsonl:2: jobs have no field 'max_tokns'; did you mean `max_tokens`?")
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.csv"])
+def test_bytes_of_no_text_are_refused_though_they_are_utf8(tmp_path, name):
+    assert f"{name}:2: this holds NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
+
+
+def test_a_prompt_that_no_event_carries_is_named_by_its_line_and_a_long_one_that_shrinks_is_none(tmp_path):
+    noise = random.Random(1).randbytes(60_000).hex().encode()
+    assert "p.txt:2: a prompt of 120,000 characters" in complaint(tmp_path, "p.txt", b"first\n" + noise + b"\n")
+    assert len(jobs(tmp_path, "q.txt", noise[:50_000])) == 1
+
+
+def test_a_map_is_bounded_in_prompts_and_bytes_and_says_to_cut_it_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(prompts, "MOST_JOBS", 2)
+    assert len(jobs(tmp_path, "p.txt", b"a\nb\n")) == 2
+    assert ":3: a map takes 2 prompts at most" in complaint(tmp_path, "p.txt", b"a\nb\nc\n")
+    monkeypatch.setattr(prompts, "_MOST_BYTES", 10)
+    assert ":2: a map takes" in complaint(tmp_path, "p.txt", b"a prompt\nand more\n")
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):

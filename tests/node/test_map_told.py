@@ -1,0 +1,76 @@
+"""What `pylon map` says of itself: how far it is, how somebody ended it, and what came of a full disk."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pylon.cli import mapping
+from pylon.cli.output import err
+from pylon.errors import UsageError
+from pylon.node.params import MOST_JOBS, job_list
+from pylon.relay.server import RelayServer
+from tests.node import programs
+
+TOLD = {"done": 3, "failed": 1, "msat": 2_000, "in_flight": 4, "providers": 1, "unit": "play sat"}
+RESULT = {
+    "jobs": 4, "answered": 4, "wall_s": 0.5, "p50_ms": 1, "p99_ms": 2, "checked": 0, "paid_msat": 0,
+    "beside_msat": 0, "providers": {"a": 4}, "resumed": False,
+}  # fmt: skip
+
+
+async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on(tmp_path):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        slow = programs.environment(tmp_path / "serves", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="0.5")
+        env = programs.environment(tmp_path / "asks", relay.url)
+        for one in (slow, env):
+            await programs.run("init", env=one)
+        await programs.start(slow, stack)
+        file, database = tmp_path / "my prompts.txt", tmp_path / "asks" / "play" / "pylon.db"
+        file.write_text("".join(f"line {n}\n" for n in range(2_000)))
+        process = await programs.spawn("map", str(file), env=env, stderr=asyncio.subprocess.PIPE)
+        stack.push_async_callback(process.communicate)
+        while process.returncode is None and not database.with_name("pylon.db-wal").exists():
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(3)
+        process.send_signal(signal.SIGINT)
+        printed, told = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, printed) == (130, b"")
+        assert " of 2,000 answered" in told.decode() and "spent" in told.decode()
+        assert f"`pylon map '{file}' --resume`" in told.decode()
+
+
+def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch):
+    now, lines = [100.0], []
+    monkeypatch.setattr(mapping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(err, "print", lines.append)
+    plain = mapping._Plain(10, quiet=False)
+    for now[0] in (101.0, 110.0, 111.0, 120.0):
+        plain.tell(TOLD)
+    assert lines == ["2 of 10 answered, 1 failed, 2 play sat spent, 4 in flight"] * 2
+    mapping._Plain(10, quiet=True).tell(TOLD)
+    now[0] = 200.0
+    assert len(lines) == 2
+
+
+def test_a_run_that_was_taken_up_again_names_no_speed():
+    assert "(8.0/s, p50 1 ms" in mapping._summary(RESULT, "sat")
+    again = mapping._summary({**RESULT, "resumed": True}, "sat")
+    assert "/s" not in again and "since it was taken up again (p50 1 ms" in again
+
+
+async def test_results_that_a_full_disk_does_not_take_end_as_what_the_system_refuses(tmp_path):
+    async with RelayServer() as relay, AsyncExitStack() as stack:
+        env = programs.environment(tmp_path / "home", relay.url)
+        await programs.run("init", env=env)
+        await programs.start(env, stack)
+        code, printed, _ = await programs.run("map", "-", "-o", "/dev/full", env=env, stdin=b"one\n")
+    assert code == 1 and "No space left" in printed["error"]["message"] and "--resume" in printed["error"]["hint"]
+
+
+def test_a_node_takes_no_more_jobs_at_once_than_a_map_has():
+    assert job_list({"jobs": [1]}) == [1]
+    with pytest.raises(UsageError, match="250,000 jobs at most"):
+        job_list({"jobs": [None] * (MOST_JOBS + 1)})
