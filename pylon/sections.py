@@ -28,6 +28,8 @@ def _relay_url(url: str) -> str:
         normalize_relay_url(url)
     except MalformedError as error:
         raise ValueError(str(error)) from None
+    if url.rpartition("//")[2] == "RELAY":
+        raise ValueError("RELAY stands in the documentation for the address of a relay: name one")
     return url
 
 

@@ -12,6 +12,7 @@ from pylon.conformance.run import Report, examine
 from pylon.errors import PylonError, UsageError, WireError
 from pylon.node.home import open_home
 from pylon.nostr import nip19
+from pylon.relay_url import normalize_relay_url
 
 NOT_CONFORMING = 1
 _STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIPPED: "yellow"}
@@ -32,7 +33,7 @@ def conformance(
     """
     try:
         provider = _public_key(npub)
-        relays = relay or list(open_home()[1].relays)
+        relays = [_relay(url) for url in relay] if relay else list(open_home()[1].relays)
     except PylonError as error:
         fail(error, as_json=as_json)
 
@@ -56,6 +57,13 @@ def _public_key(text: str) -> str:
         raise UsageError(
             f"NPUB is no public key: {error}", hint="It starts with npub1, or is 64 hex digits."
         ) from error
+
+
+def _relay(url: str) -> str:
+    try:
+        return normalize_relay_url(url)
+    except WireError as error:
+        raise UsageError(f"--relay {url!r} is none: {error}", hint="As in --relay wss://relay.example.org") from error
 
 
 def _print(report: Report) -> None:

@@ -135,7 +135,7 @@ def remove(model: Model, as_json: Json = False) -> None:
     """Delete a model's files."""
     try:
         if model == _used()[1]:
-            raise UsageError(f"{model} is in use", hint="Choose another first: pylon models use needle-1")
+            raise UsageError(f"{model} is in use", hint=_ANOTHER)
         size = local.remove(model, _models())
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -143,6 +143,9 @@ def remove(model: Model, as_json: Json = False) -> None:
         print_json({"removed": model, "bytes": size})
     else:
         out.print(f"{model} is gone: {_gb(size)} freed.")
+
+
+_ANOTHER = "Choose another first: `pylon models list` shows what is here, `pylon models use MODEL` serves it."
 
 
 def _models() -> Path:

@@ -106,9 +106,14 @@ async def _status_of_all(as_json: bool) -> None:
             made.add_row(name, short(row["npub"]), "away", "", "", "", "")
             continue
         state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "ready"
-        figures = (f"{row['slots_free']} of {row['slots']}", f"{row['queue_s']:g}", f"{row['tokens_out_per_s']:.0f}")
+        figures = (_free(row), f"{row['queue_s']:g}", f"{row['tokens_out_per_s']:.0f}")
         made.add_row(name, short(row["npub"]), state, row["model"], *figures)
     out.print(made)
+
+
+def _free(row: dict[str, Any]) -> str:
+    """What a machine of the household has room for: nothing before its model is there."""
+    return f"{0 if row['loading'] else row['slots_free']} of {row['slots']}"
 
 
 async def _status(as_json: bool) -> None:

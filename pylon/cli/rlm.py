@@ -1,6 +1,8 @@
 """`pylon rlm`: ask a question about a text that is too long to read, and look at what was done for it."""
 
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +19,7 @@ from pylon.money.network import Network
 from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home
 from pylon.rlm import runs
+from pylon.rlm.progress import CANCELLED
 from pylon.rlm.table import as_csv, call_rows
 from pylon.rlm.trajectory import Event
 from pylon.rlm.viewer import export_rlm
@@ -78,13 +81,32 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
     home, config = open_home()
     unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
-    begun = None
-    for event in found.follow() if follow else found.events():
-        begun = event["at"] if begun is None else begun
-        if as_json:
+    events = found.follow() if follow else found.events()
+    if as_json:
+        for event in events:
             print_json(event)
-        else:
-            out.print(f"{ago(event['at'] - begun):>8}  {_line(found, event, unit)}")
+    else:
+        for since, line in _lines(found, events, unit):
+            out.print(f"{ago(since):>8}  {line}")
+
+
+def _lines(found: runs.Run, events: Iterable[Event], unit: str) -> Iterator[tuple[float, str]]:
+    """Seconds since the run began, and what happened. Calls that were cancelled together are one line."""
+    begun = None
+    for cancelled, group in groupby(events, _is_cancelled):
+        together = 0
+        for event in group:
+            begun = event["at"] if begun is None else begun
+            together += 1
+            if not cancelled:
+                yield event["at"] - begun, _line(found, event, unit)
+        if cancelled:
+            many = f"  ✗ {together:,} sub-calls cancelled: {event['message']}"
+            yield event["at"] - begun, many if together > 1 else _line(found, event, unit)
+
+
+def _is_cancelled(event: Event) -> bool:
+    return event["type"] == "returned" and event.get("code") == CANCELLED
 
 
 def _line(found: runs.Run, event: Event, unit: str) -> str:

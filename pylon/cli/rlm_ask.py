@@ -239,6 +239,7 @@ def _summary(report: dict[str, Any], unit: str) -> str:
 
 _REMARKS = (
     ("failed", "failed"),
+    ("cancelled", "cancelled"),
     ("truncated", "cut off"),
     ("refused", "more refused"),
     ("repeated", "asked before"),

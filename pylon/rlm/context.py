@@ -68,6 +68,8 @@ class Context:
 
     def doubts(self) -> list[str]:
         """For people: what of it is hardly the text that they meant."""
+        if not self.chars:
+            return ["the context is empty: an answer can come from the question alone"]
         named = [one for file in self.files if (one := _doubt(file))]
         more = len(named) - _MOST_DOUBTS
         return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are no UTF-8 text"]

@@ -6,6 +6,8 @@ from typing import Any
 
 from pylon.rlm.trajectory import Event
 
+# Of calls whose run or cell was ended.
+CANCELLED = "cancelled"
 # Why an answer ended that is not whole.
 _CUT_OFF = {"length", "size"}
 
@@ -16,7 +18,8 @@ class Tally:
 
     Of what its code asked, `sent` went out, `refused` came back without (over the budget, or their cell was ended),
     `repeated` share the outcome of an equal one. Of those that went out, `back` have returned, `failed` of them
-    without an answer, and of the answers `truncated` were cut off. `failures` counts codes, of what was refused too.
+    without an answer and `cancelled` since their run or cell was ended, and of the answers `truncated` were cut off.
+    `failures` counts codes, of what was refused too.
     """
 
     turns: int = 0
@@ -26,6 +29,7 @@ class Tally:
     refused: int = 0
     repeated: int = 0
     failed: int = 0
+    cancelled: int = 0
     truncated: int = 0
     root_tokens: int = 0
     sub_tokens: int = 0
@@ -61,7 +65,10 @@ class Tally:
         self.refused += not went_out
         if "code" in event:
             self.failures[event["code"]] += 1
-            self.failed += went_out
+            if event["code"] == CANCELLED:
+                self.cancelled += went_out
+            else:
+                self.failed += went_out
             return
         self.msat += event["msat"]
         self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
@@ -82,6 +89,7 @@ class Tally:
             "refused": self.refused,
             "repeated": self.repeated,
             "failed": self.failed,
+            "cancelled": self.cancelled,
             "failures": dict(sorted(self.failures.items())),
             "truncated": self.truncated,
             "providers": sorted(self.providers),

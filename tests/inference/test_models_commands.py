@@ -38,7 +38,8 @@ def test_a_model_is_listed_used_and_removed(home: Path) -> None:
     assert models("use", TINY) == (0, {"model": TINY})
     here = {entry["id"]: entry for entry in models("list")[1]["here"] if entry["engine"] == "mlx"}
     assert here[TINY]["used"] and not here["needle-1"]["used"]
-    assert models("remove", TINY)[0] == 2, "it is in use"
+    code, said = models("remove", TINY)
+    assert code == 2 and TINY not in said["error"]["hint"] and "models list" in said["error"]["hint"], "it is in use"
     assert models("use", "needle-1")[0] == 0
     assert models("remove", TINY) == (0, {"removed": TINY, "bytes": here[TINY]["bytes"]})
     assert [(entry["id"], entry["engine"]) for entry in models("list")[1]["here"]] == [

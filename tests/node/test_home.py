@@ -28,6 +28,12 @@ def home(tmp_path):
     return home
 
 
+def test_the_placeholder_of_the_documentation_is_no_relay(monkeypatch):
+    monkeypatch.setenv("PYLON_RELAYS", '["wss://RELAY"]')
+    with pytest.raises(SetupError, match="name one"):
+        config.parse({})
+
+
 def test_only_the_owner_may_enter_a_home(home):
     for folder in (home.root, home.models, home.logs, home.folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -99,7 +99,7 @@ def test_a_limit_that_no_run_could_reach_is_refused(tmp_path, option):
         "providers --network foo", "models recommend --memory-gb inf", "simulate --providers 5 --jobs 5 --job-s nan",
         "simulate --providers 5 --jobs 5 --unlike inf", "simulate --providers 5 --jobs 5 --uneven 1e30",
         f"simulate --providers 5 --jobs 5 --relays {10**30}", "simulate --providers 0", "conformance zz",
-        "conformance npub1zz",
+        f"conformance {'0' * 63}1 --relay http://x", "conformance npub1zz",
     ],
 )  # fmt: skip
 def test_an_option_beyond_all_sense_is_refused(tmp_path, line):

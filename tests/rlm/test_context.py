@@ -207,6 +207,12 @@ def test_a_replacement_character_across_two_pieces_is_the_files_own(tmp_path, at
     assert from_paths([str(path)], shape="auto", spool=tmp_path / "s").doubts() == []
 
 
+def test_a_context_without_a_character_is_doubted(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    [doubt] = from_paths([str(tmp_path / "empty.jsonl")], shape="auto", spool=tmp_path / "s").doubts()
+    assert "is empty" in doubt
+
+
 def test_a_pdf_and_a_binary_file_that_are_named_are_doubted(tmp_path):
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\n\0\xff")
     (tmp_path / "b.bin").write_bytes(b"MZ\0\0\xff")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pylon.cli.rlm import _line
+from pylon.cli.rlm import _line, _lines
+from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
 from tests.node import programs
 
@@ -33,6 +34,25 @@ AT = {"loop": "0", "turn": 2}
 )  # fmt: skip
 def test_an_event_is_told_in_words(tmp_path, event, said):
     assert _line(Run(tmp_path), {**AT, **event}, "play sat") == said
+
+
+def test_calls_that_were_cancelled_together_are_one_line_and_no_failures(tmp_path):
+    def gone(at: float, call: str, code: str = "cancelled") -> dict[str, object]:
+        return {"type": "returned", "at": at, "call": call, "code": code, "message": "the run was ended", **AT}
+
+    begin = {"type": "loop", "at": 1.0, "loop": "0", "depth": 0}
+    out_there = [{"type": "submitted", "at": 1.0, "call": f"c{n}", "kind": "llm"} for n in range(4)]
+    ended = [gone(2.0, "c1"), gone(2.0, "c2"), gone(2.5, "c3", "deadline"), gone(3.0, "c0")]
+    said = list(_lines(Run(tmp_path), [begin, *ended], "sat"))
+    assert said[1:] == [
+        (1.0, "  ✗ 2 sub-calls cancelled: the run was ended"),
+        (1.5, "  ✗ c3 deadline: the run was ended"),
+        (2.0, "  ✗ c0 cancelled: the run was ended"),
+    ]
+    tally = Tally()
+    for event in [*out_there, *ended]:
+        tally.add(event)
+    assert (tally.counts["failed"], tally.counts["cancelled"], tally.back) == (1, 3, 4)
 
 
 async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_listed(tmp_path):
