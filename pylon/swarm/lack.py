@@ -57,7 +57,9 @@ class Lack:
             found = "`pylon providers` says why. Where `pylon pause` was run, `pylon resume` takes jobs on again."
         if not found and WITHOUT_MODEL in self.reasons and self.models:
             more = f" and {len(self.models) - _TOLD} more" if len(self.models) > _TOLD else ""
-            return f"There are {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
+            return (
+                f"Those that are there: {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
+            )
         return found.format(bid=int(self.need.bid), dear=self._dear())
 
     def _dear(self) -> str:

@@ -70,8 +70,11 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
             assert status == 0, told
         assert await asyncio.wait_for(inviting.wait(), 60) == 0
         keys = {nip19.parse_public_key(hello["npub"])}
+        homes = {}
         for env in others:
-            keys.add(nip19.parse_public_key((await serve("start", env=env, stack=stack)).hello["npub"]))
+            npub = (await serve("start", env=env, stack=stack)).hello["npub"]
+            keys.add(nip19.parse_public_key(npub))
+            homes[npub] = env
 
         status, data, told = await run("status", "--all", env=head)
         assert status == 0, told
@@ -92,6 +95,11 @@ async def test_three_homes_serve_each_other_for_nothing_and_nobody_else(tmp_path
         assert (status, data) == (0, {"removed": gone}), told
         status, data, _ = await run("status", "--all", env=head)
         assert gone not in {row["npub"] for row in data["members"]}
+        async with asyncio.timeout(60):
+            while not (refused := (await run("status", env=homes[gone]))[1]["refused"]):
+                await asyncio.sleep(0.5)
+        assert refused == [f"{relay} restricted: this relay answers only the keys on its list"]
+        assert not (await run("status", env=head))[1]["refused"]
     assert (tmp_path / "a" / "play" / "household.json").stat().st_mode & 0o077 == 0
     assert made["new"]
 

@@ -301,7 +301,7 @@ async def test_nobody_alive_says_who_was_seen_and_why_they_do_not_do(relays, cus
     with pytest.raises(UnreachableError) as caught:
         await swarm.complete("Anybody?", model=MODEL.id)
     assert "3 providers heard of, 2 alive; 1 paused; 1 without this model" in str(caught.value)
-    assert "There are another, fake-model;" in caught.value.hint
+    assert "there: another, fake-model;" in caught.value.hint
 
 
 async def test_where_nobody_is_heard_of_a_relay_that_refuses_us_is_named(relays, customer) -> None:
