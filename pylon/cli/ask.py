@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli import stdin
+from pylon.cli.fitting import CUT_UP, misfit
 from pylon.cli.output import err, short
-from pylon.cli.prompts import CUT_UP, fitting
 from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError, UsageError
 from pylon.inference.models import needle
@@ -39,8 +39,8 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     if not text.strip():
         where = "standard input" if prompt == "-" else "the prompt"
         raise UsageError(f"{where} is empty", hint="Say what to ask, or pipe it in: `pylon ask -`.")
-    if misfit := fitting(text):
-        raise UsageError(misfit, hint=CUT_UP)
+    if why := misfit(text):
+        raise UsageError(why, hint=CUT_UP)
     job = {"prompt": text, **given}
     home, config = open_home()
     async with open_node(home, config) as node:

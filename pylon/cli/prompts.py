@@ -13,9 +13,9 @@ import orjson
 import typer
 
 from pylon.cli import stdin
+from pylon.cli.fitting import CUT_UP, misfit
 from pylon.errors import UsageError
-from pylon.jobs.fit import fits, prompt_bytes
-from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
+from pylon.jobs.size import text_bytes
 from pylon.node.params import MOST_JOBS
 from pylon.swarm.job import JobSpec
 
@@ -23,7 +23,6 @@ _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"}
 # As long a prompt as any file may hold; the node says what is too large for a job.
 _MOST_CHARACTERS = 2**31 - 1
 _FORMS = """A line of JSONL is {"prompt": "…"}; a CSV has a column named prompt; a text file has a prompt a line."""
-CUT_UP = "Cut it into smaller pieces; `pylon rlm` asks about texts of any length."
 # With 250,000 prompts this is what a node takes in within seconds.
 _MOST_BYTES = 128 * 1024 * 1024
 _FIELDS = frozenset(field.name for field in fields(JobSpec))
@@ -74,20 +73,12 @@ def _opened(file: Path) -> BinaryIO:
     return file.open("rb")
 
 
-def fitting(prompt: str) -> str:
-    """Why no event carries this prompt, or empty."""
-    if text_bytes(prompt) <= prompt_bytes() or fits(prompt):
-        return ""
-    size, most = f"{len(prompt):,} characters", f"{MAX_EVENT_BYTES:,} bytes"
-    return f"a prompt of {size} makes a larger event than relays take, of {most} at most"
-
-
 def _checked(prompt: str, number: int) -> int:
     """The prompt's bytes."""
     if "\0" in prompt:
         raise _FileError("this holds NUL bytes, and so is no text, or not UTF-8", number)
-    if misfit := fitting(prompt):
-        raise _FileError(misfit, number, hint=CUT_UP)
+    if why := misfit(prompt):
+        raise _FileError(why, number, hint=CUT_UP)
     return text_bytes(prompt)
 
 
