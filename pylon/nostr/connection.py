@@ -145,14 +145,17 @@ class RelayConnection:
         """What the relay says that answers none of our subscriptions, or empty."""
         return self._subscriptions.refusal
 
-    async def publish(self, event: Event, *, timeout: float = 15.0) -> m.Ok:
-        """Sends the event until the relay acknowledges it, over reconnections too.
+    async def publish(self, event: Event, *, timeout: float = 15.0, once: bool = False) -> m.Ok:
+        """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
 
-        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds.
+        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds; with `once` also when
+        it is not connected, or not any more.
         """
         if self._fault:
             raise RelayError(self._fault)
-        return await self._publications.publish(event, timeout=timeout)
+        if once and not self._opened.is_set():
+            raise RelayError(f"{self.url} is not connected ({self.status.error or 'connecting'})")
+        return await self._publications.publish(event, timeout=timeout, once=once)
 
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
         """Opens a subscription that lasts until `unsubscribe`; its id. `deliver` takes what comes.
@@ -229,6 +232,7 @@ class RelayConnection:
                 logger.exception("what a relay said could not be dealt with", relay=self.url)
             finally:
                 self._sender.lost()
+                self._publications.lost()
                 self._opened.clear()
                 self._introduction.lost()
                 learning.cancel()

@@ -138,18 +138,20 @@ class RelayPool:
         await asyncio.gather(*(connection.wait_open(timeout) for connection in self._connections.values()))
         return [status.url for status in self.statuses if status.state == "open"]
 
-    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
+    async def publish(
+        self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
+    ) -> list[str]:
         """Sends the event to the named relays (all by default); the relays that have said OK so far.
 
         Returns at the first OK; the others are waited for in the background. Raises `RelayError` when each
-        refused it or stayed silent for `timeout` seconds.
+        refused it or stayed silent for `timeout` seconds, or, with `once`, is not connected or not any more.
         """
         connections = self._chosen(relays)
         if len(connections) == 1:
             # The usual case, and the costly part of a publication is its tasks.
-            await connections[0].publish(event, timeout=timeout)
+            await connections[0].publish(event, timeout=timeout, once=once)
             return [connections[0].url]
-        sends = {self._spawn(c.publish(event, timeout=timeout)): c.url for c in connections}
+        sends = {self._spawn(c.publish(event, timeout=timeout, once=once)): c.url for c in connections}
         errors: list[str] = []
         pending = set(sends)
         while pending:

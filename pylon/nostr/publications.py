@@ -15,9 +15,11 @@ from pylon.nostr.pacing import Pacer
 
 @dataclass(slots=True)
 class _Publication:
-    """`waiting` are those who want to hear of it, and until when (the event loop's time)."""
+    """`waiting` are those who want to hear of it, and until when (the event loop's time). `once`: they have another
+    way, and wait for no second connection."""
 
     frame: bytes
+    once: bool
     waiting: list[tuple[asyncio.Future[m.Ok], float]] = field(default_factory=list)
 
 
@@ -41,10 +43,10 @@ class Publications:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def publish(self, event: Event, *, timeout: float) -> m.Ok:
-        """Sends the event until the relay acknowledges it.
+    async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
+        """Sends the event until the relay acknowledges it, or over this connection alone, if `once`.
 
-        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds.
+        Raises `RelayError` when the relay refuses it, says nothing within `timeout` seconds, or is lost meanwhile.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -55,9 +57,10 @@ class Publications:
             self._look_at(until)
         publication = self._open.get(event.id)
         if publication is not None:
+            publication.once &= once
             publication.waiting.append((answer, until))
         else:
-            publication = _Publication(m.encode(m.EventMessage(event)), [(answer, until)])
+            publication = _Publication(m.encode(m.EventMessage(event)), once, [(answer, until)])
             self._open[event.id] = publication
             if self._pacer.busy:
                 self._pacer.hold(event.id)
@@ -76,6 +79,14 @@ class Publications:
         for event_id, publication in list(self._open.items()):
             if event_id not in self._pacer and (pending := self._send(publication.frame)) is not None:
                 await pending
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        for event_id, publication in list(self._open.items()):
+            if publication.once:
+                del self._open[event_id]
+                for answer, _ in publication.waiting:
+                    self._give_up(answer, f"the connection to {self._url} was lost before it answered")
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""

@@ -70,6 +70,9 @@ class SwarmClient:
         settings = settings or SwarmSettings()
         self.directory = Directory(keep=settings.allow or frozenset())
         self.reputation = Reputation(own=settings.own) if reputation is None else reputation
+        self._pool = pool
+        # Which relays the dispatcher was told are not connected.
+        self._down: frozenset[str] = frozenset()
         self._purse = purse
         self._reach = reach
         self._clock = clock or SystemClock()
@@ -251,6 +254,7 @@ class SwarmClient:
         while True:
             try:
                 self._presence.expire()
+                self._tell_of_relays()
                 self._conductor.tell(m.Tick())
             except Exception as error:
                 # Without the next turn no job would ever be late.
@@ -258,6 +262,12 @@ class SwarmClient:
             busy = self._conductor.busy
             warmed = not busy and self._presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
+
+    def _tell_of_relays(self) -> None:
+        down = frozenset(status.url for status in self._pool.statuses if status.state != "open")
+        if down != self._down:
+            self._down = down
+            self._conductor.tell(m.RelaysDown(down))
 
     async def _look(self) -> None:
         while True:

@@ -140,6 +140,13 @@ class Rerouted:
 
 
 @dataclass(frozen=True, slots=True)
+class RelaysDown:
+    """Those of the customer's relays that are not connected now, and no others."""
+
+    urls: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The provider said that it works on it, or will in so many seconds (None: it did not say when)."""
 
@@ -202,6 +209,7 @@ type SwarmEvent = (
     | Published
     | SendFailed
     | Rerouted
+    | RelaysDown
     | Acknowledged
     | Unheard
     | Answered

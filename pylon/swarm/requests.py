@@ -192,7 +192,8 @@ class Requests:
             self.tell(m.SendFailed(flight.attempt))
             return
         try:
-            await self.pool.publish(event, relays=relays)
+            # The next try goes to all relays, so that none has to come back for this one.
+            await self.pool.publish(event, relays=relays, once=relays is not None and len(self.pool.urls) > 1)
         except RelayError as error:
             logger.warning("request not taken", relays=relays or "all", error=str(error))
             self.fault(flight.slot, not_taken(str(error), self.pool.statuses))

@@ -25,6 +25,13 @@ class RelayRoom:
         self._urls = {spelling(url): url for url in urls}
         self._width = width
         self._in_flight = dict.fromkeys(urls, 0)
+        # Over these nothing goes.
+        self._down: frozenset[str] = frozenset()
+
+    def lost(self, urls: frozenset[str]) -> None:
+        """These are not connected. While none is, all are waited for alike."""
+        down = urls & self._in_flight.keys()
+        self._down = down if len(down) < len(self._in_flight) else frozenset()
 
     def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
         """Those of a provider's relays that we use too, as we write them."""
@@ -32,8 +39,8 @@ class RelayRoom:
         return tuple(dict.fromkeys([url for url in mine if url is not None]))
 
     def has(self, shared: Sequence[str]) -> bool:
-        """Whether one more fits; what shares no relay goes to all of them, and is not counted."""
-        for url in shared:
+        """Whether one more fits where we are connected. What shares no relay goes to all, and is not counted."""
+        for url in self._open(shared):
             if self._in_flight[url] < self._width:
                 return True
         return not shared
@@ -42,13 +49,17 @@ class RelayRoom:
         """The emptiest of them, one more being on it now."""
         if not shared:
             return None
-        url = min(shared, key=self._in_flight.__getitem__)
+        # One that an earlier process sent went wherever it could then.
+        url = min(self._open(shared) or shared, key=self._in_flight.__getitem__)
         self._in_flight[url] += 1
         return url
 
     def emptiest(self, urls: Sequence[str], rng: random.Random) -> str:
         """That of these with the least in flight; one of others than ours has nothing as far as we count."""
-        return min(urls, key=lambda url: (self._in_flight.get(url, 0), rng.random()))
+        return min(urls, key=lambda url: (url in self._down, self._in_flight.get(url, 0), rng.random()))
+
+    def _open(self, urls: Sequence[str]) -> Sequence[str]:
+        return [url for url in urls if url not in self._down] if self._down else urls
 
     def move(self, url: str | None, to: str) -> str | None:
         """What was to go over `url` goes over another relay: the one on which it counts now, if it is one of ours."""

@@ -41,8 +41,10 @@ class Transport(Protocol):
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         """The largest event, up to `most` bytes, that one of these relays takes."""
 
-    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
-        """Returns when a relay has the event. Raises `RelayError`."""
+    async def publish(
+        self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
+    ) -> list[str]:
+        """Returns when a relay has the event. Raises `RelayError`; with `once` already when a connection is lost."""
 
     def subscribe(self, filters: Filters, *, name: str = "") -> Subscription:
         """Opens one subscription on all relays."""

@@ -142,6 +142,25 @@ async def test_a_relay_that_accepts_and_hangs_up_is_asked_later_each_time_and_on
         await connection.close()
 
 
+async def test_what_is_to_go_once_fails_with_its_connection_and_is_not_sent_again():
+    def drop_first(relay, socket, message):
+        if relay.connections == 1:
+            socket.transport.abort()
+            return []
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(drop_first) as relay, connected(relay) as connection:
+        patient, hasty = note("patient"), note("hasty")
+        waits = asyncio.create_task(connection.publish(patient, timeout=10))
+        with pytest.raises(RelayError, match="was lost before it answered"):
+            await connection.publish(hasty, timeout=10, once=True)
+        with pytest.raises(RelayError, match="is not connected"):
+            await connection.publish(hasty, timeout=10, once=True)
+        assert (await waits).accepted
+        assert (await connection.publish(hasty, timeout=10, once=True)).accepted
+        assert [message[1]["id"] for message in relay.of("EVENT")].count(hasty.id) <= 2
+
+
 async def test_a_rate_limited_event_is_sent_again_later():
     def second_time(relay, socket, message):
         accepted = len(relay.of("EVENT")) > 1

@@ -67,6 +67,8 @@ class FakeRelays:
     # What each of several relays takes.
     takes_at: dict[str, int] = field(default_factory=dict)
     sent_to: list[Sequence[str] | None] = field(default_factory=list)
+    # Which of them are not connected.
+    down: set[str] = field(default_factory=set)
     most_publishing: int = 0
 
     @property
@@ -75,7 +77,7 @@ class FakeRelays:
 
     @property
     def statuses(self) -> list[RelayStatus]:
-        return [RelayStatus(url, "open") for url in self.urls]
+        return [RelayStatus(url, "connecting" if url in self.down else "open") for url in self.urls]
 
     @property
     def refusals(self) -> list[str]:
@@ -84,12 +86,17 @@ class FakeRelays:
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
         return min(most, max(self.takes_at.get(url, self.takes) for url in relays or self.urls))
 
-    async def publish(self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0) -> list[str]:
+    async def publish(
+        self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
+    ) -> list[str]:
         self.publishing += 1
         self.sent_to.append(relays)
         self.most_publishing = max(self.most_publishing, self.publishing)
         try:
             await asyncio.sleep(0)
+            if self.down.issuperset(relays or self.urls):
+                await asyncio.sleep(0 if once else timeout)
+                raise RelayError("no relay is connected")
             if self.refuses(event):
                 raise RelayError(f"{self.urls[0]} refused an event: {self.refusal}")
             self.give(event)

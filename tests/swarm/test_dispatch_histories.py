@@ -28,6 +28,7 @@ from pylon.swarm.moves import (
     Job,
     Published,
     Refused,
+    RelaysDown,
     Send,
     SendFailed,
     SwarmEvent,
@@ -53,6 +54,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1_000), crowd=st.booleans())
     def begin(self, seed: int, crowd: bool) -> None:
         self.now = 0.0
+        self.down: set[str] = set()
         rules = DispatchSettings(
             width=WIDTH, overcommit=OVERCOMMIT, hedge_share=0.5, samples=1, relay_width=RELAY_WIDTH
         )
@@ -66,8 +68,8 @@ class Histories(RuleBasedStateMachine):
         self.outcomes: dict[int, Deliver | GiveUp | str] = {}
         self.live: dict[int, Send] = {}
         self.attempts = 0
-        for name in PROVIDERS if crowd else ():
-            self.comes(name, 1, ("m", "n"), "", 0.0, 1, 0, None, True)
+        for number, name in enumerate(PROVIDERS if crowd else ()):
+            self.comes(name, 1 + number % 3, ("m", "n"), "", 0.0, 1, 0, None, True)
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
@@ -98,6 +100,10 @@ class Histories(RuleBasedStateMachine):
                     if command.relay is not None:
                         on_it = sum(send.relay == command.relay for send in self.live.values())
                         assert on_it < RELAY_WIDTH, "no relay carries more than its width"
+                        open_ones = set(RELAYS) - self.down
+                        assert command.relay in (open_ones or RELAYS), (
+                            "nothing waits for a relay while another is there"
+                        )
                     need = self.jobs[slot].need
                     assert need.why_not(self.alive[provider]) == "", "only to those who can do it"
                     # Where requests get lost more of them are out, but no more than purse and trust allow.
@@ -275,6 +281,11 @@ class Histories(RuleBasedStateMachine):
         found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
             self.tell(SendFailed(attempt, unmade, unmade and too_large))
+
+    @rule(down=st.sampled_from([{RELAYS[0]}, {RELAYS[1], "wss://strangers"}, {*RELAYS}, set()]))
+    def relays_go_and_come(self, down: set[str]) -> None:
+        self.down = down
+        self.tell(RelaysDown(frozenset(down)))
 
     @rule(slots=st.sets(st.integers(0, 30), max_size=5))
     def drops(self, slots: set[int]) -> None:

@@ -22,6 +22,7 @@ from pylon.swarm.moves import (
     Job,
     Published,
     Refused,
+    RelaysDown,
     Send,
     Unheard,
 )
@@ -110,6 +111,26 @@ def test_no_relay_carries_more_than_its_width_and_the_emptier_one_is_taken() -> 
     out = sends(play.add(20))
     assert Counter(send.relay for send in out) == {"wss://a": 3, "wss://b": 3}
     assert [send.relay for send in sends(play.tell(Answered(out[0].attempt)))] == [out[0].relay]
+
+
+def test_nothing_goes_over_a_relay_that_is_not_connected_while_another_is() -> None:
+    play = Play()
+    play.dispatcher = Dispatcher(DispatchSettings(relay_width=3), random.Random(1), ("wss://a", "wss://b"))
+    play.tell(RelaysDown(frozenset({"wss://a"})))
+    play.tell(ProviderUp(provider("both", slots=100, relays=("wss://a", "wss://b"))))
+    play.tell(ProviderUp(provider("far", slots=100, relays=("wss://a",))))
+    assert Counter((send.provider, send.relay) for send in sends(play.add(20))) == {("both", "wss://b"): 3}
+    # It is back, and what waited for it goes out at once.
+    back = sends(play.tell(RelaysDown(frozenset())))
+    assert [send.relay for send in back] == ["wss://a"] * 3
+
+
+def test_while_no_relay_is_connected_requests_wait_at_all_of_them_alike() -> None:
+    play = Play()
+    play.dispatcher = Dispatcher(DispatchSettings(relay_width=3), random.Random(1), ("wss://a", "wss://b"))
+    play.tell(RelaysDown(frozenset({"wss://a", "wss://b", "wss://strangers"})))
+    play.tell(ProviderUp(provider("both", slots=100, relays=("wss://a", "wss://b"))))
+    assert Counter(send.relay for send in sends(play.add(20))) == {"wss://a": 3, "wss://b": 3}
 
 
 def test_a_job_for_some_only_goes_to_the_first_of_them_that_has_room_and_never_to_others() -> None:

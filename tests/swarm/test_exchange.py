@@ -38,7 +38,13 @@ async def relay() -> AsyncIterator[RelayServer]:
 
 
 async def serve(
-    stack: AsyncExitStack, relay: RelayServer | FaultRelay, path: Path, *, slots: int = 4, delay_s: float = 0.02
+    stack: AsyncExitStack,
+    relay: RelayServer | FaultRelay,
+    path: Path,
+    *,
+    slots: int = 4,
+    delay_s: float = 0.02,
+    others: tuple[str, ...] = (),
 ) -> str:
     """Starts a provider; its public key."""
     secret = SecretKey.generate()
@@ -47,7 +53,7 @@ async def serve(
     group = GroupCommit(database)
     group.start()
     stack.push_async_callback(group.close)
-    pool = RelayPool([relay.url], secret=secret)
+    pool = RelayPool([relay.url, *others], secret=secret)
     pool.start()
     stack.push_async_callback(pool.close)
     spec = EngineSpec("instant", MODEL, slots=slots, options={"delay_s": delay_s})
@@ -85,10 +91,12 @@ async def test_jobs_are_spread_over_real_providers_and_answered_in_order(relay: 
         assert all(answer.model == MODEL and answer.usage is not None and answer.attempts == 1 for answer in answers)
 
 
-async def customer(stack: AsyncExitStack, relay: RelayServer, **settings: Any) -> SwarmClient:
+async def customer(
+    stack: AsyncExitStack, relay: RelayServer, *, others: tuple[str, ...] = (), **settings: Any
+) -> SwarmClient:
     """Starts a customer."""
     secret = SecretKey.generate()
-    pool = RelayPool([relay.url], secret=secret)
+    pool = RelayPool([relay.url, *others], secret=secret)
     pool.start()
     stack.push_async_callback(pool.close)
     rules = SwarmSettings(checks=None, **settings)
@@ -128,3 +136,19 @@ async def test_a_relay_without_providers_says_that_nobody_is_there(relay: RelayS
         with pytest.raises(UnreachableError, match="0 providers heard of, 0 alive"):
             await swarm.complete("Anybody?")
     await pool.close()
+
+
+async def test_a_relay_that_is_gone_costs_no_job_a_second_try_where_another_is_there(
+    relay: RelayServer, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        other = RelayServer()
+        async with other:
+            await serve(stack, relay, tmp_path / "a.db", others=(other.url,))
+            swarm = await customer(stack, relay, others=(other.url,))
+            assert all(isinstance(one, Answer) for one in await swarm.map([f"before {n}" for n in range(10)]))
+        async with asyncio.timeout(10):
+            while swarm._down != {other.url}:
+                await asyncio.sleep(0.01)
+        outcomes = await swarm.map([f"after {n}" for n in range(10)])
+        assert [one.attempts for one in outcomes] == [1] * 10

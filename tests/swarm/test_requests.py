@@ -36,6 +36,12 @@ async def received(one: FakeProvider, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until(true) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def relays() -> FakeRelays:
     return FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 4_096, LARGE: 65_536})
@@ -65,6 +71,36 @@ async def test_it_counts_as_in_flight_over_the_relay_that_it_went_over(relays) -
         await asyncio.gather(*asking)
         assert not any(room._in_flight.values())
     assert relays.sent_to[:2] == [[LARGE], [SMALL]]
+
+
+async def test_with_one_of_two_relays_gone_each_job_is_sent_once_and_over_the_other() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536})
+    provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        relays.down = {ANOTHER}
+        await until(lambda: swarm._down == {ANOTHER})
+        outcomes = await swarm.map(["one", "two", "three", "four"])
+        assert [one.attempts for one in outcomes] == [1] * 4
+        assert relays.sent_to == [[LARGE]] * 4
+        relays.down = set()
+        await until(lambda: not swarm._down)
+        await swarm.map(["five", "six"])
+    assert sorted(relays.sent_to[4:]) == [[ANOTHER], [LARGE]]
+
+
+async def test_a_request_that_was_to_go_over_a_relay_that_is_lost_goes_over_the_others_at_once() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536})
+    provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        # Nobody has noticed yet.
+        relays.down = {ANOTHER}
+        swarm._tell_of_relays = lambda: None
+        async with asyncio.timeout(10):
+            outcomes = await swarm.map(["one", "two", "three", "four"])
+    assert all(isinstance(one, Answer) for one in outcomes)
+    assert sorted(map(str, relays.sent_to)).count("None") == relays.sent_to.count([ANOTHER]) > 0
 
 
 async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:

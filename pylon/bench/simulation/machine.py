@@ -6,6 +6,7 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 
+from pylon.bench.simulation.network import url
 from pylon.bench.simulation.sizes import MAX_TOKENS, MODEL
 from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
 from pylon.bench.simulation.world import World
@@ -85,7 +86,7 @@ class Machine:
     def announcement(self) -> Event:
         """Its announcement (31990)."""
         settings = self.settings
-        relays = tuple(map(self._world.network.url, self.relays))
+        relays = tuple(map(url, self.relays))
         made = Announcement(
             settings.d, "", "", settings.kinds, (MODEL,), settings.price, settings.network, relays, "simulated"
         )

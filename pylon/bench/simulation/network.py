@@ -16,6 +16,8 @@ EVENT_S = 0.000_5
 PUSH_S = 0.000_03
 # The default of `Transport.publish`: when a publication nobody acknowledged has failed.
 PUBLISH_S = 15.0
+# How long a relay that is gone is not missed: its connections end, which takes a message's way.
+MISSED_S = HOP_S
 # An OK is an id, a word and a flag.
 OK_BYTES = 90
 
@@ -39,6 +41,11 @@ class Relay:
     busy_s: float = 0.0
 
 
+def url(relay: int) -> str:
+    """Its address, by which announcements and customers name it."""
+    return f"ws://relay-{relay}.invalid"
+
+
 @dataclass(slots=True)
 class Network:
     """All relays of the simulation."""
@@ -49,13 +56,14 @@ class Network:
     lost: float = 0.0
     traffic: dict[str, Traffic] = field(default_factory=dict)
 
+    def die(self, count: int) -> None:
+        """The first of them are gone."""
+        for relay in self.relays[:count]:
+            relay.alive = False
+
     def hop(self) -> float:
         """How long one message is under way."""
         return HOP_S * (0.5 + self.rng.random())
-
-    def url(self, relay: int) -> str:
-        """Its address, by which announcements name it."""
-        return f"ws://relay-{relay}.invalid"
 
     def publish(
         self,
@@ -64,15 +72,16 @@ class Network:
         size: int,
         *,
         readers: int = 1,
+        once: bool = False,
         delivered: Callable[[bool], None],
         taken: Callable[[bool], None] | None = None,
     ) -> None:
         """Sends an event to relays. `taken` hears whether one said OK; `delivered` is called when the first copy is
-        there, with whether the live push came through or has to be looked up."""
+        there, with whether the live push came through or has to be looked up. `once`: see `Transport.publish`."""
         taken_at = [self._pass_on(number, what, size, readers) for number in relays if self.relays[number].alive]
         if not taken_at:
             if taken is not None:
-                self.agenda.after(PUBLISH_S, lambda: taken(False))
+                self.agenda.after(MISSED_S if once else PUBLISH_S, lambda: taken(False))
             return
         first = min(taken_at)
         came = any(self.rng.random() >= self.lost for _ in taken_at)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from pylon.bench.simulation.books import Books
-from pylon.bench.simulation.network import OK_BYTES
+from pylon.bench.simulation.network import OK_BYTES, url
 from pylon.bench.simulation.sizes import MAX_TOKENS, PROMPT_BYTES
 from pylon.bench.simulation.twin import Recorded, Told, deciders, replayed
 from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
@@ -76,6 +76,10 @@ class Person:
         self._write_down(event, *changes)
         self._obey(out)
 
+    def miss(self, relays: frozenset[str]) -> None:
+        """These are gone."""
+        self._handle(m.RelaysDown(relays))
+
     # --- the decider's commands -------------------------------------------------------------------------------
 
     def _handle(self, event: m.SwarmEvent) -> None:
@@ -138,7 +142,7 @@ class Person:
         machine = world.machines[send.provider]
         again = bool(self._flights.of_slot(send.slot))
         # One shared relay for the first try of a job, all of them afterwards.
-        relays = machine.relays if again else (world.rng.choice(machine.relays),)
+        relays = machine.relays if again else tuple(n for n in machine.relays if url(n) == send.relay)
         request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,))
         asked = Asked(request, relays, self._heard, self._stored)
         world.tally.sent += 1
@@ -156,7 +160,14 @@ class Person:
             if came:
                 machine.take(asked)
 
-        world.network.publish(relays, "request", world.sizes.request, delivered=delivered, taken=taken)
+        world.network.publish(
+            relays,
+            "request",
+            world.sizes.request,
+            once=not again and world.plan.relays > 1,
+            delivered=delivered,
+            taken=taken,
+        )
 
     def _cancel(self, attempt: int, provider: str) -> None:
         flight = self._flights.of_attempt(attempt)

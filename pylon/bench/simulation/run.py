@@ -9,7 +9,7 @@ from typing import Any
 from pylon.bench.simulation.agenda import Agenda
 from pylon.bench.simulation.machine import LIARS, Machine, Nature
 from pylon.bench.simulation.measures import gini, ideal_s, quantile
-from pylon.bench.simulation.network import HOP_S, Network, Relay
+from pylon.bench.simulation.network import HOP_S, MISSED_S, Network, Relay, url
 from pylon.bench.simulation.person import Person
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.sizes import measure
@@ -108,8 +108,14 @@ def _populate(world: World, people: list[Person]) -> None:
     # What customers heard before the start is no part of the run's cost.
     world.cost.beat_ns = world.cost.beats = 0
     dying = int(plan.relays * plan.dead_relays)
-    for relay in world.network.relays[:dying]:
-        world.agenda.at(RELAYS_DIE_S, lambda relay=relay: setattr(relay, "alive", False))  # type: ignore[misc]
+    if dying:
+        world.agenda.at(RELAYS_DIE_S, lambda: world.network.die(dying))
+        world.agenda.at(RELAYS_DIE_S + MISSED_S, lambda: _miss(people, dying))
+
+
+def _miss(people: list[Person], dead: int) -> None:
+    for person in people:
+        person.miss(frozenset(map(url, range(dead))))
 
 
 def _natures(world: World) -> list[Nature]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from pylon.bench.simulation.network import url
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.world import Cost
 from pylon.nostr.event import Event
@@ -58,8 +59,9 @@ def replayed(event: m.SwarmEvent) -> m.SwarmEvent:
 def deciders(plan: Plan, seed: int) -> tuple[Directory, Dispatcher]:
     """Those of one customer. The table turns nobody away: how large it may be is not what is asked here."""
     directory = Directory(capacity=2 * plan.providers + 1_000)
-    settings = DispatchSettings(width=plan.width)
-    return directory, Dispatcher(settings, random.Random(seed))  # noqa: S311 - a model, to be repeated
+    settings = DispatchSettings(width=plan.width, relay_width=plan.width)
+    relays = [url(number) for number in range(plan.relays)]
+    return directory, Dispatcher(settings, random.Random(seed), relays)  # noqa: S311 - a model, to be repeated
 
 
 class Twin:
