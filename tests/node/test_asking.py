@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pylon.cli.providers import _price
+from pylon.cli.providers import _columns
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.money.msat import Msat
@@ -103,7 +103,20 @@ async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_
     assert None not in [row["price_msat"] for row in await listed(network="play")]
 
 
-@pytest.mark.parametrize(("msat", "shown"), [(None, "?"), ([0, 0, 0], "free"), ([500, 0, 0], "0.5 play sat+")])
-def test_a_price_that_nobody_named_is_shown_as_a_question(msat: list[int] | None, shown: str):
-    assert _price(msat, "play") == shown
-    assert _price([7, 0, 0], "a network of a stranger") == "0.007 sat+"
+@pytest.mark.parametrize(
+    ("msat", "network", "title", "shown"),
+    [
+        (None, "play", "price", "?"),
+        ([0, 0, 0], "play", "price", "free"),
+        ([500, 0, 0], "play", "play sat", "0.5+"),
+        ([7, 0, 0], "a network of a stranger", "sat", "0.007+"),
+    ],
+)
+def test_a_price_that_nobody_named_is_shown_as_a_question(
+    msat: list[int] | None, network: str, title: str, shown: str
+):
+    row = {
+        "npub": "npub1x", "name": "", "models": ["m"], "slots_free": 1, "slots": 1, "tokens_out_per_s": 1.0,
+        "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready",
+    }  # fmt: skip
+    assert _columns([row])[f">{title}"] == [shown]
