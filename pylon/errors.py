@@ -118,6 +118,10 @@ class RelayError(PylonError):
     exit_code = 4
 
 
+class ConnectionLostError(RelayError):
+    """A relay is not connected, or not any more: what was sent may have come there."""
+
+
 class EngineError(PylonError):
     pass
 

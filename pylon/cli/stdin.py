@@ -21,6 +21,11 @@ def text() -> str:
     return decoded(stream.read(), "standard input")
 
 
+def is_terminal() -> bool:
+    """Whether a person may be typing."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def line() -> str:
     """What a person types until the end of a line; empty where nothing comes."""
     return "" if sys.stdin is None else sys.stdin.readline()

@@ -20,24 +20,23 @@ from pylon.nostr import nip19
 def go_live(
     payment: Annotated[
         int | None,
-        typer.Option(
-            help=f"The most of one payment, in sats: {FIRST.payment:,} if not said, {MOST.payment:,} at most."
-        ),
+        typer.Option(help=f"The most of one payment, in sats: {FIRST.payment:,} at first, {MOST.payment:,} at most."),
     ] = None,
     day: Annotated[
-        int | None, typer.Option(help=f"The most of a day: {FIRST.day:,} if not said, {MOST.day:,} at most.")
+        int | None, typer.Option(help=f"The most of a day: {FIRST.day:,} at first, {MOST.day:,} at most.")
     ] = None,
     total: Annotated[
         int | None,
-        typer.Option("--all", help=f"The most of all time: {FIRST.all:,} if not said, {MOST.all:,} at most."),
+        typer.Option("--all", help=f"The most of all time: {FIRST.all:,} at first, {MOST.all:,} at most."),
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
     as_json: Json = False,
 ) -> None:
     """Allow live money: states the caps, and asks for them to be typed.
 
-    Where it is allowed already, and no cap is named, it says with which; caps that are named take the place of those.
-    Needs `network = "mainnet"` in config.toml. A file named STOP in PYLON_HOME halts all spending at once.
+    Where it is allowed already, and no cap is named, it says with which; caps that are named take the place of those,
+    and the others stay. Caps above the first ones are typed in a terminal. Needs `network = "mainnet"` in
+    config.toml. A file named STOP in PYLON_HOME halts all spending at once.
     """
     run(_go_live({"payment": payment, "day": day, "all": total}, off, as_json), as_json=as_json)
 
@@ -53,8 +52,13 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
     if off:
         live.withdraw(home)
     elif given or allowed is None:
-        wanted = Agreed(**(FIRST.as_dict() | given))
+        wanted = Agreed(**((allowed or FIRST).as_dict() | given))
         if wanted != allowed:
+            if wanted.exceeds(FIRST) and not stdin.is_terminal():
+                raise UsageError(
+                    "caps above the first ones are typed by a person, in a terminal: live money is not allowed",
+                    hint=f"Run this in a terminal, or stay within {_told(FIRST)}.",
+                )
             _state(wanted)
             live.allow(home, public, wanted, await asyncio.to_thread(stdin.line))
     allowed = live.permission(home, public)

@@ -23,7 +23,10 @@ def trust_payee(
     provider: Annotated[
         str | None, typer.Argument(metavar="NPUB", help="The provider; without it, all that ask for that are listed.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needs --to.")] = False,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NODE", help="The node to be paid from now on; if it asks for another, no.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Pay a provider to another Lightning node than before, which it asks for: payments to it are refused until then.
@@ -31,7 +34,7 @@ def trust_payee(
     It shows both nodes and what was paid to the old one, and asks. A wallet that its owner replaced has another node;
     so has whoever took the provider's key.
     """
-    run(_trust(provider, yes, as_json) if provider is not None else _list(as_json), as_json=as_json)
+    run(_trust(provider, yes, to, as_json) if provider is not None else _list(as_json), as_json=as_json)
 
 
 async def _list(as_json: bool) -> None:
@@ -46,14 +49,25 @@ async def _list(as_json: bool) -> None:
         _show(out, row, data["unit"])
 
 
-async def _trust(named: str, yes: bool, as_json: bool) -> None:
+async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
+    if yes and not to:
+        raise UsageError(
+            "--yes needs --to NODE: whatever a provider asks for at this moment is not trusted unseen",
+            hint="`pylon wallet trust-payee` shows the node that it asks for.",
+        )
     data = await _call("wallet-payees")
     offer = _offer_of(named, data["offers"])
+    if to and to != offer["payee"]:
+        raise UsageError(
+            f"nothing was changed: it asks to be paid to {offer['payee']}, which is not the node of --to"
+        )
     if not yes:
         _show(err, offer, data["unit"])
         err.print("Whoever has that provider's key can ask for this. Pay there from now on? [y/N]")
         if (await asyncio.to_thread(stdin.line)).strip().lower() not in _YES:
-            raise UsageError("nothing was changed: that provider is not paid", hint="Type `yes`, or give --yes.")
+            raise UsageError(
+                "nothing was changed: that provider is not paid", hint="Type `yes`, or give --to NODE --yes."
+            )
     # With both nodes: what it asks for meanwhile was shown to nobody.
     names = ("provider", "before", "payee")
     trusted = await _call("wallet-trust-payee", {name: offer[name] for name in names})

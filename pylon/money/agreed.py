@@ -44,6 +44,10 @@ class Agreed:
                 " time at least one day.",
             )
 
+    def exceeds(self, other: "Agreed") -> bool:
+        """Whether any of the three is larger."""
+        return self.payment > other.payment or self.day > other.day or self.all > other.all
+
     @property
     def fee(self) -> int:
         """The most that one payment may cost on the way, in whole sats: 2, or a hundredth of a large payment."""

@@ -26,7 +26,7 @@ from websockets.typing import BytesLike
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.errors import MalformedError, RelayError
+from pylon.errors import ConnectionLostError, MalformedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.backoff import Backoff, Retries
 from pylon.nostr.dialing import Dial
@@ -148,13 +148,13 @@ class RelayConnection:
     async def publish(self, event: Event, *, timeout: float = 15.0, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
 
-        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds; with `once` also when
-        it is not connected, or not any more.
+        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds; with `once`
+        `ConnectionLostError` when it is not connected, or not any more.
         """
         if self._fault:
             raise RelayError(self._fault)
         if once and not self._opened.is_set():
-            raise RelayError(f"{self.url} is not connected ({self.status.error or 'connecting'})")
+            raise ConnectionLostError(f"{self.url} is not connected ({self.status.error or 'connecting'})")
         return await self._publications.publish(event, timeout=timeout, once=once)
 
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:

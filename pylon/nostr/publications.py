@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pylon.errors import RelayError
+from pylon.errors import ConnectionLostError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.pacing import Pacer
@@ -46,7 +46,8 @@ class Publications:
     async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, or over this connection alone, if `once`.
 
-        Raises `RelayError` when the relay refuses it, says nothing within `timeout` seconds, or is lost meanwhile.
+        Raises `RelayError` when the relay refuses it or says nothing within `timeout` seconds; with `once`
+        `ConnectionLostError` when the connection ends meanwhile.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -86,7 +87,7 @@ class Publications:
             if publication.once:
                 del self._open[event_id]
                 for answer, _ in publication.waiting:
-                    self._give_up(answer, f"the connection to {self._url} was lost before it answered")
+                    _fail(answer, ConnectionLostError(f"the connection to {self._url} was lost before it answered"))
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""
@@ -121,7 +122,7 @@ class Publications:
             sending.cancel()
         for publication in self._open.values():
             for answer, _ in publication.waiting:
-                self._give_up(answer, f"{self._url} was closed before it answered")
+                _fail(answer, RelayError(f"{self._url} was closed before it answered"))
 
     def _look_at(self, when: float) -> None:
         if self._timer is not None:
@@ -134,20 +135,13 @@ class Publications:
         for event_id, publication in list(self._open.items()):
             for answer, until in publication.waiting:
                 if until <= now:
-                    self._give_up(answer, f"{self._url} did not acknowledge an event in time")
+                    _fail(answer, RelayError(f"{self._url} did not acknowledge an event in time"))
             publication.waiting = [one for one in publication.waiting if not one[0].done()]
             if not publication.waiting:
                 del self._open[event_id]
         ends = [until for publication in self._open.values() for _, until in publication.waiting]
         if ends:
             self._look_at(min(ends))
-
-    @staticmethod
-    def _give_up(answer: asyncio.Future[m.Ok], reason: str) -> None:
-        if not answer.done():
-            answer.set_exception(RelayError(reason))
-            # Read here, since whoever waited may have gone; asyncio would call that a fault.
-            answer.exception()
 
     async def _send_again(self, event_id: str) -> bool:
         publication = self._open.get(event_id)
@@ -156,3 +150,10 @@ class Publications:
         if (pending := self._send(publication.frame)) is not None:
             await pending
         return True
+
+
+def _fail(answer: asyncio.Future[m.Ok], error: RelayError) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        # Read here, since whoever waited may have gone; asyncio would call that a fault.
+        answer.exception()

@@ -44,6 +44,8 @@ logger = log.get("swarm")
 
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
+# A relay that has been down for so long is waited for no more: whoever is heard over it alone is not alive by then.
+GONE_S = 300.0
 LOOK_S = 0.5
 # Whoever works for nobody would do so to the end: cancellations deserve a moment at the close.
 CLOSE_S = 2.0
@@ -71,8 +73,9 @@ class SwarmClient:
         self.directory = Directory(keep=settings.allow or frozenset())
         self.reputation = Reputation(own=settings.own) if reputation is None else reputation
         self._pool = pool
-        # Which relays the dispatcher was told are not connected.
-        self._down: frozenset[str] = frozenset()
+        # Since when relays are not connected, and what the dispatcher was told of that.
+        self._down_since: dict[str, float] = {}
+        self._down = m.RelaysDown(frozenset())
         self._purse = purse
         self._reach = reach
         self._clock = clock or SystemClock()
@@ -264,10 +267,13 @@ class SwarmClient:
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
 
     def _tell_of_relays(self) -> None:
-        down = frozenset(status.url for status in self._pool.statuses if status.state != "open")
+        now, known = self._clock.monotonic(), self._down_since
+        since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
+        self._down_since = since
+        down = m.RelaysDown(frozenset(since), frozenset(url for url, began in since.items() if now - began >= GONE_S))
         if down != self._down:
             self._down = down
-            self._conductor.tell(m.RelaysDown(down))
+            self._conductor.tell(down)
 
     async def _look(self) -> None:
         while True:

@@ -127,8 +127,8 @@ class Dispatcher:
             case m.Rerouted(number, relay):
                 if (attempt := attempts.get(number)) is not None and attempt.live:
                     self._in_flight.reroute(attempt, relay)
-            case m.RelaysDown(urls):
-                self._room.lost(urls)
+            case m.RelaysDown(urls, gone):
+                self._room.lost(urls, gone)
             case m.Unheard(number):
                 if (attempt := attempts.get(number)) is not None:
                     became.unheard(attempt, now)

@@ -13,6 +13,8 @@ from pylon.swarm.timers import Timers
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
+# So many for one job: what is slow everywhere must not take the others' share.
+MOST_HEDGES = 3
 # What relays lost so often is sent to two at once, when somebody is idle.
 UNLUCKY = 2
 
@@ -74,6 +76,8 @@ class Hedging:
         ):
             return
         if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
+            return
+        if sum(attempt.hedge for attempt in slot.attempts) >= MOST_HEDGES:
             return
 
         def may(seat: Seat) -> bool:

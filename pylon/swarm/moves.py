@@ -141,9 +141,11 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True)
 class RelaysDown:
-    """Those of the customer's relays that are not connected now, and no others."""
+    """Those of the customer's relays that are not connected now, and no others. Those that are `gone` have not been
+    for long: nobody waits for them."""
 
     urls: frozenset[str]
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

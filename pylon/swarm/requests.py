@@ -3,12 +3,13 @@
 import random
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
+from pylon.errors import ConnectionLostError, MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
@@ -192,8 +193,7 @@ class Requests:
             self.tell(m.SendFailed(flight.attempt))
             return
         try:
-            # The next try goes to all relays, so that none has to come back for this one.
-            await self.pool.publish(event, relays=relays, once=relays is not None and len(self.pool.urls) > 1)
+            await self._over(event, relays, flight.provider)
         except RelayError as error:
             logger.warning("request not taken", relays=relays or "all", error=str(error))
             self.fault(flight.slot, not_taken(str(error), self.pool.statuses))
@@ -205,6 +205,17 @@ class Requests:
             logger.error("a publication ended with an error", error=repr(error))
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
+
+    async def _over(self, event: Event, relays: list[str] | None, provider: str) -> None:
+        """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
+        all that both sides use: its provider knows it again, and works once."""
+        if relays is not None and len(self.pool.urls) > 1:
+            with suppress(ConnectionLostError):
+                await self.pool.publish(event, relays=relays, once=True)
+                return
+            listing = self.directory.get(provider)
+            relays = (listing and self._both_use(listing)) or relays
+        await self.pool.publish(event, relays=relays)
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
         """What must be on disk before it goes out."""

@@ -25,13 +25,15 @@ class RelayRoom:
         self._urls = {spelling(url): url for url in urls}
         self._width = width
         self._in_flight = dict.fromkeys(urls, 0)
-        # Over these nothing goes.
+        # Over these nothing goes, but over those that are gone what has no other way, so that it fails and says why.
         self._down: frozenset[str] = frozenset()
+        self._gone: frozenset[str] = frozenset()
 
-    def lost(self, urls: frozenset[str]) -> None:
-        """These are not connected. While none is, all are waited for alike."""
+    def lost(self, urls: frozenset[str], gone: frozenset[str]) -> None:
+        """These are not connected, and some have not been for long. While none is, all are waited for alike."""
         down = urls & self._in_flight.keys()
         self._down = down if len(down) < len(self._in_flight) else frozenset()
+        self._gone = self._down & gone
 
     def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
         """Those of a provider's relays that we use too, as we write them."""
@@ -59,7 +61,9 @@ class RelayRoom:
         return min(urls, key=lambda url: (url in self._down, self._in_flight.get(url, 0), rng.random()))
 
     def _open(self, urls: Sequence[str]) -> Sequence[str]:
-        return [url for url in urls if url not in self._down] if self._down else urls
+        if not self._down:
+            return urls
+        return [url for url in urls if url not in self._down] or [url for url in urls if url in self._gone]
 
     def move(self, url: str | None, to: str) -> str | None:
         """What was to go over `url` goes over another relay: the one on which it counts now, if it is one of ours."""

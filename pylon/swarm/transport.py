@@ -44,7 +44,8 @@ class Transport(Protocol):
     async def publish(
         self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
     ) -> list[str]:
-        """Returns when a relay has the event. Raises `RelayError`; with `once` already when a connection is lost."""
+        """Returns when a relay has the event. Raises `RelayError`; with `once` `ConnectionLostError`, when the only
+        relay is not connected or not any more."""
 
     def subscribe(self, filters: Filters, *, name: str = "") -> Subscription:
         """Opens one subscription on all relays."""

@@ -1,7 +1,11 @@
 """Live money never happens by accident: every entry point of a node is tried with a wallet that would do anything."""
 
 import asyncio
+import os
+import pty
 import re
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -183,8 +187,9 @@ def test_a_wallet_is_connected_in_one_place_and_guarded_there():
 # --- the permission itself ----------------------------------------------------------------------------------------
 
 
-def go_live(root: Path, monkeypatch, *arguments: str, typed: str = "") -> tuple[int, str]:
+def go_live(root: Path, monkeypatch, *arguments: str, typed: str = "", person: bool = True) -> tuple[int, str]:
     monkeypatch.setenv("PYLON_HOME", str(root))
+    monkeypatch.setattr("pylon.cli.stdin.is_terminal", lambda: person)
     ran = CliRunner().invoke(app, ["wallet", "go-live", *arguments], input=typed)
     return ran.exit_code, ran.output
 
@@ -230,13 +235,34 @@ def test_whoever_types_other_caps_has_them(mainnet, monkeypatch):
     assert code == 0
     assert said.count("100 sat a payment, 3,000 a day, 30,000 in all") == 2
     assert live.permission(mainnet, public(mainnet)) == Agreed(100, 3_000, 30_000)
-    # Without any it says what is allowed; one that is named stands beside the first ones, and is typed too.
+    # Without any it says what is allowed; one that is named stands beside those that are allowed, and is typed too.
     code, said = go_live(mainnet.root, monkeypatch, "--json")
     assert orjson.loads(said)["caps_sat"] == {"payment": 100, "day": 3_000, "all": 30_000}
     code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed=f"{AGREED}\n")
     assert (code, live.permission(mainnet, public(mainnet))) == (2, Agreed(100, 3_000, 30_000))
-    code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed="50 600 5000\n")
-    assert (code, live.permission(mainnet, public(mainnet))) == (0, Agreed(50, 600, 5_000))
+    code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed="100 600 30000\n")
+    assert (code, live.permission(mainnet, public(mainnet))) == (0, Agreed(100, 600, 30_000))
+
+
+def test_caps_above_the_first_ones_are_typed_by_a_person_and_lower_ones_may_come_from_a_script(mainnet, monkeypatch):
+    code, said = go_live(mainnet.root, monkeypatch, *CHOSEN, typed="100 3000 30000\n", person=False)
+    assert (code, live.is_allowed(mainnet, public(mainnet))) == (UsageError.exit_code, False)
+    assert "in a terminal" in said
+    code, _ = go_live(mainnet.root, monkeypatch, typed=f"{AGREED}\n", person=False)
+    assert (code, live.permission(mainnet, public(mainnet))) == (0, FIRST)
+    code, _ = go_live(mainnet.root, monkeypatch, "--payment", "10", typed="10 500 5000\n", person=False)
+    assert (code, live.permission(mainnet, public(mainnet))) == (0, Agreed(10, 500, 5_000))
+
+
+def test_a_pipe_is_no_terminal_and_a_pseudo_terminal_is():
+    program = [sys.executable, "-P", "-c", "from pylon.cli import stdin; print(stdin.is_terminal())"]
+    assert subprocess.run(program, input="", capture_output=True, text=True, check=True).stdout == "False\n"
+    theirs, ours = pty.openpty()
+    try:
+        assert subprocess.run(program, stdin=ours, capture_output=True, text=True, check=True).stdout == "True\n"
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,20 @@ def test_without_a_provider_those_that_ask_are_listed(home):
     assert all(key in listed for key in (NPUB, OLD, NEW))
     [row] = orjson.loads(command("--json").stdout)["offers"]
     assert (row["provider"], row["before"], row["payee"], row["paid_before_msat"]) == (NPUB, OLD, NEW, 0)
-    assert command(NPUB, "--yes", "--json").exit_code == 0
+    assert command(NPUB, "--to", NEW, "--yes", "--json").exit_code == 0
     assert "no provider asks" in command().output
-    assert orjson.loads(command(NPUB, "--yes", "--json").stdout)["error"]["message"].startswith(
+    assert orjson.loads(command(NPUB, "--to", NEW, "--yes", "--json").stdout)["error"]["message"].startswith(
         "this provider does not"
     )
-    assert command("npub1nobody", "--yes").exit_code == 2
+    assert command("npub1nobody", "--to", NEW, "--yes").exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--to", NEWER), ("--to", OLD)])
+def test_a_script_says_which_node_it_means_and_no_other_is_trusted(home, arguments):
+    assert command(NPUB, *arguments, typed="yes\n").exit_code == 2
+    assert asyncio.run(pinned(home)) == OLD
+    assert command(NPUB, "--to", NEW, typed="yes\n").exit_code == 0
+    assert asyncio.run(pinned(home)) == NEW
 
 
 def test_what_it_asks_for_while_a_person_looks_is_not_trusted(home, monkeypatch):
@@ -92,7 +100,8 @@ def test_what_it_asks_for_while_a_person_looks_is_not_trusted(home, monkeypatch)
 
 async def test_a_node_that_runs_is_told(home):
     async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False) as core:
-        arguments = ["-P", "-c", "from pylon.cli.main import main; main()", "wallet", "trust-payee", NPUB, "--yes"]
+        pylon = ["-P", "-c", "from pylon.cli.main import main; main()"]
+        arguments = [*pylon, "wallet", "trust-payee", NPUB, "--to", NEW, "--yes"]
         program = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, "--json", stdout=asyncio.subprocess.PIPE
         )

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pylon.errors import RelayError
+from pylon.errors import ConnectionLostError, RelayError
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
 from pylon.jobs.answer import Address
 from pylon.jobs.cancel import parse_cancel
@@ -95,7 +95,9 @@ class FakeRelays:
         try:
             await asyncio.sleep(0)
             if self.down.issuperset(relays or self.urls):
-                await asyncio.sleep(0 if once else timeout)
+                if once:
+                    raise ConnectionLostError("no relay is connected")
+                await asyncio.sleep(timeout)
                 raise RelayError("no relay is connected")
             if self.refuses(event):
                 raise RelayError(f"{self.urls[0]} refused an event: {self.refusal}")

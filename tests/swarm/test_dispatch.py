@@ -522,6 +522,16 @@ def test_a_job_whose_second_try_came_to_nothing_is_tried_a_third_time_and_does_n
     assert sends(play.wait(3.0)) == []
 
 
+def test_one_job_is_hedged_three_times_and_leaves_the_rest_to_others() -> None:
+    play, straggler = slow_tail()
+    for number in range(3):
+        [hedge] = sends(play.wait(2.0))
+        assert hedge.slot == straggler.slot, number
+        play.tell(Published(hedge.attempt))
+        play.tell(Refused(hedge.attempt, ErrorCode.BUSY))
+    assert sends(play.wait(6.0)) == []
+
+
 def test_while_more_jobs_are_about_to_come_nothing_is_hedged() -> None:
     play, straggler = slow_tail()
     play.tell(Coming(5))

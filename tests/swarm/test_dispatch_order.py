@@ -125,6 +125,18 @@ def test_nothing_goes_over_a_relay_that_is_not_connected_while_another_is() -> N
     assert [send.relay for send in back] == ["wss://a"] * 3
 
 
+def test_what_has_no_other_way_than_a_relay_that_is_gone_is_sent_that_way_so_that_it_fails_and_says_why() -> None:
+    play = Play()
+    play.dispatcher = Dispatcher(DispatchSettings(), random.Random(1), ("wss://a", "wss://b"))
+    play.tell(ProviderUp(provider("far", relays=("wss://a",))))
+    play.tell(RelaysDown(frozenset({"wss://a"})))
+    assert play.add(1) == []
+    [send] = sends(play.tell(RelaysDown(frozenset({"wss://a"}), gone=frozenset({"wss://a"}))))
+    assert send.relay == "wss://a"
+    play.tell(ProviderUp(provider("near", relays=("wss://a", "wss://b"))))
+    assert [send.relay for send in sends(play.tell(Add((job(1, to=("near",)),))))] == ["wss://b"]
+
+
 def test_while_no_relay_is_connected_requests_wait_at_all_of_them_alike() -> None:
     play = Play()
     play.dispatcher = Dispatcher(DispatchSettings(relay_width=3), random.Random(1), ("wss://a", "wss://b"))

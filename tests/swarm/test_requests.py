@@ -79,12 +79,12 @@ async def test_with_one_of_two_relays_gone_each_job_is_sent_once_and_over_the_ot
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        await until(lambda: swarm._down == {ANOTHER})
+        await until(lambda: swarm._down.urls == {ANOTHER})
         outcomes = await swarm.map(["one", "two", "three", "four"])
         assert [one.attempts for one in outcomes] == [1] * 4
         assert relays.sent_to == [[LARGE]] * 4
         relays.down = set()
-        await until(lambda: not swarm._down)
+        await until(lambda: not swarm._down.urls)
         await swarm.map(["five", "six"])
     assert sorted(relays.sent_to[4:]) == [[ANOTHER], [LARGE]]
 
@@ -99,8 +99,25 @@ async def test_a_request_that_was_to_go_over_a_relay_that_is_lost_goes_over_the_
         swarm._tell_of_relays = lambda: None
         async with asyncio.timeout(10):
             outcomes = await swarm.map(["one", "two", "three", "four"])
-    assert all(isinstance(one, Answer) for one in outcomes)
-    assert sorted(map(str, relays.sent_to)).count("None") == relays.sent_to.count([ANOTHER]) > 0
+    assert [one.attempts for one in outcomes] == [1] * 4
+    lost = relays.sent_to.count([ANOTHER])
+    # The very same event, for which nobody can charge twice.
+    assert lost > 0 and relays.sent_to.count([ANOTHER, LARGE]) == lost
+    assert len(relays.requests()) == 4
+
+
+async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_that_is_lost() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536})
+    provider(relays, ANOTHER)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        relays.down = {ANOTHER}
+        swarm._tell_of_relays = lambda: None
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=0.5))
+        await until(lambda: len(relays.sent_to) == 2)
+        assert relays.sent_to == [[ANOTHER], [ANOTHER]]
+        [outcome] = await asking
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.DEADLINE
 
 
 async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:

@@ -151,7 +151,15 @@ class Person:
             Flight(request.id, RLM_REQUEST, send.slot, send.attempt, send.provider, int(wall), now, offer)
         )
 
+        # The same event over all of its relays, when the one that was drawn is gone.
+        once = not again and world.plan.relays > 1
+
         def taken(accepted: bool) -> None:
+            nonlocal once
+            if once and not accepted:
+                once = False
+                publish(machine.relays)
+                return
             if accepted:
                 self._flights.went_out(send.attempt, world.agenda.now)
             self._handle(m.Published(send.attempt) if accepted else m.SendFailed(send.attempt))
@@ -160,14 +168,11 @@ class Person:
             if came:
                 machine.take(asked)
 
-        world.network.publish(
-            relays,
-            "request",
-            world.sizes.request,
-            once=not again and world.plan.relays > 1,
-            delivered=delivered,
-            taken=taken,
-        )
+        def publish(over: tuple[int, ...]) -> None:
+            size = world.sizes.request
+            world.network.publish(over, "request", size, once=once, delivered=delivered, taken=taken)
+
+        publish(relays)
 
     def _cancel(self, attempt: int, provider: str) -> None:
         flight = self._flights.of_attempt(attempt)
