@@ -13,7 +13,7 @@ FOUND = {
 }  # fmt: skip
 MAPPED = {
     "answered": 1, "jobs": 1, "wall_s": 1.0, "providers": {"a": 1}, "p50_ms": 5, "p99_ms": 5, "checked": 0,
-    "paid_msat": 3_250, "beside_msat": 1,
+    "paid_msat": 3_250, "beside_msat": 1, "resumed": 0,
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def test_a_run_of_the_rlm_names_the_money():
         "turns": 1,
         "calls": 2,
         "failed": 0,
+        "cancelled": 0,
         "truncated": 0,
         "refused": 0,
         "repeated": 0,
