@@ -105,6 +105,8 @@ class OpenAIEngine:
         for request_id in list(self._tasks):
             self.cancel(request_id)
         self._loop.run_until_complete(self._client.aclose())
+        # A stream that was left before its end is closed by the loop, which runs no more after this.
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
     async def _greet(self) -> None:
