@@ -1,5 +1,6 @@
 """`pylon ask`: one question to the swarm; and the options that it shares with `pylon map`."""
 
+import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -7,8 +8,8 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.fitting import CUT_UP, misfit
 from pylon.cli.output import err, short
-from pylon.cli.running import NEEDLE_ONLY, Json, fail, print_json, print_text, run
-from pylon.errors import JobsFailedError, UsageError
+from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.node.control import result_of
 from pylon.node.home import open_home
@@ -43,8 +44,12 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
         raise UsageError(why, hint=CUT_UP)
     job = {"prompt": text, **given}
     home, config = open_home()
-    async with open_node(home, config) as node:
-        result = await result_of(node, "map", {"jobs": [job], "timeout_s": timeout})
+    try:
+        with ended_as_by_ctrl_c():
+            async with open_node(home, config) as node:
+                result = await result_of(node, "map", {"jobs": [job], "timeout_s": timeout})
+    except asyncio.CancelledError:
+        fail(InterruptError("interrupted"), as_json=as_json)
     outcome = result["outcomes"][0]
     if as_json:
         print_json(outcome)

@@ -100,7 +100,8 @@ def end_signals() -> tuple[signal.Signals, ...]:
 
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
-    """The task in it is cancelled by a service manager or a terminal that closes too, and so ends in good order."""
+    """The task in it is cancelled by `pylon stop --now`, a service manager or a terminal that closes too, and so ends
+    in good order."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101 - commands run in one
     # Ctrl-C itself is asyncio's: a second one ends whatever still goes on.
@@ -134,8 +135,11 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         # Where even that cannot be printed, the program's entry has the last word.
         fail(refused(error), as_json=as_json and not _Told.printed)
     except KeyboardInterrupt:
-        # Who pressed it knows; a program that reads JSON does not.
-        ended = InterruptError("interrupted")
-        if as_json and not _Told.printed:
-            print_json({"error": error_row(ended)})
-        raise typer.Exit(ended.exit_code) from None
+        tell_interrupted(as_json=as_json)
+        raise typer.Exit(InterruptError.exit_code) from None
+
+
+def tell_interrupted(*, as_json: bool) -> None:
+    """Who pressed Ctrl-C knows; a program that reads JSON does not."""
+    if as_json and not _Told.printed:
+        print_json({"error": error_row(InterruptError("interrupted"))})

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,8 @@ def stop(
     """End the node that serves this home; it finishes what it has first.
 
     While none serves, a command such as `pylon map` may have the home for itself. That is named and left alone, since
-    it may be spending money; with --now it ends as by Ctrl-C.
+    it may be spending money; with --now it is told to end (SIGTERM), which `ask`, `map`, `rlm` and
+    `gateway` take as Ctrl-C.
     """
     run(_stop(now, timeout, as_json), as_json=as_json)
 
@@ -44,7 +45,8 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
         await result_of(node, "stop", {"at_once": now})
     elif now:
         with suppress(ProcessLookupError):
-            os.kill(found["pid"], signal.SIGINT)
+            # What a script has in the background (`&`) does not hear SIGINT.
+            os.kill(found["pid"], signal.SIGTERM)
     else:
         raise HomeBusyError(
             f"no node serves this home: {holder(found)} works with it",
@@ -59,7 +61,13 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
                 out.print("stopped")
             return
         await asyncio.sleep(0.1)
-    raise UnreachableError(f"the node did not end within {timeout:g} s", hint="`pylon stop --now` cuts it short.")
+    raise _goes_on(found, now, timeout)
+
+
+def _goes_on(found: dict[str, Any], now: bool, timeout: float) -> UnreachableError:
+    who = f"the node (process {found['pid']})" if found["serving"] else holder(found)
+    hint = f"`kill -9 {found['pid']}` ends it at once." if now else "`pylon stop --now` cuts it short."
+    return UnreachableError(f"{who} did not end within {timeout:g} s", hint=hint)
 
 
 async def _gone(home: Home, pid: int) -> bool:

@@ -1,6 +1,7 @@
 """`pylon stop` where no node serves: a command has the home, which is said at once, and ended only when asked."""
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from pylon import config as settings
 from pylon.cli import stop as command
-from pylon.errors import HomeBusyError, UsageError
+from pylon.errors import HomeBusyError, InterruptError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.control import result_of
 from pylon.node.core import Core
@@ -64,3 +65,47 @@ async def test_now_ends_that_command_and_a_node_that_waited_for_the_home_may_hav
         node = await waiting
         assert (await programs.run("stop", env=env))[0] == 0
         assert await asyncio.wait_for(node.process.wait(), 30) == 0
+
+
+@pytest.mark.parametrize("asking", ["map", "ask"])
+async def test_now_ends_a_command_that_a_script_has_in_the_background(tmp_path: Path, asking: str) -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        slow = programs.environment(tmp_path / "serves", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="30")
+        env = programs.environment(tmp_path / "asks", relay.url)
+        for one in (slow, env):
+            await programs.run("init", env=one)
+        await programs.start(slow, stack)
+        file = tmp_path / "p.txt"
+        file.write_text("".join(f"line {n}\n" for n in range(50)))
+        # What a shell does for `&` where it has no jobs of its own.
+        deaf = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), "stderr": asyncio.subprocess.PIPE}
+        process = await programs.spawn(asking, str(file), "--json", env=env, **deaf)
+        stack.push_async_callback(process.communicate)
+        async with asyncio.timeout(60):
+            while (await programs.run("stop", env=env))[0] != HomeBusyError.exit_code:
+                await asyncio.sleep(0.1)
+        assert (await programs.run("stop", "--now", env=env))[:2] == (0, {"stopped": True})
+        printed, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == InterruptError.exit_code and b'"InterruptError"' in printed
+
+
+async def test_what_does_not_end_is_named_by_its_process_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.create()
+    identity.create(home.identity_file)
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["pylon", "map", "p.txt"])
+    sent = []
+    monkeypatch.setattr(command.os, "kill", lambda *told: sent.append(told))
+    async with RelayServer() as relay, Core(home, settings.parse({"relays": [relay.url]}), serve=False):
+        with pytest.raises(UnreachableError, match=r"`pylon map` \(process \d+, .* did not end within 0.2 s") as told:
+            await command._stop(now=True, timeout=0.2, as_json=True)
+    [(pid, number)] = sent
+    assert number is signal.SIGTERM and told.value.hint == f"`kill -9 {pid}` ends it at once."
+    serving = {"serving": True, "pid": 7}
+    assert command._goes_on(serving, now=False, timeout=1).hint == "`pylon stop --now` cuts it short."
+    late = command._goes_on(serving, now=True, timeout=1)
+    assert "process 7" in str(late) and "kill -9 7" in late.hint
