@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
@@ -46,11 +47,14 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
             size = 0
             for count, (number, job) in enumerate(read(stream, file.suffix.lower()), 1):
                 size += _checked(job["prompt"], number)
-                if count > MOST_JOBS or size > _MOST_BYTES:
-                    raise UsageError(
-                        f"{name}:{number}: a map takes {MOST_JOBS:,} prompts at most, of {_MOST_BYTES >> 20} MiB",
-                        hint="Cut it up, as by `split -l 100000 FILE part-`, and map one part after another.",
-                    )
+                if count > MOST_JOBS:
+                    most = f"{MOST_JOBS:,} prompts at most"
+                    raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, f"NR / {MOST_JOBS}"))
+                if size > _MOST_BYTES:
+                    most = f"prompts of {_MOST_BYTES >> 20} MiB together at most"
+                    # Less than that: letters may count once where a prompt's bytes count.
+                    part = f"(size += length + 1) / {_MOST_BYTES // 4}"
+                    raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, part))
                 yield {**options, **job}
     except _FileError as error:
         raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=error.hint) from error
@@ -62,6 +66,18 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{name}: the CSV cannot be read after line {number}: {error}", hint=_FORMS) from error
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _cut(file: Path, part: str) -> str:
+    """How to make several files of it, each of which is a whole one; `part` has awk number them."""
+    if file.suffix.lower() == ".csv":
+        return "Make several CSVs of it, each with its first line, and map one after another."
+    if str(file) == "-":
+        return "Pipe in a part of it at a time."
+    # The ending says how lines are read. `split` keeps it on Linux alone.
+    ending = file.suffix if file.suffix[1:].isalnum() else ""
+    command = f"awk '{{ print > sprintf(\"part-%03d{ending}\", {part}) }}' {shlex.quote(str(file))}"
+    return f"Map one part after another; `{command}` cuts it up."
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -112,6 +128,8 @@ def _json_line(line: str, number: int) -> dict[str, Any]:
         raise _FileError("there is no `prompt`", number)
     if not isinstance(job["prompt"], str):
         raise _FileError("the `prompt` is no text", number)
+    if "\0" in job["prompt"]:
+        raise _FileError("the prompt holds NUL", number, hint="Take `\\u0000` out of it.")
     if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
         like = get_close_matches(unknown[0], _FIELDS, n=1)
         meant = f"; did you mean `{like[0]}`?" if like else ""

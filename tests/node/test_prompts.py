@@ -2,6 +2,9 @@
 
 import io
 import random
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -108,12 +111,46 @@ def test_a_prompt_that_no_event_carries_is_named_by_its_line_and_a_long_one_that
     assert len(jobs(tmp_path, "q.txt", noise[:50_000])) == 1
 
 
-def test_a_map_is_bounded_in_prompts_and_bytes_and_says_to_cut_it_up(tmp_path, monkeypatch):
+def test_a_map_is_bounded_in_prompts_and_bytes_and_says_which_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
+    monkeypatch.setattr(prompts, "_MOST_BYTES", 2 << 20)
     assert len(jobs(tmp_path, "p.txt", b"a\nb\n")) == 2
-    assert ":3: a map takes 2 prompts at most" in complaint(tmp_path, "p.txt", b"a\nb\nc\n")
-    monkeypatch.setattr(prompts, "_MOST_BYTES", 10)
-    assert ":2: a map takes" in complaint(tmp_path, "p.txt", b"a prompt\nand more\n")
+    assert complaint(tmp_path, "p.txt", b"a\nb\nc\n").endswith(":3: a map takes 2 prompts at most")
+    monkeypatch.setattr(prompts, "MOST_JOBS", 1_000)
+    said = complaint(tmp_path, "p.txt", b"ab" * 10_000 + b"\n" + (b"ab" * 10_000 + b"\n") * 110)
+    assert said.endswith(":105: a map takes prompts of 2 MiB together at most")
+
+
+@pytest.mark.skipif(shutil.which("awk") is None, reason="it is cut up by awk")
+@pytest.mark.parametrize(("most", "most_bytes"), [(3, 2**20), (1_000, 400)])
+def test_the_command_that_cuts_a_file_up_makes_parts_that_a_map_takes(tmp_path, monkeypatch, most, most_bytes):
+    monkeypatch.setattr(prompts, "MOST_JOBS", most)
+    monkeypatch.setattr(prompts, "_MOST_BYTES", most_bytes)
+    file = tmp_path / "my prompts.jsonl"
+    lines = [f' {{"prompt": "the {n}th question, of some länge"}}' for n in range(20)]
+    file.write_text("\n".join(lines), "utf-8")
+    with pytest.raises(UsageError) as caught:
+        list(read_jobs(file, {}))
+    [command] = re.findall("`(.*)`", caught.value.hint)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=20)
+    parts = [list(read_jobs(part, {})) for part in sorted(tmp_path.glob("part-*.jsonl"))]
+    assert len(parts) > 2
+    assert [job["prompt"].split()[1] for part in parts for job in part] == [f"{n}th" for n in range(20)]
+
+
+@pytest.mark.parametrize(("name", "says"), [("p.csv", "each with its first line"), ("-", "a part of it at a time")])
+def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, name, says):
+    monkeypatch.setattr(prompts, "MOST_JOBS", 2)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\nc\n")))
+    (tmp_path / "p.csv").write_bytes(b'prompt\na\n"b\n2"\nc\n')
+    with pytest.raises(UsageError) as caught:
+        list(read_jobs(Path("-") if name == "-" else tmp_path / name, {}))
+    assert says in caught.value.hint and "`" not in caught.value.hint
+
+
+def test_a_nul_that_json_writes_out_is_called_one(tmp_path):
+    said = complaint(tmp_path, "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b\\u0000"}\n')
+    assert said.endswith("p.jsonl:2: the prompt holds NUL")
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):
