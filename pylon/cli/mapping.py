@@ -131,7 +131,7 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         with ended_as_by_ctrl_c():
             result, unit = await _call(params, quiet=as_json, told=told)
     except asyncio.CancelledError:
-        fail(_interrupted(told, len(params["jobs"])), as_json=as_json)
+        fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
     if output is not None:
         try:
             write_file(result["outcomes"], output)
@@ -153,13 +153,14 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         )
 
 
-def _interrupted(told: dict[str, Any], jobs: int) -> InterruptError:
-    if not told:
+def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> InterruptError:
+    if not told and not resumed:
         return InterruptError("interrupted before anything was asked")
+    # A run that was taken up tells what it had before only with what it has now.
+    far = _far(told, jobs) if told else "before anything more was answered"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
-    return InterruptError(
-        f"interrupted: {_far(told, jobs)}", hint=f"`{again}` goes on from there; nothing is asked or paid twice."
-    )
+    hint = f"`{again}` goes on from there; nothing is asked or paid twice."
+    return InterruptError(f"interrupted: {far}", hint=hint)
 
 
 def _far(told: dict[str, Any], jobs: int) -> str:

@@ -77,6 +77,9 @@ async def ask_all(
     if kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
     run = _Mapping(client, specs, stream=stream)
+    if journal is None or not journal.taken_up:
+        # From here on it may ask, and can be taken up again. What was done before is not known yet.
+        yield Event(run.told())
     async for event in run.run(journal=journal, priority=priority, **bounds):
         yield event
     summary = await asyncio.to_thread(summary_of, run.outcomes, run.wall_s, run.msat, in_full=not run.stream)
@@ -115,7 +118,7 @@ class _Mapping:
                     self._came.clear()
                 else:
                     await asyncio.wait({asking}, timeout=REPORT_S)
-                yield Event(self._event())
+                yield Event(self.told())
             self.outcomes = await asking
         finally:
             asking.cancel()
@@ -126,7 +129,8 @@ class _Mapping:
         """What it was charged, second opinions and what was not used included."""
         return self._latest.msat
 
-    def _event(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
+        """How far it is, and with `stream` the outcomes that were not told yet."""
         now = self._latest
         event: dict[str, Any] = {
             "done": now.answered + now.failed,

@@ -1,5 +1,6 @@
 """Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
 
+import logging
 import random
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -195,7 +196,10 @@ class Requests:
         try:
             await self._over(event, relays, flight.provider)
         except RelayError as error:
-            logger.warning("request not taken", relays=relays or "all", error=str(error))
+            # One that was taken back meanwhile is refused because relays were asked to delete it.
+            unwanted = not self.coordinator.dispatcher.is_live(flight.attempt)
+            level = logging.DEBUG if unwanted else logging.WARNING
+            logger.log(level, "request not taken", relays=relays or "all", error=str(error))
             self.fault(flight.slot, not_taken(str(error), self.pool.statuses))
             self.tell(m.SendFailed(flight.attempt))
             return

@@ -13,7 +13,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.node.asking import Books, ask_all
 from pylon.node.asking import providers as list_providers
-from pylon.node.control import Result
+from pylon.node.control import Event, Result
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
@@ -120,3 +120,19 @@ def test_a_price_that_nobody_named_is_shown_as_a_question(
         "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready",
     }  # fmt: skip
     assert _columns([row])[f">{title}"] == [shown]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_map_says_that_it_begins_before_anything_is_asked(stream: bool) -> None:
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), slots=4)
+    books = Books(None, None, SystemClock())  # type: ignore[arg-type] - no run is kept
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        params = {"jobs": [{"prompt": "a"}], "stream": stream}
+        calls = ask_all(client, relays, CustomerSection(), books, params)  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            first = await anext(calls)
+            assert isinstance(first, Event) and not relays.requests()
+            assert (first.data["done"], first.data["in_flight"], first.data["msat"]) == (0, 0, 0)
+            assert "outcomes" not in first.data
+            assert isinstance([answer async for answer in calls][-1], Result)

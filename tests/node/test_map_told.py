@@ -42,6 +42,15 @@ async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on
         assert f"`pylon map '{file}' --resume`" in told.decode()
 
 
+def test_a_map_that_was_ended_before_it_asked_says_so_and_one_that_was_taken_up_how_to_go_on(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pylon", "map", "p.txt", "--resume"])
+    before = mapping._interrupted({}, 4, resumed=False)
+    assert "before anything was asked" in str(before) and not before.hint
+    again = mapping._interrupted({}, 4, resumed=True)
+    assert str(again) == "interrupted: before anything more was answered"
+    assert "`pylon map p.txt --resume` goes on" in again.hint
+
+
 def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch):
     now, lines = [100.0], []
     monkeypatch.setattr(mapping.time, "monotonic", lambda: now[0])

@@ -1,11 +1,14 @@
 """Requests on their way out, to relays that take events of different sizes: fake relays, real keys and encryption."""
 
 import asyncio
+import logging
 import time
 from dataclasses import replace
 
 import pytest
 
+from pylon.errors import RelayError
+from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobFailed, JobSpec
@@ -169,3 +172,36 @@ async def test_a_second_try_goes_to_nobody_whose_relays_would_not_take_it(relays
         [outcome] = await asking
     assert isinstance(outcome, JobFailed)
     assert near.received == [] and far.received
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_refusal_of_what_was_taken_back_is_no_warning(ended: bool, caplog, monkeypatch) -> None:
+    """A fake relay that takes its time, as one does that was asked to delete what is still on its way."""
+    monkeypatch.setattr(logging.getLogger("pylon"), "propagate", True)
+    caplog.set_level(logging.DEBUG)
+    relays = FakeRelays(refusal="blocked: its author asked to have this event deleted")
+    on_its_way, refused = asyncio.Event(), asyncio.Event()
+    give = relays.publish
+
+    async def publish(event, **options):
+        if event.kind in REQUEST_KINDS:
+            on_its_way.set()
+            await refused.wait()
+            raise RelayError(relays.refusal)
+        return await give(event, **options)
+
+    relays.publish = publish  # type: ignore[method-assign]
+    provider(relays, *relays.urls)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map(["short"], deadline_s=5.0))
+        await asyncio.wait_for(on_its_way.wait(), 10)
+        if ended:
+            asking.cancel()
+            await asyncio.wait({asking})
+        refused.set()
+        await until(lambda: any(record.message == "request not taken" for record in caplog.records))
+        asking.cancel()
+        await asyncio.wait({asking})
+    levels = {record.levelno for record in caplog.records if record.message == "request not taken"}
+    assert levels == ({logging.DEBUG} if ended else {logging.WARNING})
