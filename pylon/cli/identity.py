@@ -21,6 +21,8 @@ from pylon.nostr import nip19
 app = typer.Typer(no_args_is_help=True, help="The node's key: show its public half, back it up, restore it.")
 
 MIN_PASSPHRASE = 8
+# What to do without one where it was asked for.
+BARE = "without --passphrase the key is kept bare."
 
 
 @app.command()
@@ -51,7 +53,7 @@ def backup(
     try:
         home, _ = open_home()
         secret = keyfile.load(home.identity_file)
-        passphrase = "" if plain else new_passphrase()
+        passphrase = "" if plain else new_passphrase("`pylon identity backup --plain` writes the key without one.")
         keyfile.write(file, secret, passphrase=passphrase)
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -81,7 +83,7 @@ def restore(
         text = _read(file)
         given = _passphrase() if text.startswith("ncryptsec1") else ""
         secret = keyfile.parse(text, given or None)
-        protection = (given or new_passphrase()) if passphrase else ""
+        protection = (given or new_passphrase(BARE)) if passphrase else ""
         home.create()
         keyfile.write(home.identity_file, secret, passphrase=protection)
         bind(home.folder)
@@ -114,24 +116,24 @@ def _read(file: Path) -> str:
 
 def _passphrase() -> str:
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
-    return given or _asked("Passphrase")
+    return given or _asked("Passphrase", "it is the one that the backup was made with.")
 
 
-def new_passphrase() -> str:
+def new_passphrase(without: str) -> str:
     """From PYLON_PASSPHRASE, or asked for twice. Raises `UsageError` for one that is too short, or where nobody is
-    there to ask.
+    there to ask; `without` says how the command does without one.
     """
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
     if not given:
-        given = _asked("New passphrase")
-        if _asked("The same once more") != given:
+        given = _asked("New passphrase", without)
+        if _asked("The same once more", without) != given:
             raise UsageError("the two passphrases are not the same", hint="Try again.")
     if len(given) < MIN_PASSPHRASE:
         raise UsageError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
     return given
 
 
-def _asked(what: str) -> str:
+def _asked(what: str, otherwise: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
@@ -142,5 +144,5 @@ def _asked(what: str) -> str:
             return line.rstrip("\r\n")
         raise UsageError(
             "a passphrase is needed, and nobody is here to type it",
-            hint=f"Set {keyfile.PASSPHRASE_VARIABLE}; `pylon identity backup --plain` writes the key without one.",
+            hint=f"Set {keyfile.PASSPHRASE_VARIABLE}; {otherwise}",
         ) from error

@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pylon import __version__
-from pylon.cli.running import expect_json, fail
-from pylon.errors import PylonError, UsageError, refused
+from pylon.cli.running import expect_json, fail, print_json, tell_interrupted, wants_json
+from pylon.errors import InterruptError, PylonError, UsageError, refused
 from pylon.text import clean_line
 
 _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measure"
@@ -114,12 +114,18 @@ class _Pylon(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # What people type who know other programs: `pylon help map`.
-        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+        args = [*args[1:], "--help"] if args[:1] == ["help"] else args
+        # No option of its own, but what programs give with every call.
+        alone = {"--json"} < set(args) <= {"--json", "--help", "--version"}
+        return super().parse_args(ctx, [each for each in args if each != "--json"] if alone else args)
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"pylon {__version__}")
+        if wants_json():
+            print_json({"version": __version__})
+        else:
+            typer.echo(f"pylon {__version__}")
         raise typer.Exit
 
 
@@ -167,6 +173,9 @@ def _run_as_asked(as_json: bool) -> NoReturn:
         if not as_json or isinstance(error, TimeoutError):
             raise
         _fail(refused(error))
+    if as_json and ended == InterruptError.exit_code:
+        # Ctrl-C before the command's work had begun, such as while a file was read.
+        tell_interrupted(as_json=True)
     sys.exit(ended if isinstance(ended, int) else 0)
 
 

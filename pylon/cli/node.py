@@ -8,7 +8,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from pylon import __version__
 from pylon import config as settings
-from pylon.cli.identity import new_passphrase
+from pylon.cli.identity import BARE, new_passphrase
 from pylon.cli.output import ago, err, out, short, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import Json, fail, household_line, print_json, run
@@ -42,7 +42,7 @@ def init(
         home = Home(root, network)
         new = not home.identity_file.exists()
         # Asked for before anything is made.
-        protection = new_passphrase() if new and passphrase else ""
+        protection = new_passphrase(BARE) if new and passphrase else ""
         home.create()
         secret = identity.create(home.identity_file, passphrase=protection) if new else _found(home, passphrase)
         bind(home.folder)

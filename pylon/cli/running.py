@@ -44,6 +44,11 @@ def expect_json() -> None:
     _Told.wanted = True
 
 
+def wants_json() -> bool:
+    """Whether the call has `--json`, wherever it stands."""
+    return _Told.wanted
+
+
 def print_json(value: object) -> None:
     """One line of JSON on standard output."""
     line = orjson.dumps(value, default=str).decode()

@@ -64,6 +64,19 @@ async def test_the_first_program_has_sixty_lines_and_gives_answers_costs_and_fai
     assert "2 of 3 answered, 1 failed" in err
 
 
+@pytest.mark.parametrize(
+    ("code", "called"),
+    [
+        (WITH_PYLON, "first_customer.py RELAY FILE"),
+        (THAT_PAYS, "paying_customer.py SATS FILE"),
+        (WITHOUT_PYLON, "bare_customer.py RELAY PROVIDER PROMPT"),
+    ],
+)
+async def test_a_program_that_is_called_wrongly_says_how_to(tmp_path: Path, code: str, called: str) -> None:
+    for arguments in ((), ("one",)):
+        assert await program(code, *arguments, folder=tmp_path) == (1, "", f"usage: python {called}\n")
+
+
 @pytest.mark.slow
 async def test_the_first_program_says_that_no_relay_or_nobody_is_there(tmp_path: Path) -> None:
     (tmp_path / "questions.txt").write_text("anybody?\n", "utf-8")
@@ -93,7 +106,7 @@ async def test_the_program_without_pylon_asks_in_both_forms(tmp_path: Path, writ
 async def test_the_program_that_pays_names_what_each_answer_cost_and_who_does_not_pay_is_refused(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "questions.txt").write_text("first\nlast\n", "utf-8")
+    (tmp_path / "questions.txt").write_text("first\n\n  \nlast\n", "utf-8")
     async with AsyncExitStack() as stack:
         keeper = programs.environment(tmp_path / "relay", "ws://127.0.0.1:9")
         await programs.run("init", env=keeper)

@@ -34,8 +34,12 @@ def run(*arguments: str, env: dict[str, str]) -> tuple[int, Any, str]:
     return done.exit_code, orjson.loads(done.stdout), done.stderr
 
 
+def key_file(env) -> Path:
+    return Path(env["PYLON_HOME"]) / "play" / "identity"
+
+
 def key_of(env) -> str:
-    return (Path(env["PYLON_HOME"]) / "play" / "identity").read_text()
+    return key_file(env).read_text()
 
 
 def test_init_keeps_a_new_key_under_a_passphrase(bare, knowing):
@@ -110,6 +114,10 @@ def test_where_nobody_can_type_a_passphrase_its_variable_is_named(bare):
     assert done.returncode == 2 and not file.exists()
     assert "PYLON_PASSPHRASE" in done.stderr and "--plain" in done.stderr
     assert "Aborted" not in done.stderr and "GetPassWarning" not in done.stderr
+    for command in (("init",), ("identity", "restore", str(key_file(bare)))):
+        new = {**bare, "PYLON_HOME": f"{bare['PYLON_HOME']}-new"}
+        told = without_terminal(*command, "--passphrase", env=new, typed="").stderr
+        assert "PYLON_PASSPHRASE; without --passphrase the key is kept bare" in told and "--plain" not in told
     other = without_terminal("identity", "backup", str(file), env=bare, typed=f"{PASSPHRASE}\nanother horse\n")
     assert other.returncode == 2 and "not the same" in other.stderr
     piped = without_terminal("identity", "backup", str(file), env=bare, typed=f"{PASSPHRASE}\n{PASSPHRASE}\n")

@@ -1,6 +1,9 @@
 """With `--json` whatever ends a command is an object on standard output, with the documented exit code."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from pylon import __version__
 from pylon.cli import main, running
 
 
@@ -76,6 +80,58 @@ def test_a_prompt_that_reads_json_behind_two_dashes_is_a_prompt(monkeypatch, cap
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 2 and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("file", ["-", "pipe"])
+def test_ctrl_c_while_prompts_are_read_is_an_object(tmp_path, file):
+    if file == "pipe":
+        os.mkfifo(tmp_path / file)
+    command = [sys.executable, "-m", "pylon.cli.main", "map", file, "--json"]
+    home = {**os.environ, "PYLON_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path.cwd())}
+    piped = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=tmp_path, env=home, **piped) as process:
+        try:
+            if file == "pipe":
+                # Opens when the other side reads.
+                writes: Any = (tmp_path / file).open("wb", buffering=0)
+            else:
+                writes = process.stdin
+            with writes:
+                # More than a pipe holds: what is left is written when some of it is read.
+                writes.write(b"a prompt\n" * 20_000)
+                writes.flush()
+                process.send_signal(signal.SIGINT)
+                assert process.wait(30) == 130
+            assert process.stdout is not None
+            assert json.loads(process.stdout.read())["error"]["type"] == "InterruptError"
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("line", ["--version --json", "--json --version", "version --json"])
+def test_the_version_is_an_object_too(monkeypatch, capsys, line):
+    assert json.loads(printed(monkeypatch, capsys, *line.split())) == {"version": __version__}
+
+
+@pytest.mark.parametrize("line", ["--help --json", "--json --help", "help --json", "map --help --json"])
+def test_help_is_text_whatever_else_is_asked_for(monkeypatch, capsys, line):
+    assert "Usage: pylon" in printed(monkeypatch, capsys, *line.split())
+
+
+def test_json_alone_or_before_a_command_is_no_option_of_the_program(monkeypatch, capsys):
+    for line in ("--json", "--json version", "--json --help version"):
+        code, error, _ = run(monkeypatch, capsys, *line.split())
+        assert code == 2 and "No such option: --json" in error["message"]
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["pylon", *arguments])
+    for name in ("wanted", "printed"):
+        monkeypatch.setattr(running._Told, name, False)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    return capsys.readouterr().out
 
 
 def test_an_error_after_an_object_prints_no_second_one(monkeypatch, capsys):
