@@ -10,6 +10,8 @@ import ast
 import re
 from dataclasses import dataclass
 
+from pylon.rlm.brackets import inside
+
 _MARK = "```"
 _WORD = re.compile(r"[\w+-]*")
 _THINK = re.compile(r"[ \t]*<think>")
@@ -19,11 +21,6 @@ _FINAL = re.compile(r"^[ \t>*]*(FINAL_VAR|FINAL|SUBMIT)\**[ \t]*\(", re.MULTILIN
 _QUOTED = re.compile(
     r"""\s*([A-Za-z_]\w*\s*=\s*)?("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*')\s*\)""", re.DOTALL
 )
-# Points of a list that end with a bracket: `1)`, `a)`.
-_FIRST = re.compile(r"(?:^|[\s(:,;])(?:1|[aA])\Z")
-_SECOND = re.compile(r"[\s(:,;](?:2|[bB])\Z")
-_SIGNS = re.compile(r"[()\n]|\w+")
-_SMILE = re.compile(r"[:;]-?\Z")
 # Only what may run is worth parsing.
 _MOST_PARSED = 200_000
 _LANGUAGES = {"repl", "python", "py", "python3"}
@@ -65,9 +62,10 @@ def parse_turn(reply: str) -> Turn:
 
 def _spoken(reply: str) -> str:
     """A reply without what its model thought: from a line that begins with `<think>`, or from the start where a
-    template has written that already, to `</think>`. In code both are text."""
+    template has written that already, to `</think>`. In code both are text, and so is a `</think>` at the end of a
+    line of prose that comes after code or an answer."""
     kept: list[str] = []
-    place, mark, told = 0, "", False
+    place, mark, told, said, text = 0, "", False, False, False
     while place < len(reply):
         if not mark and (begun := _THINK.match(reply, place)):
             end = reply.find(_THOUGHT, begun.end())
@@ -78,18 +76,36 @@ def _spoken(reply: str) -> str:
         end = reply.find("\n", place) + 1 or len(reply)
         line = reply[place:end]
         bare = line.strip()
-        alone = bare == _THOUGHT or (not mark and (bare.startswith(_THOUGHT) or bare.endswith(_THOUGHT)))
-        if alone and not told:
+        if mark:
+            ends = bare == _THOUGHT and not (told or text)
+            # Once for a fence, or many of these in it would take long.
+            if ends and _is_closed(reply, end, mark):
+                ends, text = False, True
+        else:
+            ends = not told and (bare.startswith(_THOUGHT) or (bare.endswith(_THOUGHT) and not said))
+        if ends:
             kept, mark, told = [], "", True
             place += line.index(_THOUGHT) + len(_THOUGHT)
             continue
         if not mark:
             mark = _opening(bare)
+            said = said or bool(_FINAL.match(line))
         elif _closes(bare, mark):
-            mark = ""
+            mark, said, text = "", True, False
         kept.append(line)
         place = end
     return "".join(kept)
+
+
+def _is_closed(reply: str, place: int, mark: str) -> bool:
+    """Whether a fence that is open at this place is closed before another is opened."""
+    while place < len(reply):
+        end = reply.find("\n", place) + 1 or len(reply)
+        bare = reply[place:end].strip()
+        if bare.startswith(mark) and _opening(bare):
+            return _closes(bare, mark)
+        place = end
+    return False
 
 
 def _opening(bare: str) -> str:
@@ -144,7 +160,7 @@ def _final(prose: str) -> Final | None:
     quoted = _QUOTED.match(rest)
     if quoted and (match[1] == "SUBMIT" or (match[1] == "FINAL" and not quoted[1])):
         return Final(text=_literal(quoted[2]))
-    inner = _inside(rest).strip()
+    inner = inside(rest).strip()
     if match[1] == "FINAL_VAR":
         return Final(variable=inner.strip("\"'` "))
     if match[1] == "SUBMIT":
@@ -152,44 +168,6 @@ def _final(prose: str) -> Final | None:
     if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'":
         return Final(text=_literal(inner))
     return Final(text=inner, variable=inner if inner.isidentifier() else "")
-
-
-def _inside(text: str) -> str:
-    """Up to the bracket that closes; all of it when none does."""
-    end = _closing(text, smiles=False)
-    if end is None:
-        end = _closing(text, smiles=True)
-    return text[:end]
-
-
-def _closing(text: str, *, smiles: bool) -> int | None:
-    """The place of the bracket that closes: the first that none has opened.
-
-    Where words follow it in its line, and the line ends with another such, it is that one. A list (`1) … 2) …`) may
-    go on over lines, and none of its own brackets closes. With `smiles` those of `:)` count too.
-    """
-    first = last = None
-    depth, points = 0, 0
-    for found in _SIGNS.finditer(text):
-        sign, place = found[0], found.start()
-        if sign == "\n":
-            if last is not None or (first is not None and not points):
-                break
-        elif sign not in "()":
-            last = None
-        elif not smiles and _SMILE.search(text, max(0, place - 2), place):
-            continue
-        elif sign == "(":
-            depth += 1
-        elif depth:
-            depth -= 1
-        else:
-            if first is None:
-                first, points = place, int(_FIRST.search(text, max(0, place - 2), place) is not None)
-            elif points == 1 and _SECOND.search(text, place - 2, place):
-                points = 2
-            last = place if last is None else last
-    return last if last is not None or points == 2 else first
 
 
 def _argument(inner: str) -> str:

@@ -53,6 +53,21 @@ def test_fences_inside_of_strings_of_the_code_do_not_end_it_within_a_line():
         ("FINAL(42) is the answer :)", Final("42")),
         ("FINAL(42) (I am sure)", Final("42")),
         ("FINAL(42) because 1) x and 2) y", Final("42")),
+        ("FINAL(A) - the others fail: B) is late, C) is early.", Final("A", "A")),
+        ("FINAL(A) since B) is late and so is C)", Final("A", "A")),
+        ("FINAL(A) is what I found in chapter three)", Final("A", "A")),
+        ("FINAL(B) since A) is late (see 3)", Final("B", "B")),
+        ("FINAL(A) is my choice.\n\nB) was wrong.", Final("A", "A")),
+        ("FINAL(1) is the answer.\nReasons:\n1) x\n2) y", Final("1")),
+        ("FINAL(It is option A) since B) is late.", Final("It is option A")),
+        ("FINAL(It is: 1) as I said.\nReasons:\n1) x\n2) y", Final("It is: 1")),
+        ("FINAL(Paris), which is what I found in chapter 3)", Final("Paris", "Paris")),
+        ("FINAL(Paris) which is what I found in chapter 3)", Final("Paris", "Paris")),
+        ("FINAL(See point 3) of the list)\nDone.", Final("See point 3) of the list")),
+        ("FINAL(See point 3) of the list\nand 4)", Final("See point 3")),
+        ("FINAL(f(x))=3)\nDone.", Final("f(x))=3")),
+        ("FINAL(\n1) Ada\n2) Bob\n)\nDone.", Final("1) Ada\n2) Bob")),
+        ("FINAL(Found: 1) Ada, 2) Bob) as you see (there).", Final("Found: 1) Ada, 2) Bob")),
         ("FINAL(1) is my answer.\nI am sure (quite).", Final("1")),
         ("**FINAL(42)**.", Final("42")),
         ("FINAL()", Final("")),
@@ -81,6 +96,15 @@ def test_answers_in_prose(text, final):
         ("<think>a</think>\n```repl\nyes\n```\n</think>", ("yes\n",), None),
         ("I count `<think>` and `</think>`:\n```repl\nyes\n```", ("yes\n",), None),
         ("```repl\na = '<think>'\n<think>b = 1\n```", ("a = '<think>'\n<think>b = 1\n",), None),
+        (
+            "```repl\na = '''\n<think>\n</think>\n</think>\n'''\n```",
+            ("a = '''\n<think>\n</think>\n</think>\n'''\n",),
+            None,
+        ),
+        ("```python\nno\n</think>\n```repl\nyes\n```", ("yes\n",), None),
+        ("```repl\nyes\n```\nNow I cut to </think>\n", ("yes\n",), None),
+        ("FINAL(yes)\n\nI left out what stands after </think>", (), Final("yes", "yes")),
+        ("no\n```repl\nno\n```\n</think> I run:\n```repl\nyes\n```", ("yes\n",), None),
         ("```x``` is the name\nFINAL(yes)", (), Final("yes", "yes")),
         ("````repl\na = '''\n```\n'''\n````", ("a = '''\n```\n'''\n",), None),
     ],
@@ -90,17 +114,43 @@ def test_thoughts_are_neither_code_nor_answer_and_code_is_whole(text, blocks, fi
     assert (turn.blocks, turn.final) == (blocks, final)
 
 
-MASSES = ["<think></think>", "a</think>", "</think>\n", "FINAL(1) ", "1) ", "FINAL(1) a, 2) b\n", "FINAL('\\"]
+MASSES = [
+    "<think></think>",
+    "a</think>",
+    "</think>\n",
+    "FINAL(1) ",
+    "1) ",
+    "FINAL(1) a, 2) b\n",
+    "FINAL('\\",
+    "FINAL(: 1) 2) ",
+]
 
 
 @pytest.mark.parametrize(
     "text",
-    [*MASSES, "```repl\n", "*", "<think>", "FINAL(", "```repl\nx\n```\n", "(", "FINAL_VAR(\n", "``` \n"],
+    [
+        *MASSES,
+        "```repl\n",
+        "```repl\n</think>\n",
+        "*",
+        "<think>",
+        "FINAL(",
+        "```repl\nx\n```\n",
+        "(",
+        "FINAL_VAR(\n",
+        "``` \n",
+    ],
     ids=repr,
 )
 def test_megabytes_of_anything_are_read_in_linear_time(text):
     turn = parse_turn(text * (2_000_000 // len(text)))
     assert turn is not None
+
+
+@pytest.mark.parametrize("end", ["```", "```repl\nyes\n```", ""])
+def test_a_fence_full_of_ends_of_thoughts_is_read_in_linear_time(end):
+    code = "</think>\n" * 200_000
+    assert parse_turn(f"```repl\n{code}{end}").blocks == {"```": (code,), "": ()}.get(end, ("yes\n",))
 
 
 @settings(max_examples=60)
@@ -125,6 +175,16 @@ def test_a_list_in_an_answer_is_whole(points):
         assert parse_turn(f"FINAL({text})\nThat is it.").final.text == text
 
 
+REASONS = st.lists(
+    st.sampled_from([" is it", ", since", " B) is late", " 2) is early", "\nReasons:", " (see 3)", ".\n"])
+)
+
+
+@given(st.sampled_from(["A", "b", "2", "17", "Paris", "x(1)"]), st.sampled_from([" -", ",", "\n", "."]), REASONS)
+def test_a_choice_is_that_choice_whatever_reasons_follow(choice, between, reasons):
+    assert parse_turn(f"FINAL({choice}){between}{''.join(reasons)} end").final.text == choice
+
+
 WORDS = st.text(alphabet="abc 123", max_size=6)
 
 
@@ -133,7 +193,19 @@ def test_brackets_that_were_opened_close_no_answer(answer):
     assert parse_turn(f"FINAL({answer}) as (you) see").final.text == answer.strip()
 
 
-CODE = st.sampled_from(["x = '<think>'", "y = '</think>' ", "<think>", "if a:", "  b = '```repl'", "", "FINAL(1)"])
+CODE = st.sampled_from(
+    [
+        "x = '<think>'",
+        "y = '</think>' ",
+        "<think>",
+        "</think>",
+        " </think>",
+        "if a:",
+        "  b = '```repl'",
+        "",
+        "FINAL(1)",
+    ]
+)
 
 
 @given(st.lists(CODE, min_size=1, max_size=8))

@@ -1,0 +1,84 @@
+"""Where an answer in prose ends: the bracket that closes `FINAL(…`. Pure.
+
+Models count points with brackets (`1)`, `a)`), smile with them, forget the last one, and write on behind it.
+"""
+
+import re
+from collections.abc import Iterator
+
+# Points of a list that end with a bracket, `1)`, `a)`: any of them, the first of a list where no word leads up to it,
+# and the second.
+_POINT = re.compile(r"(?:^|[\s(:,;])(?:\d{1,2}|[A-Za-z])\Z")
+_FIRST = re.compile(r"[\n:,;(]\s{0,4}(?:1|[aA])\Z")
+_SECOND = re.compile(r"[\s(:,;](?:2|[bB])\Z")
+_ALONE = re.compile(r"[ \t]*\w{1,2}")
+_LONE = re.compile(r"[\s(:,;]\w\Z")
+# What stands behind the bracket of a point, behind one amid a formula, and behind one that ends its line.
+_GOES_ON = re.compile(r"[ \t]*[^\s.,;:!?)]")
+_FORMULA = re.compile(r"[\w=+/^<>]")
+_LINE_ENDS = re.compile(r"[^\w()\n]*(?:\n|\Z)")
+_BRACKET = re.compile(r"[()]")
+_SMILE = re.compile(r"[:;]-?\Z")
+
+
+def inside(text: str) -> str:
+    """Up to the bracket that closes; all of it when none does."""
+    end = _closing(text, smiles=False)
+    if end is None:
+        end = _closing(text, smiles=True)
+    return text[:end]
+
+
+def _closing(text: str, *, smiles: bool) -> int | None:
+    """The place of the bracket that closes: the first that none has opened, and that ends no point of a list.
+
+    A list (`Found: 1) … 2) …`) may go on over lines. Where the first may be that of a point or of a formula and no
+    list is seen, one that ends the same line closes. A point that is all there is (`FINAL(A) since B) is late`) is an
+    answer, unless the line goes on with the second point and ends with a bracket of neither. With `smiles` those of
+    `:)` count too.
+    """
+    closes = _unopened(text, smiles=smiles)
+    first = next(closes, None)
+    if first is None or not (_is_point(text, first) or _FORMULA.match(text, first + 1)):
+        return first
+    line = text.find("\n", first)
+    alone = _ALONE.fullmatch(text, 0, first) is not None
+    listed = _before(_FIRST, text, first)
+    second = False
+    for place in closes:
+        if not second:
+            second = _before(_SECOND, text, place)
+            listed = listed and second
+            if alone and not second:
+                return first
+        if listed:
+            if not _is_point(text, place):
+                return place
+        elif 0 <= line < place:
+            return first
+        elif _LINE_ENDS.match(text, place + 1):
+            return first if alone and _before(_LONE, text, place) else place
+    return None if listed and second else first
+
+
+def _unopened(text: str, *, smiles: bool) -> Iterator[int]:
+    """The places of closing brackets that none has opened."""
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        place = found.start()
+        if not smiles and _SMILE.search(text, max(0, place - 2), place):
+            continue
+        if found[0] == "(":
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            yield place
+
+
+def _is_point(text: str, place: int) -> bool:
+    return _before(_POINT, text, place) and _GOES_ON.match(text, place + 1) is not None
+
+
+def _before(pattern: re.Pattern[str], text: str, place: int) -> bool:
+    return pattern.search(text, max(0, place - 6), place) is not None
