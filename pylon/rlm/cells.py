@@ -15,8 +15,8 @@ _GRACE_S = 3.0
 
 
 class Cells:
-    """`answer` is what the REPL's variable of that name held last, `lacks` why it calls it partial, `printed` what a
-    cell printed last; all are empty before that."""
+    """`answer` is what the REPL's variable of that name held last, or one that was named as the answer, `lacks` why
+    it is partial, `printed` what a cell printed last; all are empty before that."""
 
     def __init__(self, course: Course, repl: Repl) -> None:
         self.answer = ""
@@ -59,9 +59,11 @@ class Cells:
             # What it holds when nothing was put there is no answer.
             return self.answer or None
         try:
-            return await self._repl.value(final.variable)
+            value = await self._repl.value(final.variable)
         except UnknownVariableError:
             return None
+        self.answer, self.lacks = value.content, value.partial or self.lacks
+        return value.content
 
     def _row(self, answer: Answer) -> dict[str, object]:
         content = self._course.trajectory.text(answer.content)

@@ -68,6 +68,8 @@ class LastTurn:
                 if answer is None and self._cells.printed:
                     answer = cut(self._cells.printed, self._course.settings.output_chars)
                     detail = f"{detail}; the root model gave no answer in words, this is what its code printed last"
+        if self._cells.lacks and answer == self._cells.answer:
+            detail = f"{detail}; {self._cells.lacks}"
         return LoopOutcome(answer, partial=True, reason=end.reason, turns=turns, detail=detail, fault=fault)
 
     async def _said(self, kept: Reservation) -> str:

@@ -191,6 +191,9 @@ def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
         parts.append(f"{head}\n{cut(text.strip(), each) or '(nothing was printed)'}")
         if outcome.error is not None:
             parts.append(f"Error ({outcome.error.kind}): {cut(outcome.error.text, 2_000)}")
+    answer = outcomes[-1].answer
+    if answer is not None and answer.partial:
+        parts.append(f"`answer` is partial: {answer.partial}")
     parts.append(_variables(outcomes[-1].variables))
     parts.append(status)
     return "\n\n".join(part for part in parts if part)

@@ -116,7 +116,7 @@ class InProcessRepl:
     async def value(self, name):
         if name not in self._names or name in self._given:
             raise UnknownVariableError(f"no variable {name}")
-        return str(self._names[name])
+        return Answer(str(self._names[name]), ready=True)
 
     async def close(self):
         for work in getattr(self, "_out", ()):

@@ -7,7 +7,7 @@ import pytest
 from pylon.errors import SandboxError, UnreachableError
 from pylon.rlm.budget import Limits
 from pylon.rlm.course import Reason
-from pylon.rlm.repl.protocol import CellLimits
+from pylon.rlm.repl.protocol import Answer, CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubModels
@@ -285,6 +285,24 @@ async def test_an_answer_that_was_never_set_is_none(tmp_path, said):
     assert "`answer` holds nothing yet" in stage.root.chats[1][-1].content
     last = Stage(tmp_path / "b", [said], settings=LoopSettings(turns=1))
     assert (await last.run()).answer is None
+
+
+async def test_an_answer_that_was_too_long_for_its_sandbox_is_partial_however_it_is_given(tmp_path, monkeypatch):
+    async def cut(self, name):
+        return Answer("the start", ready=True, partial="too long")
+
+    monkeypatch.setattr(InProcessRepl, "value", cut)
+    outcome = await Stage(tmp_path / "a", ["FINAL_VAR(large)"]).run()
+    assert (outcome.answer, outcome.partial, outcome.detail) == ("the start", True, "too long")
+    stage = Stage(tmp_path / "b", [repl("1"), "FINAL_VAR(large)"], settings=LoopSettings(turns=1))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial) == ("the start", True) and outcome.detail.endswith("; too long")
+
+
+async def test_a_root_hears_that_what_it_has_so_far_is_partial(tmp_path):
+    stage = Stage(tmp_path, [repl("answer.update(content='7', partial='it is too long')"), "FINAL(8)"])
+    await stage.run()
+    assert "`answer` is partial: it is too long" in stage.root.chats[1][-1].content
 
 
 async def test_an_answer_that_the_code_calls_partial_is(tmp_path):

@@ -18,7 +18,15 @@ from pylon.rlm.repl.backends import PROCESS, UNSAFE, choose, wasm
 from pylon.rlm.repl.child import SandboxChild
 from pylon.rlm.repl.guest import port
 from pylon.rlm.repl.host import ChildRepl
-from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource, SubReply, UnknownVariableError
+from pylon.rlm.repl.protocol import (
+    MIB,
+    Answer,
+    CellLimits,
+    ContextFile,
+    ContextSource,
+    SubReply,
+    UnknownVariableError,
+)
 from pylon.rlm.repl.stopwatch import Stopwatch
 from tests.rlm.conftest import shout
 
@@ -59,7 +67,7 @@ async def test_variables_survive_an_exception_and_can_be_read(open_repl):
     outcome = await repl.run("found = ['é', 2]\n1 / 0")
     assert outcome.error.kind == "exception"
     assert [(one.name, one.type, one.size) for one in outcome.variables] == [("found", "list", 2)]
-    assert await repl.value("found") == '["é", 2]'
+    assert (await repl.value("found")).content == '["é", 2]'
     with pytest.raises(UnknownVariableError):
         await repl.value("nothing")
 
@@ -84,7 +92,7 @@ async def test_a_value_that_cannot_be_shown_costs_no_variable(open_repl, code, w
     with pytest.raises(SandboxError, match="cannot be made text") as caught:
         await repl.value("shown")
     assert not isinstance(caught.value, UnknownVariableError)
-    assert await repl.value("kept") == "here"
+    assert (await repl.value("kept")).content == "here"
 
 
 async def test_a_class_that_lies_about_itself_costs_no_variable(open_repl):
@@ -92,7 +100,7 @@ async def test_a_class_that_lies_about_itself_costs_no_variable(open_repl):
     outcome = await repl.run(f"kept = 'here'\n{META}odd = Odd()\nprint(SHOW_VARS())")
     assert "odd: Odd = " in outcome.stdout and outcome.error is None
     assert [one.type for one in outcome.variables if one.name == "odd"] == ["Odd"]
-    assert await repl.value("kept") == "here"
+    assert (await repl.value("kept")).content == "here"
 
 
 async def test_a_sandbox_that_ends_over_a_value_is_not_taken_for_one_without_it(open_repl):
@@ -346,7 +354,20 @@ for n in range(500): globals()[f'v{{n}}'] = large[:300]
     outcome = await repl.run(code)
     assert outcome.error is None and outcome.truncated and 100_000 < len(outcome.answer.content) < 4_200_000
     assert (await repl.run("print(kept, reply.code, later, len(large))")).stdout == "here too_large LATER 4200000\n"
-    assert len(await repl.value("large")) == len(outcome.answer.content)
+    taken = len(outcome.answer.content)
+    assert outcome.answer.partial == f"the answer is too long: of its 4200000 characters the first {taken} are given"
+    assert await repl.value("large") == Answer(outcome.answer.content, ready=True, partial=outcome.answer.partial)
+
+
+async def test_an_answer_that_is_whole_lacks_nothing_and_one_that_is_cut_lacks_what_the_code_says_too(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("answer['content'] = 'a' * 2_000_000")
+    assert len(outcome.answer.content) == 2_000_000 and outcome.answer.partial == ""
+    outcome = await repl.run("answer.update(content='a' * 3_000_000, partial='and more')")
+    assert outcome.answer.partial.startswith("the answer is too long") and outcome.answer.partial.endswith(
+        "; and more"
+    )
+    assert not outcome.answer.ready
 
 
 @given(st.text(max_size=20_000), st.integers(30, 150_000))

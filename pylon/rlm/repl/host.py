@@ -13,6 +13,7 @@ from pylon.rlm.repl.folders import ReplFolder
 from pylon.rlm.repl.life import Backend, Life, Stopped
 from pylon.rlm.repl.protocol import (
     MIB,
+    Answer,
     CellError,
     CellLimits,
     CellOutcome,
@@ -78,7 +79,7 @@ class ChildRepl:
         answer = await self._ask({"type": "variables"})
         return wire.variables(answer.variables) if isinstance(answer, wire.Variables) else ()
 
-    async def value(self, name: str) -> str:
+    async def value(self, name: str) -> Answer:
         answer = await self._ask({"type": "value", "name": name.encode("utf-8", "replace").decode()})
         if not isinstance(answer, wire.Value):
             raise SandboxError(f"The sandbox ended over it. {_LOST}")
@@ -86,7 +87,7 @@ class ChildRepl:
             raise UnknownVariableError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
         if answer.fault:
             raise SandboxError(f"It cannot be made text: {answer.fault[:_FAULT_CHARS]}")
-        return answer.text
+        return Answer(answer.text, ready=True, partial=answer.lacks)
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None

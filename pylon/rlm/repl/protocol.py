@@ -61,8 +61,8 @@ class ContextSource:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The REPL's `answer` variable, or what SUBMIT, FINAL or FINAL_VAR made of it. `partial` says what it lacks, if
-    the code has said so."""
+    """The REPL's `answer` variable, or what SUBMIT, FINAL or FINAL_VAR made of it. `partial` says what it lacks: the
+    code has said so, or it is longer than 2 MiB as JSON and was cut."""
 
     content: str
     ready: bool
@@ -151,8 +151,8 @@ class Repl(Protocol):
     async def variables(self) -> tuple[Variable, ...]:
         """What the code has defined, without what was there at the start. Raises SandboxError."""
 
-    async def value(self, name: str) -> str:
-        """A variable's text, for FINAL_VAR. Raises UnknownVariableError where there is none of that name.
+    async def value(self, name: str) -> Answer:
+        """A variable as an answer, for FINAL_VAR. Raises UnknownVariableError where there is none of that name.
 
         Raises SandboxError where it cannot be made text, or the sandbox ended over that: the message says which.
         """

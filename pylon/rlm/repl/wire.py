@@ -100,11 +100,12 @@ class Variables(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Value(_Message):
-    """A variable's text. `fault`: it is there, and why it has none."""
+    """A variable's text, and what that lacks. `fault`: it is there, and why it has none."""
 
     type: Literal["value"]
     found: bool
     text: str
+    lacks: Annotated[str, Field(max_length=2000)] = ""
     fault: str = ""
 
 

@@ -146,8 +146,8 @@ class Session:
         """A variable's text."""
         if name not in self.namespace:
             return {"type": "value", "found": False, "text": ""}
-        text, fault = told(self.namespace[name])
-        return {"type": "value", "found": True, "text": text, "fault": fault}
+        text, lacks, fault = told(self.namespace[name])
+        return {"type": "value", "found": True, "text": text, "lacks": lacks, "fault": fault}
 
     def _answer(self) -> tuple[Message | None, str]:
         """What `answer` holds, or why that cannot be told."""
@@ -158,10 +158,11 @@ class Session:
         else:
             # Some models write `answer = "…"`; that is text, but not yet said to be final.
             content, ready, partial = ("" if answer is None else answer), False, ""
-        text, fault = told(content)
+        text, lacks, fault = told(content)
         if fault:
             return None, fault
-        partial = str(partial)[:PARTIAL_CHARS] if isinstance(partial, str) else ""
+        said = str(partial) if isinstance(partial, str) else ""
+        partial = "; ".join(filter(None, (lacks, said)))[:PARTIAL_CHARS]
         return ({"content": text, "ready": ready, "partial": partial} if text or ready else None), ""
 
     def _show_vars(self) -> str:
@@ -189,14 +190,19 @@ def not_json(files: Any, error: Exception) -> Message:
     return {"type": "unable", "text": text[:2000], "hint": "Without --as json it is a text.", "context": True}
 
 
-def told(value: object) -> tuple[str, str]:
-    """A value's text, and why there is none: what the code made may refuse to be shown in any way."""
+def told(value: object) -> tuple[str, str, str]:
+    """A value's text, what that lacks where it is too long, and why there is none: what the code made may refuse to
+    be shown in any way."""
     try:
-        return cut(as_text(value), ANSWER_BYTES), ""
+        whole = as_text(value)
+        text = cut(whole, ANSWER_BYTES)
     except CellTime:
         raise
     except BaseException as error:  # its methods are the code's own
-        return "", f"{_type_name(error)}: {preview(error)}"[:1_000]
+        return "", "", f"{_type_name(error)}: {preview(error)}"[:1_000]
+    if len(text) == len(whole):
+        return text, "", ""
+    return text, f"the answer is too long: of its {len(whole)} characters the first {len(text)} are given", ""
 
 
 def _type_name(value: object) -> str:
