@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.rlm.repl.guest.deep_source import DEEPEST, is_deep
@@ -45,6 +45,30 @@ def test_a_long_row_of_operators_is_deep_and_a_short_one_is_not(row):
     assert not is_deep("x" + row * 60)
 
 
+_SHORT = st.sampled_from(
+    [
+        "lambda: 1",
+        "lambda a, b=2: a + b",
+        "lambda a=lambda b, c: b, d=1: a",
+        "lambda x: x[1:2]",
+        "-1",
+        "{1: lambda: 2}",
+    ]
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(_SHORT, min_size=1, max_size=3))
+def test_a_flat_row_of_short_lambdas_is_not_deep_however_long_it_is(lambdas):
+    assert not is_deep(f"[{', '.join(lambdas * 220)}]")
+    assert not is_deep(f"{'; '.join(lambdas * 220)}")
+
+
+def test_parameters_of_nested_lambdas_end_no_row():
+    assert is_deep("lambda a, b=lambda c, d: 1: " * DEEPEST + "1")
+    assert is_deep("lambda a, b=" * DEEPEST + "1")
+
+
 def test_text_that_is_no_python_is_judged_as_far_as_it_goes():
     assert is_deep("(" * 1_000)
     assert is_deep("(" * 100 + "'")
@@ -61,7 +85,7 @@ def test_the_guard_raises_in_parse_and_literal_eval_and_leaves_the_rest(monkeypa
     assert ast.literal_eval(ast.Constant(3)) == 3
     assert ast.parse(b"x = 1").body
     for deep in ("[" * 200, b"[" * 200, "-" * 2_000 + "1"):
-        with pytest.raises(RecursionError, match="nested too deep"):
+        with pytest.raises(SyntaxError, match="nested too deep"):
             ast.parse(deep)
-    with pytest.raises(RecursionError, match="nested too deep"):
+    with pytest.raises(SyntaxError, match="nested too deep"):
         ast.literal_eval("[" * 200 + "]" * 200)

@@ -29,16 +29,16 @@ def is_deep(text: str) -> bool:
     # Too short to be deep, and need not be read.
     if sum(map(text.count, "([{")) * _BRACKET + len(text) <= DEEPEST:
         return False
-    # Of each bracket that is open: the operators in a row in it, and whether a comma ends the row. One of a lambda's
-    # does not.
-    rows: list[tuple[int, bool]] = [(0, True)]
+    # Of each bracket that is open: the operators in a row in it, and the lambdas whose colon is to come. A comma ends
+    # the row, but for one between a lambda's parameters.
+    rows: list[tuple[int, int]] = [(0, 0)]
     depth = 0
     try:
         for token in tokenize.generate_tokens(StringIO(text).readline):
             kind = tokenize.tok_name[token.type]
-            row, ends = rows[-1]
+            row, lambdas = rows[-1]
             if kind.endswith("STRING_START") or token.string in _OPENS:
-                rows.append((0, True))
+                rows.append((0, 0))
                 depth += _BRACKET
             elif (kind.endswith("STRING_END") or token.string in _CLOSES) and len(rows) > 1:
                 rows.pop()
@@ -46,11 +46,12 @@ def is_deep(text: str) -> bool:
                 # A call of what was called, an index of what was indexed.
                 rows[-1] = (rows[-1][0] + 1, rows[-1][1])
                 depth += 1
-            elif kind == "NEWLINE" or (ends and token.string in (",", ";")):
-                rows[-1] = (0, True)
+            elif kind == "NEWLINE" or (not lambdas and token.string in (",", ";")):
+                rows[-1] = (0, 0)
                 depth -= row
             elif token.string in _WORDS or kind == "OP":
-                rows[-1] = (row + 1, ends and token.string != "lambda")
+                begun = (token.string == "lambda") - (token.string == ":")
+                rows[-1] = (row + 1, max(0, lambdas + begun))
                 depth += 1
             if depth > DEEPEST:
                 return True
@@ -60,14 +61,15 @@ def is_deep(text: str) -> bool:
 
 
 def guard() -> None:
-    """Has `ast.parse` and `ast.literal_eval` of this interpreter raise RecursionError for what is too deep."""
+    """Has `ast.parse` and `ast.literal_eval` of this interpreter raise SyntaxError for what is too deep, as CPython
+    does for too many brackets: who reads an answer catches that."""
     parse = ast.parse
 
     @wraps(parse)
     def guarded(source: Any, *args: Any, **kwargs: Any) -> Any:
         text = bytes(source).decode("utf-8", "replace") if isinstance(source, bytes | bytearray) else source
         if isinstance(text, str) and is_deep(text):
-            raise RecursionError("this Python is nested too deep for this sandbox to read")
+            raise SyntaxError("this Python is nested too deep for this sandbox to read")
         return parse(source, *args, **kwargs)
 
     ast.parse = guarded
