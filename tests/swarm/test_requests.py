@@ -178,7 +178,8 @@ async def test_a_second_try_goes_to_nobody_whose_relays_would_not_take_it(relays
 async def test_a_refusal_of_what_was_taken_back_is_no_warning(ended: bool, caplog, monkeypatch) -> None:
     """A fake relay that takes its time, as one does that was asked to delete what is still on its way."""
     monkeypatch.setattr(logging.getLogger("pylon"), "propagate", True)
-    caplog.set_level(logging.DEBUG)
+    # Another test may have set how much of it is told.
+    caplog.set_level(logging.DEBUG, logger="pylon")
     relays = FakeRelays(refusal="blocked: its author asked to have this event deleted")
     on_its_way, refused = asyncio.Event(), asyncio.Event()
     give = relays.publish
