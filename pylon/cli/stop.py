@@ -31,8 +31,8 @@ def stop(
     """End the node that serves this home; it finishes what it has first.
 
     While none serves, a command such as `pylon map` may have the home for itself. That is named and left alone, since
-    it may be spending money; with --now it is told to end (SIGTERM), which `ask`, `map`, `rlm` and
-    `gateway` take as Ctrl-C.
+    it may be spending money; with --now it is told to end (SIGTERM), which `ask`, `map`, `rlm` and `gateway` take as
+    Ctrl-C.
     """
     run(_stop(now, timeout, as_json), as_json=as_json)
 

@@ -4,7 +4,6 @@ import logging
 import random
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -194,7 +193,7 @@ class Requests:
             self.tell(m.SendFailed(flight.attempt))
             return
         try:
-            await self._over(event, relays, flight.provider)
+            await self._over(event, relays, flight)
         except RelayError as error:
             # One that was taken back meanwhile is refused because relays were asked to delete it.
             unwanted = not self.coordinator.dispatcher.is_live(flight.attempt)
@@ -210,14 +209,22 @@ class Requests:
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.tell(m.Published(flight.attempt))
 
-    async def _over(self, event: Event, relays: list[str] | None, provider: str) -> None:
+    async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
         """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
-        all that both sides use: its provider knows it again, and works once."""
+        all that both sides use: its provider knows it again, and works once.
+
+        Raises `RelayError` when none took it, `ConnectionLostError` also when nobody waits for it any more.
+        """
         if relays is not None and len(self.pool.urls) > 1:
-            with suppress(ConnectionLostError):
+            try:
                 await self.pool.publish(event, relays=relays, once=True)
+            except ConnectionLostError:
+                # What was taken back meanwhile would be worked on in vain.
+                if not self.coordinator.dispatcher.is_live(flight.attempt):
+                    raise
+            else:
                 return
-            listing = self.directory.get(provider)
+            listing = self.directory.get(flight.provider)
             relays = (listing and self._both_use(listing)) or relays
         await self.pool.publish(event, relays=relays)
 

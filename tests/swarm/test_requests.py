@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pylon.errors import RelayError
+from pylon.errors import ConnectionLostError, RelayError
 from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
@@ -107,6 +107,32 @@ async def test_a_request_that_was_to_go_over_a_relay_that_is_lost_goes_over_the_
     # The very same event, for which nobody can charge twice.
     assert lost > 0 and relays.sent_to.count([ANOTHER, LARGE]) == lost
     assert len(relays.requests()) == 4
+
+
+async def test_what_was_taken_back_before_its_relay_was_lost_goes_over_no_other() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536})
+    on_its_way, lost = asyncio.Event(), asyncio.Event()
+    give, sent = relays.publish, []
+
+    async def publish(event, **options):
+        if event.kind not in REQUEST_KINDS:
+            return await give(event, **options)
+        sent.append(options.get("relays"))
+        on_its_way.set()
+        await lost.wait()
+        raise ConnectionLostError("gone")
+
+    relays.publish = publish  # type: ignore[method-assign]
+    provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=5.0))
+        await asyncio.wait_for(on_its_way.wait(), 10)
+        asking.cancel()
+        await asyncio.wait({asking})
+        # Whoever closes it waits for what is still on its way.
+        lost.set()
+    assert len(sent) == 1
 
 
 async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_that_is_lost() -> None:
