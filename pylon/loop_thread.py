@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, Self
 
 from pylon.errors import PylonError, UnreachableError, UsageError
@@ -40,6 +40,17 @@ class LoopThread:
         if ended is not None:
             raise ended
         return value  # type: ignore[return-value]  # None where it ended otherwise alone
+
+    def each[T](self, pieces: AsyncGenerator[T]) -> Iterator[T]:
+        """What it yields, piece by piece. Whoever leaves the iterator closes the generator."""
+        try:
+            while True:
+                try:
+                    yield self.run(_next(pieces))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self.leave(pieces)
 
     def leave(self, pieces: AsyncGenerator[Any]) -> None:
         """Closes a generator some time."""
@@ -108,6 +119,10 @@ async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExcept
         return await work, None
     except (KeyboardInterrupt, SystemExit) as error:
         return None, error
+
+
+async def _next[T](pieces: AsyncGenerator[T]) -> T:
+    return await anext(pieces)
 
 
 async def _closed(pieces: AsyncGenerator[Any]) -> None:

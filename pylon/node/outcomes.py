@@ -1,12 +1,17 @@
-"""What a run came to, as JSON: a row for each outcome, and the summary of all."""
+"""What a run came to, as JSON: a row for each outcome, read again by whoever asked; and the summary of all."""
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from pylon.swarm.job import Answer, Outcome
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.result import Finish
+from pylon.money.msat import Msat
+from pylon.money.usage import Usage
+from pylon.swarm.job import Answer, JobFailed, Outcome
+from pylon.swarm.moves import Failure
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})
 _ANSWER = tuple(field.name for field in dataclasses.fields(Answer) if field.name != "paid")
@@ -27,6 +32,22 @@ def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
         "hint": outcome.hint,
     }
     return {"index": index, "text": None, "attempts": outcome.attempts, "error": error}
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """The outcome that `row_of` made this row of."""
+    error = row["error"]
+    if error is not None:
+        code = None if error["code"] is None else ErrorCode(error["code"])
+        reason = Failure(error["reason"])
+        return JobFailed(
+            error["message"], reason=reason, code=code, attempts=row["attempts"], hint=error["hint"]
+        )  # fmt: skip
+    said = {name: row[name] for name in _ANSWER}
+    said["usage"] = None if row["usage"] is None else Usage(**row["usage"])
+    said["finish"] = None if row["finish"] is None else Finish(row["finish"])
+    said["verified"] = tuple(row["verified"])
+    return Answer(**said, paid=Msat(row["paid_msat"]))
 
 
 def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int, *, in_full: bool) -> dict[str, Any]:

@@ -8,17 +8,13 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pylon.errors import UnreachableError
 from pylon.node import rlm
-from pylon.node.control import Node
-from pylon.node.home import home_at, open_home
+from pylon.node.home_client import HomeClient
 from pylon.node.rlm import Question
-from pylon.node.session import open_node
 from pylon.rlm.context import Shape
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
@@ -48,31 +44,12 @@ class RlmAnswer:
         return call_rows(Run(self.folder))
 
 
-class RlmClient:
-    """Opens the node of a home: the one that runs, or a core of its own until it is closed. `home` is the folder that
-    PYLON_HOME names where none is given; `settings` are those of `[rlm]` that stand over the config file's.
-
-    Raises `SetupError` where there is no home, `UnreachableError`.
-    """
+class RlmClient(HomeClient):
+    """See `HomeClient`. `settings` are those of `[rlm]` that stand over the config file's."""
 
     def __init__(self, home: Path | str | None = None, **settings: Any) -> None:
-        self._root = None if home is None else Path(home)
+        super().__init__(home, "RLM")
         self._settings = settings
-        self._exit = AsyncExitStack()
-        self._node: Node | None = None
-
-    async def __aenter__(self) -> Self:
-        self._home, self._config = open_home() if self._root is None else home_at(self._root)
-        self._node = await self._exit.enter_async_context(open_node(self._home, self._config))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Lets the node go. May be called twice."""
-        self._node = None
-        await self._exit.aclose()
 
     async def ask(
         self,
@@ -93,8 +70,7 @@ class RlmClient:
         a file that is not there, `SetupError` and `UnreachableError` where the root model or providers are missing,
         `SandboxError`, `ModelError`.
         """
-        if self._node is None:
-            raise UnreachableError("this RLM was closed")
+        node = self._node
         paths = [files] if isinstance(files, str | Path) else files
         asked = Question(
             question,
@@ -109,7 +85,7 @@ class RlmClient:
             if on_progress is not None:
                 on_progress(tally)
 
-        report = await rlm.ask(self._home, self._config, self._node, asked, listener=heard)
+        report = await rlm.ask(self._home, self._config, node, asked, listener=heard)
         folder = Path(report["trajectory"])
         return RlmAnswer(
             report["answer"], report["partial"], report["reason"], report["detail"], report["id"], folder,

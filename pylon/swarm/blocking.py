@@ -62,15 +62,7 @@ class Swarm(Blocking):
 
     def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
         """See `SwarmClient.stream`."""
-        pieces = self._swarm.stream(job, **parameters)
-        try:
-            while True:
-                try:
-                    yield self._thread.run(anext(pieces))
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._thread.leave(pieces)
+        return self._thread.each(self._swarm.stream(job, **parameters))
 
     def providers(self) -> list[Listing]:
         """Who is alive."""

@@ -33,7 +33,7 @@ FLOORS = {
     5: {"rlm"},
     6: {"gateway"},
     7: {"node"},
-    8: {"bench"},
+    8: {"bench", "api"},
     9: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

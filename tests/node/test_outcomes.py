@@ -3,12 +3,14 @@
 from dataclasses import asdict
 
 import orjson
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.usage import Usage
-from pylon.node.outcomes import row_of, summary_of
+from pylon.node.outcomes import outcome_of, row_of, summary_of
 from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.moves import Failure
 
@@ -41,3 +43,43 @@ def test_a_summary_holds_the_rows_unless_they_were_told_as_they_came():
     assert full.pop("outcomes") == [row_of(0, ANSWER), row_of(1, FAILED)]
     assert short == full
     assert (short["jobs"], short["answered"], short["paid_msat"], short["beside_msat"]) == (2, 1, 9, 4)
+
+
+texts = st.text(max_size=20)
+answers = st.builds(
+    Answer,
+    text=texts,
+    provider=texts,
+    model=texts,
+    sha256=texts,
+    usage=st.none() | st.builds(Usage, st.integers(0, 9), st.integers(0, 9)),
+    finish=st.none() | st.sampled_from(Finish),
+    queue_ms=st.integers(0, 9),
+    run_ms=st.integers(0, 9),
+    latency_ms=st.integers(0, 9),
+    attempts=st.integers(0, 9),
+    request_id=texts,
+    result_id=texts,
+    paid=st.integers(0, 10**15).map(Msat),
+    verified=st.lists(texts, max_size=3).map(tuple),
+)
+failures = st.builds(
+    JobFailed,
+    texts,
+    reason=st.sampled_from(Failure),
+    code=st.none() | st.sampled_from(ErrorCode),
+    attempts=st.integers(0, 9),
+    hint=texts,
+)
+
+
+@given(answers | failures, st.booleans())
+def test_whoever_reads_a_row_has_the_outcome_that_it_was_made_of(outcome, over_the_wire):
+    row = row_of(3, outcome)
+    read = outcome_of(orjson.loads(orjson.dumps(row)) if over_the_wire else row)
+    if isinstance(outcome, JobFailed):
+        assert isinstance(read, JobFailed)
+        assert (str(read), vars(read)) == (str(outcome), vars(outcome))
+    else:
+        assert read == outcome
+        assert [type(value) for value in asdict(read).values()] == [type(value) for value in asdict(outcome).values()]

@@ -17,7 +17,7 @@ from pylon.rlm.runs import Run, summary
 from tests.node import programs
 
 FENCED = re.findall(r"```python\n(.*?)```", Path("docs/python-api.md").read_text("utf-8"), re.DOTALL)
-EXAMPLES = [example for example in FENCED if "rlm" in example]
+EXAMPLES = [example for example in FENCED if "Rlm" in example]
 TEXT = "It was signed by Ada in 1843. " * 20
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from pylon import api
 from pylon.errors import UnreachableError
 from pylon.relay.server import RelayServer
 from pylon.swarm.blocking import Swarm
 from tests.swarm.test_exchange import serve
 
 FENCED = re.findall(r"```python\n(.*?)```", Path("docs/python-api.md").read_text("utf-8"), re.DOTALL)
-# Those of the RLM need a home: tests/rlm/test_rlm_client.py runs them.
-EXAMPLES = [example for example in FENCED if "rlm" not in example]
+# The others need a home: tests/node/test_swarm_client.py and tests/rlm/test_rlm_client.py run them.
+EXAMPLES = [example for example in FENCED if not re.search("NodeSwarm|Rlm", example)]
 
 
 async def test_every_example_runs_and_so_do_cells_of_a_notebook(
@@ -42,3 +43,10 @@ async def test_every_example_runs_and_so_do_cells_of_a_notebook(
 async def test_a_loop_that_runs_already_is_no_hindrance_and_no_relay_is_said_so() -> None:
     with pytest.raises(UnreachableError):
         Swarm(["ws://127.0.0.1:9"], wait_s=0.3)
+
+
+def test_every_name_that_programs_use_is_there_and_documented() -> None:
+    said = Path("docs/python-api.md").read_text("utf-8") + Path("docs/first-customer.md").read_text("utf-8")
+    for name in api.__all__:
+        assert getattr(api, name).__name__ == name or name == "Outcome"
+        assert re.search(rf"\b{name}\b", said), name

@@ -1,0 +1,43 @@
+"""A home, opened by a program: what its clients for Python have in common."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+from pylon.errors import UnreachableError
+from pylon.node.control import Node
+from pylon.node.home import home_at, open_home
+from pylon.node.session import open_node
+
+
+class HomeClient:
+    """Opens the node of a home: the one that runs, or a core of its own until it is closed. `home` is the folder that
+    PYLON_HOME names where none is given; `name` says in errors what was closed.
+
+    Raises `SetupError` where there is no home, `UnreachableError`.
+    """
+
+    def __init__(self, home: Path | str | None, name: str) -> None:
+        self._root = None if home is None else Path(home)
+        self._name = name
+        self._exit = AsyncExitStack()
+        self._opened: Node | None = None
+
+    async def __aenter__(self) -> Self:
+        self._home, self._config = open_home() if self._root is None else home_at(self._root)
+        self._opened = await self._exit.enter_async_context(open_node(self._home, self._config))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets the node go. May be called twice."""
+        self._opened = None
+        await self._exit.aclose()
+
+    @property
+    def _node(self) -> Node:
+        if self._opened is None:
+            raise UnreachableError(f"this {self._name} was closed")
+        return self._opened

@@ -1,0 +1,46 @@
+"""The swarm for scripts and notebooks, asked through a home.
+
+    with NodeSwarm() as swarm:
+        print(swarm.complete("How many legs has a spider?", max_tokens=16).text)
+
+Everything runs in a thread of its own, so it works where an event loop runs already, as in Jupyter.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pylon.loop_thread import Blocking
+from pylon.node.swarm_client import NodeSwarmClient
+from pylon.swarm.job import Answer, JobSpec, Outcome
+
+
+class NodeSwarm(Blocking):
+    """A `NodeSwarmClient` and its thread. Raises what that raises, and `UsageError` where asking would never end: in
+    a function that it calls, and in a process that was forked after it was made."""
+
+    def __init__(self, home: Path | str | None = None) -> None:
+        self._client = NodeSwarmClient(home)
+        super().__init__("swarm")
+
+    def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
+        """See `NodeSwarmClient.complete`."""
+        return self._thread.run(self._client.complete(job, **parameters))
+
+    def map(self, jobs: Iterable[JobSpec | str], **options: Any) -> list[Outcome]:
+        """See `NodeSwarmClient.map`. Its functions are called in the swarm's own thread. Ctrl-C cancels the jobs."""
+        return self._thread.run(self._client.map(jobs, **options))
+
+    def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
+        """See `NodeSwarmClient.stream`."""
+        return self._thread.each(self._client.stream(job, **parameters))
+
+    def providers(self, **wanted: Any) -> list[dict[str, Any]]:
+        """See `NodeSwarmClient.providers`."""
+        return self._thread.run(self._client.providers(**wanted))
+
+    async def _open(self) -> None:
+        await self._client.__aenter__()
+
+    async def _close(self) -> None:
+        await self._client.close()
