@@ -5,6 +5,8 @@ Source: NIP-65 (https://github.com/nostr-protocol/nips/blob/master/65.md), whose
 
 import ipaddress
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from pylon.errors import MalformedError
@@ -49,12 +51,20 @@ def normalize_relay_url(url: str) -> str:
     return f"{scheme}://{authority}{'' if parts.path == '/' else parts.path}"
 
 
+# Thousands of providers name the same few relays, each again with all that it says anew.
+@lru_cache(maxsize=4_096)
 def relay_spelling(url: str) -> str:
     """As `normalize_relay_url`, and what that refuses as it is: for telling relays apart."""
     try:
         return normalize_relay_url(url)
     except MalformedError:
         return url
+
+
+def shared_relays(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
+    """Those of our relays that they name, as we write them."""
+    named = set(map(relay_spelling, theirs))
+    return [url for url in ours if relay_spelling(url) in named]
 
 
 def _host(parts: SplitResult) -> str:

@@ -20,10 +20,9 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
 from pylon.nostr.pool import RelayPool
-from pylon.relay_url import normalize_relay_url
+from pylon.relay_url import normalize_relay_url, shared_relays
 from pylon.swarm.listing import Listing
 from pylon.swarm.presence import CHUNK
-from pylon.swarm.room import shared
 
 logger = log.get("swarm")
 
@@ -77,7 +76,7 @@ class Reach:
     def holds(self, listing: Listing) -> bool:
         """Whether jobs for this provider have to wait until it is known where it reads them."""
         provider = listing.provider
-        if not self._most or provider in self._known or shared(listing.relays, self._own):
+        if not self._most or provider in self._known or shared_relays(listing.relays, self._own):
             return False
         if provider not in self._lost and len(self._lost) >= REMEMBERED:
             return False
@@ -88,7 +87,7 @@ class Reach:
 
     def relays_of(self, listing: Listing) -> list[str]:
         """The relays of the pool at which a provider that shares none of ours is reached; may be none."""
-        return shared(self._known.get(listing.provider, ()), self._pool.urls)
+        return shared_relays(self._known.get(listing.provider, ()), self._pool.urls)
 
     def gone(self, provider: str) -> None:
         """The provider is not alive any more; relays that nobody else is reached at are let go."""

@@ -17,6 +17,7 @@ from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.relay_url import shared_relays
 from pylon.swarm import moves as m
 from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.coordinator import Coordinator
@@ -29,7 +30,6 @@ from pylon.swarm.outbox import Outbox
 from pylon.swarm.places import Piece
 from pylon.swarm.purse import Offer, Purse
 from pylon.swarm.reach import Reach
-from pylon.swarm.room import shared
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs import Run
 from pylon.swarm.transport import Transport
@@ -154,7 +154,7 @@ class Requests:
         return self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
 
     def _both_use(self, listing: Listing) -> list[str]:
-        there = shared(listing.relays, self.pool.urls)
+        there = shared_relays(listing.relays, self.pool.urls)
         return there if there or self.reach is None else self.reach.relays_of(listing)
 
     def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:

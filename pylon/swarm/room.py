@@ -1,19 +1,9 @@
 """How much is in flight over each relay, so that none is given more than its share at once."""
 
 import random
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 from pylon.relay_url import relay_spelling
-
-# Thousands of providers name the same few relays, each again with all that it says anew.
-spelling = lru_cache(maxsize=4_096)(relay_spelling)
-
-
-def shared(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
-    """Those of our relays that they name, as we write them."""
-    named = set(map(spelling, theirs))
-    return [url for url in ours if spelling(url) in named]
 
 
 class RelayRoom:
@@ -22,7 +12,7 @@ class RelayRoom:
     """
 
     def __init__(self, urls: Sequence[str], width: int) -> None:
-        self._urls = {spelling(url): url for url in urls}
+        self._urls = {relay_spelling(url): url for url in urls}
         self._width = width
         self._in_flight = dict.fromkeys(urls, 0)
         # Over these nothing goes, but over those that are gone what has no other way, so that it fails and says why.
@@ -37,7 +27,7 @@ class RelayRoom:
 
     def shared(self, relays: Sequence[str]) -> tuple[str, ...]:
         """Those of a provider's relays that we use too, as we write them."""
-        mine = [self._urls.get(spelling(url)) for url in relays]
+        mine = [self._urls.get(relay_spelling(url)) for url in relays]
         return tuple(dict.fromkeys([url for url in mine if url is not None]))
 
     def has(self, shared: Sequence[str]) -> bool:
