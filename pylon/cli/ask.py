@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli import stdin
-from pylon.cli.fitting import CUT_UP, misfit
 from pylon.cli.output import err, short
 from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
+from pylon.jobs.fit import misfit
 from pylon.node.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
@@ -41,7 +41,7 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
         where = "standard input" if prompt == "-" else "the prompt"
         raise UsageError(f"{where} is empty", hint="Say what to ask, or pipe it in: `pylon ask -`.")
     if why := misfit(text):
-        raise UsageError(why, hint=CUT_UP)
+        raise UsageError(why, hint="Cut it into smaller pieces; `pylon rlm` asks about texts of any length.")
     job = {"prompt": text, **given}
     home, config = open_home()
     try:

@@ -4,7 +4,8 @@ import asyncio
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ from pylon.node.session import open_node
 
 # Where nobody watches, as in a log, a line so often says how far it is.
 _TELL_S = 10.0
+# So many lines that would fail are named to people.
+_NAMED = 10
 
 
 def map_(
@@ -74,9 +77,13 @@ def map_(
     if output is not None:
         check_output(output)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
+    jobs: list[dict[str, Any]] = []
+    lines = array("L")
     try:
         with _reading(file, quiet=as_json):
-            jobs = list(read_jobs(file, given))
+            for line, job in read_jobs(file, given):
+                jobs.append(job)
+                lines.append(line)
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
@@ -91,7 +98,7 @@ def map_(
         "resume": resume,
         "dry_run": dry_run,
     }
-    run(_dry_run(params, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
+    run(_dry_run(params, lines, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
 
 
 def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
@@ -99,8 +106,10 @@ def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
     return Status(f"reading {what} …", console=err) if err.is_terminal and not quiet else nullcontext()
 
 
-async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
+async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) -> None:
     found, unit = await _call(params, quiet=True)
+    for fault in found["faults"]:
+        fault["line"] = lines[fault["index"]]
     if as_json:
         print_json(found)
         return
@@ -112,8 +121,12 @@ async def _dry_run(params: dict[str, Any], as_json: bool) -> None:
 
 def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
     yield "jobs", f"{found['jobs']}, and up to {found['checks']} to check answers"
-    if found["malformed"]:
-        yield "malformed", f"{found['malformed']}, which nobody would be asked; the first: {found['fault']}"
+    if found["unaskable"]:
+        yield "nobody is asked", f"{found['unaskable']} of them, which fail in their places"
+    for fault in found["faults"][:_NAMED]:
+        yield f"line {fault['line']}", fault["error"]["message"]
+    if found["unaskable"] > _NAMED:
+        yield "", f"and {found['unaskable'] - _NAMED} more; --json names 100"
     yield "providers that can", f"{found['providers']} with {found['slots']} slots"
     least, most = sats_text(found["least_msat"], unit), sats_text(found["most_msat"], unit)
     yield "cost", f"{least} to {most} at the very most"

@@ -14,7 +14,6 @@ import orjson
 import typer
 
 from pylon.cli import stdin
-from pylon.cli.fitting import CUT_UP, misfit
 from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
 from pylon.node.params import MOST_JOBS
@@ -33,10 +32,11 @@ _FOR_READERS = frozenset({"index", "id"})
 _COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
 
 
-def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The jobs in a file; what a line says goes over the command's options.
+def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The jobs in a file, each with the line where it ends; what a line says goes over the command's options.
 
-    Raises `UsageError` that names file and line.
+    A prompt that no event carries is one of them: the node says so in its place. Raises `UsageError` that names file
+    and line.
     """
     read = _csv_jobs if file.suffix.lower() == ".csv" else _line_jobs
     name = "standard input" if str(file) == "-" else str(file)
@@ -55,7 +55,7 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     # Less than that: letters may count once where a prompt's bytes count.
                     part = f"(size += length + 1) / {_MOST_BYTES // 4}"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, part))
-                yield {**options, **job}
+                yield number, {**options, **job}
     except _FileError as error:
         raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=error.hint) from error
     except UnicodeDecodeError as error:
@@ -93,8 +93,6 @@ def _checked(prompt: str, number: int) -> int:
     """The prompt's bytes."""
     if "\0" in prompt:
         raise _FileError("this holds NUL bytes, and so is no text, or not UTF-8", number)
-    if why := misfit(prompt):
-        raise _FileError(why, number, hint=CUT_UP)
     return text_bytes(prompt)
 
 

@@ -8,34 +8,37 @@ from typing import Any
 
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.usage import Bounds, quote_bound
-from pylon.swarm.asked import fault_in
+from pylon.node.outcomes import row_of
+from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
-from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
+from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
 from pylon.swarm.listing import Listing
 from pylon.swarm.standing import UNKNOWN_S
 
 # About so many characters of prose are a token.
 _CHARS_PER_TOKEN = 4
+# Of so many jobs that could be asked of nobody it says why.
+_TOLD = 100
 
 
 async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
     """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all;
-    `seconds` goes by what they say of their speed, with answers as long as they may be. `malformed` jobs could be
-    asked of nobody, `fault` says why of the first, and no other figure counts them.
+    `seconds` goes by what they say of their speed, with answers as long as they may be. `unaskable` jobs could be
+    asked of nobody, `faults` says of the first of them why, and no other figure counts them.
     """
-    faults = [fault for spec in specs if (fault := fault_in(spec))]
-    whole = [spec for spec in specs if not fault_in(spec)] if faults else specs
+    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
+    faults = await asyncio.to_thread(_faults, specs, client.settings.plain)
+    whole = [spec for index, spec in enumerate(specs) if index not in faults] if faults else specs
     able = _able(client, whole)
     everybody = {listing.provider: listing for listings in able.values() for listing in listings}
     slots = sum(listing.slots for listing in everybody.values())
-    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
     least, usual, most = await asyncio.to_thread(_quotes, able, whole)
     checks = client.settings.checks
     return {
         "jobs": len(specs),
-        "malformed": len(faults),
-        "fault": faults[0] if faults else "",
+        "unaskable": len(faults),
+        "faults": [row_of(index, faults[index]) for index in list(faults)[:_TOLD]],
         "providers": len(everybody),
         "slots": slots,
         "least_msat": least,
@@ -46,6 +49,12 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
         "checks": 0 if checks is None else round(checks.share * len(whole)),
         "seconds": round(_seconds(client, whole, slots), 1) if everybody and whole else None,
     }
+
+
+def _faults(specs: Sequence[JobSpec], plain: bool) -> dict[int, JobFailed]:
+    """The jobs that could be asked of nobody, by their places."""
+    found = ((index, unaskable(spec, plain=plain)) for index, spec in enumerate(specs))
+    return {index: failure for index, failure in found if failure is not None}
 
 
 def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, list[Listing]]:

@@ -10,10 +10,9 @@ from pylon.node.outcomes import row_of
 from pylon.node.params import flag, number, whole
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
-from pylon.swarm.asked import fault_in
+from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.job import JobSpec, failed
-from pylon.swarm.moves import Failure
+from pylon.swarm.job import JobSpec
 from pylon.swarm.runs import Single
 
 
@@ -28,8 +27,8 @@ async def ask_one(client: SwarmClient, pool: RelayPool, settings: CustomerSectio
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
     budget, stream = whole(params, "budget_msat", None), flag(params, "stream")
     spec = job_spec(params.get("job"), timeout)
-    if fault := fault_in(spec):
-        yield Result(_row(Single(failed(Failure.MALFORMED, None, 0, fault), 0, 0)))
+    if failure := unaskable(spec, plain=client.settings.plain):
+        yield Result(_row(Single(failure, 0, 0)))
         return
     await pool.wait_open(settings.patience_s)
     await client.caught_up(settings.patience_s)

@@ -7,9 +7,12 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+from pylon.jobs.fit import misfit
 from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
+from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
 from pylon.money.msat import MAX_MSAT
-from pylon.swarm.job import JobSpec
+from pylon.swarm.job import JobFailed, JobSpec, failed
+from pylon.swarm.moves import Failure
 
 # Of what is much longer the end is no time that an event can hold.
 _LONGEST_S = 10_000_000_000
@@ -45,6 +48,20 @@ def fault_in(spec: JobSpec) -> str:
     except TypeError:
         # A schema has no hash.
         return _fault.__wrapped__(*rest)
+
+
+def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
+    """How this ends when nobody can be asked, whoever is there, or None; `plain` is that of the settings.
+
+    What else an event has to hold, such as a long system prompt, is seen when its request is made.
+    """
+    if fault := fault_in(spec):
+        return failed(Failure.MALFORMED, None, 0, fault)
+    # The open form is not sealed, and so holds some texts that a sealed request does not.
+    open_form = plain and text_bytes(spec.prompt) <= MAX_EVENT_BYTES
+    if spec.messages is None and not open_form and (why := misfit(spec.prompt)):
+        return failed(Failure.TOO_LARGE, None, 0, why)
+    return None
 
 
 def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:

@@ -21,11 +21,11 @@ from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import moves as m
-from pylon.swarm.asked import check_bounds, fault_in, spec_of
+from pylon.swarm.asked import check_bounds, spec_of, unaskable
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.directory import Directory
 from pylon.swarm.inbox import Inbox
-from pylon.swarm.job import Answer, JobSpec, Outcome, Progress, failed
+from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.journal import Kept, RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.money import report
@@ -215,8 +215,8 @@ class SwarmClient:
 
     async def _one(self, run: Run) -> Answer:
         [spec] = run.specs
-        if fault := fault_in(spec):
-            raise failed(m.Failure.MALFORMED, None, 0, fault)
+        if failure := unaskable(spec, plain=self.settings.plain):
+            raise failure
         await self._do(run, spec.timeout + self.settings.dispatch.patience_s, None, priority=1)
         [outcome] = run.results()
         if isinstance(outcome, Answer):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pylon.clock import Clock
 from pylon.swarm import moves as m
-from pylon.swarm.asked import fault_in
+from pylon.swarm.asked import unaskable
 from pylon.swarm.compose import job_of
 from pylon.swarm.coordinator import Coordinator
 from pylon.swarm.flights import Flight, Flights
@@ -81,8 +81,8 @@ class OpenRuns:
                 return
             questions: list[tuple[int, JobSpec]] = []
             for place in places[at : at + _AT_ONCE]:
-                if fault := fault_in(run.specs[place]):
-                    self.settle(run.number, place, failed(m.Failure.MALFORMED, None, 0, fault))
+                if failure := unaskable(run.specs[place], plain=self.settings.plain):
+                    self.settle(run.number, place, failure)
                 else:
                     questions.append((place, run.specs[place]))
             if run.number not in self.by_number:

@@ -71,6 +71,23 @@ def test_what_is_said_to_fit_fits(word, times, script, limit):
         assert event_bytes(event_of(prompt)) <= limit
 
 
+@given(st.text(max_size=200), st.integers(1, 600), st.sampled_from(sorted(SCRIPTS)), st.integers(1_000, 4_000))
+def test_what_is_said_to_be_a_misfit_fits_not_even_with_no_terms(word, times, script, more):
+    prompt = word * times + text(script, times * 20 + more * 20)
+    if fit.misfit(prompt):
+        assert not fit.fits(prompt)
+        with pytest.raises(TooLargeError):
+            bare = JobRequest(prompt, JobParameters(), expiration=ex.NOW)
+            private_draft(bare, ex.PROVIDER.public, ex.CUSTOMER_KEYS, created_at=ex.NOW)
+
+
+def test_a_misfit_is_told_with_its_size_and_a_text_that_shrinks_is_none():
+    assert "a prompt of 120,000 characters" in fit.misfit(text("ASCII", 120_000))
+    assert "a prompt of 5,000,000 characters" in fit.misfit("x" * 5_000_000)
+    shrinks = "".join(map("line {}\n".format, range(8_000)))
+    assert fit.misfit(shrinks) == fit.misfit("short") == fit.misfit("\ud800" * 50_000) == ""
+
+
 def test_a_long_text_that_compresses_well_fits():
     prompt = "".join(f"line {number}: the job took {number % 7} s\n" for number in range(4_000))
     assert len(prompt) > 2 * fit.prompt_bytes() and fit.fits(prompt)

@@ -1,6 +1,7 @@
 """What `pylon map` says of itself: how far it is, how somebody ended it, and what came of a full disk."""
 
 import asyncio
+import random
 import signal
 from contextlib import AsyncExitStack
 
@@ -8,7 +9,7 @@ import pytest
 
 from pylon.cli import mapping
 from pylon.cli.output import err
-from pylon.errors import UsageError
+from pylon.errors import JobsFailedError, UsageError
 from pylon.node.params import MOST_JOBS, job_list
 from pylon.relay.server import RelayServer
 from tests.node import programs
@@ -83,3 +84,32 @@ def test_a_node_takes_no_more_jobs_at_once_than_a_map_has():
     assert job_list({"jobs": [1]}) == [1]
     with pytest.raises(UsageError, match="250,000 jobs at most"):
         job_list({"jobs": [None] * (MOST_JOBS + 1)})
+
+
+async def test_a_prompt_that_no_event_carries_fails_alone_and_is_named_beforehand(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"one\n\n{random.Random(1).randbytes(60_000).hex()}\ntwo\n")
+    async with RelayServer() as relay, AsyncExitStack() as stack:
+        env = programs.environment(tmp_path / "home", relay.url)
+        await programs.run("init", env=env)
+        await programs.start(env, stack)
+        code, found, _ = await programs.run("map", str(file), "--dry-run", env=env)
+        [fault] = found["faults"]
+        assert (code, found["jobs"], found["unaskable"]) == (0, 3, 1)
+        assert (fault["index"], fault["line"], fault["error"]["reason"]) == (1, 3, "too_large")
+        rows = {}
+        for again in ([], ["--resume"]):
+            code, mapped, told = await programs.run("map", str(file), *again, env=env)
+            assert (code, mapped["answered"], mapped["resumed"]) == (JobsFailedError.exit_code, 2, bool(again)), told
+            rows[len(again)] = mapped["outcomes"]
+        assert rows[0] == rows[1]
+        assert [row["error"] and row["error"]["reason"] for row in rows[0]] == [None, "too_large", None]
+        assert rows[0][1]["attempts"] == 0 and "120,000 characters" in rows[0][1]["error"]["message"]
+
+
+def test_lines_that_would_fail_are_named_to_people_and_counted():
+    fault = {"line": 7, "error": {"message": "too long"}}
+    counts = dict.fromkeys(("providers", "slots", "least_msat", "most_msat", "prompt_tokens", "checks", "jobs"), 0)
+    found = {**counts, "unaskable": 12, "faults": [fault] * 12, "seconds": None, "most_completion_tokens": 0}
+    rows = list(mapping._estimated(found, None, "sat"))
+    assert rows.count(("line 7", "too long")) == 10 and ("", "and 2 more; --json names 100") in rows

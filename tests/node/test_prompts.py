@@ -20,7 +20,7 @@ from tests.node import programs
 def jobs(tmp_path, name: str, content: bytes, options=None):
     file = tmp_path / name
     file.write_bytes(content)
-    return list(read_jobs(file, options or {}))
+    return [job for _, job in read_jobs(file, options or {})]
 
 
 def complaint(tmp_path, name: str, content: bytes) -> str:
@@ -68,8 +68,8 @@ def test_a_file_that_is_not_utf8_is_refused_and_says_so(tmp_path, name):
     assert "not UTF-8" in complaint(tmp_path, name, "prompt\nhi\n".encode("utf-16"))
 
 
-def test_a_prompt_in_a_csv_is_bounded_by_what_an_event_holds_alone(tmp_path):
-    assert "p.csv:2: a prompt of 200,000 characters" in complaint(tmp_path, "p.csv", b"prompt\n" + b"a" * 200_000)
+def test_a_prompt_in_a_csv_is_as_long_as_it_is(tmp_path):
+    assert jobs(tmp_path, "p.csv", b"prompt\n" + b"a" * 200_000) == [{"prompt": "a" * 200_000}]
 
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 
 def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"prompt":"a"}\nplain ü\n'.encode())))
-    assert [job["prompt"] for job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
+    assert [job["prompt"] for _, job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="no standard input"):
         list(read_jobs(Path("-"), {}))
@@ -105,10 +105,11 @@ def test_bytes_of_no_text_are_refused_though_they_are_utf8(tmp_path, name):
     assert f"{name}:2: this holds NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
 
 
-def test_a_prompt_that_no_event_carries_is_named_by_its_line_and_a_long_one_that_shrinks_is_none(tmp_path):
-    noise = random.Random(1).randbytes(60_000).hex().encode()
-    assert "p.txt:2: a prompt of 120,000 characters" in complaint(tmp_path, "p.txt", b"first\n" + noise + b"\n")
-    assert len(jobs(tmp_path, "q.txt", noise[:50_000])) == 1
+def test_a_prompt_that_no_event_carries_refuses_no_file_and_each_comes_with_its_line(tmp_path):
+    file = tmp_path / "p.csv"
+    noise = random.Random(1).randbytes(60_000).hex()
+    file.write_text(f'prompt\n"two\nlines"\n{noise}\n')
+    assert list(read_jobs(file, {})) == [(3, {"prompt": "two\nlines"}), (4, {"prompt": noise})]
 
 
 def test_a_map_is_bounded_in_prompts_and_bytes_and_says_which_it_was(tmp_path, monkeypatch):
@@ -135,7 +136,7 @@ def test_the_command_that_cuts_a_file_up_makes_parts_that_a_map_takes(tmp_path, 
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=20)
     parts = [list(read_jobs(part, {})) for part in sorted(tmp_path.glob("part-*.jsonl"))]
     assert len(parts) > 2
-    assert [job["prompt"].split()[1] for part in parts for job in part] == [f"{n}th" for n in range(20)]
+    assert [job["prompt"].split()[1] for part in parts for _, job in part] == [f"{n}th" for n in range(20)]
 
 
 @pytest.mark.parametrize(("name", "says"), [("p.csv", "each with its first line"), ("-", "a part of it at a time")])

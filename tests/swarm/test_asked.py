@@ -4,6 +4,7 @@ import asyncio
 import copy
 import os
 import pickle
+import random
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from pylon.errors import MalformedError, UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
-from pylon.swarm.asked import fault_in, spec_of
+from pylon.swarm.asked import fault_in, spec_of, unaskable
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobFailed, JobSpec, failed
@@ -296,3 +297,23 @@ async def test_a_script_ends_that_leaves_a_stream_unfinished_and_a_child_of_it_d
         command = (sys.executable, "-W", "ignore", "-c", UNFINISHED, relay.url)
         ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60, env={**os.environ})
     assert (ended.returncode, ended.stdout.decode().strip(), ended.stderr.decode()) == (0, "7", "")
+
+
+async def test_a_prompt_that_no_event_carries_fails_in_its_place_and_nothing_is_sent_for_it(relays, swarm) -> None:
+    # None of these reads so long a text: who waited for one that does would be told something else.
+    noise = random.Random(1).randbytes(60_000).hex()
+    outcomes = await swarm.map(["a", noise, "b"])
+    assert [type(each) for each in outcomes] == [Answer, JobFailed, Answer]
+    failure = outcomes[1]
+    assert isinstance(failure, JobFailed) and (failure.reason, failure.attempts) == (Failure.TOO_LARGE, 0)
+    assert "a prompt of 120,000 characters" in str(failure) and "smaller pieces" in failure.hint
+    assert len(relays.requests()) == 2
+    with pytest.raises(JobFailed, match="120,000 characters"):
+        await swarm.complete(noise)
+
+
+def test_what_the_open_form_alone_holds_is_asked_where_open_questions_are() -> None:
+    spec = JobSpec("".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FA5), k=20_000))))
+    assert unaskable(spec, plain=True) is None
+    failure = unaskable(spec, plain=False)
+    assert failure is not None and failure.reason is Failure.TOO_LARGE
