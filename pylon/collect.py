@@ -4,8 +4,9 @@ import gc
 
 # Python looks at everything after every few thousand new objects. What a node makes goes away by itself (events,
 # frames and tasks hold no circles), so that with a thousand connections a twelfth of its time went into finding
-# nothing.
-_YOUNG, _MIDDLE, _OLD = 50_000, 20, 100
+# nothing. What is left of four young generations is looked at together: of a map's hundred thousand questions all are
+# left, and one look at a million objects holds a node up for half a second.
+_YOUNG, _MIDDLE, _OLD = 50_000, 4, 500
 
 
 def collect_rarely() -> None:

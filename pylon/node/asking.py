@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from itertools import batched
 from typing import Any
 
 from pylon.clock import Clock
@@ -13,8 +14,8 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.control import Answers, Event, Result
 from pylon.node.estimate import estimate
-from pylon.node.outcomes import row_of, summary_of
-from pylon.node.params import flag, job_list, number, text, whole
+from pylon.node.outcomes import row_of, rows_of, summary_of
+from pylon.node.params import AT_ONCE, flag, job_list, number, text, whole
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
@@ -61,9 +62,7 @@ async def ask_all(
     kept, resume = flag(params, "journal"), flag(params, "resume")
     priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
     bounds = {"deadline_s": number(params, "deadline_s", None), "budget_msat": whole(params, "budget_msat", None)}
-    jobs = job_list(params)
-    # There may be a hundred thousand of them, and this loop serves others meanwhile.
-    specs = await asyncio.to_thread(_specs, jobs, timeout)
+    specs = await _specs(params, timeout)
     await pool.wait_open(settings.patience_s)
     # Whoever asks the first provider it hears of gives all its jobs to that one.
     await client.caught_up(settings.patience_s)
@@ -82,8 +81,13 @@ async def ask_all(
         yield Event(run.told())
     async for event in run.run(journal=journal, priority=priority, **bounds):
         yield event
-    summary = await asyncio.to_thread(summary_of, run.outcomes, run.wall_s, run.msat, in_full=not run.stream)
-    yield Result({"resumed": journal is not None and journal.taken_up, **summary})
+    result = {
+        "resumed": journal is not None and journal.taken_up,
+        **await summary_of(run.outcomes, run.wall_s, run.msat),
+    }
+    if not stream:
+        result["outcomes"] = await rows_of(run.outcomes)
+    yield Result(result)
 
 
 class _Mapping:
@@ -160,7 +164,10 @@ async def _somebody(client: SwarmClient, patience_s: float) -> None:
 async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) -> list[JobSpec]:
     """The same questions for one set of weights: those that most of the slots that do have."""
     await _somebody(client, patience_s)
-    wanted = {spec.model for spec in specs if not fault_in(spec)}
+    wanted: set[str | None] = set()
+    for some in batched(specs, AT_ONCE):
+        wanted.update(spec.model for spec in some if not fault_in(spec))
+        await asyncio.sleep(0)
     if len(wanted) > 1:
         raise UsageError("weights are pinned for one model", hint="Name one model for all prompts.")
     [model] = wanted or {None}
@@ -172,8 +179,11 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
     if not slots:
         raise UnreachableError("no provider names the weights that it runs", hint="See `pylon providers`.")
     [(sha256, _)] = slots.most_common(1)
-    pinned = f"sha256:{sha256}"
-    return [spec if fault_in(spec) else dataclasses.replace(spec, model=pinned) for spec in specs]
+    asked: list[JobSpec] = []
+    for some in batched(specs, AT_ONCE):
+        asked += [spec if fault_in(spec) else dataclasses.replace(spec, model=f"sha256:{sha256}") for spec in some]
+        await asyncio.sleep(0)
+    return asked
 
 
 async def providers(
@@ -261,8 +271,16 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
     }
 
 
-def _specs(jobs: Iterable[object], timeout: float) -> list[JobSpec]:
-    return [job_spec(job, timeout) for job in jobs]
+async def _specs(params: dict[str, Any], timeout: float) -> list[JobSpec]:
+    """The jobs of a call, taken out of it: as JSON they would take as much memory again for as long as it lasts."""
+    jobs = job_list(params)
+    params.pop("jobs", None)
+    specs: list[JobSpec] = []
+    # In turns of this loop. In a thread each step of whoever else is served would wait for the interpreter's lock.
+    for some in batched(jobs, AT_ONCE):
+        specs += [job_spec(job, timeout) for job in some]
+        await asyncio.sleep(0)
+    return specs
 
 
 def job_spec(job: object, timeout: float) -> JobSpec:
@@ -276,7 +294,7 @@ def job_spec(job: object, timeout: float) -> JobSpec:
             hint=f"They may have {', '.join(sorted(_FIELDS))}.",
         )
     fields = {name: value for name, value in job.items() if name in _FIELDS and value is not None}
-    return spec_of(JobSpec(), {"timeout": timeout, **fields})
+    return spec_of(JobSpec(**{"timeout": timeout, **fields}), {})
 
 
 def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, Self
 import orjson
 
 from pylon.errors import UnreachableError
-from pylon.node.control import MAX_LINE_BYTES, Answers, Result, ended, understood
+from pylon.node.control import Answers, Result, ended, understood
+from pylon.node.long_lists import MAX_CALL_BYTES
 
 
 class Channel:
@@ -27,7 +28,7 @@ class Channel:
     async def __aenter__(self) -> Self:
         """Raises `UnreachableError` when nobody listens."""
         try:
-            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE_BYTES)
+            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_CALL_BYTES)
         except OSError as error:
             raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
         self._reading = asyncio.create_task(self._read(reader))

@@ -6,7 +6,8 @@ One call a connection, over a Unix socket that its owner alone may open. Lines o
     ← {"event": {…}}                      any number
     ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
 
-A client that hangs up cancels its call. One that numbers its calls makes many over one connection (`numbered`).
+A client that hangs up cancels its call. One that numbers its calls makes many over one connection (`numbered`); a
+long list follows its call, or its result, in pieces (`long_lists`).
 """
 
 import asyncio
@@ -23,14 +24,12 @@ import orjson
 
 from pylon import errors, log
 from pylon.errors import PylonError, UnreachableError, UsageError, refusal
+from pylon.node import long_lists
 from pylon.node.home import private_folder
 from pylon.node.numbered import NumberedCalls, Send
 from pylon.store.faults import told
 
 logger = log.get("node")
-
-# A call may carry every prompt of a long map.
-MAX_LINE_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE_BYTES)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_CALL_BYTES)
         finally:
             os.umask(previous)
 
@@ -117,11 +116,22 @@ class ControlServer:
                 await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def send(line: dict[str, Any]) -> None:
-            writer.write(orjson.dumps(line) + b"\n")
-            await writer.drain()
-
         request = _parse(await reader.readline())
+
+        async def send(line: dict[str, Any]) -> None:
+            # Whoever sends its list in pieces reads one so.
+            result, outcomes = line.get("result"), None
+            if isinstance(result, dict) and long_lists.FOLLOWS in request:
+                result, outcomes = long_lists.apart(result, "outcomes")
+                line = {"result": result}
+            await long_lists.write(writer, line, "outcomes", outcomes)
+
+        if long_lists.FOLLOWS in request:
+            try:
+                await long_lists.take_in(request, reader)
+            except UsageError as error:
+                await send(_error_line(error))
+                return
         if "id" in request:
             # Such a connection stays for as long as its client lives: only its calls keep a core busy.
             self._end()
@@ -166,7 +176,7 @@ class ControlServer:
             if said is None:
                 logger.exception("a control call failed", call=str(request.get("call")))
                 said = PylonError("the node failed", hint="See its log.")
-            await send({"error": {"type": type(said).__name__, "message": str(said), "hint": said.hint}})
+            await send(_error_line(said))
 
 
 class RemoteNode:
@@ -178,14 +188,17 @@ class RemoteNode:
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
         """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call."""
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE_BYTES)
+            reader, writer = await asyncio.open_unix_connection(self._path, limit=long_lists.MAX_CALL_BYTES)
         except OSError as error:
             raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
         try:
-            writer.write(orjson.dumps({"call": method, "params": params or {}}) + b"\n")
-            await writer.drain()
+            given, jobs = long_lists.apart(params or {}, "jobs")
+            await long_lists.write(writer, {"call": method, "params": given}, "jobs", jobs)
             while line := await reader.readline():
-                answer = understood(orjson.loads(line))
+                said = orjson.loads(line)
+                answer = understood(said)
+                if long_lists.FOLLOWS in said:
+                    answer.data[said[long_lists.FOLLOWS]] = await long_lists.read(reader)
                 yield answer
                 if isinstance(answer, Result):
                     return
@@ -222,6 +235,10 @@ def _parse(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return request if isinstance(request, dict) else {}
+
+
+def _error_line(error: PylonError) -> dict[str, Any]:
+    return {"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}}
 
 
 def _said(error: Exception) -> PylonError | None:

@@ -4,11 +4,13 @@ import asyncio
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import batched
 from typing import Any
 
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.usage import Bounds, quote_bound
 from pylon.node.outcomes import row_of
+from pylon.node.params import AT_ONCE
 from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
@@ -27,12 +29,12 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
     `seconds` goes by what they say of their speed, with answers as long as they may be. `unaskable` jobs could be
     asked of nobody, `faults` says of the first of them why, and no other figure counts them.
     """
-    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
-    faults = await asyncio.to_thread(_faults, specs, client.settings.plain)
+    faults = await _faults(specs, plain=client.settings.plain)
     whole = [spec for index, spec in enumerate(specs) if index not in faults] if faults else specs
     able = _able(client, whole)
     everybody = {listing.provider: listing for listings in able.values() for listing in listings}
     slots = sum(listing.slots for listing in everybody.values())
+    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
     least, usual, most = await asyncio.to_thread(_quotes, able, whole)
     checks = client.settings.checks
     return {
@@ -51,10 +53,13 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
     }
 
 
-def _faults(specs: Sequence[JobSpec], plain: bool) -> dict[int, JobFailed]:
+async def _faults(specs: Sequence[JobSpec], *, plain: bool) -> dict[int, JobFailed]:
     """The jobs that could be asked of nobody, by their places."""
-    found = ((index, unaskable(spec, plain=plain)) for index, spec in enumerate(specs))
-    return {index: failure for index, failure in found if failure is not None}
+    faults: dict[int, JobFailed] = {}
+    for some in batched(enumerate(specs), AT_ONCE):
+        faults |= {index: failure for index, spec in some if (failure := unaskable(spec, plain=plain))}
+        await asyncio.sleep(0)
+    return faults
 
 
 def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, list[Listing]]:

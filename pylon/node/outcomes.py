@@ -1,8 +1,10 @@
 """What a run came to, as JSON: a row for each outcome, read again by whoever asked; and the summary of all."""
 
+import asyncio
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import batched
 from operator import attrgetter
 from typing import Any
 
@@ -10,6 +12,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.usage import Usage
+from pylon.node.params import AT_ONCE
 from pylon.swarm.job import Answer, JobFailed, Outcome
 from pylon.swarm.moves import Failure
 
@@ -50,25 +53,42 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
     return Answer(**said, paid=Msat(row["paid_msat"]))
 
 
-def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int, *, in_full: bool) -> dict[str, Any]:
-    """All of a run, which was charged `msat` in all; with `in_full` every row is in it."""
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-    used = sum(int(answer.paid) for answer in answers)
+async def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """A row for each. There may be a hundred thousand of them, and this loop serves others meanwhile."""
+    rows: list[dict[str, Any]] = []
+    for some in batched(enumerate(outcomes), AT_ONCE):
+        rows += [row_of(index, outcome) for index, outcome in some]
+        await asyncio.sleep(0)
+    return rows
+
+
+async def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int) -> dict[str, Any]:
+    """All of a run, which was charged `msat` in all, but for the rows themselves."""
     by_provider: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_provider.setdefault(answer.provider, []).append(answer)
+    used = checked = 0
+    for some in batched(outcomes, AT_ONCE):
+        for outcome in some:
+            if isinstance(outcome, Answer):
+                by_provider.setdefault(outcome.provider, []).append(outcome)
+                used += int(outcome.paid)
+                checked += not _CHECKS.isdisjoint(outcome.verified)
+        await asyncio.sleep(0)
+    answers = [answer for some in by_provider.values() for answer in some]
     return {
         "jobs": len(outcomes),
         "answered": len(answers),
         "paid_msat": max(msat, used),
         # Second opinions, and answers that came too late or were no good.
         "beside_msat": max(0, msat - used),
-        "checked": sum(not _CHECKS.isdisjoint(answer.verified) for answer in answers),
+        "checked": checked,
         "wall_s": round(wall_s, 3),
-        **percentiles(answer.latency_ms for answer in answers),
-        "providers": {provider: _totals(some) for provider, some in by_provider.items()},
-        **({"outcomes": [row_of(index, outcome) for index, outcome in enumerate(outcomes)]} if in_full else {}),
+        **await asyncio.to_thread(percentiles, (answer.latency_ms for answer in answers)),
+        "providers": await asyncio.to_thread(_of_each, by_provider),
     }
+
+
+def _of_each(by_provider: Mapping[str, Sequence[Answer]]) -> dict[str, Any]:
+    return {provider: _totals(answers) for provider, answers in by_provider.items()}
 
 
 def _totals(answers: Sequence[Answer]) -> dict[str, Any]:

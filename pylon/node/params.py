@@ -15,6 +15,8 @@ type Params = Mapping[str, Any]
 _MOST = 2**63 - 1
 # Of one map: as many as a node takes in within seconds, and holds in some hundred MiB.
 MOST_JOBS = 250_000
+# So many of them are looked at before others have their turn: some milliseconds.
+AT_ONCE = 500
 # Seconds, and points in time, beyond which nothing lies that an event can hold.
 _MOST_S = 10_000_000_000
 

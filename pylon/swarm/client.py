@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import batched
 from typing import Any, Self
 
 from pylon import log
@@ -29,6 +30,7 @@ from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.journal import Kept, RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.money import report
+from pylon.swarm.open_runs import AT_ONCE
 from pylon.swarm.outbox import Outbox
 from pylon.swarm.presence import Presence
 from pylon.swarm.purse import Purse
@@ -193,7 +195,10 @@ class SwarmClient:
         one, `TypeError` and `ValueError` before anything is asked for what is no job and no bound, and what one of
         these functions raises. Cancelling it cancels the jobs.
         """
-        specs = [spec_of(job, {}) for job in jobs]
+        specs: list[JobSpec] = []
+        for some in batched(jobs, AT_ONCE):
+            specs += [spec_of(job, {}) for job in some]
+            await asyncio.sleep(0)
         check_bounds(deadline_s, budget_msat, priority)
         run = Run(specs, on_progress, on_outcome, journal=journal)
         await self._do(run, deadline_s, budget_msat, priority)
@@ -239,7 +244,7 @@ class SwarmClient:
             run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
             if budget_msat is not None:
                 self._conductor.tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
-            found, rest = runs.take_up(run, kept)
+            found, rest = await runs.take_up(run, kept)
             await runs.ask(run, rest)
             if found:
                 await self._inbox.look_for(found)

@@ -5,10 +5,12 @@ the rest first asks after the requests that are still good, instead of sending n
 """
 
 import asyncio
+import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import batched
 from operator import attrgetter
 
 import orjson
@@ -35,6 +37,8 @@ _QUESTION = tuple(one.name for one in fields(JobSpec))
 _question = attrgetter(*_QUESTION)
 # How many questions are digested at once, and after how many bytes the rest of the program has its turn.
 _PIECE, _TURN_BYTES = 16, 1024 * 1024
+# So many rows are read before others have their turn.
+_AT_ONCE = 500
 
 _INSERT = (
     "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
@@ -132,28 +136,18 @@ class RunJournal:
     async def kept(self) -> Kept:
         """What there is of it."""
         rows = await self._database.fetch_all("SELECT place, answer FROM swarm_outcome WHERE run = ?", (self.run,))
-        answers = {row["place"]: _answer(orjson.loads(row["answer"])) for row in rows}
+        answers: dict[int, Answer] = {}
+        for some in batched(rows, _AT_ONCE):
+            answers |= {row["place"]: _answer(orjson.loads(row["answer"])) for row in some}
+            await asyncio.sleep(0)
         rows = await self._database.fetch_all(
             "SELECT * FROM swarm_request WHERE run = ? ORDER BY created_at, rowid", (self.run,)
         )
-        sent = tuple(
-            Sent(
-                request=row["request"],
-                place=row["place"],
-                provider=row["provider"],
-                kind=row["kind"],
-                created_at=row["created_at"],
-                expires_at=row["expires_at"],
-                quote=None if row["quote"] is None else Msat(row["quote"]),
-                topup=None if row["topup"] is None else Msat(row["topup"]),
-                bid=Msat(row["bid"]),
-                bounds=Bounds(row["prompt_bytes"], row["max_tokens"]),
-                price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
-            )
-            for row in rows
-            if row["place"] not in answers
-        )
-        return Kept(answers, sent, tuple(row["request"] for row in rows))
+        sent: list[Sent] = []
+        for some in batched(rows, _AT_ONCE):
+            sent += [_sent(row) for row in some if row["place"] not in answers]
+            await asyncio.sleep(0)
+        return Kept(answers, tuple(sent), tuple(row["request"] for row in rows))
 
     def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
         """A request is about to go out; for what its row says see `Sent`."""
@@ -211,6 +205,22 @@ async def digest_of(specs: Sequence[JobSpec]) -> str:
             await asyncio.sleep(0)
     whole.update(b"]")
     return whole.hexdigest()
+
+
+def _sent(row: sqlite3.Row) -> Sent:
+    return Sent(
+        request=row["request"],
+        place=row["place"],
+        provider=row["provider"],
+        kind=row["kind"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        quote=None if row["quote"] is None else Msat(row["quote"]),
+        topup=None if row["topup"] is None else Msat(row["topup"]),
+        bid=Msat(row["bid"]),
+        bounds=Bounds(row["prompt_bytes"], row["max_tokens"]),
+        price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
+    )
 
 
 def _answer(row: dict[str, object]) -> Answer:

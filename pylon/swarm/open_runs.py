@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import batched
 
 from pylon.clock import Clock
 from pylon.swarm import moves as m
@@ -16,8 +17,8 @@ from pylon.swarm.places import Command
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 
-# A hundred thousand questions at once would hold up everybody for a second.
-_AT_ONCE = 5_000
+# A hundred thousand questions at once would hold up everybody for seconds.
+AT_ONCE = 500
 
 
 class OpenRuns:
@@ -47,14 +48,17 @@ class OpenRuns:
         run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
 
-    def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
+    async def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
         """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
         are left, to be asked.
         """
-        for place, answer in kept.answers.items():
-            run.settle(place, answer, self._coordinator.dispatcher.in_flight)
-            if run.broken is not None:
-                break
+        for some in batched(kept.answers.items(), AT_ONCE):
+            for place, answer in some:
+                if run.broken is None:
+                    run.settle(place, answer, self._coordinator.dispatcher.in_flight)
+            await asyncio.sleep(0)
+            if run.number not in self.by_number:
+                return [], []
         if run.done.is_set():
             self._over(run)
             return [], []
@@ -76,18 +80,18 @@ class OpenRuns:
 
     async def ask(self, run: Run, places: Sequence[int]) -> None:
         """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
-        for at in range(0, len(places), _AT_ONCE):
+        for at in range(0, len(places), AT_ONCE):
             if run.number not in self.by_number:
                 return
             questions: list[tuple[int, JobSpec]] = []
-            for place in places[at : at + _AT_ONCE]:
+            for place in places[at : at + AT_ONCE]:
                 if failure := unaskable(run.specs[place], plain=self.settings.plain):
                     self.settle(run.number, place, failure)
                 else:
                     questions.append((place, run.specs[place]))
             if run.number not in self.by_number:
                 return
-            coming = max(0, len(places) - at - _AT_ONCE)
+            coming = max(0, len(places) - at - AT_ONCE)
             now, wall = self._clock.monotonic(), self._clock.wall()
             self._follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
             await asyncio.sleep(0)

@@ -11,6 +11,7 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.node import asking
 from pylon.node.asking import Books, ask_all
 from pylon.node.asking import providers as list_providers
 from pylon.node.control import Event, Result
@@ -136,3 +137,10 @@ async def test_a_map_says_that_it_begins_before_anything_is_asked(stream: bool) 
             assert (first.data["done"], first.data["in_flight"], first.data["msat"]) == (0, 0, 0)
             assert "outcomes" not in first.data
             assert isinstance([answer async for answer in calls][-1], Result)
+
+
+async def test_jobs_are_taken_out_of_their_call_once_they_are_read_and_keep_their_places() -> None:
+    params = {"jobs": [{"prompt": f"{number}"} for number in range(1_200)]}
+    specs = await asking._specs(params, 5.0)
+    assert [spec.prompt for spec in specs] == [f"{number}" for number in range(1_200)]
+    assert params == {} and specs[0].timeout == 5.0

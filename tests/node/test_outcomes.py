@@ -10,7 +10,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
 from pylon.money.msat import Msat
 from pylon.money.usage import Usage
-from pylon.node.outcomes import outcome_of, row_of, summary_of
+from pylon.node.outcomes import outcome_of, row_of, rows_of, summary_of
 from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.moves import Failure
 
@@ -38,11 +38,13 @@ def test_a_row_without_an_answer_says_why():
     }
 
 
-def test_a_summary_holds_the_rows_unless_they_were_told_as_they_came():
-    full, short = (summary_of([ANSWER, FAILED], 1.0, 9, in_full=in_full) for in_full in (True, False))
-    assert full.pop("outcomes") == [row_of(0, ANSWER), row_of(1, FAILED)]
-    assert short == full
-    assert (short["jobs"], short["answered"], short["paid_msat"], short["beside_msat"]) == (2, 1, 9, 4)
+async def test_a_summary_counts_what_was_answered_and_paid_and_rows_are_in_order():
+    summary = await summary_of([ANSWER, FAILED], 1.0, 9)
+    assert await rows_of([ANSWER, FAILED] * 600) == [
+        row_of(index, (ANSWER, FAILED)[index % 2]) for index in range(1_200)
+    ]
+    assert "outcomes" not in summary and summary["providers"]["a" * 64]["jobs"] == 1
+    assert [summary[name] for name in ("jobs", "answered", "paid_msat", "beside_msat")] == [2, 1, 9, 4]
 
 
 texts = st.text(max_size=20)

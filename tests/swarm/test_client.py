@@ -166,7 +166,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return ask(self, run, questions, *args, coming=coming)
 
     monkeypatch.setattr(Coordinator, "ask", counted)
-    monkeypatch.setattr(open_runs, "_AT_ONCE", 5)
+    monkeypatch.setattr(open_runs, "AT_ONCE", 5)
     return given
 
 

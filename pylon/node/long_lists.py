@@ -1,0 +1,103 @@
+"""Long lists over the control socket: in pieces, a line each, behind the line that they belong to.
+
+    → {"call": "map", "params": {…}, "follows": "jobs"}
+    → [{…}, {…}, …]                       any number
+    → []                                  that was all
+    ← {"result": {…}, "follows": "outcomes"}
+    ← [{…}, {…}, …]                       any number
+    ← []
+
+In one line a map of 250,000 prompts would be written, read and parsed in one go each, and a node would have no turn
+for anybody else meanwhile.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from pylon.errors import UsageError
+
+FOLLOWS = "follows"
+# What a call may hold, and with it a line.
+MAX_CALL_BYTES = 512 * 1024 * 1024
+# Of a shorter list there is no need to make pieces.
+_SHORT = 100
+# Some milliseconds of parsing; and no less than a socket brings in a turn, so that nothing gathers unread.
+_PIECE_BYTES = 256 * 1024
+
+
+def apart(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[Any] | None]:
+    """Values without their list of this name, and the list; or all of them and None where it is short or none."""
+    rows = values.get(name)
+    if not isinstance(rows, (list, tuple)) or len(rows) <= _SHORT:
+        return values, None
+    return {key: value for key, value in values.items() if key != name}, rows
+
+
+async def write(writer: asyncio.StreamWriter, line: dict[str, Any], name: str, rows: Sequence[Any] | None) -> None:
+    """A line, and the list that follows it, if there is one. Raises `ConnectionError`."""
+    if rows is None:
+        writer.write(orjson.dumps(line) + b"\n")
+        await writer.drain()
+        return
+    writer.write(orjson.dumps({**line, FOLLOWS: name}) + b"\n")
+    for piece in _pieces(rows):
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def take_in(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
+    """Puts the list that follows a call into its parameters. Raises as `read` does."""
+    rows = await read(reader, most_bytes=MAX_CALL_BYTES)
+    params = request.setdefault("params", {})
+    if "id" in request or not isinstance(params, dict):
+        raise UsageError("a list follows a call that has a connection to itself, and an object of params")
+    params[str(request[FOLLOWS])] = rows
+
+
+async def read(reader: asyncio.StreamReader, *, most_bytes: int | None = None) -> list[Any]:
+    """The list that follows a line. Raises `ConnectionError` when it breaks off, `UsageError` for what is no list of
+    at most so many bytes.
+    """
+    rows: list[Any] = []
+    size = unturned = 0
+    while line := await reader.readline():
+        piece = _parsed(line)
+        if not piece:
+            return rows
+        rows += piece
+        size += len(line)
+        if most_bytes is not None and size > most_bytes:
+            raise UsageError(f"a call holds {most_bytes >> 20} MiB at most", hint="Make several calls of it.")
+        unturned += len(line)
+        if unturned >= _PIECE_BYTES:
+            unturned = 0
+            await asyncio.sleep(0)
+    raise ConnectionResetError("a list broke off")
+
+
+def _pieces(rows: Sequence[Any]) -> Iterator[bytes]:
+    piece: list[bytes] = []
+    size = 0
+    for row in rows:
+        piece.append(orjson.dumps(row))
+        size += len(piece[-1])
+        if size >= _PIECE_BYTES:
+            yield b"[" + b",".join(piece) + b"]\n"
+            piece, size = [], 0
+    if piece:
+        yield b"[" + b",".join(piece) + b"]\n"
+    yield b"[]\n"
+
+
+def _parsed(line: bytes) -> list[Any]:
+    try:
+        piece = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        piece = None
+    if not isinstance(piece, list):
+        raise UsageError("what follows a call are lists, the last of them empty")
+    return piece

@@ -1,0 +1,121 @@
+"""Long lists over the control socket: whole on the other side, and nobody is held up by them."""
+
+import asyncio
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.errors import UsageError
+from pylon.node import long_lists
+from pylon.node.control import ControlServer, RemoteNode, Result, result_of
+
+JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]
+
+
+def sent(*lines: bytes) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=2**24)
+    reader.feed_data(b"".join(lines))
+    reader.feed_eof()
+    return reader
+
+
+class Methods:
+    def __init__(self) -> None:
+        self.asked: list[dict] = []
+
+    async def map(self, params):
+        self.asked.append(params)
+        yield Result({"asked": len(params["jobs"]), "outcomes": [{"index": n} for n in range(len(params["jobs"]))]})
+
+
+@pytest.fixture
+async def served(tmp_path):
+    methods = Methods()
+    server = ControlServer(tmp_path / "pylon.sock", {"map": methods.map})
+    await server.start()
+    yield tmp_path / "pylon.sock", server, methods
+    await server.close()
+
+
+async def spoken(path, *lines: bytes) -> list[dict]:
+    """What is answered to these lines, said by hand."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"\n".join(lines) + b"\n")
+    answers = [orjson.loads(line) async for line in reader]
+    writer.close()
+    await writer.wait_closed()
+    return answers
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=50), max_size=2), max_size=50), st.integers(1, 200)
+)
+def test_a_list_is_the_same_on_the_other_side_however_it_is_cut_up(rows, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_lists, "_PIECE_BYTES", size)
+
+        async def there() -> list:
+            return await long_lists.read(sent(*long_lists._pieces(rows)))
+
+        assert asyncio.run(there()) == rows
+
+
+async def test_a_long_list_goes_and_comes_in_pieces_and_a_short_one_in_its_line(served):
+    path, _, methods = served
+    found = await result_of(RemoteNode(path), "map", {"jobs": JOBS, "timeout_s": 1})
+    assert methods.asked == [{"timeout_s": 1, "jobs": JOBS}]
+    assert (found["asked"], [row["index"] for row in found["outcomes"]]) == (3_000, list(range(3_000)))
+    assert len(list(long_lists._pieces(JOBS))) > 10
+    params = orjson.dumps({"jobs": JOBS[:200]})
+    [whole] = await spoken(path, b'{"call": "map", "params": ' + params + b"}")
+    assert len(whole["result"]["outcomes"]) == 200 and "follows" not in whole
+    assert long_lists.apart({"jobs": [1, 2]}, "jobs") == ({"jobs": [1, 2]}, None)
+
+
+async def test_a_call_whose_list_breaks_off_is_never_made(served):
+    path, server, methods = served
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(b'{"call": "map", "params": {}, "follows": "jobs"}\n[{"prompt": "a"}]\n')
+    await writer.drain()
+    while not server.busy:
+        await asyncio.sleep(0.01)
+    writer.close()
+    await asyncio.wait_for(server.idle.wait(), 20)
+    assert not methods.asked
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ((b'{"call": "map", "follows": "jobs"}', b"{}"), "lists, the last of them empty"),
+        ((b'{"call": "map", "follows": "jobs"}', b"[{}", b"[]"), "lists, the last of them empty"),
+        ((b'{"call": "map", "follows": "jobs", "params": 3}', b"[]"), "an object of params"),
+        ((b'{"id": 1, "call": "map", "follows": "jobs"}', b"[]"), "a connection to itself"),
+        ((b'{"call": "map", "follows": "jobs"}', b'["' + b"x" * 2_000 + b'"]', b"[]"), "a call holds 0 MiB"),
+    ],
+    ids=["an object", "no JSON", "no params", "numbered", "too large"],
+)
+async def test_what_is_no_list_is_told_of_and_the_call_is_not_made(served, monkeypatch, lines, says):
+    monkeypatch.setattr(long_lists, "MAX_CALL_BYTES", 1_000)
+    path, _, methods = served
+    [answer] = await spoken(path, *lines)
+    assert answer["error"]["type"] == UsageError.__name__ and says in answer["error"]["message"]
+    assert not methods.asked
+
+
+async def test_whoever_else_is_served_has_a_turn_for_every_piece_of_a_list_that_is_there_already():
+    pieces = list(long_lists._pieces(JOBS))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    serving = asyncio.create_task(others())
+    assert len(await long_lists.read(sent(*pieces))) == len(JOBS)
+    serving.cancel()
+    assert turns >= len(pieces) - 2
