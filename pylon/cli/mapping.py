@@ -75,7 +75,7 @@ def map_(
     model, sha256, paid_msat, attempts, verified and error, in the order of the prompts.
     """
     if output is not None:
-        check_output(output)
+        check_output(output, file)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
     jobs: list[dict[str, Any]] = []
     lines = array("L")
@@ -145,16 +145,20 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
             result, unit = await _call(params, quiet=as_json, told=told)
     except asyncio.CancelledError:
         fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
-    if output is not None:
-        try:
+    try:
+        if output is not None:
             write_file(result["outcomes"], output)
-        except OSError as error:
-            hint = "With --resume the same answers come again, and nothing is paid twice."
-            raise PylonError(f"{output} could not be written: {error.strerror}", hint=hint) from error
+        elif not as_json:
+            write_rows(result["outcomes"], sys.stdout, as_csv=False)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        hint = "With --resume the same answers come again, and nothing is paid twice."
+        where = output or "standard output"
+        raise PylonError(f"{where} could not be written: {error.strerror}", hint=hint) from error
     if as_json:
         print_json(result)
-    elif output is None:
-        write_rows(result["outcomes"], sys.stdout, as_csv=False)
     failed = result["jobs"] - result["answered"]
     err.print(_summary(result, unit), style="dim")
     if failed:

@@ -23,7 +23,7 @@ _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"}
 # As long a prompt as any file may hold; the node says what is too large for a job.
 _MOST_CHARACTERS = 2**31 - 1
 _FORMS = """A line of JSONL is {"prompt": "…"}; a CSV has a column named prompt; a text file has a prompt a line."""
-# With 250,000 prompts this is what a node takes in within seconds.
+# A node holds them for as long as the run lasts.
 _MOST_BYTES = 128 * 1024 * 1024
 _FIELDS = frozenset(field.name for field in fields(JobSpec))
 # Lines may name themselves.
@@ -148,8 +148,10 @@ def _csv_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]
         yield rows.line_num, {"prompt": row["prompt"]}
 
 
-def check_output(file: Path) -> None:
+def check_output(file: Path, prompts: Path) -> None:
     """Whether results can be written there: seen before anything is asked and paid. Raises `BadParameter`."""
+    if prompts.is_file() and file.exists() and file.samefile(prompts):
+        raise typer.BadParameter(f"{file} is the file of prompts, which would be gone", param_hint="--output")
     if file.exists() and not (file.is_file() or file.is_dir()):
         # A pipe or a terminal.
         return
@@ -181,7 +183,14 @@ def write_file(outcomes: list[dict[str, Any]], file: Path) -> None:
         with file.open("w", encoding="utf-8", newline="") as stream:
             write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
         return
-    fresh = file.with_name(f".{file.name}.new")
-    with fresh.open("w", encoding="utf-8", newline="") as stream:
-        write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
-    fresh.replace(file)
+    # A link stays one.
+    real = file.resolve()
+    fresh = real.with_name(f".{real.name}.new")
+    try:
+        with fresh.open("w", encoding="utf-8", newline="") as stream:
+            write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
+        fresh.replace(real)
+    except BaseException:
+        # Half of it on a disk that is full is of no use to anybody.
+        fresh.unlink(missing_ok=True)
+        raise

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from pylon.cli import prompts, stdin
-from pylon.cli.prompts import check_output, read_jobs
+from pylon.cli.prompts import check_output, read_jobs, write_file
 from pylon.errors import UsageError
 from tests.node import programs
 
@@ -155,12 +155,34 @@ def test_a_nul_that_json_writes_out_is_called_one(tmp_path):
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):
-    check_output(tmp_path / "new.csv")
+    prompts_file = tmp_path / "prompts.csv"
+    check_output(tmp_path / "new.csv", prompts_file)
     (tmp_path / "old.csv").touch()
-    check_output(tmp_path / "old.csv")
+    check_output(tmp_path / "old.csv", prompts_file)
     for bad in (tmp_path, tmp_path / "no" / "folder.csv", tmp_path / "old.csv" / "x.csv"):
         with pytest.raises(typer.BadParameter, match="folder"):
-            check_output(bad)
+            check_output(bad, prompts_file)
+
+
+def test_results_are_never_written_over_their_prompts(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.touch()
+    (tmp_path / "link.jsonl").symlink_to(file)
+    for same in (file, tmp_path / "." / "link.jsonl"):
+        with pytest.raises(typer.BadParameter, match="is the file of prompts"):
+            check_output(same, file)
+
+
+def test_results_replace_what_a_link_names_and_a_failure_leaves_all_as_it_was(tmp_path):
+    (tmp_path / "there").mkdir()
+    real, link = tmp_path / "there" / "real.jsonl", tmp_path / "link.jsonl"
+    real.write_text("old")
+    link.symlink_to(real)
+    with pytest.raises(TypeError):
+        write_file([{"index": 0}, {"index": object()}], link)
+    assert real.read_text() == "old" and list(real.parent.iterdir()) == [real]
+    write_file([{"index": 0}], link)
+    assert link.is_symlink() and real.read_text() == '{"index":0}\n'
 
 
 @pytest.mark.parametrize(
