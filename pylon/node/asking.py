@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import batched
 from typing import Any
 
@@ -39,11 +40,30 @@ _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Books:
-    """Where runs that can be taken up again are written down."""
+    """Where runs that can be taken up again are written down. `open` holds those that go on in this process."""
 
     database: Database
     group: GroupCommit
     clock: Clock
+    open: set[str] = dataclasses.field(default_factory=set)
+
+    @contextmanager
+    def held(self, journal: RunJournal | None) -> Iterator[None]:
+        """One call has this run for as long as this lasts. Raises `UsageError` when another one has it.
+
+        Two that took it up would both ask and pay for what is left, and one hear nothing of what the other had sent.
+        """
+        if journal is None:
+            yield
+            return
+        if journal.run in self.open:
+            hint = "Wait until that one is done, or end it with Ctrl-C; then take the run up."
+            raise UsageError("another command is asking these very prompts now", hint=hint)
+        self.open.add(journal.run)
+        try:
+            yield
+        finally:
+            self.open.discard(journal.run)
 
 
 async def ask_all(
@@ -54,8 +74,8 @@ async def ask_all(
 
     Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
     in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
-    out. Raises `UsageError` for a job that is not one, `UnreachableError` when no relay is there, or nobody who could
-    take any.
+    out. Raises `UsageError` for a job that is not one and for a run that another call has, `UnreachableError` when no
+    relay is there, or nobody who could take any.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
     pinned, dry, stream = flag(params, "pin_weights"), flag(params, "dry_run"), flag(params, "stream")
@@ -76,11 +96,12 @@ async def ask_all(
     if kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
     run = _Mapping(client, specs, stream=stream)
-    if journal is None or not journal.taken_up:
-        # From here on it may ask, and can be taken up again. What was done before is not known yet.
-        yield Event(run.told())
-    async for event in run.run(journal=journal, priority=priority, **bounds):
-        yield event
+    with books.held(journal):
+        if journal is None or not journal.taken_up:
+            # From here on it may ask, and can be taken up again. What was done before is not known yet.
+            yield Event(run.told())
+        async for event in run.run(journal=journal, priority=priority, **bounds):
+            yield event
     result = {
         "resumed": journal is not None and journal.taken_up,
         **await summary_of(run.outcomes, run.wall_s, run.msat),

@@ -34,6 +34,8 @@ class Customer:
         self.client = client
         self._core = core
         self._exit = exit_stack
+        # The runs of maps that go on.
+        self._open_runs: set[str] = set()
 
     @classmethod
     async def open(cls, core: "Core") -> "Customer":
@@ -57,7 +59,7 @@ class Customer:
     async def map(self, params: dict[str, Any]) -> Answers:
         """The `map` call."""
         core = self._core
-        books = Books(core.database, core.group, core.clock)
+        books = Books(core.database, core.group, core.clock, self._open_runs)
         async for answer in ask_all(self.client, core.pool, core.config.customer, books, params):
             yield answer
 

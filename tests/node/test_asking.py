@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,10 @@ from pylon.node.asking import providers as list_providers
 from pylon.node.control import Event, Result
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.schema import SWARM
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 
@@ -144,3 +148,32 @@ async def test_jobs_are_taken_out_of_their_call_once_they_are_read_and_keep_thei
     specs = await asking._specs(params, 5.0)
     assert [spec.prompt for spec in specs] == [f"{number}" for number in range(1_200)]
     assert params == {} and specs[0].timeout == 5.0
+
+
+async def test_a_run_that_goes_on_is_not_taken_up_beside_it_and_is_once_its_call_has_ended(tmp_path) -> None:
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), slots=4)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+        books = Books(database, group, SystemClock())
+
+        def call(**params: bool):
+            job = {"jobs": [{"prompt": "a"}], "journal": True, **params}
+            return ask_all(client, relays, CustomerSection(), books, job)  # type: ignore[arg-type]
+
+        async with asyncio.timeout(20):
+            first = call()
+            await anext(first)
+            # Its row is to be found before another one looks for it.
+            await group.execute("SELECT 1")
+            with pytest.raises(UsageError, match="asking these very prompts now"):
+                [answer async for answer in call(resume=True)]
+            assert not relays.requests()
+            await first.aclose()
+            taken_up = [answer async for answer in call(resume=True)][-1]
+            assert isinstance(taken_up, Result) and taken_up.data["resumed"] and taken_up.data["answered"] == 1
