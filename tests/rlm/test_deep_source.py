@@ -1,11 +1,13 @@
 """Which Python the guest takes for too deep."""
 
 import ast
+import builtins
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pylon.rlm.repl.guest import deep_source
 from pylon.rlm.repl.guest.deep_source import DEEPEST, is_deep
 
 _VALUES = st.recursive(
@@ -76,16 +78,48 @@ def test_text_that_is_no_python_is_judged_as_far_as_it_goes():
     assert not is_deep("-" * 20 + " ?? " + "[" * 20)
 
 
-def test_the_guard_raises_in_parse_and_literal_eval_and_leaves_the_rest(monkeypatch):
-    from pylon.rlm.repl.guest import deep_source
-
+@pytest.fixture
+def guarded(monkeypatch):
+    """This interpreter as the guest's is."""
     monkeypatch.setattr(ast, "parse", ast.parse)
+    for name in ("compile", "eval", "exec"):
+        monkeypatch.setattr(builtins, name, getattr(builtins, name))
     deep_source.guard()
+
+
+@pytest.mark.usefixtures("guarded")
+def test_what_is_too_deep_is_refused_wherever_it_is_read_and_the_rest_is_left():
     assert ast.literal_eval(" [1, {'a': (2,)}]") == [1, {"a": (2,)}]
     assert ast.literal_eval(ast.Constant(3)) == 3
     assert ast.parse(b"x = 1").body
-    for deep in ("[" * 200, b"[" * 200, "-" * 2_000 + "1"):
-        with pytest.raises(SyntaxError, match="nested too deep"):
-            ast.parse(deep)
+    reads = (ast.parse, eval, exec, lambda text: compile(text, "x", "exec"))
+    for deep in ("[" * 200, "-" * 2_000 + "1"):
+        for read in reads:
+            with pytest.raises(SyntaxError, match="nested too deep"):
+                read(deep)
+        for read in reads[:3]:
+            with pytest.raises(SyntaxError, match="nested too deep"):
+                read(deep.encode())
     with pytest.raises(SyntaxError, match="nested too deep"):
         ast.literal_eval("[" * 200 + "]" * 200)
+
+
+GLOBAL = "of the module"
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_guarded_eval_sees_and_sets_the_names_that_a_plain_one_does():
+    local = 2
+    assert eval("local + 1") == 3
+    assert eval("GLOBAL") == "of the module"
+    assert [eval("local * item") for item in (1, 2)] == [2, 4]
+    assert eval("local", {"local": 5}) == 5
+    assert eval("a + b", {"a": 1}, {"b": 2}) == 3
+    assert eval(compile("local", "x", "eval")) == 2
+    # A function's own names are not set by what it has executed.
+    exec("local = 7; other = 1")
+    assert local == 2
+    assert "other" not in locals()
+    names = {}
+    exec("x = 1\nclass A:\n    y = eval('z') if (exec('z = 3') or True) else 0", names)
+    assert (names["x"], names["A"].y, names["A"].z) == (1, 3, 3)

@@ -176,6 +176,62 @@ async def test_an_answer_too_deep_to_be_a_literal_is_an_error_of_the_cell_and_co
     assert (await repl.run("print(kept, ast.literal_eval(llm_query('flat')))")).stdout == "here [1, -2, (3,)]\n"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def walk(n): return sum(walk(n + 1) for _ in (1,))\nwalk(0)",
+        "def walk(n): return max([n], key=lambda _: walk(n + 1))\nwalk(0)",
+        "def walk(n): return ''.join(walk(n + 1) for _ in (1,))\nwalk(0)",
+        "class Odd:\n    def __repr__(self): return repr(Odd())\nrepr(Odd())",
+        "class Odd:\n    def __eq__(self, other): return [Odd()] == [Odd()]\nOdd() == Odd()",
+        "import sys\nsys.setrecursionlimit(10**6)\ntry:\n"
+        "    def walk(n): return [n].sort(key=lambda _: walk(n + 1))\n"
+        "    walk(0)\nfinally: sys.setrecursionlimit(1000)",
+    ],
+)
+async def test_a_recursion_without_end_is_an_error_of_the_cell_and_costs_no_variable(open_repl, code):
+    repl = await open_repl()
+    await repl.run("kept = 7")
+    outcome = await repl.run(code)
+    assert "RecursionError" in outcome.error.text
+    assert (await repl.run("print(kept)")).stdout == "7\n"
+
+
+async def test_a_value_whose_repr_calls_itself_costs_no_variable(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("kept = 7\nclass Odd:\n    def __repr__(self): return repr(Odd())\nodd = Odd()")
+    assert outcome.error is None
+    assert len(await repl.variables()) == 3
+    with pytest.raises(SandboxError, match="RecursionError"):
+        await repl.value("odd")
+    assert (await repl.run("print(kept)")).stdout == "7\n"
+
+
+async def test_a_cell_of_many_branches_is_compiled(open_repl):
+    repl = await open_repl()
+    branches = "".join(f"elif x == {n}:\n    print({n})\n" for n in range(300))
+    assert (await repl.run(f"x = 299\nif x < 0:\n    pass\n{branches}")).stdout == "299\n"
+
+
+@pytest.mark.parametrize("code", ["eval(deep)", "exec('x = ' + deep)", "compile(deep, 'a', 'eval')"])
+async def test_text_too_deep_to_be_run_is_an_error_of_the_cell_and_costs_no_variable(open_repl, code):
+    repl = await open_repl()
+    outcome = await repl.run(f"kept = 7\ndeep = '-' * 50_000 + '1'\n{code}")
+    assert outcome.error.kind in ("exception", "memory")
+    assert (await repl.run("print(kept)")).stdout == "7\n"
+
+
+async def test_a_sandbox_that_ends_over_a_deep_value_says_so(open_repl, backend):
+    repl = await open_repl()
+    outcome = await repl.run("kept = 7\nx = []\nfor _ in range(20_000): x = [x]\nprint(x)")
+    if backend.name == "wasm":
+        assert outcome.error.kind == "died"
+        assert "nested thousands deep. Its variables are lost" in outcome.error.text
+    else:
+        assert "RecursionError" in outcome.error.text
+    assert (await repl.run("print(context)")).stdout == "some text\n"
+
+
 async def test_json_of_many_brackets_that_is_not_deep_is_read(open_repl):
     rows = [{"a": [[1], {"b": "[[" * 500}], "quoted": '"[' * 300} for _ in range(300)]
     repl = await open_repl(json.dumps(rows), kind="json")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from dataclasses import dataclass
 
 import psutil
@@ -19,6 +20,9 @@ START_S = 60.0
 # After its time is over a cell gets this long to notice, then the child is killed.
 GRACE_S = 2.0
 _LOOK_S = 0.25
+# What WebAssembly's runtime says of a stack that has ended, and what a process says.
+_STACK_ENDED = "overflowed its stack"
+_NO_STACK = "ran out of stack: a recursion without end, or data or text nested thousands deep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Life:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._answering.cancel()
+        if any(_STACK_ENDED in line for line in self._child.last_lines) or how.endswith(signal.SIGSEGV.name):
+            how = f"{how}, since it {_NO_STACK}"
         return self._fault or how
 
     def _expect(self, message: dict[str, object]) -> "asyncio.Future[FromSandbox]":

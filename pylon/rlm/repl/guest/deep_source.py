@@ -6,6 +6,9 @@ variable with it.
 """
 
 import ast
+import builtins
+import inspect
+import sys
 import tokenize
 from functools import wraps
 from io import StringIO
@@ -61,15 +64,43 @@ def is_deep(text: str) -> bool:
 
 
 def guard() -> None:
-    """Has `ast.parse` and `ast.literal_eval` of this interpreter raise SyntaxError for what is too deep, as CPython
-    does for too many brackets: who reads an answer catches that."""
-    parse = ast.parse
+    """Has `ast.parse`, `ast.literal_eval`, `eval`, `exec` and `compile` of this interpreter raise SyntaxError for
+    what is too deep, as CPython does for too many brackets: who reads an answer catches that."""
+    ast.parse = _guarded(ast.parse, bytes, bytearray)
+    # That ends in a compile, and an import in one of bytes: looked at, a module takes half as long again to load.
+    builtins.compile = _guarded(compile, str)
+    builtins.eval = _where_called(eval)
+    builtins.exec = _where_called(exec)
 
-    @wraps(parse)
+
+def _guarded(read: Any, *kinds: type[str | bytes | bytearray]) -> Any:
+    @wraps(read)
     def guarded(source: Any, *args: Any, **kwargs: Any) -> Any:
-        text = bytes(source).decode("utf-8", "replace") if isinstance(source, bytes | bytearray) else source
-        if isinstance(text, str) and is_deep(text):
-            raise SyntaxError("this Python is nested too deep for this sandbox to read")
-        return parse(source, *args, **kwargs)
+        if isinstance(source, kinds):
+            _refuse_deep(source)
+        return read(source, *args, **kwargs)
 
-    ast.parse = guarded
+    return guarded
+
+
+def _where_called(run: Any) -> Any:
+    """The names that the code sees are those of whoever calls."""
+
+    @wraps(run)
+    def guarded(source: Any, /, globals: Any = None, locals: Any = None, **more: Any) -> Any:  # noqa: A002
+        if isinstance(source, str | bytes | bytearray):
+            _refuse_deep(source)
+        if globals is None:
+            caller = sys._getframe(1)
+            globals = caller.f_globals  # noqa: A001
+            if locals is None:
+                in_function = caller.f_code.co_flags & inspect.CO_OPTIMIZED
+                locals = dict(caller.f_locals) if in_function else caller.f_locals  # noqa: A001
+        return run(source, globals, locals, **more)
+
+    return guarded
+
+
+def _refuse_deep(source: str | bytes | bytearray) -> None:
+    if is_deep(source if isinstance(source, str) else bytes(source).decode("utf-8", "replace")):
+        raise SyntaxError("this Python is nested too deep for this sandbox to read")

@@ -8,9 +8,9 @@ import linecache
 import reprlib
 import sys
 import traceback
-from collections.abc import Coroutine
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Coroutine
+from types import CodeType, ModuleType
+from typing import Any, Protocol
 
 from . import concurrency
 from .calls import Calls, Query, Reply, SubCallError, as_text
@@ -28,6 +28,12 @@ _ERROR_CHARS = 20_000
 _HERE = __file__.removesuffix("session.py")
 
 
+class Within(Protocol):
+    """Runs something where code may run, and gives what it gives."""
+
+    def __call__[T](self, run: Callable[[], T], /) -> T: ...
+
+
 class CellTime(BaseException):
     """The cell's time is over. Not an Exception, so that `except Exception` in the code lets it through."""
 
@@ -37,9 +43,13 @@ class CellDone(BaseException):
 
 
 class Session:
-    """`port` leads to the host; `threads` tells whether the sandbox has any."""
+    """`port` leads to the host; `threads` tells whether the sandbox has any.
 
-    def __init__(self, port: Port, context: object, *, threads: bool) -> None:
+    All that may run what the code has made runs `within`, but for the compiler: a long `elif` needs more stack.
+    """
+
+    def __init__(self, port: Port, context: object, *, threads: bool, within: Within = lambda run: run()) -> None:
+        self._within = within
         self._calls = Calls(port)
         self._stdout = Capture(lambda text: port.send({"type": "printed", "stream": "stdout", "text": text}))
         self._stderr = Capture(lambda text: port.send({"type": "printed", "stream": "stderr", "text": text}))
@@ -77,7 +87,15 @@ class Session:
         self._stderr.start(output_bytes)
         self._calls.start_cell(calls)
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-        kind, text = self._execute(code, name)
+        try:
+            tree = rewrite(ast.parse(code, name))
+            program = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            fault = "".join(traceback.format_exception_only(error)).strip()
+            return self._within(lambda: self._ended("syntax", fault))
+        return self._within(lambda: self._ended(*self._execute(program)))
+
+    def _ended(self, kind: str | None, text: str) -> Message:
         if kind is None and self._calls.refused:
             kind = "calls"
             text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
@@ -91,15 +109,10 @@ class Session:
             "truncated": self._stdout.truncated or self._stderr.truncated,
             "error": None if kind is None else {"kind": kind, "text": text},
             "answer": answer,
-            "variables": self.variables(),
+            "variables": self._variables(),
         }
 
-    def _execute(self, code: str, name: str) -> tuple[str | None, str]:
-        try:
-            tree = rewrite(ast.parse(code, name))
-            program = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-            return "syntax", "".join(traceback.format_exception_only(error)).strip()
+    def _execute(self, program: CodeType) -> tuple[str | None, str]:
         try:
             if program.co_flags & inspect.CO_COROUTINE:
                 coroutine: Coroutine[Any, Any, Any] = eval(program, self.namespace)  # noqa: S307
@@ -121,6 +134,9 @@ class Session:
 
     def variables(self) -> list[Message]:
         """What the code has defined, newest last."""
+        return self._within(self._variables)
+
+    def _variables(self) -> list[Message]:
         return [
             {
                 "name": name[:PREVIEW_CHARS],
@@ -146,7 +162,7 @@ class Session:
         """A variable's text."""
         if name not in self.namespace:
             return {"type": "value", "found": False, "text": ""}
-        text, lacks, fault = told(self.namespace[name])
+        text, lacks, fault = self._within(lambda: told(self.namespace[name]))
         return {"type": "value", "found": True, "text": text, "lacks": lacks, "fault": fault}
 
     def _answer(self) -> tuple[Message | None, str]:

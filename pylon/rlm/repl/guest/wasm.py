@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from . import deep_json, deep_source
+from . import deep_json, deep_source, shallow
 from .port import Message, to_bytes
 from .session import Session, not_json
 
@@ -103,7 +103,7 @@ def main() -> None:
     except (OSError, MemoryError) as error:
         port.send({"type": "unable", "text": f"The context is unreadable: {error!r}"[:2000], "hint": ""})
         return
-    session = Session(port, context, threads=False)
+    session = Session(port, context, threads=False, within=shallow.within)
     del context
     port.send({"type": "ready"})
     while True:
