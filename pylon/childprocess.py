@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 from pylon.frames import FrameDecoder
@@ -61,9 +61,9 @@ class FramedProcess:
             asyncio.get_running_loop().call_soon(self._write)
         self._unsent.append(frame)
 
-    async def frames(self) -> AsyncIterator[dict[str, object]]:
-        """Until its pipe ends. Raises WireError on anything that is no frame."""
-        decoder = FrameDecoder()
+    async def frames(self, look: Callable[[bytearray], None] | None = None) -> AsyncIterator[dict[str, object]]:
+        """Until its pipe ends. Raises WireError on anything that is no frame; `look` as in `FrameDecoder`."""
+        decoder = FrameDecoder(look)
         stdout = self._process.stdout
         while stdout is not None and (data := await stdout.read(_READ_BYTES)):
             for frame in decoder.feed(data):

@@ -1,5 +1,7 @@
 """Frames on the pipes between a process and its child: four bytes of length, then one JSON object."""
 
+from collections.abc import Callable
+
 import orjson
 
 from pylon.errors import MalformedError, TooLargeError
@@ -20,9 +22,13 @@ def encode(message: object) -> bytes:
 
 
 class FrameDecoder:
-    """Takes bytes as they come and gives the messages that are complete."""
+    """Takes bytes as they come and gives the messages that are complete.
 
-    def __init__(self) -> None:
+    `look` sees a frame's JSON before it is read, and may raise MalformedError.
+    """
+
+    def __init__(self, look: Callable[[bytearray], None] | None = None) -> None:
+        self._look = look
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[dict[str, object]]:
@@ -36,7 +42,10 @@ class FrameDecoder:
             end = _HEADER_BYTES + size
             if len(self._buffer) < end:
                 break
-            messages.append(_message(self._buffer[_HEADER_BYTES:end]))
+            body = self._buffer[_HEADER_BYTES:end]
+            if self._look is not None:
+                self._look(body)
+            messages.append(_message(body))
             del self._buffer[:end]
         return messages
 

@@ -22,6 +22,21 @@ def test_a_frame_that_holds_no_json_object_is_malformed(body: bytes) -> None:
         FrameDecoder().feed(len(body).to_bytes(4, "big") + body)
 
 
+def test_a_frame_is_looked_at_before_it_is_read() -> None:
+    seen = []
+
+    def look(body: bytearray) -> None:
+        seen.append(bytes(body))
+        if body == b"[":
+            raise MalformedError("looked at")
+
+    decoder = FrameDecoder(look)
+    assert decoder.feed(encode({"a": 1})) == [{"a": 1}]
+    with pytest.raises(MalformedError, match="looked at"):
+        decoder.feed(b"\0\0\0\1[")
+    assert seen == [b'{"a":1}', b"["]
+
+
 def test_a_length_over_the_limit_is_refused_before_its_bytes_come() -> None:
     with pytest.raises(TooLargeError):
         FrameDecoder().feed((FRAME_BYTES + 1).to_bytes(4, "big"))

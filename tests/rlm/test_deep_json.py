@@ -30,3 +30,9 @@ def test_json_that_never_ends_or_is_none_is_not_let_down_into_either():
     assert is_deep('["' + "[" * 1_000)
     assert is_deep('{"a":[' * 1_000)
     assert not is_deep("]" * 1_000 + "[" * 100)
+
+
+def test_a_text_that_has_no_end_is_looked_at_once():
+    # Were each quote the begin of another text, this would take hours.
+    assert is_deep('["' + '[\\"' * 1_000_000)
+    assert not is_deep('["' + '[\\"' * 1_000_000 + '"' + "]" * 300)

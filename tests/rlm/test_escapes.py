@@ -115,6 +115,14 @@ async def test_forged_frames_reach_nothing(open_repl, place):
     unharmed(place)
 
 
+async def test_a_frame_of_a_million_values_is_refused_before_it_is_read(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run(FORGING + "frame(b'{\"type\":[' + b'[],' * 1_000_000)\nwhile True: pass")
+    # It is no JSON either, which whoever reads it finds first.
+    assert "holds more values than any may" in outcome.error.text
+    assert (await repl.run("print(context)")).stdout == "some text\n"
+
+
 async def test_a_secret_of_the_parent_is_not_in_the_sandbox(open_repl, place):
     repl = await open_repl(limits=LIMITS)
     outcome = await repl.run("import os\nprint(sorted(os.environ.values()))")

@@ -14,7 +14,7 @@ from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.child import SandboxChild
 from pylon.rlm.repl.protocol import ErrorKind, OnCalls
 from pylon.rlm.repl.stopwatch import Stopwatch
-from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable, from_sandbox
+from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable, from_sandbox, look
 
 START_S = 60.0
 # After its time is over a cell gets this long to notice, then the child is killed.
@@ -141,7 +141,7 @@ class Life:
 
     async def _read(self) -> None:
         try:
-            async for frame in self._child.frames():
+            async for frame in self._child.frames(lambda body: look(body, self._answering.most_prompts)):
                 message = from_sandbox(frame, most_prompts=self._answering.most_prompts)
                 if isinstance(message, Printed):
                     # A thread that outlives its cell may print still.

@@ -1,5 +1,6 @@
 """What a sandbox says to its host. All of it is hostile: bounded by the frame, checked field by field, never run."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,6 +12,9 @@ from pylon.rlm.repl.protocol import Answer, CallKind, CellError, CellOutcome, Er
 _MAX_VARIABLES = 500
 # Beside prompts a message has no more values than a cell's end, with four for each variable.
 _MOST_VALUES = 6 * _MAX_VARIABLES
+_TOO_MANY = "A message from the sandbox holds more values than any may."
+# One that has no end goes on to the end, or each quote in it would be the begin of another.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
 
 type Name = Annotated[str, Field(max_length=200)]
 
@@ -114,11 +118,27 @@ FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value
 _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
 
 
+def look(body: bytearray, most_prompts: int) -> None:
+    """Raises MalformedError for JSON of far more values than any message may hold, before it is read: millions of
+    empty lists take seconds, in which the whole process does nothing else."""
+    most = 2 * (_MOST_VALUES + most_prompts)
+    if _signs(body) <= most:
+        return
+    rest, strings = _STRING.subn(b"", body, count=most + 1)
+    if strings > most or _signs(rest) > most:
+        raise MalformedError(_TOO_MANY)
+
+
+def _signs(text: bytes | bytearray) -> int:
+    # There are as many as values, or more by one for each list and object that is empty.
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def from_sandbox(message: dict[str, object], *, most_prompts: int) -> FromSandbox:
     """Raises MalformedError. What holds more than any message may is not looked at further: each wrong field of
     millions would be an error to report."""
     if _values_over(message, _MOST_VALUES + most_prompts):
-        raise MalformedError("A message from the sandbox holds more values than any may.")
+        raise MalformedError(_TOO_MANY)
     try:
         return _from_sandbox.validate_python(message)
     except ValidationError as error:

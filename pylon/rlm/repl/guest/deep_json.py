@@ -10,15 +10,20 @@ from typing import Any
 
 # Up to twice as many levels are let through: enough for any data, and far from where the stack ends.
 DEEPEST = 200
-# Strings, in which a bracket means nothing, and whatever else is none. A string that has no end goes on as text.
-_NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\[\]{}"]++|"', re.DOTALL)
+# Strings, in which a bracket means nothing, and whatever else is none.
+_NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\[\]{}"]++', re.DOTALL)
+# Up to a string that has no end; its brackets count. Found once, or each quote in it would be the begin of another.
+_ENDED = re.compile(r'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_NO_BRACKET = re.compile(r"[^\[\]{}]++")
 
 
 def is_deep(text: str) -> bool:
     """Whether JSON in this text stands in more than `DEEPEST` lists and objects, give or take as many again."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
-    brackets = _NO_BRACKETS.sub("", text)
+    ended = _ENDED.match(text)
+    end = 0 if ended is None else ended.end()
+    brackets = _NO_BRACKETS.sub("", text[:end]) + _NO_BRACKET.sub("", text[end:])
     # Each time round goes the innermost level, at the speed of C: a scan of ours would take minutes for a context.
     for _ in range(DEEPEST):
         outer = brackets.replace("[]", "").replace("{}", "")
