@@ -5,8 +5,10 @@ This process looks at the bytes once, piece by piece, for their length and hash.
 
 import codecs
 import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,6 +97,8 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     found: list[tuple[str, Path]] = []
     skipped = 0
     single = len(given) == 1
+    if given.count("-") > 1:
+        raise UsageError("standard input is read once, and --context names it twice")
     # Of many files below one folder it is asked once.
     is_home = cache(withheld.is_home)
     for one in given:
@@ -137,12 +141,13 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             "there is no text in what --context names",
             hint="Of folders only text is read, without hidden files, keys and Pylon's own homes.",
         )
+    found = _distinct(found)
     if len(found) > MAX_FILES:
         raise UsageError(f"--context names {len(found):,} files; {MAX_FILES:,} is the most")
     kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
     if kind != "files" and len(found) != 1:
         raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
-    facts = tuple(file_facts(name, path.absolute()) for name, path in _distinct(found))
+    facts = tuple(file_facts(name, path.absolute()) for name, path in found)
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
 
@@ -180,13 +185,20 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _distinct(found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    seen: set[str] = set()
+def _distinct(found: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Each file once, under a name of its own: files of two folders that are called alike there are so by their
+    paths."""
+    files: dict[Path, tuple[str, Path]] = {}
     for given, path in found:
-        name = readable(given)
-        if name not in seen:
-            seen.add(name)
-            yield name, path
+        files.setdefault(path.absolute(), (readable(given), path))
+    shared = Counter(name for name, _ in files.values())
+    named: dict[str, Path] = {}
+    for name, path in files.values():
+        wanted = name if shared[name] == 1 else readable(str(path))
+        # Bytes that are no UTF-8 may read as another file's name does.
+        others = (f"{wanted} ({number})" for number in itertools.count(2))
+        named[next(one for one in itertools.chain([wanted], others) if one not in named)] = path
+    return list(named.items())
 
 
 def _glob(pattern: str) -> Iterable[Path]:

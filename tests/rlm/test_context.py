@@ -237,6 +237,43 @@ def test_of_a_folder_a_pdf_is_left_out(tmp_path):
     assert ([file.name for file in context.files], context.skipped) == (["b.txt"], 1)
 
 
+def test_files_of_two_folders_that_are_called_alike_are_both_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "README.md").write_text(folder)
+    (tmp_path / "a" / "notes.txt").write_text("n")
+    context = from_paths(["a", "b", str(tmp_path / "b")], shape="auto", spool=tmp_path / "s")
+    assert [(file.name, file.path.read_text()) for file in context.files] == [
+        ("a/README.md", "a"), ("notes.txt", "n"), ("b/README.md", "b")
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_named_in_several_ways_is_there_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    for given in (["a.txt", "a.txt"], ["a.txt", "*.txt"], ["a.txt", str(tmp_path)], ["a.txt", "./a.txt"]):
+        [file] = from_paths(given, shape="auto", spool=tmp_path / "s").files
+        assert file.name == "a.txt"
+    assert from_paths(["a.txt", "a.txt"], shape="text", spool=tmp_path / "s").source.kind == "text"
+
+
+def test_standard_input_is_not_read_twice(tmp_path):
+    with pytest.raises(UsageError, match="read once"):
+        from_paths(["-", "-"], shape="auto", spool=tmp_path / "s", stdin=io.BytesIO(b"text"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take names in UTF-8 alone")
+def test_a_name_that_reads_like_that_of_bytes_that_are_no_utf_8_is_told_from_it(tmp_path):
+    (tmp_path / "a\udce9").write_text("bytes")
+    (tmp_path / "a\\xe9").write_text("signs")
+    given = [str(tmp_path / "a\udce9"), str(tmp_path / "a\\xe9")]
+    files = from_paths(given, shape="auto", spool=tmp_path / "s").files
+    assert [(file.name.removeprefix(str(tmp_path)), file.path.read_text()) for file in files] == [
+        ("/a\\xe9", "bytes"), ("/a\\xe9 (2)", "signs")
+    ]  # fmt: skip
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems take names in UTF-8 alone")
 async def test_names_that_are_no_utf_8_are_readable_distinct_and_harm_no_run(tmp_path):
     folder = tmp_path / "caf\udce9"
