@@ -165,9 +165,22 @@ def _final(prose: str) -> Final | None:
         return Final(variable=inner.strip("\"'` "))
     if match[1] == "SUBMIT":
         inner = _argument(inner)
-    if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'":
+    if _is_quoted(inner):
         return Final(text=_literal(inner))
     return Final(text=inner, variable=inner if inner.isidentifier() else "")
+
+
+def _is_quoted(inner: str) -> bool:
+    """Whether one pair of quotes stands around all of it: in `"a" and "b"` the second ends what the first began."""
+    quote = inner[:1]
+    if len(inner) < 2 or quote not in "\"'" or inner[-1] != quote:
+        return False
+    try:
+        return isinstance(ast.literal_eval(inner), str)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # Quotes that nobody escaped: what the first encloses goes on behind it.
+        second = inner.find(quote, 1, -1)
+        return second < 0 or inner[second + 1].isalnum()
 
 
 def _argument(inner: str) -> str:
@@ -178,5 +191,5 @@ def _argument(inner: str) -> str:
 def _literal(quoted: str) -> str:
     try:
         return str(ast.literal_eval(quoted))
-    except (SyntaxError, ValueError, MemoryError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return quoted[1:-1]

@@ -73,6 +73,13 @@ def test_fences_inside_of_strings_of_the_code_do_not_end_it_within_a_line():
         ("FINAL()", Final("")),
         ('FINAL("a\\"b)\\n") and (more)', Final('a"b)\n')),
         ("FINAL('it's so (really)')", Final("it's so (really)")),
+        ('FINAL("a" and "b")', Final('"a" and "b"')),
+        ("FINAL('a', 'b' (both))", Final("'a', 'b' (both)")),
+        ("FINAL('a', 'b')", Final("'a', 'b'")),
+        ('FINAL("so "called" names")', Final('so "called" names')),
+        ('FINAL("""a "b" c""")', Final('a "b" c')),
+        ("FINAL('it's so')", Final("it's so")),
+        ('FINAL(")', Final('"')),
         ('SUBMIT(answer="1) a") then', Final("1) a")),
         ('FINAL(x = "y")', Final('x = "y"')),
         ("I will call FINAL(x) later", None),
@@ -145,6 +152,12 @@ MASSES = [
 def test_megabytes_of_anything_are_read_in_linear_time(text):
     turn = parse_turn(text * (2_000_000 // len(text)))
     assert turn is not None
+
+
+@pytest.mark.parametrize("row", ['+"a"', ', "a"', ' "a"'])
+def test_a_row_of_quotes_however_long_is_an_answer(row):
+    text = '"a"' + row * 50_000
+    assert parse_turn(f"FINAL({text})").final.text in (text, "a" * 50_001)
 
 
 @pytest.mark.parametrize("end", ["```", "```repl\nyes\n```", ""])
