@@ -12,6 +12,7 @@ from rich.status import Status
 
 from pylon.cli import stdin
 from pylon.cli.output import counted, err
+from pylon.cli.rlm_stdin import StandardInput
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
 from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
 from pylon.money.msat import sats_text
@@ -107,11 +108,12 @@ def ask(
     if budget_each and questions is None:
         raise typer.BadParameter("it is for --questions", param_hint="--budget-each")
     chosen = cast("Strategy | None", strategy)
-    asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, stdin.binary(), unsafe)
+    given = StandardInput()
+    asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, cast("Any", given), unsafe)
     if questions is None:
-        run(_ask(asked, as_json), as_json=as_json)
+        run(_ask(asked, given, as_json), as_json=as_json)
     else:
-        run(_ask_many(questions, asked, at_once, budget_each), as_json=False)
+        run(_ask_many(questions, given, asked, at_once, budget_each), as_json=False)
 
 
 _SHAPES = ("auto", "text", "json", "files")
@@ -119,9 +121,9 @@ _STRATEGIES = ("rlm", "map-reduce", "search")
 _SANDBOXES = ("auto", "wasm", "process")
 
 
-def _rows(name: str) -> list[rlm_many.Row]:
+async def _rows(name: str, given: StandardInput) -> list[rlm_many.Row]:
     if name == "-":
-        return rlm_many.rows_of(stdin.text(), "standard input")
+        return rlm_many.rows_of(await given.text(), "standard input")
     try:
         data = Path(name).read_bytes()
     except OSError as error:
@@ -129,8 +131,8 @@ def _rows(name: str) -> list[rlm_many.Row]:
     return rlm_many.rows_of(stdin.decoded(data, name), name)
 
 
-async def _ask(question: Question, as_json: bool) -> None:
-    asked = stdin.text() if question.question == "-" else question.question
+async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
+    asked = await given.text() if question.question == "-" else question.question
     if not asked.strip():
         where = "standard input" if question.question == "-" else "the question"
         raise UsageError(f"{where} is empty", hint="Say what to ask of the text.")
@@ -148,6 +150,7 @@ async def _ask(question: Question, as_json: bool) -> None:
         with (
             Status("starting", console=err) if err.is_terminal and not as_json else _Quiet() as status,
             ended_as_by_ctrl_c(),
+            given.in_use(),
         ):
 
             def heard(_: Event, tally: Tally) -> None:
@@ -183,8 +186,10 @@ def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
     fail(error)
 
 
-async def _ask_many(questions: str, question: Question, at_once: int, budget_each: bool) -> None:
-    rows = _rows(questions)
+async def _ask_many(
+    questions: str, given: StandardInput, question: Question, at_once: int, budget_each: bool
+) -> None:
+    rows = await _rows(questions, given)
     home, config = open_home()
     lacking = 0
     try:

@@ -94,7 +94,8 @@ async def ask(
     this run alone; `purse` is a budget that others spend from too. With `prune` older runs are let go first, as
     `rlm.keep_runs` says.
 
-    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`; its trajectory stays anyway.
+    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`, `TrajectoryError`; its
+    trajectory stays anyway.
     """
     clock = SystemClock()
     section = parts.overridden(config.rlm, question.wishes)
@@ -205,8 +206,9 @@ def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Co
     kept = []
     for file in context.files:
         path = trajectory.folder / BLOBS / file.sha256
-        shutil.copyfile(file.path, path)
-        path.chmod(0o600)
+        with trajectory.writing():
+            shutil.copyfile(file.path, path)
+            path.chmod(0o600)
         kept.append(replace(file, path=path))
     spool.unlink(missing_ok=True)
     source = ContextSource(context.source.kind, tuple(ContextFile(file.name, file.path) for file in kept))

@@ -16,9 +16,10 @@ from typing import BinaryIO, Literal
 
 import orjson
 
-from pylon.errors import UsageError
+from pylon.errors import UsageError, refusal
 from pylon.rlm import withheld
 from pylon.rlm.repl.protocol import ContextFile, ContextSource
+from pylon.rlm.trajectory import TrajectoryError
 from pylon.text import clean_line
 
 type Shape = Literal["auto", "text", "json", "files"]
@@ -216,10 +217,15 @@ def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        for piece in pieces:
-            file.write(piece)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+    except OSError as error:
+        raise TrajectoryError(
+            f"the context cannot be kept with its run: {refusal(error)}", hint=f"Make room where {path.parent} is."
+        ) from error
 
 
 def file_facts(name: str, path: Path) -> FileFacts:

@@ -50,7 +50,8 @@ class Loop:
             answer = await self._take(reply)
             course.write("budget", spent=asdict(course.budget.spent), left=asdict(course.left()))
             if answer is not None:
-                lacks = self._cells.lacks
+                # What the code's answer lacks is nothing to one in other words.
+                lacks = self._cells.lacks if answer == self._cells.answer else ""
                 return LoopOutcome(answer, partial=bool(lacks), reason=Reason.FINAL, turns=course.turn, detail=lacks)
             if self._idle >= self._settings.idle_turns:
                 raise LoopEnd(Reason.NO_CODE, f"{self._idle} turns in a row without anything to run")

@@ -93,6 +93,9 @@ class Rlm:
         )  # fmt: skip
         outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
         try:
+            if (over := self._used_up(budget)) is not None:
+                outcome = LoopOutcome(None, partial=True, reason=Reason.BUDGET, turns=0, detail=over.message)
+                return outcome
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
             if outcome.reason is Reason.FINAL and self._room.refused & _SPENT_UP:
                 refused = f"sub-calls were refused: {', '.join(sorted(self._room.refused))}"
@@ -105,6 +108,17 @@ class Rlm:
             await self._room.close()
             ended(self._trajectory, outcome, budget)
         return outcome
+
+    def _used_up(self, budget: Budget) -> Refusal | None:
+        """Why nothing can be done with what others have left of a budget: no sandbox need start for that."""
+        if self._above is None:
+            return None
+        first = Cost(self._root.most_msat, 0, self._root.max_tokens) if self._root.max_tokens else Cost(calls=1)
+        granted = budget.reserve(first, now=self._clock.monotonic())
+        if isinstance(granted, Refusal):
+            return None if granted.waits else granted
+        budget.settle(granted, Cost())
+        return None
 
     async def _loop(
         self, name: str, question: str | None, source: ContextSource, described: str, budget: Budget

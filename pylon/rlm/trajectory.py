@@ -40,24 +40,26 @@ class Trajectory:
     """
 
     def __init__(self, folder: Path, clock: Clock, listener: Listener | None = None) -> None:
+        """Makes the folder. Raises `TrajectoryError`."""
         self.folder = folder
         self.id = folder.name
         self._clock = clock
         self._listener = listener
         self._blobs = folder / BLOBS
-        self._blobs.mkdir(mode=0o700, parents=True)
-        folder.chmod(0o700)
         self._known: set[str] = set()
         self.count = 0
         self.fault: TrajectoryError | None = None
-        self._file = os.open(folder / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self.writing():
+            self._blobs.mkdir(mode=0o700, parents=True)
+            folder.chmod(0o700)
+            self._file = os.open(folder / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, kind: str, /, **fields: Any) -> Event:
         """Appends an event; `n` counts them, `at` is the time in Unix seconds. Raises `TrajectoryError`."""
         event = {"n": self.count, "at": round(self._clock.wall(), 3), "type": kind, **fields}
         line = orjson.dumps(event) + b"\n"
-        with self._writing():
+        with self.writing():
             _write_all(self._file, line)
         self.count += 1
         if self._listener is not None:
@@ -69,7 +71,7 @@ class Trajectory:
         data = text.encode("utf-8", "replace")
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 not in self._known:
-            with self._writing():
+            with self.writing():
                 _write_blob(self.blob(sha256), data)
             self._known.add(sha256)
         return {"sha256": sha256, "chars": len(text), "preview": _plain(text[:PREVIEW_CHARS])}
@@ -85,7 +87,8 @@ class Trajectory:
         os.close(file)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """What is put into the run's folder in it. Raises `TrajectoryError` where that fails."""
         if self.fault is not None:
             # What was torn must stay the last line.
             raise self.fault

@@ -19,7 +19,7 @@ from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.runs import Run
 from pylon.rlm.sublm import FunctionSubLM
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Trajectory, TrajectoryError
 from tests.rlm.fakes import InProcessRepl
 
 
@@ -256,6 +256,16 @@ def test_a_file_that_is_named_in_several_ways_is_there_once(tmp_path, monkeypatc
         [file] = from_paths(given, shape="auto", spool=tmp_path / "s").files
         assert file.name == "a.txt"
     assert from_paths(["a.txt", "a.txt"], shape="text", spool=tmp_path / "s").source.kind == "text"
+
+
+def test_a_context_that_cannot_be_kept_says_why(tmp_path):
+    (tmp_path / "file").touch()
+    for load_one in (
+        lambda spool: from_value("text", spool),
+        lambda spool: from_paths(["-"], shape="auto", spool=spool, stdin=io.BytesIO(b"text")),
+    ):
+        with pytest.raises(TrajectoryError, match="cannot be kept with its run"):
+            load_one(tmp_path / "file" / "spool")
 
 
 def test_standard_input_is_not_read_twice(tmp_path):

@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from pylon.clock import SystemClock
 from pylon.rlm.budget import Cost, Limits
+from pylon.rlm.course import Reason
 from pylon.rlm.purse import Purse
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.settings import LoopSettings
@@ -141,3 +144,19 @@ async def test_a_run_waits_for_what_another_of_its_purse_sets_aside_and_gives_ba
     assert not asked.done()
     purse.gate.settle(purse.budget, taken, Cost())
     assert (await asked).answer == "x"
+
+
+@pytest.mark.parametrize(
+    ("limits", "bound"),
+    [(Limits(tokens=5_000), "tokens"), (Limits(wall_s=0.0), "time"), (Limits(msat=10), "max_sats")],
+)
+async def test_a_run_for_which_others_have_left_nothing_starts_no_sandbox(tmp_path, limits, bound):
+    purse = Purse(limits, SystemClock())
+    purse.budget.book(Cost(msat=10, tokens=2_000))
+    root = ScriptedRoot(["FINAL(1)"])
+    root.most_msat = 1
+    stage = Stage(tmp_path, root, purse=purse, open_repl=lambda: pytest.fail("a sandbox was started"))
+    outcome = await stage.run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == (None, True, Reason.BUDGET)
+    assert bound in outcome.detail and stage.events("final")[0]["detail"] == outcome.detail
+    assert (purse.budget.reserved, root.chats) == (Cost(), [])

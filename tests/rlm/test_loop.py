@@ -356,3 +356,12 @@ async def test_where_asking_again_fails_what_was_printed_last_stands(tmp_path):
 
     outcome = await Stage(tmp_path, turns, settings=LoopSettings(turns=1)).run()
     assert (outcome.answer, outcome.reason) == ("it is 7", Reason.TURNS)
+
+
+async def test_what_the_codes_answer_lacked_is_no_fault_of_one_in_other_words(tmp_path):
+    draft = repl("answer['content'] = 'draft'; answer['partial'] = 'cut'")
+    whole = await Stage(tmp_path / "a", [draft, "FINAL(the whole of it)"]).run()
+    assert (whole.answer, whole.partial, whole.detail) == ("the whole of it", False, "")
+    for final in ("FINAL(answer)", "FINAL(draft)", repl("answer['ready'] = True")):
+        drafted = await Stage(tmp_path / final[:9].strip("`"), [draft, final]).run()
+        assert (drafted.answer, drafted.partial, drafted.detail) == ("draft", True, "cut")

@@ -338,6 +338,13 @@ def test_nothing_follows_a_line_that_a_full_disk_cut_and_no_text_counts_as_kept_
     assert [event["type"] for event in Run(tmp_path / "run").events()] == ["first"] and written.count == 1
 
 
+def test_a_run_that_cannot_even_begin_says_why_and_what_to_do(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(TrajectoryError, match="run x cannot be written: Not a directory") as caught:
+        Trajectory(tmp_path / "runs" / "x", SystemClock())
+    assert "Make room" in caught.value.hint
+
+
 def test_a_text_with_lone_surrogates_is_kept_and_its_event_written(tmp_path):
     trajectory = Trajectory(tmp_path / "run", SystemClock())
     trajectory.write("answer", text=trajectory.text("a\ud800b"))
