@@ -18,6 +18,9 @@ SMALL_BELOW_TOKENS = 32_000
 # Prose has about four characters a token; three are safe. What is not ASCII has fewer, and more bytes for each.
 _BYTES_PER_TOKEN = 3
 _MOST_VARIABLES = 24
+# Strangers name their models, and whatever they say of them would be an order to the root.
+_MODEL_ID = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,79}", re.ASCII)
+_MOST_MODELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,18 @@ def system(facts: Facts, tier: Tier) -> str:
     return (_LARGE if tier == "large" else _SMALL).format(
         piece=f"{facts.piece_bytes:,}",
         window=f"{facts.sub_tokens:,} tokens" if facts.sub_tokens else "of unknown size",
-        models=", ".join(facts.sub_models) or "whatever is there",
+        models=_models(facts.sub_models),
         width=facts.width,
         turns=facts.turns,
         shown=f"{facts.output_chars:,}",
         recursion=_RECURSION if facts.deeper else _NO_RECURSION,
     )
+
+
+def _models(names: tuple[str, ...]) -> str:
+    said = [name for name in names if _MODEL_ID.fullmatch(name)][:_MOST_MODELS]
+    others = len(names) - len(said)
+    return ", ".join([*said, *([f"{others:,} more"] if others and said else [])]) or "whatever is there"
 
 
 _LARGE = """\

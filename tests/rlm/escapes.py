@@ -449,18 +449,18 @@ FRAMES = [
         "negative size",
         'frame(b\'{"type":"variables","variables":[{"name":"x","type":"y","preview":"z","size":-1}]}\')',
     ),
-    ("another kind of call", 'frame(b\'{"type":"calls","id":"1","kind":"shell","prompts":["x"],"model":null}\')'),
+    ("another kind of call", 'frame(b\'{"type":"calls","id":"c1","kind":"shell","prompts":["x"],"model":null}\')'),
     (
         "a call's id twice",
         'for _ in range(5): frame(b\'{"type":"calls","id":"c1","kind":"llm","prompts":["x"],"model":null}\')',
     ),
     (
         "calls over the limit",
-        'frame(b\'{"type":"calls","id":"q","kind":"llm","prompts":[\' + b\',\'.join([b\'"x"\'] * 100_000) + b\'],"model":null}\')',
+        'frame(b\'{"type":"calls","id":"c9","kind":"llm","prompts":[\' + b\',\'.join([b\'"x"\'] * 100_000) + b\'],"model":null}\')',
     ),
     (
         "empty requests for ever",
-        'while True: frame(b\'{"type":"calls","id":"q","kind":"llm","prompts":[],"model":null}\')',
+        'while True: frame(b\'{"type":"calls","id":"c9","kind":"llm","prompts":[],"model":null}\')',
     ),
     ("ready again", 'frame(b\'{"type":"ready"}\')'),
     ("unable", 'frame(b\'{"type":"unable","text":"x","hint":"y"}\')'),

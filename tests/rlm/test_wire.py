@@ -70,6 +70,12 @@ def test_a_message_has_its_own_fields_and_no_others():
         from_sandbox({"type": "ready", "more": "x" * 1_000_000}, most_prompts=0)
 
 
+@pytest.mark.parametrize("name", ["c1/c2", "c1.0", "../c1", "c1\n", "c", "", "\x1b[2J"])
+def test_a_request_is_named_as_the_guest_names_them(name):
+    with pytest.raises(MalformedError, match="1 wrong field"):
+        from_sandbox({**CALLS, "id": name, "prompts": []}, most_prompts=0)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),

@@ -47,7 +47,8 @@ class Asked(_Message):
     """Sub-calls."""
 
     type: Literal["calls"]
-    id: Annotated[str, Field(max_length=40)]
+    # It becomes a part of the names of calls and loops, which stand apart by slashes and dots.
+    id: Annotated[str, Field(pattern="^c[0-9]{1,12}$")]
     kind: CallKind
     prompts: list[str]
     model: Name | None
