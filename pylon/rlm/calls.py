@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.jobs.size import text_bytes
+from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
 from pylon.rlm.gate import Gate
@@ -29,6 +31,13 @@ def call_seed(seed: int, call: str) -> int:
     """The seed of one call of a run: below 2^31, which all engines take. Equal prompts that are drawn twice differ,
     and a run that makes the same calls again gives each the seed that it had."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{call}".encode()).digest()[:4], "big") >> 1
+
+
+def _tokens(job: Job, answer: SubAnswer) -> int:
+    """What an answer is booked for. Nobody checked the count of one that costs nothing, and one large number would
+    use up the run's tokens. No tokenizer makes more than one of a byte."""
+    read = min(answer.prompt_tokens, text_bytes(job.prompt) + TEMPLATE_TOKENS)
+    return max(0, read) + max(0, min(answer.completion_tokens, job.max_tokens))
 
 
 class CallRoom:
@@ -182,7 +191,7 @@ class CallRoom:
             return False
         call.spent = Cost(calls=1)
         if isinstance(outcome, SubAnswer):
-            call.spent = Cost(outcome.msat, 1, outcome.prompt_tokens + outcome.completion_tokens)
+            call.spent = Cost(outcome.msat, 1, _tokens(call.job, outcome))
         elif outcome.code == f"budget_{Bound.SATS}":
             self.refused.add(Bound.SATS)
         call.outcome.set_result(outcome)

@@ -474,3 +474,19 @@ async def test_a_full_disk_ends_a_run_with_what_to_do(tmp_path, fill_disk, depth
     assert "Make room" in caught.value.hint
     assert all(event["type"] != "final" for event in stage.events())
     assert len(stage.root.chats) == 1 + depth
+
+
+async def test_a_provider_that_counts_more_tokens_than_there_can_be_uses_up_no_budget(tmp_path):
+    class Boasting(FunctionSubLM):
+        async def ask(self, jobs, *, budget_msat=None):
+            async for place, outcome in super().ask(jobs, budget_msat=budget_msat):
+                yield place, replace(outcome, prompt_tokens=10**12, completion_tokens=10**12)
+
+    code = repl("first = llm_query('größe')\nFINAL(llm_query('after ' + first))")
+    stage = Stage(tmp_path, [code], Boasting(lambda _: "yes"), sub_settings=SubSettings(max_tokens=10))
+    outcome = await stage.run(limits=Limits(tokens=100_000))
+    assert (outcome.answer, outcome.partial) == ("yes", False)
+    # The bytes of both prompts, what a template may add, and the longest answers; the rest is the root's.
+    turn = stage.events("turn")[0]
+    spent = stage.events("final")[0]["spent"]["tokens"] - turn["prompt_tokens"] - turn["completion_tokens"]
+    assert spent == len("größe".encode()) + len("after yes") + 2 * (256 + 10)
