@@ -34,6 +34,8 @@ PORTS = ("bitcoind", "electrumx", "electrumx_rpc", "lightning", "buyer", "provid
 MATURE_BLOCKS = 101
 CHANNEL_BTC, PUSHED_BTC = "0.1", "0.01"
 STARTS_S, OPENS_S = 60.0, 120.0
+# Electrum takes its chain for stale when the newest block is eight hours old: no channel comes back, nothing is paid.
+FRESH_S = 3600
 
 
 class Regtest:
@@ -108,6 +110,7 @@ class Regtest:
 
     def start_wallet(self, side: str) -> None:
         """Starts a wallet that was stopped, and waits until it has its channel."""
+        self._freshen()
         self._start_wallet(side)
         self._load_wallet(side)
         self._wait(self._channel_is_open, OPENS_S, "the channel did not come back")
@@ -139,6 +142,7 @@ class Regtest:
             self._mine(MATURE_BLOCKS)
         elif "pylon" not in self._bitcoin("listwallets"):
             self._bitcoin("loadwallet", "pylon")
+        self._freshen()
         (self.chain / "electrumx").mkdir(exist_ok=True)
         services = f"tcp://127.0.0.1:{self._port('electrumx')},rpc://127.0.0.1:{self._port('electrumx_rpc')}"
         environment = {
@@ -210,6 +214,13 @@ class Regtest:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
             stream.write(text + "\n")
 
+    def _freshen(self) -> None:
+        """Nobody mines while nobody pays: a chain that has lain for a while gets a block."""
+        age_s = time.time() - self._bitcoin("getblockchaininfo")["time"]
+        if age_s > FRESH_S:
+            self._say(f"a block, since the newest is {age_s / 3600:.1f} hours old")
+            self._mine(1)
+
     def _mine(self, blocks: int) -> None:
         self._bitcoin("generatetoaddress", blocks, self._bitcoin("getnewaddress"))
 
@@ -230,7 +241,8 @@ class Regtest:
         return said["result"]
 
     def _wait(self, holds: Callable[[], Any], seconds: float, otherwise: str) -> None:
-        until(holds, seconds, otherwise, hint=f"The logs are in {self.chain}.")
+        anew = "To begin anew: `scripts/regtest down --remove`, then `up`, which fetches the programs again."
+        until(holds, seconds, otherwise, hint=f"The logs are in {self.chain}. {anew}")
 
     def _port(self, name: str) -> int:
         return int(self._state["ports"][name])

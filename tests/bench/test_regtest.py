@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -56,3 +57,15 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path):
 def test_the_status_of_what_was_never_made_is_that_nothing_runs(tmp_path):
     status = Regtest(tmp_path / "none", quiet).status()
     assert (status["up"], status["made"], status["processes"], status["links"]) == (False, False, {}, {})
+
+
+@pytest.mark.parametrize(("hours", "blocks"), [(0.5, 0), (10.6, 1), (24 * 9, 1)])
+def test_a_chain_that_has_lain_for_a_while_gets_a_block_and_says_so(tmp_path, monkeypatch, hours, blocks):
+    said, mined = [], []
+    stack = Regtest(tmp_path, said.append)
+    tip = {"time": int(time.time() - 3600 * hours)}
+    answers = {"getblockchaininfo": tip, "getnewaddress": "an address"}
+    monkeypatch.setattr(stack, "_bitcoin", lambda method, *params: answers.get(method) or mined.append(params))
+    stack._freshen()
+    assert mined == [(1, "an address")] * blocks
+    assert len(said) == blocks and all("hours old" in text for text in said)
