@@ -16,11 +16,12 @@ from pylon.nostr.pacing import Pacer
 @dataclass(slots=True)
 class _Publication:
     """`waiting` are those who want to hear of it, and until when (the event loop's time). `once`: they have another
-    way, and wait for no second connection."""
+    way, and wait for no second connection. `refusal`: the relay's last word, when it was too fast for it."""
 
     frame: bytes
     once: bool
     waiting: list[tuple[asyncio.Future[m.Ok], float]] = field(default_factory=list)
+    refusal: str = ""
 
 
 class Publications:
@@ -37,6 +38,8 @@ class Publications:
         self._has_key = has_key
         self._pacer = Pacer(self._send_again)
         self._open: dict[str, _Publication] = {}
+        # Why those wait that are held back behind another: what the relay said of that one.
+        self._slowed = ""
         # What the relay has not taken yet. They fail in silence: what was not sent is sent again.
         self._sending: set[asyncio.Future[None]] = set()
         # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
@@ -46,8 +49,8 @@ class Publications:
     async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, or over this connection alone, if `once`.
 
-        Raises `RelayError` when the relay refuses it or says nothing within `timeout` seconds; with `once`
-        `ConnectionLostError` when the connection ends meanwhile.
+        Raises `RelayError` when the relay refuses it, or does not take it within `timeout` seconds, be it silent or
+        `rate-limited`; with `once` `ConnectionLostError` when the connection ends meanwhile.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -103,8 +106,11 @@ class Publications:
         reason = ok.message.partition(":")[0] if ok.message else ""
         refused = not ok.accepted and reason == "rate-limited"
         self._pacer.answered(ok.event_id, refused=refused)
-        # With `auth-required` it is sent again when the relay accepted who we are.
-        if refused or (not ok.accepted and reason == "auth-required" and self._has_key):
+        if refused:
+            publication.refusal = self._slowed = ok.message
+            return
+        # It is sent again when the relay accepted who we are.
+        if not ok.accepted and reason == "auth-required" and self._has_key:
             return
         del self._open[ok.event_id]
         said = m.Ok(ok.event_id, True, ok.message) if reason == "duplicate" else ok
@@ -133,9 +139,11 @@ class Publications:
         """Whoever has waited long enough hears so; what nobody waits for any more is forgotten."""
         now, self._timer = asyncio.get_running_loop().time(), None
         for event_id, publication in list(self._open.items()):
+            said = publication.refusal or (self._slowed if event_id in self._pacer else "")
+            why = f"refused an event: {said}" if said else "did not acknowledge an event in time"
             for answer, until in publication.waiting:
                 if until <= now:
-                    _fail(answer, RelayError(f"{self._url} did not acknowledge an event in time"))
+                    _fail(answer, RelayError(f"{self._url} {why}"))
             publication.waiting = [one for one in publication.waiting if not one[0].done()]
             if not publication.waiting:
                 del self._open[event_id]

@@ -283,6 +283,19 @@ async def test_events_published_meanwhile_wait_behind_those_that_were_turned_awa
         assert [message[1]["id"] for message in relay.of("EVENT")].index(late.id) > 5
 
 
+async def test_who_waited_in_vain_for_a_relay_that_said_rate_limited_hears_that_also_behind_another():
+    def never(relay, socket, message):
+        return [["OK", message[1]["id"], False, "rate-limited: slow down"]] if message[0] == "EVENT" else []
+
+    async with ScriptedRelay(never) as relay, connected(relay) as connection:
+        first = asyncio.create_task(connection.publish(note("first"), timeout=1))
+        await relay.until(lambda: relay.of("EVENT"))
+        await asyncio.sleep(0.1)
+        for told in (connection.publish(note("behind it"), timeout=0.2), first):
+            with pytest.raises(RelayError, match="refused an event: rate-limited: slow down"):
+                await told
+
+
 async def test_an_event_that_nobody_waits_for_any_more_does_not_hold_up_the_others():
     async with ScriptedRelay(Bucket(per_s=2, burst=1)) as relay, connected(relay) as connection:
         await connection.publish(note("first"))
