@@ -35,6 +35,7 @@ class RelayInformation:
     max_message_length: int | None = None
     max_subscriptions: int | None = None
     max_limit: int | None = None
+    default_limit: int | None = None
     max_event_tags: int | None = None
     max_content_length: int | None = None
     created_at_lower_limit: int | None = None
@@ -61,6 +62,12 @@ class RelayInformation:
             return filters
         return tuple(replace(f, limit=most) if f.limit is not None and f.limit > most else f for f in filters)
 
+    def most_for(self, wanted: Filter) -> int | None:
+        """After how many events this relay cuts its answer short; None where it does not, or does not say."""
+        if wanted.limit is not None:
+            return self.max_limit if self.max_limit is not None and self.max_limit < wanted.limit else None
+        return min((most for most in (self.max_limit, self.default_limit) if most is not None), default=None)
+
 
 def parse_relay_information(raw: object) -> RelayInformation:
     """What a decoded JSON document says. Never fails: a limit that cannot be one is as good as none."""
@@ -81,6 +88,7 @@ def parse_relay_information(raw: object) -> RelayInformation:
         max_message_length=number("max_message_length"),
         max_subscriptions=number("max_subscriptions"),
         max_limit=number("max_limit"),
+        default_limit=number("default_limit"),
         max_event_tags=number("max_event_tags"),
         max_content_length=number("max_content_length"),
         created_at_lower_limit=number("created_at_lower_limit"),

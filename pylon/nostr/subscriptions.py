@@ -5,7 +5,7 @@ Source: NIP-01 "From client to relay: sending events and creating subscriptions"
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pylon import log
 from pylon.errors import RelayError, WireError
@@ -13,6 +13,7 @@ from pylon.nostr import messages as m
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.pages import Pages
 from pylon.nostr.stored import Room, StoredAnswer
 from pylon.nostr.tolerance import Tolerance
 
@@ -187,18 +188,14 @@ class Subscriptions:
 
     async def _pages(self, wanted: Filter, answer: StoredAnswer) -> None:
         """From the newest to the oldest, as many as it takes."""
-        last = wanted.until
-        while await self._page((replace(wanted, until=last),), answer) and wanted.limit is None:
-            oldest = min(event.created_at for event in answer.page.values())
-            if oldest == last:
-                # NIP-01 has no way to ask for the rest of one second. What is older must not be lost with it.
-                logger.warning(
-                    "relay gives no more of one second than fits its limit", relay=self._url, second=oldest
-                )
-                oldest -= 1
-            last = oldest
-            if last < (wanted.since or 0):
-                break
+        pages = Pages(wanted)
+        while not answer.cut and (asked := pages.next()) is not None:
+            full = await self._page((asked,), answer)
+            pages.came(answer.page.values(), full=full)
+        if pages.crowded:
+            logger.warning(
+                "relay gives no more of one second than fits its limit", relay=self._url, seconds=pages.crowded[:10]
+            )
 
     async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> bool:
         """Whether there may be more: a relay leaves out what is over its limit without a word."""
@@ -223,6 +220,6 @@ class Subscriptions:
             self.unsubscribe(name)
             self._queries -= 1
             self._query_ended.set()
-        # It may have said meanwhile what its limit is.
-        most = self._information().max_limit
-        return most is not None and len(answer.page) >= most and not answer.cut
+        # It may have said meanwhile what its limits are.
+        bounds = [most for f in filters if (most := self._information().most_for(f)) is not None]
+        return bool(bounds) and len(answer.page) >= min(bounds) and not answer.cut

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, RelayError
 from pylon.nostr.event import MAX_TAGS
+from pylon.nostr.filter import Filter
 from pylon.nostr.nip11 import (
     MAX_DOCUMENT_BYTES,
     RelayInformation,
@@ -24,6 +25,7 @@ NUMBERS = (
     "max_message_length",
     "max_subscriptions",
     "max_limit",
+    "default_limit",
     "max_event_tags",
     "max_content_length",
     "created_at_lower_limit",
@@ -47,6 +49,24 @@ def test_every_limit_is_read() -> None:
     numbers = {name: place for place, name in enumerate(NUMBERS, start=1)}
     flags = {"auth_required": True, "payment_required": False, "restricted_writes": True}
     assert parse_relay_information({"limitation": {**numbers, **flags}}) == RelayInformation(**numbers, **flags)
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit", "most"),
+    [
+        ({}, None, None),
+        ({}, 7, None),
+        ({"max_limit": 5}, None, 5),
+        ({"max_limit": 5, "default_limit": 3}, None, 3),
+        ({"max_limit": 5, "default_limit": 9}, None, 5),
+        ({"default_limit": 3}, None, 3),
+        ({"default_limit": 3}, 4, None),
+        ({"max_limit": 5}, 5, None),
+        ({"max_limit": 5}, 6, 5),
+    ],
+)
+def test_a_relay_cuts_an_answer_at_its_limit_for_filters_with_one_and_without(limits, limit, most) -> None:
+    assert RelayInformation(**limits).most_for(Filter(limit=limit)) == most
 
 
 @given(json_values)
@@ -235,6 +255,7 @@ async def test_a_real_relay_says_its_limits() -> None:
             max_message_length=limits.message_bytes,
             max_subscriptions=limits.subscriptions,
             max_limit=limits.results,
+            default_limit=limits.results,
             max_event_tags=MAX_TAGS,
             max_content_length=limits.event_bytes,
             created_at_upper_limit=limits.ahead_s,

@@ -219,6 +219,38 @@ async def test_more_events_of_one_second_than_a_page_holds_do_not_hide_older_one
         assert len(await connection.query((Filter(kinds=frozenset({1}), since=2_000, until=2_000),))) == 5
 
 
+async def test_a_limit_beyond_the_relays_is_filled_page_by_page_with_the_newest():
+    events = [note(str(n), 1_000 + n // 2) for n in range(30)]
+    async with holding(*events) as connection:
+        for limit in (3, 5, 6, 12, 29, 40):
+            found = await connection.query((Filter(kinds=frozenset({1}), limit=limit),))
+            newest = sorted(events, key=lambda event: (-event.created_at, event.id))[:limit]
+            assert set(found) == set(newest)
+
+
+async def test_a_relay_that_gives_fewer_where_no_limit_is_asked_for_is_asked_on():
+    stored = [note(str(n), created_at=1_000 + n) for n in range(25)]
+
+    def few(relay, socket, message):
+        match message:
+            case ["REQ", name, wanted]:
+                matching = [e for e in reversed(stored) if e.created_at <= wanted.get("until", 2_000)]
+                return [*(["EVENT", name, e.to_dict()] for e in matching[: wanted.get("limit", 10)]), ["EOSE", name]]
+
+    async with Documented(few, max_limit=500, default_limit=10) as relay, connected(relay) as connection:
+        assert set(await connection.query((Filter(kinds=frozenset({1})),))) == set(stored)
+
+
+async def test_of_a_second_that_fills_a_page_each_authors_events_are_asked_for(caplog):
+    keys = [SecretKey(bytes(31) + bytes((n,))) for n in range(1, 5)]
+    crowd = [key.sign(EventDraft(1, str(n), created_at=2_000)) for key in keys for n in range(4)]
+    old = [key.sign(EventDraft(1, "older", created_at=1_000)) for key in keys]
+    async with holding(*crowd, *old) as connection:
+        wanted = Filter(kinds=frozenset({1}), authors=frozenset(key.public for key in keys))
+        assert set(await connection.query((wanted,))) == {*crowd, *old}
+        assert "no more of one second" not in caplog.text
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((1, 2, 4)), st.integers(0, 12)), max_size=25), st.integers(3, 6))
 def test_pages_bring_all_of_every_filter_but_what_one_second_has_too_much_of(placed, results):
@@ -226,13 +258,15 @@ def test_pages_bring_all_of_every_filter_but_what_one_second_has_too_much_of(pla
 
     async def ask():
         async with holding(*events, results=results) as connection:
-            return await connection.query(kinds(1, 2, 4))
+            return [
+                await connection.query(asked) for asked in (kinds(1, 2, 4), (Filter(kinds=frozenset({1, 2, 4})),))
+            ]
 
-    found = asyncio.run(ask())
-    assert len(found) == len(set(found))
     crowded = Counter(placed)
-    lost = events - set(found)
-    assert all(crowded[event.kind, event.created_at] > results for event in lost)
+    for found in asyncio.run(ask()):
+        assert len(found) == len(set(found))
+        lost = events - set(found)
+        assert all(crowded[event.kind, event.created_at] > results for event in lost)
 
 
 async def test_our_own_relays_limits_are_obeyed(tmp_path):
