@@ -13,7 +13,8 @@ from pylon import log
 from pylon.errors import SignatureError
 from pylon.nostr.event import Event, is_ephemeral, is_hex64, verify
 from pylon.relay.retention import DELETION_KIND, Outcome, deletions
-from pylon.relay.store import EventStore, Placed, Publication
+from pylon.relay.rows import Publication
+from pylon.relay.store import EventStore, Placed
 from pylon.store.rest import rest
 
 # All of a batch is written in one turn of the event loop.

@@ -6,14 +6,17 @@ serves all filters of one shape; long lists travel as one JSON parameter.
 
 # ruff: noqa: S608 - the text is made of this file's own words and of one-letter tag names; every value is a parameter.
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import orjson
 
 from pylon.nostr.filter import Filter
+
+# Each may give as many events as the filter.
+_KINDS_APART = 16
 
 
 class Privacy(Enum):
@@ -66,6 +69,15 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
     if wanted.until is not None:
         add(f"{plus}created_at <= ?", wanted.until)
     add("(expires_at IS NULL OR expires_at > ?)", reader.now)
+    _allowed(add, reader, privacy)
+    return Query(" AND ".join(parts), tuple(values))
+
+
+def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None:
+    if not reader.keys:
+        # Nothing private is theirs.
+        add({Privacy.ALLOWED: "private = 0", Privacy.OWN: "FALSE", Privacy.WITHHELD: "private = 1"}[privacy])
+        return
     mine = _among("reader.value", reader.keys)
     own = (
         "(event.pubkey IN (SELECT value FROM json_each(?)) OR EXISTS (SELECT 1 FROM tag AS reader"
@@ -78,7 +90,6 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
         add(f"private = 1 AND {own}", *own_values)
     else:
         add(f"private = 1 AND NOT {own}", *own_values)
-    return Query(" AND ".join(parts), tuple(values))
 
 
 def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
@@ -91,6 +102,17 @@ def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privac
         f"SELECT seq, created_at, id, length(raw) FROM event WHERE {condition.where} ORDER BY {order} LIMIT ?",
         (*condition.values, few),
     )
+
+
+def apart(wanted: Filter) -> list[Filter]:
+    """Filters that match together what this one does, each with an index that gives its order.
+
+    Several kinds are answered one by one: together they would all be read, and sorted, for a few.
+    """
+    bare = wanted.ids is None and wanted.authors is None and not wanted.tags
+    if not bare or wanted.kinds is None or not 1 < len(wanted.kinds) <= _KINDS_APART:
+        return [wanted]
+    return [replace(wanted, kinds=frozenset({kind})) for kind in sorted(wanted.kinds)]
 
 
 def counted(filters: Sequence[Filter], reader: Reader) -> Query:

@@ -14,12 +14,12 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.messages import Closed, CountResult, Eose, Notice, RelayMessage
 from pylon.relay import access
+from pylon.relay.lookups import took_too_long
 from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refuse_filters
 from pylon.relay.shared import Shared
-from pylon.relay.store import took_too_long
 
 _log = log.get("relay")
 
@@ -178,8 +178,8 @@ class Reading:
     def _unread(self, name: str, error: sqlite3.Error) -> None:
         """Tells why a subscription is over, or a count has no answer."""
         if took_too_long(error):
-            most = self._shared.limits.lookup_s
-            reason = f"error: this takes more than {most:g} s to look up; ask for less, or by ids, authors or tags"
+            why = f"over {self._shared.limits.lookup_s:g} s, or others wait that take long as well"
+            reason = f"error: this takes too long to look up ({why}); ask for less, or by ids, authors or tags"
         else:
             _log.error("events could not be read", error=str(error))
             reason = "error: the relay could not read its events; try again later"

@@ -12,6 +12,8 @@ from pylon.nostr.event import MAX_TIMESTAMP, Event, expiration, is_addressable, 
 
 DELETION_KIND = 5
 SOON_S = 86_400
+# Nobody waits for the answer to a job so long.
+STALE_S = 7 * 86_400
 
 
 class Outcome(Enum):
@@ -29,9 +31,10 @@ class Outcome(Enum):
 class Room:
     """How full the store is: `used` of `bound` bytes, and when this is (Unix seconds).
 
-    What was acknowledged is kept, so a full store refuses what is new, and pushes nothing out: else a stranger could
-    push out what others rely on. Its last tenth is for events that expire within a day: jobs and results find room
-    again and again, however much comes that would stay.
+    What was acknowledged is kept, so a full store refuses what is new, and pushes out nothing that is of use: else a
+    stranger could push out what others rely on. Jobs (kinds 5000 to 7000) and their cancellations are of no use after
+    `STALE_S`: where room is scarce, those go. The last tenth is for events that expire within a day: jobs and results
+    find room again and again, however much comes that would stay.
     """
 
     bound: int
@@ -51,6 +54,11 @@ class Room:
     def lasting(self) -> int:
         """Up to how many bytes events are taken that stay for longer."""
         return self.bound - self.bound // 10
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether events that stay are soon refused."""
+        return self.used > self.lasting - self.bound // 20
 
 
 @dataclass(slots=True)

@@ -239,10 +239,15 @@ class RelayServer:
     async def _purge(self) -> None:
         while self._shared is not None:
             try:
-                while await self._shared.store.purge(int(self._clock.wall())):
+                now, dropped = int(self._clock.wall()), 0
+                while await self._shared.store.purge(now):
                     pass
+                while some := await self._shared.store.make_room(now):
+                    dropped += some
+                if dropped:
+                    _log.info("the relay is nearly full: jobs of over a week ago were deleted", events=dropped)
             except Exception as error:
-                _log.error("expired events could not be deleted", error=str(error))
+                _log.error("events that nobody needs could not be deleted", error=str(error))
             await asyncio.sleep(PURGE_S)
 
 

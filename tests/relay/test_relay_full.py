@@ -1,20 +1,27 @@
 """A relay whose store is bounded: what it refuses, what it still takes, and that the file keeps within its bound."""
 
+import asyncio
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.clock import SystemClock
 from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
+from pylon.relay.queries import Reader
 from pylon.relay.retention import SOON_S, Known, Outcome, Room, address, plan
+from pylon.relay.rows import Publication
 from pylon.relay.server import RelayServer
-from pylon.relay.store import EventStore, Publication
+from pylon.relay.store import EventStore
 from tests.relay.relay_peer import ALICE, BOB, note, peer
 
 NOW = 1_000_000
 MB = 1024 * 1024
+NOBODY = Reader(frozenset(), NOW)
 
 
 @st.composite
@@ -144,3 +151,52 @@ async def test_a_relay_takes_only_the_kinds_that_it_names(tmp_path):
         )
         # Whoever proves a key sends kind 22242, which is not published.
         assert (await client.authenticate(ALICE, relay.url))[0]
+
+
+def job_kinds(clock, days_ago, author=ALICE, **fields):
+    return note(author, created_at=int(clock.wall() - 86_400 * days_ago), **fields)
+
+
+async def test_where_room_is_scarce_jobs_of_over_a_week_ago_go_and_nothing_else():
+    clock = LaterClock()
+    with TemporaryDirectory() as folder:
+        store = await EventStore.open(Path(folder) / "relay.db", max_bytes=MB, clock=clock)
+
+        async def put(*events):
+            return [placed.outcome for placed in await store.insert([Publication(e, e.to_json()) for e in events])]
+
+        async def here(*events):
+            return set(await store.load(list(await store.find([Filter()], 500, NOBODY)))) >= {
+                e.to_json() for e in events
+            }
+
+        old = [job_kinds(clock, 9, kind=kind, content="x" * 1_000) for kind in (5_050, 6_050, 7_000)]
+        fresh = [job_kinds(clock, 6, kind=5_050), job_kinds(clock, 400), job_kinds(clock, 9, kind=4_999)]
+        gone = note(kind=5_050, content="cancelled", created_at=int(clock.wall()) - 9 * 86_400)
+        cancelling = job_kinds(clock, 9, kind=5, tags=[("e", gone.id), ("k", "5050")])
+        unwritten = note(content="deleted")
+        deleting = job_kinds(clock, 9, kind=5, tags=[("e", unwritten.id), ("k", "1")])
+        await put(*old, *fresh, cancelling, deleting)
+        now = int(clock.wall())
+        assert await store.make_room(now) == 0
+        assert Outcome.FULL in await put(*(note(content=f"{n:050000}") for n in range(20)))
+        assert await store.make_room(now) == 4
+        assert await store.make_room(now) == 0
+        assert await here(*fresh, deleting)
+        assert not any([await here(event) for event in (*old, cancelling)])
+        # What was cancelled so long ago may come again, and what else was deleted may not.
+        assert await put(unwritten, gone) == [Outcome.DELETED, Outcome.STORED]
+        await store.close()
+
+
+async def test_a_relay_that_is_nearly_full_makes_room_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("pylon.relay.server.PURGE_S", 0.01)
+    path, week = tmp_path / "relay.db", int(time.time()) - 8 * 86_400
+    async with RelayServer(path, limits=RelayLimits(store_bytes=MB)) as relay, peer(relay) as client:
+        for n in range(60):
+            taken, last = False, note(kind=6_050, content=f"{n:050000}", created_at=week)
+            async with asyncio.timeout(20):
+                while not taken:
+                    taken, _ = await client.publish(last)
+        assert last.id in await client.fetch({"kinds": [6_050]})
+    assert path.stat().st_size <= MB

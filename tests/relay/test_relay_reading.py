@@ -7,13 +7,14 @@ import pytest
 from relay_peer import ALICE, BOB, EVE, note, peer
 
 from pylon.nostr.event import Event
-from pylon.relay import store as store_module
+from pylon.relay import lookups
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.queries import Privacy
 from pylon.relay.reading import Reading
+from pylon.relay.rows import Publication
 from pylon.relay.server import RelayServer
-from pylon.relay.store import EventStore, Publication
+from pylon.relay.store import EventStore
 
 JOB = {"kind": 5940, "tags": [("encrypted",), ("p", BOB.public)]}
 
@@ -138,7 +139,7 @@ def unsigned(number: int) -> Publication:
 
 
 async def test_what_takes_too_long_to_look_up_is_refused_and_the_rest_answered(monkeypatch):
-    monkeypatch.setattr(store_module, "_LOOK_STEPS", 2_000)
+    monkeypatch.setattr(lookups, "_LOOK_STEPS", 2_000)
     tags = [str(n) for n in range(10)]
     async with RelayServer(limits=RelayLimits(lookup_s=0)) as relay, peer(relay) as client:
         assert relay._shared is not None
@@ -152,11 +153,11 @@ async def test_what_takes_too_long_to_look_up_is_refused_and_the_rest_answered(m
 
 
 async def test_whether_something_was_withheld_is_said_to_be_when_it_takes_too_long_to_know(monkeypatch):
-    monkeypatch.setattr(store_module, "_LOOK_STEPS", 2_000)
+    monkeypatch.setattr(lookups, "_LOOK_STEPS", 2_000)
     async with RelayServer(limits=RelayLimits(lookup_s=0)) as relay, peer(relay) as client:
         assert relay._shared is not None
         await relay._shared.store.insert([unsigned(n) for n in range(1_000)])
-        await client.say("REQ", "s", {"limit": 1})
+        await client.say("REQ", "s", {"since": 1, "limit": 1})
         assert [(await client.hear())[0] for _ in range(3)] == ["EVENT", "EOSE", "NOTICE"]
 
 

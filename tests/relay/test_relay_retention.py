@@ -11,7 +11,8 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.relay.queries import Reader
 from pylon.relay.retention import Known, Outcome, address, deletions, plan
-from pylon.relay.store import EventStore, Publication
+from pylon.relay.rows import Publication
+from pylon.relay.store import EventStore
 
 KEYS = [f"{n:064x}" for n in (1, 2)]
 IDS = [f"{n:064x}" for n in range(12)]

@@ -7,9 +7,10 @@ import pytest
 from relay_peer import ALICE, BOB, note
 
 from pylon.nostr.filter import Filter, parse_filter
-from pylon.relay.queries import Privacy, Reader, newest
+from pylon.relay.queries import Privacy, Reader, any_withheld, apart, newest
 from pylon.relay.retention import Outcome
-from pylon.relay.store import SCHEMA, EventStore, Publication
+from pylon.relay.rows import Publication
+from pylon.relay.store import SCHEMA, EventStore
 
 NOBODY = Reader(frozenset(), 1_000)
 
@@ -98,6 +99,38 @@ def test_no_query_walks_the_whole_table(raw, step, privacy):
         database.executescript(script)
     query = newest(parse_filter(raw), 500, Reader(frozenset({ALICE.public}), 0), privacy)
     steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query.where}", query.values)]
+    if privacy is not Privacy.ALLOWED:
+        step = step.replace("event_by_kind", "event_private")
     assert any(step in line for line in steps), steps
     assert "SCAN event" not in steps, steps
     database.close()
+
+
+@pytest.mark.parametrize("raw", [{}, {"kinds": [5_050]}, {"kinds": [5_050, 7_000], "since": 5}])
+def test_whether_something_is_withheld_is_looked_up_among_what_is_private(raw):
+    database = sqlite3.connect(":memory:")
+    for script in SCHEMA.migrations:
+        database.executescript(script)
+    query = any_withheld([parse_filter(raw)], Reader(frozenset(), 0))
+    steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query.where}", query.values)]
+    assert any("USING INDEX event_private" in line for line in steps), steps
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "raw", [{"kinds": [7, 8, 9]}, {"kinds": [8, 9], "limit": 4}, {"kinds": [7, 9], "until": 104}]
+)
+async def test_several_kinds_are_answered_as_one_with_the_newest_of_all(store, raw):
+    events = [note(kind=7 + n % 3, content=str(n), created_at=100 + n // 4) for n in range(30)]
+    await store.insert(publications(*events))
+    wanted = parse_filter(raw)
+    assert [one.kinds for one in apart(wanted)] == [frozenset({kind}) for kind in raw["kinds"]]
+    matching = sorted(filter(wanted.matches, events), key=lambda event: (-event.created_at, event.id))
+    found = await store.load(list(await store.find([wanted], 7, NOBODY)))
+    assert found == [event.to_json() for event in matching[: raw.get("limit", 7)]]
+
+
+def test_kinds_of_one_author_or_with_a_tag_or_too_many_are_not_taken_apart():
+    for raw in ({"authors": [ALICE.public], "kinds": [1, 2]}, {"#p": [BOB.public], "kinds": [1, 2]}, {"kinds": [1]}):
+        assert apart(parse_filter(raw)) == [parse_filter(raw)]
+    assert len(apart(parse_filter({"kinds": list(range(17))}))) == 1

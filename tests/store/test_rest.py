@@ -9,7 +9,8 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.relay.intake import Intake
 from pylon.relay.retention import Outcome
-from pylon.relay.store import Placed, Publication
+from pylon.relay.rows import Publication
+from pylon.relay.store import Placed
 from pylon.store.database import Database, Schema
 from pylon.store.group import GroupCommit
 from pylon.store.rest import rest, rest_s

@@ -1,0 +1,99 @@
+"""Lookups that strangers ask for: bounded in time, and wide ones do not hold up the others.
+
+A filter may need a walk through everything. Each lookup has a moment on the connection that all readers share; one
+that takes longer begins anew on a second one, where wide lookups wait for each other alone.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from pylon.clock import Clock
+from pylon.relay.queries import Query
+from pylon.store.database import Database
+from pylon.store.steps import set_up
+from pylon.store.thread import SqliteThread
+
+# What an index answers takes some milliseconds.
+_QUICK_S = 0.05
+# Each takes two seconds at the most: whoever comes after these would have given up before its turn.
+_MOST_WIDE = 16
+# Of SQLite's own steps, some milliseconds: what an index answers is through before, and is never asked for the time.
+_LOOK_STEPS = 100_000
+
+type Found = list[list[sqlite3.Row]]
+
+
+class Lookups:
+    """See the module. A lookup of more than `most_s` seconds raises an error of which `took_too_long` is true."""
+
+    def __init__(self, database: Database, wide: SqliteThread, clock: Clock, most_s: float) -> None:
+        self._database = database
+        self._wide = wide
+        self._clock = clock
+        self._most_s = most_s
+        self._waiting: set[asyncio.Task[Found]] = set()
+
+    @classmethod
+    async def open(cls, database: Database, clock: Clock, most_s: float) -> "Lookups":
+        """Opens the second connection."""
+        wide = SqliteThread.open(database.path)
+        await wide.run(partial(set_up, durability="NORMAL"))
+        return cls(database, wide, clock, most_s)
+
+    async def close(self) -> None:
+        """Closes the second connection."""
+        for waiting in self._waiting:
+            waiting.cancel()
+        await self._wide.close()
+
+    async def look_up(self, queries: Sequence[Query]) -> Found:
+        """The rows of each query. Raises `sqlite3.Error`."""
+        quick_s = min(_QUICK_S, self._most_s)
+        try:
+            return await self._database.read(partial(self._bounded, queries=queries, most_s=quick_s))
+        except sqlite3.Error as error:
+            if not took_too_long(error) or quick_s == self._most_s or len(self._waiting) >= _MOST_WIDE:
+                raise
+        # Its place is taken until the thread is through with it, whoever hangs up meanwhile.
+        gone = threading.Event()
+        walk = partial(self._bounded, queries=queries, most_s=self._most_s, gone=gone)
+        looking = asyncio.create_task(self._wide.run(walk))
+        self._waiting.add(looking)
+        looking.add_done_callback(self._over)
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+
+    def _over(self, looking: asyncio.Task[Found]) -> None:
+        self._waiting.discard(looking)
+        if not looking.cancelled():
+            # Read here, since whoever waited may have gone; asyncio would call that a fault.
+            looking.exception()
+
+    def _bounded(
+        self,
+        connection: sqlite3.Connection,
+        queries: Sequence[Query],
+        most_s: float,
+        gone: threading.Event | None = None,
+    ) -> Found:
+        ends = self._clock.monotonic() + most_s
+
+        def is_over() -> bool:
+            return self._clock.monotonic() > ends or (gone is not None and gone.is_set())
+
+        connection.set_progress_handler(is_over, _LOOK_STEPS)
+        try:
+            return [connection.execute(query.where, query.values).fetchall() for query in queries]
+        finally:
+            connection.set_progress_handler(None, 0)
+
+
+def took_too_long(error: sqlite3.Error) -> bool:
+    """Whether it says that a lookup was broken off."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT

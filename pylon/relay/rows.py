@@ -1,0 +1,157 @@
+"""Rows of the relay's tables: what is known before a batch is placed, how full the file is, and what is written."""
+
+# ruff: noqa: S608 - the text is made of this file's own words; every value is a parameter.
+
+import sqlite3
+from collections.abc import Sequence
+
+import orjson
+
+from pylon.nostr.event import Event, expiration
+from pylon.records import record
+from pylon.relay.access import is_private
+from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Room, address, deletions
+
+PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
+# The index of the same condition is used for it.
+OF_JOBS = "(kind = 5 OR kind BETWEEN 5000 AND 7000)"
+_STALE = (
+    f"SELECT seq FROM event WHERE {OF_JOBS} AND created_at < ? AND (kind <> 5 OR EXISTS (SELECT 1 FROM tag"
+    " WHERE tag.event = seq AND name = 'k' AND CAST(value AS INTEGER) BETWEEN 5000 AND 7000))"
+    " ORDER BY created_at LIMIT ?"
+)
+# What was expired makes room before anything is refused: as much at a time as a batch brings, and some more.
+_PURGED_FIRST = 500
+# About what rows and indexes take beyond the JSON, in bytes. It counts within a batch only: the next one measures.
+_ROW_BYTES, _TAG_BYTES = 512, 256
+
+
+@record
+class Publication:
+    """An event to store, and its JSON."""
+
+    event: Event
+    raw: bytes
+
+
+def known_of(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
+    known = Known()
+    ids = [event.id for event in events]
+    addresses = [where for event in events if (where := address(event)) is not None]
+    for row in connection.execute(
+        "SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", (orjson.dumps(ids).decode(),)
+    ):
+        known.ids.add(row["id"])
+    named = [target for event in events if event.kind == DELETION_KIND for target, _ in deletions(event)]
+    for row in connection.execute(
+        "SELECT target, pubkey, until FROM deletion WHERE target IN (SELECT value FROM json_each(?))",
+        (orjson.dumps([*ids, *addresses, *named]).decode(),),
+    ):
+        known.deleted[row["target"], row["pubkey"]] = row["until"]
+    if addresses:
+        for row in connection.execute(
+            "SELECT address, created_at, id FROM event WHERE address IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(addresses).decode(),),
+        ):
+            known.heads[row["address"]] = (row["created_at"], row["id"])
+    return known
+
+
+def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
+    found = Room(bound, _used(connection), now)
+    if found.used > found.lasting and connection.execute(PURGE, (now, _PURGED_FIRST)).rowcount:
+        found.used = _used(connection)
+    return found
+
+
+def make_room(bound: int, now: int, limit: int, connection: sqlite3.Connection) -> int:
+    """Deletes what `Room` calls stale, if there is little room left; how many events."""
+    if not Room(bound, _used(connection), now).is_scarce:
+        return 0
+    found = connection.execute(_STALE, (now - STALE_S, limit)).fetchall()
+    stale = (orjson.dumps([seq for (seq,) in found]).decode(),)
+    # What was cancelled is as old, and not published again.
+    connection.execute(
+        "DELETE FROM deletion WHERE (target, pubkey) IN (SELECT tag.value, event.pubkey FROM tag JOIN event"
+        " ON tag.event = seq WHERE seq IN (SELECT value FROM json_each(?)) AND event.kind = 5 AND tag.name = 'e')",
+        stale,
+    )
+    connection.execute("DELETE FROM event WHERE seq IN (SELECT value FROM json_each(?))", stale)
+    return len(found)
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something. Free pages are filled again before it grows."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def measure(connection: sqlite3.Connection, batch: Sequence[Publication], known: Known) -> None:
+    for publication in batch:
+        event = publication.event
+        rows = len(_indexed(event)) + sum(1 for _ in deletions(event))
+        known.sizes[event.id] = len(publication.raw) + _ROW_BYTES + _TAG_BYTES * rows
+    heads = orjson.dumps([id_ for _, id_ in known.heads.values()]).decode()
+    for row in connection.execute(
+        "SELECT id, length(raw) AS bytes, (SELECT count(*) FROM tag WHERE tag.event = seq) AS tags"
+        " FROM event WHERE id IN (SELECT value FROM json_each(?))",
+        (heads,),
+    ):
+        known.sizes[row["id"]] = row["bytes"] + _ROW_BYTES + _TAG_BYTES * row["tags"]
+
+
+def write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:
+    # Replaced versions go first: two rows never hold one address.
+    if todo.replaced:
+        connection.executemany("DELETE FROM event WHERE id = ?", [(id_,) for id_ in todo.replaced])
+    if todo.keep:
+        connection.executemany(
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    numbers[id_],
+                    id_,
+                    event.pubkey,
+                    event.kind,
+                    event.created_at,
+                    expiration(event),
+                    is_private(event),
+                    address(event),
+                    raw[id_],
+                )
+                for id_, event in todo.keep.items()
+            ],
+        )
+        tags = [
+            (name, value, event.kind, event.created_at, numbers[id_])
+            for id_, event in todo.keep.items()
+            for name, value in _indexed(event)
+        ]
+        if tags:
+            connection.executemany("INSERT INTO tag VALUES (?, ?, ?, ?, ?)", tags)
+    if todo.deleted:
+        connection.executemany(
+            "INSERT INTO deletion VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
+            [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
+        )
+        # Not kind 5: deleting a deletion request has no effect (NIP-09).
+        connection.executemany(
+            "DELETE FROM event WHERE (id = :target OR address = :target) AND pubkey = :pubkey"
+            " AND created_at <= :until AND kind <> 5",
+            [
+                {"target": target, "pubkey": pubkey, "until": until}
+                for (target, pubkey), until in todo.deleted.items()
+            ],
+        )
+
+
+def _indexed(event: Event) -> set[tuple[str, str]]:
+    """Name and first value of the tags that filters can ask for: those of one letter (NIP-01)."""
+    return {
+        (tag[0], tag[1])
+        for tag in event.tags
+        if len(tag) > 1 and len(tag[0]) == 1 and tag[0].isascii() and tag[0].isalpha()
+    }
