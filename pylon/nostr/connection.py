@@ -14,12 +14,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedOK, WebSocketException
 from websockets.frames import CloseCode
 from websockets.typing import BytesLike
@@ -35,32 +31,19 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.introduction import Introduction
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
+from pylon.nostr.opening import open_socket
 from pylon.nostr.publications import Publications
+from pylon.nostr.relay_status import RelayStatus as RelayStatus
 from pylon.nostr.sending import Sender
 from pylon.nostr.sockets import ClientSocket
 from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
-from pylon.nostr.tls import context_for
 from pylon.relay_url import normalize_relay_url
 from pylon.text import clean_line
 
 logger = log.get("nostr")
 
-MAX_FRAME_BYTES = 2 * 1024 * 1024
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class RelayStatus:
-    """What `pylon status` says of a relay. Times are Unix seconds."""
-
-    url: str
-    state: Literal["connecting", "open", "closed"] = "connecting"
-    since: float = 0.0
-    reconnects: int = 0
-    error: str = ""
-    notice: str = ""
-    information: RelayInformation = field(default_factory=RelayInformation)
 
 
 class RelayConnection:
@@ -83,8 +66,6 @@ class RelayConnection:
         dial: Dial | None = None,
     ) -> None:
         self._fault = ""
-        # The subscription that what `status` notes is about, if it is about one.
-        self._noticed_of = ""
         try:
             url = normalize_relay_url(url)
             self.status = RelayStatus(url)
@@ -127,7 +108,7 @@ class RelayConnection:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self._set_state("closed")
+        self.status.turn("closed", self._clock.wall())
         await self._publications.close()
         self._subscriptions.close()
         self._introduction.lost()
@@ -196,23 +177,12 @@ class RelayConnection:
             flooded, self._answered = False, False
             learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
             try:
-                # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its
-                # window costs 60 KiB a connection.
-                async with connect(
-                    self.url,
-                    ssl=context_for(self.url.startswith("wss:")),
-                    create_connection=ClientSocket,
-                    compression=None,
-                    max_size=MAX_FRAME_BYTES,
-                    ping_timeout=60,
-                    close_timeout=2,
-                    **await self._dialled(),
-                ) as socket:
+                async with await open_socket(self.url, self._dial) as socket:
                     opened_at = self._clock.monotonic()
                     if not self._known:
                         await asyncio.wait({learning}, timeout=LEARN_SECONDS)
                     try:
-                        await self._serve(cast("ClientSocket", socket))
+                        await self._serve(socket)
                     except asyncio.CancelledError:
                         # By `close`: leaving the block on an exception would tell the relay of an error of ours.
                         await socket.close()
@@ -236,7 +206,7 @@ class RelayConnection:
                 self._opened.clear()
                 self._introduction.lost()
                 learning.cancel()
-            self._set_state("connecting", reason)
+            self.status.turn("connecting", self._clock.wall(), reason)
             lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
             delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
             # Whoever waits for a relay that is not there says so in words, once.
@@ -246,14 +216,6 @@ class RelayConnection:
             tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
             await asyncio.sleep(delay)
             self.status.reconnects += 1
-
-    async def _dialled(self) -> dict[str, Any]:
-        if self._dial is None:
-            return {}
-        parts = urlsplit(self.url)
-        default = 443 if parts.scheme == "wss" else 80
-        # With a socket of ours no proxy is asked, nor is a redirect to another host followed.
-        return {"sock": await self._dial(parts.hostname or "", parts.port or default)}
 
     async def _learn(self) -> None:
         # NIP-11. What was learnt before stays in force when the relay is asked again and says nothing.
@@ -266,7 +228,7 @@ class RelayConnection:
     async def _serve(self, socket: ClientSocket) -> None:
         self._sender.socket = socket
         self._introduction.opened()
-        self._set_state("open")
+        self.status.turn("open", self._clock.wall())
         self._subscriptions.opened()
         self._sender.beside(self._publications.opened())
         self._opened.set()
@@ -288,9 +250,7 @@ class RelayConnection:
         match message:
             case m.Eose(name):
                 self._answered = True
-                if name == self._noticed_of:
-                    # It is open after all.
-                    self.status.notice = self._noticed_of = ""
+                self.status.answered(name)
                 return self._subscriptions.receive(name, message)
             case m.Ok() if self._introduction.settles(message):
                 self._authenticated(message)
@@ -298,12 +258,12 @@ class RelayConnection:
                 self._answered = True
                 self._publications.answered(message)
             case m.Closed(name, reason):
-                self.status.notice, self._noticed_of = f"subscription closed: {reason}", name
+                self.status.closed(name, reason)
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
                 self._introduction.challenged(challenge)
             case m.Notice(text):
-                self.status.notice, self._noticed_of = text, ""
+                self.status.noticed(text)
                 # While we introduce ourselves it is no news that we have not.
                 told = logger.debug if text.startswith("auth-required:") else logger.info
                 told("relay notice", relay=self.url, text=text)
@@ -316,12 +276,5 @@ class RelayConnection:
             self.status.error = f"the relay refused our key: {ok.message}"
             logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
             return
-        if self.status.notice.removeprefix("subscription closed: ").startswith("auth-required:"):
-            # That was before.
-            self.status.notice = ""
+        self.status.let_in()
         self._sender.beside(self._publications.authenticated())
-
-    def _set_state(self, state: Literal["connecting", "open", "closed"], error: str = "") -> None:
-        self.status.state = state
-        self.status.since = self._clock.wall()
-        self.status.error = error

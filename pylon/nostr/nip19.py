@@ -9,13 +9,28 @@ Source: https://github.com/nostr-protocol/nips/blob/master/19.md
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pylon.errors import MalformedError, TooLargeError
+from pylon.errors import MalformedError
 from pylon.nostr import bech32
-from pylon.nostr.event import MAX_KIND, is_hex64
+from pylon.nostr.event import is_hex64
 from pylon.nostr.keys import SecretKey, check_public_key
-
-_SPECIAL, _RELAY, _AUTHOR, _KIND = range(4)
-_MAX_VALUE = 255
+from pylon.nostr.nip19_fields import (
+    AUTHOR,
+    KIND,
+    SPECIAL,
+    first,
+    hex32,
+    id_bytes,
+    key_bytes,
+    kind_bytes,
+    kind_of,
+    pack,
+    public_key_of,
+    relay_fields,
+    relays_of,
+    text_bytes,
+    text_of,
+    unpack,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +86,28 @@ def encode(entity: Entity) -> str:
     """
     match entity:
         case PublicKey(public_key):
-            return bech32.encode("npub", _key_bytes(public_key))
+            return bech32.encode("npub", key_bytes(public_key))
         case SecretKey():
             return bech32.encode("nsec", entity.secret_bytes)
         case Note(event_id):
-            return bech32.encode("note", _id_bytes(event_id))
+            return bech32.encode("note", id_bytes(event_id))
         case Profile(public_key, relays):
-            return bech32.encode("nprofile", _pack([(_SPECIAL, _key_bytes(public_key)), *_relay_fields(relays)]))
+            return bech32.encode("nprofile", pack([(SPECIAL, key_bytes(public_key)), *relay_fields(relays)]))
         case EventPointer(event_id, relays, author, kind):
-            fields = [(_SPECIAL, _id_bytes(event_id)), *_relay_fields(relays)]
+            fields = [(SPECIAL, id_bytes(event_id)), *relay_fields(relays)]
             if author is not None:
-                fields.append((_AUTHOR, _key_bytes(author)))
+                fields.append((AUTHOR, key_bytes(author)))
             if kind is not None:
-                fields.append((_KIND, _kind_bytes(kind)))
-            return bech32.encode("nevent", _pack(fields))
+                fields.append((KIND, kind_bytes(kind)))
+            return bech32.encode("nevent", pack(fields))
         case AddressPointer(identifier, public_key, kind, relays):
             fields = [
-                (_SPECIAL, _text_bytes(identifier)),
-                *_relay_fields(relays),
-                (_AUTHOR, _key_bytes(public_key)),
-                (_KIND, _kind_bytes(kind)),
+                (SPECIAL, text_bytes(identifier)),
+                *relay_fields(relays),
+                (AUTHOR, key_bytes(public_key)),
+                (KIND, kind_bytes(kind)),
             ]
-            return bech32.encode("naddr", _pack(fields))
+            return bech32.encode("naddr", pack(fields))
 
 
 def decode(text: str) -> Entity:
@@ -172,118 +187,35 @@ def parse_secret_key(text: str) -> SecretKey:
             raise MalformedError("a secret key is an nsec or 64 hex characters")
 
 
-def _key_bytes(public_key: str) -> bytes:
-    return bytes.fromhex(check_public_key(public_key))
-
-
-def _id_bytes(event_id: str) -> bytes:
-    if not is_hex64(event_id):
-        raise MalformedError("an event id is 64 lower-case hex characters")
-    return bytes.fromhex(event_id)
-
-
-def _kind_bytes(kind: int) -> bytes:
-    if not 0 <= kind <= MAX_KIND:
-        raise MalformedError("an event kind is an integer from 0 to 65535")
-    return kind.to_bytes(4)
-
-
-def _text_bytes(text: str) -> bytes:
-    try:
-        value = text.encode()
-    except UnicodeEncodeError as error:
-        raise MalformedError("an identifier must be valid Unicode") from error
-    if len(value) > _MAX_VALUE:
-        raise TooLargeError(f"an identifier or relay address is at most {_MAX_VALUE} bytes in NIP-19")
-    return value
-
-
-def _relay_fields(relays: Iterable[str]) -> list[tuple[int, bytes]]:
-    if not all(relay.isascii() for relay in relays):
-        raise MalformedError("a relay address is ASCII in NIP-19")
-    return [(_RELAY, _text_bytes(relay)) for relay in relays]
-
-
-def _pack(fields: Iterable[tuple[int, bytes]]) -> bytes:
-    return b"".join(bytes((name, len(value))) + value for name, value in fields)
-
-
-def _unpack(data: bytes) -> dict[int, list[bytes]]:
-    fields: dict[int, list[bytes]] = {}
-    position = 0
-    while position < len(data):
-        name, *length = data[position : position + 2]
-        end = position + 2 + (length[0] if length else 0)
-        if not length or end > len(data):
-            raise MalformedError("a field of this text is cut short")
-        fields.setdefault(name, []).append(data[position + 2 : end])
-        position = end
-    return fields
-
-
-def _first(fields: dict[int, list[bytes]], name: int) -> bytes:
-    if name not in fields:
-        raise MalformedError("a field that NIP-19 asks for is missing")
-    return fields[name][0]
-
-
-def _hex32(value: bytes) -> str:
-    if len(value) != 32:
-        raise MalformedError("a key or id is 32 bytes")
-    return value.hex()
-
-
-def _public_key(value: bytes) -> str:
-    return check_public_key(_hex32(value))
-
-
-def _text(value: bytes, encoding: str) -> str:
-    try:
-        return value.decode(encoding)
-    except UnicodeDecodeError:
-        raise MalformedError("a field of this text is not text") from None
-
-
-def _relays(fields: dict[int, list[bytes]]) -> tuple[str, ...]:
-    return tuple(_text(value, "ascii") for value in fields.get(_RELAY, ()))
-
-
-def _kind(value: bytes) -> int:
-    kind = int.from_bytes(value)
-    if len(value) != 4 or kind > MAX_KIND:
-        raise MalformedError("an event kind is an integer from 0 to 65535, in four bytes")
-    return kind
-
-
 def _profile(data: bytes) -> Profile:
-    fields = _unpack(data)
-    return Profile(_public_key(_first(fields, _SPECIAL)), _relays(fields))
+    fields = unpack(data)
+    return Profile(public_key_of(first(fields, SPECIAL)), relays_of(fields))
 
 
 def _event_pointer(data: bytes) -> EventPointer:
-    fields = _unpack(data)
+    fields = unpack(data)
     return EventPointer(
-        _hex32(_first(fields, _SPECIAL)),
-        _relays(fields),
-        _public_key(_first(fields, _AUTHOR)) if _AUTHOR in fields else None,
-        _kind(_first(fields, _KIND)) if _KIND in fields else None,
+        hex32(first(fields, SPECIAL)),
+        relays_of(fields),
+        public_key_of(first(fields, AUTHOR)) if AUTHOR in fields else None,
+        kind_of(first(fields, KIND)) if KIND in fields else None,
     )
 
 
 def _address_pointer(data: bytes) -> AddressPointer:
-    fields = _unpack(data)
+    fields = unpack(data)
     return AddressPointer(
-        _text(_first(fields, _SPECIAL), "utf-8"),
-        _public_key(_first(fields, _AUTHOR)),
-        _kind(_first(fields, _KIND)),
-        _relays(fields),
+        text_of(first(fields, SPECIAL), "utf-8"),
+        public_key_of(first(fields, AUTHOR)),
+        kind_of(first(fields, KIND)),
+        relays_of(fields),
     )
 
 
 _DECODERS: dict[str, Callable[[bytes], Entity]] = {
-    "npub": lambda data: PublicKey(_public_key(data)),
+    "npub": lambda data: PublicKey(public_key_of(data)),
     "nsec": SecretKey,
-    "note": lambda data: Note(_hex32(data)),
+    "note": lambda data: Note(hex32(data)),
     "nprofile": _profile,
     "nevent": _event_pointer,
     "naddr": _address_pointer,

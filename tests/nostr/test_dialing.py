@@ -1,12 +1,17 @@
 """Connections whose address is judged: over a real relay on loopback, under a name that no resolver knows."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import partial
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.dialing import dial_judged
+from pylon.nostr.nip11 import RelayInformation
 from pylon.relay.server import RelayServer
 
 
@@ -51,3 +56,31 @@ async def test_a_name_behind_which_nobody_listens_is_an_error() -> None:
         port = int(relay.url.rpartition(":")[2])
     with pytest.raises(OSError, match="cannot be reached"):
         await dial_judged("relay.example.com", port, may_dial=lambda _: True, resolve=here)
+
+
+@pytest.mark.parametrize("dialled", [True, False])
+@pytest.mark.parametrize("elsewhere", ["ws://127.0.0.1:1/", "ws://[", "https://relay.example.com/", "ws://h:99999/"])
+async def test_a_relay_that_sends_us_elsewhere_is_not_reached_and_that_is_no_fault_of_ours(
+    dialled: bool, elsewhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(connection: ServerConnection, request: Request) -> Response:
+        return Response(302, "Found", Headers({"Location": elsewhere}))
+
+    async def nobody(_: ServerConnection) -> None:
+        pass
+
+    async def silent(_: str) -> RelayInformation:
+        return RelayInformation()
+
+    async with serve(nobody, "127.0.0.1", 0, process_request=away) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        dial = partial(dial_judged, may_dial=lambda _: True, resolve=here)
+        name = "relay.example.com" if dialled else "127.0.0.1"
+        connection = RelayConnection(f"ws://{name}:{port}", learn=silent, dial=dial if dialled else None)
+        connection.start()
+        async with asyncio.timeout(10):
+            while not connection.status.error:
+                await asyncio.sleep(0.01)
+        assert connection.status.state == "connecting"
+        await connection.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

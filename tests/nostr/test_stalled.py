@@ -7,7 +7,7 @@ import sys
 import orjson
 import pytest
 
-from pylon.nostr import connection as module
+from pylon.nostr import opening as module
 from pylon.nostr import introduction
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.filter import Filter

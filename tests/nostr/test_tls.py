@@ -2,6 +2,7 @@
 
 import datetime
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import serve
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from pylon.nostr import tls
 from pylon.nostr.connection import RelayConnection
+from pylon.nostr.dialing import dial_judged
 from pylon.nostr.nip11 import RelayInformation
 
 
@@ -66,6 +70,42 @@ async def test_a_relay_is_connected_to_when_its_certificate_is_trusted_and_only_
         try:
             assert await connection.wait_open(10 if trusted else 1) is trusted
             assert trusted or "CERTIFICATE_VERIFY_FAILED" in connection.status.error
+        finally:
+            await connection.close()
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example.com"])
+async def test_where_addresses_are_judged_the_certificate_must_be_for_the_name_that_was_asked_for(
+    tmp_path, monkeypatch, name
+):
+    file = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(file)
+
+    async def keep(socket) -> None:
+        await socket.wait_closed()
+
+    async def about(connection, request) -> Response | None:
+        if "upgrade" in request.headers:
+            return None
+        body = b'{"limitation": {"max_limit": 7}}'
+        return Response(200, "OK", Headers({"Content-Length": str(len(body))}), body)
+
+    async def here(_: str) -> list[str]:
+        return ["127.0.0.1"]
+
+    async with serve(keep, "127.0.0.1", 0, ssl=secured, process_request=about) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        dial = partial(dial_judged, may_dial=lambda _: True, resolve=here)
+        connection = RelayConnection(f"wss://{name}:{port}", dial=dial)
+        connection.start()
+        try:
+            trusted = name == "localhost"
+            assert await connection.wait_open(10 if trusted else 1) is trusted
+            assert trusted or "CERTIFICATE_VERIFY_FAILED" in connection.status.error
+            # The document about the relay goes the same way.
+            assert connection.status.information.max_limit == (7 if trusted else None)
         finally:
             await connection.close()
 
