@@ -248,7 +248,8 @@ class RelaySection(_Section):
     max_mb: int = Field(
         1_024,
         ge=0,
-        description="The largest file of stored events, in MiB; when it is full, new ones are refused. 0: any.",
+        description="The largest file of stored events, in MiB: near it jobs of over a week ago go, and when it is"
+        " full new events are refused. 0: any.",
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp
 
 from pylon.errors import SetupError
 from pylon.gateway.connection import Connection, Crowd
+from pylon.host.open_files import allow_files
 
 _HEAD_BYTES = 64 * 1024
 _IDLE_S = 60
@@ -52,20 +52,6 @@ async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> As
         server.should_exit = True
         await task
         listener.close()
-
-
-def allow_files(wanted: int) -> int:
-    """Lets this process have so many files open, as far as the system does: a Mac's shell allows 256. How many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (ValueError, OSError):
-        # macOS has a further bound, of which it tells only by refusing.
-        return soft
-    return most
 
 
 def _listen(host: str, port: int) -> socket.socket:

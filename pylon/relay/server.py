@@ -5,7 +5,7 @@ import errno
 import logging
 import socket
 import tempfile
-from collections.abc import Container
+from collections.abc import Callable, Container
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +20,14 @@ from websockets.http11 import Request, Response
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError
+from pylon.host.open_files import allow_files
 from pylon.nostr.event import Event
 from pylon.nostr.sockets import ServerSocket
 from pylon.relay.access import is_private
 from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
+from pylon.relay.open_files import say_once
 from pylon.relay.session import Session
 from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
@@ -39,6 +41,8 @@ _PONG_S = 60.0
 _GOODBYE_S = 3.0
 _READ_AHEAD = 16
 _BACKLOG = 1_024
+# Of the database, of what else this process does, and of some that connect and are no sessions yet.
+_FILES_BESIDE = 512
 
 _log = log.get("relay")
 
@@ -83,6 +87,7 @@ class RelayServer:
         self._shared: Shared | None = None
         self._sessions: set[Session] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._unsay: Callable[[], None] | None = None
         self._about = orjson.dumps(
             information(
                 self._limits,
@@ -125,6 +130,8 @@ class RelayServer:
         self._tasks = [asyncio.create_task(intake.run()), asyncio.create_task(self._purge())]
         if self._readers is not None:
             self._tasks.append(asyncio.create_task(self._recheck()))
+        allow_files(self._limits.connections + _FILES_BESIDE)
+        self._unsay = say_once(asyncio.get_running_loop(), self._clock)
         # What strangers send wrong is not worth a stack trace each.
         quiet = logging.getLogger("pylon.relay.websockets")
         quiet.setLevel(logging.CRITICAL)
@@ -173,6 +180,9 @@ class RelayServer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._shared.store.close()
             self._shared = None
+        if self._unsay is not None:
+            self._unsay()
+            self._unsay = None
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None

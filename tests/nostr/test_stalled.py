@@ -7,8 +7,8 @@ import sys
 import orjson
 import pytest
 
-from pylon.nostr import opening as module
 from pylon.nostr import introduction
+from pylon.nostr import opening as module
 from pylon.nostr.connection import RelayConnection
 from pylon.nostr.filter import Filter
 from tests.nostr.scripted import ScriptedRelay
