@@ -9,6 +9,7 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import counted, err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
+from pylon.cli.wallet_decide import decide
 from pylon.cli.wallet_live import go_live, spending_lines
 from pylon.cli.wallet_payee import trust_payee
 from pylon.errors import MoneyError, PylonError, UsageError
@@ -147,7 +148,8 @@ async def _history(limit: int, as_json: bool) -> None:
     for row in data["entries"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
         amount = sats_text(row["amount"], data["unit"])
-        made.add_row(when, row["kind"].replace("_", " "), _party(row["credit"]), _party(row["debit"]), amount)
+        what = f"{row['kind'].replace('_', ' ')}{', decided' if row['decided'] else ''}"
+        made.add_row(when, what, _party(row["credit"]), _party(row["debit"]), amount)
     out.print(made)
 
 
@@ -187,6 +189,10 @@ async def _pay(text: str, most: int, as_json: bool) -> None:
     else:
         words = {"settled": "paid", "unknown": "payment unknown (checking)"}.get(data["state"], data["state"])
         out.print(f"{words}: {sats_text(data['amount_msat'], data['unit'])}")
+        if data["state"] == "unknown":
+            out.print(
+                "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.", style="dim"
+            )
 
 
 @app.command()
@@ -203,12 +209,17 @@ async def _audit(as_json: bool) -> None:
         out.print(f"{data['audit']}: {counted(data['entries'], 'entry', 'entries')},"
                   f" {counted(data['payments'], 'payment')} made,"
                   f" {counted(data['invoices_paid'], 'invoice')} paid to us")  # fmt: skip
+        for row in data["decided"]:
+            proof = "with its preimage" if row["proof"] else "without proof"
+            said = f"paid, {proof}" if row["state"] == "settled" else "not paid"
+            out.print(f"  decided by you: {row['payment']} ({sats_text(row['amount_msat'], data['unit'])}) {said}")
         for finding in data["findings"]:
             out.print(f"  {finding['code']}: {finding['text']}")
     if data["findings"]:
         fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
 
 
+app.command("decide")(decide)
 app.command("go-live")(go_live)
 app.command("trust-payee")(trust_payee)
 

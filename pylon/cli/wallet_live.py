@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pylon.cli import stdin
-from pylon.cli.output import err, out
+from pylon.cli.output import counted, err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
 from pylon.money.agreed import FIRST, MOST, Agreed
@@ -75,14 +75,21 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
 
 
 def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
-    """`0 sat of 200 sat in the last hour`, and so on: what counts against each limit, and the limit."""
+    """`0 sat of 200 sat in the last hour`, and so on: what counts against each limit, and the limit; and payments of
+    unknown outcome."""
     windows = (("hour", "in the last hour"), ("day", "in the last day"), ("all", "in all"))
     used = [
         f"{sats_text(spending[f'{name}_msat'], unit)} of {sats_text(spending[f'most_{name}_msat'], unit)} {told}"
         for name, told in windows
     ]
     payment, fee = (sats_text(spending[f"most_{name}_msat"], unit) for name in ("payment", "fee"))
-    return [f"spent or set aside: {', '.join(used)}", f"one payment: {payment} at most, and {fee} of fee"]
+    lines = [f"spent or set aside: {', '.join(used)}", f"one payment: {payment} at most, and {fee} of fee"]
+    if spending["unknown"]:
+        lines.append(
+            f"{counted(spending['unknown'], 'payment')} of unknown outcome,"
+            f" {sats_text(spending['unknown_msat'], unit)} set aside: `pylon wallet decide`"
+        )
+    return lines
 
 
 def _state(wanted: Agreed) -> None:

@@ -42,6 +42,10 @@ class Kind(StrEnum):
     CREDIT_FOUND = "credit_found"  # reference: provider/epoch/seq
 
 
+# What is booked of a payment of ours.
+OF_PAYMENTS = (Kind.TOPUP_PAID, Kind.PAID_BY_HAND, Kind.FEE_PAID)
+
+
 @record
 class Entry:
     """`amount` is debited to one account and credited to another. `at` is Unix seconds."""

@@ -68,7 +68,7 @@ async def paid(reader: Reader, provider: str) -> Paid:
     """What we have paid this provider, and what may yet turn out to be paid."""
     rows = await reader.fetch_all(
         "SELECT state, msat, changed_at FROM money_payment"
-        " WHERE provider = ? AND (state <> 'failed' OR reason IN (?, ?, ?))",
+        " WHERE provider = ? AND (state <> 'failed' OR reason IN (?, ?, ?, ?))",
         (provider, *PRESUMED_FAILED),
     )
     return Paid(

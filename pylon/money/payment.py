@@ -22,9 +22,11 @@ ARRIVAL_GRACE_S = 600.0
 # A wallet that does not tell "under way" from "failed" is asked this much longer.
 UNSETTLED_GRACE_S = 3_600.0
 NEVER_ARRIVED, NEVER_SETTLED = "never_arrived", "never_settled"
-# Why a payment counts as failed that may turn out paid after all: nothing was heard of it for long, or, in older
-# books, the wallet's answer alone said so. Its job gets no other payment.
-PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, WalletCode.PAYMENT_FAILED.value)
+# Its owner said what became of it: paid where it is settled, and not paid where it failed.
+DECIDED = "decided_by_owner"
+# Why a payment counts as failed that may turn out paid after all: nothing was heard of it for long, its owner said
+# so, or, in older books, the wallet's answer alone did. Its job gets no other payment.
+PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, DECIDED, WalletCode.PAYMENT_FAILED.value)
 # The wallet's own word that a payment failed and can no longer arrive.
 LOOKUP_FAILED = "lookup_failed"
 

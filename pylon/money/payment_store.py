@@ -8,7 +8,7 @@ from pylon.money.invoice import Invoice
 from pylon.money.ledger_store import Reader, balance
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import BY_HAND, PRESUMED_FAILED, Known, Order, PaymentState
+from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
@@ -40,6 +40,11 @@ class Payment:
         """Whether its owner gave the invoice."""
         return self.provider.startswith(BY_HAND)
 
+    @property
+    def decided(self) -> bool:
+        """Whether its owner said what became of it, since no wallet did."""
+        return self.reason == DECIDED
+
 
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
     """What we know that bears on paying this invoice for this order."""
@@ -48,8 +53,8 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
         SELECT
             EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
             EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = :hash) AS own,
-            (SELECT max(CASE state WHEN 'settled' THEN 'settled' ELSE 'open' END) FROM money_payment
-                WHERE job = :job AND (state <> 'failed' OR reason IN (:arrived, :settled, :answered))) AS job_payment,
+            (SELECT max(CASE state WHEN 'settled' THEN 'settled' ELSE 'open' END) FROM money_payment WHERE job = :job
+                AND (state <> 'failed' OR reason IN (:arrived, :settled, :decided, :answered))) AS job_payment,
             EXISTS (SELECT 1 FROM money_payment
                 WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
             (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
@@ -61,7 +66,7 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
             "job": order.job,
             "provider": order.provider,
             "since": now - FEE_MEMORY_S,
-            **dict(zip(("arrived", "settled", "answered"), PRESUMED_FAILED, strict=True)),
+            **dict(zip(("arrived", "settled", "decided", "answered"), PRESUMED_FAILED, strict=True)),
         },
     )
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -151,12 +156,15 @@ async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: 
     )
 
 
-async def settle(tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float) -> bool:
-    """Settled with proof; False when it was before. Raises `MoneyError` when it was taken for failed."""
+async def settle(
+    tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float, *, decided: bool = False
+) -> bool:
+    """Settled with proof, or because it was `decided` so, where `preimage` may be empty; False when it was before.
+    Raises `MoneyError` when it was taken for failed."""
     changed = await tx.execute(
-        "UPDATE money_payment SET state = 'settled', preimage = ?, fee = ?, reason = '', changed_at = ?"
+        "UPDATE money_payment SET state = 'settled', preimage = ?, fee = ?, reason = ?, changed_at = ?"
         " WHERE payment_hash = ? AND state IN ('sending', 'unknown')",
-        (preimage, int(fee), now, payment_hash),
+        (preimage, int(fee), DECIDED if decided else "", now, payment_hash),
     )
     if not changed and (await get(tx, payment_hash)).state is not PaymentState.SETTLED:
         raise MoneyError("a payment that was not sent cannot be settled")
@@ -186,6 +194,24 @@ async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
     rows = await reader.fetch_all(
         f"SELECT * FROM money_payment WHERE state IN ({marks}) ORDER BY reserved_at",  # noqa: S608 - marks only
         [state.value for state in states],
+    )
+    return [_payment(row) for row in rows]
+
+
+async def unknown(reader: Reader) -> tuple[int, Msat]:
+    """How many payments are of unknown outcome, and what is set aside for them, in msat."""
+    row = await reader.fetch_one(
+        "SELECT count(*), coalesce(sum(msat + fee_limit), 0) FROM money_payment WHERE state = 'unknown'"
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return row[0], Msat(row[1])
+
+
+async def decided(reader: Reader) -> list[Payment]:
+    """Payments whose owner said what became of them, oldest first."""
+    rows = await reader.fetch_all(
+        "SELECT * FROM money_payment WHERE state IN ('settled', 'failed') AND reason = ? ORDER BY reserved_at",
+        (DECIDED,),
     )
     return [_payment(row) for row in rows]
 

@@ -2,7 +2,7 @@
 
     reserved ─► sending ─► settled     the preimage proves it
         │          ├─────► failed      the wallet refused, or a lookup says so
-        │          └─────► unknown     no answer: the reservation stays until a lookup decides
+        │          └─────► unknown     no answer: the reservation stays until a lookup or its owner decides
         └────────────────► failed      the process died before anything was sent
 
 Nothing is ever sent twice: a payment whose outcome is unknown blocks its job and its provider until it is known.
@@ -14,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pylon import log
 from pylon.clock import Clock
 from pylon.money import invoice as invoices
-from pylon.money import ledger, payee_store, payment_store
-from pylon.money.ledger_store import book
+from pylon.money import payee_store, payment_store
+from pylon.money.decision import Decision
 from pylon.money.limits import Caps, Spend, allow
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
     BY_HAND,
@@ -32,15 +31,12 @@ from pylon.money.payment import (
     judge_amount,
     judge_ask,
     judge_known,
-    not_before,
-    resolve,
 )
+from pylon.money.payment_outcome import Decided, PaymentOutcomes
 from pylon.money.payment_store import Payment
-from pylon.money.wallet import Lookup, PayState, Wallet, WalletCode, WalletError, proves
+from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr import nip19
-from pylon.store.database import Database, Transaction
-
-logger = log.get("money")
+from pylon.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,8 @@ class Sender:
         self._policy = policy
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._under_way: set[str] = set()
+        self._looks: set[asyncio.Task[None]] = set()
+        self.outcomes = PaymentOutcomes(database, wallet, clock)
 
     @property
     def is_stopped(self) -> bool:
@@ -103,26 +100,33 @@ class Sender:
         return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner, by_hand=True))
 
     async def recover(self) -> list[Payment]:
-        """At start, before anything is paid: what a dead process left open."""
-        async with self._database.transaction() as tx:
-            for payment in await payment_store.in_state(tx, PaymentState.RESERVED):
-                await payment_store.fail(tx, payment.payment_hash, "never_sent", self._clock.wall())
+        """At start, before anything is paid: what a dead process left open; those that ended by a lookup now."""
+        await self.outcomes.recover()
         return await self.check()
 
     async def check(self) -> list[Payment]:
         """Looks up every payment of unknown outcome; those that ended now. Call it every few seconds."""
-        ended: list[Payment] = []
-        states = (PaymentState.SENDING, PaymentState.UNKNOWN)
-        for payment in await payment_store.in_state(self._database, *states):
-            if payment.payment_hash not in self._under_way:
-                after = await self._look_up(payment)
-                if after.state in (PaymentState.SETTLED, PaymentState.FAILED):
-                    ended.append(after)
-        return ended
+        return await self.outcomes.check()
+
+    async def look(self, *, within_s: float) -> None:
+        """Looks them up as `check` does, which tells of those that ended; what takes longer goes on beside."""
+        looking = asyncio.create_task(self.outcomes.look())
+        self._looks.add(looking)
+        looking.add_done_callback(self._looks.discard)
+        await asyncio.wait({looking}, timeout=within_s)
+        if looking.done():
+            looking.result()
+
+    async def decide(self, payment_hash: str, decision: Decision) -> Decided:
+        """Takes the owner's word for what became of a payment; see `PaymentOutcomes`. A caller that is cancelled
+        does not cancel it."""
+        return await asyncio.shield(self._begin(self.outcomes.decide(payment_hash, decision)))
 
     async def close(self) -> None:
         """Waits for payments that are under way; their wallet calls end by themselves."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for looking in self._looks:
+            looking.cancel()
+        await asyncio.gather(*self._tasks, *self._looks, return_exceptions=True)
 
     # --- the steps --------------------------------------------------------------------------------------------
 
@@ -153,7 +157,10 @@ class Sender:
                 limit = allow(policy.caps, await payment_store.used(tx, spend, now), spend)
                 if limit is not None:
                     raise PaymentRefusedError(limit)
-                return await payment_store.reserve(tx, invoice, spend, now)
+                payment = await payment_store.reserve(tx, invoice, spend, now)
+                # Before it is committed: whoever takes up what a dead process left, leaves this one alone.
+                self.outcomes.under_way.add(payment.payment_hash)
+                return payment
             if refusal is Refusal.PAYEE_CHANGED:
                 await payee_store.offered(tx, order.provider, invoice.payee, now)
         # Not before the transaction has ended: what was offered is kept although nothing is paid.
@@ -161,79 +168,29 @@ class Sender:
 
     async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
         with suppress(PaymentRefusedError):
-            await self._fail(await reserving, "never_sent")
+            payment = await reserving
+            await self.outcomes.fail(payment, "never_sent")
+            self.outcomes.under_way.discard(payment.payment_hash)
 
     async def _send(self, payment: Payment) -> Payment:
-        self._under_way.add(payment.payment_hash)
+        outcomes = self.outcomes
         try:
             async with self._database.transaction() as tx:
                 await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
             result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
             if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
-                fee = result.fee if result.fee is not None else await self._ask_fee(payment)
-                return await self._settle(payment, result.preimage or "", fee)
+                fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)
+                return await outcomes.settle(payment, result.preimage or "", fee)
             # Its answer to a payment is not its last word on it; only a lookup is.
             if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
-                return await self._fail(payment, result.code.value if result.code else "failed")
+                return await outcomes.fail(payment, result.code.value if result.code else "failed")
             reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
-            payment = await self._leave_open(payment, reason or (result.code.value if result.code else "no_answer"))
-            return await self._look_up(payment)
-        finally:
-            self._under_way.discard(payment.payment_hash)
-
-    async def _look_up(self, payment: Payment) -> Payment:
-        try:
-            lookup = await self._ask(payment)
-        except WalletError as error:
-            logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
-            return payment
-        verdict = resolve(lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall())
-        match verdict.state:
-            case PaymentState.SETTLED:
-                return await self._settle(payment, lookup.preimage or "", lookup.fee)
-            case PaymentState.FAILED:
-                return await self._fail(payment, verdict.reason)
-            case _ if payment.state is not PaymentState.UNKNOWN:
-                return await self._leave_open(payment, verdict.reason)
-            case _:
-                return payment
-
-    async def _ask(self, payment: Payment) -> Lookup:
-        since = not_before(payment.invoice, payment.reserved_at)
-        return await self._wallet.lookup(payment.payment_hash, since=since)
-
-    async def _ask_fee(self, payment: Payment) -> Msat | None:
-        # Some wallets leave the fee out of the answer to a payment and tell it in a lookup.
-        try:
-            return (await self._ask(payment)).fee
-        except WalletError:
-            return None
-
-    async def _settle(self, payment: Payment, preimage: str, fee: Msat | None) -> Payment:
-        now = self._clock.wall()
-        async with self._database.transaction() as tx:
-            await self._settle_in(tx, payment, preimage, ZERO if fee is None else fee, now)
-        if fee is not None and fee > payment.fee_limit:
-            logger.warning("a payment's fee was above its limit", payment=payment.payment_hash, fee_msat=int(fee))
-        return await payment_store.get(self._database, payment.payment_hash)
-
-    async def _settle_in(self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, now: float) -> None:
-        # Somebody else may have settled it since (a lookup beside the answer); its ledger entries are there then.
-        if await payment_store.settle(tx, payment.payment_hash, preimage, fee, now):
-            booked, party = (
-                (ledger.paid_by_hand, payment.payee) if payment.by_hand else (ledger.topup_paid, payment.provider)
+            payment = await outcomes.leave_open(
+                payment, reason or (result.code.value if result.code else "no_answer")
             )
-            await book(tx, booked(now, party, payment.payment_hash, payment.amount, fee))
-
-    async def _fail(self, payment: Payment, reason: str) -> Payment:
-        async with self._database.transaction() as tx:
-            await payment_store.fail(tx, payment.payment_hash, reason, self._clock.wall())
-        return await payment_store.get(self._database, payment.payment_hash)
-
-    async def _leave_open(self, payment: Payment, reason: str) -> Payment:
-        async with self._database.transaction() as tx:
-            await payment_store.move(tx, payment.payment_hash, PaymentState.UNKNOWN, reason, self._clock.wall())
-        return await payment_store.get(self._database, payment.payment_hash)
+            return await outcomes.look_up(payment)
+        finally:
+            outcomes.under_way.discard(payment.payment_hash)
 
     async def _go_on(self, work: Coroutine[Any, Any, Payment]) -> Payment:
         # A cancelled caller must not leave a sent payment without somebody who hears the answer.

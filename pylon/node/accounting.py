@@ -20,8 +20,10 @@ INVOICE_S = 3_600
 
 
 async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]:
-    """The limits that count in every payment, and what of them is used. What is reserved counts, fees included."""
+    """The limits that count in every payment, and what of them is used. What is reserved counts, fees included; so
+    does what is set aside for payments of `unknown` outcome."""
     used = await payment_store.used_now(database, now)
+    unknown, set_aside = await payment_store.unknown(database)
     return {
         "most_payment_msat": int(caps.payment),
         "most_fee_msat": int(caps.fee),
@@ -31,6 +33,8 @@ async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]
         "most_day_msat": int(caps.day),
         "all_msat": int(used.all),
         "most_all_msat": int(caps.all),
+        "unknown": unknown,
+        "unknown_msat": int(set_aside),
     }
 
 
@@ -66,11 +70,20 @@ async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[
 
 
 async def history(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """Entries of the ledger, newest first."""
+    """Entries of the ledger, newest first; `decided` says that its owner decided that this payment was made."""
     limit = whole(params, "limit", 50)
     entries = await ledger_store.entries(database, since=_since(params))
     newest = entries[::-1][:limit]
-    rows = [{**asdict(entry), "kind": entry.kind.value, "amount": int(entry.amount)} for entry in newest]
+    decided = {payment.payment_hash for payment in await payment_store.decided(database)}
+    rows = [
+        {
+            **asdict(entry),
+            "kind": entry.kind.value,
+            "amount": int(entry.amount),
+            "decided": entry.kind in ledger.OF_PAYMENTS and entry.reference in decided,
+        }
+        for entry in newest
+    ]
     return {"network": network.value, "unit": network.unit, "entries": rows}
 
 
@@ -85,14 +98,25 @@ async def examine(wallet: Wallet | None, database: Database, network: Network) -
     """Whether the books hold, and whether the wallet agrees with them."""
     async with database.transaction() as tx:
         books = await audit.collect(tx)
+        decided = await payment_store.decided(tx)
     findings = audit.examine(books)
     if wallet is not None:
         findings += await audit.compare_with_wallet(wallet, books)
     balances = ledger.balances(books.entries)
     return {
         "network": network.value,
+        "unit": network.unit,
         "audit": "clean" if not findings else "not clean",
         "findings": [asdict(finding) for finding in findings],
+        "decided": [
+            {
+                "payment": payment.payment_hash,
+                "state": payment.state.value,
+                "proof": bool(payment.preimage),
+                "amount_msat": int(payment.amount),
+            }
+            for payment in decided
+        ],
         "entries": len(books.entries),
         "spent_msat": balances.get(ledger.SPENT, 0),
         "earned_msat": balances.get(ledger.EARNED, 0),

@@ -178,6 +178,7 @@ class Core:
         policy = SendPolicy(self.network, self.caps, stopped, self.live)
         self.sender = Sender(self.database, self.wallet, policy, self.clock)
         self._exit.push_async_callback(self.sender.close)
+        await self.sender.outcomes.recover()
 
     async def _open_provider(self) -> None:
         inference = await self.open_inference()

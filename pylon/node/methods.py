@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.electricity import Tariff
-from pylon.node import accounting, earnings, payees
+from pylon.node import accounting, earnings, payees, undecided
 from pylon.node.control import Answers, Event, Method, Result
 from pylon.node.household import calls
 from pylon.node.live import is_stopped
@@ -59,6 +59,8 @@ class Methods:
             "wallet-audit": self._wallet_audit,
             "wallet-payees": self._wallet_payees,
             "wallet-trust-payee": self._wallet_trust_payee,
+            "wallet-undecided": self._wallet_undecided,
+            "wallet-decide": self._wallet_decide,
             "earnings": self._earnings,
             "invite": self._invite,
             "household": lambda params: calls.household(self._core, params),
@@ -192,6 +194,14 @@ class Methods:
     async def _wallet_trust_payee(self, params: dict[str, Any]) -> Answers:
         core = self._core
         yield Result(await payees.trust(core.database, core.network, core.clock.wall(), params))
+
+    async def _wallet_undecided(self, params: dict[str, Any]) -> Answers:
+        core = self._core
+        yield Result(await undecided.payments(core.need_sender(), core.database, core.network, params))
+
+    async def _wallet_decide(self, params: dict[str, Any]) -> Answers:
+        core = self._core
+        yield Result(await undecided.decide(core.need_sender(), core.network, params))
 
     async def _earnings(self, params: dict[str, Any]) -> Answers:
         core = self._core

@@ -4,7 +4,7 @@ from pylon.errors import MoneyError
 from pylon.money.limits import Limit
 from pylon.money.payment import Code, PaymentRefusedError, Refusal
 
-_WAIT = "`pylon wallet history` shows it once it has ended."
+_WAIT = "`pylon wallet decide` shows it, and what to do if the wallet never says what became of it."
 _LIMITS = "docs/money.md lists the limits; `pylon wallet go-live` chooses those of live money."
 _REFUSED: dict[Code, tuple[str, str]] = {
     Refusal.STOPPED: ("the STOP file halts all spending", "Remove the file STOP in PYLON_HOME to go on."),

@@ -90,6 +90,7 @@ DECIDERS = [
     "inference/batching.py",
     "inference/reuse.py",
     "money/agreed.py",
+    "money/decision.py",
     "money/ledger.py",
     "money/account.py",
     "money/limits.py",

@@ -7,6 +7,7 @@ import pytest
 
 from pylon.money import account, audit, deposit, invoice, ledger, nwc, playbank, receiver
 from pylon.money.agreed import FIRST, MOST
+from pylon.money.decision import Undecidable
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.mirror import Fault
@@ -17,16 +18,15 @@ from pylon.money.usage import UsageFault
 from pylon.money.wallet import WalletCode
 
 NWC = Path(nwc.__file__).read_text()
+_CODES = (
+    Fault, UsageFault, Refusal, InvoiceCode, Limit, ReceiveCode, WalletCode, Network, PaymentState, Undecidable,
+)  # fmt: skip
 TEXT = (Path(__file__).parents[2] / "docs" / "money.md").read_text()
 
 
 @pytest.mark.parametrize(
     "code",
-    [
-        code
-        for codes in (Fault, UsageFault, Refusal, InvoiceCode, Limit, ReceiveCode, WalletCode, Network, PaymentState)
-        for code in codes
-    ],
+    [code for codes in _CODES for code in codes],
 )
 def test_every_code_is_explained(code):
     assert f"`{code.value}`" in TEXT
@@ -34,7 +34,7 @@ def test_every_code_is_explained(code):
 
 def test_codes_differ_so_that_each_says_one_thing():
     seen: dict[str, object] = {}
-    for codes in (Fault, UsageFault, Refusal, InvoiceCode, Limit):
+    for codes in (Fault, UsageFault, Refusal, InvoiceCode, Limit, Undecidable):
         for code in codes:
             assert code.value not in seen, code
             seen[code.value] = code

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pylon.money import audit, payment_store
+from pylon.money.decision import Decision, DecisionRefusedError
 from pylon.money.payment import PaymentRefusedError, PaymentState
 from pylon.money.wallet import Lookup, LookupState, PayResult, PayState, WalletCode
 from tests.money.fakes import FakeLightning, clock
@@ -100,6 +101,17 @@ class PaidOnce(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.side.clock.advance(seconds)
         self.check()
+
+    @rule(preimage=st.booleans())
+    def owner_decides(self, preimage: bool) -> None:
+        """Says that it was paid where that is so, and otherwise that it was not, which may turn out wrong."""
+        for payment in self.run(payment_store.in_state(self.side.database, PaymentState.UNKNOWN)):
+            paid = payment.payment_hash in self.lightning.moved
+            proof = self.lightning.slips[payment.payment_hash].preimage.hex() if paid and preimage else ""
+            try:
+                self.run(self.side.sender.decide(payment.payment_hash, Decision(paid, proof)))
+            except DecisionRefusedError:
+                assert not paid
 
     @rule()
     def crash(self) -> None:

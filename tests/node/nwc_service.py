@@ -43,13 +43,17 @@ class WillingWallet:
         hashed = hashlib.sha256(PREIMAGE).digest()
         return honest(sats, currency=self.currency, payment_hash=hashed, created_at=now)
 
+    def respond(self, method: str) -> Response:
+        """What it answers to one request."""
+        return Response(method, self._answer(method))
+
     async def _run(self, pool: RelayPool) -> None:
         cipher = Cipher(WALLET, CLIENT.public)
         wanted = Filter(kinds=frozenset({nip47.REQUEST}), tags={"p": frozenset({WALLET.public})})
         async for received in pool.subscribe(lambda: (wanted,)):
             request = nip47.parse_request(received.event, cipher)
             self.asked.append(request.method)
-            answer = Response(request.method, self._answer(request.method))
+            answer = self.respond(request.method)
             await pool.publish(WALLET.sign(nip47.response_draft(cipher, request.scheme, received.event.id, answer)))
 
     def _answer(self, method: str) -> dict[str, object]:

@@ -17,6 +17,7 @@ from pylon.node.doctor.reading import (
     read_offer,
     read_pause,
     read_service,
+    read_unknown,
     read_wallet,
     urls_of,
 )
@@ -94,6 +95,7 @@ async def examine() -> Examination:
         serving.judge_model(model, status),
         serving.judge_offer(read_offer(home, config, public, household), wallet),
         serving.judge_wallet(wallet, config.provider.pricing),
+        serving.judge_payments(read_unknown(home, status)),
         node,
         relays.judge_presence(asked, time.time()) if serves else None,
         serving.judge_service(service),

@@ -113,15 +113,30 @@ async def read_node(home: Home) -> dict[str, Any] | None:
 
 def read_pause(home: Home) -> str:
     """Why the next start will be paused, as far as the books of a node that ended tell; empty if it will not."""
+    row = _in_books(home, "SELECT value FROM provider_setting WHERE name = ?", PAUSED)
+    return str(row[0]) if row else ""
+
+
+def read_unknown(home: Home, status: Mapping[str, Any] | None) -> int:
+    """How many payments are of unknown outcome: by the node that runs, or by the books of one that ended."""
+    if status is not None:
+        return int((status["spending"] or {"unknown": 0})["unknown"])
+    # What it was sending when it ended, nobody knows either.
+    row = _in_books(home, "SELECT count(*) FROM money_payment WHERE state IN ('sending', 'unknown')")
+    return int(row[0]) if row else 0
+
+
+def _in_books(home: Home, sql: str, *values: str) -> tuple[Any, ...] | None:
+    """The first row of what the books of a node that ended hold; None where they cannot be read without a trace."""
     if not home.database.exists() or home.database.with_name(f"{home.database.name}-wal").exists():
-        return ""
+        return None
     try:
         # Immutable: SQLite makes no file beside it. Nobody writes it, since no node runs.
         with closing(sqlite3.connect(f"{home.database.as_uri()}?immutable=1", uri=True)) as books:
-            row = books.execute("SELECT value FROM provider_setting WHERE name = ?", (PAUSED,)).fetchone()
+            row: tuple[Any, ...] | None = books.execute(sql, values).fetchone()
     except sqlite3.Error:
-        return ""
-    return str(row[0]) if row else ""
+        return None
+    return row
 
 
 async def read_model(home: Home, config: Config) -> ModelReading:

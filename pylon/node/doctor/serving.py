@@ -191,6 +191,17 @@ def judge_wallet(read: WalletReading, pricing: str) -> Finding:
     return ok("wallet", read.said)
 
 
+def judge_payments(unknown: int) -> Finding | None:
+    """Whether nobody knows of payments what became of them."""
+    if not unknown:
+        return None
+    return warning(
+        "payments",
+        f"{unknown} of unknown outcome: what {'it takes' if unknown == 1 else 'they take'} stays set aside",
+        "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.",
+    )
+
+
 def judge_service(read: ServiceReading) -> Finding:
     """Whether the machine starts the node by itself."""
     if read.fault:

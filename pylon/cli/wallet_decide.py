@@ -1,0 +1,158 @@
+"""`pylon wallet decide`: a payment of which the wallet never says what became, decided by its owner."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pylon.cli import stdin
+from pylon.cli.output import err, out
+from pylon.cli.running import Json, print_json, run
+from pylon.errors import UsageError
+from pylon.money.msat import MSAT_PER_SAT, sats_text
+from pylon.node.control import result_of
+from pylon.node.home import open_home
+from pylon.node.session import open_node
+from pylon.nostr.event import is_hex64
+
+_PAID, _NOT_PAID = "paid", "not paid"
+
+
+def decide(
+    payment: Annotated[
+        str | None,
+        typer.Argument(metavar="PAYMENT", help="Its payment hash, or how that begins; without it, all are listed."),
+    ] = None,
+    paid: Annotated[bool, typer.Option("--paid", help="The wallet shows it as paid.")] = False,
+    preimage: Annotated[
+        str, typer.Option("--preimage", metavar="HEX", help="The proof that it was paid, as the wallet shows it.")
+    ] = "",
+    not_paid: Annotated[
+        bool, typer.Option("--not-paid", help="The wallet did not pay it, and its invoice can no longer be paid.")
+    ] = False,
+    fee: Annotated[int, typer.Option(min=0, help="What it cost on the way, in sats, where it was paid.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="With --paid and no preimage: do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decide a payment of unknown outcome, which the wallet neither looks up nor lists: look it up there yourself.
+
+    Until then its money stays set aside, and its provider gets no other deposit. A preimage
+    proves that it was paid; without one, and for --not-paid, it is your word alone, which is typed, and the wallet is
+    asked once more before. The books keep that you decided it, and nothing changes it any more.
+    """
+    if payment is None:
+        run(_list(as_json, alone=not (paid or preimage or not_paid or fee or yes)), as_json=as_json)
+    else:
+        run(_decide(payment.lower(), paid or bool(preimage), preimage, not_paid, fee, yes, as_json), as_json=as_json)
+
+
+async def _list(as_json: bool, *, alone: bool) -> None:
+    if not alone:
+        raise UsageError("which payment?", hint="`pylon wallet decide` lists them; give the hash of one.")
+    data = await _call("wallet-undecided", {"look": True})
+    if as_json:
+        print_json(data)
+        return
+    if not data["payments"]:
+        out.print("no payment is of unknown outcome")
+        return
+    for row in data["payments"]:
+        _show(out, row, data["unit"])
+    out.print(
+        "Look each up in the wallet itself. Paid: `pylon wallet decide PAYMENT --preimage HEX`, or --paid where it"
+        " shows no preimage. Not paid, and its invoice has run out: `pylon wallet decide PAYMENT --not-paid`.",
+        style="dim",
+    )
+
+
+async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: int, yes: bool, as_json: bool) -> None:
+    if paid == not_paid:
+        raise UsageError(
+            "was it paid or not?", hint="Give --preimage HEX or --paid, or else --not-paid; the wallet shows which."
+        )
+    if not_paid and (yes or fee):
+        raise UsageError(
+            "--not-paid takes neither --yes nor --fee: a mistake pays twice, so it is typed", hint="Leave them out."
+        )
+    data = await _call("wallet-undecided")
+    row = _named(named, data["payments"])
+    # One that is not there has ended, which the node says better; one under way it refuses.
+    if row is not None and row["state"] == "unknown" and not preimage and not yes:
+        _show(err, row, data["unit"])
+        await _consent(row, data["unit"], paid=paid)
+    params = {
+        "payment": named if row is None else row["payment"],
+        "verdict": "paid" if paid else "not_paid",
+        "preimage": preimage.lower() or None,
+        "fee_msat": fee * MSAT_PER_SAT,
+    }
+    decided = await _call("wallet-decide", params)
+    if as_json:
+        print_json(decided)
+        return
+    by = "the wallet says so by now" if decided["decided_by"] == "wallet" else "decided by you"
+    proof = ", with its preimage" if decided["proof"] else ""
+    before = "" if decided["changed"] else "; that stood already, and nothing was changed"
+    said = _PAID if decided["state"] == "settled" else _NOT_PAID
+    out.print(f"{said}: {sats_text(decided['amount_msat'], decided['unit'])} ({by}{proof}){before}")
+
+
+async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
+    amount = sats_text(row["amount_msat"], unit)
+    if paid:
+        wanted = _PAID
+        err.print(
+            f"Without its preimage nothing proves that these {amount} arrived. Say so only where the wallet shows"
+            " this payment hash as paid. If it was not, the books are wrong for good"
+            f"{', and its provider is left alone for not crediting it' if row['provider'] else ''}."
+        )
+    else:
+        wanted = _NOT_PAID
+        if (left := row["not_paid_from"] - time.time()) >= 0:
+            # Before anybody types what is refused then.
+            raise UsageError(
+                "nothing was decided: it may still be paid, until ten minutes after its invoice ran out",
+                hint=f"Try again in {max(1, round(left / 60))} min.",
+            )
+        err.print(
+            f"A mistake pays twice: these {amount} are free again then, and another invoice may be paid of them. Say"
+            " so only where the wallet shows this payment hash as failed, or not at all among all that it paid."
+        )
+    err.print(f"Type `{wanted}` to decide so:")
+    if " ".join((await asyncio.to_thread(stdin.line)).lower().split()) != wanted:
+        raise UsageError("nothing was decided", hint=f"Type `{wanted}`, and nothing else.")
+
+
+def _show(where: Console, row: dict[str, Any], unit: str) -> None:
+    to = row["provider"] or "an invoice that you had paid"
+    where.print(f"{row['payment']}")
+    where.print(f"  {sats_text(row['amount_msat'], unit)} to {to}, sent {_at(row['sent_at'])}")
+    where.print(f"  Lightning node {row['payee']}")
+    where.print(f"  invoice runs out {_at(row['expires_at'])}")
+    if row["state"] == "unknown":
+        where.print(f"  unknown ({row['reason']})")
+    else:
+        where.print("  under way")
+
+
+def _at(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _named(named: str, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    found = [row for row in rows if row["payment"].startswith(named)] if named else []
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} payments begin with {named}", hint="Give more of the hash.")
+    if not found and not is_hex64(named):
+        raise UsageError(
+            f"no payment of unknown outcome begins with {named!r}", hint="`pylon wallet decide` lists them."
+        )
+    return found[0] if found else None
+
+
+async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    home, config = open_home()
+    async with open_node(home, config) as node:
+        return await result_of(node, method, params)
