@@ -66,8 +66,8 @@ type Code = Refusal | InvoiceCode | Limit
 class PaymentRefusedError(MoneyError):
     """A payment was not made; nothing was reserved. `code` says why."""
 
-    def __init__(self, code: Code, message: str = "") -> None:
-        super().__init__(message or f"nothing was paid: {code.value}")
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
         self.code = code
 
 

@@ -34,6 +34,7 @@ from pylon.money.payment import (
 )
 from pylon.money.payment_outcome import Decided, PaymentOutcomes
 from pylon.money.payment_store import Payment
+from pylon.money.refused import WHY, refused
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr import nip19
 from pylon.store.database import Database
@@ -65,6 +66,11 @@ class Sender:
     def is_stopped(self) -> bool:
         """Whether the STOP file halts all spending."""
         return self._policy.stopped()
+
+    @property
+    def unit(self) -> str:
+        """What the money of this wallet is called."""
+        return self._policy.network.unit
 
     async def balance(self) -> Msat:
         """What the wallet holds. Raises `WalletError`."""
@@ -133,12 +139,12 @@ class Sender:
     async def _reserve(self, ask: Ask, order: Order) -> Payment:
         policy = self._policy
         if policy.stopped():
-            raise PaymentRefusedError(Refusal.STOPPED, "the STOP file halts all spending")
+            raise refused(Refusal.STOPPED)
         if policy.network.is_live and not policy.live:
-            raise PaymentRefusedError(Refusal.NOT_LIVE, "live money is not allowed here")
+            raise refused(Refusal.NOT_LIVE)
         refusal = judge_ask(ask, order)
         if refusal is not None:
-            raise PaymentRefusedError(refusal)
+            raise refused(refusal)
         now = self._clock.wall()
         try:
             invoice = invoices.decode(ask.invoice or "")
@@ -147,7 +153,7 @@ class Sender:
             raise PaymentRefusedError(error.code, str(error)) from error
         refusal = judge_amount(amount, ask, order)
         if refusal is not None:
-            raise PaymentRefusedError(refusal)
+            raise refused(refusal)
         spend = Spend(amount, policy.caps.fee, order.job, order.provider, order.run, order.by_hand)
         # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
         async with self._database.transaction() as tx:
@@ -156,7 +162,7 @@ class Sender:
             if refusal is None:
                 limit = allow(policy.caps, await payment_store.used(tx, spend, now), spend)
                 if limit is not None:
-                    raise PaymentRefusedError(limit)
+                    raise refused(limit)
                 payment = await payment_store.reserve(tx, invoice, spend, now)
                 # Before it is committed: whoever takes up what a dead process left, leaves this one alone.
                 self.outcomes.under_way.add(payment.payment_hash)
@@ -164,7 +170,7 @@ class Sender:
             if refusal is Refusal.PAYEE_CHANGED:
                 await payee_store.offered(tx, order.provider, invoice.payee, now)
         # Not before the transaction has ended: what was offered is kept although nothing is paid.
-        raise PaymentRefusedError(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
+        raise refused(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
 
     async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
         with suppress(PaymentRefusedError):
@@ -205,6 +211,6 @@ class Sender:
 
 def _other_payee(provider: str) -> str:
     return (
-        f"nothing was paid, since it asks to be paid to another node than before ({Refusal.PAYEE_CHANGED.value});"
-        f" `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid from then on"
+        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid"
+        " from then on"
     )

@@ -159,7 +159,7 @@ class AccountPurse:
             payment = await self._pay(ask, order, wanted)
             if payment.state is PaymentState.FAILED:
                 code = payment.reason
-                raise MoneyError(_why_failed(payment))
+                raise MoneyError(self._why_failed(payment))
         except MoneyError as error:
             before = await self._payment(invoice, bill.author)
             if before is not None and before.state is not PaymentState.FAILED:
@@ -169,7 +169,7 @@ class AccountPurse:
                 code = error.code.value
             if before is not None and code == Refusal.HASH_SEEN:
                 # What kept it from being paid then is still the reason.
-                code, error = before.reason, MoneyError(_why_failed(before))
+                code, error = before.reason, MoneyError(self._why_failed(before))
             self._unpaid.add(bill.author, invoice, asked or ZERO, code)
             raise error
         if payment.state is PaymentState.SETTLED:
@@ -229,10 +229,17 @@ class AccountPurse:
             return None
         return payment if payment.provider == provider else None
 
+    def _why_failed(self, payment: Payment) -> str:
+        if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
+            amount = sats_text(payment.amount, self.sender.unit)
+            return f"the wallet holds less than {amount}; `pylon wallet balance` says what it holds"
+        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
+
     async def _watch(self) -> None:
         await asyncio.sleep(CHECK_S)
         for payment in await self.sender.check():
-            if payment.state is PaymentState.SETTLED:
+            # What its owner had paid is left with no provider.
+            if payment.state is PaymentState.SETTLED and not payment.by_hand:
                 self._deposited(payment)
         await self._unpaid.look()
         for provider in await mirror_store.waiting_providers(self.database):
@@ -246,9 +253,3 @@ class AccountPurse:
 
 async def _nothing() -> Msat:
     return ZERO
-
-
-def _why_failed(payment: Payment) -> str:
-    if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
-        return f"the wallet holds less than {sats_text(payment.amount)}; `pylon wallet balance` says what it holds"
-    return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"

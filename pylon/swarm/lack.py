@@ -3,16 +3,43 @@
 from dataclasses import dataclass
 
 from pylon.errors import UnreachableError
+from pylon.money.limits import Limit
+from pylon.money.wallet import WalletCode
 from pylon.swarm.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
 UNFUNDED = "not paid, since the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
 STOPPED = "not paid, since the STOP file halts all spending"
 
+
+def limited(code: Limit | WalletCode) -> str:
+    """That so much may not be spent, by a limit here or by the wallet's."""
+    return f"not paid, since a limit of ours is reached ({code.value})"
+
+
+_AGAIN = " Each of them is asked again when the invoice has run out that it waits for: a quarter of an hour at most."
+_DEAR = (
+    "What is asked for is more than one payment may be. `--max-tokens` makes a job cheaper; with live money"
+    " `pylon wallet go-live --payment SATS` allows more."
+)
+_LIMITS: dict[Limit | WalletCode, str] = {
+    Limit.PAYMENT: _DEAR,
+    Limit.FEE: _DEAR,
+    Limit.JOB: _DEAR,
+    Limit.DAY: "`pylon wallet balance` says what of it is used, which is free again a day later. With live money"
+    " `pylon wallet go-live --day SATS` allows more.",
+    Limit.RUN: "All that a node pays from its start on counts as one run: `pylon stop`, then `pylon start`, begin"
+    " another. With live money it is a day's limit, which `pylon wallet go-live --day SATS` chooses.",
+    Limit.ALL: "`pylon wallet balance` says what of it is used. With live money `pylon wallet go-live --all SATS`"
+    " allows more; of other money a home never spends more than that.",
+    WalletCode.QUOTA_EXCEEDED: "The wallet gives this link a budget, which is used up: raise it there, or wait until"
+    " it is renewed.",
+}
 _HINTS = {
     UNFUNDED: "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
     " invoice has run out that it waits for: a few minutes.",
     STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
+    **{limited(code): f"{hint}{_AGAIN}" for code, hint in _LIMITS.items()},
     TOO_DEAR: "{dear}At most {bid:,} msat a job are offered. Ask for fewer with `--max-tokens`, or offer more:"
     " `bid_msat` in [customer], which a node that runs uses after its next start.",
     TOO_SHORT: "`pylon providers --json` says how many tokens each model takes (`contexts`). Ask for less at once, or"

@@ -132,8 +132,7 @@ class Settling:
         try:
             await purse.pay(bill, offer, amount, wanted=wanted)
         except MoneyError as error:
-            code = getattr(error, "code", "payment_failed")
-            logger.warning("nothing was paid", provider=provider, code=str(code), reason=str(error))
+            logger.warning("a provider was not paid", provider=provider, reason=str(error))
             # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
             for other in [one for one in self._waiting(provider) if invoice in one.billed]:
                 self.not_paid(other.slot, str(error))

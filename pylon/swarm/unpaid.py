@@ -3,7 +3,7 @@
 from pylon.money.limits import Limit
 from pylon.money.payment import Refusal
 from pylon.money.wallet import WalletCode
-from pylon.swarm.lack import STOPPED, UNFUNDED
+from pylon.swarm.lack import STOPPED, UNFUNDED, limited
 
 OTHER_PAYEE = (
     f"not paid, since asking to be paid to another node than before ({Refusal.PAYEE_CHANGED.value}):"
@@ -16,7 +16,7 @@ LASTING: dict[str, str] = {
     Refusal.STOPPED: STOPPED,
     Refusal.PAYEE_CHANGED: OTHER_PAYEE,
     **{
-        code: f"not paid, since a limit of ours is reached ({code.value})"
+        code: limited(code)
         for code in (Limit.PAYMENT, Limit.FEE, Limit.JOB, Limit.DAY, Limit.RUN, Limit.ALL, WalletCode.QUOTA_EXCEEDED)
     },
     **{

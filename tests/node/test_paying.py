@@ -3,12 +3,13 @@
 import pytest
 
 from pylon.money.limits import Limit
-from pylon.money.payment import PaymentRefusedError, Refusal
+from pylon.money.payment import Refusal
+from pylon.money.refused import refused
 from pylon.node.paying import in_words
 
 
-@pytest.mark.parametrize("code", [Refusal.ABOVE_QUOTE, Refusal.HASH_SEEN, *Limit])
+@pytest.mark.parametrize("code", [*Refusal, *Limit])
 def test_a_refusal_to_pay_by_hand_is_a_sentence_with_a_hint(code):
-    told = in_words(PaymentRefusedError(code))
+    told = in_words(refused(code))
     assert code.value in str(told) and len(str(told).split()) > 6
     assert told.hint

@@ -12,13 +12,14 @@ from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import Finish, JobResult
-from pylon.money import mirror_store, payee_store
+from pylon.money import mirror_store, payee_store, payment_store
+from pylon.money.decision import Decision
 from pylon.money.deposit import GROWTH
 from pylon.money.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
-from pylon.money.payment import PaymentRefusedError, Refusal
+from pylon.money.payment import PaymentRefusedError, PaymentState, Refusal
 from pylon.money.price import Price
 from pylon.money.receipt import AccountReceipt
 from pylon.money.sender import Sender, SendPolicy
@@ -341,7 +342,7 @@ async def test_a_provider_whose_invoice_was_not_paid_is_asked_again_once_it_ran_
 async def test_a_wallet_that_holds_too_little_is_named_as_the_reason(purse, lightning):
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
-    with pytest.raises(MoneyError, match="the wallet holds less than 3 sat"):
+    with pytest.raises(MoneyError, match="the wallet holds less than 3 play sat"):
         await purse.pay(bill(purse), offer, await asked(lightning))
     assert purse.barred(PRICED) == "not paid, since the wallet holds too little"
 
@@ -529,12 +530,38 @@ async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, light
     ):
 
         async def refuse(ask, order, code=code):
-            raise PaymentRefusedError(code)
+            raise PaymentRefusedError(code, "no")
 
         monkeypatch.setattr(purse.sender, "pay", refuse)
         with pytest.raises(PaymentRefusedError):
             await purse.pay(bill(purse), offer, None)
         assert purse.barred(PRICED) == why
+
+
+async def test_what_its_owner_had_paid_makes_no_relation(purse, lightning, quick):
+    await purse.start()
+    lightning.payer.next_pay = ["stuck"]
+    payment = await purse.sender.pay_by_hand((await asked(lightning)).bolt11, most=Msat(3_000))
+    lightning.payer.stuck.clear()
+    while (await payment_store.get(purse.database, payment.payment_hash)).state is not PaymentState.SETTLED:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    assert list(purse._relations) == []
+
+
+async def test_a_deposit_that_its_owner_decided_to_be_paid_counts_at_once(purse, lightning, quick):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    lightning.payer.next_pay = ["stuck"]
+    invoice = await asked(lightning)
+    await purse.pay(bill(purse), offer, invoice)
+    assert purse.width(PRICED) == 1
+    [payment] = await payment_store.in_state(purse.database, PaymentState.UNKNOWN)
+    again = asyncio.Event()
+    purse.changed = lambda _: again.set()
+    await purse.sender.decide(payment.payment_hash, Decision(paid=True))
+    await asyncio.wait_for(again.wait(), 5)
+    assert purse.width(PRICED) == 3
 
 
 async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(purse, lightning, quick):
@@ -670,7 +697,7 @@ async def test_an_invoice_that_could_not_be_paid_is_not_paid_for_another_job_and
     amount = Amount(offer.topup, await lightning.wallet().create_invoice(offer.topup, description="", expiry_s=60))
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
     for request in ("1" * 64, "2" * 64):
-        with pytest.raises(MoneyError, match="the wallet holds less than 3 sat"):
+        with pytest.raises(MoneyError, match="the wallet holds less than 3 play sat"):
             await purse.pay(bill(purse, request), offer, amount)
         assert purse.barred(PRICED) == UNFUNDED
     assert lightning.payer.calls.count("pay") == 1

@@ -237,7 +237,7 @@ async def test_a_provider_that_asks_for_ever_new_invoices_of_one_job_is_not_list
     assert len(payer.paid) == MOST_INVOICES
 
 
-async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobody_that_runs_there() -> None:
+async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobody_that_runs_there(caplog) -> None:
     payer = Payer("the wallet holds less than 5 sat")
     made, _, told = settling(payer)
     why: list[tuple[int, str]] = []
@@ -250,3 +250,7 @@ async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobo
     refused = [one for one in told if isinstance(one, Refused)]
     assert refused == [Refused(0, None, unpaid=True), Refused(1, None, unpaid=True)], "no provider said anything"
     assert why == [(0, payer.error), (1, payer.error)]
+    # In words, and nothing else: a code alone says little to whoever reads it.
+    [logged] = caplog.records
+    assert logged.getMessage() == "a provider was not paid"
+    assert logged.values == {"provider": THEM, "reason": payer.error}
