@@ -68,7 +68,7 @@ class Books:
         sender = Sender(self.database, NoWallet(), policy, self.clock)
         return AccountPurse(
             database=self.database, group=self.group, sender=sender, clock=self.clock, customer=customer,
-            most=PLAY_CAPS.payment, run="benchmark",
+            run="benchmark",
         )  # fmt: skip
 
     async def journal(self, specs: list[JobSpec]) -> RunJournal:

@@ -70,8 +70,8 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
         out.print(f"live money is not allowed for {nip19.npub(public)}")
     else:
         out.print(f"live money is allowed for {nip19.npub(public)}: {_told(allowed)}")
-    out.print(f"A node that runs already notices at its next start; `touch {home.root / live.STOP_FILE}`"
-              " halts all spending at once.", style="dim")  # fmt: skip
+    out.print(f"That holds from now on, for a node that runs too; `touch {home.root / live.STOP_FILE}` halts all"
+              " spending.", style="dim")  # fmt: skip
 
 
 def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
@@ -93,7 +93,7 @@ def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
 
 
 def _state(wanted: Agreed) -> None:
-    err.print("With this, the node spends and takes real sats from its next start on:")
+    err.print("With this, the node spends and takes real sats from now on:")
     err.print(f"  {_told(wanted)}.")
     err.print(f"To allow it, type these three numbers: {' '.join(map(str, wanted.as_dict().values()))}")
 

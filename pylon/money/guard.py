@@ -1,7 +1,7 @@
 """A wallet behind a guard: whatever calls it, no invoice of another network passes, and none of live money without
 permission. Every wallet of a node is wrapped in one when it is connected."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 
 from pylon.money import invoice as invoices
 from pylon.money.msat import Msat
@@ -10,11 +10,16 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` allows live money. `also_called` are names that this wallet may give its network besides the right
-    one: some always say mainnet. Its invoices are checked all the same."""
+    """`live` says whether live money is allowed, now. `also_called` are names that this wallet may give its network
+    besides the right one: some always say mainnet. Its invoices are checked all the same."""
 
     def __init__(
-        self, wallet: Wallet, network: Network, *, live: bool = False, also_called: Collection[str] = ()
+        self,
+        wallet: Wallet,
+        network: Network,
+        *,
+        live: Callable[[], bool] = lambda: False,
+        also_called: Collection[str] = (),
     ) -> None:
         self._wallet = wallet
         self._network = network
@@ -55,7 +60,7 @@ class GuardedWallet:
         return self._wallet.events()
 
     async def _check(self) -> None:
-        if self._network.is_live and not self._live:
+        if self._network.is_live and not self._live():
             raise WalletError(WalletCode.WRONG_NETWORK, "live money is not allowed here")
         if not self._name_checked:
             await self.info()

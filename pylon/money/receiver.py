@@ -5,6 +5,7 @@ customer for whom the invoice was made; that its job has expired meanwhile chang
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -70,10 +71,16 @@ class Credited:
 
 
 class Receiver:
-    """Issues invoices from one wallet and credits what was paid."""
+    """Issues invoices from one wallet and credits what was paid. `live` says whether live money is allowed, now."""
 
     def __init__(
-        self, database: Database, wallet: Wallet, clock: Clock, *, network: Network, live: bool = False
+        self,
+        database: Database,
+        wallet: Wallet,
+        clock: Clock,
+        *,
+        network: Network,
+        live: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._wallet = wallet
@@ -89,7 +96,7 @@ class Receiver:
 
         A job's open invoice is given again. Raises `ReceiveError`.
         """
-        if self._network.is_live and not self._live:
+        if self._network.is_live and not self._live():
             raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
         before = await invoice_store.of_job(self._database, job)
         if before is not None and before.state != "pending":

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pylon.clock import Clock
 from pylon.money import invoice as invoices
@@ -40,9 +40,26 @@ from pylon.nostr import nip19
 from pylon.store.database import Database
 
 
+class Policy(Protocol):
+    """What is allowed here, asked anew for each payment. `live` allows live money; `stopped` says whether STOP is
+    there."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def caps(self) -> Caps: ...
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def stopped(self) -> Callable[[], bool]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """What is allowed here. `live` allows live money; `stopped` says whether STOP is there."""
+    """One that stays as it is."""
 
     network: Network
     caps: Caps
@@ -53,7 +70,7 @@ class SendPolicy:
 class Sender:
     """Pays invoices out of one wallet."""
 
-    def __init__(self, database: Database, wallet: Wallet, policy: SendPolicy, clock: Clock) -> None:
+    def __init__(self, database: Database, wallet: Wallet, policy: Policy, clock: Clock) -> None:
         self._database = database
         self._wallet = wallet
         self._policy = policy
@@ -66,6 +83,11 @@ class Sender:
     def is_stopped(self) -> bool:
         """Whether the STOP file halts all spending."""
         return self._policy.stopped()
+
+    @property
+    def most(self) -> Msat:
+        """The most that one payment may be, without its fee."""
+        return self._policy.caps.payment
 
     @property
     def unit(self) -> str:
@@ -137,7 +159,7 @@ class Sender:
     # --- the steps --------------------------------------------------------------------------------------------
 
     async def _reserve(self, ask: Ask, order: Order) -> Payment:
-        policy = self._policy
+        policy, caps = self._policy, self._policy.caps
         if policy.stopped():
             raise refused(Refusal.STOPPED)
         if policy.network.is_live and not policy.live:
@@ -154,13 +176,13 @@ class Sender:
         refusal = judge_amount(amount, ask, order)
         if refusal is not None:
             raise refused(refusal)
-        spend = Spend(amount, policy.caps.fee, order.job, order.provider, order.run, order.by_hand)
+        spend = Spend(amount, caps.fee, order.job, order.provider, order.run, order.by_hand)
         # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
         async with self._database.transaction() as tx:
             known = await payment_store.known(tx, invoice, order, now)
             refusal = judge_known(invoice, order, known)
             if refusal is None:
-                limit = allow(policy.caps, await payment_store.used(tx, spend, now), spend)
+                limit = allow(caps, await payment_store.used(tx, spend, now), spend)
                 if limit is not None:
                     raise refused(limit)
                 payment = await payment_store.reserve(tx, invoice, spend, now)

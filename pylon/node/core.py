@@ -6,7 +6,6 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,11 @@ from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.supervisor import ChildLimits
-from pylon.money.limits import Caps
 from pylon.money.network import Network
 from pylon.money.nwc_uri import NwcUri
 from pylon.money.receiver import Receiver
 from pylon.money.schema import MONEY
-from pylon.money.sender import Sender, SendPolicy
+from pylon.money.sender import Sender
 from pylon.money.wallet import Wallet
 from pylon.node import identity
 from pylon.node.control import ControlServer
@@ -35,7 +33,7 @@ from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.link_lock import LinkLock
-from pylon.node.live import caps, is_stopped, permission
+from pylon.node.live import Allowance, permission
 from pylon.node.methods import Methods
 from pylon.node.owner import OwnerWatch
 from pylon.node.purse import lack_of_wallet, load_link, open_wallet
@@ -99,9 +97,8 @@ class Core:
         self.database: Database
         self.group: GroupCommit
         self.network = Network(config.network)
-        # Whether a person allowed live money for this key, and the most that may be spent of it or of other money.
-        self.live = False
-        self.caps: Caps
+        # What may be spent, which a person changes while this runs.
+        self.allowance: Allowance
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
         self.started_at = self.clock.wall()
@@ -142,8 +139,9 @@ class Core:
             self.household.save(found(self.secret.public, (), own_name()))
             self._founded = True
         self.keys = ConversationKeys(self.secret)
-        allowed = permission(self.home, self.secret.public)
-        self.live, self.caps = allowed is not None, caps(self.network, allowed)
+        # One that others may write ends the start.
+        permission(self.home, self.secret.public)
+        self.allowance = Allowance(self.home, self.secret.public)
         database = self.database = await Database.open(self.home.database, SCHEMAS, label=self.home.network)
         self._exit.push_async_callback(database.close)
         link = load_link(self.home)
@@ -173,10 +171,10 @@ class Core:
         lock.acquire()
         self._exit.callback(lock.release)
         also = self.config.wallet.also_called
-        self.wallet = await open_wallet(link, self.network, self.clock, self._exit, live=self.live, also_called=also)
-        stopped = partial(is_stopped, self.home.root)
-        policy = SendPolicy(self.network, self.caps, stopped, self.live)
-        self.sender = Sender(self.database, self.wallet, policy, self.clock)
+        self.wallet = await open_wallet(
+            link, self.network, self.clock, self._exit, live=self._may_live, also_called=also
+        )
+        self.sender = Sender(self.database, self.wallet, self.allowance, self.clock)
         self._exit.push_async_callback(self.sender.close)
         await self.sender.outcomes.recover()
 
@@ -229,12 +227,15 @@ class Core:
             return None
         self.need_permission('Or serve for free: `provider.pricing = "free"`.')
         wallet = self.need_wallet()
-        receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self.live)
+        receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self._may_live)
         return Takings(self.database, wallet, receiver)
+
+    def _may_live(self) -> bool:
+        return self.allowance.live
 
     def need_permission(self, instead: str) -> None:
         """Raises `SetupError`, with what to do `instead`, where money is live and nobody allowed that."""
-        if self.network.is_live and not self.live:
+        if self.network.is_live and not self.allowance.live:
             raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 
     def need_wallet(self) -> Wallet:

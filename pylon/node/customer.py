@@ -126,7 +126,6 @@ def _purse(core: "Core") -> AccountPurse | None:
         sender=core.sender,
         clock=core.clock,
         customer=core.secret.public,
-        most=core.caps.payment,
         run=uuid.uuid4().hex,
     )
 

@@ -7,6 +7,7 @@ every network at once.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -49,7 +50,7 @@ def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:
 
 
 def withdraw(home: Home) -> None:
-    """Takes the permission back; a node that runs notices at its next start."""
+    """Takes the permission back, of a node that runs too."""
     (home.folder / LIVE_FILE).unlink(missing_ok=True)
 
 
@@ -77,6 +78,37 @@ def permission(home: Home, public: str) -> Agreed | None:
 def is_allowed(home: Home, public: str) -> bool:
     """Whether there is a permission. Raises `SetupError` as it does."""
     return permission(home, public) is not None
+
+
+class Allowance:
+    """What the key of a home may spend, as it is now: the file is read whenever money is to move, so that a cap that
+    was lowered and a permission that was taken back hold at once, whoever changed them."""
+
+    def __init__(self, home: Home, public: str) -> None:
+        self.network = Network(home.network)
+        self.stopped = partial(is_stopped, home.root)
+        self._home = home
+        self._public = public
+
+    @property
+    def live(self) -> bool:
+        """Whether live money is allowed."""
+        return self._permission() is not None
+
+    @property
+    def caps(self) -> Caps:
+        """The most of each."""
+        return caps(self.network, self._permission())
+
+    def _permission(self) -> Agreed | None:
+        # Of other money none is needed, and every job asks.
+        if not self.network.is_live:
+            return None
+        try:
+            return permission(self._home, self._public)
+        except (SetupError, OSError):
+            # What others may write, or nobody can read, allows nothing.
+            return None
 
 
 def is_stopped(root: Path) -> bool:

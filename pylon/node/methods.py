@@ -90,7 +90,7 @@ class Methods:
             "uptime_s": round(core.clock.wall() - core.started_at, 1),
             "relays": [asdict(relay) for relay in core.pool.statuses],
             "refused": core.pool.refusals,
-            "live_money": core.live,
+            "live_money": core.allowance.live,
             "spending_stopped": is_stopped(core.home.root),
             "spending": None,
             "household": core.household_status(),
@@ -98,7 +98,7 @@ class Methods:
             "owner": None,
         }
         if core.sender is not None:
-            data["spending"] = await accounting.spending(core.database, core.caps, core.clock.wall())
+            data["spending"] = await accounting.spending(core.database, core.allowance.caps, core.clock.wall())
         if core.provider is not None:
             data["model"] = core.engine_spec.model
             data["provider"] = asdict(await core.provider.status())
@@ -172,7 +172,9 @@ class Methods:
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
         core = self._core
         now = core.clock.wall()
-        yield Result(await accounting.balance(core.need_wallet(), core.database, core.network, core.caps, now))
+        yield Result(
+            await accounting.balance(core.need_wallet(), core.database, core.network, core.allowance.caps, now)
+        )
 
     async def _wallet_history(self, params: dict[str, Any]) -> Answers:
         yield Result(await accounting.history(self._core.database, self._core.network, params))

@@ -3,7 +3,7 @@
 The link is a secret like the key: a file of its own (0600) in the network's folder.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 
 from pylon.clock import Clock
@@ -63,7 +63,7 @@ async def open_wallet(
     clock: Clock,
     stack: AsyncExitStack,
     *,
-    live: bool = False,
+    live: Callable[[], bool] = lambda: False,
     also_called: Collection[str] = (),
 ) -> GuardedWallet:
     """The wallet behind a link, guarded; it is closed with the stack. The wallet itself need not be there yet."""

@@ -42,14 +42,13 @@ PASSING_S = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class AccountPurse:
-    """`most` bounds a single deposit. `changed` is told of a provider to which more, or nothing, may go now."""
+    """`changed` is told of a provider to which more, or nothing, may go now."""
 
     database: Database
     group: GroupCommit
     sender: Sender
     clock: Clock
     customer: str
-    most: Msat
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
     _relations: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
@@ -112,7 +111,7 @@ class AccountPurse:
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // int(quote)))
         width = relation.width(listing.price)
-        topup = relation.topup(quote, jobs_left=jobs_left, most=self.most, now=self.clock.wall())
+        topup = relation.topup(quote, jobs_left=jobs_left, most=self.sender.most, now=self.clock.wall())
         if relation.width(listing.price) != width:
             # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
             # the request is made that this offer is for.

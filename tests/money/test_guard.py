@@ -22,7 +22,7 @@ async def pay(guard: GuardedWallet, currency: str):
 @pytest.mark.parametrize("live", [True, False])
 async def test_no_path_makes_or_pays_an_lnbc_invoice_on_a_test_network(network, live):
     inner = wallet_of(network)
-    guard = GuardedWallet(inner, network, live=live, also_called=[network.value])
+    guard = GuardedWallet(inner, network, live=lambda: live, also_called=[network.value])
     assert await pay(guard, "bc") is WalletCode.WRONG_NETWORK
     inner.invoice_text = lambda text: honest(5, currency="bc")
     with pytest.raises(WalletError) as caught:
@@ -42,7 +42,7 @@ async def test_no_path_makes_or_pays_an_lnbc_invoice_on_mainnet_without_go_live(
 
 async def test_after_go_live_mainnet_works_and_test_money_does_not():
     inner = wallet_of(Network.MAINNET)
-    guard = GuardedWallet(inner, Network.MAINNET, live=True)
+    guard = GuardedWallet(inner, Network.MAINNET, live=lambda: True)
     text = await guard.create_invoice(Msat(5_000), description="", expiry_s=60)
     assert text.startswith("lnbc50n1")
     assert await pay(guard, "bcrt") is WalletCode.WRONG_NETWORK
@@ -94,7 +94,7 @@ async def test_a_wallet_that_does_not_name_its_network_may_be_a_live_one_and_is_
 
 async def test_on_mainnet_a_wallet_need_not_name_its_network_since_its_invoices_do():
     inner = silent(Network.MAINNET)
-    guard = GuardedWallet(inner, Network.MAINNET, live=True)
+    guard = GuardedWallet(inner, Network.MAINNET, live=lambda: True)
     text = await guard.create_invoice(Msat(5_000), description="", expiry_s=60)
     assert (await guard.pay(text, fee_limit=FEE)).state is PayState.SETTLED
     assert await pay(guard, "tb") is WalletCode.WRONG_NETWORK

@@ -25,7 +25,7 @@ class Side:
 
     async def start(self):
         self.database = await open_database(self.path)
-        self.receiver = Receiver(self.database, self.wallet, self.clock, network=self.network, live=self.live)
+        self.receiver = Receiver(self.database, self.wallet, self.clock, network=self.network, live=lambda: self.live)
         return self
 
     async def issue(self, customer=ALICE, job="j1", amount=5, **more):
@@ -262,7 +262,7 @@ async def test_mainnet_invoices_are_made_only_after_go_live(tmp_path):
     side = await Side(tmp_path, Network.MAINNET).start()
     assert await side.refused() is ReceiveCode.NOT_LIVE
     assert side.wallet.calls == []
-    side.receiver = Receiver(side.database, side.wallet, side.clock, network=Network.MAINNET, live=True)
+    side.receiver = Receiver(side.database, side.wallet, side.clock, network=Network.MAINNET, live=lambda: True)
     assert (await side.issue()).invoice.startswith("lnbc50n")
     await side.database.close()
 

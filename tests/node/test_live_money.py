@@ -22,10 +22,10 @@ from pylon.money.agreed import FIRST, Agreed
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.receiver import ReceiveCode, ReceiveError
 from pylon.node import identity, live
 from pylon.node.control import result_of
 from pylon.node.core import Core
-from pylon.node.customer import _purse
 from pylon.node.home import Home
 from pylon.node.purse import save_link
 from pylon.node.session import LocalNode
@@ -143,6 +143,41 @@ async def test_paid_work_and_paying_customers_do_not_start_on_mainnet_without_go
     async with core_of(home, relay.url, customer={}) as core:
         await core.customer()
     assert not set(wallet.asked) & MOVES
+
+
+async def test_a_node_that_runs_holds_to_caps_that_were_lowered_and_to_a_permission_that_was_taken_back(
+    tmp_path, stack, relay
+):
+    home = home_on(tmp_path, "mainnet")
+    wallet = await WillingWallet(relay.url, "mainnet", "bc").start(stack)
+    save_link(home, wallet.link)
+    live.allow(home, public(home), FIRST, AGREED)
+    pay = {"invoice": wallet.invoice(20), "most_sat": 20}
+    async with core_of(home, relay.url, serve=True, provider={"pricing": "paid"}) as core:
+        node, takings = LocalNode(core), core._takings()
+        assert takings is not None
+        live.allow(home, public(home), Agreed(10, 100, 1_000), "10 100 1000")
+        assert (await result_of(node, "status"))["spending"]["most_payment_msat"] == 10_000
+        assert core.sender is not None and core.sender.most == Msat(10_000)
+        with pytest.raises(PylonError, match="limit_payment"):
+            await result_of(node, "wallet-pay", pay)
+        live.withdraw(home)
+        assert (await result_of(node, "status"))["live_money"] is False
+        with pytest.raises(PylonError, match="not_live"):
+            await result_of(node, "wallet-pay", pay)
+        with pytest.raises(PylonError, match="live money is not allowed"):
+            await result_of(node, "wallet-invoice", {"sats": 5})
+        with pytest.raises(SetupError, match="live money is not allowed"):
+            await core.customer()
+        with pytest.raises(ReceiveError) as caught:
+            await takings.receiver.prepare("aa" * 32, "job", Msat(5_000), description="")
+        assert caught.value.code is ReceiveCode.NOT_LIVE
+        assert not set(wallet.asked) & MOVES
+        # So do caps that were raised, or allowed anew.
+        live.allow(home, public(home), FIRST, AGREED)
+        assert (await result_of(node, "wallet-pay", pay))["state"] == "settled"
+        (home.folder / live.LIVE_FILE).chmod(0o666)
+        assert (await result_of(node, "status"))["live_money"] is False, "what others may write allows nothing"
 
 
 async def test_a_wallet_of_another_network_is_refused_by_name_and_allowed_by_the_named_override(
@@ -284,14 +319,14 @@ async def test_a_node_spends_up_to_the_caps_of_its_permission_and_says_what_is_u
     save_link(home, wallet.link)
     live.allow(home, public(home), Agreed(60, 200, 1_000), "60 200 1000")
     async with core_of(home, relay.url) as core:
-        assert core.caps == Agreed(60, 200, 1_000).caps
+        assert core.allowance.caps == Agreed(60, 200, 1_000).caps
         paid = await result_of(LocalNode(core), "wallet-pay", {"invoice": wallet.invoice(60), "most_sat": 60})
         assert paid["state"] == "settled"
         said = (await result_of(LocalNode(core), "status"))["spending"]
         assert said == (await result_of(LocalNode(core), "wallet-balance"))["spending"]
         assert (said["hour_msat"], said["most_hour_msat"], said["most_all_msat"]) == (60_000, 80_000, 1_000_000)
         assert "60 sat of 200 sat in the last day" in spending_lines(said, "sat")[0]
-        assert _purse(core).most == Msat(60_000)
+        assert core.sender.most == Msat(60_000)
 
 
 def test_without_a_permission_live_caps_are_the_first_ones_and_test_money_has_its_own():

@@ -82,7 +82,7 @@ async def test_a_thief_is_paid_nothing_and_the_other_jobs_go_on(serve, bank, tmp
     bank.stack.push_async_callback(pool.close)
     sender = Sender(database, wallet, SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False), clock)
     purse = AccountPurse(
-        database=database, group=group, sender=sender, clock=clock, customer=secret.public, most=PLAY_CAPS.payment,
+        database=database, group=group, sender=sender, clock=clock, customer=secret.public,
         run="run",
     )  # fmt: skip
     # A second opinion from the thief comes to nothing, which takes its five seconds whatever the attack: once does.

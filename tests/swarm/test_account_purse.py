@@ -63,7 +63,7 @@ async def purse(tmp_path, lightning):
     group.start()
     purse = AccountPurse(
         database=database, group=group, sender=sender, clock=lightning.clock, customer=US,
-        most=Msat.from_sats(1_000), run="run",
+        run="run",
     )  # fmt: skip
     yield purse
     await purse.close()
@@ -310,7 +310,7 @@ def next_process(purse: AccountPurse) -> AccountPurse:
     """The purse of another process of the same home."""
     return AccountPurse(
         database=purse.database, group=purse.group, sender=purse.sender, clock=purse.clock, customer=US,
-        most=Msat.from_sats(1_000), run="another run",
+        run="another run",
     )  # fmt: skip
 
 

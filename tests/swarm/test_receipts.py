@@ -63,7 +63,7 @@ class Side:
         sender = Sender(database, lightning.wallet(), policy, lightning.clock)
         purse = AccountPurse(
             database=database, group=group, sender=sender, clock=SystemClock(), customer=self.us.public,
-            most=Msat.from_sats(1_000), run="run",
+            run="run",
         )  # fmt: skip
         await purse.start()
         self.stack.push_async_callback(purse.close)

@@ -176,9 +176,11 @@ async def read_wallet(home: Home, config: Config, public: str, *, running: bool)
             balance = found["balance_msat"]
         else:
             async with AsyncExitStack() as stack:
-                live = bool(public) and is_allowed(home, public)
+                allowed = bool(public) and is_allowed(home, public)
                 also = config.wallet.also_called
-                wallet = await open_wallet(link, network, SystemClock(), stack, live=live, also_called=also)
+                wallet = await open_wallet(
+                    link, network, SystemClock(), stack, live=lambda: allowed, also_called=also
+                )
                 await wallet.info()
                 balance = int(await wallet.balance())
     except PylonError as error:
