@@ -12,7 +12,7 @@ from typing import Any
 from pylon.money import ledger, ledger_store, mirror, mirror_store
 from pylon.money.ledger import Entry, Kind
 from pylon.money.ledger_store import Reader
-from pylon.money.payment import LOOKUP_FAILED, PRESUMED_FAILED, not_before
+from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.wallet import LookupState, Wallet, WalletError
 
 
@@ -112,6 +112,9 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
         try:
             state = (await wallet.lookup(row["payment_hash"], since=since)).state
         except WalletError as error:
+            if row.get("reason") == DECIDED:
+                # That it does not say is why its owner decided; the audit lists those by themselves.
+                continue
             found.append(
                 Finding(Wrong.WALLET_SILENT, f"the wallet does not say about {row['payment_hash']}: {error}")
             )

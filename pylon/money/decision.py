@@ -64,7 +64,7 @@ def judge(
             hint="The wallet shows it with the payment, as 64 hex characters; its SHA-256 is the payment hash.",
         )
     if state is not PaymentState.UNKNOWN:
-        if reason == DECIDED and decision.paid == (state is PaymentState.SETTLED):
+        if reason == DECIDED and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
             return False
         raise DecisionRefusedError(
             Undecidable.NOT_UNKNOWN, f"this payment is {told(state, reason)}", hint=_NEXT[state]

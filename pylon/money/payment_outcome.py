@@ -97,7 +97,7 @@ class PaymentOutcomes:
                     await payment_store.fail(tx, payment_hash, DECIDED, now)
             payment = await payment_store.get(self._database, payment_hash)
             self._ended.append(payment)
-        logger.warning(
+        logger.info(
             "the owner decided what became of a payment", payment=payment_hash, state=payment.state.value,
             proof=bool(payment.preimage),
         )  # fmt: skip

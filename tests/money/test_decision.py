@@ -108,6 +108,7 @@ async def test_what_its_owner_says_was_paid_is_settled_booked_once_and_kept_as_d
     assert await ledger_store.balance(side.database, ledger.WALLET) == -16_000
     assert audit.examine(await audit.collect(side.database)) == []
     assert [one.payment_hash for one in await payment_store.decided(side.database)] == [payment]
+    assert await audit.compare_with_wallet(side.wallet, await audit.collect(side.database)) == []
     # Whoever waits for it hears of it from the next check, once.
     assert [one.payment_hash for one in await side.sender.check()] == [payment]
     assert await side.sender.check() == []
@@ -133,6 +134,8 @@ async def test_what_its_owner_says_was_not_paid_frees_its_money_and_its_job_is_n
     assert (await side.sender.pay(await side.ask(job="j2"), replace(ORDER, job="j2"))).state is PaymentState.SETTLED
     books = await audit.collect(side.database)
     assert audit.examine(books) == []
+    # That the wallet does not tell is nothing new of what was decided, and a finding for the other one.
+    assert [one.code for one in await audit.compare_with_wallet(side.wallet, books)] == ["wallet_silent"]
     # Where it was wrong, an audit finds that out as soon as the wallet tells.
     side.wallet.lookup_as = lambda found: found
     side.wallet.move(payment)
