@@ -201,22 +201,42 @@ async def test_a_payment_that_is_being_sent_is_not_decided(side):
     assert (await paying).state is PaymentState.SETTLED
 
 
-async def test_an_owners_word_and_a_lookup_that_is_under_way_do_not_meet(side):
-    payment = await lost(side)
+async def test_a_payment_is_not_decided_while_who_sent_it_still_looks_it_up(side):
     gate, asked = asyncio.Event(), asyncio.Event()
-    original = side.wallet.lookup
 
     async def slow(payment_hash, *, since=None):
         asked.set()
         await gate.wait()
+        raise WalletError(WalletCode.NOT_IMPLEMENTED, "looks up nothing")
+
+    side.wallet.lookup, side.wallet.next_pay = slow, ["failed"]
+    ask = await side.ask()
+    paying = asyncio.create_task(side.sender.pay(ask, ORDER))
+    await asked.wait()
+    proven = Decision(paid=True, preimage=preimage_of(side, hash_of(ask)))
+    assert await refused(side, hash_of(ask), proven) is Undecidable.NOT_UNKNOWN
+    gate.set()
+    assert (await paying).state is PaymentState.UNKNOWN
+    assert (await side.sender.decide(hash_of(ask), proven)).changed
+
+
+async def test_an_owners_word_waits_for_a_lookup_that_is_under_way(side):
+    payment = await lost(side)
+    side.clock.advance(OVER_S)
+    gate, asked, original = asyncio.Event(), asyncio.Event(), side.wallet.lookup
+
+    async def slow_once(payment_hash, *, since=None):
+        if asked.is_set():
+            raise WalletError(WalletCode.NOT_IMPLEMENTED, "looks up nothing")
+        asked.set()
+        await gate.wait()
         return await original(payment_hash, since=since)
 
-    side.wallet.lookup, side.wallet.lookup_as = slow, lambda found: found
+    side.wallet.lookup, side.wallet.lookup_as = slow_once, lambda found: found
     checking = asyncio.create_task(side.sender.check())
     await asked.wait()
-    side.clock.advance(OVER_S)
     deciding = asyncio.create_task(side.sender.decide(payment, NOT_PAID))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
     gate.set()
     assert [one.state for one in await checking] == [PaymentState.SETTLED]
     with pytest.raises(DecisionRefusedError, match="this payment is paid"):
