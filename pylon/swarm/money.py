@@ -132,7 +132,13 @@ class Settling:
         try:
             await purse.pay(bill, offer, amount, wanted=wanted)
         except MoneyError as error:
-            logger.warning("a provider was not paid", provider=provider, reason=str(error))
+            code, reason = str(getattr(error, "code", "")), str(error)
+            # What is wrong with an invoice is said without the code that docs/money.md lists it by.
+            logger.warning(
+                "a provider was not paid",
+                provider=provider,
+                reason=reason if code in reason else f"{reason} ({code})",
+            )
             # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
             for other in [one for one in self._waiting(provider) if invoice in one.billed]:
                 self.not_paid(other.slot, str(error))
