@@ -14,6 +14,8 @@ from model import Config, Needle
 from safetensors.numpy import save_file
 from tokenizer import SPECIAL, TEMPLATE
 
+from pylon.inference.models import needle
+
 GGUF_NAMES = {
     "operator_norm": "attn_norm",
     "ffn_norm": "ffn_norm",
@@ -70,11 +72,13 @@ def hub_config(c: Config) -> dict[str, object]:
 
 
 def write_hub(model: Needle, tokenizer: Path, out: Path) -> None:
-    """config.json, model.safetensors (float32) and the tokenizer's files."""
+    """config.json, model.safetensors (float32), the tokenizer's files, and what Pylon is told of it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(hub_config(model.config), indent=2) + "\n")
     generation = {"eos_token_id": SPECIAL.index("<|im_end|>"), "do_sample": False}
     (out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    longest = {"max_completion_tokens": needle.ANSWER_TOKENS}
+    (out / "pylon.json").write_text(json.dumps(longest, indent=2) + "\n")
     weights = {f"model.{name}": np.ascontiguousarray(p.numpy()) for name, p in model.state_dict().items()}
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -27,8 +27,6 @@ MODELS = Path(needle.__file__).parent
 LENGTHS = (64, 128, 256, 384, 512, 640)
 """Lengths of a chunk in the model's own tokens; the last is the longest that it is trained for."""
 
-ANSWER_TOKENS = 12
-
 
 def verify(
     engine: Engine,
@@ -138,7 +136,7 @@ def _mlx(path: Path) -> Answer:
 
     def answer(text: str) -> str:
         ids = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
-        return str(generate(model, tokenizer, ids, max_tokens=ANSWER_TOKENS)).strip()
+        return str(generate(model, tokenizer, ids, max_tokens=needle.ANSWER_TOKENS)).strip()
 
     return answer
 
@@ -163,7 +161,11 @@ def _llama(path: Path) -> Answer:
     server = xllamacpp.Server(params)
 
     def answer(text: str) -> str:
-        request = {"messages": [{"role": "user", "content": text}], "max_tokens": ANSWER_TOKENS, "temperature": 0}
+        request = {
+            "messages": [{"role": "user", "content": text}],
+            "max_tokens": needle.ANSWER_TOKENS,
+            "temperature": 0,
+        }
         return str(server.handle_chat_completions(request)["choices"][0]["message"]["content"]).strip()
 
     return answer
@@ -176,7 +178,7 @@ def _engine(spec: EngineSpec) -> Answer:
 
     def answer(text: str) -> str:
         turns = (Message("user", text),)
-        engine.add(GenerationRequest("", turns, Sampling(ANSWER_TOKENS), spec.model))
+        engine.add(GenerationRequest("", turns, Sampling(needle.ANSWER_TOKENS), spec.model))
         while engine.busy:
             for event in engine.step():
                 if isinstance(event, Finished):

@@ -1,12 +1,12 @@
 """A request in a batching engine's hands: whether it fits, its prompt in tokens, and its answer as it grows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pylon.errors import PromptError
 from pylon.inference.answer import Answer
 from pylon.inference.driven import Model
-from pylon.inference.engine import GenerationRequest, Sampling, ScoreRequest
+from pylon.inference.engine import GenerationRequest, ModelInfo, Sampling, ScoreRequest
 from pylon.inference.prefixes import Prefix
 from pylon.inference.reuse import AnswerKey
 from pylon.inference.schema import SchemaGuide
@@ -59,6 +59,14 @@ class Asked:
     def alone(self) -> bool:
         """Greedy decoding draws nothing, so there a seed changes nothing."""
         return self.sampling.seed is not None and not self.sampling.greedy
+
+
+def bounded(request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
+    """The request, for an answer no longer than the model is made for."""
+    longest, sampling = model.max_completion_tokens, request.sampling
+    if not 0 < longest < sampling.max_tokens:
+        return request
+    return replace(request, sampling=replace(sampling, max_tokens=longest))
 
 
 def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[int]:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
-from pylon.inference.asked import Asked, fitting, scorable
+from pylon.inference.asked import Asked, bounded, fitting, scorable
 from pylon.inference.driven import Token
 from pylon.inference.engine import EngineSpec, Event, GenerationRequest, Scored, ScoreRequest, TokenCount
 from pylon.inference.heads import Head
@@ -46,6 +46,7 @@ class BatchedEngine(EngineHooks):
 
     def prepare(self, request: GenerationRequest) -> Asked:
         """See `Preparing`."""
+        request = bounded(request, self._model.info)
         with self._cutting:
             tokens = fitting(self._model, request, self._longest())
         asked = Asked(request, tokens, answer_key(request.customer, tokens, request.sampling))

@@ -81,13 +81,18 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What answers. `sha256` is the weights' hash (see `weights.py`), `context` a number of tokens."""
+    """What answers. `sha256` is the weights' hash (see `weights.py`), `context` a number of tokens.
+
+    `max_completion_tokens` is the longest answer that it is made for (see `description.py`); no longer one
+    is written, whatever is asked for. 0: its files do not say.
+    """
 
     id: str
     sha256: str
     quantization: str
     context: int
     engine: str
+    max_completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pylon.errors import EngineFailedError, ModelError
 from pylon.host.memory import free_bytes
 from pylon.inference.blas import processors, threads_for
 from pylon.inference.cells import CellPlan
+from pylon.inference.description import describe
 from pylon.inference.engine import EngineSpec, Message, ModelInfo
 from pylon.inference.llama_text import Chat, StreamedText, Vocabulary
 from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
@@ -45,6 +46,7 @@ class LlamaModel:
         size = sum(file.stat().st_size for file in files)
         limit = memory_limit(free_bytes(), None, spec.memory)
         check_weights(size, limit, spec.model)
+        longest = describe(spec.model_file).max_completion_tokens
         sha256 = weights_sha256(spec.model_file, spec.hash_cache)
         llama_cpp.llama_backend_init()
         self._threads = threads_for(size) or processors()
@@ -59,7 +61,8 @@ class LlamaModel:
             sha256,
             llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self._model)).decode().removeprefix("all "),
             int(llama_cpp.llama_model_n_ctx_train(self._model)),
-            engine="llama",
+            "llama",
+            longest,
         )
         self.memory = MemoryPlan(limit, size, *self._state_sizes(spec.model))
         self.cells = CellPlan.within(self.memory, self.slots, self.slots + _FURTHER, self.info.context)

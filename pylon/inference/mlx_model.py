@@ -19,6 +19,7 @@ from pylon.errors import ModelError, PromptError
 from pylon.host.memory import free_bytes
 from pylon.inference.answer import Detokenizer
 from pylon.inference.cutting import Cutter
+from pylon.inference.description import describe
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
 from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
 from pylon.inference.schema import SchemaCompiler, SchemaGuide
@@ -50,6 +51,7 @@ class MlxModel:
             raise ModelError(f"The folder of the model {spec.model} is not set.")
         limit = memory_limit(free_bytes(), _accelerator_bytes(), spec.memory)
         check_weights(sum(file.stat().st_size for file in weight_files(spec.model_dir)), limit, spec.model)
+        longest = describe(spec.model_dir).max_completion_tokens
         sha256 = weights_sha256(spec.model_dir, spec.hash_cache)
         try:
             network, tokenizer, config = load(str(spec.model_dir), return_config=True)
@@ -58,7 +60,7 @@ class MlxModel:
                 f"The files of the model {spec.model} do not load ({type(error).__name__}: {error}).",
                 hint="Fetch the model again, or choose one that mlx-lm supports.",
             ) from error
-        info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), engine="mlx")
+        info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), "mlx", longest)
         ends = sorted(tokenizer.eos_token_ids)
         schemas = SchemaCompiler(lambda: from_tokenizer(tokenizer._tokenizer, eos_token=ends), ends)
         cutter = Cutter(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else None

@@ -7,6 +7,9 @@ Pure: no model, no file, no clock.
 from __future__ import annotations
 
 MODEL_ID = "needle-1"
+ANSWER_TOKENS = 12
+"""The longest answer, in tokens: numbers that it was trained on have up to eight digits, each a token."""
+
 ABSENT = "none"
 """What the model answers when the chunk does not state the value."""
 
