@@ -25,17 +25,21 @@ MAX_NETWORK = 40
 # In a network's place: no money buys this, its owner's machines and keys alone are served. Others would wait in vain.
 HOUSEHOLD = "household"
 
+_SIZE = re.compile(r"[0-9]{1,9}")
 _RELAY = re.compile(r"wss?://[^\s]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
-    """A model that this provider runs. `context` is in tokens."""
+    """A model that this provider runs. `context` is in tokens, and so is `max_completion_tokens`, the longest answer
+    that it gives with it; 0 where it does not say.
+    """
 
     id: str
     sha256: str = ""
     quantization: str = ""
     context: int = 0
+    max_completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
         software=clean_line(announcement.software)[:MAX_NAME],
     )
     tags: list[Tag] = [("d", a.d), *(("k", str(kind)) for kind in sorted(a.kinds))]
-    tags += [("model", m.id, m.sha256, m.quantization, str(m.context)) for m in a.models]
+    tags += [_model_tag(model) for model in a.models]
     if a.price is not None and a.network:
         prices = (a.price.base_msat, a.price.in_msat_per_1k, a.price.out_msat_per_1k)
         tags += [("price", *map(str, prices)), ("network", a.network)]
@@ -166,13 +170,19 @@ def _models(event: Event, *, strict: bool) -> tuple[OfferedModel, ...]:
     return tuple(models)
 
 
+def _model_tag(model: OfferedModel) -> Tag:
+    tag = ("model", model.id, model.sha256, model.quantization, str(model.context))
+    return (*tag, str(model.max_completion_tokens)) if model.max_completion_tokens else tag
+
+
 def _model(tag: Tag) -> OfferedModel:
-    values = (*tag[1:5], "", "", "", "")[:4]
-    context = values[3]
-    readable = len(values[0]) <= 200 and is_line("".join(values))
-    if not readable or not (context == "" or (context.isascii() and context.isdigit() and len(context) < 10)):
-        raise MalformedError("a model tag must be an id, a sha256, a quantization and a context in tokens")
-    return OfferedModel(values[0], values[1][:64], values[2][:40], int(context or 0))
+    id_, sha256, quantization, *sizes = (*tag[1:6], "", "", "", "", "")[:5]
+    readable = len(id_) <= 200 and is_line(id_ + sha256 + quantization)
+    if not readable or not all(size == "" or _SIZE.fullmatch(size) for size in sizes):
+        raise MalformedError(
+            "a model tag must be an id, a sha256, a quantization, a context and a longest answer in tokens"
+        )
+    return OfferedModel(id_, sha256[:64], quantization[:40], *(int(size or 0) for size in sizes))
 
 
 def _price(event: Event) -> Price | None:

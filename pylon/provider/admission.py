@@ -19,6 +19,7 @@ from pylon.records import record
 class Load:
     """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known.
 
+    `max_completion_tokens` is the longest answer that they are made for, 0 where that is not known.
     `waiting` leaves out what waits for a payment: strangers can have as much of that as they like.
     """
 
@@ -33,6 +34,7 @@ class Load:
     schemas: bool = False
     # Of this customer's jobs, how many wait for its payment.
     unpaid_of_customer: int = 0
+    max_completion_tokens: int = 0
 
 
 @record
@@ -102,7 +104,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs wait here already")
     if not trusted and load.of_customer >= settings.max_per_customer:
         return Refuse(ErrorCode.CUSTOMER_LIMIT, f"at most {settings.max_per_customer} jobs of one customer wait here")
-    max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, settings.max_tokens)
+    longest = settings.longest_answer(load.max_completion_tokens)
+    max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, longest)
     # A token is at least one byte, so the bytes bound the tokens of what is read here. Those of the chat template
     # around it are ours.
     quote = ZERO if trusted else settings.price.quote(size, max_tokens)

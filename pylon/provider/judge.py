@@ -76,7 +76,7 @@ class Judge:
             return None
         load = self._load(request.customer, ())
         # It was taken on when there was room for it, and nobody had paused.
-        room = Load(load.models, schemas=load.schemas)
+        room = Load(load.models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
         terms = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
         if not isinstance(terms, Accept):
             return None

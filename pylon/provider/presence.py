@@ -88,7 +88,10 @@ class Presence:
 
     def _announcement(self) -> Announcement:
         settings, model = self._settings, self._engine().model
-        offered = () if model is None else (OfferedModel(model.id, model.sha256, model.quantization, model.context),)
+        offered: tuple[OfferedModel, ...] = ()
+        if model is not None:
+            longest = settings.longest_answer(model.max_completion_tokens)
+            offered = (OfferedModel(model.id, model.sha256, model.quantization, model.context, longest),)
         return Announcement(
             settings.d,
             settings.name,

@@ -269,6 +269,7 @@ class Provider:
             wallet_down=in_hand.wallet_down,
             schemas=self._inference.follows_schemas,
             unpaid_of_customer=in_hand.unpaid_of(customer),
+            max_completion_tokens=0 if model is None else model.max_completion_tokens,
         )
 
     def _room(self) -> tuple[int, float, str]:

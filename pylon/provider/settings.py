@@ -4,6 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from pylon.jobs.kinds import REQUEST_KINDS
+from pylon.jobs.parameters import MAX_TOKENS
 from pylon.money.price import FREE, Price
 
 
@@ -41,3 +42,7 @@ class ProviderSettings:
     max_kept_s: int = 3_600
     # Feedback goes out when no result did within this time: half of the customer's acknowledgement deadline.
     processing_after_s: float = 2.5
+
+    def longest_answer(self, of_model: int) -> int:
+        """In tokens; `of_model` is the longest that the model is made for, 0 where that is not known."""
+        return min(self.max_tokens, of_model or self.max_tokens, MAX_TOKENS)

@@ -96,10 +96,11 @@ class Answers:
         now, run = self._clock.monotonic(), self._runs.of_slot(flight.slot)
         if run is not None:
             run.msat += int(flight.paid)
-        answer = answered(flight, 1, now)
+        offered = self._offered(flight)
+        answer = answered(flight, 1, now, offered)
         try:
             commands = self._coordinator.answered(
-                flight.slot, flight.attempt, answer, now, self._clock.wall(), offered=self._offered(flight)
+                flight.slot, flight.attempt, answer, now, self._clock.wall(), offered=offered
             )
         except Exception as error:
             self._lose(run, error)

@@ -1,6 +1,6 @@
 """What a caller asks of the swarm, and what comes back for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from pylon.errors import JobsFailedError
+from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish
@@ -90,6 +91,7 @@ class Answer:
 
     `queue_ms` and `run_ms` are the provider's own account, `latency_ms` is what passed here between sending the
     request that was answered and its answer. `verified` names the checks that the answer passed.
+    `max_completion_tokens` is the longest answer that the provider announced with this model, 0 where it said none.
     """
 
     text: str
@@ -106,6 +108,13 @@ class Answer:
     result_id: str
     paid: Msat = ZERO
     verified: tuple[str, ...] = ("signature",)
+    max_completion_tokens: int = 0
+
+    @property
+    def is_longest(self) -> bool:
+        """Whether it was cut where its provider had announced that it cuts every answer."""
+        longest = self.max_completion_tokens
+        return self.finish is Finish.LENGTH and self.usage is not None and 0 < longest <= self.usage.completion_tokens
 
 
 class JobFailed(JobsFailedError):  # noqa: N818 - first of all an outcome, which only `complete` raises
@@ -139,12 +148,14 @@ class Progress:
     msat: int = 0
 
 
-def answered(flight: Flight, attempts: int, now: float) -> Answer:
-    """What a request that was answered brought."""
+def answered(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
+    """What a request that was answered brought, from one of the models that its provider `offered`."""
     result = flight.result
     if result is None:
         raise ValueError("this request has no result")
     model, timing = result.model, result.timing
+    named = () if model is None else (model.id, model.sha256)
+    longest = (one.max_completion_tokens for one in offered if (one.id, one.sha256) == named)
     return Answer(
         text=result.text,
         provider=flight.provider,
@@ -160,6 +171,7 @@ def answered(flight: Flight, attempts: int, now: float) -> Answer:
         result_id=flight.result_id,
         paid=flight.paid,
         verified=("signature",) if flight.offer is None else ("signature", "receipt"),
+        max_completion_tokens=next(filter(None, longest), 0),
     )
 
 

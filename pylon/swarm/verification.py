@@ -138,7 +138,8 @@ def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
     if Finish.SIZE in (one.finish, other.finish):
         return None if a.startswith(b) or b.startswith(a) else False
     if a.startswith(b) or b.startswith(a):
-        return False
+        # Owners may hold one model to different lengths, and say so beforehand.
+        return None if (one if len(a) < len(b) else other).is_longest else False
     common = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
     return common >= _COMMON_CHARS and common >= _COMMON_SHARE * min(len(a), len(b))
 
@@ -219,7 +220,7 @@ def _is_cut(asked: JobSpec, given: Answer) -> bool:
         return False
     written = given.usage.completion_tokens
     if given.finish is Finish.LENGTH and asked.max_tokens is not None and written < asked.max_tokens:
-        return True
+        return not given.is_longest
     return given.finish is Finish.STOP and written > 40 and len(given.text.encode()) < _THIN_BYTES_PER_TOKEN * written
 
 

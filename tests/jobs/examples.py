@@ -74,7 +74,7 @@ ANNOUNCEMENT = Announcement(
     "A Mac in the corner",
     "Small answers, quickly.",
     REQUEST_KINDS,
-    (OfferedModel("needle-1", SHA256, "q8", 2_048),),
+    (OfferedModel("needle-1", SHA256, "q8", 2_048, 12),),
     Price(Msat(10), Msat(20), Msat(40)),
     "play",
     ("wss://relay.example.com", "ws://127.0.0.1:7777"),

@@ -59,6 +59,7 @@ def test_relays_that_are_none_are_left_out():
         {"models": (OfferedModel("x" * 201),)},
         {"models": (OfferedModel("x", "y" * 65),)},
         {"models": (OfferedModel("x", context=-1),)},
+        {"models": (OfferedModel("x", max_completion_tokens=-1),)},
         {"models": (OfferedModel("x"),) * 101},
         {"models": (OfferedModel("a\ud800"),)},
     ],
@@ -66,6 +67,18 @@ def test_relays_that_are_none_are_left_out():
 def test_an_announcement_that_nobody_could_read_is_not_made(change):
     with pytest.raises(MalformedError):
         signed(replace(ex.ANNOUNCEMENT, **{"price": Price(Msat(1)), **change}))
+
+
+def test_the_longest_answer_stands_behind_a_models_context_where_it_is_said():
+    said, silent = OfferedModel("a", "", "", 2_048, 12), OfferedModel("b", "", "", 2_048)
+    made = signed(replace(ex.ANNOUNCEMENT, models=(said, silent)))
+    assert [tag for tag in made.tags if tag[0] == "model"] == [
+        ("model", "a", "", "", "2048", "12"),
+        ("model", "b", "", "", "2048"),
+    ]
+    assert parse_announcement(made).models == (said, silent)
+    later = event("", ("d", "x"), ("model", "a", "", "", "", "12", "more"), ("v", "pylon/1"))
+    assert parse_announcement(later).models == (OfferedModel("a", max_completion_tokens=12),)
 
 
 def test_without_models_relays_and_prices_their_tags_are_left_out():
@@ -85,6 +98,9 @@ def test_without_models_relays_and_prices_their_tags_are_left_out():
         # Each is an amount, and a job of some tokens would cost more than there is.
         ("", (("d", "x"), ("price", "1", str(MAX_MSAT), "0"))),
         ("", (("d", "x"), ("model", "a", "", "", "many"))),
+        ("", (("d", "x"), ("model", "a", "", "", "1", "many"))),
+        ("", (("d", "x"), ("model", "a", "", "", "1", "1234567890"))),
+        ("", (("d", "x"), ("model", "a", "", "", "1", "\u0663"))),
         ("", (("d", "x" * 201),)),
     ],
 )

@@ -104,6 +104,27 @@ def test_what_does_not_fit_is_refused_with_its_code(request_, settings, load, no
     assert verdict.code is code
 
 
+@pytest.mark.parametrize(
+    ("asked", "of_model", "of_owner", "longest"),
+    [
+        (None, 0, 4_096, 512),
+        (None, 12, 4_096, 12),
+        (600, 12, 4_096, 12),
+        (7, 12, 4_096, 7),
+        (600, 0, 100, 100),
+        (600, 300, 100, 100),
+    ],
+)
+def test_an_answer_is_as_long_as_asked_for_and_as_model_and_owner_allow_and_priced_by_that(
+    asked, of_model, of_owner, longest
+):
+    settings = replace(SETTINGS, max_tokens=of_owner, price=Price(Msat(0), Msat(0), Msat(1_000)))
+    request = with_job(parameters=JobParameters(max_tokens=asked))
+    verdict = judge(request, settings, replace(LOAD, max_completion_tokens=of_model))
+    assert isinstance(verdict, Accept)
+    assert (verdict.max_tokens, verdict.quote) == (longest, longest)
+
+
 def test_a_model_is_found_by_its_weights_hash():
     assert isinstance(judge(with_parameters(model="sha256:" + "f" * 64)), Accept)
 

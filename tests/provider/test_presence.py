@@ -8,6 +8,8 @@ from pylon import forever
 from pylon.clock import SystemClock
 from pylon.inference.engine import ModelInfo
 from pylon.inference.service import EngineStatus
+from pylon.jobs.announcement import parse_announcement
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.presence import Presence
@@ -23,19 +25,19 @@ class NotedPool(RelayPool):
         self.statuses[0].state = state
         self.kinds: list[int] = []
         self.dates: list[tuple[int, int]] = []
+        self.events: list[Event] = []
 
     async def publish(self, event, **_):
         self.kinds.append(event.kind)
         self.dates.append((event.kind, event.created_at))
+        self.events.append(event)
         return self.urls
 
 
-def presence_of(pool, clock, engine) -> Presence:
+def presence_of(pool, clock, engine, **settings) -> Presence:
     """That of a provider with one free slot."""
-    secret, settings = SecretKey.generate(), ProviderSettings()
-    return Presence(
-        secret=secret, pool=pool, settings=settings, clock=clock, engine=engine, load=lambda: (1, 0.0, "")
-    )
+    secret, own = SecretKey.generate(), ProviderSettings(**settings)
+    return Presence(secret=secret, pool=pool, settings=own, clock=clock, engine=engine, load=lambda: (1, 0.0, ""))
 
 
 @pytest.mark.parametrize(("state", "kinds"), [("open", [11998, 5]), ("connecting", [])])
@@ -68,6 +70,21 @@ async def test_a_provider_is_seen_again_after_an_error_of_its_own(monkeypatch):
             presence.changed()
             await asyncio.sleep(0.01)
     await presence.close()
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_owner", "longest"), [(12, 4_096, 12), (0, 4_096, 4_096), (12, 5, 5), (0, 10**12, 1_000_000)]
+)
+async def test_the_longest_answer_that_is_given_here_is_announced(of_model, of_owner, longest):
+    pool, model = NotedPool("open"), ModelInfo("m", "", "", 1, "instant", of_model)
+    engine = EngineStatus("ready", model, 0, 1, 0, 0.0, 0.0)
+    presence = presence_of(pool, ManualClock(), lambda: engine, max_tokens=of_owner)
+    presence.start()
+    while not pool.events:
+        await asyncio.sleep(0)
+    await presence.close()
+    [offered] = parse_announcement(pool.events[0]).models
+    assert offered.max_completion_tokens == longest
 
 
 async def test_a_start_two_seconds_after_another_is_announced_later_than_that_was_withdrawn():

@@ -46,19 +46,19 @@ SPECS = [
 DIGEST = "3d9302b20d374162ead19cc351af220d8be15ee8ee8a6cb619cec75ff7a402a3"
 WHOLE = Answer(
     "acht: ü\n", "b" * 64, "needle-1", "ab" * 32, Usage(12, 3), Finish.STOP, 50, 100, 1234, 2, "1" * 64, "2" * 64,
-    Msat(600), ("signature", "receipt"),
+    Msat(600), ("signature", "receipt"), 12,
 )  # fmt: skip
 WHOLE_ROW = (
     '{"text":"acht: ü\\n","provider":"' + "b" * 64 + '","model":"needle-1","sha256":"' + "ab" * 32 + '",'
     '"usage":{"prompt_tokens":12,"completion_tokens":3},"finish":"stop","queue_ms":50,"run_ms":100,"latency_ms":1234,'
     '"attempts":2,"request_id":"' + "1" * 64 + '","result_id":"' + "2" * 64 + '","paid":600,'
-    '"verified":["signature","receipt"]}'
+    '"verified":["signature","receipt"],"max_completion_tokens":12}'
 )
 BARE = Answer("", "b" * 64, "", "", None, None, 0, 0, 7, 1, "1" * 64, "2" * 64)
 BARE_ROW = (
     '{"text":"","provider":"' + "b" * 64 + '","model":"","sha256":"","usage":null,"finish":null,"queue_ms":0,'
     '"run_ms":0,"latency_ms":7,"attempts":1,"request_id":"' + "1" * 64 + '","result_id":"' + "2" * 64 + '","paid":0,'
-    '"verified":["signature"]}'
+    '"verified":["signature"],"max_completion_tokens":0}'
 )
 
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.jobs.result import Finish
+from pylon.jobs.answer import Address
+from pylon.jobs.result import Finish, JobResult, ModelUsed
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import quote_bound
+from pylon.money.usage import Usage, quote_bound
 from pylon.swarm.compose import bounds_of, job_of
-from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.flights import Flight
+from pylon.swarm.job import Answer, JobSpec, answered
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.verification import Fault, fault_of, same, value_of
+from pylon.swarm.verification import Doubt, Fault, doubts_of, fault_of, same, value_of
 
 VOTE = JobSpec("which?", votes=3)
 DEEP = "[" * 1_000 + "]" * 1_000
@@ -82,6 +84,55 @@ SAID = answer("text")
 def test_an_answer_is_by_a_model_that_was_asked_for_and_offered(asked, model, sha256, offered, fault) -> None:
     given = replace(SAID, model=model, sha256=sha256)
     assert fault_of(JobSpec("x", model=asked), given, offered) is (Fault.MODEL if fault else None)
+
+
+def cut(text: str, tokens: int, longest: int = 0) -> Answer:
+    return replace(
+        answer(text), usage=Usage(4, tokens), finish=Finish.LENGTH, latency_ms=500, max_completion_tokens=longest
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens", "longest", "doubted"),
+    [
+        (512, 12, 12, False),
+        (512, 12, 0, True),
+        # Shorter than it was said to be.
+        (512, 11, 12, True),
+        (12, 12, 100, False),
+        (None, 12, 0, False),
+    ],
+)
+def test_an_answer_that_is_cut_where_its_provider_had_said_is_not_doubted(asked, tokens, longest, doubted) -> None:
+    found = doubts_of(JobSpec("x", max_tokens=asked), cut("one two three four", tokens, longest))
+    assert found == ((Doubt.CUT,) if doubted else ())
+
+
+def test_of_two_answers_of_one_model_the_shorter_is_no_lie_where_it_was_said_that_it_would_be() -> None:
+    asked, whole = JobSpec("x", max_tokens=100), replace(answer("one two three"), usage=Usage(4, 3))
+    for one, other in ((whole, cut("one two", 2, 2)), (cut("one two", 2, 2), whole)):
+        assert same(asked, one, other) is None
+    assert same(asked, whole, cut("one two", 2)) is False
+    assert same(asked, whole, cut("one six", 2, 2)) is False
+    assert same(asked, replace(whole, max_completion_tokens=3), replace(answer("one"), usage=Usage(4, 1))) is False
+    assert same(asked, cut("one two", 2, 2), cut("one two", 2, 2)) is True
+
+
+@pytest.mark.parametrize(
+    ("offered", "longest"),
+    [
+        ((OfferedModel("m", "b" * 64, max_completion_tokens=12),), 12),
+        # It said so only after it was asked, when its model was there.
+        ((OfferedModel("m", "b" * 64), OfferedModel("m", "b" * 64, max_completion_tokens=12)), 12),
+        ((OfferedModel("n", "b" * 64, max_completion_tokens=12),), 0),
+        ((OfferedModel("m", "c" * 64, max_completion_tokens=12),), 0),
+        ((), 0),
+    ],
+)
+def test_an_answer_names_the_longest_that_its_provider_announced_with_its_model(offered, longest) -> None:
+    result = JobResult(Address("1" * 64, "c" * 64, True), 6940, "text", ModelUsed("m", "b" * 64))
+    flight = Flight("1" * 64, 5940, 0, 1, "a" * 64, 1, 0.0, result=result)
+    assert answered(flight, 1, 0.0, offered).max_completion_tokens == longest
 
 
 def test_a_bid_covers_the_system_prompt_too() -> None:
