@@ -56,11 +56,25 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     elif outcome["error"] is None:
         print_text(outcome["text"])
         err.print(f"{short(outcome['provider'])} {outcome['model']}, {outcome['latency_ms']} ms", style="dim")
+        if cut := _cut(outcome):
+            err.print(cut, style="dim")
         if outcome["model"] == needle.MODEL_ID:
             err.print(NEEDLE_ONLY, style="dim")
     if outcome["error"] is not None:
         # The object with the error is printed already.
         fail(JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"]))
+
+
+def _cut(outcome: dict[str, Any]) -> str:
+    """That an answer is not whole, and what to do about it; empty for one that ended by itself."""
+    if outcome["finish"] == "size":
+        return "It is cut: one event holds no more. Ask for a shorter answer, or for its parts."
+    if outcome["finish"] != "length":
+        return ""
+    written = outcome["usage"]["completion_tokens"] if outcome["usage"] else 0
+    if 0 < outcome["max_completion_tokens"] <= written:
+        return f"It is cut at {written:,} tokens: this provider gives no longer answer with {outcome['model']}."
+    return f"It is cut at {written:,} tokens; --max-tokens asks for a longer one." if written else "It is cut."
 
 
 def options(

@@ -33,6 +33,11 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     code, answer, _ = await programs.run("ask", "How many legs has a spider?", env=env)
     assert code == 0
     assert answer["text"] and answer["model"] == "stand-in-instant" and answer["attempts"] == 1
+    assert (answer["finish"], answer["max_completion_tokens"]) == ("stop", 4_096)
+    # For people: that an answer is not whole.
+    spoken = await programs.spawn("ask", "Which legs?", "--max-tokens", "2", env=env, stderr=asyncio.subprocess.PIPE)
+    text, beside = await asyncio.wait_for(spoken.communicate(), 60)
+    assert text == b"stand-in answer\n" and b"cut at 2 tokens; --max-tokens asks for a longer one" in beside
 
     prompts = b"".join(orjson.dumps({"prompt": f"line {n}"}) + b"\n" for n in range(30))
     code, mapped, _ = await programs.run("map", "-", env=env, stdin=prompts)
