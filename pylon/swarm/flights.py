@@ -185,8 +185,10 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             offset = feedback.offset or 0
             if feedback.status is Status.PARTIAL and flight.stream:
                 flight.shown = flight.shown.and_then(offset, feedback.text)
-            if feedback.status is Status.PARTIAL and flight.stream and offset <= len(flight.partial):
-                # A piece that was lost leaves a gap; what comes after it is in the answer.
+            # A piece that was lost leaves a gap; what comes after it is in the answer. One that is known already was
+            # pushed, and is found again in a relay's store.
+            known = flight.partial.startswith(feedback.text, offset)
+            if feedback.status is Status.PARTIAL and flight.stream and offset <= len(flight.partial) and not known:
                 flight.partial = (flight.partial[:offset] + feedback.text)[:_MOST_PARTIAL]
                 return Partial(flight.attempt, flight.partial)
             return Acknowledged(flight.attempt, feedback.wait_s)

@@ -32,6 +32,16 @@ def test_pieces_of_an_answer_are_put_together_where_they_were_asked_for() -> Non
     assert said("one ", 0, silent) == Acknowledged(8) and silent.partial == ""
 
 
+def test_a_piece_that_a_relay_had_in_store_too_takes_nothing_of_the_answer_back() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, stream=True)
+    said("one ", 0, flight)
+    said("two ", 4, flight)
+    for text, offset in (("one ", 0), ("two ", 4)):
+        assert said(text, offset, flight) == Acknowledged(7)
+        assert flight.partial == "one two "
+    assert said("three", 8, flight) == Partial(7, "one two three")
+
+
 def test_pieces_without_end_fill_no_memory(monkeypatch) -> None:
     monkeypatch.setattr(flights, "_MOST_PARTIAL", 10)
     flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, stream=True)
