@@ -122,7 +122,9 @@ class InferenceSection(_Section):
     )
     openai_key_file: str = Field("", description="A file (0600) that holds the key of that server; empty sends none.")
     openai_context: int = Field(8_192, ge=1, description="Tokens of prompt and answer that its model takes.")
-    instant_delay_s: float = Field(0.0, ge=0, description="Seconds that an answer of the stand-in takes.")
+    instant_delay_s: float = Field(
+        0.0, ge=0, description="Seconds that an answer of the stand-in takes; streamed, word by word."
+    )
 
 
 class OwnerSection(_Section):

@@ -50,13 +50,17 @@ class Sampling:
 
 @record
 class GenerationRequest:
-    """One prompt to answer. `customer` keys what may be shared between requests: nothing crosses customers."""
+    """One prompt to answer. `customer` keys what may be shared between requests: nothing crosses customers.
+
+    With `stream` its answer is wanted while it is made; without, an engine need not tell of its progress.
+    """
 
     id: str
     messages: tuple[Message, ...]
     sampling: Sampling
     model: str
     customer: str = ""
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

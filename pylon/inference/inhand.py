@@ -60,8 +60,8 @@ class InHand:
         """Raises PromptError when it cannot be told to a child."""
         key = str(next(self._keys))  # ours, so that two callers with the same id never meet in the child
         try:
-            ours = GenerationRequest(key, request.messages, request.sampling, request.model, request.customer)
-            frame = encode(Generate(ours, stream=on_progress is not None))
+            asked = (request.messages, request.sampling, request.model, request.customer)
+            frame = encode(Generate(GenerationRequest(key, *asked, stream=on_progress is not None)))
         except WireError as error:
             raise PromptError(f"The prompt cannot be given to the engine: {error}") from None
         job = Job(key, frame, on_progress, asyncio.get_running_loop().create_future(), request.id)

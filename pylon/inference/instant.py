@@ -34,16 +34,24 @@ _RULE_WORDS = 12
 _STEP_S = 0.005
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Answer:
+    """`told` of its `words` are told of; `next` is when there is something new to tell (monotonic)."""
+
     request: GenerationRequest
     prompt_tokens: int
     started: float
     due: float
+    next: float
+    words: tuple[str, ...] = ()
+    told: int = 0
 
 
 class InstantEngine:
-    """`options`: `table` maps a prompt (the last message) to its answer; `delay_s` is how long an answer takes."""
+    """`options`: `table` maps a prompt (the last message) to its answer; `delay_s` is how long an answer takes.
+
+    One that is streamed comes word by word, all of them as far apart.
+    """
 
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         if spec.model != MODEL_ID:
@@ -93,13 +101,16 @@ class InstantEngine:
         now = self._clock.monotonic()
         while self._waiting and len(self._running) < self._slots:
             request, size = self._waiting.popleft()
-            self._running[request.id] = _Answer(request, size, now, now + self._delay_s)
-        done = [answer for answer in self._running.values() if answer.due <= now]
-        if not done:
-            first = min(answer.due for answer in self._running.values())
+            self._running[request.id] = self._begun(request, size, now)
+        ready = [answer for answer in self._running.values() if answer.next <= now]
+        if not ready:
+            first = min(answer.next for answer in self._running.values())
             time.sleep(min(first - now, _STEP_S))
         events: list[Event] = []
-        for answer in done:
+        for answer in ready:
+            if now < answer.due:
+                events.append(self._grown(answer, now))
+                continue
             del self._running[answer.request.id]
             generation = self._generation(answer, now)
             tokens = (generation.completion_tokens, generation.prompt_tokens)
@@ -122,6 +133,27 @@ class InstantEngine:
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()
+
+    def _begun(self, request: GenerationRequest, size: int, now: float) -> _Answer:
+        due = now + self._delay_s
+        answer = _Answer(request, size, now, due, due)
+        if request.stream and self._delay_s:
+            answer.words = tuple(self._generation(answer, now).text.split(" "))
+            answer.next = self._time_of(answer, 1)
+        return answer
+
+    def _time_of(self, answer: _Answer, word: int) -> float:
+        """When it has so many words; the last one comes with its end."""
+        count = len(answer.words)
+        return answer.due if word >= count else answer.started + self._delay_s * word / count
+
+    def _grown(self, answer: _Answer, now: float) -> Progress:
+        """A word more, or as many as are due."""
+        while self._time_of(answer, answer.told + 1) <= now:
+            answer.told += 1
+        answer.next = self._time_of(answer, answer.told + 1)
+        text = " ".join(answer.words[: answer.told])
+        return Progress(answer.request.id, text, answer.told, answer.prompt_tokens)
 
     def _generation(self, answer: _Answer, now: float) -> Generation:
         request = answer.request

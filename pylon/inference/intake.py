@@ -17,7 +17,7 @@ from pathlib import Path
 from pylon.clock import Clock
 from pylon.errors import ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder
-from pylon.inference.engine import Engine, Failed, Preparing
+from pylon.inference.engine import Engine, Failed, GenerationRequest, Preparing
 from pylon.inference.messages import Cancel, Close, Compiling, FromChild, Generate, Load, Score, to_child
 
 _READ_BYTES = 65_536
@@ -121,7 +121,7 @@ class Intake:
             if line is self._guided:
                 # Before, since there may be no after.
                 send([Compiling(request.id)])
-            prepared = _prepared(engine, command)
+            prepared = _prepared(engine, request)
             if line is self._guided:
                 send([Compiling(None)])
             with self._lock:
@@ -135,12 +135,11 @@ class Intake:
                 self._commands.put(command)
 
 
-def _prepared(engine: Engine, command: Generate) -> Prepared | Failed:
-    request = command.request
+def _prepared(engine: Engine, request: GenerationRequest) -> Prepared | Failed:
     if not isinstance(engine, Preparing):
-        return Prepared(request.id, command.stream, partial(engine.add, request))
+        return Prepared(request.id, request.stream, partial(engine.add, request))
     try:
-        return Prepared(request.id, command.stream, partial(engine.take, engine.prepare(request)))
+        return Prepared(request.id, request.stream, partial(engine.take, engine.prepare(request)))
     except Exception as error:  # one request's fault must not take its neighbours down
         return refusal(request.id, error)
 

@@ -37,10 +37,7 @@ class Load:
 
 @record
 class Generate:
-    """`stream` asks for Progress."""
-
     request: GenerationRequest
-    stream: bool
     type: Literal["generate"] = "generate"
 
 

@@ -31,11 +31,11 @@ def moved_in(root):
 
 
 @asynccontextmanager
-async def swarm(tmp_path, *, providers=1, beside=False, sats=None):
+async def swarm(tmp_path, *, providers=1, beside=False, sats=None, delay_s=0.0):
     """A gateway's address and key. With `beside` a node of its home runs, and it asks through that one's socket."""
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
-        config = configured(relay.url)
+        config = configured(relay.url, inference={"engine": "instant", "instant_delay_s": delay_s})
         for number in range(providers):
             home = moved_in(tmp_path / f"p{number}")
             await stack.enter_async_context(Core(home, config, serve=True))
@@ -85,6 +85,19 @@ async def test_openai_s_own_client_asks_streams_and_lists(tmp_path):
         async with openai.AsyncOpenAI(base_url=url, api_key="wrong", max_retries=0) as client:
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()
+
+
+@pytest.mark.timeout(180)
+async def test_a_stream_comes_in_pieces_that_make_the_answer(tmp_path):
+    async with swarm(tmp_path, delay_s=4.0) as (url, key), openai.AsyncOpenAI(base_url=url, api_key=key) as client:
+        stream = await client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "Tell a story of a lighthouse"}], stream=True
+        )
+        chunks = [chunk async for chunk in stream]
+        pieces = [text for chunk in chunks if chunk.choices and (text := chunk.choices[0].delta.content)]
+        text = "".join(pieces)
+        assert text.startswith("stand-in answer") and text.endswith(": Tell a story of a lighthouse")
+        assert len(pieces) > 2, "more than a beginning and the rest"
 
 
 @pytest.mark.timeout(180)

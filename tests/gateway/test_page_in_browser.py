@@ -125,8 +125,8 @@ async def test_a_node_of_which_nothing_is_known_yet_has_words_for_it_and_a_promp
     await tab.until("document.getElementById('runs-head').innerText === 'No such run'")
 
 
-async def test_a_prompt_is_answered_as_a_stream_and_the_page_counts_it(seen: Seen, tmp_path: Path) -> None:
-    await serve(seen.stack, seen.relay, tmp_path / "provider.db", delay_s=1.0)
+async def test_a_prompt_is_answered_piece_by_piece_and_the_page_counts_it(seen: Seen, tmp_path: Path) -> None:
+    await serve(seen.stack, seen.relay, tmp_path / "provider.db", delay_s=4.0)
     tab = seen.tab
     await tab.open(seen.page)
     await tab.until("document.getElementById('providers-head').innerText.startsWith('1 provider alive')")
@@ -138,6 +138,8 @@ async def test_a_prompt_is_answered_as_a_stream_and_the_page_counts_it(seen: See
     pieces = [orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
     texts = [piece["choices"][0]["delta"].get("content", "") for piece in pieces if piece["choices"]]
     assert "".join(texts).startswith("stand-in answer") and lines[-2] == "data: [DONE]"
+    # Not all at once at the end.
+    assert len([text for text in texts if text]) > 1 and len(said["reads"]) > 1
     await tab.until("document.getElementById('asked').innerText === '1 answered'")
     await seen.fits()
 

@@ -1,7 +1,12 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference.engine import EngineSpec, Finished, GenerationRequest
+from pylon.inference.engine import EngineSpec, Event, Finished, GenerationRequest, Message, Progress, Sampling
 from pylon.inference.instant import MODEL_ID, InstantEngine
 from tests.manual_clock import ManualClock
 
@@ -73,3 +78,64 @@ def test_a_cancelled_request_gives_its_slot_to_the_next(ask) -> None:
 def test_a_prompt_over_the_context_is_refused(ask) -> None:
     with pytest.raises(PromptError):
         engine().add(ask("word " * 40_000))
+
+
+def streamed(clock: ManualClock, instant: InstantEngine, request: GenerationRequest) -> list[tuple[float, Event]]:
+    """What is told of it, and when, in steps of an eighth of a second."""
+    instant.add(replace(request, stream=True))
+    told: list[tuple[float, Event]] = []
+    while instant.busy:
+        told += [(clock.monotonic(), event) for event in instant.step()]
+        clock.advance(0.125)
+    return told
+
+
+def test_a_streamed_answer_comes_word_by_word_within_its_time(ask) -> None:
+    clock = ManualClock()
+    began = clock.monotonic()
+    told = streamed(clock, engine(clock, table={"q": "one two three four"}, delay_s=2.0), ask("q"))
+    pieces = [(at - began, event) for at, event in told if isinstance(event, Progress)]
+    assert [(at, event.text, event.completion_tokens) for at, event in pieces] == [
+        (0.5, "one", 1),
+        (1.0, "one two", 2),
+        (1.5, "one two three", 3),
+        (2.0, "one two three four", 4),
+    ]
+    assert all(event.prompt_tokens == 1 for _, event in pieces)
+    at, last = told[-1]
+    assert isinstance(last, Finished) and at - began == 2.0 and last.generation.run_ms == 2000
+
+
+def test_what_is_not_streamed_is_told_of_when_it_is_whole(ask) -> None:
+    clock = ManualClock()
+    instant = engine(clock, delay_s=1.0)
+    instant.add(ask("q"))
+    for _ in range(8):
+        assert instant.step() == []
+        clock.advance(0.125)
+    assert [type(event) for event in instant.step()] == [Progress, Finished]
+
+
+@settings(deadline=None)  # it sleeps a few milliseconds a step
+@given(
+    answer=st.text(alphabet="ab  \n", max_size=30),
+    stop=st.sampled_from([(), ("b a",), ("a",), (" ",)]),
+    most=st.integers(1, 12),
+    step_s=st.sampled_from([0.125, 0.7, 5.0]),
+)
+def test_a_streamed_answer_only_grows_and_ends_as_it_would_whole(answer, stop, most, step_s) -> None:
+    request = GenerationRequest("1", (Message("user", "q"),), Sampling(most, stop=stop), MODEL_ID)
+    clock = ManualClock()
+    instant = engine(clock, table={"q": answer}, delay_s=1.0)
+    instant.add(replace(request, stream=True))
+    told: list[Event] = []
+    while instant.busy:
+        clock.advance(step_s)
+        told += instant.step()
+    *pieces, last = told
+    assert isinstance(last, Finished)
+    assert [last.generation.text] == answers(engine(table={"q": answer}), request)
+    grown = [piece for piece in pieces if isinstance(piece, Progress)]
+    assert len(grown) == len(pieces) and grown[-1].text == last.generation.text
+    for earlier, later in pairwise(grown):
+        assert later.text.startswith(earlier.text) and later.completion_tokens >= earlier.completion_tokens

@@ -83,7 +83,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def asked(ask) -> Callable[..., Generate]:
-    return lambda prompt, key, **sampling: Generate(ask(prompt, key=key, **sampling), stream=False)
+    return lambda prompt, key, **sampling: Generate(ask(prompt, key=key, **sampling))
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ async def customer(
     stack.push_async_callback(pool.close)
     rules = SwarmSettings(checks=None, **settings)
     return await stack.enter_async_context(SwarmClient(pool, secret, settings=rules))
+
+
+async def test_an_answer_is_heard_piece_by_piece_while_it_is_made(relay: RelayServer, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        await serve(stack, relay, tmp_path / "provider.db", delay_s=4.0)
+        swarm = await customer(stack, relay)
+        assert await swarm.caught_up()
+        *heard, answer = [piece async for piece in swarm.stream("Tell a story of a lighthouse")]
+        assert isinstance(answer, Answer) and answer.attempts == 1
+        # Each is the whole text so far.
+        assert len(heard) > 1
+        for earlier, later in pairwise([*heard, answer.text]):
+            assert isinstance(later, str) and isinstance(earlier, str)
+            assert later.startswith(earlier)
+        assert heard[0] != answer.text
 
 
 async def test_jobs_that_wait_behind_those_of_others_are_taken_to_who_is_done(
