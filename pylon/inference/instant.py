@@ -125,7 +125,7 @@ class InstantEngine:
     def score(self, request: ScoreRequest) -> Scored:
         """By rule, as everything here: the stand-in's own words are its first choice, all others its hundredth."""
         prompt = request.messages[-1].content if request.messages else ""
-        own = (self._table.get(prompt) or _rule(prompt)).split(" ")
+        own = self._said(prompt).split(" ")
         said = request.answer.split(" ")
         ranks = tuple(0 if n < len(own) and word == own[n] else 100 for n, word in enumerate(said))
         return Scored(request.id, (*ranks, 0 if len(said) == len(own) else 100))
@@ -155,11 +155,14 @@ class InstantEngine:
         text = " ".join(answer.words[: answer.told])
         return Progress(answer.request.id, text, answer.told, answer.prompt_tokens)
 
+    def _said(self, prompt: str) -> str:
+        known = self._table.get(prompt)
+        return _rule(prompt) if known is None else known
+
     def _generation(self, answer: _Answer, now: float) -> Generation:
         request = answer.request
         prompt = request.messages[-1].content if request.messages else ""
-        text = self._table.get(prompt)
-        words = (text if text is not None else _rule(prompt)).split(" ")
+        words = self._said(prompt).split(" ")
         kept = " ".join(words[: request.sampling.max_tokens])
         stop = find_stop(kept, request.sampling.stop)
         cut = kept if stop is None else kept[:stop]

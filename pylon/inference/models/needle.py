@@ -6,6 +6,8 @@ Pure: no model, no file, no clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 MODEL_ID = "needle-1"
 ANSWER_TOKENS = 12
 """The longest answer, in tokens: numbers that it was trained on have up to eight digits, each a token."""
@@ -45,3 +47,28 @@ def ask(question: str) -> str:
 def prompt(question: str, chunk: str) -> str:
     """One user message: the question first, then the chunk to read."""
     return ask(question) + chunk
+
+
+def chunks(text: str, size: int = CHUNK_CHARS, overlap: int = OVERLAP_CHARS) -> Iterator[str]:
+    """Cut `text` into overlapping pieces of at most `size` characters.
+
+    Cuts fall on white space where there is any, so that no number is read half; every statement of at most
+    `overlap` / 2 characters stands whole in at least one piece.
+    """
+    start = 0
+    while start < len(text):
+        end = min(start + size, len(text))
+        if end < len(text):
+            end = _back_to_space(text, end, end - overlap // 4)
+        yield text[start:end]
+        if end == len(text):
+            return
+        start = _back_to_space(text, end - overlap + overlap // 4, end - overlap)
+
+
+def _back_to_space(text: str, at: int, floor: int) -> int:
+    """The place just after the last white space before `at`, or `at` when there is none past `floor`."""
+    for i in range(at, floor, -1):
+        if text[i - 1].isspace():
+            return i
+    return at
