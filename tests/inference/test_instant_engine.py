@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference.engine import EngineSpec, Event, Finished, GenerationRequest, Message, Progress, Sampling
+from pylon.inference.engine import (
+    EngineSpec,
+    Event,
+    Finished,
+    GenerationRequest,
+    Message,
+    Progress,
+    Sampling,
+    ScoreRequest,
+)
 from pylon.inference.instant import MODEL_ID, InstantEngine
 from tests.manual_clock import ManualClock
 
@@ -139,3 +148,9 @@ def test_a_streamed_answer_only_grows_and_ends_as_it_would_whole(answer, stop, m
     assert len(grown) == len(pieces) and grown[-1].text == last.generation.text
     for earlier, later in pairwise(grown):
         assert later.text.startswith(earlier.text) and later.completion_tokens >= earlier.completion_tokens
+
+
+@pytest.mark.parametrize("known", ["", "four legs"])
+def test_an_answer_of_the_table_is_its_own_first_choice_an_empty_one_too(ask, known: str) -> None:
+    instant = engine(table={"q": known})
+    assert set(instant.score(ScoreRequest("1", ask("q").messages, known)).ranks) == {0}
