@@ -53,7 +53,10 @@ class OpenAIEngine:
         self._url = str(spec.options.get("base_url", "")).rstrip("/")
         context = spec.options.get("context", 0)
         if not self._url.startswith(("http://", "https://")) or not isinstance(context, int):
-            raise ModelError("The openai engine needs a base_url that starts with http:// or https://.")
+            raise ModelError(
+                "The openai engine needs a base_url that starts with http:// or https://.",
+                hint="Set `openai_url` in [inference], such as http://127.0.0.1:8080/v1.",
+            )
         self._context = context
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._events: list[Event] = []

@@ -51,7 +51,7 @@ def gguf_file(model: str, models_dir: Path) -> Path:
     if model.endswith(GGUF) and (path := Path(model).expanduser()).is_absolute():
         if path.is_file():
             return path
-        raise ModelError(f"There is no file {path}.")
+        raise ModelError(f"There is no file {path}.", hint="`pylon models list` shows which models are here.")
     if not is_model_id(model):
         raise ModelError(
             f"{model!r} is neither a model id nor the path of a GGUF file.",
