@@ -71,12 +71,12 @@ def _models(event: Event) -> str | None:
     if not models:
         return "no model is announced (one that is still being loaded will be, when it is there)"
     for tag in models:
-        if len(tag) != 5 or not 1 <= len(tag[1]) <= 200:
+        if len(tag) not in (5, 6) or not 1 <= len(tag[1]) <= 200:
             return "a model tag does not hold an id, a sha256, a quantization and a context"
         if not _SHA256.fullmatch(tag[2]):
             return "the hash of a model's weights is not 64 hexadecimal characters"
-        if not _whole(tag[4]):
-            return "a model's context is not a whole number of tokens"
+        if not all(map(_whole, tag[4:])):
+            return "a model's context, or its longest answer, is not a whole number of tokens"
     return None
 
 
