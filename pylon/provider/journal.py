@@ -6,7 +6,9 @@ and the second are published again under the same id. Which of the queued jobs i
 alone whose answers go out in pieces: made again, an answer may be another, and no piece of that may follow. How
 much was sent of it is written too, since its customer owes that when it takes the job back. A settled row keeps its
 result until nobody may ask for it again, then the numbers alone. Of an `undelivered` one no relay had the result
-before that expired: it is gone, and what it charged stands, since the receipts after it count it.
+before that expired: it is gone, and what it charged stands, since the receipts after it count it. A job that an
+earlier process took on and this one cannot do ends with the error that its customer is told in its result's place,
+until a relay has that.
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ from pylon.store.group import Batch, GroupCommit, Step
 
 
 class Journal:
-    """Writes return when they are on disk, but for `settled`, `undelivered` and `sent`."""
+    """Writes return when they are on disk, but for `settled`, `undelivered`, `told` and `sent`."""
 
     def __init__(self, database: Database, group: GroupCommit) -> None:
         self._database = database
@@ -51,6 +53,10 @@ class Journal:
         """No relay had the result before it expired. Nobody waits for this row either."""
         self._group.execute_later(rows.GIVE_UP, (job_id,))
 
+    def told(self, job_id: str) -> None:
+        """A relay has the error of a job that has ended, or it has expired. Nobody waits for this row either."""
+        self._group.execute_later(rows.TELL, (job_id,))
+
     async def may_run(self, job_id: str) -> None:
         """A job that waited for its payment need not any more."""
         await self.transact(lambda tx: rows.move(tx, job_id, JobState.AWAITING_FUNDS, JobState.QUEUED))
@@ -64,9 +70,11 @@ class Journal:
         second: what a crash loses of it costs its customer nothing."""
         self._group.execute_later(rows.SENT, (sent.prompt_tokens, sent.completion_tokens, job_id))
 
-    async def ended(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
-        """A job ends without a result."""
-        await self._group.execute(rows.END, (state.value, code, finished_at, job_id))
+    async def ended(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
+        """A job ends without a result. `word` is pending until its customer is told of that."""
+        await self._group.execute(rows.END, rows.ending(job_id, state, code, finished_at, word))
 
     async def pending(self) -> list[Pending]:
         """What a crash left, oldest first."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode, RequestError
-from pylon.jobs.request import parse_request
+from pylon.jobs.request import ReceivedRequest, parse_request
+from pylon.nostr.event import Event
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
@@ -54,10 +55,7 @@ class Judge:
             request = parse_request(event, self._keys)
         except RequestError as error:
             # Silence for what names nobody: others read it too.
-            if self._provider not in event.tag_values("p"):
-                return None
-            private = any(tag[0] == "encrypted" for tag in event.tags)
-            return Refusal(event.pubkey, event.id, private, relay, error.code, str(error))
+            return _unreadable(event, relay, error) if self._provider in event.tag_values("p") else None
         now = self._clock.wall()
         load = self._load(request.customer, ahead)
         match admit(request, self._settings, load, provider=self._provider, now=now):
@@ -68,19 +66,43 @@ class Judge:
             case _:
                 return None
 
-    def restore(self, pending: Pending) -> Job | None:
-        """A job that the journal held when the process ended, or None when it can no longer be read or run."""
-        try:
-            request = parse_request(pending.event, self._keys)
-        except RequestError:
+    def restore(self, pending: Pending) -> Job | Refusal | None:
+        """A job that the journal held when the process ended; what its customer is told when it can no longer be read
+        or run; None for a customer that is not heard any more."""
+        event, relay = pending.event, pending.relay
+        if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
             return None
+        try:
+            request = parse_request(event, self._keys)
+        except RequestError as error:
+            return _unreadable(event, relay, error)
         load = self._load(request.customer, ())
         # It was taken on when there was room for it, and nobody had paused.
-        room = Load(load.models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
-        terms = admit(request, self._settings, room, provider=self._provider, now=self._clock.wall())
-        if not isinstance(terms, Accept):
-            return None
-        trusted, relay = request.customer in self._settings.trusted, pending.relay
-        return Job(
-            request, pending.event, terms, pending.received_at, relay, trusted, pending.sent, again=pending.begun
-        )
+        models = _as_then(load.models, request, pending.model)
+        room = Load(models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
+        match admit(request, self._settings, room, provider=self._provider, now=self._clock.wall()):
+            case Accept() as terms:
+                trusted = request.customer in self._settings.trusted
+                return Job(
+                    request, event, terms, pending.received_at, relay, trusted, pending.sent, again=pending.begun
+                )
+            case Refuse(code, reason):
+                return Refusal(request.customer, request.id, request.private, relay, code, reason)
+            case _:
+                return None
+
+
+def _unreadable(event: Event, relay: str, error: RequestError) -> Refusal:
+    private = any(tag[0] == "encrypted" for tag in event.tags)
+    return Refusal(event.pubkey, event.id, private, relay, error.code, str(error))
+
+
+def _as_then(
+    models: Sequence[tuple[str, str]], request: ReceivedRequest, taken_on_for: str
+) -> tuple[tuple[str, str], ...]:
+    """The models (id, sha256), those whose weights nobody has read yet as they were when this job was taken on.
+
+    A model is still being loaded when a process takes up what the last one left.
+    """
+    named = (request.job.parameters.model or "").removeprefix("sha256:")
+    return tuple((id_, sha256 or (named if id_ == taken_on_for else "")) for id_, sha256 in models)

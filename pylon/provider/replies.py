@@ -28,7 +28,7 @@ def answer_expiry(deadline: int, now: float) -> int:
 
 
 class Replies:
-    """Feedback is not journaled: a lost one delays its customer until the acknowledgement deadline, no more."""
+    """What goes out here is in no journal: a lost word delays its customer until the acknowledgement deadline."""
 
     def __init__(
         self,
@@ -48,10 +48,15 @@ class Replies:
 
     def refuse(self, customer: str, request: str, private: bool, relay: str, code: ErrorCode, reason: str) -> None:
         """An error feedback, unless this key has had too many."""
+        if (event := self.refusal(customer, request, private, code, reason)) is not None:
+            self._put(event, relay)
+
+    def refusal(self, customer: str, request: str, private: bool, code: ErrorCode, reason: str) -> Event | None:
+        """The same, not sent yet; None where this key has had too many, or cannot be written to."""
         if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
-            return
+            return None
         address = Address(request, customer, private, self._expiry())
-        self._send(Feedback(address, Status.ERROR, code, reason), relay)
+        return self._sign(Feedback(address, Status.ERROR, code, reason))
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """The job will take a while: it begins in so many seconds, or nobody knows when."""
@@ -84,11 +89,16 @@ class Replies:
         return answer_expiry(0, self._clock.wall())
 
     def _send(self, feedback: Feedback, relay: str, done: Callable[[bool], None] | None = None) -> None:
-        now = self._clock.wall()
+        if (event := self._sign(feedback)) is not None:
+            self._put(event, relay, done)
+
+    def _sign(self, feedback: Feedback) -> Event | None:
         try:
-            event: Event = self._secret.sign(feedback_draft(feedback, self._keys, created_at=int(now)))
+            return self._secret.sign(feedback_draft(feedback, self._keys, created_at=int(self._clock.wall())))
         except WireError as error:
             # A key that is no point of the curve cannot be written to.
             logger.warning("feedback could not be made", request=feedback.address.request, error=str(error))
-            return
-        self._outbox.put(Letter(event, relay, done, give_up_at=now + WORTH_SENDING_S))
+            return None
+
+    def _put(self, event: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:
+        self._outbox.put(Letter(event, relay, done, give_up_at=self._clock.wall() + WORTH_SENDING_S))

@@ -15,6 +15,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.journal import Journal
+from pylon.provider.judge import Refusal
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies, answer_expiry
@@ -94,6 +95,28 @@ class Results:
         if state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+
+    async def end_left(self, job_id: str, refusal: Refusal | None) -> None:
+        """Writes down that a job of an earlier process is not done any more, together with what its customer is told,
+        and tells it. None where its customer is not heard any more: that hears nothing either.
+        """
+        if refusal is None:
+            await self._settlement.end(job_id, JobState.FAILED, code="", finished_at=self._clock.wall())
+            return
+        code = refusal.code
+        word = self._replies.refusal(refusal.customer, job_id, refusal.private, code, refusal.reason)
+        state = JobState.EXPIRED if code is ErrorCode.EXPIRED else JobState.FAILED
+        await self._settlement.end(job_id, state, code=code.value, finished_at=self._clock.wall(), word=word)
+        if word is not None:
+            self.tell(word, job_id, refusal.relay)
+
+    def tell(self, word: Event, job_id: str, relay: str) -> None:
+        """Publishes a journaled error until a relay has it, or until it has expired."""
+
+        def told(_: bool) -> None:
+            self._journal.told(job_id)
+
+        self._outbox.put(Letter(word, relay, done=told))
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
         """Publishes a journaled result until a relay has it, then settles the job; or until it has expired."""

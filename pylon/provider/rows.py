@@ -98,9 +98,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a crash left: a request to run again or to be paid for, or a result to publish again.
+    """What a crash left: a request to run again or to be paid for, or what to publish again: a result, or the error
+    of a job that has ended.
 
-    `sent` is what its customer had been sent of the answer, in pieces; where `begun` is False it was sent none.
+    `model` is the id of the one that it was taken on for. `sent` is what its customer had been sent of the answer, in
+    pieces; where `begun` is False it was sent none.
     """
 
     event: Event
@@ -108,6 +110,7 @@ class Pending:
     received_at: float
     state: JobState
     result: Event | None
+    model: str
     sent: Usage | None = None
     begun: bool = False
 
@@ -135,9 +138,10 @@ SENT = "UPDATE job SET prompt_tokens = ?, completion_tokens = ? WHERE id = ? AND
 SETTLE = "UPDATE job SET state = 'settled' WHERE id = ? AND state = 'signed'"
 GIVE_UP = "UPDATE job SET state = 'undelivered', result = NULL WHERE id = ? AND state = 'signed'"
 END = (
-    "UPDATE job SET state = ?, code = ?, finished_at = ?, request = NULL, prompt_tokens = 0, completion_tokens = 0"
-    " WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
+    "UPDATE job SET state = ?, code = ?, finished_at = ?, result = ?, request = NULL, prompt_tokens = 0,"
+    " completion_tokens = 0 WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
 )
+TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'failed')"
 
 
 def admission(job: Job) -> tuple[object, ...]:
@@ -174,14 +178,22 @@ async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]])
     return await tx.execute_many(SIGN, [signature(*result) for result in results])
 
 
-async def end(tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
-    """Writes that a job ended without a result."""
-    await tx.execute(END, (state.value, code, finished_at, job_id))
+def ending(job_id: str, state: JobState, code: str, finished_at: float, word: Event | None) -> tuple[object, ...]:
+    """The values of `END`."""
+    return (state.value, code, finished_at, None if word is None else word.to_json(), job_id)
+
+
+async def end(
+    tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+) -> None:
+    """Writes that a job ended without a result, and what its customer has yet to be told of that."""
+    await tx.execute(END, ending(job_id, state, code, finished_at, word))
 
 
 PENDING = (
-    "SELECT request, result, relay, received_at, state, prompt_tokens, completion_tokens, begun FROM job"
-    " WHERE state IN ('awaiting_funds', 'queued', 'signed') ORDER BY received_at"
+    "SELECT request, result, relay, received_at, state, model, prompt_tokens, completion_tokens, begun FROM job"
+    " WHERE state IN ('awaiting_funds', 'queued', 'signed') OR (state IN ('expired', 'failed') AND result NOT NULL)"
+    " ORDER BY received_at"
 )
 NEWEST = (
     "SELECT id, customer, kind, state, code, model, received_at, finished_at, prompt_tokens,"
@@ -200,7 +212,7 @@ def pending(row: sqlite3.Row) -> Pending | None:
     counted = Usage(row["prompt_tokens"], row["completion_tokens"])
     sent = counted if result is None and counted.completion_tokens else None
     state = JobState(row["state"])
-    return Pending(event, row["relay"], row["received_at"], state, result, sent, bool(row["begun"]))
+    return Pending(event, row["relay"], row["received_at"], state, result, row["model"], sent, bool(row["begun"]))
 
 
 def newest(row: sqlite3.Row) -> Row:

@@ -157,8 +157,6 @@ class Provider:
             in_hand=self._in_hand,
             open_cancels=self._open_cancels,
             results=results,
-            settlement=self._settlement,
-            clock=clock,
         )
         self._paused = ""
         # Which owner rules hold, and what others hear of them. Whoever watches them says so; it is written nowhere.

@@ -38,8 +38,10 @@ class Settlement(Protocol):
         `sign` may be called more than once: what it made counts when it comes back.
         """
 
-    async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
-        """A job ends without a result, and costs nothing."""
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
+        """A job ends without a result, and costs nothing. `word` is written along: see `Journal.ended`."""
 
 
 class FreeSettlement:
@@ -58,9 +60,11 @@ class FreeSettlement:
         await self._journal.signed(job.id, event, work)
         return event
 
-    async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
         """See `Settlement`."""
-        await self._journal.ended(job_id, state, code=code, finished_at=finished_at)
+        await self._journal.ended(job_id, state, code=code, finished_at=finished_at, word=word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +127,14 @@ class AccountSettlement:
         done = Done(job.id, min(used, job.terms.quote), work.finished_at)
         return await self._journal.transact_in(_finish, _Finishing(done, work, sign))
 
-    async def end(self, job_id: str, state: JobState, *, code: str, finished_at: float) -> None:
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
         """See `Settlement`."""
 
         async def step(tx: Transaction) -> None:
             await account_store.release(tx, job_id)
-            await rows.end(tx, job_id, state, code=code, finished_at=finished_at)
+            await rows.end(tx, job_id, state, code=code, finished_at=finished_at, word=word)
 
         await self._journal.transact(step)
 
