@@ -1,7 +1,8 @@
 """Providers whose invoice was not paid: left alone while they hold what waits for it, and asked again after that.
 
-Whom an empty wallet or STOP kept from being paid is waited for again once that is over. The wallet is asked what it
-holds a few times a minute at most, and only while somebody waits for it.
+Whom an empty wallet kept from being paid is waited for again once it is filled. Where nothing was tried, since STOP
+or another payee forbade it, the next job pays that very invoice: such a provider is asked at once when that is over.
+The wallet is asked what it holds a few times a minute at most, and only while somebody waits for it.
 """
 
 import asyncio
@@ -59,25 +60,26 @@ class UnpaidInvoices:
     async def look(self) -> None:
         """Whose time is over, and who can be paid by now, is waited for no longer."""
         self._forgive()
-        over = [] if self.sender.is_stopped else self._unpaid(STOPPED)
+        for provider, relation in [] if self.sender.is_stopped else self._unpaid(STOPPED):
+            self._ask_again(provider, relation)
         if (short := self._unpaid(UNFUNDED)) and self.clock.monotonic() >= self._asks_at:
             self._asks_at = self.clock.monotonic() + WALLET_S
-            over += self._covered(short, await self._balance())
-        for provider, relation in over:
-            relation.unpaid_why = ""
-            self.changed(provider)
+            for provider, relation in self._covered(short, await self._balance()):
+                relation.unpaid_why = ""
+                self.changed(provider)
         await self._ask_trusted()
 
     async def _ask_trusted(self) -> None:
-        """Whose other payee is trusted by now is asked at once: its invoice was never tried, and the next job there
-        pays it."""
         if not (swapped := self._unpaid(OTHER_PAYEE)):
             return
         untrusted = {offer.provider for offer in await payee_store.offers(self.database)}
         for provider, relation in swapped:
             if provider not in untrusted:
-                relation.unpaid_until, relation.unpaid_why = 0.0, ""
-                self.changed(provider)
+                self._ask_again(provider, relation)
+
+    def _ask_again(self, provider: str, relation: Relation) -> None:
+        relation.unpaid_until, relation.unpaid_why = 0.0, ""
+        self.changed(provider)
 
     def _forgive(self) -> None:
         now = self.clock.wall()

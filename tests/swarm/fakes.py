@@ -28,6 +28,8 @@ from pylon.nostr.subscriptions import Filters
 from pylon.swarm.timers import Timers
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
+# Whoever asks more often what fits on a relay does so for ever, and leaves no turn of the loop to any timeout.
+MOST_LOOKS = 20_000
 
 
 class FakeSubscription:
@@ -70,6 +72,7 @@ class FakeRelays:
     # Which of them are not connected.
     down: set[str] = field(default_factory=set)
     most_publishing: int = 0
+    looks: int = 0
 
     @property
     def urls(self) -> list[str]:
@@ -84,6 +87,9 @@ class FakeRelays:
         return self.refusing
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
+        self.looks += 1
+        if self.looks > MOST_LOOKS:
+            raise RecursionError("what fits on a relay is asked for ever")
         return min(most, max(self.takes_at.get(url, self.takes) for url in relays or self.urls))
 
     async def publish(

@@ -432,6 +432,7 @@ def test_what_is_too_large_for_where_everybody_is_reached_ends_so_and_no_provide
         asked = []
         while found := sends(commands):
             asked.append(found[0].provider)
+            assert len(asked) <= len(names), "nobody is asked twice"
             commands = play.tell(SendFailed(found[0].attempt, unmade=True, too_large=True))
         assert sorted(asked) == names
         assert commands == [GiveUp(n, Failure.TOO_LARGE, None, len(names))]
