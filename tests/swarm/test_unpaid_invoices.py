@@ -159,5 +159,5 @@ async def test_what_the_last_process_could_not_pay_is_worth_waiting_for_when_the
     owed = [SimpleNamespace(provider=A, amount=Msat(3_000), expires_at=now + 100)]
     waiting.unpaid.take_up(owed)
     assert (waiting.relations[A].barred, waiting.left_for(A)) == (UNFUNDED, 100 + GRACE_S)
-    assert await waiting.looks(holds=2_999) == []
+    # It was empty then, so what it holds at the first look is more.
     assert await waiting.looks(holds=3_000) == [A]
