@@ -51,6 +51,39 @@ def test_one_that_is_left_out_is_not_chosen_even_when_it_is_alone() -> None:
     assert candidates.choose(random.Random(), {"a"}, worst=8) is None
 
 
+def places(*steps: int) -> Candidates[Machine]:
+    candidates = Candidates[Machine]()
+    for at in steps:
+        candidates.put(Machine(f"at {at}"), at)
+    return candidates
+
+
+def drawn(candidates: Candidates[Machine], **rules: int) -> Counter[str]:
+    found = [candidates.choose(random.Random(seed), **rules) for seed in range(600)]
+    return Counter(one.provider for one in found if one is not None)
+
+
+def test_up_to_a_step_all_are_as_good_and_drawn_the_more_often_the_quicker_they_are() -> None:
+    assert set(drawn(places(3, 4, 6, 7), alike=6)) == {"at 3", "at 4", "at 6"}
+    often = drawn(places(3, 6), alike=6)
+    # A step is a quarter, and these are three steps apart.
+    assert 1.5 < often["at 3"] / often["at 6"] < 2.5
+    assert set(drawn(places(5, 8), alike=4)) == {"at 5"}
+    assert set(drawn(places(0, 3), alike=6)) == {"at 0"}, "an idle machine of our own comes before all"
+
+
+def test_beyond_the_worst_step_nobody_is_chosen() -> None:
+    assert drawn(places(9), worst=8) == Counter()
+    assert set(drawn(places(9), worst=9)) == {"at 9"}
+    assert set(drawn(places(3, 9), alike=20, worst=8)) == {"at 3"}
+
+
+def test_whoever_is_turned_down_makes_way_for_the_next_step() -> None:
+    found = places(3, 9).choose(random.Random(1), accept=lambda one: one.step > 3)
+    assert found is not None and found.step == 9
+    assert places(3, 9).choose(random.Random(1), accept=lambda one: False) is None
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-1, 63))), st.sets(st.sampled_from("abcdef")))
 def test_whatever_was_put_and_removed_the_choice_is_the_one_a_scan_would_make(
     moves: list[tuple[str, int]], without: set[str]

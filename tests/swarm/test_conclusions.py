@@ -136,3 +136,19 @@ def test_a_majority_is_counted_when_all_are_there_and_holds_the_rest_against_tho
     for honest in (asks[0].to[0], ask.to[0]):
         record = desk.reputation.get(honest)
         assert record is not None and (record.passed, record.bad) == (1.0, 0.0)
+
+
+def test_of_a_suspect_two_answers_are_examined_at_once_and_all_of_them_where_none_can_be_asked_again() -> None:
+    for final, examined in ((False, [True, True, False, False]), (True, [True] * 4)):
+        desk = Desk("abcdefgh", final=final)
+        desk.proven("bcdefgh")
+        desk.reputation.note("a", Seen.DOUBTFUL, 0.0)
+        assert [bool(only(Ask, desk.answers("a")[1])) for _ in range(4)] == examined
+
+
+def test_a_vote_asks_whoever_is_there_though_nobody_names_the_same_weights() -> None:
+    desk = Desk("a")
+    desk.checks.observe(ProviderUp(Listing("b", models=(OfferedModel("n", "cd" * 32),))))
+    [ask] = only(Ask, desk.answers("a", asked=JobSpec("how is it?", votes=3))[1])
+    assert ask.to == ("b",)
+    assert not only(Ask, desk.answers("a")[1]), "free text is compared between the same weights"

@@ -367,3 +367,11 @@ def test_who_asks_for_a_model_that_nobody_runs_hears_which_there_are() -> None:
 def test_a_relay_that_refuses_us_is_named_also_where_somebody_was_heard_of_before() -> None:
     gone = Lack(Need(), 3, 0, {}, ("ws://r restricted: not on the list",))
     assert "ws://r restricted: not on the list" in gone.error().hint, "they were heard of, and are not any more"
+
+
+def test_a_heartbeat_that_says_something_else_counts_though_it_holds_as_long_as_the_one_before() -> None:
+    directory = Directory()
+    directory.observe(announced(), NOW)
+    directory.observe(beat(), NOW)
+    [change] = directory.observe(beat(at=NOW + 30, lasts=90, slots_free=1), NOW + 30)
+    assert isinstance(change, ProviderUp) and change.listing.slots_free == 1

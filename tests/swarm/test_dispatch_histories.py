@@ -312,6 +312,10 @@ class Histories(RuleBasedStateMachine):
         assert self.dispatcher.in_flight == len(self.live) <= WIDTH
         for attempt in self.live:
             assert self.dispatcher.is_live(attempt)
+        for lane in self.dispatcher._company._lanes.values():
+            seats = lane.members.values()
+            assert lane._awake == sum(seat.awake for seat in seats)
+            assert lane._silent == sum(seat.silent for seat in seats)
 
     def teardown(self) -> None:
         if not hasattr(self, "dispatcher"):

@@ -122,3 +122,24 @@ def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatc
         out.end(n)
     assert [out.of_request(f"{n:064x}") is not None for n in range(4)] == [False, False, True, True]
     assert not out.awaits(f"{3:064x}")
+
+
+def test_a_silent_request_is_asked_after_less_and_less_often_until_something_is_heard() -> None:
+    there = Flights()
+    one, other = (Flight(f"{n:064x}", 5940, n, n, THEM.public, 1_000, 0.0) for n in (1, 2))
+    for flight in (one, other):
+        there.add(flight)
+        there.went_out(flight.attempt, 100.0)
+    asked: list[float] = []
+    at, step = 100.0, 0.25
+    while at < 130.0:
+        if one in (found := there.silent(at)):
+            asked.append(at)
+        assert found == [] or found == [one, other]
+        at += step
+    waits = [flights.FIRST_LOOK_S]
+    while sum(waits) < 30.0 - step:
+        waits.append(min(2 * waits[-1], flights.MOST_S))
+    assert asked == [100.0 + sum(waits[: n + 1]) for n in range(len(asked))] and len(asked) > 3
+    there.end(other.slot)
+    assert there.silent(1_000.0) == [one]

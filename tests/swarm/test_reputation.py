@@ -70,6 +70,9 @@ def test_a_failure_takes_trust_until_ten_checks_have_passed_since() -> None:
         found = after(*passed(30), Seen.LOST, *passed(since))
         assert found.is_suspect(P) is (since < SETTLED)
         assert found.trust(P) < 1.0
+    # Each failure weighs as much as four that passed, and one is given in advance.
+    assert after(*passed(3), Seen.LOST, *passed(SETTLED)).trust(P) == 14 / 18
+    assert after(Seen.LOST).trust(P) == 1 / 5
 
 
 def test_a_stranger_that_fails_a_whole_check_or_two_halves_is_out_and_a_proven_one_with_one_more() -> None:

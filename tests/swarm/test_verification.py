@@ -14,7 +14,7 @@ from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, answered
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.verification import Doubt, Fault, doubts_of, fault_of, same, value_of
+from pylon.swarm.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
 
 VOTE = JobSpec("which?", votes=3)
 DEEP = "[" * 1_000 + "]" * 1_000
@@ -140,3 +140,118 @@ def test_a_bid_covers_the_system_prompt_too() -> None:
     price, settings = Price(Msat(0), Msat(1_000), Msat(1_000)), SwarmSettings(bid=Msat(1_000))
     need = job_of(0, spec, settings, deadline=1.0).need
     assert price.quote(need.prompt_tokens, need.max_tokens) >= quote_bound(price, bounds_of(spec)) > 1_000
+
+
+PROMPT = "How many legs has a spider, and how many has a fly? Say both."
+TEXT = "A spider has eight legs. " * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "doubts"),
+    [
+        ("Eight, and six.", ()),
+        (" \n", (Doubt.EMPTY,)),
+        (f"  {PROMPT.upper()} ", (Doubt.ECHO,)),
+        # Nearly the whole of it, or little more than it.
+        (PROMPT[:-4], (Doubt.ECHO,)),
+        (PROMPT + " Ok.", (Doubt.ECHO,)),
+        # Who quotes it, or a word of it, says something else.
+        (PROMPT[:20], ()),
+        (PROMPT + " Eight, and six. One counts them by their pairs: four, and three.", ()),
+        ("so " + "ab" * 12, (Doubt.REPETITION,)),
+        ("so " + "ab" * 11, ()),
+    ],
+    ids=["proper", "empty", "echo", "cut echo", "longer echo", "a part", "quoted", "loop", "no loop"],
+)
+def test_a_text_that_says_nothing_is_doubted(text: str, doubts: tuple[Doubt, ...]) -> None:
+    assert doubts_of(JobSpec(PROMPT), answer(text)) == doubts
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes", "doubted"),
+    [
+        ({"max_tokens": 50}, {"finish": Finish.LENGTH, "usage": Usage(9, 49)}, True),
+        ({"max_tokens": 50}, {"finish": Finish.LENGTH, "usage": Usage(9, 50)}, False),
+        ({}, {"finish": Finish.LENGTH, "usage": Usage(9, 49)}, False),
+        # Tokens that are hardly more than a byte long are not what was written.
+        ({}, {"finish": Finish.STOP, "usage": Usage(9, 70)}, True),
+        ({}, {"finish": Finish.STOP, "usage": Usage(9, 50)}, False),
+        ({"stop": ("legs",)}, {"finish": Finish.STOP, "usage": Usage(9, 70)}, False),
+        ({}, {"finish": Finish.STOP, "usage": None}, False),
+    ],
+)
+def test_an_answer_that_is_shorter_than_what_is_charged_for_is_doubted(asked, changes, doubted) -> None:
+    found = doubts_of(JobSpec(PROMPT, **asked), replace(answer(TEXT), **changes))
+    assert found == ((Doubt.CUT,) if doubted else ())
+
+
+def test_an_answer_that_took_longer_than_we_waited_is_doubted() -> None:
+    given = replace(answer("Eight."), queue_ms=500, run_ms=600, latency_ms=100)
+    assert doubts_of(JobSpec(PROMPT), given) == ()
+    assert doubts_of(JobSpec(PROMPT), replace(given, run_ms=601)) == (Doubt.TIMING,)
+
+
+FREE = JobSpec("tell a story", temperature=0.0)
+LONG = "Once upon a time there was a spider with eight legs, "
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "changes", "equal"),
+    [
+        (" It is so.\n", "It is so.", {}, True),
+        ("It is so.", "It is not so.", {}, False),
+        # What one of them was cut off at no limit of its own proves the other one short.
+        ("It is so.", "It is so. Indeed", {}, False),
+        ("It is so.", "It is so. Indeed", {"finish": Finish.SIZE}, None),
+        ("It is so.", "So it is.", {"finish": Finish.SIZE}, False),
+        # Rounding may lead two machines apart, after a good part that is the same.
+        (LONG + "and it ran.", LONG + "but it sat.", {}, True),
+        (LONG[:23] + "A" * 9, LONG[:23] + "B" * 9, {}, False),
+        (LONG[:24] + "A" * 9, LONG[:24] + "B" * 9, {}, True),
+        (LONG[:24] + "A" * 99, LONG[:24] + "B" * 99, {}, False),
+        ("It is so.", "So it is.", {"sha256": "c" * 64}, None),
+        ("It is so.", "It is so.", {"usage": Usage(8, 3)}, False),
+        ("It is so.", "It is so.", {"usage": Usage(9, 4)}, True),
+    ],
+)
+def test_free_text_is_compared_between_the_same_weights(one, other, changes, equal) -> None:
+    first = replace(answer(one), usage=Usage(9, 3))
+    second = replace(answer(other), **{"usage": Usage(9, 3), **changes})
+    assert same(FREE, first, second) is same(FREE, second, first) is equal
+
+
+def test_nothing_follows_from_free_text_that_was_drawn_by_chance_or_by_weights_that_are_not_named() -> None:
+    assert same(replace(FREE, temperature=0.7), answer("a"), answer("b")) is None
+    assert same(FREE, replace(answer("a"), sha256=""), replace(answer("b"), sha256="")) is None
+
+
+@pytest.mark.parametrize(
+    ("misses", "count", "end", "verdict"),
+    [
+        (0, 100, 0, Verdict.PASSED),
+        (3, 100, 0, Verdict.PASSED),
+        (4, 100, 0, Verdict.UNCLEAR),
+        (10, 100, 0, Verdict.UNCLEAR),
+        (11, 100, 0, Verdict.FAILED),
+        # A short one may miss twice before it is held against it, unless it misses each time.
+        (1, 4, 0, Verdict.PASSED),
+        (2, 4, 0, Verdict.UNCLEAR),
+        (3, 4, 0, Verdict.FAILED),
+        (1, 1, 0, Verdict.FAILED),
+        (0, 0, 0, Verdict.PASSED),
+        (0, 0, 1, Verdict.UNCLEAR),
+        # It stopped where its model would have gone on.
+        (0, 100, 50, Verdict.PASSED),
+        (0, 100, 51, Verdict.FAILED),
+    ],
+)
+def test_ranks_tell_how_likely_its_model_wrote_an_answer(misses, count, end, verdict) -> None:
+    ranks = (1,) * misses + (0,) * (count - misses)
+    assert judge(Score(ranks, end), greedy=True, finish=Finish.STOP) is verdict
+    # One that was drawn is among the likely ones.
+    drawn = tuple(101 if rank else 100 for rank in ranks)
+    assert judge(Score(drawn, end), greedy=False, finish=Finish.STOP) is verdict
+
+
+def test_an_answer_that_did_not_stop_by_itself_need_not_end_where_its_model_would() -> None:
+    assert judge(Score((0,) * 9, 10**6), greedy=True, finish=Finish.LENGTH) is Verdict.PASSED
