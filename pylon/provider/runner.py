@@ -16,17 +16,15 @@ from pylon.nostr.event import Event
 from pylon.provider.generation import request_of
 from pylon.provider.journal import Journal
 from pylon.provider.latency import Latency
+from pylon.provider.overdue import Overdue
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies
 from pylon.provider.results import Results
 from pylon.provider.rows import JobState
 from pylon.provider.running import Phase, Running
 from pylon.provider.stream import Stream
-from pylon.provider.unheard import Unheard
 
 logger = log.get("provider")
-
-TICK_S = 0.25
 
 
 class Runner:
@@ -55,26 +53,28 @@ class Runner:
         self._results = results
         self._replies = replies
         self._clock = clock
-        self._processing_after_s = processing_after_s
-        self._unheard = Unheard(processing_after_s)
+        self._overdue = Overdue(
+            queue=self.queue,
+            replies=replies,
+            clock=clock,
+            after_s=processing_after_s,
+            wait_s=self._wait_s,
+            expire=self._expire,
+        )
         # Since when those wait that the engine has not got yet (monotonic).
         self._since: dict[str, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Stops at once. What was queued stays so in the journal and runs after the next start."""
         # Whoever ends would otherwise make room for what waits.
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        tasks = [*self._ending, *(running.task for running in self.running.values())]
+        tasks = [running.task for running in self.running.values()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(self._overdue.close(), *tasks, return_exceptions=True)
 
     async def wait_idle(self) -> None:
         """Returns when nothing waits and nothing runs."""
@@ -85,13 +85,9 @@ class Runner:
         self._idle.clear()
         self.queue.push(job)
         self._since[job.id] = self._clock.monotonic()
-        self._unheard.add(job)
+        self._overdue.add(job)
         self._feed()
-        # Whoever learns of a long wait at once can ask somebody idle.
-        wait_s = self._wait_s(job)
-        if wait_s >= self._processing_after_s:
-            self._say_processing(job, wait_s)
-        self._watch()
+        self._overdue.queued(job)
 
     async def cancel(self, job_id: str, customer: str) -> None:
         """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
@@ -105,7 +101,7 @@ class Runner:
         job = self.queue.get(job_id)
         if job is not None and job.request.customer == customer:
             self.queue.remove(job_id)
-            self._unheard.heard(job_id)
+            self._overdue.heard(job_id)
             try:
                 event = await self._charge_sent(job, job.sent, 0)
             except Exception:
@@ -138,40 +134,6 @@ class Runner:
             # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
             asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
 
-    # --- those that wait ----------------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        """Looks again when something may be due. Nothing is while nothing is here: an idle node sleeps."""
-        if not self._unheard and not self.queue:
-            return
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._next_tick()
-        if self._timer is not None and self._timer.when() > due + TICK_S:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = loop.call_at(due, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._clock.wall()
-        for job in self.queue.take_expired(now):
-            ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
-        for job in self._unheard.due(now):
-            self._say_processing(job, self._wait_s(job))
-        self._watch()
-
-    def _next_tick(self) -> float:
-        # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
-        due = None if self.queue else self._unheard.next_at()
-        return TICK_S if due is None else max(TICK_S, due - self._clock.wall())
-
-    def _say_processing(self, job: Job, wait_s: float) -> None:
-        self._unheard.heard(job.id)
-        self._replies.processing(job.request, job.relay, wait_s)
-
     def _wait_s(self, job: Job) -> float:
         return self.queue.wait_s(job.id, self._inference.slots, self.seconds_per_job)
 
@@ -188,7 +150,7 @@ class Runner:
             event = await self._after_error(job)
         finally:
             del self.running[job.id]
-            self._unheard.heard(job.id)
+            self._overdue.heard(job.id)
             self._feed()
             self._check_idle()
         if event is not None:
@@ -250,7 +212,7 @@ class Runner:
 
         def progress(step: Progress) -> None:
             if stream.goes_on(step):
-                self._unheard.heard(job.id)
+                self._overdue.heard(job.id)
 
         return progress
 
@@ -292,7 +254,7 @@ class Runner:
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         # Before anything is waited for: it may be cancelled, or be due for a word, meanwhile.
         self._begin_writing(job)
-        self._unheard.heard(job.id)
+        self._overdue.heard(job.id)
         await self._results.end_without(job, state, code, reason)
         self._check_idle()
 

@@ -239,7 +239,11 @@ class History:
         """Until nothing goes on but what waits for the engine, a payment or a relay."""
         world = self.world
         for _ in range(3):
-            while world.till._asks or len(world.runner.running) > len(world.engine.in_hand) or world.runner._ending:
+            while (
+                world.till._asks
+                or len(world.runner.running) > len(world.engine.in_hand)
+                or world.runner._overdue._ending
+            ):
                 await asyncio.sleep(0)
             await world.group.execute("SELECT 1", ())
 
@@ -294,7 +298,7 @@ class History:
 
     async def passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
-        self.world.runner._tick()
+        self.world.runner._overdue._tick()
         if self.world.till.waiting:
             await self.world.till._collecting.watch()
 
