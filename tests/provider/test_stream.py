@@ -64,6 +64,14 @@ def test_a_piece_that_arrives_before_the_one_in_front_of_it_counts_with_that_one
     assert sent.written == [("job", Usage(5, 2))]
 
 
+def test_what_counts_already_is_not_written_down_again(sent):
+    for tokens, text in enumerate(("once", "once upon", "once upon a"), start=1):
+        sent.goes_on(text, tokens)
+    sent.taken[0]()
+    sent.taken[2]()
+    assert sent.written == [("job", Usage(5, 1))]
+
+
 def test_of_what_costs_nothing_nothing_is_written_down():
     free = Sent(quote=0)
     free.goes_on("once", 1)
