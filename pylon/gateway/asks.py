@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.gateway.budget import Budget, Refuse, Wait
+from pylon.gateway.budget import Budget, Cost, Refuse, Wait
 from pylon.gateway.chat import Chat
 from pylon.gateway.fit import check_size, has_model, misfit
 from pylon.gateway.problems import BUSY_S, Problem, of_error, of_row
 from pylon.gateway.tally import Tally
+from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
 from pylon.gateway.view import FRESH_S, View
 from pylon.jobs.size import text_bytes
@@ -47,6 +49,11 @@ class Asks:
         self._plain = plain
         self._line = asyncio.Lock()
         self._returned = asyncio.Event()
+        self._unsettled = Unsettled(upstream, budget, self._returned.set)
+
+    async def close(self) -> None:
+        """Asks no more what questions came to."""
+        await self._unsettled.close()
 
     async def whole(self, chat: Chat) -> dict[str, Any]:
         """The row of the answer. Raises `Problem`."""
@@ -83,7 +90,9 @@ class Asks:
             tally.outcomes[outcome] += 1
 
     async def _asked(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
-        held = cost = 0
+        held, name = 0, secrets.token_hex(16)
+        # None as long as it may come to anything up to that.
+        cost: Cost | None = Cost()
         try:
             check_size(chat.job)
             await self._check_fit(chat.job)
@@ -91,23 +100,27 @@ class Asks:
             held = await self._hold(most, chat.job.get("votes", 1))
             # Always, also where all are free: whoever asks for money a moment later is left alone. The bid stays as
             # it is: it bounds an invoice too, which is in whole sats.
-            ask = self._upstream.ask(chat.job, budget_msat=held, stream=chat.stream)
+            ask = self._upstream.ask(chat.job, reservation=name, budget_msat=held, stream=chat.stream)
             async with aclosing(ask) as heard:
                 async for one in heard:
                     if isinstance(one, Begun):
-                        # Unless it is told what this came to, it came to all of it: receipts may come later.
-                        cost = held
+                        cost = None if held else Cost()
                     elif isinstance(one, Said):
                         yield one
                     else:
-                        cost = one.row["most_msat"]
+                        cost = Cost(one.row["charged_msat"], one.row["most_msat"])
                         if one.row["error"] is not None:
                             raise of_row(one.row)
                         yield one
         except PylonError as error:
             raise of_error(error) from error
         finally:
-            self.budget.settle(held, cost)
+            if cost is None:
+                self._unsettled.left(name, held)
+            else:
+                self.budget.settle(held, cost)
+                if cost.open:
+                    self._unsettled.ended(name, cost)
             self._returned.set()
 
     async def _check_fit(self, job: dict[str, Any]) -> None:
@@ -144,11 +157,12 @@ class Asks:
                 self._returned.clear()
                 await self._returned.wait()
         if isinstance(held, Refuse):
+            later = f"; {held.open:,} may come back, which is not known before some hours" if held.open else ""
             raise Problem(
                 402,
                 "budget",
                 f"this may cost {most:,} msat, and {held.left:,} are left of what this gateway may spend"
-                f" ({self.budget.limit:,} msat). Start it anew with `--sats`, or ask for fewer `max_tokens`.",
+                f" ({self.budget.limit:,} msat){later}. Start it anew with `--sats`, or ask for fewer `max_tokens`.",
             )
         return held
 

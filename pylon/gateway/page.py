@@ -78,6 +78,7 @@ class Page:
             "outcomes": dict(tally.outcomes),
             "spent_msat": budget.spent,
             "held_msat": budget.held,
+            "open_msat": budget.open,
             "limit_msat": budget.limit,
             "prompt_tokens": tally.prompt_tokens,
             "completion_tokens": tally.completion_tokens,

@@ -30,7 +30,8 @@ class Tally:
             Sample("pylon_gateway_requests_total", "counter", "Chat completions asked for, by outcome.", outcomes),
             gauge("pylon_gateway_in_flight", "Chat completions under way.", self.in_flight),
             Sample("pylon_gateway_tokens_total", "counter", "Tokens of answers, as providers count.", tokens),
-            counter("pylon_gateway_spent_msat", "What this gateway's requests can have cost.", budget.spent),
+            counter("pylon_gateway_spent_msat", "What this gateway's requests were charged.", budget.spent),
             gauge("pylon_gateway_held_msat", "Set aside for requests under way.", budget.held),
+            gauge("pylon_gateway_open_msat", "What requests that are over may be charged yet.", budget.open),
             gauge("pylon_gateway_budget_msat", "The most that this gateway may spend.", budget.limit),
         ]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """From here on it may cost something."""
+    """The core hears of it: from here on it may cost something, and its reservation is known there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,9 @@ type Heard = Begun | Said | Ended
 class Upstream(Protocol):
     """Calls raise `UnreachableError` when no core or nobody answers, and any other `PylonError` of the core."""
 
-    def ask(self, job: dict[str, Any], *, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
-        """One question, which never costs more than `budget_msat`. Closing the iterator cancels it."""
+    def ask(self, job: dict[str, Any], *, reservation: str, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
+        """One question, which never costs more than `budget_msat`. Closing the iterator cancels it; what it came to,
+        the call `reservations` says by the name of its reservation, which is used once."""
 
     async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The result of a call that `docs/control.md` lists."""

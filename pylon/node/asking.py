@@ -28,6 +28,7 @@ from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
 from pylon.swarm.listing import Listing
 from pylon.swarm.reputation import why
+from pylon.swarm.reservation import Reservation
 
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1
@@ -67,10 +68,16 @@ class Books:
 
 
 async def ask_all(
-    client: SwarmClient, pool: RelayPool, settings: CustomerSection, books: Books, params: dict[str, Any]
+    client: SwarmClient,
+    pool: RelayPool,
+    settings: CustomerSection,
+    books: Books,
+    params: dict[str, Any],
+    reservation: Reservation | None = None,
 ) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
-    `deadline_s` and `budget_msat` of the run, `priority`, `journal`, `resume`, `pin_weights`, `dry_run`, `stream`.
+    `deadline_s` of the run, `priority`, `journal`, `resume`, `pin_weights`, `dry_run`, `stream`. All of it together
+    never costs more than its reservation.
 
     Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
     in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
@@ -81,7 +88,7 @@ async def ask_all(
     pinned, dry, stream = flag(params, "pin_weights"), flag(params, "dry_run"), flag(params, "stream")
     kept, resume = flag(params, "journal"), flag(params, "resume")
     priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
-    bounds = {"deadline_s": number(params, "deadline_s", None), "budget_msat": whole(params, "budget_msat", None)}
+    deadline = number(params, "deadline_s", None)
     specs = await _specs(params, timeout)
     await pool.wait_open(settings.patience_s)
     # Whoever asks the first provider it hears of gives all its jobs to that one.
@@ -100,12 +107,14 @@ async def ask_all(
         if journal is None or not journal.taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
             yield Event(run.told())
-        async for event in run.run(journal=journal, priority=priority, **bounds):
+        async for event in run.run(journal=journal, priority=priority, deadline_s=deadline, reservation=reservation):
             yield event
     result = {
         "resumed": journal is not None and journal.taken_up,
         **await summary_of(run.outcomes, run.wall_s, run.msat),
     }
+    if reservation is not None:
+        result["most_msat"] = max(result["paid_msat"], reservation.most_msat)
     if not stream:
         result["outcomes"] = await rows_of(run.outcomes)
     yield Result(result)

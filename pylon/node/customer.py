@@ -21,6 +21,7 @@ from pylon.swarm import reputation_store
 from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.reach import Reach
+from pylon.swarm.reservation import Reservation
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 
 if TYPE_CHECKING:
@@ -56,17 +57,17 @@ class Customer:
         settings = swarm_settings(core.config, core.household.get(), core.secret.public)
         self.client.change_company(allow=settings.allow, own=settings.own)
 
-    async def map(self, params: dict[str, Any]) -> Answers:
+    async def map(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
         """The `map` call."""
         core = self._core
         books = Books(core.database, core.group, core.clock, self._open_runs)
-        async for answer in ask_all(self.client, core.pool, core.config.customer, books, params):
+        async for answer in ask_all(self.client, core.pool, core.config.customer, books, params, reservation):
             yield answer
 
-    async def ask(self, params: dict[str, Any]) -> Answers:
+    async def ask(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
         """The `ask` call."""
         core = self._core
-        async for answer in ask_one(self.client, core.pool, core.config.customer, params):
+        async for answer in ask_one(self.client, core.pool, core.config.customer, params, reservation):
             yield answer
 
     async def providers(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -72,14 +72,17 @@ class GatewayCore:
         async with self._opening:
             await self._let_go()
 
-    async def ask(self, job: dict[str, Any], *, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
+    async def ask(
+        self, job: dict[str, Any], *, reservation: str, budget_msat: int, stream: bool
+    ) -> AsyncGenerator[Heard]:
         """See `Upstream`."""
-        params = {"job": job, "budget_msat": budget_msat, "stream": stream}
-        async with aclosing((await self.open()).call("ask", params)) as answers:
+        params = {"job": job, "reservation": reservation, "budget_msat": budget_msat, "stream": stream}
+        node = await self.open()
+        # Nothing is waited for between this and the call's way to the core.
+        yield Begun()
+        async with aclosing(node.call("ask", params)) as answers:
             async for answer in answers:
                 match answer:
-                    case Event({"begun": True}):
-                        yield Begun()
                     case Event({"text": str(text)}):
                         yield Said(text)
                     case Result(row):

@@ -20,6 +20,7 @@ from pylon.node.household import calls
 from pylon.node.live import is_stopped
 from pylon.node.owner import OWNER
 from pylon.node.params import flag, number, text, whole
+from pylon.node.reservations import Reservations
 from pylon.nostr import nip19
 from pylon.provider.journal import Journal
 from pylon.provider.rows import JobState
@@ -36,6 +37,7 @@ class Methods:
 
     def __init__(self, core: "Core") -> None:
         self._core = core
+        self._reservations = Reservations(core.clock)
 
     def table(self) -> dict[str, Method]:
         """Every method by its name."""
@@ -51,6 +53,7 @@ class Methods:
             "why-provider": self._why_provider,
             "map": self._map,
             "ask": self._ask,
+            "reservations": self._told,
             "totals": self._totals,
             "wallet-balance": self._wallet_balance,
             "wallet-history": self._wallet_history,
@@ -159,12 +162,18 @@ class Methods:
         yield Result(await (await self._core.customer()).why_provider(params))
 
     async def _map(self, params: dict[str, Any]) -> Answers:
-        async for answer in (await self._core.customer()).map(params):
-            yield answer
+        with self._reservations.of(params) as reservation:
+            async for answer in (await self._core.customer()).map(params, reservation):
+                yield answer
 
     async def _ask(self, params: dict[str, Any]) -> Answers:
-        async for answer in (await self._core.customer()).ask(params):
-            yield answer
+        # Before anything is waited for: a call that is cancelled at once is known all the same.
+        with self._reservations.of(params) as reservation:
+            async for answer in (await self._core.customer()).ask(params, reservation):
+                yield answer
+
+    async def _told(self, params: dict[str, Any]) -> Answers:
+        yield Result(self._reservations.told(params))
 
     async def _totals(self, _: dict[str, Any]) -> Answers:
         yield Result(await accounting.totals(self._core.database, self._core.network))

@@ -56,7 +56,8 @@ class NumberedCalls:
                     self._calls[number].cancel()
             case {"id": int(number)} if number not in self._calls and len(self._calls) < MOST_CALLS:
                 self._begin()
-                call = asyncio.create_task(self._answer(number, request))
+                # Begun at once: one that is cancelled before its first step would leave no trace of what it was.
+                call = asyncio.Task(self._answer(number, request), loop=asyncio.get_running_loop(), eager_start=True)
                 self._calls[number] = call
                 call.add_done_callback(partial(self._ended, number))
             case _:

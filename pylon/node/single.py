@@ -7,41 +7,45 @@ from typing import Any
 from pylon.node.asking import job_spec
 from pylon.node.control import Answers, Event, Result
 from pylon.node.outcomes import row_of
-from pylon.node.params import flag, number, whole
+from pylon.node.params import flag, number
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
+from pylon.swarm.reservation import Reservation
 from pylon.swarm.runs import Single
 
 
-async def ask_one(client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]) -> Answers:
-    """The `ask` call: a `job` as `map` takes it; `timeout_s`, `budget_msat` and `stream`.
+async def ask_one(
+    client: SwarmClient,
+    pool: RelayPool,
+    settings: CustomerSection,
+    params: dict[str, Any],
+    reservation: Reservation | None = None,
+) -> Answers:
+    """The `ask` call: a `job` as `map` takes it; `timeout_s` and `stream`. It never costs more than its reservation.
 
-    With a budget an event tells that it has `begun`: before that nothing was spent. With `stream`, events bring
-    `text`, the whole answer so far; it may start anew with another provider. The result is a row as `map` gives it,
-    with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises `UsageError` for a job that is
-    not one, `UnreachableError` when no relay is there.
+    With `stream`, events bring `text`, the whole answer so far; it may start anew with another provider. The result
+    is a row as `map` gives it, with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises
+    `UsageError` for a job that is not one, `UnreachableError` when no relay is there.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
-    budget, stream = whole(params, "budget_msat", None), flag(params, "stream")
+    stream = flag(params, "stream")
     spec = job_spec(params.get("job"), timeout)
     if failure := unaskable(spec, plain=client.settings.plain):
         yield Result(_row(Single(failure, 0, 0)))
         return
     await pool.wait_open(settings.patience_s)
     await client.caught_up(settings.patience_s)
-    if budget is not None:
-        yield Event({"begun": True})
     if not stream:
-        yield Result(_row(await client.single(spec, budget_msat=budget)))
+        yield Result(_row(await client.single(spec, reservation=reservation)))
         return
-    async for answer in _streamed(client, replace(spec, stream=True), budget):
+    async for answer in _streamed(client, replace(spec, stream=True), reservation):
         yield answer
 
 
-async def _streamed(client: SwarmClient, spec: JobSpec, budget_msat: int | None) -> Answers:
+async def _streamed(client: SwarmClient, spec: JobSpec, reservation: Reservation | None) -> Answers:
     latest: list[str] = []
     came = asyncio.Event()
 
@@ -50,7 +54,7 @@ async def _streamed(client: SwarmClient, spec: JobSpec, budget_msat: int | None)
         latest[:] = [text]
         came.set()
 
-    asking = asyncio.create_task(client.single(spec, budget_msat=budget_msat, partial=heard))
+    asking = asyncio.create_task(client.single(spec, reservation=reservation, partial=heard))
     asking.add_done_callback(lambda _: came.set())
     try:
         while not asking.done():

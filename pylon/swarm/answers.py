@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.announcement import OfferedModel
+from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm import moves as m
 from pylon.swarm.checks import Checks
@@ -51,6 +52,7 @@ class Answers:
         )  # fmt: skip
         self._coordinator = coordinator
         self._runs = runs
+        self._flights = flights
         self._clock = clock
         self._checks = checks
         self._tell = tell
@@ -90,6 +92,13 @@ class Answers:
         """No relay holds a word for this request."""
         self._tell(m.Unheard(flight.attempt))
 
+    def booked(self, request: str, charged: Msat) -> None:
+        """What a request was charged, of which nobody heard when it ended."""
+        flight = self._flights.of_request(request)
+        if flight is not None:
+            flight.settled = True
+            self._tell(m.Charged(flight.attempt, int(charged)))
+
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None:
             self._checks.examination.holds = self.rescoring.holds()
@@ -106,6 +115,9 @@ class Answers:
             self._lose(run, error)
         else:
             self._follow(commands)
+        if self._coordinator.dispatcher.is_open(flight.attempt):
+            # Its slot, or its run, was over, or what came was no good.
+            self._tell(m.Charged(flight.attempt, int(flight.paid)))
 
     def _part_paid(self, flight: Flight) -> None:
         """What was sent of an answer that was taken back is in the books. It is nobody's answer."""

@@ -1,25 +1,61 @@
 """What runs may cost: reserved before a request goes out, settled by its receipt, never passed.
 
 An attempt that is given up keeps its whole reservation: whoever was told to stop may have worked already, and its
-receipt may yet come. So the sum errs towards what could have been charged. Amounts are msat, as plain `int`.
+receipt may yet come. That settles it, after the run is over too, or the time does from which no receipt is taken any
+more. Until then the sum errs towards what could have been charged. Amounts are msat, as plain `int`.
 """
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class _Account:
+class Account:
+    """What one run may cost, and does: `reserved` for attempts that are waited for, `open` for those that were given
+    up and may be charged all the same, `spent` by receipts. `over`: nothing more goes out for it.
+
+    Whoever asked may hold it for longer than the run lasts.
+    """
+
     limit: int
     reserved: int = 0
+    open: int = 0
     spent: int = 0
+    over: bool = False
+
+    @property
+    def most(self) -> int:
+        """What it can come to by what is out now."""
+        return self.spent + self.reserved + self.open
+
+    @property
+    def left(self) -> int:
+        """What may still be reserved."""
+        return self.limit - self.most
+
+    @property
+    def decided(self) -> bool:
+        """Whether nothing of it will change."""
+        return self.over and not self.open
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """What an attempt that was given up may still be charged. `live` while that is not known."""
+
+    attempt: int
+    account: Account
+    cost: int
+    live: bool = True
 
 
 class Budgets:
     """By number of the run. Runs without a limit can pay anything."""
 
     def __init__(self) -> None:
-        self.accounts: dict[int, _Account] = {}
+        self.accounts: dict[int, Account] = {}
         """Those of runs with a limit; most have none, and nothing needs to be counted then."""
+        # By the attempt; their runs may be over.
+        self._claims: dict[int, Claim] = {}
 
     def fund(self, run: int, msat: int | None) -> None:
         """Sets the most that a run may cost, over what was set before; None takes the limit away."""
@@ -27,17 +63,22 @@ class Budgets:
         if msat is None:
             self.accounts.pop(run, None)
         elif account is None:
-            self.accounts[run] = _Account(msat)
+            self.accounts[run] = Account(msat)
         else:
             account.limit = msat
+
+    def end(self, run: int) -> None:
+        """Nothing more goes out for a run. What may still be charged for it stays in its account."""
+        if (account := self.accounts.pop(run, None)) is not None:
+            account.over = True
 
     def left(self, run: int) -> int | None:
         """What may still be reserved; None without a limit."""
         account = self.accounts.get(run)
-        return None if account is None else account.limit - account.spent - account.reserved
+        return None if account is None else account.left
 
     def reserved(self, run: int) -> int:
-        """What attempts that are out may cost."""
+        """What attempts that are waited for may cost."""
         account = self.accounts.get(run)
         return 0 if account is None else account.reserved
 
@@ -51,3 +92,28 @@ class Budgets:
         if (account := self.accounts.get(run)) is not None:
             account.reserved -= cost
             account.spent += charged
+
+    def give_up(self, run: int, attempt: int, cost: int) -> Claim | None:
+        """An attempt is not waited for any more, and may be charged all that was reserved for it. None: that is
+        nothing, or its run has no limit."""
+        account = self.accounts.get(run)
+        if account is None or not cost:
+            return None
+        account.reserved -= cost
+        account.open += cost
+        claim = self._claims[attempt] = Claim(attempt, account, cost)
+        return claim
+
+    def is_open(self, attempt: int) -> bool:
+        """Whether it was given up, and nobody knows yet what it was charged."""
+        return attempt in self._claims
+
+    def charged(self, attempt: int, msat: int) -> bool:
+        """One that was given up was charged this much and no more. False when that was known, or is no matter."""
+        claim = self._claims.pop(attempt, None)
+        if claim is None:
+            return False
+        claim.live = False
+        claim.account.open -= claim.cost
+        claim.account.spent += msat
+        return True

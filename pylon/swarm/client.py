@@ -38,6 +38,7 @@ from pylon.swarm.reach import Reach
 from pylon.swarm.receipts import LateReceipts
 from pylon.swarm.reputation import Reputation
 from pylon.swarm.rescoring import Rescorer
+from pylon.swarm.reservation import Reservation
 from pylon.swarm.runs import Run, Single
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.transport import Transport
@@ -94,7 +95,9 @@ class SwarmClient:
             pool=pool, flights=flights, keys=keys, public=secret.public, clock=self._clock, heard=answers.heard,
             unheard=answers.unheard,
         )  # fmt: skip
-        self._late = None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits)
+        self._late = (
+            None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits, answers.booked)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -185,13 +188,15 @@ class SwarmClient:
         budget_msat: int | None = None,
         priority: int = 0,
         journal: RunJournal | None = None,
+        reservation: Reservation | None = None,
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order: an `Answer` or a `JobFailed` each.
 
         `on_outcome` is called with each place and its outcome as they come, once each; without it, answers of a
         provider that turns out to lie are asked again until the run ends. `on_progress` is called after that. The run
         ends after `deadline_s` seconds, by default those of the settings, and never costs more than `budget_msat`. A
-        `journal` that was taken up brings what it holds. Raises `UnreachableError` when nobody could take a single
+        `journal` that was taken up brings what it holds. A `reservation` in the place of `budget_msat` bounds it too,
+        and tells what it cost. Raises `UnreachableError` when nobody could take a single
         one, `TypeError` and `ValueError` before anything is asked for what is no job and no bound, and what one of
         these functions raises. Cancelling it cancels the jobs.
         """
@@ -201,22 +206,28 @@ class SwarmClient:
             await asyncio.sleep(0)
         check_bounds(deadline_s, budget_msat, priority)
         run = Run(specs, on_progress, on_outcome, journal=journal)
-        await self._do(run, deadline_s, budget_msat, priority)
+        if reservation is None and budget_msat is not None:
+            reservation = Reservation(budget_msat)
+        await self._do(run, deadline_s, reservation, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
             raise self._conductor.nobody(specs[0])
         return run.results()
 
     async def single(
-        self, spec: JobSpec, *, budget_msat: int | None = None, partial: Callable[[str], None] | None = None
+        self,
+        spec: JobSpec,
+        *,
+        reservation: Reservation | None = None,
+        partial: Callable[[str], None] | None = None,
     ) -> Single:
-        """What comes of one question, which never costs more than `budget_msat`. It goes before the jobs of maps.
+        """What comes of one question, which never costs more than its reservation. It goes before the jobs of maps.
 
         `partial` hears the whole text so far, again and again, of a job with `stream`. Cancelling it cancels the job.
         """
         run = Run([spec], partial=partial)
-        await self._do(run, spec.timeout + self.settings.dispatch.patience_s, budget_msat, priority=1)
+        await self._do(run, spec.timeout + self.settings.dispatch.patience_s, reservation, priority=1)
         [outcome] = run.results()
-        return Single(outcome, run.msat, run.most_msat(budget_msat))
+        return Single(outcome, run.msat, run.most_msat)
 
     async def _one(self, run: Run) -> Answer:
         [spec] = run.specs
@@ -230,7 +241,7 @@ class SwarmClient:
             raise self._conductor.nobody(spec)
         raise outcome
 
-    async def _do(self, run: Run, deadline_s: float | None, budget_msat: int | None, priority: int) -> None:
+    async def _do(self, run: Run, deadline_s: float | None, reservation: Reservation | None, priority: int) -> None:
         if self._closed:
             raise UnreachableError("this client was closed")
         if self._loop is not asyncio.get_running_loop():
@@ -241,9 +252,9 @@ class SwarmClient:
         runs.open(run, deadline=deadline, priority=priority)
         try:
             kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
-            run.msat = 0 if self._purse is None else await self._purse.charged(kept.requests)
-            if budget_msat is not None:
-                self._conductor.tell(m.Fund(run.number, max(0, budget_msat - run.msat)))
+            run.msat = run.before = 0 if self._purse is None else await self._purse.charged(kept.requests)
+            if reservation is not None:
+                runs.fund(run, reservation)
             found, rest = await runs.take_up(run, kept)
             await runs.ask(run, rest)
             if found:
@@ -255,6 +266,8 @@ class SwarmClient:
                 await run.journal.ended()
         finally:
             runs.drop(run)
+            if reservation is not None:
+                reservation.end()
 
     # --- time -------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,7 @@ class Conductor:
             return
         # First: a run that ends with one of these ends flights, by which they are found.
         unwanted = self._unwanted(commands)
+        unmade = self._unmade(commands)
         together = _Together()
         for command in commands:
             try:
@@ -140,6 +141,8 @@ class Conductor:
         for over in self.coordinator.over:
             self.flights.end(over)
         self.coordinator.over.clear()
+        for attempt in unmade:
+            self.tell(m.Charged(attempt, 0))
         # Last: the deciders are told of it and command again, and what they knew here comes before that.
         for provider in together.changed:
             self.outlook.reconsider(provider)
@@ -153,8 +156,20 @@ class Conductor:
                 found.setdefault((command.provider, flight.kind), []).append(flight.request)
         return found
 
+    def _unmade(self, commands: list[Command]) -> list[int]:
+        """Attempts whose request was not even made when they ended. It never will be, and nobody charges for it."""
+        return [
+            command.attempt
+            for command in commands
+            if isinstance(command, m.CancelAttempt)
+            and self.coordinator.dispatcher.is_open(command.attempt)
+            and self.flights.of_attempt(command.attempt) is None
+        ]
+
     def _do(self, command: Command, together: "_Together") -> None:
         match command:
+            case m.Lapsed(attempt):
+                self.flights.lapse(attempt)
             case m.Send():
                 self._requests.send(command)
             case Fill(run, place, answer):

@@ -86,8 +86,7 @@ class Coordinator:
         if self.checks is not None:
             self.checks.closed(run, slots)
         self.over += slots
-        out = self.handle(m.Forget(run, tuple(slots)), now, wall) + self.handle(m.Fund(run, None), now, wall)
-        return out + self._expect(now, wall)
+        return self.handle(m.Forget(run, tuple(slots)), now, wall) + self._expect(now, wall)
 
     def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[Command]:
         """What follows from what providers and relays did. `now` is monotonic, `wall` Unix seconds."""

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 
 from pylon.swarm import moves as m
+from pylon.swarm.budget import Account
 from pylon.swarm.company import Company
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.hedging import Hedging
@@ -39,7 +40,7 @@ class Dispatcher:
         self._silence = Silence()
         self._timers = Timers()
         self._company = Company(settings, rng, self._silence, self._room.shared, self._emptied)
-        self._in_flight = InFlight(self._company, self._room, self._out, self._sent)
+        self._in_flight = InFlight(self._company, self._room, self._timers, self._out, self._sent)
         self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
         self._outcomes = Outcomes(
             settings=settings,
@@ -75,6 +76,14 @@ class Dispatcher:
     def budget_left(self, run: int) -> int | None:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)
+
+    def account(self, run: int) -> Account | None:
+        """What a run may cost and does; None without a limit. It tells after the run is over too."""
+        return self._in_flight.budgets.accounts.get(run)
+
+    def is_open(self, attempt: int) -> bool:
+        """Whether this attempt was given up, and what it is charged counts and is not known yet."""
+        return self._in_flight.budgets.is_open(attempt)
 
     def last(self, need: Need) -> int:
         """How many jobs of this need wait, if these are the last, and no more than are on their way."""
@@ -119,6 +128,7 @@ class Dispatcher:
                 self._slots.drop(slots, failure, now)
             case m.Forget(run, slots):
                 self._slots.forget(run, slots, now)
+                self._in_flight.budgets.end(run)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
             case m.SendFailed(number, unmade, too_large):
@@ -136,7 +146,9 @@ class Dispatcher:
                 if (attempt := attempts.get(number)) is not None:
                     became.refused(attempt, code, now, ours=ours, unpaid=unpaid)
             case m.Charged(number, charged):
-                if (attempt := attempts.get(number)) is not None and not attempt.live:
+                if (attempt := attempts.get(number)) is None:
+                    self._in_flight.charge_late(number, charged)
+                elif not attempt.live:
                     self._in_flight.charge(attempt, charged)
             case m.Tick():
                 pass

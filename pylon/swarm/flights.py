@@ -78,6 +78,7 @@ class Flights:
         self._looks: list[tuple[float, int, float]] = []
         # Nobody waits for these any more, but they may have been charged: their receipts belong to the account.
         self._late: OrderedDict[str, Flight] = OrderedDict()
+        self._late_attempts: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._by_request)
@@ -120,8 +121,15 @@ class Flights:
             flight.partial = ""
             if flight.offer is not None and flight.offer.quote and not flight.settled:
                 self._late[flight.request] = flight
+                self._late_attempts[flight.attempt] = flight.request
                 if len(self._late) > LATE:
-                    self._late.popitem(last=False)
+                    _, oldest = self._late.popitem(last=False)
+                    del self._late_attempts[oldest.attempt]
+
+    def lapse(self, attempt: int) -> None:
+        """Nothing that comes for it is booked any more."""
+        if (request := self._late_attempts.pop(attempt, None)) is not None:
+            del self._late[request]
 
     def silent(self, now: float) -> list[Flight]:
         """Those that are to be asked after now."""

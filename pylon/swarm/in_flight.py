@@ -3,11 +3,16 @@
 from collections.abc import Callable
 
 from pylon.swarm import moves as m
-from pylon.swarm.budget import Budgets
+from pylon.swarm.budget import Budgets, Claim
 from pylon.swarm.company import Company
 from pylon.swarm.room import RelayRoom
 from pylon.swarm.slot import Attempt, Slot
 from pylon.swarm.standing import Standing
+from pylon.swarm.timers import Timers
+
+# So long after a request has expired no receipt for it is booked any more: relays and providers keep results for an
+# hour, orders are kept for two, and asking for what is missing takes a while.
+LAPSE_S = 2 * 3_600.0 + 300.0
 
 
 class InFlight:
@@ -17,6 +22,7 @@ class InFlight:
         self,
         company: Company,
         room: RelayRoom,
+        timers: Timers,
         out: list[m.Command],
         sent: Callable[[Attempt, float], None],
     ) -> None:
@@ -27,6 +33,7 @@ class InFlight:
         self.short: Slot | None = None
         self._company = company
         self._room = room
+        self._timers = timers
         self._out = out
         self._sent = sent
         self.attempts: dict[int, Attempt] = {}
@@ -83,12 +90,15 @@ class InFlight:
         return attempt
 
     def release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
-        """It is not waited for any more. Without a charge it counts as all that it could cost."""
+        """It is not waited for any more. Without a charge it counts as all that it could cost until that is known."""
         attempt.live = False
         attempt.counted = attempt.cost if charged is None else charged
         self._room.free(attempt.relay)
         if self.budgets.accounts:
-            self.budgets.settle(attempt.slot.job.run, attempt.cost, attempt.counted)
+            if charged is None:
+                self._keep(attempt)
+            else:
+                self.budgets.settle(attempt.slot.job.run, attempt.cost, charged)
         attempt.standing.in_flight -= 1
         attempt.slot.lane.in_flight -= 1
         self.count -= 1
@@ -103,8 +113,22 @@ class InFlight:
         work, or one that was given up, whose whole cost was kept.
         """
         before, attempt.counted = attempt.counted, attempt.cost if charged is None else charged
-        if self.budgets.accounts:
+        if not self.budgets.charged(attempt.id, attempt.counted) and self.budgets.accounts:
             self.budgets.settle(attempt.slot.job.run, 0, attempt.counted - before)
+
+    def charge_late(self, attempt: int, charged: int) -> None:
+        """The same for one of a slot that has its outcome, as far as that was not known."""
+        self.budgets.charged(attempt, charged)
+
+    def _keep(self, attempt: Attempt) -> None:
+        slot = attempt.slot
+        claim = self.budgets.give_up(slot.job.run, attempt.id, attempt.cost)
+        if claim is not None:
+            self._timers.at(slot.expires_at + LAPSE_S, self._lapse, claim)
+
+    def _lapse(self, claim: Claim, _: float) -> None:
+        self.budgets.charged(claim.attempt, 0)
+        self._out.append(m.Lapsed(claim.attempt))
 
     def cancel(self, attempt: Attempt) -> None:
         """Its provider is told to stop."""

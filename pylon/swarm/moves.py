@@ -83,7 +83,8 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Fund:
-    """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit."""
+    """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit. It ends with a
+    `Forget`."""
 
     run: int
     msat: int | None
@@ -173,7 +174,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """An attempt that was given up costs so much all the same, in msat, and no more."""
+    """An attempt that was given up costs so much, in msat, and no more. Its slot and its run may be over."""
 
     attempt: int
     msat: int
@@ -264,4 +265,11 @@ class GiveUp:
     attempts: int
 
 
-type Command = Send | CancelAttempt | Deliver | GiveUp
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """An attempt that was given up is not charged any more, whatever comes: its run's budget counts it as nothing."""
+
+    attempt: int
+
+
+type Command = Send | CancelAttempt | Deliver | GiveUp | Lapsed

@@ -14,6 +14,7 @@ from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.journal import Kept
 from pylon.swarm.listing import Need
 from pylon.swarm.places import Command
+from pylon.swarm.reservation import Reservation
 from pylon.swarm.runs import Run
 from pylon.swarm.settings import SwarmSettings
 
@@ -47,6 +48,15 @@ class OpenRuns:
 
         run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
+
+    def fund(self, run: Run, reservation: Reservation) -> None:
+        """Bounds what a run may cost, with what it was charged before."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        left = max(0, reservation.msat - run.before)
+        self._follow(self._coordinator.handle(m.Fund(run.number, left), now, wall))
+        run.account = self._coordinator.dispatcher.account(run.number)
+        if run.account is not None:
+            reservation.begin(run.account, before=run.before)
 
     async def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
         """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
@@ -166,6 +176,5 @@ class OpenRuns:
             self._over(run)
 
     def _over(self, run: Run) -> None:
-        run.left = self._coordinator.dispatcher.budget_left(run.number)
         del self.by_number[run.number]
         self._follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))

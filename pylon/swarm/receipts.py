@@ -14,6 +14,7 @@ from pylon.errors import DecryptionError, MalformedError, TooLargeError, Unreach
 from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.kinds import DELETION, FEEDBACK, result_kind
 from pylon.jobs.result import Finish, parse_result
+from pylon.money.msat import Msat
 from pylon.money.usage import check_part
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -30,7 +31,8 @@ EVERY_S = 5.0
 
 
 class LateReceipts:
-    """`customer` is our key; `waited_for` says whether somebody still waits for a request's answer."""
+    """`customer` is our key; `waited_for` says whether somebody still waits for a request's answer; `booked` hears of
+    what was charged for one."""
 
     def __init__(
         self,
@@ -39,12 +41,14 @@ class LateReceipts:
         keys: ConversationKeys,
         customer: str,
         waited_for: Callable[[str], bool],
+        booked: Callable[[str, Msat], None],
     ) -> None:
         self._pool = pool
         self._purse = purse
         self._keys = keys
         self._customer = customer
         self._waited_for = waited_for
+        self._booked = booked
         # Set when what was open at start has been asked for once.
         self.caught_up = asyncio.Event()
 
@@ -98,6 +102,8 @@ class LateReceipts:
             bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
             charged = await self._purse.accept(bill, owed.offer, result)
             logger.info("a late receipt", job=owed.request, provider=event.pubkey, msat=charged)
+            if charged is not None:
+                self._booked(owed.request, charged)
 
     async def _sent_bytes(self, owed: Owed) -> int | None:
         """How much of an answer was sent in pieces; None for a job that we did not take back."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pylon.swarm.budget import Account
 from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.journal import RunJournal
 from pylon.swarm.moves import Failure
@@ -38,8 +39,10 @@ class Run:
     failed: int = 0
     # All that was charged for it: second opinions, and what was not used, included.
     msat: int = 0
-    # Of its budget, if it has one: neither charged nor set aside for attempts that may yet be, when it was over.
-    left: int | None = None
+    # Of that, what an earlier process was charged.
+    before: int = 0
+    # What it may cost and does, if it has a budget.
+    account: Account | None = None
     broken: BaseException | None = None
     # What is to be read of a place, should it end so.
     faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
@@ -49,9 +52,11 @@ class Run:
         if not self.specs:
             self.done.set()
 
-    def most_msat(self, budget_msat: int | None) -> int:
-        """What it can come to at the most, once it is over: receipts may come for attempts that were given up."""
-        return self.msat if budget_msat is None or self.left is None else max(self.msat, budget_msat - self.left)
+    @property
+    def most_msat(self) -> int:
+        """What it can come to, once it is over: receipts may come for attempts that were given up. Without a budget
+        only what was charged is counted."""
+        return self.msat if self.account is None else max(self.msat, self.before + self.account.most)
 
     def settle(self, place: int, outcome: Outcome, in_flight: int) -> None:
         """A place has its outcome."""

@@ -26,6 +26,12 @@ def answer(text="a", *, charged=0, most=None, usage=(3, 2), **more):
     }  # fmt: skip
 
 
+def cost(charged=0, most=None, *, over=True):
+    """What the core says of a reservation; decided where nothing more can come."""
+    most = charged if most is None else most
+    return {"charged_msat": charged, "most_msat": most, "over": over, "decided": over and most == charged}
+
+
 def failure(reason, code=None, *, most=0, hint="do this"):
     error = {"reason": reason, "code": code, "message": "it failed", "hint": hint}
     return {"index": 0, "text": None, "attempts": 1, "error": error, "charged_msat": 0, "most_msat": most}
@@ -50,6 +56,10 @@ class FakeCore:
         self.seen["bid_msat"] = bid
         self.asked = []
         self.budgets = []
+        # What each question came to by its reservation, as the core tells it: those that are not answered have none.
+        self.reserved = []
+        self.costs = {}
+        self.unreached = False
         self.cancelled = 0
         self.under_way = 0
         self.answers = {
@@ -58,8 +68,9 @@ class FakeCore:
             "jobs": {"jobs": []},
         }
 
-    async def ask(self, job, *, budget_msat, stream):
+    async def ask(self, job, *, reservation, budget_msat, stream):
         self.asked.append(job)
+        self.reserved.append(reservation)
         self.budgets.append(budget_msat)
         self.under_way += 1
         whole = False
@@ -81,6 +92,10 @@ class FakeCore:
         await asyncio.sleep(0)
         if method == "providers":
             return self.seen
+        if method == "reservations":
+            if self.unreached:
+                raise UnreachableError("no node runs here")
+            return {"reservations": {name: self.costs.get(name, cost()) for name in params["names"]}}
         if self.answers.get(method) is None:
             raise UnreachableError("no node runs here")
         return self.answers[method]

@@ -257,23 +257,6 @@ async def test_who_would_not_be_asked_does_not_say_what_is_set_aside(tmp_path, o
     assert core.budgets == [20]
 
 
-async def test_what_became_of_a_paid_question_nobody_knows_counts_as_spent(tmp_path):
-    core = FakeCore(lambda _: [UnreachableError("the node ended during the call")], bid=100)
-    core.seen["providers"] = [listing(price=(10, 0, 0))]
-    gateway = gateway_of(core, tmp_path, most_msat=100)
-    async with client_of(gateway) as client:
-        assert (await client.post(URL, json=CHAT)).status_code == 503
-    assert gateway.asks.budget.spent == 20
-
-
-async def test_what_all_tries_can_come_to_counts_and_not_what_was_charged(tmp_path):
-    core = FakeCore(lambda _: [Ended(answer(charged=5, most=12))], bid=100, providers=[listing(price=(10, 0, 0))])
-    gateway = gateway_of(core, tmp_path, most_msat=100)
-    async with client_of(gateway) as client:
-        await client.post(URL, json=CHAT)
-    assert gateway.asks.budget.spent == 12
-
-
 json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),

@@ -15,6 +15,7 @@ class Methods:
         self.cancelled = asyncio.Event()
         self.under_way = 0
         self.go = asyncio.Event()
+        self.noted_once = False
 
     async def count(self, params):
         for number in range(params["to"]):
@@ -39,11 +40,16 @@ class Methods:
             self.cancelled.set()
             raise
 
+    async def noted(self, params):
+        self.noted_once = True
+        await asyncio.sleep(3600)
+        yield Result({})
+
 
 @pytest.fixture
 async def served(tmp_path):
     methods = Methods()
-    names = ("count", "fail", "all_at_once", "forever")
+    names = ("count", "fail", "all_at_once", "forever", "noted")
     server = ControlServer(tmp_path / "s" / "pylon.sock", {name: getattr(methods, name) for name in names})
     await server.start()
     async with asyncio.timeout(30):
@@ -150,3 +156,15 @@ async def test_nobody_who_listens_is_told_apart_from_an_end(tmp_path):
     with pytest.raises(UnreachableError, match="no node runs here"):
         async with Channel(tmp_path / "none.sock"):
             pass
+
+
+async def test_a_call_that_is_cancelled_in_the_same_breath_has_begun_all_the_same(served):
+    path, server, methods = served
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b'{"id": 1, "call": "noted"}\n{"cancel": 1}\n{"id": 2, "call": "count", "params": {"to": 0}}\n')
+    assert b'"counted":0' in await reader.readline()
+    assert methods.noted_once
+    async with asyncio.timeout(10):
+        while server.busy:
+            await asyncio.sleep(0.01)
+    writer.close()

@@ -10,8 +10,10 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.swarm.budget import Account
 from pylon.swarm.directory import ProviderDown, ProviderUp
 from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.in_flight import LAPSE_S
 from pylon.swarm.listing import Listing, Need
 from pylon.swarm.moves import (
     Acknowledged,
@@ -26,6 +28,7 @@ from pylon.swarm.moves import (
     Fund,
     GiveUp,
     Job,
+    Lapsed,
     Published,
     Refused,
     RelaysDown,
@@ -61,8 +64,10 @@ class Histories(RuleBasedStateMachine):
         self.dispatcher = Dispatcher(rules, random.Random(seed), RELAYS)
         # What every attempt may have cost so far, by run: all of it, until a receipt says less.
         self.costs: dict[int, dict[int, int]] = {run: {} for run in RUNS}
-        for run, msat in BUDGETS.items():
-            self.dispatcher.handle(Fund(run, msat), self.now)
+        # Accounts of runs that are over, with the same.
+        self.over: list[tuple[Account, dict[int, int]]] = []
+        for run in BUDGETS:
+            self.fund(run)
         self.alive: dict[str, Listing] = {}
         self.jobs: dict[int, Job] = {}
         self.outcomes: dict[int, Deliver | GiveUp | str] = {}
@@ -70,6 +75,14 @@ class Histories(RuleBasedStateMachine):
         self.attempts = 0
         for number, name in enumerate(PROVIDERS if crowd else ()):
             self.comes(name, 1 + number % 3, ("m", "n"), "", 0.0, 1, 0, None, True)
+
+    def fund(self, run: int) -> None:
+        self.dispatcher.handle(Fund(run, BUDGETS[run]), self.now)
+        self.costs[run] = {}
+
+    @property
+    def books(self) -> list[tuple[Account, dict[int, int]]]:
+        return [*self.over, *((self.dispatcher.account(run), self.costs[run]) for run in BUDGETS)]
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
@@ -115,6 +128,9 @@ class Histories(RuleBasedStateMachine):
                     assert len(mine) == (1 if hedge else 0), "one attempt at a time, hedges aside"
                     assert self.now < expires_at <= self.jobs[slot].deadline
                     self.live[attempt] = command
+                case Lapsed(attempt):
+                    [costs] = [costs for _, costs in self.books if attempt in costs]
+                    costs[attempt] = 0
                 case CancelAttempt(_, attempt, _):
                     assert attempt in self.live, "what is over is not cancelled"
                     del self.live[attempt]
@@ -263,13 +279,17 @@ class Histories(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 6), share=st.sampled_from([0.0, 0.5, 1.0]))
     def charged(self, back: int, share: float) -> None:
+        # Of runs that are over too.
         attempt = self.attempts - back
-        costs = next((costs for costs in self.costs.values() if attempt in costs), {attempt: 0})
+        costs = next((costs for _, costs in self.books if attempt in costs), {attempt: 0})
         msat = int(share * costs[attempt])
-        found = self.dispatcher._in_flight.attempts.get(attempt)
-        if found is not None and attempt not in self.live and attempt in costs:
+        if attempt not in self.live and (attempt in self.dispatcher._in_flight.attempts or self.is_open(attempt)):
             costs[attempt] = msat
         self.tell(Charged(attempt, msat))
+        assert not self.is_open(attempt) or attempt in self.live
+
+    def is_open(self, attempt: int) -> bool:
+        return self.dispatcher.is_open(attempt)
 
     @rule(back=st.integers(0, 6), code=st.sampled_from([*ErrorCode, None]), ours=st.booleans())
     def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:
@@ -296,8 +316,13 @@ class Histories(RuleBasedStateMachine):
         mine = [slot for slot, job in self.jobs.items() if job.run == run]
         # What is over stays so.
         self.outcomes = {**dict.fromkeys(mine, FORGOTTEN), **self.outcomes}
+        account = self.dispatcher.account(run)
         self.tell(Forget(run, tuple(mine)))
         assert not any(send.slot in mine for send in self.live.values())
+        if account is not None:
+            assert account.over and not account.reserved
+            self.over.append((account, self.costs[run]))
+            self.fund(run)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 6.0, 40.0]))
     def passes(self, seconds: float) -> None:
@@ -316,6 +341,8 @@ class Histories(RuleBasedStateMachine):
             seats = lane.members.values()
             assert lane._awake == sum(seat.awake for seat in seats)
             assert lane._silent == sum(seat.silent for seat in seats)
+        for account, costs in self.books:
+            assert account.most == sum(costs.values()) <= account.limit, "no history is over its budget"
 
     def teardown(self) -> None:
         if not hasattr(self, "dispatcher"):
@@ -330,6 +357,15 @@ class Histories(RuleBasedStateMachine):
         assert not self.dispatcher._in_flight.attempts
         assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
         assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
+        # And what nobody charged comes back when nobody can any more.
+        open_before = [account.open for account, _ in self.books]
+        self.now += LAPSE_S
+        self.tell(Tick())
+        self.books_agree()
+        for (account, _), was_open in zip(self.books, open_before, strict=True):
+            assert account.open == account.reserved == 0
+            assert account.left >= was_open
+            assert account.decided == account.over
 
 
 TestHistories = Histories.TestCase

@@ -122,6 +122,10 @@ def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatc
         out.end(n)
     assert [out.of_request(f"{n:064x}") is not None for n in range(4)] == [False, False, True, True]
     assert not out.awaits(f"{3:064x}")
+    # Of one that lapsed, or was forgotten before, nothing is booked any more.
+    for attempt in (0, 2):
+        out.lapse(attempt)
+    assert [out.of_request(f"{n:064x}") is not None for n in range(4)] == [False, False, False, True]
 
 
 def test_a_silent_request_is_asked_after_less_and_less_often_until_something_is_heard() -> None:

@@ -44,6 +44,7 @@ class Side:
         self.stack, self.url, self.folder = stack, url, folder
         self.us, self.them, self.stranger = (SecretKey.generate() for _ in range(3))
         self.charged = self.seq = 0
+        self.booked: dict[str, int] = {}
 
     async def pool(self, secret: SecretKey) -> RelayPool:
         pool = RelayPool([self.url], secret=secret)
@@ -104,11 +105,14 @@ class Side:
 
     async def catch_up(self, purse: AccountPurse, waited_for=lambda _: False) -> LateReceipts:
         pool = await self.pool(self.us)
-        late = LateReceipts(pool, purse, ConversationKeys(self.us), self.us.public, waited_for)
+        late = LateReceipts(pool, purse, ConversationKeys(self.us), self.us.public, waited_for, self.heard)
         task = asyncio.create_task(late.run())
         self.stack.callback(task.cancel)
         await asyncio.wait_for(late.caught_up.wait(), 10)
         return late
+
+    def heard(self, request: str, charged: Msat) -> None:
+        self.booked[request] = int(charged)
 
     async def charged_by_books(self, purse: AccountPurse) -> int:
         assert (
@@ -133,6 +137,7 @@ async def test_what_was_charged_while_the_customer_was_dead_is_booked_when_it_is
     purse = await side.process()
     await side.catch_up(purse)
     assert await side.charged_by_books(purse) == side.charged == 4_000
+    assert side.booked == dict.fromkeys(requests[:4], 1_000)
     # What has no answer yet is asked for again by the next process.
     assert [owed.request for owed in await purse.unanswered(at_start=True)] == requests[4:]
     await side.answer(requests[4])
@@ -157,6 +162,7 @@ async def test_a_late_receipt_above_its_quote_ends_the_relation_like_any_other(s
     purse = await side.process()
     await side.catch_up(purse)
     assert (await mirror_store.load(purse.database, side.them.public)).ended is Fault.OVER_QUOTE
+    assert side.booked == {}
 
 
 async def test_a_gap_that_shows_later_is_asked_for_until_it_is_filled(side, monkeypatch):
@@ -216,7 +222,7 @@ async def test_a_look_for_late_receipts_that_fails_is_not_the_last(monkeypatch):
 
     monkeypatch.setattr(receipts, "EVERY_S", 0.01)
     secret = SecretKey.generate()
-    late = LateReceipts(None, Purse(), ConversationKeys(secret), secret.public, lambda _: False)  # type: ignore[arg-type]
+    late = LateReceipts(None, Purse(), ConversationKeys(secret), secret.public, lambda _: False, lambda *_: None)  # type: ignore[arg-type]
     task = asyncio.create_task(late.run())
     await asyncio.wait_for(late.caught_up.wait(), 10)
     task.cancel()

@@ -1,0 +1,114 @@
+"""Questions that are over and of which nobody knows yet what they cost: the core is asked, until it knows."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pylon import log
+from pylon.errors import PylonError
+from pylon.gateway.budget import Budget, Cost
+from pylon.gateway.upstream import Upstream
+
+logger = log.get("gateway")
+
+# Whatever else is over in the same moment is asked after together.
+SOON_S = 0.05
+# A receipt comes within seconds, or most likely never: from the first of these to the second the pauses grow.
+FIRST_S = 0.5
+LONGEST_S = 60.0
+# As many as one call takes.
+_AT_ONCE = 10_000
+
+
+class Unsettled:
+    """`changed` is called when something may have come back to the budget."""
+
+    def __init__(self, upstream: Upstream, budget: Budget, changed: Callable[[], None]) -> None:
+        self._upstream = upstream
+        self._budget = budget
+        self._changed = changed
+        # What is held for those of which the core has not said that they are over; what the others have come to.
+        self._held: dict[str, int] = {}
+        self._costs: dict[str, Cost] = {}
+        self._pause_s = FIRST_S
+        self._came = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._costs)
+
+    def left(self, reservation: str, held: int) -> None:
+        """Whoever asked this went away before its answer. What is held for it stays so until the core has a word."""
+        self._held[reservation] = held
+        self._begin()
+
+    def ended(self, reservation: str, cost: Cost) -> None:
+        """This has ended, and may be charged yet."""
+        self._costs[reservation] = cost
+        self._begin()
+
+    async def close(self) -> None:
+        """Asks no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _begin(self) -> None:
+        self._pause_s = FIRST_S
+        self._came.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._ask_on(), name="unsettled")
+
+    async def _ask_on(self) -> None:
+        while len(self):
+            try:
+                async with asyncio.timeout(self._pause_s):
+                    await self._came.wait()
+                await asyncio.sleep(SOON_S)
+            except TimeoutError:
+                pass
+            self._came.clear()
+            self._pause_s = min(2 * self._pause_s, LONGEST_S)
+            try:
+                await self._ask()
+            except PylonError as error:
+                logger.info("nobody says what questions came to", reason=str(error))
+                self._let_go()
+            except Exception as error:
+                logger.error("what questions came to is not understood", exc_info=error)
+                self._let_go()
+            self._changed()
+
+    async def _ask(self) -> None:
+        names = [*self._held, *self._costs]
+        for at in range(0, len(names), _AT_ONCE):
+            some = names[at : at + _AT_ONCE]
+            rows = (await self._upstream.result("reservations", {"names": some}))["reservations"]
+            for name in some:
+                self._hear(name, rows[name])
+
+    def _hear(self, name: str, row: dict[str, Any] | None) -> None:
+        if row is not None and name in self._held and not row["over"]:
+            # The core is about to hear that nobody waits for it.
+            return
+        before = self._let_go_of(name) if name in self._held else self._costs.pop(name)
+        if row is None:
+            # A core that was started since knows nothing of it, and whoever was asked may charge all the same.
+            now = Cost(before.most, before.most)
+        else:
+            charged = max(before.charged, row["charged_msat"])
+            now = Cost(charged, max(charged, row["most_msat"]))
+        self._budget.settle_open(before, now)
+        if row is not None and not row["decided"]:
+            self._costs[name] = now
+
+    def _let_go(self) -> None:
+        """Nobody shall wait for what a core that is not reached has to say. It stays set aside."""
+        for name in list(self._held):
+            self._costs[name] = self._let_go_of(name)
+
+    def _let_go_of(self, name: str) -> Cost:
+        """What is held can come to all of it."""
+        cost = Cost(0, self._held.pop(name))
+        self._budget.settle(cost.most, cost)
+        return cost

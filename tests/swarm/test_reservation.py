@@ -1,0 +1,141 @@
+"""What one thing asked came to, told also when whoever asked had gone by then."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from pylon.money import order_store
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
+from pylon.swarm.budget import Account
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.in_flight import LAPSE_S
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.reservation import Reservation
+from pylon.swarm.settings import SwarmSettings
+from tests.swarm.fakes import FakeProvider, FakeRelays
+from tests.swarm.test_run_cost import EACH, PRICE, Till
+
+QUESTION = JobSpec("a question", max_tokens=8)
+
+
+def client(relays: FakeRelays, till: Till, *, publishing: int = 250) -> SwarmClient:
+    settings = SwarmSettings(bid=EACH, checks=None, publishing=publishing)
+    return SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till)
+
+
+async def cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(true: object, within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not true():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+
+
+def test_it_can_come_to_all_of_it_until_nobody_is_asked_any_more_and_then_to_what_may_be_charged() -> None:
+    reservation, account = Reservation(100), Account(90)
+    assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, 100, False)
+    reservation.begin(account, before=10)
+    account.spent, account.reserved = 20, 30
+    assert (reservation.charged_msat, reservation.most_msat, reservation.over) == (30, 100, False)
+    reservation.end()
+    # Its run ends a moment later.
+    assert (reservation.most_msat, reservation.over, reservation.decided) == (100, False, False)
+    account.reserved, account.open, account.over = 0, 30, True
+    assert (reservation.most_msat, reservation.over, reservation.decided) == (60, True, False)
+    account.open = 0
+    assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (30, 30, True)
+
+
+def test_what_was_never_asked_cost_nothing() -> None:
+    reservation = Reservation(100)
+    reservation.end()
+    assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, 0, True)
+
+
+def test_nothing_is_given_back_while_receipts_are_still_asked_for() -> None:
+    assert LAPSE_S > order_store.KEEP_S
+
+
+async def test_a_cancelled_question_is_settled_by_the_receipt_that_comes_after_it() -> None:
+    relays, till, reservation = FakeRelays(), Till(), Reservation(1_000)
+    provider = FakeProvider(relays, now=time.time(), delay_s=0.3, price=PRICE, network="play")
+    async with client(relays, till) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: provider.received)
+        await cancel(asking)
+        assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, int(EACH), False)
+        await until(lambda: reservation.decided)
+    assert (reservation.charged_msat, reservation.most_msat) == (int(EACH), int(EACH))
+    assert len(till.receipts) == 1
+
+
+async def test_a_question_that_is_answered_is_decided_at_once() -> None:
+    relays, reservation = FakeRelays(), Reservation(1_000)
+    FakeProvider(relays, now=time.time(), price=PRICE, network="play")
+    async with client(relays, Till()) as swarm:
+        await swarm.caught_up()
+        single = await swarm.single(QUESTION, reservation=reservation)
+    assert isinstance(single.outcome, Answer)
+    assert (single.msat, single.most_msat) == (int(EACH), int(EACH))
+    assert (reservation.charged_msat, reservation.decided) == (int(EACH), True)
+
+
+async def test_whoever_is_silent_may_charge_for_what_was_cancelled_and_it_stays_open() -> None:
+    relays, reservation = FakeRelays(), Reservation(1_000)
+    provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
+    async with client(relays, Till()) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map([QUESTION] * 2, reservation=reservation))
+        await until(lambda: provider.received)
+        await cancel(asking)
+        assert (reservation.charged_msat, reservation.over, reservation.decided) == (0, True, False)
+        assert reservation.most_msat == len(provider.received) * int(EACH)
+
+
+async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing() -> None:
+    class Held(FakeRelays):
+        """Takes requests when it is let."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.let = asyncio.Event()
+
+        async def publish(self, event: Event, **options: object) -> list[str]:
+            await self.let.wait()
+            return await super().publish(event, **options)  # type: ignore[arg-type]
+
+    relays, first, second = Held(), Reservation(1_000), Reservation(1_000)
+    FakeProvider(relays, now=time.time(), slots=4, price=PRICE, network="play")
+    async with client(relays, Till(), publishing=1) as swarm:
+        await swarm.caught_up()
+        going = asyncio.create_task(swarm.single(QUESTION, reservation=first))
+        await until(lambda: swarm._conductor.flights)
+        waiting = asyncio.create_task(swarm.single(QUESTION, reservation=second))
+        await until(lambda: swarm._conductor.coordinator.dispatcher.in_flight == 2)
+        await cancel(waiting)
+        assert (second.most_msat, second.decided) == (0, True)
+        await cancel(going)
+        # A relay may have taken the other one.
+        assert (first.most_msat, first.decided) == (int(EACH), False)
+        relays.let.set()
+
+
+async def test_a_receipt_that_relays_were_asked_for_settles_too() -> None:
+    relays, reservation = FakeRelays(), Reservation(1_000)
+    provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
+    async with client(relays, Till()) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: provider.received)
+        await cancel(asking)
+        answers = swarm._conductor.answers
+        answers.booked("0" * 64, EACH)
+        assert not reservation.decided
+        answers.booked(provider.received[0].id, EACH)
+        assert (reservation.charged_msat, reservation.decided) == (int(EACH), True)
