@@ -1,6 +1,5 @@
 """Questions that are over and of which nobody knows yet what they cost: the core is asked, until it knows."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,14 +7,10 @@ from pylon import log
 from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Cost
 from pylon.gateway.upstream import Upstream
+from pylon.rounds import Rounds
 
 logger = log.get("gateway")
 
-# Whatever else is over in the same moment is asked after together.
-SOON_S = 0.05
-# A receipt comes within seconds, or most likely never: from the first of these to the second the pauses grow.
-FIRST_S = 0.5
-LONGEST_S = 60.0
 # As many as one call takes.
 _AT_ONCE = 10_000
 
@@ -30,9 +25,7 @@ class Unsettled:
         # What is held for those of which the core has not said that they are over; what the others have come to.
         self._held: dict[str, int] = {}
         self._costs: dict[str, Cost] = {}
-        self._pause_s = FIRST_S
-        self._came = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(self._round, "unsettled")
 
     def __len__(self) -> int:
         return len(self._held) + len(self._costs)
@@ -40,44 +33,28 @@ class Unsettled:
     def left(self, reservation: str, held: int) -> None:
         """Whoever asked this went away before its answer. What is held for it stays so until the core has a word."""
         self._held[reservation] = held
-        self._begin()
+        self._rounds.begin()
 
     def ended(self, reservation: str, cost: Cost) -> None:
         """This has ended, and may be charged yet."""
         self._costs[reservation] = cost
-        self._begin()
+        self._rounds.begin()
 
     async def close(self) -> None:
         """Asks no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.close()
 
-    def _begin(self) -> None:
-        self._pause_s = FIRST_S
-        self._came.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._ask_on(), name="unsettled")
-
-    async def _ask_on(self) -> None:
-        while len(self):
-            try:
-                async with asyncio.timeout(self._pause_s):
-                    await self._came.wait()
-                await asyncio.sleep(SOON_S)
-            except TimeoutError:
-                pass
-            self._came.clear()
-            self._pause_s = min(2 * self._pause_s, LONGEST_S)
-            try:
-                await self._ask()
-            except PylonError as error:
-                logger.info("nobody says what questions came to", reason=str(error))
-                self._let_go()
-            except Exception as error:
-                logger.error("what questions came to is not understood", exc_info=error)
-                self._let_go()
-            self._changed()
+    async def _round(self) -> bool:
+        try:
+            await self._ask()
+        except PylonError as error:
+            logger.info("nobody says what questions came to", reason=str(error))
+            self._let_go()
+        except Exception as error:
+            logger.error("what questions came to is not understood", exc_info=error)
+            self._let_go()
+        self._changed()
+        return len(self) > 0
 
     async def _ask(self) -> None:
         names = [*self._held, *self._costs]

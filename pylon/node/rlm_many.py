@@ -77,6 +77,8 @@ async def ask_many(
     purse = None if budget_each else _purse(section, question)
     places = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
+        if purse is not None:
+            stack.push_async_callback(purse.close)
         root = None
         if parts.strategy_of(section, question.strategy) == "rlm":
             sub = SwarmSubLM(node)

@@ -1,6 +1,7 @@
 """The swarm as the RLM's sub-LM: jobs go to a core over its `map` call, outcomes come back as they arrive."""
 
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,9 +12,10 @@ from pylon.jobs.size import text_bytes
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.money.usage import TEMPLATE_TOKENS
-from pylon.node.control import Event, Node, result_of
+from pylon.node.control import Event, Node, Result, result_of
 from pylon.rlm.budget import Bound
-from pylon.rlm.sublm import Beside, Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.rlm.charges import Beside, CameTo, Open, Reserved
+from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 
 # A core that has just started hears of its first providers within this time.
 WAIT_S = 2.0
@@ -79,6 +81,10 @@ class SwarmSubLM:
             return
         asked = [_row(jobs[place]) for place in places]
         params = {"jobs": asked, "stream": True, "budget_msat": budget_msat}
+        if budget_msat is not None:
+            name = secrets.token_hex(16)
+            params["reservation"] = name
+            yield Reserved(name, self)
         told = 0
         async with aclosing(self._node.call("map", params)) as answers:
             async for answer in answers:
@@ -91,6 +97,13 @@ class SwarmSubLM:
                     told = charged
                 for row in rows:
                     yield places[row["index"]], _outcome(row)
+                if isinstance(answer, Result) and budget_msat is not None:
+                    yield Open(answer.data["most_msat"] - charged)
+
+    async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
+        """See `SubLM`. A core that was started since knows none of them."""
+        rows = (await result_of(self._node, "reservations", {"names": list(names)}))["reservations"]
+        return {name: None if rows[name] is None else _came_to(rows[name]) for name in names}
 
     async def _missing(self, models: set[str]) -> dict[str | None, str]:
         """What to say of each model that nobody has, while others are there."""
@@ -110,6 +123,10 @@ class SwarmSubLM:
         if any(row["plain"] for row in seen["providers"]):
             return ""
         return ", ".join(sorted({name for row in seen["providers"] for name in row["models"]}))
+
+
+def _came_to(row: dict[str, Any]) -> CameTo:
+    return CameTo(row["charged_msat"], row["most_msat"], row["over"], row["decided"])
 
 
 def _row(job: Job) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pylon.rlm.budget import NOTHING, Budget, Cost, Refusal, Reservation
+from pylon.rlm.charges import Tab
 from pylon.rlm.gate import Gate, Ticket
+from pylon.rlm.late import LateCharges
 from pylon.rlm.sublm import Job, SubOutcome
 
 # Jobs that fail are asked again elsewhere, and some get a second opinion. Whoever was given up may charge all the
@@ -33,13 +35,13 @@ class Call:
     waiters: int = 0
     reservation: Reservation | None = None
     ticket: Ticket | None = None
-    batch: "Batch | None" = None
     spent: Cost = NOTHING
 
 
 class Batch:
     """Calls that went out together, on one budget. What is set aside for them is one sum to whoever asks them: what
-    one call leaves may go to another's second attempt. So nothing of it is free before all of them are back.
+    one call leaves may go to another's second attempt. So nothing of it is free before the ask is over, nor then
+    what it may be charged yet. `tab` is what it tells of that.
 
     `most_msat` is that sum, None without a limit.
     """
@@ -49,10 +51,8 @@ class Batch:
         self._budget = budget
         self._calls = calls
         self._gate = gate
-        self._out = len(calls)
+        self.tab = Tab()
         self._beside: Reservation | None = None
-        for call in calls:
-            call.batch = self
         left = budget.left(now=now).msat
         if left is not None:
             prices = sum(call.job.most_msat for call in calls)
@@ -61,11 +61,14 @@ class Batch:
             self._beside = None if isinstance(beside, Refusal) else beside
             self.most_msat = prices + (0 if self._beside is None else self._beside.cost.msat)
 
-    def back(self) -> None:
-        """One more of them has its outcome. With the last one all are booked, at what they did cost."""
-        self._out -= 1
-        if self._out:
-            return
+    def end(self, late: LateCharges) -> None:
+        """The ask is over, and each of them has its outcome. All are booked, at what they did cost; what may yet be
+        charged stays set aside."""
+        if self.most_msat is not None:
+            caller, answers = self._calls[0].caller, sum(call.spent.msat for call in self._calls)
+            late.hand_over(
+                self.tab, self._budget, answers=answers, bound=self.most_msat, loop=caller.loop, turn=caller.turn
+            )
         for call in self._calls:
             if call.reservation is not None:
                 self._gate.settle(self._budget, call.reservation, call.spent)

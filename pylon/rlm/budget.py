@@ -135,6 +135,10 @@ class Budget:
             refusal = budget._refusal(cost, now, prompt_chars)
             if refusal is not None:
                 return refusal
+        return self.set_aside(cost, keep=keep)
+
+    def set_aside(self, cost: Cost, *, keep: bool) -> Reservation:
+        """Sets aside without asking: a part of what is about to be settled, and may yet be spent. `keep` as above."""
         reservation = Reservation(cost, keep)
         self._open.add(reservation)
         self._book(reservation)

@@ -16,10 +16,13 @@ from pylon.jobs.size import text_bytes
 from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
+from pylon.rlm.charges import Beside
 from pylon.rlm.gate import Gate
+from pylon.rlm.late import LateCharges
 from pylon.rlm.settings import SubSettings
-from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure, SubLM, SubOutcome
+from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory, TrajectoryError
+from pylon.rlm.unsettled import Unsettled
 
 logger = log.get("rlm")
 
@@ -41,15 +44,24 @@ def _tokens(job: Job, answer: SubAnswer) -> int:
 
 
 class CallRoom:
-    """`refused` holds the bounds that turned a call away."""
+    """`refused` holds the bounds that turned a call away. `late` sees to what asks are charged when they are over."""
 
-    def __init__(self, sub: SubLM, settings: SubSettings, gate: Gate, trajectory: Trajectory, clock: Clock) -> None:
+    def __init__(
+        self,
+        sub: SubLM,
+        settings: SubSettings,
+        gate: Gate,
+        trajectory: Trajectory,
+        clock: Clock,
+        late: LateCharges | None = None,
+    ) -> None:
         self.settings = settings
         self.refused: set[Bound] = set()
         self._sub = sub
         self._gate = gate
         self._trajectory = trajectory
         self._clock = clock
+        self._late = late or LateCharges(Unsettled(gate), trajectory)
         self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._memo: dict[tuple[str | None, str], Call] = {}
@@ -156,10 +168,14 @@ class CallRoom:
                 jobs = [call.job for call in calls]
                 async with aclosing(self._sub.ask(jobs, budget_msat=batch.most_msat)) as outcomes:  # type: ignore[type-var]
                     async for came in outcomes:
-                        if isinstance(came, Beside):
-                            self._charged(calls[0].caller, came.msat)
-                        else:
+                        if isinstance(came, tuple):
                             self._finish(calls[came[0]], came[1])
+                        else:
+                            batch.tab.hear(came)
+                        if isinstance(came, Beside):
+                            caller = calls[0].caller
+                            caller.budget.book(Cost(came.msat))
+                            self._late.note(caller.loop, caller.turn, came.msat)
                         if self._trajectory.fault is not None:
                             # The run is over, and nobody needs to be paid for the others.
                             raise self._trajectory.fault
@@ -178,6 +194,7 @@ class CallRoom:
         finally:
             # First all of them, whatever writing down brings.
             unfinished = [call for call in calls if self._hand_over(call, failure)]
+            batch.end(self._late)
             for call in unfinished:
                 self._note(call, failure)
 
@@ -186,7 +203,7 @@ class CallRoom:
             self._note(call, outcome)
 
     def _hand_over(self, call: Call, outcome: SubOutcome) -> bool:
-        """Gives a call its outcome, and books its batch when it is whole. False when it has one."""
+        """Gives a call its outcome. False when it has one."""
         if call.outcome.done():
             return False
         call.spent = Cost(calls=1)
@@ -195,8 +212,6 @@ class CallRoom:
         elif outcome.code == f"budget_{Bound.SATS}":
             self.refused.add(Bound.SATS)
         call.outcome.set_result(outcome)
-        if call.batch is not None:
-            call.batch.back()
         return True
 
     def _note(self, call: Call, outcome: SubOutcome) -> None:
@@ -206,12 +221,6 @@ class CallRoom:
             text = self._trajectory.text
             row = asdict(outcome) | ({"text": text(outcome.text)} if isinstance(outcome, SubAnswer) else {})
             self._write("returned", call, prompt=text(call.job.prompt), **row)
-
-    def _charged(self, caller: Caller, msat: int) -> None:
-        """Books and writes down what no answer accounts for."""
-        caller.budget.book(Cost(msat))
-        with suppress(TrajectoryError):
-            self._trajectory.write("charged", loop=caller.loop, turn=caller.turn, msat=msat)
 
     def _write(self, kind: str, call: Call, /, **fields: object) -> None:
         self._trajectory.write(kind, loop=call.caller.loop, turn=call.caller.turn, call=call.id, **fields)

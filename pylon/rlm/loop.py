@@ -12,6 +12,7 @@ from pylon.rlm.cells import Cells
 from pylon.rlm.course import Course, LoopEnd, LoopOutcome, Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.last_turn import LastTurn
+from pylon.rlm.late import LateCharges
 from pylon.rlm.parsing import Final, Turn, parse_turn
 from pylon.rlm.repl.protocol import CellOutcome, Repl
 from pylon.rlm.root import Reply, Root
@@ -21,10 +22,10 @@ from pylon.rlm.talk import Talk
 class Loop:
     """See the module. The REPL is open; `run` is called once."""
 
-    def __init__(self, course: Course, root: Root, repl: Repl, gate: Gate) -> None:
+    def __init__(self, course: Course, root: Root, repl: Repl, gate: Gate, late: LateCharges) -> None:
         self._course = course
         self._settings = course.settings
-        self._talk = Talk(course, root, gate)
+        self._talk = Talk(course, root, gate, late)
         self._cells = Cells(course, repl)
         self._last = LastTurn(course, self._talk, self._cells, gate)
         self._idle = 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pylon.clock import Clock
 from pylon.rlm.budget import Budget, Limits
 from pylon.rlm.gate import Gate
+from pylon.rlm.unsettled import Unsettled
 
 
 class Purse:
@@ -17,3 +18,9 @@ class Purse:
         # It is no loop, and so no level of them.
         self.budget = Budget(replace(limits, depth=limits.depth + 1), now=clock.monotonic(), depth=-1)
         self.gate = Gate(clock)
+        # What runs that are over were not charged yet is not the others' to spend.
+        self.unsettled = Unsettled(self.gate)
+
+    async def close(self) -> None:
+        """When the last of them is over."""
+        await self.unsettled.close()

@@ -6,7 +6,7 @@ that was paid for once, and whether a trajectory tells the truth.
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pylon.clock import Clock
 from pylon.errors import UsageError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
+from pylon.rlm.charges import CameTo
 from pylon.rlm.context import Context, FileFacts, file_facts
 from pylon.rlm.course import LoopOutcome
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
@@ -98,6 +99,10 @@ class RecordedSubLM:
                 continue
             # The last one stands for whatever was asked more often now.
             yield place, self._outcome(known.popleft() if len(known) > 1 else known[0])
+
+    async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
+        """See `SubLM`. What was recorded costs nothing."""
+        return dict.fromkeys(names)
 
     def _outcome(self, event: Event) -> SubOutcome:
         if "code" in event:

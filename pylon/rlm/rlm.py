@@ -24,6 +24,7 @@ from pylon.rlm.calls import CallRoom
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
 from pylon.rlm.gate import Gate
+from pylon.rlm.late import LateCharges
 from pylon.rlm.llm_query import ask_all, longest_prompt
 from pylon.rlm.loop import Loop
 from pylon.rlm.prompts import Facts
@@ -34,6 +35,7 @@ from pylon.rlm.run_ends import Origin, begun, ended
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import SubLM, SubModels
 from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.unsettled import Unsettled
 
 ROOT_LOOP = "0"
 # Bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut it up.
@@ -65,7 +67,9 @@ class Rlm:
         self._last_s = self._settings.last_s
         self._above = None if purse is None else purse.budget
         self._gate = Gate(clock) if purse is None else purse.gate
-        self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock)
+        self._unsettled = Unsettled(self._gate) if purse is None else purse.unsettled
+        self._late = LateCharges(self._unsettled, trajectory)
+        self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock, self._late)
         # A semaphore a depth: a loop that waits for its children holds none that they need.
         self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(self._settings.children)
@@ -106,6 +110,10 @@ class Rlm:
             raise
         finally:
             await self._room.close()
+            self._late.close()
+            if self._above is None:
+                # A purse's goes on for the others.
+                await self._unsettled.close()
             ended(self._trajectory, outcome, budget)
         return outcome
 
@@ -144,7 +152,7 @@ class Rlm:
         repl = self._open_repl()
         settings = replace(settings, output_chars=facts.output_chars, last_s=self._last_s)
         course = Course(task, self._trajectory, self._clock, settings)
-        loop = Loop(course, root, repl, self._gate)
+        loop = Loop(course, root, repl, self._gate, self._late)
 
         async def on_calls(calls: SubCalls) -> Sequence[SubReply]:
             caller = Caller(name, budget, course.turn)

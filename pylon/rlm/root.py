@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pylon.errors import EngineError, PylonError, SetupError, UnreachableError
 from pylon.jobs.size import text_bytes
+from pylon.rlm.charges import Charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,11 @@ def meaning(error: PylonError) -> type[PylonError]:
     return next((kind for kind in (SetupError, UnreachableError) if isinstance(error, kind)), EngineError)
 
 
-# Takes msat that were charged beside a reply, at once: whoever waits for the reply may not wait until it comes.
-type Charged = Callable[[int], None]
+# Takes what is known of a reply's cost beside its own, at once: whoever waits for it may not wait until it comes.
+type Charged = Callable[[Charge], None]
 
 
-def unpaid(msat: int) -> None:
+def unpaid(charge: Charge) -> None:
     """For whoever books nothing."""
 
 

@@ -9,7 +9,7 @@ from pylon.errors import EngineError, ModelError, UnreachableError
 from pylon.inference import engine
 from pylon.inference.service import InferenceService
 from pylon.rlm.root import Charged, Message, Reply, RootError, meaning, unpaid
-from pylon.rlm.sublm import Beside, Job, SubAnswer, SubLM
+from pylon.rlm.sublm import Job, SubAnswer, SubLM
 
 # Whoever was given up may charge all the same, and then somebody else is asked: so often a turn's price is set aside.
 _TRIES = 2
@@ -91,19 +91,22 @@ class SwarmRoot:
     ) -> Reply:
         """See `Root`."""
         job = self._with(tuple(messages), self._bid_msat)
+        reply: Reply | None = None
         error = RootError("the swarm gave no outcome for the root model's turn", lasting=False)
         async with aclosing(self._swarm.ask([job], budget_msat=self.most_msat)) as outcomes:  # type: ignore[type-var]
             async for came in outcomes:
-                if isinstance(came, Beside):
-                    charged(came.msat)
+                if not isinstance(came, tuple):
+                    charged(came)
                 elif isinstance(outcome := came[1], SubAnswer):
-                    return Reply(
+                    reply = Reply(
                         outcome.text, outcome.prompt_tokens, outcome.completion_tokens, outcome.model,
                         outcome.msat,
                     )  # fmt: skip
                 else:
                     error = RootError(outcome.message, lasting=False, means=UnreachableError)
-        raise error
+        if reply is None:
+            raise error
+        return reply
 
     def _with(self, messages: tuple[Message, ...], most_msat: int = 0) -> Job:
         return replace(self._job, messages=messages, most_msat=most_msat)

@@ -4,10 +4,11 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pylon.rlm.charges import CameTo, Charge, Teller
 from pylon.rlm.root import Message
 
 
@@ -63,14 +64,7 @@ class SubFailure:
 type SubOutcome = SubAnswer | SubFailure
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What was charged beside the answers, in msat: second opinions, and attempts of which nothing was used."""
-
-    msat: int
-
-
-type Came = tuple[int, SubOutcome] | Beside
+type Came = tuple[int, SubOutcome] | Charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ class SubModels:
     weights: tuple[str, ...] = ()
 
 
-class SubLM(Protocol):
+class SubLM(Teller, Protocol):
     """Where sub-calls go. `name` says for the trajectory what it is."""
 
     name: str
@@ -98,7 +92,8 @@ class SubLM(Protocol):
     def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
         """Each job's place and outcome, in the order in which they come; what was charged beside them before the
         outcomes with which it became known. All of it together never costs more than `budget_msat`; None is no
-        bound. Closing the iterator cancels the rest."""
+        bound. Closing the iterator cancels the rest. Where it may still be charged once it is over it tells
+        `Reserved` first, and `Open` when it is whole."""
 
 
 class FunctionSubLM:
@@ -146,6 +141,10 @@ class FunctionSubLM:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
+        """See `SubLM`. A function is paid with its answer alone."""
+        return dict.fromkeys(names)
 
     async def _one(self, place: int, job: Job) -> tuple[int, SubOutcome]:
         made = self._answer(job.prompt or job.messages[-1].content)

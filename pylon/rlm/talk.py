@@ -1,13 +1,16 @@
 """A loop's talk with its root LM: what it is shown, what it replies, and what that costs."""
 
 import asyncio
+from functools import partial
 
 from pylon import log
 from pylon.errors import PylonError
 from pylon.rlm.budget import Bound, Cost, Refusal, Reservation
+from pylon.rlm.charges import Beside, Charge, Tab
 from pylon.rlm.course import Course, LoopEnd, Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import History
+from pylon.rlm.late import LateCharges
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
 
 logger = log.get("rlm")
@@ -21,10 +24,11 @@ _MOST_REPLY_CHARS = 40_000
 class Talk:
     """See the module. `root` is whom it is with."""
 
-    def __init__(self, course: Course, root: Root, gate: Gate) -> None:
+    def __init__(self, course: Course, root: Root, gate: Gate, late: LateCharges) -> None:
         self.root = root
         self._course = course
         self._gate = gate
+        self._late = late
         room = int(root.context_tokens * _WINDOW_SHARE) - root.max_tokens
         task = course.task
         self._history = History(task.system, task.opening, limit_tokens=max(room, root.context_tokens // 4))
@@ -52,12 +56,16 @@ class Talk:
         """Asks, books and writes down. `timeout` is in seconds. Raises `RootError`, `TimeoutError`."""
         course = self._course
         started = course.clock.monotonic()
-        spent = Cost()
+        spent, tab = Cost(), Tab()
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._said(messages)
+                reply = await self._said(messages, tab)
             spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         finally:
+            self._late.hand_over(
+                tab, course.budget, answers=spent.msat, bound=reservation.cost.msat, loop=course.task.name,
+                turn=course.turn,
+            )  # fmt: skip
             self._gate.settle(course.budget, reservation, spent)
         self._history.counted(reply.prompt_tokens, messages)
         course.write(
@@ -80,15 +88,17 @@ class Talk:
         """What a reply to these may cost at most."""
         return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens)
 
-    def _charged(self, msat: int) -> None:
+    def _charged(self, tab: Tab, charge: Charge) -> None:
         """Books and writes down what no reply accounts for, as it comes: there may never be a reply."""
-        self._course.budget.book(Cost(msat))
-        self._course.write("charged", msat=msat)
+        tab.hear(charge)
+        if isinstance(charge, Beside):
+            self._course.budget.book(Cost(charge.msat))
+            self._course.write("charged", msat=charge.msat)
 
-    async def _said(self, messages: list[Message]) -> Reply:
+    async def _said(self, messages: list[Message], tab: Tab) -> Reply:
         """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has."""
         try:
-            return await self.root.reply(messages, loop=self._course.task.name, charged=self._charged)
+            return await self.root.reply(messages, loop=self._course.task.name, charged=partial(self._charged, tab))
         except (RootError, TimeoutError):
             raise
         except PylonError as error:

@@ -5,8 +5,8 @@ from contextlib import aclosing, suppress
 
 import pytest
 
+from pylon import rounds
 from pylon.errors import UnreachableError
-from pylon.gateway import unsettled
 from pylon.gateway.chat import Chat
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended, Said
@@ -18,8 +18,8 @@ PRICED = [listing(price=(10, 0, 0))]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(unsettled, "FIRST_S", 0.02)
-    monkeypatch.setattr(unsettled, "LONGEST_S", 0.02)
+    monkeypatch.setattr(rounds, "FIRST_S", 0.02)
+    monkeypatch.setattr(rounds, "LONGEST_S", 0.02)
 
 
 def core_of(*says):
@@ -149,5 +149,5 @@ async def test_what_was_asked_for_nothing_is_not_asked_after(tmp_path):
     core = core_of(Ended(answer(charged=7)))
     asks = asks_of(core, tmp_path)
     await asks.whole(CHAT)
-    assert books(asks) == (7, 0, 0) and asks._unsettled._task is None
+    assert books(asks) == (7, 0, 0) and asks._unsettled._rounds._task is None
     await asks.close()

@@ -14,6 +14,7 @@ from pylon.rlm import trajectory
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import CallRoom
+from pylon.rlm.charges import Beside
 from pylon.rlm.course import Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.progress import Tally
@@ -21,7 +22,7 @@ from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
-from pylon.rlm.sublm import Beside, FunctionSubLM, SubFailure
+from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory, TrajectoryError
 from pylon.sections import RlmSection
 from tests.rlm.fakes import Stage, repl
@@ -301,7 +302,7 @@ async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
         async def reply(self, messages, *, loop="", charged):
             if len(messages) == 2:
                 return await super().reply(messages)
-            charged(500)
+            charged(Beside(500))
             raise RootError("no answer came in time", lasting=False)
 
     stage = Stage(tmp_path, Failing([repl("x = 1")]))

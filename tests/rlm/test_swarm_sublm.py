@@ -5,9 +5,10 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.node.control import Event, Result
 from pylon.node.sublm import SwarmSubLM
+from pylon.rlm.charges import Beside, CameTo, Open, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
-from pylon.rlm.sublm import Beside, Job, SubAnswer, SubFailure
+from pylon.rlm.sublm import Job, SubAnswer, SubFailure
 
 ANSWER = {
     "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "dd" * 32, "finish": "stop",
@@ -29,6 +30,7 @@ class FakeNode:
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
         self.asked = []
+        self.reservations = {}
 
     async def call(self, method, params=None):
         self.asked.append((method, params))
@@ -36,12 +38,16 @@ class FakeNode:
             rows = [row for row in self.rows if params.get("model") in (None, *row["models"])]
             yield Result({"providers": rows, "heard_of": 3, "bid_msat": self.bid_msat})
             return
+        if method == "reservations":
+            yield Result({"reservations": {name: self.reservations.get(name) for name in params["names"]}})
+            return
         answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
         yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
         failed = [FAILED][: len(params["jobs"]) - 1]
         charged = 331 + self.beside_msat
         yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
-        yield Result({"jobs": 2, "paid_msat": charged, "beside_msat": self.beside_msat})
+        most = {} if params["budget_msat"] is None else {"most_msat": charged + 50}
+        yield Result({"jobs": 2, "paid_msat": charged, "beside_msat": self.beside_msat, **most})
 
 
 async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
@@ -101,14 +107,26 @@ async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     charged = []
     with pytest.raises(RootError, match="all are busy"):
         await SwarmRoot(SwarmSubLM(Busy()), None, 2_048).reply([Message("user", "q")], charged=charged.append)
-    assert charged == [331]
+    assert charged[1:] == [Beside(331)] and isinstance(charged[0], Reserved)
 
 
 async def test_what_is_charged_beside_the_answers_is_told_before_the_outcomes_with_which_it_came():
     sub = SwarmSubLM(FakeNode(beside_msat=660))
     came = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
-    assert came[1] == Beside(660)
-    assert [each[0] for each in (came[0], came[2])] == [1, 0] and len(came) == 3
+    assert came[2] == Beside(660)
+    assert [each[0] for each in (came[1], came[3])] == [1, 0] and len(came) == 5
+
+
+async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_ends_with_what_may_be_charged_yet():
+    node = FakeNode()
+    sub = SwarmSubLM(node)
+    first, *_, last = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
+    assert isinstance(first, Reserved) and first.by is sub and last == Open(50)
+    assert node.asked[-1][1]["reservation"] == first.name
+    again = await anext(aiter(sub.ask([Job("a")], budget_msat=2_000)))
+    assert again.name != first.name
+    node.reservations[first.name] = {"charged_msat": 3, "most_msat": 5, "over": True, "decided": False}
+    assert await sub.came_to([first.name, "unknown"]) == {first.name: CameTo(3, 5, True, False), "unknown": None}
 
 
 async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
@@ -119,7 +137,7 @@ async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
             yield Event({"msat": 0, "outcomes": [{**FAILED, "error": spent}]})
 
     node = Poor()
-    [(_, failure)] = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]
+    _, (_, failure) = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]
     assert failure.code == "budget_sats" and node.asked[0][1]["budget_msat"] == 5
 
 
