@@ -7,12 +7,14 @@ A name is known from the first moment of its call until some minutes after its c
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylon.clock import Clock
 from pylon.errors import UsageError
 from pylon.node.params import Params, text, whole
-from pylon.swarm.reservation import Reservation
+
+if TYPE_CHECKING:
+    from pylon.swarm.reservation import Reservation
 
 # Whoever asks after it does so every minute at least.
 KEEP_S = 300.0
@@ -31,7 +33,7 @@ class Reservations:
         self._over: deque[tuple[float, str, bool]] = deque()
 
     @contextmanager
-    def of(self, params: Params) -> Iterator[Reservation | None]:
+    def of(self, params: Params) -> "Iterator[Reservation | None]":
         """The reservation of a call with these parameters, for as long as that lasts: `budget_msat`, and
         `reservation`, its name, where its caller wants to ask after it. Raises `UsageError`."""
         budget, name = whole(params, "budget_msat", None), text(params, "reservation", None)
@@ -40,6 +42,9 @@ class Reservations:
                 raise UsageError("a reservation says how much it is of", hint="Give a budget_msat with it.")
             yield None
             return
+        # A node that only serves holds in memory nothing of what asking takes.
+        from pylon.swarm.reservation import Reservation
+
         reservation = Reservation(budget)
         if name is not None:
             self._add(name, reservation)
@@ -58,7 +63,7 @@ class Reservations:
         self._forget()
         return {"reservations": {name: self._row(name) for name in names}}
 
-    def _add(self, name: str, reservation: Reservation) -> None:
+    def _add(self, name: str, reservation: "Reservation") -> None:
         self._forget()
         if not 1 <= len(name) <= _LONGEST_NAME:
             raise UsageError(f"the name of a reservation has 1 to {_LONGEST_NAME} characters")
