@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import suppress
 
+from pylon.clock import Clock, SystemClock
 from pylon.money import order_store
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
@@ -19,9 +20,21 @@ from tests.swarm.test_run_cost import EACH, PRICE, Till
 QUESTION = JobSpec("a question", max_tokens=8)
 
 
-def client(relays: FakeRelays, till: Till, *, publishing: int = 250) -> SwarmClient:
+class Ahead(SystemClock):
+    """So many seconds later than it is."""
+
+    by_s = 0.0
+
+    def wall(self) -> float:
+        return time.time() + self.by_s
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.by_s
+
+
+def client(relays: FakeRelays, till: Till, *, publishing: int = 250, clock: Clock | None = None) -> SwarmClient:
     settings = SwarmSettings(bid=EACH, checks=None, publishing=publishing)
-    return SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till)
+    return SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till, clock=clock)
 
 
 async def cancel(task: asyncio.Task[object]) -> None:
@@ -124,6 +137,25 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
         # A relay may have taken the other one.
         assert (first.most_msat, first.decided) == (int(EACH), False)
         relays.let.set()
+
+
+async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked() -> None:
+    relays, till, reservation, clock = FakeRelays(), Till(), Reservation(1_000), Ahead()
+    provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
+    async with client(relays, till, clock=clock) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: provider.received)
+        await cancel(asking)
+        clock.by_s = LAPSE_S - 60.0 + QUESTION.timeout
+        await asyncio.sleep(2.0)
+        assert (reservation.most_msat, reservation.decided) == (int(EACH), False)
+        clock.by_s += 120.0
+        await until(lambda: reservation.decided)
+        [request], [received] = relays.requests(), provider.received
+        provider.result(request, received, "late")
+        await asyncio.sleep(0.3)
+    assert (reservation.charged_msat, till.receipts) == (0, {})
 
 
 async def test_a_receipt_that_relays_were_asked_for_settles_too() -> None:
