@@ -6,18 +6,18 @@ pair the first is for scripts and notebooks, the second for asynchronous code.
 """
 
 from pylon.errors import PylonError, SetupError, UnreachableError, UsageError
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
-from pylon.node.rlm_blocking import Rlm
-from pylon.node.rlm_client import RlmAnswer, RlmClient
+from pylon.node.rlm.blocking import Rlm
+from pylon.node.rlm.client import RlmAnswer, RlmClient
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
-from pylon.swarm.moves import Failure
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 
 __all__ = [

@@ -28,10 +28,10 @@ from benchmarks.rlm import hops, niah, oolong, pairs, programs, stand_in
 from benchmarks.rlm.task import Task
 from pylon.clock import SystemClock
 from pylon.errors import PylonError
-from pylon.node import rlm_parts
 from pylon.node.home import open_home
+from pylon.node.rlm import parts as rlm_parts
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.node.session import open_node
-from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import from_value

@@ -17,18 +17,18 @@ from typing import Any
 from pylon.bench.credit import PRICE
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import mirror_store
-from pylon.money.account import Terms
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts.account import Terms
+from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import Msat
-from pylon.money.receipt import AccountReceipt
 from pylon.money.schema import MONEY
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, Work
-from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 

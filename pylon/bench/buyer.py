@@ -23,8 +23,8 @@ from pylon.jobs.kinds import RESULT_KINDS, RLM_REQUEST
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import ZERO
 from pylon.money.network import Network
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.schema import MONEY
-from pylon.money.sender import Sender, SendPolicy
 from pylon.nostr import messages
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -33,12 +33,12 @@ from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
-from pylon.swarm.journal import RunJournal
+from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, SwarmSettings
+from pylon.swarm.spending.account_purse import AccountPurse
 
 TIMEOUT_S = 300.0
 MAX_TOKENS = 32

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from pylon.clock import Clock
-from pylon.money.account import Terms, Trial
+from pylon.money.accounts.account import Terms, Trial
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.price import Price
-from pylon.money.receiver import Receiver
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError, WalletInfo
+from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.service import Takings
-from pylon.provider.settlement import CreditPolicy
 from pylon.store.database import Database
 
 PRICE = Price(Msat(500), Msat(0), Msat(10_000))

@@ -17,12 +17,12 @@ import orjson
 
 from pylon.bench.accounts import overhead
 from pylon.bench.stage import Stage
-from pylon.money.nwc_uri import parse_uri
+from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
 from pylon.node.bank import bank_socket
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home
-from pylon.node.purse import save_link
+from pylon.node.wallet.purse import save_link
 
 FAUCET_SAT = 50_000
 MAX_TOKENS = 16

@@ -18,11 +18,12 @@ from pylon import config as settings
 from pylon.bench.fanout import SPARE_FILES, Say, Stage
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError, UsageError
-from pylon.node import identity, rlm_parts
+from pylon.node import identity
 from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.rlm import parts as rlm_parts
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.node.session import LocalNode
-from pylon.node.sublm import SwarmSubLM
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import from_value

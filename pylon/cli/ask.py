@@ -11,7 +11,7 @@ from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.jobs.fit import misfit
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from pylon.cli.output import out, short, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

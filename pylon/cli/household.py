@@ -13,7 +13,7 @@ from pylon.cli.start import serve
 from pylon.clock import SystemClock
 from pylon.errors import HomeBusyError, PylonError, UsageError
 from pylon.node import identity
-from pylon.node.control import Event, result_of
+from pylon.node.calls.control import Event, result_of
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining

@@ -21,7 +21,7 @@ from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
-from pylon.node.control import Event
+from pylon.node.calls.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

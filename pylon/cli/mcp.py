@@ -8,7 +8,7 @@ import typer
 from pylon.cli.running import run
 from pylon.errors import UsageError
 from pylon.node.home import open_home
-from pylon.node.mcp_paths import Readable, default_roots
+from pylon.node.mcp.paths import Readable, default_roots
 
 
 def mcp(
@@ -36,6 +36,6 @@ async def _mcp(allow: list[Path] | None) -> None:
             raise UsageError(f"there is no folder {folder}")
     roots = tuple(folder.absolute() for folder in allow) if allow else default_roots(cwd)
     # Its library is large, and no other command needs it.
-    from pylon.node.mcp_server import serve
+    from pylon.node.mcp.server import serve
 
     await serve(home, config, Readable(roots, home.root, cwd))

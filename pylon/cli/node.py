@@ -17,7 +17,7 @@ from pylon.errors import PylonError, UnreachableError, UsageError
 from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import bind
-from pylon.node.control import Event, result_of
+from pylon.node.calls.control import Event, result_of
 from pylon.node.home import Home, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr import nip19

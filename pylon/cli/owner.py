@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pylon.errors import UsageError
-from pylon.provider.rulings import MOST_WAIVED_S
+from pylon.provider.owner.rulings import MOST_WAIVED_S
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")

@@ -16,7 +16,7 @@ import typer
 from pylon.cli import stdin
 from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
-from pylon.node.params import MOST_JOBS
+from pylon.node.calls.params import MOST_JOBS
 from pylon.swarm.job import JobSpec
 
 _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"})

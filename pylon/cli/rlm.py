@@ -16,8 +16,8 @@ from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.errors import JobsFailedError
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node import rlm as node_rlm
 from pylon.node.home import open_home
+from pylon.node.rlm import run as node_rlm
 from pylon.rlm import runs
 from pylon.rlm.progress import CANCELLED
 from pylon.rlm.table import as_csv, call_rows

@@ -17,10 +17,10 @@ from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_
 from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node import rlm as node_rlm
-from pylon.node import rlm_many
 from pylon.node.home import open_home
-from pylon.node.rlm import Question
+from pylon.node.rlm import many as rlm_many
+from pylon.node.rlm import run as node_rlm
+from pylon.node.rlm.run import Question
 from pylon.node.session import open_node
 from pylon.rlm import runs
 from pylon.rlm.progress import Tally

@@ -14,11 +14,11 @@ from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
 from pylon.errors import PylonError, UnreachableError
 from pylon.host.service import ServiceState, shown
-from pylon.node import service
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.home import Home, open_home
-from pylon.node.service_commands import run_command
-from pylon.node.service_place import Place, install_command, lingers, notes, place
+from pylon.node.service import installed as service
+from pylon.node.service.commands import run_command
+from pylon.node.service.place import Place, install_command, lingers, notes, place
 from pylon.node.session import running_node
 from pylon.sections import Config
 

@@ -29,7 +29,7 @@ from pylon.cli.running import (
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
 from pylon.node import identity
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node

@@ -14,13 +14,13 @@ from pylon.cli.wallet_live import go_live, spending_lines
 from pylon.cli.wallet_payee import trust_payee
 from pylon.errors import MoneyError, PylonError, UsageError
 from pylon.money.msat import sats_text
-from pylon.money.nwc_uri import parse_uri
+from pylon.money.nwc.uri import parse_uri
 from pylon.node.bank import bank_socket
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
 from pylon.node.identity import load
-from pylon.node.purse import save_link
 from pylon.node.session import open_node
+from pylon.node.wallet.purse import save_link
 from pylon.nostr import nip19
 
 app = typer.Typer(no_args_is_help=True, help="The wallet: connect one, see what it holds, check the books.")

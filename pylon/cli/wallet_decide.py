@@ -12,7 +12,7 @@ from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
 from pylon.money.msat import MSAT_PER_SAT, sats_text
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 from pylon.nostr.event import is_hex64

@@ -9,11 +9,11 @@ from pylon.cli import stdin
 from pylon.cli.output import counted, err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
-from pylon.money.agreed import FIRST, MOST, Agreed
 from pylon.money.msat import sats_text
-from pylon.node import live
+from pylon.money.payments.agreed import FIRST, MOST, Agreed
 from pylon.node.home import open_home
 from pylon.node.identity import load
+from pylon.node.wallet import live
 from pylon.nostr import nip19
 
 

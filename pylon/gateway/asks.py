@@ -19,9 +19,9 @@ from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
 from pylon.gateway.view import FRESH_S, View
 from pylon.jobs.size import text_bytes
+from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import TEMPLATE_TOKENS
 from pylon.swarm.job import DEFAULT_MAX_TOKENS
 
 logger = log.get("gateway")

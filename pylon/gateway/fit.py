@@ -8,7 +8,7 @@ from typing import Any
 
 from pylon.gateway.problems import Problem, too_long
 from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
-from pylon.swarm.listing import least_context
+from pylon.swarm.providers.listing import least_context
 
 type Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pylon.errors import PylonError, UnreachableError, UsageError
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.moves import Failure
+from pylon.swarm.dispatch.moves import Failure
 
 # Providers come and go within seconds; clients wait so long, and ask again.
 RETRY_S = 5

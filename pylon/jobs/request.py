@@ -14,8 +14,8 @@ from pylon.jobs.kinds import REQUEST_KINDS, RLM_REQUEST, SCHEMA
 from pylon.jobs.parameters import JobParameters, parse_parameters
 from pylon.jobs.payload import Payload, load_json, open_payload, seal
 from pylon.jobs.size import MAX_EVENT_BYTES, check_size
+from pylon.money.accounts.receipt import AccountSeen, parse_seen
 from pylon.money.msat import Msat, parse_msat
-from pylon.money.receipt import AccountSeen, parse_seen
 from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record

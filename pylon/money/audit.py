@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pylon.money import ledger, ledger_store, mirror, mirror_store
-from pylon.money.ledger import Entry, Kind
-from pylon.money.ledger_store import Reader
+from pylon.money.accounts import mirror, mirror_store
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.books.ledger import Entry, Kind
+from pylon.money.books.store import Reader
 from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.wallet import LookupState, Wallet, WalletError
 

@@ -4,7 +4,7 @@ A payment counts from the moment it is reserved, with the most that its fee may 
 it is known to have failed. A payment of unknown outcome therefore goes on counting. With a provider only that
 counts which it has not worked off yet: what it could run away with.
 
-Values in, decisions out. `payment_store.used` sums up what counts already, in the same transaction that reserves.
+Values in, decisions out. `payments.store.used` sums up what counts already, in the same transaction that reserves.
 """
 
 from dataclasses import dataclass

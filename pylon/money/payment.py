@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from pylon.errors import MoneyError
-from pylon.money.invoice import Invoice, InvoiceCode, decode
+from pylon.money.invoices.invoice import Invoice, InvoiceCode, decode
 from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.wallet import Lookup, LookupState, WalletCode, proves

@@ -13,22 +13,22 @@ from pylon.clock import Clock
 from pylon.errors import UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.node.control import Answers, Event, Result
+from pylon.node.calls.control import Answers, Event, Result
+from pylon.node.calls.params import AT_ONCE, flag, job_list, number, text, whole
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, rows_of, summary_of
-from pylon.node.params import AT_ONCE, flag, job_list, number, text, whole
 from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.asked import fault_in, spec_of
+from pylon.swarm.checks.reputation import why
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
-from pylon.swarm.journal import RunJournal
-from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import why
-from pylon.swarm.reservation import Reservation
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.asked import fault_in, spec_of
+from pylon.swarm.runs.journal import RunJournal
+from pylon.swarm.runs.reservation import Reservation
 
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1

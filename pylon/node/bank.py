@@ -11,13 +11,13 @@ from typing import Any
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError, UsageError
 from pylon.money.msat import Msat
-from pylon.money.playbank import PlayBank
-from pylon.money.playbank_schema import PLAYBANK
-from pylon.money.playbank_service import PlayBankService
+from pylon.money.playbank.bank import PlayBank
+from pylon.money.playbank.schema import PLAYBANK
+from pylon.money.playbank.service import PlayBankService
 from pylon.node import identity
-from pylon.node.control import Answers, ControlServer, Result
+from pylon.node.calls.control import Answers, ControlServer, Result
+from pylon.node.calls.params import flag, text, whole
 from pylon.node.home import private_folder, socket_path
-from pylon.node.params import flag, text, whole
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 

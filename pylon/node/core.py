@@ -18,26 +18,26 @@ from pylon.inference.capacity import load_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.inference.supervisor import ChildLimits
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.network import Network
-from pylon.money.nwc_uri import NwcUri
-from pylon.money.receiver import Receiver
+from pylon.money.nwc.uri import NwcUri
+from pylon.money.payments.sender import Sender
 from pylon.money.schema import MONEY
-from pylon.money.sender import Sender
 from pylon.money.wallet import Wallet
 from pylon.node import identity
-from pylon.node.control import ControlServer
+from pylon.node.calls.control import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import local, own_name, own_relay
 from pylon.node.household.inviting import Head, found
 from pylon.node.household.joining import follow
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
-from pylon.node.link_lock import LinkLock
-from pylon.node.live import Allowance, permission
 from pylon.node.methods import Methods
 from pylon.node.owner import OwnerWatch
-from pylon.node.purse import lack_of_wallet, load_link, open_wallet
 from pylon.node.settings import engine_spec, model_id, owner_rules, provider_settings
+from pylon.node.wallet.link_lock import LinkLock
+from pylon.node.wallet.live import Allowance, permission
+from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool

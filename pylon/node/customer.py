@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylon.money.msat import Msat
 from pylon.node.asking import Books, ask_all, providers, why_provider
-from pylon.node.control import Answers
+from pylon.node.calls.control import Answers
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
 from pylon.node.remembering import Remembering
@@ -17,12 +17,12 @@ from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
 from pylon.node.single import ask_one
 from pylon.sections import Config
-from pylon.swarm import reputation_store
-from pylon.swarm.account_purse import AccountPurse
+from pylon.swarm.checks import reputation_store
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.reach import Reach
-from pylon.swarm.reservation import Reservation
+from pylon.swarm.providers.reach import Reach
+from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
+from pylon.swarm.spending.account_purse import AccountPurse
 
 if TYPE_CHECKING:
     from pylon.node.core import Core

@@ -8,15 +8,15 @@ from itertools import batched
 from typing import Any
 
 from pylon.jobs.announcement import HOUSEHOLD
-from pylon.money.usage import Bounds, quote_bound
+from pylon.money.accounts.usage import Bounds, quote_bound
+from pylon.node.calls.params import AT_ONCE
 from pylon.node.outcomes import row_of
-from pylon.node.params import AT_ONCE
-from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
+from pylon.swarm.dispatch.standing import UNKNOWN_S
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
-from pylon.swarm.listing import Listing
-from pylon.swarm.standing import UNKNOWN_S
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.asked import unaskable
 
 # About so many characters of prose are a token.
 _CHARS_PER_TOKEN = 4

@@ -14,8 +14,8 @@ from pylon.gateway.keys import load_or_create
 from pylon.gateway.upstream import Begun, Ended, Heard, Said
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.node.channel import Channel
-from pylon.node.control import Event, Node, RemoteNode, Result, result_of
+from pylon.node.calls.channel import Channel
+from pylon.node.calls.control import Event, Node, RemoteNode, Result, result_of
 from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
 from pylon.sections import Config

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from pylon.errors import UnreachableError
-from pylon.node.control import Node
+from pylon.node.calls.control import Node
 from pylon.node.home import home_at, open_home
 from pylon.node.session import open_node
 

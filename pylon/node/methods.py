@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from pylon import __version__
 from pylon.errors import UsageError
-from pylon.money.electricity import Tariff
-from pylon.node import accounting, earnings, payees, undecided
-from pylon.node.control import Answers, Event, Method, Result
+from pylon.money.books.electricity import Tariff
+from pylon.node.calls.control import Answers, Event, Method, Result
+from pylon.node.calls.params import flag, number, text, whole
+from pylon.node.calls.reservations import Reservations
 from pylon.node.household import calls
-from pylon.node.live import is_stopped
 from pylon.node.owner import OWNER
-from pylon.node.params import flag, number, text, whole
-from pylon.node.reservations import Reservations
+from pylon.node.wallet import accounting, earnings, payees, undecided
+from pylon.node.wallet.live import is_stopped
 from pylon.nostr import nip19
 from pylon.provider.journal import Journal
 from pylon.provider.rows import JobState

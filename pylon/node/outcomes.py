@@ -10,11 +10,11 @@ from typing import Any
 
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
-from pylon.node.params import AT_ONCE
+from pylon.node.calls.params import AT_ONCE
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, Outcome
-from pylon.swarm.moves import Failure
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})
 _ANSWER = tuple(field.name for field in dataclasses.fields(Answer) if field.name != "paid")

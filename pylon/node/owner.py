@@ -14,7 +14,7 @@ from pylon.forever import forever
 from pylon.host.awake import Awake
 from pylon.host.reader import Reader
 from pylon.host.readings import Machine, Readings
-from pylon.provider.rulings import MOST_WAIVED_S, OwnerRules, Ruling, reason
+from pylon.provider.owner.rulings import MOST_WAIVED_S, OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
 from pylon.sections import OwnerSection
 

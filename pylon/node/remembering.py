@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from pylon.store.database import Database
-from pylon.swarm import reputation_store
-from pylon.swarm.reputation import Reputation
+from pylon.swarm.checks import reputation_store
+from pylon.swarm.checks.reputation import Reputation
 
 EVERY_S = 5.0
 

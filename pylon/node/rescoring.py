@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pylon.errors import EngineError
 from pylon.inference.engine import Message, ScoreRequest
 from pylon.inference.service import InferenceService
+from pylon.swarm.checks.verification import Score
 from pylon.swarm.job import JobSpec
-from pylon.swarm.verification import Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from pylon.money.price import FREE, Price
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, Trusted
 from pylon.nostr import nip19
-from pylon.provider.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
-from pylon.provider.rulings import OwnerRules
-from pylon.provider.schedule import Closed, parse_spans
+from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
+from pylon.provider.owner.rulings import OwnerRules
+from pylon.provider.owner.schedule import Closed, parse_spans
 from pylon.provider.settings import ProviderSettings
 from pylon.sections import Config, InferenceSection
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from pylon.node.asking import job_spec
-from pylon.node.control import Answers, Event, Result
+from pylon.node.calls.control import Answers, Event, Result
+from pylon.node.calls.params import flag, number
 from pylon.node.outcomes import row_of
-from pylon.node.params import flag, number
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
-from pylon.swarm.asked import unaskable
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
-from pylon.swarm.reservation import Reservation
-from pylon.swarm.runs import Single
+from pylon.swarm.runs.asked import unaskable
+from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.run import Single
 
 
 async def ask_one(

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pylon.errors import UnreachableError
-from pylon.node.control import Event, result_of
+from pylon.node.calls.control import Event, result_of
 from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
-from pylon.swarm.asked import check_bounds, spec_of
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.moves import Failure
+from pylon.swarm.runs.asked import check_bounds, spec_of
 
 # What a job does not say is left to the home's settings.
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}

@@ -13,7 +13,7 @@ until a relay has that.
 
 from collections.abc import Iterable
 
-from pylon.money.usage import Usage
+from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event, loads_event
 from pylon.provider import rows
 from pylon.provider.queue import Job

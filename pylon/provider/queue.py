@@ -6,7 +6,7 @@ Turns are per customer and not per job, so that one who sends a thousand jobs de
 from collections import OrderedDict, deque
 
 from pylon.jobs.request import ReceivedRequest
-from pylon.money.usage import Usage
+from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.records import record

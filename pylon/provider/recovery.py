@@ -1,13 +1,13 @@
 """After a restart: what the last process left is taken up, from the journal alone."""
 
 from pylon import log
-from pylon.provider.in_hand import InHand
+from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
-from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.queue import Job
-from pylon.provider.results import Results
 from pylon.provider.rows import JobState, Pending
+from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.results import Results
 
 logger = log.get("provider")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pylon.money.usage import Usage
+from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
 from pylon.records import record

@@ -12,29 +12,29 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.forever import forever
 from pylon.inference.service import EngineStatus, InferenceService
-from pylon.money.receiver import Receiver
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.wallet import Wallet
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
-from pylon.provider import regulars
 from pylon.provider.admission import Load
-from pylon.provider.asking import Asking
-from pylon.provider.in_hand import InHand
-from pylon.provider.intake import Intake
+from pylon.provider.intake import regulars
+from pylon.provider.intake.intake import Intake
+from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
-from pylon.provider.open_cancels import OpenCancels
 from pylon.provider.outbox import Outbox
+from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
+from pylon.provider.payments.till import Till
 from pylon.provider.presence import Presence
 from pylon.provider.queue import Job
 from pylon.provider.recovery import Recovery
 from pylon.provider.replies import Replies
-from pylon.provider.results import Results
-from pylon.provider.runner import Runner
 from pylon.provider.settings import ProviderSettings
-from pylon.provider.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
-from pylon.provider.till import Till
+from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.results import Results
+from pylon.provider.work.runner import Runner
 from pylon.provider.writable import Writable
 from pylon.store.database import Database
 

@@ -13,7 +13,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.jobs.size import text_bytes
-from pylon.money.usage import TEMPLATE_TOKENS
+from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
 from pylon.rlm.charges import Beside

@@ -1,6 +1,6 @@
 """The sub-LM: many prompts in, an outcome each as they come. The swarm stands behind it, or a stand-in that says so.
 
-`pylon.node.sublm` asks the swarm over the control socket; `replay.RecordedSubLM` answers from a trajectory.
+`pylon.node.rlm.sublm` asks the swarm over the control socket; `replay.RecordedSubLM` answers from a trajectory.
 """
 
 import asyncio

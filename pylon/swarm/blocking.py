@@ -17,7 +17,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.listing import Listing
+from pylon.swarm.providers.listing import Listing
 from pylon.swarm.settings import SwarmSettings
 
 

@@ -21,27 +21,27 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm import moves as m
-from pylon.swarm.asked import check_bounds, spec_of, unaskable
+from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.conductor import Conductor
-from pylon.swarm.directory import Directory
-from pylon.swarm.inbox import Inbox
+from pylon.swarm.dispatch import moves as m
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.journal import Kept, RunJournal
-from pylon.swarm.listing import Listing
-from pylon.swarm.money import report
-from pylon.swarm.open_runs import AT_ONCE
-from pylon.swarm.outbox import Outbox
-from pylon.swarm.presence import Presence
-from pylon.swarm.purse import Purse
-from pylon.swarm.reach import Reach
-from pylon.swarm.receipts import LateReceipts
-from pylon.swarm.reputation import Reputation
-from pylon.swarm.rescoring import Rescorer
-from pylon.swarm.reservation import Reservation
-from pylon.swarm.runs import Run, Single
+from pylon.swarm.providers.directory import Directory
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.providers.presence import Presence
+from pylon.swarm.providers.reach import Reach
+from pylon.swarm.runs.asked import check_bounds, spec_of, unaskable
+from pylon.swarm.runs.journal import Kept, RunJournal
+from pylon.swarm.runs.open_runs import AT_ONCE
+from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.run import Run, Single
 from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.spending.purse import Purse
+from pylon.swarm.spending.receipts import LateReceipts
 from pylon.swarm.transport import Transport
+from pylon.swarm.wire.inbox import Inbox
+from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.settling import report
 
 logger = log.get("swarm")
 

@@ -8,15 +8,15 @@ from pylon.errors import MalformedError
 from pylon.jobs.kinds import RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES, question_bytes
+from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds
 from pylon.money.msat import ZERO, Msat
-from pylon.money.usage import TEMPLATE_TOKENS, Bounds
 from pylon.nostr.event import EventDraft
 from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
-from pylon.swarm.listing import Listing, Need, least_context
-from pylon.swarm.moves import Job
-from pylon.swarm.purse import Offer
+from pylon.swarm.providers.listing import Listing, Need, least_context
 from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.spending.purse import Offer
 
 # Most of prose has about this many; it only weighs providers against each other.
 _CHARS_PER_TOKEN = 4

@@ -8,27 +8,27 @@ from pylon.clock import Clock
 from pylon.errors import UnreachableError
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm import check_moves as c
-from pylon.swarm import moves as m
-from pylon.swarm.answers import Answers
-from pylon.swarm.checks import Checks
-from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.directory import Directory
-from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.checks import moves as c
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.checks.rescoring import Rescorer
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.flights import Flights
 from pylon.swarm.job import Fault, JobSpec, failed
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.open_runs import OpenRuns
-from pylon.swarm.outbox import Outbox
 from pylon.swarm.outlook import Outlook
-from pylon.swarm.places import Command, Fail, Fill, Unfill
-from pylon.swarm.purse import Purse
-from pylon.swarm.reach import Reach
-from pylon.swarm.reputation import Reputation
-from pylon.swarm.requests import Requests
-from pylon.swarm.rescoring import Rescorer
+from pylon.swarm.providers.directory import Directory
+from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.providers.reach import Reach
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.open_runs import OpenRuns
+from pylon.swarm.runs.places import Command, Fail, Fill, Unfill
 from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.spending.purse import Purse
 from pylon.swarm.transport import Transport
+from pylon.swarm.wire.answers import Answers
+from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.requests import Requests
 
 logger = log.get("swarm")
 

@@ -20,9 +20,9 @@ from pylon.jobs.result import Finish, JobResult, parse_result
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm.moves import Acknowledged, Answered, Refused
-from pylon.swarm.purse import Offer
-from pylon.swarm.shown import NOTHING, Shown
+from pylon.swarm.dispatch.moves import Acknowledged, Answered, Refused
+from pylon.swarm.spending.purse import Offer
+from pylon.swarm.spending.shown import NOTHING, Shown
 
 FIRST_LOOK_S = 1.0
 # A provider whose result takes longer than two and a half seconds says so by then, and that takes a while to arrive.

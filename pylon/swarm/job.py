@@ -12,12 +12,12 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import ZERO, Msat
-from pylon.money.usage import Usage
 from pylon.records import record
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.flights import Flight
-from pylon.swarm.lack import UNPRICED
-from pylon.swarm.moves import Failure
+from pylon.swarm.providers.lack import UNPRICED
 
 TIMEOUT_S = 120.0
 # Providers' own default when a job does not say.

@@ -7,12 +7,12 @@ from functools import partial
 from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
-from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.lack import UNPRICED, Lack
-from pylon.swarm.listing import TOO_DEAR, Listing, Need
-from pylon.swarm.purse import Purse
-from pylon.swarm.reach import Reach
-from pylon.swarm.reputation import Reputation
+from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
+from pylon.swarm.providers.lack import UNPRICED, Lack
+from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
+from pylon.swarm.providers.reach import Reach
+from pylon.swarm.spending.purse import Purse
 
 # What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own, why it is barred.
 type _Ours = tuple[int | None, float, bool, str]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
-from pylon.swarm.listing import least_context
+from pylon.swarm.providers.listing import least_context
 from tests.gateway.fakes import CHAT, FakeCore, answer, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 

@@ -10,11 +10,11 @@ from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.jobs.codes import ErrorCode
-from pylon.provider.latency import Latency
 from pylon.provider.rows import JobState
+from pylon.provider.work.latency import Latency
 from pylon.rlm.course import Reason
 from pylon.rlm.trajectory import Trajectory
-from pylon.swarm.moves import Failure
+from pylon.swarm.dispatch.moves import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 

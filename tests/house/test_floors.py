@@ -38,47 +38,54 @@ FLOORS = {
     9: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+# The packages of a room, each of which may use those before it. What a room has outside of them may use any.
+PACKAGES = {
+    "money": ["books", "invoices", "accounts", "payments", "nwc", "playbank"],
+    "node": ["calls", "wallet", "service", "rlm", "mcp", "household", "doctor"],
+    "provider": ["owner", "payments", "work", "intake"],
+    "swarm": ["providers", "dispatch", "spending", "checks", "runs", "wire"],
+}
 # What reads sockets, clocks or disks: no file that decides may import it.
 EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
     "provider/admission.py",
-    "provider/newcomers.py",
-    "provider/pieces.py",
+    "provider/payments/newcomers.py",
+    "provider/work/pieces.py",
     "provider/queue.py",
     "provider/refusals.py",
-    "provider/rules.py",
-    "provider/rulings.py",
-    "provider/schedule.py",
-    "provider/unheard.py",
-    "provider/waiting.py",
-    "swarm/allowance.py",
-    "swarm/budget.py",
-    "swarm/reservation.py",
-    "swarm/case.py",
-    "swarm/checks.py",
-    "swarm/conclusions.py",
-    "swarm/coordinator.py",
-    "swarm/directory.py",
-    "swarm/dispatch.py",
-    "swarm/evidence.py",
-    "swarm/examination.py",
-    "swarm/hedging.py",
-    "swarm/in_flight.py",
-    "swarm/lane.py",
-    "swarm/looks.py",
-    "swarm/open_slots.py",
-    "swarm/outcomes.py",
-    "swarm/pieces.py",
-    "swarm/places.py",
-    "swarm/reputation.py",
-    "swarm/ruling.py",
-    "swarm/selection.py",
-    "swarm/silence.py",
-    "swarm/standing.py",
-    "swarm/unchecked.py",
-    "swarm/unsent.py",
-    "swarm/verification.py",
-    "swarm/witnesses.py",
+    "provider/owner/rules.py",
+    "provider/owner/rulings.py",
+    "provider/owner/schedule.py",
+    "provider/work/unheard.py",
+    "provider/payments/waiting.py",
+    "swarm/checks/allowance.py",
+    "swarm/dispatch/budget.py",
+    "swarm/runs/reservation.py",
+    "swarm/checks/case.py",
+    "swarm/checks/checks.py",
+    "swarm/checks/conclusions.py",
+    "swarm/runs/coordinator.py",
+    "swarm/providers/directory.py",
+    "swarm/dispatch/dispatcher.py",
+    "swarm/checks/evidence.py",
+    "swarm/checks/examination.py",
+    "swarm/dispatch/hedging.py",
+    "swarm/dispatch/in_flight.py",
+    "swarm/dispatch/lane.py",
+    "swarm/wire/looks.py",
+    "swarm/dispatch/open_slots.py",
+    "swarm/dispatch/outcomes.py",
+    "swarm/runs/pieces.py",
+    "swarm/runs/places.py",
+    "swarm/checks/reputation.py",
+    "swarm/checks/ruling.py",
+    "swarm/checks/selection.py",
+    "swarm/dispatch/silence.py",
+    "swarm/dispatch/standing.py",
+    "swarm/checks/unchecked.py",
+    "swarm/wire/unsent.py",
+    "swarm/checks/verification.py",
+    "swarm/checks/witnesses.py",
     "gateway/budget.py",
     "gateway/chat.py",
     "gateway/completion.py",
@@ -92,10 +99,10 @@ DECIDERS = [
     "inference/prefixes.py",
     "inference/batching.py",
     "inference/reuse.py",
-    "money/agreed.py",
-    "money/decision.py",
-    "money/ledger.py",
-    "money/account.py",
+    "money/payments/agreed.py",
+    "money/payments/decision.py",
+    "money/books/ledger.py",
+    "money/accounts/account.py",
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
@@ -166,6 +173,19 @@ def test_imports_run_downhill(path):
     room = room_of(path)
     for other in rooms_imported(path) - {room}:
         assert FLOOR_OF[other] < FLOOR_OF[room] or {room, other} <= FLOORS[0], f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_packages_of_a_room_use_those_before_them_alone(room):
+    order = PACKAGES[room]
+    folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
+    assert folders == set(order)
+    for path in (PACKAGE / room).glob("*/*.py"):
+        parts = (name.split(".") for name in imported(path))
+        for part in parts:
+            if part[:2] == ["pylon", room] and len(part) > 2 and part[2] in order:
+                package, own = part[2], path.parent.name
+                assert order.index(package) <= order.index(own), f"{own}/{path.name} imports {package}"
 
 
 @pytest.mark.parametrize("name", DECIDERS)

@@ -11,7 +11,7 @@ from pylon.inference.models import needle
 from pylon.inference.service import InferenceService
 from pylon.inference.weights import model_directory
 from pylon.jobs.result import Finish
-from pylon.swarm.verification import Score, Verdict, judge
+from pylon.swarm.checks.verification import Score, Verdict, judge
 
 PROMPT = needle.prompt(
     needle.QUESTIONS[0].format(key="amber-falcon"),

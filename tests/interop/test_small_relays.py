@@ -11,8 +11,8 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed
-from pylon.swarm.moves import Failure
 
 MESSAGE_BYTES = 6_000
 

@@ -13,10 +13,10 @@ from pylon.jobs.kinds import REQUEST_KINDS, RESULT_KINDS, RLM_REQUEST, TEXT_REQU
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest
 from pylon.jobs.result import TIMING_STEP_MS, Finish, JobResult, ModelUsed, Timing
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.price import Price
-from pylon.money.receipt import AccountReceipt, AccountSeen
-from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

@@ -11,8 +11,8 @@ from pylon.jobs import fit
 from pylon.jobs.parameters import MAX_MODEL, JobParameters
 from pylon.jobs.request import JobRequest, private_draft
 from pylon.jobs.size import event_bytes
+from pylon.money.accounts.receipt import AccountSeen
 from pylon.money.msat import MAX_MSAT, Msat
-from pylon.money.receipt import AccountSeen
 
 from . import examples as ex
 

@@ -10,8 +10,8 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.kinds import RESULT_KINDS, result_kind
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, parse_result, result_draft
 from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 
 from . import examples as ex

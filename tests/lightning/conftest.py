@@ -13,12 +13,12 @@ import pytest
 from pylon.bench.regtest import Regtest, default_folder
 from pylon.clock import SystemClock
 from pylon.errors import SetupError
-from pylon.money.guard import GuardedWallet
 from pylon.money.network import Network
-from pylon.money.nwc_uri import parse_uri
-from pylon.node.control import Node, result_of
+from pylon.money.nwc.uri import parse_uri
+from pylon.money.payments.guard import GuardedWallet
+from pylon.node.calls.control import Node, result_of
 from pylon.node.home import Home
-from pylon.node.purse import open_wallet
+from pylon.node.wallet.purse import open_wallet
 from tests.node import programs
 from tests.node.homes import agreed, customer_of, move_in
 

@@ -12,16 +12,16 @@ from pylon.bench.regtest import Regtest
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import Ask, Order, PaymentState
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
-from pylon.money.receiver import Receiver
-from pylon.money.sender import Sender, SendPolicy
 from pylon.money.wallet import LookupState
 from pylon.node import identity
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.core import SCHEMAS
 from pylon.node.home import Home
 from pylon.nostr.nip44 import ConversationKeys

@@ -1,9 +1,9 @@
 """Accounts of customers as tests look at them."""
 
-from pylon.money.account import Account
-from pylon.money.account_store import ACCOUNT, LAST, read_account
-from pylon.money.ledger_store import Reader
-from pylon.money.receipt import new_epoch
+from pylon.money.accounts.account import Account
+from pylon.money.accounts.receipt import new_epoch
+from pylon.money.accounts.store import ACCOUNT, LAST, read_account
+from pylon.money.books.store import Reader
 from pylon.store.database import Transaction
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import coincurve
 from bech32 import CHARSET, bech32_encode
 
-from pylon.money.invoice_make import make_invoice
 from pylon.money.msat import Msat
+from pylon.money.playbank.make import make_invoice
 from pylon.nostr.keys import SecretKey
 
 KEY = SecretKey(bytes.fromhex("e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734"))

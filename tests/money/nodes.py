@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pylon.money import account_store, hold_store, mirror_store
-from pylon.money.account import AskTopUp, Run, Terms, Trial
-from pylon.money.account_store import Done
-from pylon.money.hold_store import Admission
-from pylon.money.invoice import InvoiceCode
+from pylon.money.accounts import holds as hold_store
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts import store as account_store
+from pylon.money.accounts.account import AskTopUp, Run, Terms, Trial
+from pylon.money.accounts.holds import Admission
+from pylon.money.accounts.mirror import Outcome
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.store import Done
+from pylon.money.invoices.invoice import InvoiceCode
+from pylon.money.invoices.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.limits import PLAY_CAPS
-from pylon.money.mirror import Outcome
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
-from pylon.money.receipt import AccountReceipt
-from pylon.money.receiver import ReceiveCode, ReceiveError, Receiver
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.schema import MONEY
-from pylon.money.sender import Sender, SendPolicy
 from pylon.store.database import Database, Schema, Transaction
 from tests.manual_clock import ManualClock
 from tests.money.fakes import FakeLightning, FakeWallet, begin_database

@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
-from pylon.money import account as decider
-from pylon.money import account_store, audit, hold_store, ledger, ledger_store, mirror_store
-from pylon.money.account import (
+from pylon.money import audit
+from pylon.money.accounts import account as decider
+from pylon.money.accounts import holds as hold_store
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts import store as account_store
+from pylon.money.accounts.account import (
     TRUSTED,
     Account,
     Agreement,
@@ -22,10 +25,12 @@ from pylon.money.account import (
     Trial,
     WaitForTopUp,
 )
-from pylon.money.account_store import Done
-from pylon.money.hold_store import Admission
+from pylon.money.accounts.holds import Admission
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
+from pylon.money.accounts.store import Done
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
 from pylon.money.msat import ZERO, Msat
-from pylon.money.receipt import AccountReceipt, AccountSeen
 from pylon.money.schema import MONEY
 from pylon.store.database import Database, Schema
 from tests.money import accounts

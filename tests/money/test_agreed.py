@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import UsageError
-from pylon.money.agreed import FIRST, MOST, Agreed
 from pylon.money.limits import PLAY_CAPS, Spend, Used, allow
 from pylon.money.msat import Msat
+from pylon.money.payments.agreed import FIRST, MOST, Agreed
 
 sats = Msat.from_sats
 

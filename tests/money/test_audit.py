@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pylon.money import audit, ledger
+from pylon.money import audit
 from pylon.money.audit import Books
+from pylon.money.books import ledger
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.wallet import Lookup, LookupState

@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
-from pylon.money import audit, ledger, ledger_store, mirror_store, payment_store
-from pylon.money.decision import Decision, DecisionRefusedError, Undecidable, judge
+from pylon.money import audit
+from pylon.money.accounts import mirror_store
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED, PaymentState, Refusal
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.decision import Decision, DecisionRefusedError, Undecidable, judge
 from pylon.money.wallet import Lookup, WalletCode, WalletError
 from tests.money.fakes import FakeLightning, clock
 from tests.money.test_sender import ORDER, PROVIDER, Side, hash_of, sats
@@ -250,7 +254,7 @@ async def test_a_decision_that_dies_in_the_middle_leaves_nothing(side, monkeypat
         raise SystemError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pylon.money.payment_outcome.book", die)
+        patched.setattr("pylon.money.payments.outcome.book", die)
         with pytest.raises(SystemError):
             await side.sender.decide(payment, PAID)
     assert (await payment_store.get(side.database, payment)).state is PaymentState.UNKNOWN

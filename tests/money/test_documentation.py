@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from pylon.money import account, audit, deposit, invoice, ledger, nwc, playbank, receiver
-from pylon.money.agreed import FIRST, MOST
-from pylon.money.decision import Undecidable
-from pylon.money.invoice import InvoiceCode
+from pylon.money import audit
+from pylon.money.accounts import account, deposit
+from pylon.money.accounts.mirror import Fault
+from pylon.money.accounts.usage import UsageFault
+from pylon.money.books import ledger
+from pylon.money.invoices import invoice, receiver
+from pylon.money.invoices.invoice import InvoiceCode
+from pylon.money.invoices.receiver import ReceiveCode
 from pylon.money.limits import PLAY_CAPS, Limit
-from pylon.money.mirror import Fault
 from pylon.money.network import Network
+from pylon.money.nwc import client as nwc
 from pylon.money.payment import PaymentState, Refusal
-from pylon.money.receiver import ReceiveCode
-from pylon.money.usage import UsageFault
+from pylon.money.payments.agreed import FIRST, MOST
+from pylon.money.payments.decision import Undecidable
+from pylon.money.playbank import bank as playbank
 from pylon.money.wallet import WalletCode
 
 NWC = Path(nwc.__file__).read_text()

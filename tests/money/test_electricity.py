@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.money.electricity import Ran, Tariff, shares
+from pylon.money.books.electricity import Ran, Tariff, shares
 
 
 def test_a_moment_is_divided_among_the_jobs_that_ran_in_it():

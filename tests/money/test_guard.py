@@ -1,8 +1,8 @@
 import pytest
 
-from pylon.money.guard import GuardedWallet
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.payments.guard import GuardedWallet
 from pylon.money.wallet import PayState, WalletCode, WalletError, WalletInfo
 from tests.money.craft import honest
 from tests.money.fakes import FakeLightning, clock

@@ -15,10 +15,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pylon.money import audit, ledger, ledger_store, mirror_store, payment_store
-from pylon.money.mirror import balance
+from pylon.money import audit
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts.mirror import balance
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
+from pylon.money.payments import store as payment_store
 from tests.money import accounts
 from tests.money.fakes import clock
 from tests.money.nodes import CUSTOMER, PROVIDER, CustomerNode, Killed, Node, ProviderNode, Wire, lightning_pair

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from bech32 import CHARSET, bech32_decode, bech32_encode
 
-from pylon.money.invoice import MAX_LENGTH, InvoiceCode, InvoiceError, check, decode
+from pylon.money.invoices.invoice import MAX_LENGTH, InvoiceCode, InvoiceError, check, decode
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from tests.money.craft import HASH, KEY, NOW, PLAIN, but, craft, groups, honest, number

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MoneyError
-from pylon.money import ledger, ledger_store
-from pylon.money.ledger import Entry, Kind
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.books.ledger import Entry, Kind
 from pylon.money.msat import Msat
 from tests.money.fakes import open_database
 

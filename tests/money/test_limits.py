@@ -12,11 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pylon.money import ledger, ledger_store, payment_store
-from pylon.money.invoice import Invoice
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
+from pylon.money.payments import store as payment_store
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -108,7 +110,7 @@ class Record:
 
 
 def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int] | None = None) -> Used:
-    """What `payment_store.used` is to say. `worked_off` is what each provider has charged so far, in msat."""
+    """What `payments.store.used` is to say. `worked_off` is what each provider has charged so far, in msat."""
     job = provider = hour = day = run = total = in_flight = 0
     left = -(worked_off or {}).get(spend.provider, 0)
     for record in records:

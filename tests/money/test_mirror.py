@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.money import audit, ledger, ledger_store, mirror_store, order_store
-from pylon.money.mirror import (
+from pylon.money import audit
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts import orders as order_store
+from pylon.money.accounts.mirror import (
     CREDIT_PATIENCE_S,
     PATIENCE_S,
     Claim,
@@ -17,10 +19,12 @@ from pylon.money.mirror import (
     observe,
     tick,
 )
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import UsageFault
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
 from pylon.money.msat import MAX_MSAT, ZERO, Msat
-from pylon.money.receipt import AccountReceipt
 from pylon.money.schema import MONEY
-from pylon.money.usage import UsageFault
 from pylon.store.database import Database, Schema
 from tests.money.craft import NOW
 from tests.money.fakes import open_database

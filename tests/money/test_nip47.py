@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import DecryptionError, MalformedError, MoneyError, WireError
-from pylon.money import nip04, nip47
-from pylon.money.nip47 import Cipher, Response, Scheme
-from pylon.money.nwc_uri import NwcUri, parse_uri
+from pylon.money.nwc import nip04, nip47
+from pylon.money.nwc.nip47 import Cipher, Response, Scheme
+from pylon.money.nwc.uri import NwcUri, parse_uri
 from pylon.nostr.agreement import shared_x
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey

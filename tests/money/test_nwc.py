@@ -6,12 +6,12 @@ import hashlib
 import pytest
 
 from pylon.errors import RelayError
-from pylon.money import nip47
 from pylon.money.msat import Msat
-from pylon.money.nip47 import Cipher, Response, Scheme
-from pylon.money.nwc import NwcWallet
-from pylon.money.nwc_listing import SLACK_S
-from pylon.money.nwc_uri import NwcUri
+from pylon.money.nwc import nip47
+from pylon.money.nwc.client import NwcWallet
+from pylon.money.nwc.listing import SLACK_S
+from pylon.money.nwc.nip47 import Cipher, Response, Scheme
+from pylon.money.nwc.uri import NwcUri
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
@@ -68,7 +68,7 @@ async def pair():
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.ANSWER_GRACE_S", 0.05)
+    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.05)
 
 
 async def test_balance_and_info_are_read(pair):

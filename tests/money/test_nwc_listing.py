@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.money.nwc_listing import PAGE, SLACK_S, Search
+from pylon.money.nwc.listing import PAGE, SLACK_S, Search
 from tests.money.craft import NOW
 
 PAGES = 100

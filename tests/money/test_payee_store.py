@@ -3,8 +3,8 @@
 import pytest
 
 from pylon.errors import UsageError
-from pylon.money import payee_store
 from pylon.money.msat import Msat
+from pylon.money.payments import payees as payee_store
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MoneyError, SetupError
-from pylon.money.invoice import check, decode
+from pylon.money.invoices.invoice import check, decode
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.nip47 import ErrorCode
-from pylon.money.playbank import FAUCET_PER_DAY, BankError, PlayBank
-from pylon.money.playbank_schema import PLAYBANK
+from pylon.money.nwc.nip47 import ErrorCode
+from pylon.money.playbank.bank import FAUCET_PER_DAY, BankError, PlayBank
+from pylon.money.playbank.schema import PLAYBANK
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from tests.money.craft import KEY, honest

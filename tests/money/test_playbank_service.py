@@ -11,18 +11,20 @@ import nostr_sdk
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.money import ledger, ledger_store, nip47
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.nip47 import Cipher, Response, Scheme
-from pylon.money.nwc import NwcWallet
+from pylon.money.nwc import nip47
+from pylon.money.nwc.client import NwcWallet
+from pylon.money.nwc.nip47 import Cipher, Response, Scheme
 from pylon.money.payment import Ask, Order, PaymentState
-from pylon.money.playbank import PlayBank
-from pylon.money.playbank_schema import PLAYBANK
-from pylon.money.playbank_service import PlayBankService
-from pylon.money.receiver import Receiver
-from pylon.money.sender import Sender, SendPolicy
+from pylon.money.payments.sender import Sender, SendPolicy
+from pylon.money.playbank.bank import PlayBank
+from pylon.money.playbank.schema import PLAYBANK
+from pylon.money.playbank.service import PlayBankService
 from pylon.money.wallet import Hint, LookupState, PayState, WalletCode, WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -81,7 +83,7 @@ class House:
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.ANSWER_GRACE_S", 0.0)
+    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.0)
 
 
 @pytest.fixture
@@ -273,8 +275,8 @@ import asyncio, sys
 from pathlib import Path
 from pylon.clock import SystemClock
 from pylon.money.msat import Msat
-from pylon.money.playbank import PlayBank
-from pylon.money.playbank_schema import PLAYBANK
+from pylon.money.playbank.bank import PlayBank
+from pylon.money.playbank.schema import PLAYBANK
 from pylon.store.database import Database
 from tests.money.craft import KEY
 

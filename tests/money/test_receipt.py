@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen, new_epoch, parse_receipt, parse_seen
 from pylon.money.msat import MAX_MSAT, Msat
-from pylon.money.receipt import AccountReceipt, AccountSeen, new_epoch, parse_receipt, parse_seen
 
 EPOCH = "00112233445566ff"
 AMOUNTS = st.integers(0, MAX_MSAT).map(Msat)

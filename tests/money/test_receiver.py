@@ -2,10 +2,14 @@ import asyncio
 
 import pytest
 
-from pylon.money import audit, invoice_store, ledger, ledger_store, receiver
+from pylon.money import audit
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.invoices import receiver
+from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.receiver import Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.wallet import Lookup, LookupState, WalletError
 from tests.money import accounts
 from tests.money.craft import NOW, craft, honest

@@ -4,7 +4,7 @@ import pytest
 
 from pylon.money.limits import Limit
 from pylon.money.payment import Refusal
-from pylon.money.refused import WHY, refused
+from pylon.money.payments.refused import WHY, refused
 
 
 @pytest.mark.parametrize("code", [*Refusal, *Limit])

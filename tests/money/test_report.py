@@ -1,6 +1,6 @@
-from pylon.money import ledger
+from pylon.money.books import ledger
+from pylon.money.books.report import By, Line, earnings
 from pylon.money.msat import Msat
-from pylon.money.report import By, Line, earnings
 
 DAY = 86_400.0
 ENTRIES = [

@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MoneyError
-from pylon.money import audit, ledger, ledger_store, mirror_store, payee_store, payment_store
-from pylon.money.agreed import FIRST
-from pylon.money.invoice import InvoiceCode, decode
+from pylon.money import audit
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.invoices.invoice import InvoiceCode, decode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -23,8 +26,10 @@ from pylon.money.payment import (
     Refusal,
     resolve,
 )
-from pylon.money.receipt import AccountReceipt
-from pylon.money.sender import Sender, SendPolicy
+from pylon.money.payments import payees as payee_store
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.agreed import FIRST
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.wallet import Lookup, LookupState, WalletCode
 from pylon.nostr import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest

@@ -1,11 +1,11 @@
 import pytest
 
-from pylon.money import deposit
-from pylon.money.account import Account, AskTopUp, Basis, Terms, admit, charge, credit, hold
-from pylon.money.deposit import DepositPolicy, wish
+from pylon.money.accounts import deposit
+from pylon.money.accounts.account import Account, AskTopUp, Basis, Terms, admit, charge, credit, hold
+from pylon.money.accounts.deposit import DepositPolicy, wish
+from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds, Usage, UsageFault, check_usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import TEMPLATE_TOKENS, Bounds, Usage, UsageFault, check_usage, quote_bound
 
 PRICE = Price(Msat(100), Msat(1_000), Msat(2_000))
 BOUNDS = Bounds(prompt_bytes=400, max_tokens=50)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pylon import config as settings
-from pylon.money.nwc_uri import parse_uri
+from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
-from pylon.node.control import Node, RemoteNode, result_of
+from pylon.node.calls.control import Node, RemoteNode, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.purse import save_link
 from pylon.node.session import LocalNode
+from pylon.node.wallet.purse import save_link
 
 
 def move_in(root: Path, link: str, network: str = "play") -> Home:

@@ -5,10 +5,10 @@ import hashlib
 from contextlib import AsyncExitStack
 
 from pylon.clock import SystemClock
-from pylon.money import nip47
-from pylon.money.nip47 import Cipher, Response
-from pylon.money.nwc_uri import NwcUri
-from pylon.money.playbank_service import METHODS
+from pylon.money.nwc import nip47
+from pylon.money.nwc.nip47 import Cipher, Response
+from pylon.money.nwc.uri import NwcUri
+from pylon.money.playbank.service import METHODS
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool

@@ -2,10 +2,10 @@
 
 from pylon.cli import earnings, mapping, rlm_ask
 from pylon.cli.output import counted
-from pylon.node.rlm import _first_round
+from pylon.node.rlm.run import _first_round
 from pylon.rlm.budget import Estimate, Limits
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import failed
-from pylon.swarm.moves import Failure
 
 FOUND = {
     "jobs": 2, "checks": 0, "malformed": 0, "providers": 1, "slots": 1, "least_msat": 2_500, "most_msat": 4_001,

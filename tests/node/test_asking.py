@@ -15,7 +15,7 @@ from pylon.money.price import Price
 from pylon.node import asking
 from pylon.node.asking import Books, ask_all
 from pylon.node.asking import providers as list_providers
-from pylon.node.control import Event, Result
+from pylon.node.calls.control import Event, Result
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.store.database import Database

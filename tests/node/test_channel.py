@@ -6,8 +6,8 @@ from contextlib import aclosing
 import pytest
 
 from pylon.errors import JobsFailedError, UnreachableError
-from pylon.node.channel import Channel
-from pylon.node.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.calls.channel import Channel
+from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
 
 
 class Methods:

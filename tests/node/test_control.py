@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from pylon.errors import JobsFailedError, PylonError, UnreachableError, UsageError
-from pylon.node.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
 
 
 class Methods:

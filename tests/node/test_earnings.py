@@ -4,13 +4,13 @@ import pytest
 
 from pylon.cli import earnings as command
 from pylon.errors import UsageError
-from pylon.money import ledger
-from pylon.money.electricity import Tariff
-from pylon.money.ledger_store import book
+from pylon.money.books import ledger
+from pylon.money.books.electricity import Tariff
+from pylon.money.books.store import book
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.node import earnings
 from pylon.node.core import SCHEMAS
+from pylon.node.wallet import earnings
 from pylon.store.database import Database
 
 DAY = 86_400.0

@@ -12,7 +12,7 @@ from pylon import config
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home, private_folder
 from pylon.nostr import nip19

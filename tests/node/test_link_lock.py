@@ -9,12 +9,12 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import LinkBusyError
-from pylon.money.nwc_uri import NwcUri
-from pylon.node import link_lock, purse
+from pylon.money.nwc.uri import NwcUri
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.link_lock import LinkLock
-from pylon.node.service_place import place as place_of
+from pylon.node.service.place import place as place_of
+from pylon.node.wallet import link_lock, purse
+from pylon.node.wallet.link_lock import LinkLock
 from pylon.nostr.keys import SecretKey
 from tests.node.homes import move_in
 
@@ -57,7 +57,7 @@ async def test_links_of_their_own_to_one_wallet_are_opened_side_by_side(locks, l
 def test_the_end_of_a_process_frees_its_link_however_it_ends(locks, link, tmp_path):
     program = (
         "import sys, pathlib\n"
-        "from pylon.money.nwc_uri import parse_uri\n"
+        "from pylon.money.nwc.uri import parse_uri\n"
         "from pylon.node import link_lock\n"
         "from pylon.node.home import Home\n"
         "link_lock.locks_folder = lambda: pathlib.Path(sys.argv[1])\n"
@@ -119,7 +119,7 @@ def test_a_user_without_a_folder_or_a_name_has_a_place_for_locks_too(tmp_path, m
 def test_the_folder_is_there_when_a_wallet_is_connected_and_a_service_may_write_to_it(tmp_path, monkeypatch, link):
     user(monkeypatch, tmp_path)
     (tmp_path / "booted").mkdir()
-    monkeypatch.setattr("pylon.node.service_place._SYSTEMD", tmp_path / "booted")
+    monkeypatch.setattr("pylon.node.service.place._SYSTEMD", tmp_path / "booted")
     monkeypatch.setattr("sys.platform", "linux")
     home = move_in(tmp_path / "home", link.reveal())
     purse.save_link(home, link)

@@ -18,17 +18,18 @@ from pylon import config as settings
 from pylon.cli.main import app
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import PylonError, SetupError, UsageError
-from pylon.money.agreed import FIRST, Agreed
+from pylon.money.invoices.receiver import ReceiveCode, ReceiveError
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.receiver import ReceiveCode, ReceiveError
-from pylon.node import identity, live
-from pylon.node.control import result_of
+from pylon.money.payments.agreed import FIRST, Agreed
+from pylon.node import identity
+from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.purse import save_link
 from pylon.node.session import LocalNode
+from pylon.node.wallet import live
+from pylon.node.wallet.purse import save_link
 from pylon.relay.server import RelayServer
 from tests.node.nwc_service import WillingWallet
 
@@ -216,7 +217,7 @@ def test_a_wallet_is_connected_in_one_place_and_guarded_there():
         for path in root.rglob("*.py")
         if re.search(r"\bNwcWallet\(", path.read_text(encoding="utf-8"))
     }
-    assert makers == {"money/nwc.py", "node/purse.py"}
+    assert makers == {"money/nwc/client.py", "node/wallet/purse.py"}
 
 
 # --- the permission itself ----------------------------------------------------------------------------------------

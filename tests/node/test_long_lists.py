@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import UsageError
-from pylon.node import long_lists
-from pylon.node.control import ControlServer, RemoteNode, Result, result_of
+from pylon.node.calls import long_lists
+from pylon.node.calls.control import ControlServer, RemoteNode, Result, result_of
 
 JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]
 

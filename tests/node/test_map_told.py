@@ -10,7 +10,7 @@ import pytest
 from pylon.cli import mapping
 from pylon.cli.output import err
 from pylon.errors import JobsFailedError, UsageError
-from pylon.node.params import MOST_JOBS, job_list
+from pylon.node.calls.params import MOST_JOBS, job_list
 from pylon.relay.server import RelayServer
 from tests.node import programs
 

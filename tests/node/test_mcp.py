@@ -11,8 +11,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 from pylon import config as settings
 from pylon.errors import UsageError
-from pylon.node.mcp_paths import Readable, default_roots
-from pylon.node.mcp_runs import within
+from pylon.node.mcp.paths import Readable, default_roots
+from pylon.node.mcp.runs import within
 from pylon.relay.server import RelayServer
 from tests.house.test_floors import PACKAGE, files, imported
 from tests.node import programs
@@ -203,5 +203,5 @@ def test_one_file_imports_the_protocols_library_and_one_command_imports_that_fil
     def importers(*names):
         return {path for path, found in imports.items() if found & set(names)}
 
-    assert importers("mcp", "mcp.server.mcpserver", "mcp_types") == {"node/mcp_server.py"}
-    assert importers("pylon.node.mcp_server") == {"cli/mcp.py"}
+    assert importers("mcp", "mcp.server.mcpserver", "mcp_types") == {"node/mcp/server.py"}
+    assert importers("pylon.node.mcp.server") == {"cli/mcp.py"}

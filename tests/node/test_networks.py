@@ -5,7 +5,7 @@ import json
 from typer.testing import CliRunner
 
 from pylon.cli.main import app
-from pylon.money.nwc_uri import NwcUri
+from pylon.money.nwc.uri import NwcUri
 from pylon.nostr.keys import SecretKey
 
 LINK = NwcUri(SecretKey.generate().public, ("ws://127.0.0.1:1",), SecretKey.generate()).reveal()

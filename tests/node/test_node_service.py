@@ -11,11 +11,14 @@ import pytest
 from pylon.cli.service import _refusal
 from pylon.errors import SetupError, UsageError
 from pylon.host.launchd import Launchd
-from pylon.node import identity, service, service_commands, service_place
+from pylon.node import identity
 from pylon.node.home import Home
-from pylon.node.service_commands import Finished, run_command
-from pylon.node.service_place import Place, notes
-from pylon.node.service_place import place as place_of
+from pylon.node.service import commands as service_commands
+from pylon.node.service import installed as service
+from pylon.node.service import place as service_place
+from pylon.node.service.commands import Finished, run_command
+from pylon.node.service.place import Place, notes
+from pylon.node.service.place import place as place_of
 from pylon.relay.server import RelayServer
 from tests.node import programs
 

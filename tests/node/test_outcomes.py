@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
 from pylon.node.outcomes import outcome_of, row_of, rows_of, summary_of
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed
-from pylon.swarm.moves import Failure
 
 ANSWER = Answer(
     "text", "a" * 64, "model", "b" * 64, Usage(7, 3), Finish.STOP, 1, 2, 3, 1, "c" * 64, "d" * 64, Msat(5)

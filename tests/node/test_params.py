@@ -8,10 +8,10 @@ import pytest
 from pylon import config as settings
 from pylon.errors import UsageError
 from pylon.node import identity
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.params import flag, number, text, whole
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.params import flag, number, text, whole
 
 WRONG = [
     ("jobs", "limit", "a"),

@@ -4,8 +4,8 @@ import pytest
 
 from pylon.money.limits import Limit
 from pylon.money.payment import Refusal
-from pylon.money.refused import refused
-from pylon.node.paying import in_words
+from pylon.money.payments.refused import refused
+from pylon.node.wallet.paying import in_words
 
 
 @pytest.mark.parametrize("code", [*Refusal, *Limit])

@@ -10,7 +10,7 @@ from pylon import config as settings
 from pylon.cli import price as command
 from pylon.cli.main import app
 from pylon.cli.price import turn
-from pylon.node.control import ControlServer, Result
+from pylon.node.calls.control import ControlServer, Result
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile
 from pylon.node.settings import provider_settings

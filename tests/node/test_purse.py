@@ -4,13 +4,13 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import SetupError
-from pylon.money.nwc_uri import NwcUri
+from pylon.money.nwc.uri import NwcUri
 from pylon.node import identity
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.purse import save_link
 from pylon.node.session import LocalNode
+from pylon.node.wallet.purse import save_link
 from pylon.nostr.keys import SecretKey
 
 NOBODY = "ws://127.0.0.1:1"

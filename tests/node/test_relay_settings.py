@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from pylon.jobs import kinds
-from pylon.money import nip47
+from pylon.money.nwc import nip47
 from pylon.node.household import wire
 from pylon.node.relay_settings import relay_limits
 from pylon.nostr.nip65 import RELAY_LIST_KIND

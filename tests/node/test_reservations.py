@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 
 from pylon.errors import UsageError
-from pylon.node.reservations import KEEP_S, Reservations
-from pylon.swarm.budget import Account
+from pylon.node.calls.reservations import KEEP_S, Reservations
+from pylon.swarm.dispatch.budget import Account
 from tests.manual_clock import ManualClock
 
 UNKNOWN = None

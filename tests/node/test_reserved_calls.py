@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home
-from pylon.node.sublm import SwarmSubLM
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.charges import Reserved
 from pylon.rlm.sublm import Job
 from tests.node import programs

@@ -12,8 +12,8 @@ from pylon.errors import SetupError, UnreachableError
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.relay.server import RelayServer
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
-from pylon.swarm.moves import Failure
 from tests.node import programs
 
 FENCED = re.findall(r"```python\n(.*?)```", Path("docs/python-api.md").read_text("utf-8"), re.DOTALL)

@@ -10,7 +10,7 @@ import pytest
 
 from pylon import config as settings
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.control import RemoteNode, result_of
+from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode

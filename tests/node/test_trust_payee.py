@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pylon import config as settings
 from pylon.cli.main import app
-from pylon.money import payee_store
+from pylon.money.payments import payees as payee_store
 from pylon.money.schema import MONEY
 from pylon.node import identity
 from pylon.node.core import SCHEMAS, Core

@@ -16,14 +16,14 @@ from pylon.cli.main import app
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import MoneyError, UsageError
 from pylon.loop_thread import Blocking
-from pylon.money import payment_store
-from pylon.money.invoice import decode
+from pylon.money.invoices.invoice import decode
 from pylon.money.limits import Spend
 from pylon.money.msat import Msat
-from pylon.money.nip47 import Response
+from pylon.money.nwc.nip47 import Response
 from pylon.money.payment import PaymentState
-from pylon.money.payment_store import Payment
-from pylon.node.control import result_of
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.store import Payment
+from pylon.node.calls.control import result_of
 from pylon.node.core import SCHEMAS, Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode
@@ -241,7 +241,7 @@ async def test_what_a_dead_process_was_sending_is_unknown_as_soon_as_anybody_loo
 # The command, in a process that is killed just before a step of it.
 KILLED = """
 import os, signal, sys
-from pylon.money import payment_outcome, payment_store
+from pylon.money.payments import outcome as payment_outcome, store as payment_store
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 step = sys.argv.pop(1)

@@ -3,23 +3,23 @@
 import pytest
 
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import invoice_store
-from pylon.money.account import AskTopUp, Terms, WaitForTopUp
+from pylon.money.accounts.account import AskTopUp, Terms, WaitForTopUp
+from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.receiver import EXPIRY_S, GRACE_S, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.price import Price
-from pylon.money.receiver import EXPIRY_S, GRACE_S, ReceiveCode, ReceiveError, Receiver
 from pylon.money.schema import MONEY
 from pylon.money.wallet import WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
-from pylon.provider.asking import LEAST_LEFT_S, Asking, NotAsked
-from pylon.provider.behind import Misfit
 from pylon.provider.journal import Journal
+from pylon.provider.payments.asking import LEAST_LEFT_S, Asking, NotAsked
+from pylon.provider.payments.behind import Misfit
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money.fakes import FakeLightning, clock

@@ -8,23 +8,25 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.errors import MoneyError
 from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money import audit, invoice_store, ledger
-from pylon.money.account import AskTopUp, Run, Terms, TooMuch, WaitForTopUp
-from pylon.money.invoice_store import Issued
-from pylon.money.ledger_store import book
+from pylon.money import audit
+from pylon.money.accounts.account import AskTopUp, Run, Terms, TooMuch, WaitForTopUp
+from pylon.money.books import ledger
+from pylon.money.books.store import book
+from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.provider import collecting, waiting
 from pylon.provider.admission import Accept
-from pylon.provider.asking import Asking
 from pylon.provider.journal import Journal
+from pylon.provider.payments import collecting, waiting
+from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
-from pylon.provider.till import Till
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money import accounts

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError
 from pylon.money.msat import Msat
-from pylon.money.receiver import Credited, ReceiveCode, ReceiveError
 from pylon.money.wallet import Hint, WalletCode, WalletError
-from pylon.provider import collecting
-from pylon.provider.collecting import CHECK_S, IDLE_CHECK_S, KEEP_INVOICE_S, Collecting
-from pylon.provider.waiting import Waiting
+from pylon.provider.payments import collecting
+from pylon.provider.payments.collecting import CHECK_S, IDLE_CHECK_S, KEEP_INVOICE_S, Collecting
+from pylon.provider.payments.waiting import Waiting
 from tests.manual_clock import ManualClock
 
 HASH = "ab" * 32

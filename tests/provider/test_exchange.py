@@ -19,8 +19,9 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.provider import judge, open_cancels, service, writable
+from pylon.provider import judge, service, writable
 from pylon.provider.admission import Accept
+from pylon.provider.intake import open_cancels
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState

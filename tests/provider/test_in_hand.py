@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.jobs.cancel import cancel_draft
-from pylon.money.account import Basis, Run
+from pylon.money.accounts.account import Basis, Run
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.provider.in_hand import InHand
 from pylon.provider.queue import JobQueue
 from pylon.provider.rows import JobState
+from pylon.provider.work.in_hand import InHand
 
 US, ALICE, BOB = (SecretKey(bytes(31) + bytes([n])).public for n in (7, 8, 9))
 CUSTOMER = SecretKey(bytes(31) + b"\x08")

@@ -18,28 +18,30 @@ from pylon.inference.engine import Generation, GenerationRequest, Progress
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish, parse_result
-from pylon.money import audit, invoice_store, ledger
-from pylon.money.account import Terms
-from pylon.money.invoice_store import Issued
-from pylon.money.ledger_store import book
+from pylon.money import audit
+from pylon.money.accounts.account import Terms
+from pylon.money.books import ledger
+from pylon.money.books.store import book
+from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError
+from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.receiver import Credited, ReceiveCode, ReceiveError
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.provider import collecting
 from pylon.provider.admission import Accept
-from pylon.provider.asking import Asking
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter
+from pylon.provider.payments import collecting
+from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
-from pylon.provider.results import Results
 from pylon.provider.rows import SCHEMA, JobState
-from pylon.provider.runner import Runner
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
-from pylon.provider.till import Till
+from pylon.provider.work.results import Results
+from pylon.provider.work.runner import Runner
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 

@@ -5,8 +5,8 @@ import sqlite3
 import pytest
 
 from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider import rows

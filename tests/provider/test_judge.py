@@ -5,9 +5,9 @@ from dataclasses import replace
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, open_draft, private_draft
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.provider.latency import BOUNDS, LATEST, Latency
+from pylon.provider.work.latency import BOUNDS, LATEST, Latency
 
 
 @given(st.lists(st.floats(0, 500), min_size=1, max_size=60))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.provider.newcomers import PATIENCE_S, Newcomers
+from pylon.provider.payments.newcomers import PATIENCE_S, Newcomers
 
 
 def job(id_: str, relay: str, at: float) -> SimpleNamespace:

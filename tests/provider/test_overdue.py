@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pylon.provider import overdue
-from pylon.provider.overdue import TICK_S, Overdue
 from pylon.provider.queue import JobQueue
+from pylon.provider.work import overdue
+from pylon.provider.work.overdue import TICK_S, Overdue
 from tests.manual_clock import ManualClock
 
 AFTER_S = 2.5

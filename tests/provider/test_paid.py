@@ -11,16 +11,18 @@ from pylon.jobs.feedback import Status
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest
 from pylon.money import audit
-from pylon.money.account import Terms
+from pylon.money.accounts.account import Terms
+from pylon.money.invoices.receiver import Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.price import Price
-from pylon.money.receiver import Receiver
 from pylon.money.wallet import PayState
-from pylon.provider import collecting, results, service
+from pylon.provider import service
+from pylon.provider.payments import collecting
+from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.rows import JobState
 from pylon.provider.service import Takings
-from pylon.provider.settlement import CreditPolicy
+from pylon.provider.work import results
 from pylon.store.database import Database
 
 PRICE = Price(Msat(1_000), Msat(0), Msat(0))
@@ -248,7 +250,7 @@ async def test_a_job_that_ends_unpaid_says_what_it_waited_for(paid, customer):
 
 
 async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank, monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.ANSWER_GRACE_S", 0.0)
+    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.0)
     serving = await paid(read_timeout_s=0.5)
     await bank.service.close()
     request = await customer.ask(serving.public, paying())

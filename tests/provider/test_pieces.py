@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.inference.engine import Progress
-from pylon.money.usage import Usage
-from pylon.provider.pieces import Pieces
+from pylon.money.accounts.usage import Usage
+from pylon.provider.work.pieces import Pieces
 from pylon.text import clean_text
 
 STEPS = st.lists(st.tuples(st.text(max_size=6), st.integers(0, 9), st.floats(0, 2)), max_size=12)

@@ -10,11 +10,11 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import parse_feedback
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, private_draft
-from pylon.money.account import Terms
+from pylon.money.accounts.account import Terms
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
-from pylon.money.usage import Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
@@ -22,12 +22,12 @@ from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.recovery import Recovery
 from pylon.provider.replies import Replies
-from pylon.provider.results import Results
 from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.provider.settings import ProviderSettings
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.work.results import Results
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.manual_clock import ManualClock

@@ -1,4 +1,4 @@
-from pylon.provider.regulars import Regulars
+from pylon.provider.intake.regulars import Regulars
 
 
 def test_the_customers_unseen_for_longest_are_forgotten_first():

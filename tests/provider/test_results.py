@@ -8,16 +8,16 @@ from pylon.errors import WireError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish, parse_result
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.receipt import AccountReceipt
-from pylon.money.usage import Usage
 from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
 from pylon.provider.queue import Job
-from pylon.provider.results import REPEAT_S, Results
 from pylon.provider.rows import JobState, Work
+from pylon.provider.work.results import REPEAT_S, Results
 from tests.manual_clock import ManualClock
 
 US, CUSTOMER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))

@@ -3,7 +3,7 @@ from datetime import datetime
 import pytest
 
 from pylon.host.readings import Heat, MemoryPressure, Power, Readings
-from pylon.provider.rules import Battery, InUse, Overheated, ShortOfMemory, duration
+from pylon.provider.owner.rules import Battery, InUse, Overheated, ShortOfMemory, duration
 
 NOON = datetime(2026, 11, 27, 12, 0)
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.host.readings import Heat, MemoryPressure, Power, Readings, Sense
-from pylon.provider.rules import Battery, InUse, Overheated, ShortOfMemory
-from pylon.provider.rulings import OwnerRules, reason
-from pylon.provider.schedule import Closed, parse_spans
+from pylon.provider.owner.rules import Battery, InUse, Overheated, ShortOfMemory
+from pylon.provider.owner.rulings import OwnerRules, reason
+from pylon.provider.owner.schedule import Closed, parse_spans
 
 NOON = datetime(2026, 11, 27, 12, 0)
 WALL = 1_800_000_000.0

@@ -14,21 +14,21 @@ from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish, parse_result
 from pylon.money import audit
-from pylon.money.account import Terms
+from pylon.money.accounts.account import Terms
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
-from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
-from pylon.provider.results import Results
 from pylon.provider.rows import SCHEMA
-from pylon.provider.runner import Runner
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.work.results import Results
+from pylon.provider.work.runner import Runner
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money import accounts

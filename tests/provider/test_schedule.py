@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.host.readings import Readings
-from pylon.provider.schedule import Closed, parse_spans
+from pylon.provider.owner.schedule import Closed, parse_spans
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MONDAY = datetime(2026, 11, 23)

@@ -7,7 +7,7 @@ import pytest
 from pylon.errors import WireError
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money import audit
-from pylon.money.account import AskTopUp, Basis, Run, Terms
+from pylon.money.accounts.account import AskTopUp, Basis, Run, Terms
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
@@ -15,9 +15,9 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
-from pylon.provider.settlement import AccountSettlement, CreditPolicy
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.inference.engine import Progress
-from pylon.money.usage import Usage
-from pylon.provider.stream import PARTIAL_EVERY_S, Stream
+from pylon.money.accounts.usage import Usage
+from pylon.provider.work.stream import PARTIAL_EVERY_S, Stream
 from tests.manual_clock import ManualClock
 
 

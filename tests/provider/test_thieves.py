@@ -7,22 +7,22 @@ from dataclasses import replace
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.money.invoice_store import Issued
+from pylon.money.invoices.receiver import Receiver
+from pylon.money.invoices.store import Issued
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
-from pylon.money.receiver import Receiver
-from pylon.money.sender import Sender, SendPolicy
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.service import Takings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.account_purse import AccountPurse
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.settings import CheckSettings, SwarmSettings
+from pylon.swarm.spending.account_purse import AccountPurse
 from tests.money.craft import PLAIN, craft, honest
 from tests.money.fakes import open_database
 
@@ -56,7 +56,9 @@ class Thief(Receiver):
 @pytest.mark.parametrize("code", ATTACKS)
 async def test_a_thief_is_paid_nothing_and_the_other_jobs_go_on(serve, bank, tmp_path, code, monkeypatch):
     refused: list[str] = []
-    monkeypatch.setattr("pylon.swarm.money.logger.warning", lambda text, **values: refused.append(str(values)))
+    monkeypatch.setattr(
+        "pylon.swarm.wire.settling.logger.warning", lambda text, **values: refused.append(str(values))
+    )
     thief_wallet = await bank.wallet("thief")
     honest_wallet = await bank.wallet("honest")
 

@@ -9,13 +9,13 @@ import pytest
 
 from pylon import forever
 from pylon.clock import SystemClock
-from pylon.money.account import AskTopUp, WaitForTopUp
+from pylon.money.accounts.account import AskTopUp, WaitForTopUp
+from pylon.money.invoices.receiver import ReceiveCode, ReceiveError
 from pylon.money.msat import Msat
-from pylon.money.receiver import ReceiveCode, ReceiveError
 from pylon.money.wallet import Hint, WalletCode, WalletError
-from pylon.provider import asking, collecting
-from pylon.provider.asking import Asking
-from pylon.provider.till import Till
+from pylon.provider.payments import asking, collecting
+from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.till import Till
 
 
 class Watched(SystemClock):

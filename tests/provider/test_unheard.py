@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.provider.unheard import _WORDS, Unheard
+from pylon.provider.work.unheard import _WORDS, Unheard
 
 AFTER_S = 2.5
 

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pylon.provider.newcomers import PATIENCE_S as TO_MAKE_ROOM_S
-from pylon.provider.waiting import PATIENCE_S, Waiting
+from pylon.provider.payments.newcomers import PATIENCE_S as TO_MAKE_ROOM_S
+from pylon.provider.payments.waiting import PATIENCE_S, Waiting
 
 MOST = 3
 IDS = [f"{customer}{number}" for customer in "abc" for number in range(2)]

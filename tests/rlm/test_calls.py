@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.node.rlm_parts import loop_settings
+from pylon.node.rlm.parts import loop_settings
 from pylon.rlm import trajectory
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Budget, Cost, Limits

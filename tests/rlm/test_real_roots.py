@@ -13,11 +13,12 @@ from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
-from pylon.node import identity, rlm_parts
+from pylon.node import identity
 from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.rlm import parts as rlm_parts
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.node.session import LocalNode
-from pylon.node.sublm import SwarmSubLM
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool

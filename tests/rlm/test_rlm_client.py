@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import SetupError, UnreachableError, UsageError
-from pylon.node.rlm_blocking import Rlm
-from pylon.node.rlm_client import RlmClient
-from pylon.node.rlm_client import ask as ask_async
+from pylon.node.rlm.blocking import Rlm
+from pylon.node.rlm.client import RlmClient
+from pylon.node.rlm.client import ask as ask_async
 from pylon.relay.server import RelayServer
 from pylon.rlm.runs import Run, summary
 from tests.node import programs

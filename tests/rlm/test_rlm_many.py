@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import UsageError
-from pylon.node import rlm
 from pylon.node.home import Home
-from pylon.node.rlm import Question
-from pylon.node.rlm_many import ask_many, rows_of
+from pylon.node.rlm import run as rlm
+from pylon.node.rlm.many import ask_many, rows_of
+from pylon.node.rlm.run import Question
 from pylon.sections import Config
 
 

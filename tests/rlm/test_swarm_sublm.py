@@ -3,8 +3,8 @@
 import pytest
 
 from pylon.errors import UnreachableError
-from pylon.node.control import Event, Result
-from pylon.node.sublm import SwarmSubLM
+from pylon.node.calls.control import Event, Result
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.charges import Beside, CameTo, Open, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot

@@ -15,19 +15,19 @@ import orjson
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.check_moves import Changed, Rescore
-from pylon.swarm.checks import Checks
-from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.directory import ProviderUp
-from pylon.swarm.dispatch import Dispatcher
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Changed, Rescore
+from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.checks.verification import Score, judge
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import Acknowledged, Job, Published, Send, Tick
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import Acknowledged, Job, Published, Send, Tick
-from pylon.swarm.places import Fail, Fill, Unfill
-from pylon.swarm.reputation import Reputation
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.places import Fail, Fill, Unfill
 from pylon.swarm.settings import CheckSettings, DispatchSettings
-from pylon.swarm.verification import Score, judge
 from tests.swarm.fakes import first_due
 
 MODEL = OfferedModel("m", "ab" * 32)

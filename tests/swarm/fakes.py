@@ -17,7 +17,7 @@ from pylon.jobs.heartbeat import Heartbeat, heartbeat_draft
 from pylon.jobs.kinds import REQUEST_KINDS, result_kind
 from pylon.jobs.request import ReceivedRequest, parse_request
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
-from pylon.money.usage import Usage
+from pylon.money.accounts.usage import Usage
 from pylon.nostr.connection import RelayStatus
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -25,7 +25,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
 from pylon.nostr.subscriptions import Filters
-from pylon.swarm.timers import Timers
+from pylon.swarm.dispatch.timers import Timers
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
 # Whoever asks more often what fits on a relay does so for ever, and leaves no turn of the loop to any timeout.

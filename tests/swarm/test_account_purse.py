@@ -12,30 +12,32 @@ from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import Finish, JobResult
-from pylon.money import mirror_store, payee_store, payment_store
-from pylon.money.decision import Decision
-from pylon.money.deposit import GROWTH
-from pylon.money.invoice import InvoiceCode
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts.deposit import GROWTH
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Bounds, Usage, UsageFault
+from pylon.money.invoices.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payment import PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payments import payees as payee_store
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.decision import Decision
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
-from pylon.money.receipt import AccountReceipt
-from pylon.money.sender import Sender, SendPolicy
-from pylon.money.usage import Bounds, Usage, UsageFault
 from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
-from pylon.swarm import account_purse as purses
-from pylon.swarm import unpaid_invoices
-from pylon.swarm.account_purse import AccountPurse
-from pylon.swarm.lack import STOPPED, UNFUNDED
-from pylon.swarm.listing import Listing
-from pylon.swarm.purse import Bill
-from pylon.swarm.relation import QUOTE_S, Relation
+from pylon.swarm.providers.lack import STOPPED, UNFUNDED
+from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
-from pylon.swarm.unpaid import OTHER_PAYEE
+from pylon.swarm.spending import account_purse as purses
+from pylon.swarm.spending import unpaid_invoices
+from pylon.swarm.spending.account_purse import AccountPurse
+from pylon.swarm.spending.purse import Bill
+from pylon.swarm.spending.relation import QUOTE_S, Relation
+from pylon.swarm.spending.unpaid import OTHER_PAYEE
 from tests.money.craft import OTHER_KEY
 from tests.money.fakes import FakeLightning, clock, open_database
 

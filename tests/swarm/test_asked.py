@@ -18,11 +18,11 @@ import pytest
 from pylon.errors import MalformedError, UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
-from pylon.swarm.asked import fault_in, spec_of, unaskable
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, failed
-from pylon.swarm.moves import Failure
+from pylon.swarm.runs.asked import fault_in, spec_of, unaskable
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_exchange import serve

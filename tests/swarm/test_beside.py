@@ -9,19 +9,19 @@ import pytest
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.allowance import Purpose
-from pylon.swarm.beside import Question
-from pylon.swarm.check_moves import Accept, Ask, Wait
-from pylon.swarm.checks import Checks
-from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.directory import ProviderDown, ProviderUp
-from pylon.swarm.dispatch import Dispatcher
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.allowance import Purpose
+from pylon.swarm.checks.beside import Question
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Accept, Ask, Wait
+from pylon.swarm.checks.reputation import PROVEN, Reputation, Seen
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
-from pylon.swarm.places import Fail, Fill
-from pylon.swarm.reputation import PROVEN, Reputation, Seen
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.places import Fail, Fill
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 from tests.swarm.virtual import HOP_S, JOB_S, Bench
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.candidates import Candidates, step
-from pylon.swarm.pace import Recent
+from pylon.swarm.dispatch.candidates import Candidates, step
+from pylon.swarm.dispatch.pace import Recent
 
 
 @dataclass(eq=False)

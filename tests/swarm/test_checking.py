@@ -14,19 +14,19 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import reputation as reputation_module
-from pylon.swarm import reputation_store
-from pylon.swarm.check_moves import Changed
+from pylon.swarm.checks import reputation as reputation_module
+from pylon.swarm.checks import reputation_store
+from pylon.swarm.checks.moves import Changed
+from pylon.swarm.checks.reputation import Reputation, Seen, why
+from pylon.swarm.checks.verification import Score
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobSpec, Progress
-from pylon.swarm.journal import RunJournal
-from pylon.swarm.moves import Failure
-from pylon.swarm.places import Fail, Unfill
-from pylon.swarm.reputation import Reputation, Seen, why
-from pylon.swarm.runs import Run
+from pylon.swarm.runs.journal import RunJournal
+from pylon.swarm.runs.places import Fail, Unfill
+from pylon.swarm.runs.run import Run
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.verification import Score
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 

@@ -8,15 +8,15 @@ import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.allowance import Purpose
-from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen
-from pylon.swarm.checks import Checks
-from pylon.swarm.directory import ProviderUp
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.allowance import Purpose
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, Command, Reopen
+from pylon.swarm.checks.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing
-from pylon.swarm.places import Fill, Unfill
-from pylon.swarm.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.places import Fill, Unfill
 from pylon.swarm.settings import CheckSettings
 from tests.swarm.crowd_model import WALL, Member, Model, kinds
 

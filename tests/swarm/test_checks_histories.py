@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.allowance import MUST
-from pylon.swarm.beside import Question
-from pylon.swarm.check_moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore, Wait
-from pylon.swarm.checks import Checks
-from pylon.swarm.directory import ProviderDown, ProviderUp
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.allowance import MUST
+from pylon.swarm.checks.beside import Question
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore, Wait
+from pylon.swarm.checks.reputation import Reputation, Seen
+from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import Reputation, Seen
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Listing
 from pylon.swarm.settings import CheckSettings
-from pylon.swarm.verification import Verdict
 
 MODEL = OfferedModel("m", "ab" * 32)
 ANSWER = Answer("", "", "m", MODEL.sha256, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")

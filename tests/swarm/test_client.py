@@ -21,18 +21,20 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.swarm import compose, open_runs, requests
+from pylon.swarm import compose
+from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.coordinator import Coordinator
+from pylon.swarm.dispatch.moves import Failure, Refused
 from pylon.swarm.flights import Flight, Partial
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
-from pylon.swarm.journal import digest_of
-from pylon.swarm.moves import Failure, Refused
-from pylon.swarm.places import Piece
-from pylon.swarm.reputation import Seen
 from pylon.swarm.rows import Row
-from pylon.swarm.runs import Run
+from pylon.swarm.runs import open_runs
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.journal import digest_of
+from pylon.swarm.runs.places import Piece
+from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
+from pylon.swarm.wire import requests
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 type Customer = Callable[..., Awaitable[SwarmClient]]

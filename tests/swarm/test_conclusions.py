@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.check_moves import Accept, Again, Ask, Command, Reopen
-from pylon.swarm.checks import Checks
-from pylon.swarm.directory import ProviderUp
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Accept, Again, Ask, Command, Reopen
+from pylon.swarm.checks.reputation import ALONE_ENOUGH, PROVEN, Reputation, Seen
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing
-from pylon.swarm.reputation import ALONE_ENOUGH, PROVEN, Reputation, Seen
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing
 from pylon.swarm.settings import CheckSettings
 
 MODEL = OfferedModel("m", "ab" * 32)

@@ -13,9 +13,9 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.swarm.directory import _OVER, Directory, ProviderDown, ProviderUp
-from pylon.swarm.lack import Lack
-from pylon.swarm.listing import Listing, Need, least_context
+from pylon.swarm.providers.directory import _OVER, Directory, ProviderDown, ProviderUp
+from pylon.swarm.providers.lack import Lack
+from pylon.swarm.providers.listing import Listing, Need, least_context
 
 NOW = 1_700_000_000
 MODEL = OfferedModel("needle-1", "cd" * 32, "f32", 2_048)

@@ -9,12 +9,10 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm import company
-from pylon.swarm.company import LANES
-from pylon.swarm.directory import ProviderDown, ProviderUp
-from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import (
+from pylon.swarm.dispatch import company
+from pylon.swarm.dispatch.company import LANES
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
     Answered,
@@ -34,6 +32,8 @@ from pylon.swarm.moves import (
     SwarmEvent,
     Tick,
 )
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 from tests.swarm.fakes import first_due
 

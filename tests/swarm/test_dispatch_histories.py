@@ -10,12 +10,10 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.budget import Account
-from pylon.swarm.directory import ProviderDown, ProviderUp
-from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.in_flight import LAPSE_S
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import (
+from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.in_flight import LAPSE_S
+from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
     Adopt,
@@ -38,6 +36,8 @@ from pylon.swarm.moves import (
     Tick,
     Unheard,
 )
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 
 PROVIDERS = [f"p{n}" for n in range(6)]

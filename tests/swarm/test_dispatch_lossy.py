@@ -1,10 +1,10 @@
 """What the dispatcher makes of relays that lose requests: it is quicker to believe that one is lost."""
 
-from pylon.swarm.directory import ProviderUp
-from pylon.swarm.hedging import HEDGE_AFTER_S
-from pylon.swarm.looks import LOOK_LATEST_S, LULL_S, Looks
-from pylon.swarm.moves import Answered, CancelAttempt, Published, Send, Unheard
-from pylon.swarm.silence import Silence
+from pylon.swarm.dispatch.hedging import HEDGE_AFTER_S
+from pylon.swarm.dispatch.moves import Answered, CancelAttempt, Published, Send, Unheard
+from pylon.swarm.dispatch.silence import Silence
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.wire.looks import LOOK_LATEST_S, LULL_S, Looks
 from tests.swarm.test_dispatch import Play, provider, sends
 
 LOSSY = 0.4

@@ -3,11 +3,11 @@
 import random
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.swarm import company
-from pylon.swarm.directory import ProviderUp
-from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import Add, Job, Send
+from pylon.swarm.dispatch import company
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import Add, Job, Send
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 
 

@@ -6,10 +6,8 @@ from collections import Counter
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.directory import ProviderUp
-from pylon.swarm.dispatch import Dispatcher
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import (
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
     Adopt,
@@ -26,8 +24,10 @@ from pylon.swarm.moves import (
     Send,
     Unheard,
 )
+from pylon.swarm.dispatch.standing import Standing
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
-from pylon.swarm.standing import Standing
 from tests.swarm.test_dispatch import NEED, Play, provider, sends
 
 PRICED = Need(bid=Msat(100), network="play")

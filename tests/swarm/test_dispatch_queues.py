@@ -7,8 +7,7 @@ import pytest
 from pylon.jobs.announcement import OfferedModel
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.listing import Need
-from pylon.swarm.moves import (
+from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
     Answered,
@@ -23,7 +22,8 @@ from pylon.swarm.moves import (
     Refused,
     Send,
 )
-from pylon.swarm.queues import MOST_MOVES
+from pylon.swarm.dispatch.queues import MOST_MOVES
+from pylon.swarm.providers.listing import Need
 from tests.swarm.test_dispatch import NEED, Play, provider, sends, slow_tail
 
 QUICK, SLOW = {"tokens_out_per_s": 64.0}, {"tokens_out_per_s": 16.0}

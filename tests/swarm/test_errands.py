@@ -2,7 +2,7 @@ import asyncio
 from typing import Any
 
 from pylon.swarm.errands import Errands
-from pylon.swarm.outbox import Outbox
+from pylon.swarm.wire.outbox import Outbox
 
 
 async def test_an_errand_begins_at_once_and_is_waited_for_where_it_waits():
@@ -74,7 +74,7 @@ async def test_an_outbox_without_anything_closes_at_once():
 async def test_what_cannot_be_made_is_logged_and_what_has_its_turn_with_it_goes_out_in_that_turn(monkeypatch):
     faults, logged = list[dict[str, Any]](), list[str]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    monkeypatch.setattr("pylon.swarm.outbox.logger.error", lambda text, exc_info: logged.append(repr(exc_info)))
+    monkeypatch.setattr("pylon.swarm.wire.outbox.logger.error", lambda text, exc_info: logged.append(repr(exc_info)))
     outbox, done = Outbox(3), list[int]()
 
     def fail() -> None:

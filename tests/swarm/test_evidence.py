@@ -1,8 +1,8 @@
 """What is remembered of opinions does not grow with the number of providers that ever had one."""
 
-from pylon.swarm import evidence as module
-from pylon.swarm.evidence import Evidence
-from pylon.swarm.reputation import Reputation, Seen
+from pylon.swarm.checks import evidence as module
+from pylon.swarm.checks.evidence import Evidence
+from pylon.swarm.checks.reputation import Reputation, Seen
 
 
 def test_the_opinions_that_counted_last_are_remembered_and_no_more_of_them(monkeypatch):

@@ -3,16 +3,16 @@
 from pylon.jobs.answer import Address
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.result import Finish, JobResult, result_draft
+from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
-from pylon.money.usage import Bounds
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import flights
+from pylon.swarm.dispatch.moves import Acknowledged, Answered
 from pylon.swarm.flights import Flight, Flights, Partial, TakenBack, read_answer
-from pylon.swarm.listing import Listing
-from pylon.swarm.moves import Acknowledged, Answered
-from pylon.swarm.purse import Offer
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.spending.purse import Offer
 
 US, THEM = SecretKey.generate(), SecretKey.generate()
 REQUEST = "1" * 64

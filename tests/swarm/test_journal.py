@@ -10,17 +10,17 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.jobs.answer import Address
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing
+from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import Msat
 from pylon.money.price import FREE
-from pylon.money.usage import Bounds, Usage
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.checks.verification import Doubt, doubts_of, fault_of
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, answered
-from pylon.swarm.journal import KEEP_S, RunJournal, Sent, digest_of
 from pylon.swarm.rows import written
+from pylon.swarm.runs.journal import KEEP_S, RunJournal, Sent, digest_of
 from pylon.swarm.schema import SWARM
-from pylon.swarm.verification import Doubt, doubts_of, fault_of
 from tests.manual_clock import ManualClock
 
 SPECS = [

@@ -4,9 +4,9 @@ import pytest
 
 from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
-from pylon.swarm.lack import STOPPED, TOO_DEAR, Lack, limited
-from pylon.swarm.listing import Need
-from pylon.swarm.unpaid import LASTING
+from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, limited
+from pylon.swarm.providers.listing import Need
+from pylon.swarm.spending.unpaid import LASTING
 
 _CAPS = {
     Limit.PAYMENT: "--payment", Limit.FEE: "--payment", Limit.JOB: "--payment",

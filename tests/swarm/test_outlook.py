@@ -7,10 +7,10 @@ from pylon.clock import SystemClock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.listing import Listing, Need
+from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.outlook import Outlook
-from pylon.swarm.reputation import Reputation
+from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 

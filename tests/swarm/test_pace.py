@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.pace import Pace, Recent
+from pylon.swarm.dispatch.pace import Pace, Recent
 
 
 def test_the_first_time_is_taken_as_it_is_and_each_later_one_counts_three_tenths() -> None:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.check_moves import Again, Reopen
-from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.checks.moves import Again, Reopen
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import Failure, Job
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Need
-from pylon.swarm.moves import Failure, Job
-from pylon.swarm.pieces import Pieces
-from pylon.swarm.places import MOST_AGAIN, Fail, Fill, Piece, Unfill
+from pylon.swarm.providers.listing import Need
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.pieces import Pieces
+from pylon.swarm.runs.places import MOST_AGAIN, Fail, Fill, Piece, Unfill
 from pylon.swarm.settings import DispatchSettings
 from tests.swarm.test_checks import ANSWER
 

@@ -6,8 +6,8 @@ import time
 from pylon.clock import SystemClock
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
-from pylon.swarm.directory import Change, Directory, ProviderUp
-from pylon.swarm.presence import Presence
+from pylon.swarm.providers.directory import Change, Directory, ProviderUp
+from pylon.swarm.providers.presence import Presence
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 

@@ -28,8 +28,8 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobFailed
-from pylon.swarm.listing import Listing
-from pylon.swarm.reach import Reach, may_follow
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.providers.reach import Reach, may_follow
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.relay_lists import relay_list_draft
 

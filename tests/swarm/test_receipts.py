@@ -11,26 +11,28 @@ from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.kinds import RLM_REQUEST, result_kind
 from pylon.jobs.result import Finish, JobResult, result_draft
-from pylon.money import ledger, ledger_store, mirror_store
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts.mirror import Fault
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Bounds, Usage
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
 from pylon.money.limits import PLAY_CAPS
-from pylon.money.mirror import Fault
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
+from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
-from pylon.money.receipt import AccountReceipt
-from pylon.money.sender import Sender, SendPolicy
-from pylon.money.usage import Bounds, Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from pylon.store.group import GroupCommit
-from pylon.swarm import receipts
-from pylon.swarm.account_purse import AccountPurse
-from pylon.swarm.listing import Listing
-from pylon.swarm.receipts import LateReceipts
+from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
+from pylon.swarm.spending import receipts
+from pylon.swarm.spending.account_purse import AccountPurse
+from pylon.swarm.spending.receipts import LateReceipts
 from tests.money.fakes import FakeLightning, open_database
 
 EPOCH = "0" * 16

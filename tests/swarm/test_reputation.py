@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm import reputation as reputations
-from pylon.swarm.reputation import (
+from pylon.swarm.checks import reputation as reputations
+from pylon.swarm.checks.reputation import (
     ALONE_ENOUGH,
     DAY_S,
     FIRST_OUT_S,

@@ -11,8 +11,8 @@ from pylon.errors import ConnectionLostError, RelayError
 from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
-from pylon.swarm.moves import Failure
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 

@@ -5,14 +5,14 @@ import time
 from contextlib import suppress
 
 from pylon.clock import Clock, SystemClock
-from pylon.money import order_store
+from pylon.money.accounts import orders as order_store
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.swarm.budget import Account
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.in_flight import LAPSE_S
+from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.reservation import Reservation
+from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.settings import SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_run_cost import EACH, PRICE, Till

@@ -12,10 +12,10 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import JobFailed, JobSpec
-from pylon.swarm.journal import RunJournal
-from pylon.swarm.moves import Failure
 from pylon.swarm.rows import Row, written
+from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.schema import SWARM
 from tests.swarm.fakes import FakeProvider, FakeRelays
 

@@ -13,20 +13,20 @@ from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
+from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import Bounds
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.journal import RunJournal
-from pylon.swarm.lack import UNFUNDED
-from pylon.swarm.listing import Listing
-from pylon.swarm.purse import Bill, Offer, Owed
+from pylon.swarm.providers.lack import UNFUNDED
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
+from pylon.swarm.spending.purse import Bill, Offer, Owed
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 EACH = Msat(7)

@@ -9,15 +9,15 @@ import pytest
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.result import Finish, JobResult
+from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import ZERO, Msat
-from pylon.money.usage import Bounds, Usage
 from pylon.nostr.event import Event
+from pylon.swarm.dispatch.moves import Acknowledged, Refused
 from pylon.swarm.flights import Flight, Flights, PaymentAsked
-from pylon.swarm.listing import Listing
-from pylon.swarm.money import MOST_INVOICES, Settling
-from pylon.swarm.moves import Acknowledged, Refused
-from pylon.swarm.purse import Bill, Offer, Purse
-from pylon.swarm.shown import Shown
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.spending.purse import Bill, Offer, Purse
+from pylon.swarm.spending.shown import Shown
+from pylon.swarm.wire.settling import MOST_INVOICES, Settling
 
 THEM, US = "b" * 64, "a" * 64
 OFFER = Offer(Listing(THEM), Bounds(10, 10), Msat(5), Msat(5))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.shown import NOTHING, Shown, shown_by
+from pylon.swarm.spending.shown import NOTHING, Shown, shown_by
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 

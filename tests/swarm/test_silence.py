@@ -2,7 +2,7 @@
 
 import pytest
 
-from pylon.swarm.silence import FEWEST, MOST, Silence
+from pylon.swarm.dispatch.silence import FEWEST, MOST, Silence
 
 
 def test_where_everybody_answers_two_silences_are_no_chance() -> None:

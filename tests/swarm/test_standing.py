@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pylon.swarm.standing import MISSES, REFUSALS, Standing
+from pylon.swarm.dispatch.standing import MISSES, REFUSALS, Standing
 
 ENOUGH = 3
 

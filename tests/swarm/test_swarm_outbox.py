@@ -3,7 +3,7 @@
 import asyncio
 
 from pylon.swarm.errands import Work
-from pylon.swarm.outbox import Outbox
+from pylon.swarm.wire.outbox import Outbox
 
 
 async def test_what_goes_first_is_sent_before_all_that_waits_and_no_more_are_out_than_allowed() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.timers import Timers
+from pylon.swarm.dispatch.timers import Timers
 from tests.swarm.fakes import first_due
 
 # Within one interval, in neighbours, and far away; some in the past, some never.

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
-from pylon.swarm.allowance import MUST, Allowance, Purpose
+from pylon.money.accounts.usage import Usage
+from pylon.swarm.checks.allowance import MUST, Allowance, Purpose
+from pylon.swarm.checks.unchecked import LATEST, REMEMBERED, Delivered, Unchecked
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.unchecked import LATEST, REMEMBERED, Delivered, Unchecked
 
 ANSWER = Answer("so it is", "", "m", "ab" * 32, Usage(4, 3), Finish.STOP, 0, 90, 100, 1, "request", "result")
 RUN = 1

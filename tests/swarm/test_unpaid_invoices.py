@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from pylon.money.invoices.receiver import GRACE_S
 from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.payment import Refusal
-from pylon.money.receiver import GRACE_S
 from pylon.money.wallet import WalletCode, WalletError
-from pylon.swarm import unpaid_invoices
-from pylon.swarm.lack import STOPPED, UNFUNDED
-from pylon.swarm.relation import Relation
-from pylon.swarm.unpaid_invoices import LEAST_UNPAID_S, MOST_UNPAID_S, WALLET_S, UnpaidInvoices
+from pylon.swarm.providers.lack import STOPPED, UNFUNDED
+from pylon.swarm.spending import unpaid_invoices
+from pylon.swarm.spending.relation import Relation
+from pylon.swarm.spending.unpaid_invoices import LEAST_UNPAID_S, MOST_UNPAID_S, WALLET_S, UnpaidInvoices
 from tests.manual_clock import ManualClock
 
 A, B, C = (letter * 64 for letter in "abc")

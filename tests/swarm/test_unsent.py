@@ -13,9 +13,9 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
+from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import failed
-from pylon.swarm.moves import Failure
-from pylon.swarm.unsent import not_made, not_taken, not_written
+from pylon.swarm.wire.unsent import not_made, not_taken, not_written
 
 OPEN = [RelayStatus("ws://one", "open"), RelayStatus("ws://two", "open")]
 DOWN = [RelayStatus("ws://one", "connecting", error="ConnectionRefusedError"), RelayStatus("ws://two", "closed")]

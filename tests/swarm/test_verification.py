@@ -7,14 +7,14 @@ import pytest
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Address
 from pylon.jobs.result import Finish, JobResult, ModelUsed
+from pylon.money.accounts.usage import Usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.usage import Usage, quote_bound
+from pylon.swarm.checks.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, answered
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
 
 VOTE = JobSpec("which?", votes=3)
 DEEP = "[" * 1_000 + "]" * 1_000

@@ -14,20 +14,20 @@ from typing import Any
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.heartbeat import INTERVAL_S
 from pylon.jobs.result import Finish
-from pylon.money.usage import Usage
+from pylon.money.accounts.usage import Usage
 from pylon.provider.settings import ProviderSettings
-from pylon.swarm.check_moves import Changed
-from pylon.swarm.checks import Checks
+from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.moves import Changed
+from pylon.swarm.checks.reputation import SETTLED, Reputation, Seen
 from pylon.swarm.client import LOOK_S
-from pylon.swarm.coordinator import Coordinator
-from pylon.swarm.directory import ProviderUp
-from pylon.swarm.dispatch import Dispatcher
+from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
 from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.listing import Listing, Need
-from pylon.swarm.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
-from pylon.swarm.places import Fail, Fill, Unfill
-from pylon.swarm.reputation import SETTLED, Reputation, Seen
+from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.places import Fail, Fill, Unfill
 from pylon.swarm.settings import CheckSettings, DispatchSettings
 
 JOB_S = 0.8

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 from pylon.bench.simulation.wire import Result
 from pylon.bench.simulation.world import World
-from pylon.money import mirror as ledger
+from pylon.money.accounts import mirror as ledger
+from pylon.money.accounts.mirror import Claim, Mirror, Paid
+from pylon.money.accounts.usage import Bounds, check_usage, quote_bound
 from pylon.money.limits import PLAY_CAPS
-from pylon.money.mirror import Claim, Mirror, Paid
 from pylon.money.msat import ZERO, Msat
-from pylon.money.usage import Bounds, check_usage, quote_bound
-from pylon.swarm.listing import Listing
-from pylon.swarm.purse import Offer
-from pylon.swarm.relation import Relation
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.spending.purse import Offer
+from pylon.swarm.spending.relation import Relation
 
 # A Lightning payment: the median, and the spread of its logarithm. Figures of the model.
 PAY_S = 0.7

@@ -13,10 +13,10 @@ from pylon.bench.simulation.world import World
 from pylon.jobs.announcement import Announcement, announcement_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat, heartbeat_draft
-from pylon.money import account as ledger
-from pylon.money.account import TRIAL_DAY, Account, AskTopUp, Basis, Run, Terms, TooMuch, Trial
+from pylon.money.accounts import account as ledger
+from pylon.money.accounts.account import TRIAL_DAY, Account, AskTopUp, Basis, Run, Terms, TooMuch, Trial
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.usage import Usage
 from pylon.nostr.event import Event, EventDraft
 from pylon.provider.admission import Accept, Load, Refuse, admit
 from pylon.provider.queue import Job, JobQueue

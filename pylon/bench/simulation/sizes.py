@@ -15,10 +15,10 @@ from pylon.jobs.kinds import REQUEST_KINDS, RLM_REQUEST, result_kind
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, private_draft
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.money.receipt import AccountReceipt
-from pylon.money.usage import Usage
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

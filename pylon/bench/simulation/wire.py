@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.request import ReceivedRequest
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
-from pylon.money.receipt import AccountReceipt
-from pylon.money.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

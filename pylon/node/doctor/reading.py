@@ -18,20 +18,21 @@ from pylon.host import hardware, memory
 from pylon.inference.weights import weight_files
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node import identity, service
+from pylon.node import identity
 from pylon.node.binding import FILE as MARK
 from pylon.node.binding import is_this_machine
-from pylon.node.control import result_of
+from pylon.node.calls.control import result_of
 from pylon.node.doctor.machine import HomeReading, MachineReading
 from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
 from pylon.node.home import Home
 from pylon.node.household.members import Household
-from pylon.node.live import is_allowed
-from pylon.node.purse import LINK_FILE, load_link, open_wallet
-from pylon.node.service_commands import run_command
-from pylon.node.service_place import install_command
+from pylon.node.service import installed as service
+from pylon.node.service.commands import run_command
+from pylon.node.service.place import install_command
 from pylon.node.session import running_node
 from pylon.node.settings import engine_spec
+from pylon.node.wallet.live import is_allowed
+from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
 from pylon.provider.service import PAUSED
 from pylon.sections import Config, ProviderSection

@@ -4,7 +4,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from pylon.errors import MalformedError, SetupError, UnreachableError, UsageError, WireError
-from pylon.node.control import Answers, Event, Result
+from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.household.address import invited, own_relay
 from pylon.node.household.inviting import Joined
 from pylon.nostr import nip19

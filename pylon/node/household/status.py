@@ -6,7 +6,7 @@ from typing import Any
 from pylon.node.household.members import Household
 from pylon.nostr import nip19
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.listing import Listing
+from pylon.swarm.providers.listing import Listing
 
 # A member that beats is heard within a moment of listening; one that does not is away.
 HEARD_WITHIN_S = 3.0

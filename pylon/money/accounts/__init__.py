@@ -1,0 +1,1 @@
+"""What a customer and a provider owe each other, on both sides."""

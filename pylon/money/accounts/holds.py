@@ -1,0 +1,107 @@
+"""Holds in SQLite: whether jobs may run on their customers' accounts, and what they may cost held while they do.
+
+Takes the caller's transaction, like `store`, which lets holds go and makes charges of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pylon.errors import MoneyError
+from pylon.money.accounts import account as decider
+from pylon.money.accounts.account import Account, Basis, Decision, Run, Terms, Trial
+from pylon.money.accounts.receipt import new_epoch
+from pylon.money.accounts.store import ACCOUNT, LAST, check_different, read_account
+from pylon.money.books.store import Reader
+from pylon.money.limits import DAY_S
+from pylon.money.msat import ZERO, Msat
+from pylon.records import record
+from pylon.store.database import Transaction
+
+# What is asked of every job: the account, if there is one, and whether the job was here before. Whoever has paid and
+# has no account has one from now on.
+_JOB = """
+    h.customer AS holder, h.basis, h.state, EXISTS (SELECT 1 FROM money_receipt WHERE job = :job) AS charged_before
+"""
+_ADMIT = f"""SELECT {ACCOUNT.replace("|| a.customer", "|| :customer")}, a.customer, {_JOB}
+    FROM (SELECT 1) LEFT JOIN money_account a ON a.customer = :customer
+    LEFT JOIN money_hold h ON h.job = :job {LAST}
+"""  # noqa: S608 - constants
+# The same where the account is known.
+_BEFORE = f"SELECT {_JOB} FROM (SELECT 1) LEFT JOIN money_hold h ON h.job = :job"  # noqa: S608 - constants
+
+
+@record
+class Admission:
+    """A job that is to run on a customer's account; see `account.admit`."""
+
+    customer: str
+    job: str
+    quote: Msat
+    terms: Terms
+    now: float
+    wish: Msat | None = None
+    trial: Trial | None = None
+
+
+async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
+    """Decides on jobs, in order and each once, and holds the quotes of those that may run.
+
+    A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
+    """
+    check_different([ask.job for ask in asked])
+    # As they stand after what was decided here so far; nothing of it is written before the end.
+    accounts: dict[str, Account] = {}
+    opened: dict[str, tuple[str, float]] = {}
+    tried: dict[str, tuple[float, int]] = {}
+    holds: list[tuple[Any, ...]] = []
+    decisions: list[Decision] = []
+    for ask in asked:
+        customer, now = ask.customer, ask.now
+        account = accounts.get(customer)
+        values = {"job": ask.job, "customer": customer}
+        row = await tx.fetch_one(_ADMIT if account is None else _BEFORE, values)
+        assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+        if row["holder"] == customer and row["state"] == "held":
+            decisions.append(Run(Basis(row["basis"])))
+            continue
+        if row["holder"] is not None or row["charged_before"]:
+            raise MoneyError("this job was admitted before and has ended")
+        if account is None and row["customer"] is None:
+            account = Account(new_epoch(), paid_total=Msat(row["paid"]))
+            opened[customer] = account.epoch, now
+        elif account is None:
+            account = read_account(row)
+        # What is left of the day's trials is asked for strangers alone.
+        tries = ask.trial is not None and ask.terms.trial and decider.may_try(account)
+        left = await trial_left(tx, ask.trial, now, tried.values()) if ask.trial is not None and tries else ZERO
+        decision = decider.admit(account, ask.terms, ask.quote, wish=ask.wish, trial=ask.trial, trial_left_today=left)
+        if isinstance(decision, Run):
+            account = decider.hold(account, ask.quote, decision.basis)
+            holds.append((ask.job, customer, decision.basis.value, int(ask.quote), now))
+            if decision.basis is Basis.TRIAL:
+                tried[customer] = now, int(ask.quote)
+        accounts[customer] = account
+        decisions.append(decision)
+    await _write_accounts(tx, opened, tried)
+    await tx.execute_many("INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)", holds)
+    return decisions
+
+
+async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterable[tuple[float, int]] = ()) -> Msat:
+    """What strangers may still have on credit this day (UTC). `unwritten`: trials just given, when and how much."""
+    if trial.per_day is None:
+        return trial.per_job
+    day = now - now % DAY_S
+    row = await reader.fetch_one("SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (day,))
+    given = (row[0] if row else 0) + sum(msat for at, msat in unwritten if at >= day)
+    return Msat(max(0, int(trial.per_day) - given))
+
+
+async def _write_accounts(
+    tx: Transaction, opened: Mapping[str, tuple[str, float]], tried: Mapping[str, tuple[float, int]]
+) -> None:
+    rows = [(customer, *new, *tried.get(customer, (None, None))) for customer, new in opened.items()]
+    await tx.execute_many("INSERT INTO money_account VALUES (?, ?, ?, ?, ?)", rows)
+    known = [(*trial, customer) for customer, trial in tried.items() if customer not in opened]
+    if known:
+        await tx.execute_many("UPDATE money_account SET tried_at = ?, tried_msat = ? WHERE customer = ?", known)

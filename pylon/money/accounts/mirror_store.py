@@ -1,0 +1,240 @@
+"""Our accounts with providers in SQLite: loads the values that `mirror` decides on, and books what was accepted."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pylon.money.accounts import mirror as decider
+from pylon.money.accounts.mirror import Claim, End, Fault, Mirror, Paid, Step
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
+from pylon.money.accounts.usage import UsageFault
+from pylon.money.books import ledger
+from pylon.money.books.store import Reader, book
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import BY_HAND, PRESUMED_FAILED
+from pylon.records import record
+from pylon.store.database import Row, Transaction
+
+# Below the number of values that SQLite takes in one statement anywhere.
+_CHUNK = 500
+
+
+async def load(reader: Reader, provider: str) -> Mirror:
+    """Where we stand with a provider; a new mirror when there was none."""
+    row = await reader.fetch_one(
+        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits"
+        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
+        {"provider": provider},
+    )
+    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+    return await _mirror(reader, provider, row)
+
+
+@record
+class Position:
+    """Where we stand with a provider by the books, receipts that wait counted. `balance` is in msat; below zero: what
+    we owe. `asked` says whether a payment to it was ever begun."""
+
+    seen: AccountSeen | None
+    ended: End | None
+    balance: int
+    asked: bool
+
+
+async def positions(reader: Reader) -> dict[str, Position]:
+    """Of every provider that we were to pay, or had a receipt from."""
+    # Summed here: what strangers charge may be more together than SQLite can add.
+    left: defaultdict[str, int] = defaultdict(int)
+    asked: set[str] = set()
+    for row in await reader.fetch_all(
+        "SELECT provider, state, msat FROM money_payment WHERE NOT instr(provider, ?)", (BY_HAND,)
+    ):
+        asked.add(row["provider"])
+        left[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
+    for row in await reader.fetch_all("SELECT provider, charge FROM money_waiting"):
+        left[row["provider"]] -= row["charge"]
+    mirrors = {provider: Mirror() for provider in left}
+    for row in await reader.fetch_all("SELECT *, 0 AS waits FROM money_mirror"):
+        mirrors[row["provider"]] = await _mirror(reader, row["provider"], row)
+    return {
+        provider: Position(
+            mirror.seen, mirror.ended, left[provider] + decider.balance(mirror, Paid()), provider in asked
+        )
+        for provider, mirror in mirrors.items()
+    }
+
+
+async def paid(reader: Reader, provider: str) -> Paid:
+    """What we have paid this provider, and what may yet turn out to be paid."""
+    rows = await reader.fetch_all(
+        "SELECT state, msat, changed_at FROM money_payment"
+        " WHERE provider = ? AND (state <> 'failed' OR reason IN (?, ?, ?, ?))",
+        (provider, *PRESUMED_FAILED),
+    )
+    return Paid(
+        tuple((row["changed_at"], Msat(row["msat"])) for row in rows if row["state"] == "settled"),
+        sum((Msat(row["msat"]) for row in rows if row["state"] != "settled"), ZERO),
+    )
+
+
+async def observe(
+    tx: Transaction,
+    provider: str,
+    job: str,
+    receipt: AccountReceipt,
+    *,
+    quote: Msat,
+    signed_at: float,
+    now: float,
+    fault: End | None = None,
+) -> Step:
+    """A receipt came with a result or a feedback of a job of ours.
+
+    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it, `fault` what
+    that event itself showed to be wrong: it ends the relation once the receipt is booked.
+    `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
+    """
+    # All that is known in one go: most often there is a mirror, and nothing else.
+    [row] = await tx.fetch_all(
+        "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits,"
+        " EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider) AS pays,"
+        " EXISTS (SELECT 1 FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq) AS known,"
+        " (SELECT coalesce(sum(charge), 0) FROM money_claim WHERE job = :job AND provider = :provider) AS job_charged"
+        " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
+        {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
+    )
+    mirror = await _mirror(tx, provider, row)
+    step = decider.observe(
+        mirror,
+        Claim(receipt, job, quote, min(signed_at, now), now),
+        await paid(tx, provider) if row["pays"] else Paid(),
+        known=await _accepted(tx, provider, receipt) if row["known"] else None,
+        job_charged=row["job_charged"],
+    )
+    if fault is not None:
+        step = replace(step, mirror=decider.end(step.mirror, fault))
+    if step.mirror is not mirror:
+        await _save(tx, provider, mirror, step, now)
+    return step
+
+
+async def _accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> tuple[AccountReceipt, str]:
+    """What was accepted under the number of this receipt, and the job that it came with."""
+    row = await tx.fetch_one(
+        "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
+        (provider, receipt.epoch, receipt.seq),
+    )
+    assert row is not None  # noqa: S101 - the caller looked
+    return _claim(row).receipt, row["job"]
+
+
+async def tick(tx: Transaction, provider: str, now: float) -> Step:
+    """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
+    mirror = await load(tx, provider)
+    step = decider.tick(mirror, await paid(tx, provider), now)
+    await _save(tx, provider, mirror, step, now)
+    return step
+
+
+async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
+    """What accepted receipts charge for each of these jobs, in msat; jobs without one are left out."""
+    found: dict[str, int] = {}
+    for start in range(0, len(jobs), _CHUNK):
+        chunk = jobs[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        rows = await reader.fetch_all(
+            f"SELECT job, sum(charge) FROM money_claim WHERE job IN ({marks}) GROUP BY job",  # noqa: S608 - marks
+            chunk,
+        )
+        found.update((row[0], int(row[1])) for row in rows)
+    return found
+
+
+async def waiting_providers(reader: Reader) -> list[str]:
+    """Providers for which `tick` has something to do."""
+    rows = await reader.fetch_all(
+        "SELECT DISTINCT w.provider FROM money_waiting w LEFT JOIN money_mirror m ON m.provider = w.provider"
+        " WHERE m.ended IS NULL"
+    )
+    return [row[0] for row in rows]
+
+
+async def resume(tx: Transaction, now: float) -> None:
+    """We are back (at start, and when relays could not be reached): what waits has its minute from now on."""
+    await tx.execute("UPDATE money_waiting SET at = ?", (now,))
+
+
+async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now: float) -> None:
+    mirror = step.mirror
+    for number, claim in enumerate(step.booked):
+        receipt = claim.receipt
+        reference = f"{provider}/{receipt.epoch}/{receipt.seq}"
+        await tx.execute("INSERT INTO money_claim VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (provider, *_row(claim)))
+        if number == 0 and step.found:
+            await book(tx, [ledger.credit_found(now, provider, reference, step.found)])
+        await book(tx, ledger.work_received(now, provider, reference, receipt.charge_msat))
+    if mirror.waiting != before.waiting:
+        await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
+        await tx.execute_many(
+            "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(provider, *_row(claim)) for claim in mirror.waiting],
+        )
+    await tx.execute(
+        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
+        " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"
+        " charged_total = excluded.charged_total, paid_seen = excluded.paid_seen, paid_base = excluded.paid_base,"
+        " short = excluded.short, ended = excluded.ended",
+        (
+            provider,
+            mirror.epoch,
+            " ".join(sorted(mirror.past_epochs)),
+            mirror.seq,
+            int(mirror.charged_total),
+            int(mirror.paid_seen),
+            mirror.paid_base,
+            int(mirror.short),
+            None if mirror.ended is None else mirror.ended.value,
+        ),
+    )
+
+
+async def _mirror(reader: Reader, provider: str, row: Row) -> Mirror:
+    """The mirror of a row of its table, or of one that is empty but for `waits`."""
+    claims: tuple[Claim, ...] = ()
+    if row["waits"]:
+        waiting = await reader.fetch_all(
+            "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
+        )
+        claims = tuple(_claim(item) for item in waiting)
+    if row["provider"] is None:
+        return Mirror(waiting=claims)
+    return Mirror(
+        epoch=row["epoch"],
+        past_epochs=frozenset(row["past_epochs"].split()),
+        seq=row["seq"],
+        charged_total=Msat(row["charged_total"]),
+        paid_seen=Msat(row["paid_seen"]),
+        paid_base=row["paid_base"],
+        short=bool(row["short"]),
+        waiting=claims,
+        ended=_end(row["ended"]),
+    )
+
+
+def _end(code: str | None) -> End | None:
+    if code is None:
+        return None
+    return UsageFault(code) if code in tuple(UsageFault) else Fault(code)
+
+
+def _row(claim: Claim) -> tuple[object, ...]:
+    receipt = claim.receipt
+    amounts = (int(claim.quote), receipt.charge_msat, int(receipt.charged_total), int(receipt.paid_total))
+    return (receipt.epoch, receipt.seq, claim.job, *amounts, claim.signed_at, claim.at)
+
+
+def _claim(row: Row) -> Claim:
+    receipt = AccountReceipt(
+        row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
+    )
+    return Claim(receipt, row["job"], Msat(row["quote"]), row["signed_at"], row["at"])

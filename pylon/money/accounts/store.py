@@ -1,0 +1,206 @@
+"""Accounts of customers in SQLite: loads the values that `account` decides on, and writes what was decided.
+
+Every function takes the caller's transaction: the job's own row and its money change together or not at all.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pylon.errors import MoneyError
+from pylon.money.accounts import account as decider
+from pylon.money.accounts.account import Account, Agreement, Basis
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen, new_epoch
+from pylon.money.books import ledger
+from pylon.money.books.store import Reader, book
+from pylon.money.msat import Msat
+from pylon.records import record
+from pylon.store.database import Row, Transaction
+
+# What an account's value is made of; `a` is its row, `r` its last receipt of this epoch.
+LAST = """LEFT JOIN money_receipt r ON r.id =
+    (SELECT id FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch ORDER BY seq DESC LIMIT 1)
+"""
+# Totals run on from one epoch to the next.
+_TOTALS = """
+    a.epoch,
+    coalesce(r.seq, 0) AS seq,
+    coalesce(
+        r.charged_total,
+        (SELECT charged_total FROM money_receipt
+            WHERE id = (SELECT max(id) FROM money_receipt WHERE customer = a.customer)),
+        0
+    ) AS charged,
+    (SELECT coalesce(sum(msat), 0) FROM money_ledger
+        WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid
+"""
+ACCOUNT = f"""{_TOTALS},
+    (SELECT coalesce(sum(quote), 0) FROM money_hold
+        WHERE customer = a.customer AND state = 'held' AND basis <> 'metered') AS held,
+    EXISTS (SELECT 1 FROM money_invoice WHERE customer = a.customer AND state = 'pending') AS topup_open,
+    a.tried_at IS NOT NULL AS tried
+"""  # noqa: S608 - a constant
+_HOLD = f"""SELECT {_TOTALS}, h.customer AS holder, h.basis, h.quote, h.state FROM money_hold h
+    JOIN money_account a ON a.customer = h.customer {LAST} WHERE h.job = ?
+"""  # noqa: S608 - constants
+_SEEN = """SELECT a.epoch,
+    coalesce((SELECT max(seq) FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch), 0) AS seq,
+    r.charge, r.charged_total, r.paid_total FROM money_account a
+    LEFT JOIN money_receipt r ON r.customer = a.customer AND r.epoch = ? AND r.seq = ? WHERE a.customer = ?
+"""
+
+
+@record
+class Done:
+    """A job that has been done, and what it is to cost."""
+
+    job: str
+    amount: Msat
+    now: float
+
+
+async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
+    """Holds of jobs, each named once, become charges, in order.
+
+    A job that was charged before gets the same receipt again. Raises `MoneyError`.
+    """
+    check_different([each.job for each in done])
+    accounts: dict[str, Account] = {}
+    signed: list[AccountReceipt] = []
+    # What is new: whose it is, and for what.
+    made: list[tuple[str, Done, AccountReceipt]] = []
+    for each in done:
+        hold = await _hold(tx, each.job)
+        if hold is None:
+            signed.append(await _charged_before(tx, each.job))
+            continue
+        if hold.state != "held":
+            raise MoneyError(f"a job that was {hold.state} is not charged")
+        # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
+        account = decider.hold(accounts.get(hold.customer, hold.account), hold.quote, hold.basis)
+        accounts[hold.customer], receipt = decider.charge(account, hold.quote, hold.basis, each.amount)
+        signed.append(receipt)
+        made.append((hold.customer, each, receipt))
+    await tx.execute_many("DELETE FROM money_hold WHERE job = ?", [(each.job,) for _, each, _ in made])
+    await _write(tx, [(customer, each.job, receipt, each.now) for customer, each, receipt in made])
+    await book(
+        tx,
+        [
+            ledger.charged(each.now, customer, each.job, Msat(receipt.charge_msat))
+            for customer, each, receipt in made
+            if receipt.charge_msat
+        ],
+    )
+    return signed
+
+
+async def release(tx: Transaction, job: str) -> None:
+    """Lets go of what a job held: it failed, or was cancelled before it cost anything. Unknown jobs are ignored."""
+    released = await tx.fetch_one(
+        "UPDATE money_hold SET state = 'released' WHERE job = ? AND state = 'held' RETURNING customer, basis", (job,)
+    )
+    if released is not None and released["basis"] == Basis.TRIAL:
+        # Through no fault of its own: it may try again.
+        await tx.execute(
+            "UPDATE money_account SET tried_at = NULL, tried_msat = NULL WHERE customer = ?", (released["customer"],)
+        )
+
+
+async def forget(tx: Transaction, *, before: float) -> None:
+    """Drops what was let go of jobs that came before then (Unix seconds): they can be admitted again from now on."""
+    await tx.execute("DELETE FROM money_hold WHERE state = 'released' AND at < ?", (before,))
+
+
+async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:
+    """What was signed about a job, in order."""
+    rows = await reader.fetch_all("SELECT * FROM money_receipt WHERE job = ? ORDER BY id", (job,))
+    return [_receipt(row) for row in rows]
+
+
+async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, now: float) -> Agreement:
+    """Compares a customer's `account-seen`; one that is ahead of us starts a new epoch: our database was restored."""
+    if seen is None:
+        return Agreement.NOTHING
+    row = await tx.fetch_one(_SEEN, (seen.epoch, seen.seq, customer))
+    account, ours = Account(epoch=""), None
+    if row is not None:
+        account = Account(row["epoch"], row["seq"])
+    if row is not None and row["charge"] is not None:
+        totals = Msat(row["charged_total"]), Msat(row["paid_total"])
+        ours = AccountReceipt(seen.epoch, seen.seq, row["charge"], *totals)
+    agreement = decider.compare(account, seen, ours)
+    if agreement is Agreement.AHEAD:
+        await tx.execute(
+            "UPDATE money_account SET epoch = ?, opened_at = ? WHERE customer = ?", (new_epoch(), now, customer)
+        )
+    return agreement
+
+
+@record
+class _Hold:
+    customer: str
+    basis: Basis
+    quote: Msat
+    state: str
+    account: Account
+
+
+async def _hold(tx: Transaction, job: str) -> _Hold | None:
+    row = await tx.fetch_one(_HOLD, (job,))
+    if row is None:
+        return None
+    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), row["state"], _charged(row))
+
+
+async def _charged_before(tx: Transaction, job: str) -> AccountReceipt:
+    before = await receipts(tx, job)
+    if not before:
+        raise MoneyError("this job was never admitted to an account")
+    return before[0]
+
+
+def check_different(jobs: Sequence[str]) -> None:
+    """Raises `MoneyError` when a job is named twice: it has one answer, and what is new of it is not written yet."""
+    if len(set(jobs)) < len(jobs):
+        raise MoneyError("a job is named twice, and has one answer")
+
+
+async def _write(tx: Transaction, signed: Iterable[tuple[str, str, AccountReceipt, float]]) -> None:
+    await tx.execute_many(
+        "INSERT INTO money_receipt (customer, epoch, seq, job, charge, charged_total, paid_total, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                customer,
+                receipt.epoch,
+                receipt.seq,
+                job,
+                receipt.charge_msat,
+                int(receipt.charged_total),
+                int(receipt.paid_total),
+                now,
+            )
+            for customer, job, receipt, now in signed
+        ],
+    )
+
+
+def _charged(row: Row) -> Account:
+    return Account(row["epoch"], row["seq"], Msat(row["charged"]), Msat(row["paid"]))
+
+
+def _receipt(row: Row) -> AccountReceipt:
+    return AccountReceipt(
+        row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
+    )
+
+
+def read_account(row: Row) -> Account:
+    """The value in a row of `ACCOUNT`."""
+    return Account(
+        epoch=row["epoch"],
+        seq=row["seq"],
+        charged_total=Msat(row["charged"]),
+        paid_total=Msat(row["paid"]),
+        held=Msat(row["held"]),
+        topup_open=bool(row["topup_open"]),
+        trial_used=bool(row["tried"]),
+    )

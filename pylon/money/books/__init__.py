@@ -1,0 +1,1 @@
+"""Double entry, and what is read from it."""

@@ -1,0 +1,1 @@
+"""Being paid: invoices read, made known and settled."""

@@ -1,0 +1,160 @@
+"""Lightning invoices (BOLT-11): read strictly, then held against what we are willing to pay.
+
+`bolt11` decodes; a check of ours stands before and behind it. Before: the library takes mixed case, junk after
+the prefix, doubled fields and unknown required features. Behind: what we read and what it read must be equal.
+Whatever is wrong, one exception leaves this module: `InvoiceError`, with a code.
+
+`decode` says what an invoice is; `check` says whether it may be paid here and now.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bech32 import bech32_decode
+
+from pylon.errors import MoneyError
+from pylon.money.invoices import fields as fields
+from pylon.money.msat import MAX_MSAT, MSAT_PER_SAT, Msat
+from pylon.money.network import Network
+
+MAX_LENGTH = 2_000
+# BOLT-11: 3600 when the field is absent. A year is more than any wallet gives.
+DEFAULT_EXPIRY_S = 3_600
+MAX_EXPIRY_S = 366 * 86_400
+# Less may run out on the way.
+MIN_LEFT_S = 30
+# Clocks differ, and wallets date invoices with their own.
+MAX_AHEAD_S = 15 * 60
+
+
+class InvoiceCode(StrEnum):
+    """Why an invoice is refused."""
+
+    MALFORMED = "invoice_malformed"
+    TOO_LONG = "invoice_too_long"
+    PREFIX = "invoice_prefix"
+    AMOUNT = "invoice_amount_malformed"
+    DOUBLED_FIELD = "invoice_doubled_field"
+    FIELD_LENGTH = "invoice_field_length"
+    MISSING_FIELD = "invoice_missing_field"
+    FEATURE = "invoice_unknown_feature"
+    SIGNATURE = "invoice_signature"
+    DECODERS_DISAGREE = "invoice_decoders_disagree"
+    NETWORK = "invoice_wrong_network"
+    NO_AMOUNT = "invoice_no_amount"
+    NOT_WHOLE_SATS = "invoice_not_whole_sats"
+    EXPIRY = "invoice_expiry_absurd"
+    EXPIRED = "invoice_expired"
+    EXPIRES_SOON = "invoice_expires_soon"
+    FROM_FUTURE = "invoice_from_future"
+
+
+class InvoiceError(MoneyError):
+    """An invoice that is not what it must be. `code` says in which way."""
+
+    def __init__(self, code: InvoiceCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """A well-formed, signed invoice. Times are Unix seconds; hash and payee are lower-case hex."""
+
+    text: str
+    currency: str
+    amount: Msat | None
+    payment_hash: str
+    payee: str
+    created_at: int
+    expires_at: int
+
+
+def decode(text: str) -> Invoice:
+    """What a BOLT-11 invoice says. Raises `InvoiceError`, and nothing else, for any text."""
+    if len(text) > MAX_LENGTH:
+        raise InvoiceError(InvoiceCode.TOO_LONG, f"an invoice is at most {MAX_LENGTH} characters here")
+    # ASCII first: lower() turns a few other characters, the Kelvin sign for one, into ASCII letters.
+    if not text.isascii() or (text != text.lower() and text != text.upper()):
+        raise InvoiceError(InvoiceCode.MALFORMED, "an invoice is ASCII, and all in lower or all in upper case")
+    text = text.lower()
+    prefix, values = bech32_decode(text)
+    if prefix is None or values is None:
+        raise InvoiceError(InvoiceCode.MALFORMED, "an invoice's checksum does not hold: it was mistyped or cut")
+    currency, amount = _read_prefix(prefix)
+    try:
+        found = fields.read(values)
+    except fields.FieldError as error:
+        raise InvoiceError(InvoiceCode(f"invoice_{error.kind}"), str(error)) from None
+    created_at = found.timestamp
+    expiry = DEFAULT_EXPIRY_S if found.expiry is None else found.expiry
+    if not 1 <= expiry <= MAX_EXPIRY_S:
+        raise InvoiceError(InvoiceCode.EXPIRY, f"an invoice that lasts {expiry} s makes no sense")
+    payee = _second_opinion(text, currency, amount, found.payment_hash, created_at)
+    return Invoice(text, currency, amount, found.payment_hash, payee, created_at, created_at + expiry)
+
+
+def check(invoice: Invoice, *, network: Network, now: float, min_left_s: float = MIN_LEFT_S) -> Msat:
+    """The amount of an invoice that may be paid on this network now. Raises `InvoiceError`.
+
+    Whether it is the right amount, payee or purpose is not said here (see `payment`).
+    """
+    if invoice.currency != network.currency:
+        raise InvoiceError(
+            InvoiceCode.NETWORK,
+            f"an ln{invoice.currency} invoice is not one of {network.value} (ln{network.currency})",
+        )
+    if invoice.amount is None:
+        raise InvoiceError(InvoiceCode.NO_AMOUNT, "an invoice without an amount is never paid")
+    if invoice.amount % MSAT_PER_SAT:
+        raise InvoiceError(InvoiceCode.NOT_WHOLE_SATS, f"{invoice.amount} msat is not a whole number of sats")
+    if invoice.created_at > now + MAX_AHEAD_S:
+        raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice is dated in the future")
+    if invoice.expires_at <= now:
+        raise InvoiceError(InvoiceCode.EXPIRED, "the invoice has expired")
+    if invoice.expires_at < now + min_left_s:
+        raise InvoiceError(InvoiceCode.EXPIRES_SOON, f"the invoice expires in less than {min_left_s:g} s")
+    return invoice.amount
+
+
+# msat for one unit of each multiplier; pico needs a tenth, so it stands apart.
+_MULTIPLIERS = {"": 10**11, "m": 10**8, "u": 10**5, "n": 10**2}
+
+
+def _read_prefix(prefix: str) -> tuple[str, Msat | None]:
+    matched = fields.PREFIX.fullmatch(prefix)
+    if matched is None:
+        raise InvoiceError(InvoiceCode.PREFIX, "an invoice starts with ln, a known currency and an amount")
+    currency, digits, multiplier = matched.group("currency", "digits", "multiplier")
+    if digits is None:
+        return currency, None
+    if digits.startswith("0"):
+        raise InvoiceError(InvoiceCode.AMOUNT, "an invoice's amount has no leading zero and is not zero")
+    if multiplier == "p":
+        # BOLT-11: the last digit must be 0, or the amount would be a fraction of a msat.
+        if not digits.endswith("0"):
+            raise InvoiceError(InvoiceCode.AMOUNT, "an invoice's amount is a fraction of a msat")
+        msat = int(digits) // 10
+    else:
+        msat = int(digits) * _MULTIPLIERS[multiplier]
+    if not 0 < msat <= MAX_MSAT:
+        raise InvoiceError(InvoiceCode.AMOUNT, "an invoice's amount is more than there is")
+    return currency, Msat(msat)
+
+
+def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash: str, created_at: int) -> str:
+    # With its bit strings it is megabytes, and most nodes never see an invoice.
+    import bolt11
+
+    # The library checks the signature; it raises at least five kinds of exception on the way.
+    try:
+        decoded = bolt11.decode(text)
+        theirs = (decoded.currency, decoded.amount_msat, decoded.payment_hash, decoded.date)
+        payee = decoded.payee
+    except Exception as error:
+        raise InvoiceError(
+            InvoiceCode.SIGNATURE, f"an invoice's signature does not hold ({type(error).__name__})"
+        ) from error
+    if theirs != (currency, None if amount is None else int(amount), payment_hash, created_at) or not payee:
+        raise InvoiceError(InvoiceCode.DECODERS_DISAGREE, "two readings of the invoice differ")
+    return str(payee)

@@ -1,0 +1,235 @@
+"""Being paid: an invoice is in the database before anybody sees it, and counts when a lookup says settled.
+
+Notifications only make us look sooner. What is credited is our own stored amount, once, to the account of the
+customer for whom the invoice was made; that its job has expired meanwhile changes nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import MoneyError
+from pylon.money.books import ledger
+from pylon.money.books.store import book
+from pylon.money.invoices import invoice as invoices
+from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.store import Issued
+from pylon.money.limits import HOUR_S
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError, proves
+from pylon.store.database import Database, Transaction
+
+logger = log.get("money")
+
+EXPIRY_S = 600
+# An invoice is given up this long after its expiry: a payment may have been on its way when it expired.
+GRACE_S = 60.0
+# Given-up invoices are looked up again at start for this long.
+MEMORY_S = 86_400.0
+MAX_STRANGER_INVOICES = 200
+# So seldom is one more made beyond that: an hour's worth must not be used up in a second, and then be nobody's.
+PACE_S = HOUR_S / MAX_STRANGER_INVOICES
+LOOKUPS_AT_ONCE = 8
+# An invoice is asked about after a tenth of its age, and at least this often.
+LOOKUP_EVERY_S = 30.0
+
+
+class ReceiveCode(StrEnum):
+    """Why no invoice was made, or no payment credited."""
+
+    WALLET_DOWN = "wallet_down"
+    NOT_LIVE = "not_live"
+    WALLET_INVOICE = "wallet_bad_invoice"  # our own wallet's invoice is malformed, expired or of another network
+    WALLET_AMOUNT = "wallet_changed_amount"  # it was made for another amount: some wallets floor or drop it
+    HASH_REUSED = "wallet_reused_hash"
+    TOO_MANY = "too_many_stranger_invoices"
+    TOPUP_OPEN = "topup_open"  # this customer has an unpaid invoice already
+    JOB_HAD_INVOICE = "job_had_invoice"  # this job's invoice was paid, or given up: a customer pays a job once
+    NOT_PROVEN = "wallet_settled_without_proof"
+
+
+class ReceiveError(MoneyError):
+    """`code` says what went wrong."""
+
+    def __init__(self, code: ReceiveCode, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """A payment that was credited now. `job` is the one that had asked for it; `late`: after the expiry."""
+
+    customer: str
+    job: str
+    payment_hash: str
+    amount: Msat
+    late: bool
+
+
+class Receiver:
+    """Issues invoices from one wallet and credits what was paid. `live` says whether live money is allowed, now."""
+
+    def __init__(
+        self,
+        database: Database,
+        wallet: Wallet,
+        clock: Clock,
+        *,
+        network: Network,
+        live: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._database = database
+        self._wallet = wallet
+        self._clock = clock
+        self._network = network
+        self._live = live
+        self._asked: dict[str, float] = {}
+
+    async def prepare(
+        self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
+    ) -> Issued:
+        """An invoice from the wallet, checked; `record` it before it is published.
+
+        A job's open invoice is given again. Raises `ReceiveError`.
+        """
+        if self._network.is_live and not self._live():
+            raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
+        before = await invoice_store.of_job(self._database, job)
+        if before is not None and before.state != "pending":
+            raise ReceiveError(
+                ReceiveCode.JOB_HAD_INVOICE,
+                f"the invoice of this job was {before.state}",
+                hint="Its customer asks again with a new request; what it paid is credit.",
+            )
+        if before is not None:
+            return before
+        await self._check_allowance(customer)
+        try:
+            text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
+        except WalletError as error:
+            raise ReceiveError(
+                ReceiveCode.WALLET_DOWN,
+                f"the wallet made no invoice: {error}",
+                hint="Paid work is paused until it answers; trusted keys are still served.",
+            ) from error
+        now = self._clock.wall()
+        try:
+            invoice = invoices.decode(text)
+            said = invoices.check(invoice, network=self._network, now=now)
+        except invoices.InvoiceError as error:
+            code = ReceiveCode.WALLET_INVOICE
+            if error.code in (invoices.InvoiceCode.NO_AMOUNT, invoices.InvoiceCode.NOT_WHOLE_SATS):
+                code = ReceiveCode.WALLET_AMOUNT
+            raise ReceiveError(code, f"the wallet's invoice cannot be used: {error}") from error
+        if said != amount:
+            raise ReceiveError(
+                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice of {said} msat when asked for {amount}"
+            )
+        return Issued(
+            invoice.payment_hash, job, customer, amount, invoice.text, now, float(invoice.expires_at), "pending"
+        )
+
+    async def record(self, tx: Transaction, issued: Issued) -> None:
+        """Writes a prepared invoice, in the transaction of the job's own step. Raises `ReceiveError`."""
+        existing = await invoice_store.of_job(tx, issued.job)
+        if existing is not None and existing.payment_hash == issued.payment_hash:
+            return
+        if await invoice_store.get(tx, issued.payment_hash) is not None:
+            raise ReceiveError(ReceiveCode.HASH_REUSED, "the wallet gave a payment hash that it had given before")
+        if existing is not None or await invoice_store.open_of(tx, issued.customer) is not None:
+            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer has an unpaid invoice already")
+        await invoice_store.add(tx, issued)
+
+    async def look_up(self, payment_hash: str) -> Credited | None:
+        """Asks the wallet about an invoice of ours, because of a hint or a timer; what was credited by that.
+
+        Hashes that are not ours are ignored. Raises `WalletError`, and `ReceiveError` for a wallet that says
+        settled and shows another amount or a wrong preimage.
+        """
+        issued = await invoice_store.get(self._database, payment_hash)
+        if issued is None or issued.state == "settled":
+            return None
+        lookup = await self._wallet.lookup(payment_hash)
+        async with self._database.transaction() as tx:
+            return await self.apply(tx, payment_hash, lookup)
+
+    async def apply(self, tx: Transaction, payment_hash: str, lookup: Lookup) -> Credited | None:
+        """Books what a lookup said, in the caller's transaction. See `look_up`."""
+        now = self._clock.wall()
+        issued = await invoice_store.get(tx, payment_hash)
+        if issued is None or issued.state == "settled":
+            return None
+        if lookup.state is LookupState.SETTLED:
+            _check_settled(issued, lookup)
+            await invoice_store.move(tx, payment_hash, "settled", now)
+            await book(tx, [ledger.topup_received(now, issued.customer, payment_hash, issued.amount)])
+            late = now > issued.expires_at
+            return Credited(issued.customer, issued.job, payment_hash, issued.amount, late)
+        if issued.state == "pending" and now > issued.expires_at + GRACE_S:
+            await invoice_store.move(tx, payment_hash, "expired", now)
+        return None
+
+    async def check(self, *, at_start: bool = False) -> list[Credited]:
+        """Looks up invoices that may still be paid, each the more seldom the older it is; what was credited.
+
+        At start all of them, and those that ran out within the last day. Raises `WalletError` when the wallet does
+        not answer: paid work is paused then.
+        """
+        now = self._clock.wall()
+        # One that was given up for another before it ran out may be paid all the same.
+        since = now - (MEMORY_S if at_start else GRACE_S)
+        issued = await invoice_store.to_check(self._database, ended_since=since)
+        # Forgets what is no longer open.
+        self._asked = {one.payment_hash: self._asked.get(one.payment_hash, 0.0) for one in issued}
+        due = [one for one in issued if at_start or now >= self._asked[one.payment_hash] + _patience(one, now)]
+        slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+
+        async def ask(one: Issued) -> Credited | None:
+            async with slots:
+                self._asked[one.payment_hash] = now
+                return await self.look_up(one.payment_hash)
+
+        answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
+        for one, answer in zip(due, answers, strict=True):
+            if isinstance(answer, ReceiveError):
+                # One bad answer is no reason to leave the other invoices unasked.
+                logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
+        credited = [answer for answer in answers if isinstance(answer, Credited)]
+        silent = [
+            answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, ReceiveError)
+        ]
+        if silent and not credited:
+            raise silent[0]
+        return credited
+
+    async def _check_allowance(self, customer: str) -> None:
+        # Invoices cost the wallet a row each, for ever; whoever has paid once may have as many as it needs.
+        if await invoice_store.has_paid(self._database, customer):
+            return
+        now = self._clock.wall()
+        issued = await invoice_store.count_to_strangers(self._database, since=now - HOUR_S)
+        if issued < MAX_STRANGER_INVOICES:
+            return
+        if await invoice_store.count_to_strangers(self._database, since=now - PACE_S):
+            raise ReceiveError(
+                ReceiveCode.TOO_MANY,
+                f"{issued} invoices to unknown keys in the last hour went unpaid: the next is made later",
+            )
+
+
+def _patience(issued: Issued, now: float) -> float:
+    return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))
+
+
+def _check_settled(issued: Issued, lookup: Lookup) -> None:
+    if lookup.preimage is not None and not proves(lookup.preimage, issued.payment_hash):
+        raise ReceiveError(ReceiveCode.NOT_PROVEN, "the wallet says settled and shows a wrong preimage")
+    if lookup.amount is not None and lookup.amount < issued.amount:
+        raise ReceiveError(
+            ReceiveCode.WALLET_AMOUNT, f"the wallet says that {lookup.amount} msat came of {issued.amount}"
+        )

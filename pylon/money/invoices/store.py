@@ -1,0 +1,117 @@
+"""Invoices that we issued, in SQLite: payment hash and job are unique, and a customer has one open at a time."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pylon.money.books.store import Reader
+from pylon.money.msat import Msat
+from pylon.store.database import Row, Transaction
+
+type InvoiceState = Literal["pending", "settled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An invoice of ours. Times are Unix seconds."""
+
+    payment_hash: str
+    job: str
+    customer: str
+    amount: Msat
+    invoice: str
+    created_at: float
+    expires_at: float
+    state: InvoiceState
+
+
+async def add(tx: Transaction, issued: Issued) -> None:
+    """Writes a new one."""
+    await tx.execute(
+        "INSERT INTO money_invoice VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            issued.payment_hash,
+            issued.job,
+            issued.customer,
+            int(issued.amount),
+            issued.invoice,
+            issued.created_at,
+            issued.expires_at,
+            issued.state,
+            issued.created_at,
+        ),
+    )
+
+
+async def move(tx: Transaction, payment_hash: str, state: InvoiceState, now: float) -> None:
+    """Settled, or given up."""
+    await tx.execute(
+        "UPDATE money_invoice SET state = ?, changed_at = ? WHERE payment_hash = ? AND state <> 'settled'",
+        (state, now, payment_hash),
+    )
+
+
+async def hand_over(tx: Transaction, payment_hash: str, job: str) -> None:
+    """The unpaid invoice is this job's from now on: the one that had asked for it is gone."""
+    await tx.execute(
+        "UPDATE money_invoice SET job = ? WHERE payment_hash = ? AND state = 'pending'", (job, payment_hash)
+    )
+
+
+async def get(reader: Reader, payment_hash: str) -> Issued | None:
+    """The invoice of a payment hash."""
+    return _issued(await reader.fetch_one("SELECT * FROM money_invoice WHERE payment_hash = ?", (payment_hash,)))
+
+
+async def of_job(reader: Reader, job: str) -> Issued | None:
+    """The invoice that a job asked for."""
+    return _issued(await reader.fetch_one("SELECT * FROM money_invoice WHERE job = ?", (job,)))
+
+
+async def open_of(reader: Reader, customer: str) -> Issued | None:
+    """The customer's unpaid invoice."""
+    return _issued(
+        await reader.fetch_one("SELECT * FROM money_invoice WHERE customer = ? AND state = 'pending'", (customer,))
+    )
+
+
+async def to_check(reader: Reader, *, ended_since: float) -> list[Issued]:
+    """Unpaid invoices, and those given up that ran out since then or have not yet, oldest first."""
+    rows = await reader.fetch_all(
+        "SELECT * FROM money_invoice WHERE state = 'pending' OR (state = 'expired' AND expires_at >= ?)"
+        " ORDER BY created_at",
+        (ended_since,),
+    )
+    return [issued for row in rows if (issued := _issued(row)) is not None]
+
+
+async def has_paid(reader: Reader, customer: str) -> bool:
+    """Whether this customer has ever paid an invoice of ours."""
+    row = await reader.fetch_one(
+        "SELECT 1 FROM money_invoice WHERE customer = ? AND state = 'settled' LIMIT 1", (customer,)
+    )
+    return row is not None
+
+
+async def count_to_strangers(reader: Reader, *, since: float) -> int:
+    """Invoices since then to customers that have never paid one."""
+    row = await reader.fetch_one(
+        "SELECT count(*) FROM money_invoice i WHERE created_at >= ? AND NOT EXISTS"
+        " (SELECT 1 FROM money_invoice p WHERE p.customer = i.customer AND p.state = 'settled')",
+        (since,),
+    )
+    return int(row[0]) if row else 0
+
+
+def _issued(row: Row | None) -> Issued | None:
+    if row is None:
+        return None
+    return Issued(
+        row["payment_hash"],
+        row["job"],
+        row["customer"],
+        Msat(row["msat"]),
+        row["invoice"],
+        row["created_at"],
+        row["expires_at"],
+        row["state"],
+    )

@@ -1,0 +1,1 @@
+"""Wallets over Nostr Wallet Connect (NIP-47)."""

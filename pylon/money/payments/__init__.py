@@ -1,0 +1,1 @@
+"""Paying: who holds the purse strings, and each step on disk."""

@@ -1,0 +1,80 @@
+"""What a person lets a node spend of live money, in three numbers, and the limits that follow from them.
+
+Values in, values out. `node/wallet/live` keeps the three numbers beside the key.
+"""
+
+from dataclasses import asdict, dataclass
+
+from pylon.errors import UsageError
+from pylon.money.limits import Caps
+from pylon.money.msat import Msat
+
+# What one fee may be: so many sats, or one sat of so many where that is more.
+_LEAST_FEE, _FEE_SHARE = 2, 100
+# What one provider may hold, in payments.
+_PROVIDER_PAYMENTS = 4
+# Two fifths of what a day may cost may go within an hour.
+_HOUR_PART, _HOUR_WHOLE = 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """The most of one payment without its fee, of a day and of all time, in whole sats.
+
+    Raises `UsageError` for a number beyond `MOST`, and where a day does not hold one payment with its fee, or all
+    time not one day.
+    """
+
+    payment: int
+    day: int
+    all: int
+
+    def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            sats = getattr(self, name)
+            if type(sats) is not int or not 1 <= sats <= most:
+                raise UsageError(
+                    f"the cap `{name}` is a whole number of sats from 1 to {most:,}",
+                    hint="No setting and no command allows more than that.",
+                )
+        if not self.payment + self.fee <= self.day <= self.all:
+            raise UsageError(
+                f"caps of {self.payment:,} sat a payment, {self.day:,} a day and {self.all:,} in all do not fit",
+                hint=f"A day holds at least one payment and its fee, here {self.payment + self.fee:,} sat; and all"
+                " time at least one day.",
+            )
+
+    def exceeds(self, other: "Agreed") -> bool:
+        """Whether any of the three is larger."""
+        return self.payment > other.payment or self.day > other.day or self.all > other.all
+
+    @property
+    def fee(self) -> int:
+        """The most that one payment may cost on the way, in whole sats: 2, or a hundredth of a large payment."""
+        return max(_LEAST_FEE, -(-self.payment // _FEE_SHARE))
+
+    @property
+    def caps(self) -> Caps:
+        """Every limit. Each of them lets one payment of the largest size through, with its fee."""
+        one, sats = self.payment + self.fee, Msat.from_sats
+        return Caps(
+            payment=sats(self.payment),
+            fee=sats(self.fee),
+            job=sats(one),
+            provider=sats(_PROVIDER_PAYMENTS * self.payment),
+            hour=sats(max(one, self.day * _HOUR_PART // _HOUR_WHOLE)),
+            day=sats(self.day),
+            run=sats(self.day),
+            all=sats(self.all),
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """By name, in the order in which they are typed."""
+        return asdict(self)
+
+
+# Of each, whatever a person types: a day's most lasts a hundred days.
+_MOST = {"payment": 10_000, "day": 100_000, "all": 10_000_000}
+MOST = Agreed(**_MOST)
+# What live money starts with: small enough that a mistake costs less than a coffee.
+FIRST = Agreed(payment=50, day=500, all=5_000)

@@ -1,0 +1,107 @@
+"""What became of a payment that no wallet tells of: its owner looks it up elsewhere, and decides.
+
+A wallet that looks up no payments and lists none in order leaves a payment whose answer was lost unknown for ever:
+its money stays set aside, and its job and its provider get no other.
+
+Values in, decisions out; `outcome` acts.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pylon.errors import MoneyError
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED, PaymentState
+from pylon.money.wallet import proves
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the owner says. `preimage` proves that it was paid; without one, that is the owner's word alone. `fee` is
+    what it cost on the way, in msat."""
+
+    paid: bool
+    preimage: str = ""
+    fee: Msat = ZERO
+
+
+class Undecidable(StrEnum):
+    """Why a decision is not taken."""
+
+    NOT_UNKNOWN = "not_unknown"  # it has ended, or is under way
+    PREIMAGE = "preimage_does_not_fit"
+    FEE = "fee_above_amount"
+    MAY_ARRIVE = "may_still_arrive"  # its invoice can still be paid
+
+
+class DecisionRefusedError(MoneyError):
+    """Nothing was changed. `code` says why."""
+
+    def __init__(self, code: Undecidable, message: str, *, hint: str = "") -> None:
+        super().__init__(f"nothing was decided: {message} ({code.value})", hint=hint)
+        self.code = code
+
+
+def judge(
+    decision: Decision,
+    *,
+    state: PaymentState,
+    reason: str,
+    payment_hash: str,
+    amount: Msat,
+    expires_at: float,
+    now: float,
+) -> bool:
+    """Whether it is to be written; False when just that was decided before. Times are Unix seconds.
+
+    That it was not paid frees its money for another payment, and is not believed while a request to pay that was held
+    up could still arrive. Raises `DecisionRefusedError`.
+    """
+    if decision.preimage and not (decision.paid and proves(decision.preimage, payment_hash)):
+        raise DecisionRefusedError(
+            Undecidable.PREIMAGE,
+            "that is not the preimage of this payment",
+            hint="The wallet shows it with the payment, as 64 hex characters; its SHA-256 is the payment hash.",
+        )
+    if state is not PaymentState.UNKNOWN:
+        if reason == DECIDED and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
+            return False
+        raise DecisionRefusedError(
+            Undecidable.NOT_UNKNOWN, f"this payment is {told(state, reason)}", hint=_NEXT[state]
+        )
+    if decision.fee > amount:
+        raise DecisionRefusedError(
+            Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes whole sats of the fee alone."
+        )
+    if not decision.paid and (left := expires_at + ARRIVAL_GRACE_S - now) >= 0:
+        raise DecisionRefusedError(
+            Undecidable.MAY_ARRIVE,
+            "it may still be paid: a request to pay that was held up can arrive until ten minutes after its invoice"
+            " ran out",
+            hint=f"Try again in {max(1, round(left / 60))} min.",
+        )
+    return True
+
+
+def told(state: PaymentState, reason: str) -> str:
+    """Where a payment stands, in words."""
+    by = ", decided by its owner" if reason == DECIDED else ""
+    match state:
+        case PaymentState.SETTLED:
+            return f"paid{by or ', which its preimage proves'}"
+        case PaymentState.FAILED:
+            return f"not paid{by or f' ({reason})'}"
+        case PaymentState.UNKNOWN:
+            return "of unknown outcome"
+        case PaymentState.RESERVED | PaymentState.SENDING:
+            return "under way"
+
+
+_ENDED = "What has ended does not change. `pylon wallet audit` compares it with the wallet."
+_NEXT = {
+    PaymentState.SETTLED: _ENDED,
+    PaymentState.FAILED: _ENDED,
+    PaymentState.RESERVED: "Wait for the wallet's answer.",
+    PaymentState.SENDING: "Wait for the wallet's answer.",
+    PaymentState.UNKNOWN: "",
+}

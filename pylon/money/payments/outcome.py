@@ -1,0 +1,185 @@
+"""What became of payments that were sent: by the wallet's answer, by a lookup, or by their owner's word.
+
+Each outcome is one transaction: the payment's row and its entries in the ledger.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.money.books import ledger
+from pylon.money.books.store import book
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import DECIDED, PaymentState, not_before, resolve
+from pylon.money.payments import decision as decisions
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.decision import Decision
+from pylon.money.payments.store import Payment
+from pylon.money.wallet import Lookup, Wallet, WalletError
+from pylon.store.database import Database, Transaction
+
+logger = log.get("money")
+
+_ENDED = (PaymentState.SETTLED, PaymentState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """`changed`: it was of unknown outcome until now. `by_wallet`: before its owner's word was taken, the wallet gave
+    its own, which says the same."""
+
+    payment: Payment
+    changed: bool
+    by_wallet: bool = False
+
+
+class PaymentOutcomes:
+    """Of the payments of one wallet. `under_way` are those that this process has in hand."""
+
+    def __init__(self, database: Database, wallet: Wallet, clock: Clock) -> None:
+        self.under_way: set[str] = set()
+        self._database = database
+        self._wallet = wallet
+        self._clock = clock
+        # Ended beside `check`, which tells of them.
+        self._ended: list[Payment] = []
+        # An owner's word and a lookup's must not meet: what has ended does not change.
+        self._looking = asyncio.Lock()
+
+    async def recover(self) -> None:
+        """What a dead process left: what it reserved was never sent, and what it was sending may have been."""
+        states = (PaymentState.RESERVED, PaymentState.SENDING)
+        async with self._database.transaction() as tx:
+            for payment in await payment_store.in_state(tx, *states):
+                if payment.payment_hash in self.under_way:
+                    continue
+                if payment.state is PaymentState.RESERVED:
+                    await payment_store.fail(tx, payment.payment_hash, "never_sent", self._clock.wall())
+                else:
+                    await self._move_to_unknown(tx, payment, "no_answer")
+
+    async def check(self) -> list[Payment]:
+        """Looks up every payment of unknown outcome; those that ended since it was called last."""
+        await self.look()
+        ended, self._ended = self._ended, []
+        return ended
+
+    async def look(self) -> None:
+        """The same, and leaves it to `check` to tell of them."""
+        for payment in await payment_store.in_state(self._database, PaymentState.SENDING, PaymentState.UNKNOWN):
+            if payment.payment_hash in self.under_way:
+                continue
+            async with self._looking:
+                now = await payment_store.get(self._database, payment.payment_hash)
+                if now.state not in _ENDED:
+                    await self._look_up_open(now)
+
+    async def decide(self, payment_hash: str, decision: Decision) -> Decided:
+        """Takes the owner's word for what became of a payment of unknown outcome; said again it changes nothing.
+
+        Where no proof comes along, the wallet is asked once more before. Raises `DecisionRefusedError`, and
+        `MoneyError` where there is no such payment.
+        """
+        async with self._looking:
+            payment = await payment_store.get(self._database, payment_hash)
+            if not self._judge(payment, decision):
+                return Decided(payment, changed=False)
+            if not decision.preimage:
+                payment = await self._look_up_open(payment)
+                if payment.state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
+                    return Decided(payment, changed=True, by_wallet=True)
+                self._judge(payment, decision)
+            now = self._clock.wall()
+            async with self._database.transaction() as tx:
+                if decision.paid:
+                    await self._settle_in(tx, payment, decision.preimage, decision.fee, now, decided=True)
+                else:
+                    await payment_store.fail(tx, payment_hash, DECIDED, now)
+            payment = await payment_store.get(self._database, payment_hash)
+            self._ended.append(payment)
+        logger.info(
+            "the owner decided what became of a payment", payment=payment_hash, state=payment.state.value,
+            proof=bool(payment.preimage),
+        )  # fmt: skip
+        return Decided(payment, changed=True)
+
+    async def look_up(self, payment: Payment) -> Payment:
+        """Where a payment that was sent stands by the wallet's word; as before where it gives none."""
+        try:
+            lookup = await self._ask(payment)
+        except WalletError as error:
+            logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
+            return payment
+        verdict = resolve(lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall())
+        match verdict.state:
+            case PaymentState.SETTLED:
+                return await self.settle(payment, lookup.preimage or "", lookup.fee)
+            case PaymentState.FAILED:
+                return await self.fail(payment, verdict.reason)
+            case _ if payment.state is not PaymentState.UNKNOWN:
+                return await self.leave_open(payment, verdict.reason)
+            case _:
+                return payment
+
+    async def ask_fee(self, payment: Payment) -> Msat | None:
+        """What it cost, of a wallet that leaves that out of its answer and tells it in a lookup."""
+        try:
+            return (await self._ask(payment)).fee
+        except WalletError:
+            return None
+
+    async def settle(self, payment: Payment, preimage: str, fee: Msat | None) -> Payment:
+        """Paid, which `preimage` proves."""
+        now = self._clock.wall()
+        async with self._database.transaction() as tx:
+            await self._settle_in(tx, payment, preimage, ZERO if fee is None else fee, now)
+        if fee is not None and fee > payment.fee_limit:
+            logger.warning("a payment's fee was above its limit", payment=payment.payment_hash, fee_msat=int(fee))
+        return await payment_store.get(self._database, payment.payment_hash)
+
+    async def fail(self, payment: Payment, reason: str) -> Payment:
+        """Failed for certain, or presumed so."""
+        async with self._database.transaction() as tx:
+            await payment_store.fail(tx, payment.payment_hash, reason, self._clock.wall())
+        return await payment_store.get(self._database, payment.payment_hash)
+
+    async def leave_open(self, payment: Payment, reason: str) -> Payment:
+        """Of unknown outcome."""
+        async with self._database.transaction() as tx:
+            await self._move_to_unknown(tx, payment, reason)
+        return await payment_store.get(self._database, payment.payment_hash)
+
+    async def _look_up_open(self, payment: Payment) -> Payment:
+        after = await self.look_up(payment)
+        if after.state in _ENDED:
+            self._ended.append(after)
+        return after
+
+    def _judge(self, payment: Payment, decision: Decision) -> bool:
+        return decisions.judge(
+            decision,
+            state=PaymentState.SENDING if payment.payment_hash in self.under_way else payment.state,
+            reason=payment.reason,
+            payment_hash=payment.payment_hash,
+            amount=payment.amount,
+            expires_at=payment.expires_at,
+            now=self._clock.wall(),
+        )
+
+    async def _ask(self, payment: Payment) -> Lookup:
+        since = not_before(payment.invoice, payment.reserved_at)
+        return await self._wallet.lookup(payment.payment_hash, since=since)
+
+    async def _settle_in(
+        self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, now: float, *, decided: bool = False
+    ) -> None:
+        # Somebody else may have settled it since (a lookup beside the answer); its ledger entries are there then.
+        if await payment_store.settle(tx, payment.payment_hash, preimage, fee, now, decided=decided):
+            booked, party = (
+                (ledger.paid_by_hand, payment.payee) if payment.by_hand else (ledger.topup_paid, payment.provider)
+            )
+            await book(tx, booked(now, party, payment.payment_hash, payment.amount, fee))
+
+    async def _move_to_unknown(self, tx: Transaction, payment: Payment, reason: str) -> None:
+        await payment_store.move(tx, payment.payment_hash, PaymentState.UNKNOWN, reason, self._clock.wall())

@@ -1,0 +1,79 @@
+"""The node of each provider that our payments go to: pinned by the first one, changed by its owner's word alone.
+
+A provider whose wallet has another node key is offered with it in every invoice since. The last such offer is kept
+until a person trusts it, or an invoice of the pinned node is paid.
+"""
+
+from dataclasses import dataclass
+
+from pylon.errors import UsageError
+from pylon.money.books.store import Reader
+from pylon.money.msat import Msat
+from pylon.store.database import Row, Transaction
+
+_OFFERS = (
+    "SELECT o.provider, p.payee AS pinned, o.payee AS offered, o.at, (SELECT coalesce(sum(msat), 0)"
+    " FROM money_payment AS m WHERE m.provider = o.provider AND m.payee = p.payee AND m.state = 'settled') AS paid"
+    " FROM money_payee_offer AS o JOIN money_payee AS p ON p.provider = o.provider"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A provider that asks to be paid to another node than before. `paid` went to the `pinned` one; `at` is when it
+    asked last, in Unix seconds."""
+
+    provider: str
+    pinned: str
+    offered: str
+    paid: Msat
+    at: float
+
+
+async def pin(tx: Transaction, provider: str, payee: str, now: float) -> None:
+    """A payment to this node is reserved: the first one pins it, and none changes it. What else was offered before is
+    an offer no more."""
+    await tx.execute(
+        "INSERT INTO money_payee VALUES (?, ?, ?) ON CONFLICT (provider) DO NOTHING", (provider, payee, now)
+    )
+    await tx.execute("DELETE FROM money_payee_offer WHERE provider = ?", (provider,))
+
+
+async def offered(tx: Transaction, provider: str, payee: str, now: float) -> None:
+    """An invoice of this provider pays another node than the pinned one."""
+    await tx.execute(
+        "INSERT INTO money_payee_offer VALUES (?, ?, ?) ON CONFLICT (provider) DO UPDATE SET payee = excluded.payee,"
+        " at = excluded.at",
+        (provider, payee, now),
+    )
+
+
+async def offers(reader: Reader) -> list[Offer]:
+    """Of every provider that has one, the newest first."""
+    return [_offer(row) for row in await reader.fetch_all(f"{_OFFERS} ORDER BY o.at DESC, o.provider")]
+
+
+async def trust(tx: Transaction, provider: str, *, pinned: str, offered: str, now: float) -> Offer:
+    """Pins what this provider offers. `pinned` and `offered` are the nodes that a person saw.
+
+    Raises `UsageError` where these are not the two any more, or nothing is offered: then nothing is changed.
+    """
+    row = await tx.fetch_one(f"{_OFFERS} WHERE o.provider = ?", (provider,))
+    if row is None:
+        raise UsageError(
+            "this provider does not ask to be paid to another node",
+            hint="`pylon wallet trust-payee` lists those that do.",
+        )
+    found = _offer(row)
+    if (found.pinned, found.offered) != (pinned, offered):
+        raise UsageError(
+            "this provider asks to be paid to yet another node by now: nothing was changed",
+            hint="Run `pylon wallet trust-payee` again, and look at what it shows.",
+        )
+    await tx.execute("UPDATE money_payee SET payee = ?, at = ? WHERE provider = ?", (offered, now, provider))
+    await tx.execute("DELETE FROM money_payee_offer WHERE provider = ?", (provider,))
+    return found
+
+
+def _offer(row: Row) -> Offer:
+    return Offer(row["provider"], row["pinned"], row["offered"], Msat(row["paid"]), row["at"])

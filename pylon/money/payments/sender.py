@@ -1,0 +1,239 @@
+"""Paying: reserve, send, settle; each step is in the database before the next is taken.
+
+    reserved ─► sending ─► settled     the preimage proves it
+        │          ├─────► failed      the wallet refused, or a lookup says so
+        │          └─────► unknown     no answer: the reservation stays until a lookup or its owner decides
+        └────────────────► failed      the process died before anything was sent
+
+Nothing is ever sent twice: a payment whose outcome is unknown blocks its job and its provider until it is known.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pylon.clock import Clock
+from pylon.money.invoices import invoice as invoices
+from pylon.money.limits import Caps, Spend, allow
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.payment import (
+    BY_HAND,
+    Ask,
+    Order,
+    PaymentRefusedError,
+    PaymentState,
+    Refusal,
+    judge_amount,
+    judge_ask,
+    judge_known,
+)
+from pylon.money.payments import payees as payee_store
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.decision import Decision
+from pylon.money.payments.outcome import Decided, PaymentOutcomes
+from pylon.money.payments.refused import WHY, refused
+from pylon.money.payments.store import Payment
+from pylon.money.wallet import PayState, Wallet, WalletCode, proves
+from pylon.nostr import nip19
+from pylon.store.database import Database
+
+
+class Policy(Protocol):
+    """What is allowed here, asked anew for each payment. `live` allows live money; `stopped` says whether STOP is
+    there."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def caps(self) -> Caps: ...
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def stopped(self) -> Callable[[], bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SendPolicy:
+    """One that stays as it is."""
+
+    network: Network
+    caps: Caps
+    stopped: Callable[[], bool]
+    live: bool = False
+
+
+class Sender:
+    """Pays invoices out of one wallet."""
+
+    def __init__(self, database: Database, wallet: Wallet, policy: Policy, clock: Clock) -> None:
+        self._database = database
+        self._wallet = wallet
+        self._policy = policy
+        self._clock = clock
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._looks: set[asyncio.Task[None]] = set()
+        self.outcomes = PaymentOutcomes(database, wallet, clock)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the STOP file halts all spending."""
+        return self._policy.stopped()
+
+    @property
+    def most(self) -> Msat:
+        """The most that one payment may be, without its fee."""
+        return self._policy.caps.payment
+
+    @property
+    def unit(self) -> str:
+        """What the money of this wallet is called."""
+        return self._policy.network.unit
+
+    async def balance(self) -> Msat:
+        """What the wallet holds. Raises `WalletError`."""
+        return await self._wallet.balance()
+
+    async def pay(self, ask: Ask, order: Order) -> Payment:
+        """Pays when every condition holds; where the payment stands afterwards.
+
+        Raises `PaymentRefusedError`; then nothing was reserved or sent. A caller that is cancelled does not cancel
+        the payment: it goes on, and its row tells.
+        """
+        reserving = self._begin(self._reserve(ask, order))
+        try:
+            payment = await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # It may be written all the same, and would count until the next start.
+            self._begin(self._lift(reserving))
+            raise
+        return await self._go_on(self._send(payment))
+
+    async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
+        """Pays an invoice that the owner named, of at most `most`; all conditions hold, and all limits but those of a
+        provider and a run, which would never end.
+
+        Each payee has an account of its own in the ledger, which is no provider's. Raises `PaymentRefusedError`.
+        """
+        try:
+            invoice = invoices.decode(text)
+        except invoices.InvoiceError as error:
+            raise PaymentRefusedError(error.code, str(error)) from error
+        owner, payee, job = "owner", f"{BY_HAND}{invoice.payee}", f"invoice:{invoice.payment_hash}"
+        ask = Ask(payee, job, owner, invoice.amount, text, verified=True)
+        return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner, by_hand=True))
+
+    async def recover(self) -> list[Payment]:
+        """At start, before anything is paid: what a dead process left open; those that ended by a lookup now."""
+        await self.outcomes.recover()
+        return await self.check()
+
+    async def check(self) -> list[Payment]:
+        """Looks up every payment of unknown outcome; those that ended now. Call it every few seconds."""
+        return await self.outcomes.check()
+
+    async def look(self, *, within_s: float) -> None:
+        """Looks them up as `check` does, which tells of those that ended; what takes longer goes on beside."""
+        looking = asyncio.create_task(self.outcomes.look())
+        self._looks.add(looking)
+        looking.add_done_callback(self._looks.discard)
+        await asyncio.wait({looking}, timeout=within_s)
+        if looking.done():
+            looking.result()
+
+    async def decide(self, payment_hash: str, decision: Decision) -> Decided:
+        """Takes the owner's word for what became of a payment; see `PaymentOutcomes`. A caller that is cancelled
+        does not cancel it."""
+        return await asyncio.shield(self._begin(self.outcomes.decide(payment_hash, decision)))
+
+    async def close(self) -> None:
+        """Waits for payments that are under way; their wallet calls end by themselves."""
+        for looking in self._looks:
+            looking.cancel()
+        await asyncio.gather(*self._tasks, *self._looks, return_exceptions=True)
+
+    # --- the steps --------------------------------------------------------------------------------------------
+
+    async def _reserve(self, ask: Ask, order: Order) -> Payment:
+        policy, caps = self._policy, self._policy.caps
+        if policy.stopped():
+            raise refused(Refusal.STOPPED)
+        if policy.network.is_live and not policy.live:
+            raise refused(Refusal.NOT_LIVE)
+        refusal = judge_ask(ask, order)
+        if refusal is not None:
+            raise refused(refusal)
+        now = self._clock.wall()
+        try:
+            invoice = invoices.decode(ask.invoice or "")
+            amount = invoices.check(invoice, network=policy.network, now=now)
+        except invoices.InvoiceError as error:
+            raise PaymentRefusedError(error.code, str(error)) from error
+        refusal = judge_amount(amount, ask, order)
+        if refusal is not None:
+            raise refused(refusal)
+        spend = Spend(amount, caps.fee, order.job, order.provider, order.run, order.by_hand)
+        # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
+        async with self._database.transaction() as tx:
+            known = await payment_store.known(tx, invoice, order, now)
+            refusal = judge_known(invoice, order, known)
+            if refusal is None:
+                limit = allow(caps, await payment_store.used(tx, spend, now), spend)
+                if limit is not None:
+                    raise refused(limit)
+                payment = await payment_store.reserve(tx, invoice, spend, now)
+                # Before it is committed: whoever takes up what a dead process left, leaves this one alone.
+                self.outcomes.under_way.add(payment.payment_hash)
+                return payment
+            if refusal is Refusal.PAYEE_CHANGED:
+                await payee_store.offered(tx, order.provider, invoice.payee, now)
+        # Not before the transaction has ended: what was offered is kept although nothing is paid.
+        raise refused(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
+
+    async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
+        with suppress(PaymentRefusedError):
+            payment = await reserving
+            await self.outcomes.fail(payment, "never_sent")
+            self.outcomes.under_way.discard(payment.payment_hash)
+
+    async def _send(self, payment: Payment) -> Payment:
+        outcomes = self.outcomes
+        try:
+            async with self._database.transaction() as tx:
+                await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
+            result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
+            if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
+                fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)
+                return await outcomes.settle(payment, result.preimage or "", fee)
+            # Its answer to a payment is not its last word on it; only a lookup is.
+            if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
+                return await outcomes.fail(payment, result.code.value if result.code else "failed")
+            reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
+            payment = await outcomes.leave_open(
+                payment, reason or (result.code.value if result.code else "no_answer")
+            )
+            return await outcomes.look_up(payment)
+        finally:
+            outcomes.under_way.discard(payment.payment_hash)
+
+    async def _go_on(self, work: Coroutine[Any, Any, Payment]) -> Payment:
+        # A cancelled caller must not leave a sent payment without somebody who hears the answer.
+        return await asyncio.shield(self._begin(work))
+
+    def _begin[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _other_payee(provider: str) -> str:
+    return (
+        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid"
+        " from then on"
+    )

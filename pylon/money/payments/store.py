@@ -1,0 +1,248 @@
+"""Payments in SQLite: what was reserved, sent and paid, and what of it counts against the limits."""
+
+from dataclasses import dataclass
+
+from pylon.errors import MoneyError
+from pylon.money.accounts import mirror_store
+from pylon.money.books import ledger
+from pylon.money.books.store import Reader, balance
+from pylon.money.invoices.invoice import Invoice
+from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, PaymentState
+from pylon.money.payments import payees as payee_store
+from pylon.money.wallet import WalletCode
+from pylon.store.database import Row, Transaction
+
+# How long a fee above its limit keeps us from paying that provider again.
+FEE_MEMORY_S = DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment of ours. `fee` is None until it is settled; times are Unix seconds."""
+
+    payment_hash: str
+    job: str
+    provider: str
+    run: str
+    amount: Msat
+    fee_limit: Msat
+    fee: Msat | None
+    invoice: str
+    payee: str
+    expires_at: float
+    state: PaymentState
+    preimage: str | None
+    reason: str
+    reserved_at: float
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether its owner gave the invoice."""
+        return self.provider.startswith(BY_HAND)
+
+    @property
+    def decided(self) -> bool:
+        """Whether its owner said what became of it, since no wallet did."""
+        return self.reason == DECIDED
+
+
+async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
+    """What we know that bears on paying this invoice for this order."""
+    row = await tx.fetch_one(
+        """
+        SELECT
+            EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
+            EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = :hash) AS own,
+            (SELECT max(CASE state WHEN 'settled' THEN 'settled' ELSE 'open' END) FROM money_payment WHERE job = :job
+                AND (state <> 'failed' OR reason IN (:arrived, :settled, :decided, :answered))) AS job_payment,
+            EXISTS (SELECT 1 FROM money_payment
+                WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
+            (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
+            EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider AND state = 'settled'
+                AND fee > fee_limit AND changed_at > :since) AS fees
+        """,
+        {
+            "hash": invoice.payment_hash,
+            "job": order.job,
+            "provider": order.provider,
+            "since": now - FEE_MEMORY_S,
+            **dict(zip(("arrived", "settled", "decided", "answered"), PRESUMED_FAILED, strict=True)),
+        },
+    )
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    mirror = await mirror_store.load(tx, order.provider)
+    return Known(
+        hash_seen=bool(row["hash_seen"]),
+        own_invoice=bool(row["own"]),
+        job_payment=row["job_payment"] or "",
+        provider_payment_open=bool(row["provider_open"]),
+        pinned_payee=row["payee"],
+        relation_ended=mirror.ended is not None,
+        receipts_pending=bool(mirror.waiting),
+        credit_missing=mirror.short,
+        fees_too_high=bool(row["fees"]),
+    )
+
+
+async def used(reader: Reader, spend: Spend, now: float) -> Used:
+    """What counts against the limits of this payment. An open one counts in every window, however old it is."""
+    row = await reader.fetch_one(
+        """
+        WITH counted AS (
+            SELECT job, provider, run, reserved_at, state <> 'settled' AS open,
+                msat + CASE WHEN state = 'settled' THEN fee ELSE fee_limit END AS msat
+            FROM money_payment WHERE state <> 'failed'
+        )
+        SELECT coalesce(sum(msat) FILTER (WHERE job = :job), 0),
+            coalesce(sum(msat) FILTER (WHERE open AND provider = :provider), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :hour), 0),
+            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :day), 0),
+            coalesce(sum(msat) FILTER (WHERE run = :run), 0),
+            coalesce(sum(msat), 0),
+            coalesce(sum(open), 0)
+        FROM counted
+        """,
+        {
+            "job": spend.job,
+            "provider": spend.provider,
+            "run": spend.run,
+            "hour": now - HOUR_S,
+            "day": now - DAY_S,
+        },
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    *sums, in_flight = row
+    job, provider, hour, day, run, total = map(Msat, sums)
+    left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
+    return Used(job, provider + left, hour, day, run, total, in_flight)
+
+
+async def used_now(reader: Reader, now: float) -> Used:
+    """What counts against the limits of every payment: those of an hour, a day, all time and payments in flight."""
+    return await used(reader, Spend(ZERO, ZERO, "", "", ""), now)
+
+
+async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:
+    """Writes the reservation, and pins the payee of a provider."""
+    await tx.execute(
+        "INSERT INTO money_payment (payment_hash, job, provider, run, msat, fee_limit, invoice, payee, expires_at,"
+        " state, reserved_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?)",
+        (
+            invoice.payment_hash,
+            spend.job,
+            spend.provider,
+            spend.run,
+            int(spend.amount),
+            int(spend.fee_limit),
+            invoice.text,
+            invoice.payee,
+            invoice.expires_at,
+            now,
+            now,
+        ),
+    )
+    if not spend.by_hand:
+        await payee_store.pin(tx, spend.provider, invoice.payee, now)
+    return await get(tx, invoice.payment_hash)
+
+
+async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> None:
+    """To `sending` from `reserved`, or to `unknown`. A payment that has ended meanwhile stays as it is."""
+    before = "'reserved'" if state is PaymentState.SENDING else "'sending', 'unknown'"
+    await tx.execute(
+        f"UPDATE money_payment SET state = ?, reason = ?, changed_at = ?"  # noqa: S608 - two constants
+        f" WHERE payment_hash = ? AND state IN ({before})",
+        (state.value, reason, now, payment_hash),
+    )
+
+
+async def settle(
+    tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float, *, decided: bool = False
+) -> bool:
+    """Settled with proof, or because it was `decided` so, where `preimage` may be empty; False when it was before.
+    Raises `MoneyError` when it was taken for failed."""
+    changed = await tx.execute(
+        "UPDATE money_payment SET state = 'settled', preimage = ?, fee = ?, reason = ?, changed_at = ?"
+        " WHERE payment_hash = ? AND state IN ('sending', 'unknown')",
+        (preimage, int(fee), DECIDED if decided else "", now, payment_hash),
+    )
+    if not changed and (await get(tx, payment_hash)).state is not PaymentState.SETTLED:
+        raise MoneyError("a payment that was not sent cannot be settled")
+    return bool(changed)
+
+
+async def fail(tx: Transaction, payment_hash: str, reason: str, now: float) -> None:
+    """Failed for certain: its reservation is released."""
+    await tx.execute(
+        "UPDATE money_payment SET state = 'failed', reason = ?, changed_at = ?"
+        " WHERE payment_hash = ? AND state NOT IN ('settled', 'failed')",
+        (reason, now, payment_hash),
+    )
+
+
+async def get(reader: Reader, payment_hash: str) -> Payment:
+    """One payment. Raises `MoneyError` when there is none."""
+    row = await reader.fetch_one("SELECT * FROM money_payment WHERE payment_hash = ?", (payment_hash,))
+    if row is None:
+        raise MoneyError("there is no such payment")
+    return _payment(row)
+
+
+async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
+    """Payments in these states, oldest first."""
+    marks = ",".join("?" * len(states))
+    rows = await reader.fetch_all(
+        f"SELECT * FROM money_payment WHERE state IN ({marks}) ORDER BY reserved_at",  # noqa: S608 - marks only
+        [state.value for state in states],
+    )
+    return [_payment(row) for row in rows]
+
+
+async def unknown(reader: Reader) -> tuple[int, Msat]:
+    """How many payments are of unknown outcome, and what is set aside for them, in msat."""
+    row = await reader.fetch_one(
+        "SELECT count(*), coalesce(sum(msat + fee_limit), 0) FROM money_payment WHERE state = 'unknown'"
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return row[0], Msat(row[1])
+
+
+async def decided(reader: Reader) -> list[Payment]:
+    """Payments whose owner said what became of them, oldest first."""
+    rows = await reader.fetch_all(
+        "SELECT * FROM money_payment WHERE state IN ('settled', 'failed') AND reason = ? ORDER BY reserved_at",
+        (DECIDED,),
+    )
+    return [_payment(row) for row in rows]
+
+
+async def unfunded(reader: Reader, *, since: float) -> list[Payment]:
+    """The last payments to their providers that failed for want of money, of invoices that ended after `since`."""
+    rows = await reader.fetch_all(
+        "SELECT * FROM money_payment AS p WHERE state = 'failed' AND reason = ? AND expires_at > ? AND NOT EXISTS"
+        " (SELECT 1 FROM money_payment AS q WHERE q.provider = p.provider AND q.reserved_at > p.reserved_at)"
+        " AND NOT instr(provider, ?)",
+        (WalletCode.INSUFFICIENT_BALANCE.value, since, BY_HAND),
+    )
+    return [_payment(row) for row in rows]
+
+
+def _payment(row: Row) -> Payment:
+    return Payment(
+        payment_hash=row["payment_hash"],
+        job=row["job"],
+        provider=row["provider"],
+        run=row["run"],
+        amount=Msat(row["msat"]),
+        fee_limit=Msat(row["fee_limit"]),
+        fee=None if row["fee"] is None else Msat(row["fee"]),
+        invoice=row["invoice"],
+        payee=row["payee"],
+        expires_at=row["expires_at"],
+        state=PaymentState(row["state"]),
+        preimage=row["preimage"],
+        reason=row["reason"],
+        reserved_at=row["reserved_at"],
+    )

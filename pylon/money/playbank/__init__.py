@@ -1,0 +1,1 @@
+"""A bank of play money, and its door."""

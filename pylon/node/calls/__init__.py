@@ -1,0 +1,1 @@
+"""How commands and programs call the process that owns a home."""

@@ -1,0 +1,90 @@
+"""One connection to the core of another process, for any number of calls at once (see `numbered`)."""
+
+import asyncio
+import itertools
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from pylon.errors import UnreachableError
+from pylon.node.calls.control import Answers, Result, ended, understood
+from pylon.node.calls.long_lists import MAX_CALL_BYTES
+
+
+class Channel:
+    """A `Node`, and an async context manager. Once `closed` is set every call raises `UnreachableError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.closed = asyncio.Event()
+        self._path = path
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self._writer: asyncio.StreamWriter
+        self._reading: asyncio.Task[None]
+
+    async def __aenter__(self) -> Self:
+        """Raises `UnreachableError` when nobody listens."""
+        try:
+            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_CALL_BYTES)
+        except OSError as error:
+            raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
+        self._reading = asyncio.create_task(self._read(reader))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
+        """See `Node`."""
+        if self.closed.is_set():
+            raise ended()
+        number = next(self._numbers)
+        said: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._waiting[number] = said
+        over = False
+        try:
+            await self._write({"id": number, "call": method, "params": params or {}})
+            while (line := await said.get()) is not None:
+                over = "event" not in line
+                answer = understood(line)
+                yield answer
+                if isinstance(answer, Result):
+                    return
+            over = True
+            raise ended()
+        except ConnectionError as error:
+            raise ended() from error
+        finally:
+            del self._waiting[number]
+            if not over and not self.closed.is_set():
+                with suppress(ConnectionError):
+                    # Not waited for: whoever is being cancelled has no time.
+                    self._writer.write(orjson.dumps({"cancel": number}) + b"\n")
+
+    async def _write(self, line: dict[str, Any]) -> None:
+        self._writer.write(orjson.dumps(line) + b"\n")
+        await self._writer.drain()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                said = orjson.loads(line)
+                # What comes for a call that was cancelled meanwhile is nobody's.
+                if (waits := self._waiting.get(said["id"])) is not None:
+                    waits.put_nowait(said)
+        except (ConnectionError, ValueError, KeyError, TypeError):
+            # It is gone, or speaks another language.
+            pass
+        finally:
+            self.closed.set()
+            for waits in self._waiting.values():
+                waits.put_nowait(None)

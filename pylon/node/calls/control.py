@@ -1,0 +1,257 @@
+"""The control socket: how other commands speak to the process that owns a home.
+
+One call a connection, over a Unix socket that its owner alone may open. Lines of JSON:
+
+    → {"call": "map", "params": {…}}
+    ← {"event": {…}}                      any number
+    ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
+
+A client that hangs up cancels its call. One that numbers its calls makes many over one connection (`numbered`); a
+long list follows its call, or its result, in pieces (`long_lists`).
+"""
+
+import asyncio
+import errno
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from pylon import errors, log
+from pylon.errors import PylonError, UnreachableError, UsageError, refusal
+from pylon.node.calls import long_lists
+from pylon.node.calls.numbered import NumberedCalls, Send
+from pylon.node.home import private_folder
+from pylon.store.faults import told
+
+logger = log.get("node")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened during a call."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended."""
+
+    data: dict[str, Any]
+
+
+type Answers = AsyncGenerator[Event | Result]
+type Method = Callable[[dict[str, Any]], Answers]
+
+
+class Node(Protocol):
+    """A core that can be called: in this process, or in another over its socket."""
+
+    def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
+        """Runs a method. Ends with its `Result`; raises the `PylonError` it failed with."""
+
+
+async def result_of(node: Node, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The result of a call, its events passed over."""
+    async with aclosing(node.call(method, params)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Result):
+                return answer.data
+    raise UnreachableError("the node ended before it answered")
+
+
+class ControlServer:
+    """Offers the methods on the socket. `busy` counts the calls under way."""
+
+    def __init__(self, path: Path, methods: Mapping[str, Method]) -> None:
+        self.busy = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._path = path
+        self._methods = methods
+        self._server: asyncio.Server | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listens. The caller holds the home's lock, so that a socket left behind is nobody's."""
+        private_folder(self._path.parent)
+        self._path.unlink(missing_ok=True)
+        previous = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_CALL_BYTES)
+        finally:
+            os.umask(previous)
+
+    async def close(self) -> None:
+        """Takes no more calls; those under way are cut off."""
+        if self._server is not None:
+            self._server.close()
+            for call in self._calls:
+                call.cancel()
+            await asyncio.gather(*self._calls, return_exceptions=True)
+            await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._begin()
+        call = asyncio.create_task(self._answer(reader, writer))
+        self._calls.add(call)
+        try:
+            await call
+        except (ConnectionError, asyncio.CancelledError):
+            call.cancel()
+        except Exception:
+            logger.exception("a control call failed")
+        finally:
+            self._calls.discard(call)
+            self._end()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = _parse(await reader.readline())
+
+        async def send(line: dict[str, Any]) -> None:
+            # Whoever sends its list in pieces reads one so.
+            result, outcomes = line.get("result"), None
+            if isinstance(result, dict) and long_lists.FOLLOWS in request:
+                result, outcomes = long_lists.apart(result, "outcomes")
+                line = {"result": result}
+            await long_lists.write(writer, line, "outcomes", outcomes)
+
+        if long_lists.FOLLOWS in request:
+            try:
+                await long_lists.take_in(request, reader)
+            except UsageError as error:
+                await send(_error_line(error))
+                return
+        if "id" in request:
+            # Such a connection stays for as long as its client lives: only its calls keep a core busy.
+            self._end()
+            try:
+                await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
+            finally:
+                self._begin()
+            return
+        work = asyncio.create_task(self._run(request, send))
+        hung_up = asyncio.create_task(reader.read())
+        try:
+            await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            hung_up.cancel()
+            await asyncio.gather(work, hung_up, return_exceptions=True)
+
+    def _begin(self) -> None:
+        self.busy += 1
+        self.idle.clear()
+
+    def _end(self) -> None:
+        self.busy -= 1
+        if not self.busy:
+            self.idle.set()
+
+    async def _run(self, request: dict[str, Any], send: Send) -> None:
+        try:
+            method = self._methods.get(str(request.get("call")))
+            if method is None:
+                raise UsageError("this node does not know that call", hint="Are both of the same version of Pylon?")
+            params = {} if request.get("params") is None else request["params"]
+            if not isinstance(params, dict):
+                raise UsageError("the params of a call are an object")
+            async with aclosing(method(params)) as answers:
+                async for answer in answers:
+                    await send({"event" if isinstance(answer, Event) else "result": answer.data})
+        except ConnectionError:
+            pass
+        except Exception as error:
+            said = _said(error)
+            if said is None:
+                logger.exception("a control call failed", call=str(request.get("call")))
+                said = PylonError("the node failed", hint="See its log.")
+            await send(_error_line(said))
+
+
+class RemoteNode:
+    """The core of another process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
+        """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path, limit=long_lists.MAX_CALL_BYTES)
+        except OSError as error:
+            raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
+        try:
+            given, jobs = long_lists.apart(params or {}, "jobs")
+            await long_lists.write(writer, {"call": method, "params": given}, "jobs", jobs)
+            while line := await reader.readline():
+                said = orjson.loads(line)
+                answer = understood(said)
+                if long_lists.FOLLOWS in said:
+                    answer.data[said[long_lists.FOLLOWS]] = await long_lists.read(reader)
+                yield answer
+                if isinstance(answer, Result):
+                    return
+            raise ended()
+        except ConnectionError as error:
+            raise ended() from error
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+def understood(said: object) -> Event | Result:
+    """A decoded line of a node. Raises the error that it tells, `UnreachableError` for what is none of these."""
+    match said:
+        case {"event": dict(data)}:
+            return Event(data)
+        case {"result": dict(data)}:
+            return Result(data)
+        case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
+            raise _error(kind, message, hint)
+        case _:
+            raise UnreachableError("the node answered something that is not understood here")
+
+
+def ended() -> UnreachableError:
+    """What a call meets whose node is gone before its result."""
+    return UnreachableError("the node ended during the call", hint="See its log, and try again.")
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return request if isinstance(request, dict) else {}
+
+
+def _error_line(error: PylonError) -> dict[str, Any]:
+    return {"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}}
+
+
+def _said(error: Exception) -> PylonError | None:
+    """What whoever called can do something about, or None for a fault of the node."""
+    if isinstance(error, sqlite3.Error):
+        return told(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PylonError(refusal(error), hint="Make room on that disk, and try again.")
+    return error if isinstance(error, PylonError) else None
+
+
+def _error(kind: str, message: str, hint: str) -> PylonError:
+    known = getattr(errors, kind, PylonError)
+    if isinstance(known, type) and issubclass(known, PylonError):
+        return known(message, hint=hint)
+    return PylonError(message, hint=hint)

@@ -1,0 +1,1 @@
+"""`pylon mcp`: the RLM as tools for programs that speak the Model Context Protocol."""

@@ -1,0 +1,146 @@
+"""The runs that a client of `pylon mcp` started: a task each, how far it is, and what came of it.
+
+A run opens the home's node for itself, as `pylon rlm` does: between runs this process holds no lock, no relay and no
+wallet, so that a node may be started beside it.
+"""
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pylon import log
+from pylon.clock import SystemClock
+from pylon.errors import PylonError, UsageError, error_row
+from pylon.node.home import Home
+from pylon.node.rlm import run as rlm
+from pylon.node.rlm.run import Question
+from pylon.node.session import open_node
+from pylon.rlm import runs
+from pylon.rlm.progress import Tally
+from pylon.rlm.trajectory import Event
+from pylon.sections import Config, RlmSection
+
+logger = log.get("mcp")
+
+# Every run may spend its whole budget: a client that starts one after another must not multiply it without end.
+AT_ONCE = 4
+REMEMBERED = 100
+REPORT_S = 0.5
+
+type State = Literal["running", "ended", "cancelled", "failed"]
+type Hear = Callable[["McpRun"], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class McpRun:
+    """One run. `report` is what `pylon rlm --json` prints, once it has ended; `error` why there is none."""
+
+    id: str
+    question: str
+    state: State = "running"
+    tally: Tally = field(default_factory=Tally)
+    report: dict[str, Any] | None = None
+    error: PylonError | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    def told(self) -> dict[str, Any]:
+        """For the client: the report, or how far it is."""
+        if self.report is not None:
+            return {"state": self.state, **self.report}
+        row = {"id": self.id, "state": self.state, "in_flight": len(self.tally.out), **self.tally.counts}
+        return row if self.error is None else {**row, "error": error_row(self.error)}
+
+
+class McpRuns:
+    """See the module. `close` cancels what is under way."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self._home = home
+        self._config = config
+        self._runs: OrderedDict[str, McpRun] = OrderedDict()
+
+    def start(self, question: Question) -> McpRun:
+        """Begins a run. Raises `UsageError` for budgets over the settings', and when too many are under way."""
+        within(self._config.rlm, question.wishes)
+        if sum(run.state == "running" for run in self._runs.values()) >= AT_ONCE:
+            raise UsageError(f"{AT_ONCE} runs are under way", hint="Wait for one, or end it with rlm_cancel.")
+        folder = runs.new_run(self._home.runs, SystemClock().wall())
+        run = McpRun(folder.name, question.question)
+        self._runs[run.id] = run
+        run.task = asyncio.create_task(self._run(run, question))
+        while len(self._runs) > REMEMBERED:
+            oldest = next(iter(self._runs.values()))
+            if oldest.state == "running":
+                break
+            del self._runs[oldest.id]
+        return run
+
+    async def follow(self, run: McpRun, hear: Hear) -> None:
+        """Returns when it has ended; `hear` is called as it goes on. Cancelled, it cancels the run."""
+        assert run.task is not None  # noqa: S101 - `start` made it
+        try:
+            while not run.task.done():
+                await hear(run)
+                await asyncio.wait({run.task}, timeout=REPORT_S)
+        finally:
+            await self._cancel(run)
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """How far a run is: of this server, or any other that the home keeps. Raises `UsageError`."""
+        run = next(reversed(self._runs.values()), None) if name == "last" else self._runs.get(name)
+        if run is not None:
+            return run.told()
+        return await asyncio.to_thread(lambda: runs.summary(runs.find_run(self._home.runs, name)))
+
+    async def cancel(self, name: str) -> dict[str, Any]:
+        """Ends a run of this server. Raises `UsageError`."""
+        run = self._runs.get(name)
+        if run is None:
+            raise UsageError(f"this server started no run {name!r}", hint="rlm_status tells of runs; ids are whole.")
+        await self._cancel(run)
+        return run.told()
+
+    async def close(self) -> None:
+        """Ends all."""
+        await asyncio.gather(*map(self._cancel, self._runs.values()))
+
+    async def _cancel(self, run: McpRun) -> None:
+        if run.task is not None and not run.task.done():
+            run.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await run.task
+
+    async def _run(self, run: McpRun, question: Question) -> None:
+        def heard(_: Event, tally: Tally) -> None:
+            run.tally = tally
+
+        try:
+            async with open_node(self._home, self._config) as node:
+                folder = self._home.runs / run.id
+                run.report = await rlm.ask(self._home, self._config, node, question, listener=heard, folder=folder)
+            run.state = "ended"
+        except PylonError as error:
+            run.state, run.error = "failed", error
+        except asyncio.CancelledError:
+            run.state = "cancelled"
+            raise
+        except Exception:
+            logger.exception("a run failed")
+            run.state, run.error = "failed", PylonError("the run failed", hint="See the server's log.")
+
+
+def within(section: RlmSection, wishes: dict[str, Any]) -> None:
+    """Raises `UsageError` when a wish is above its setting: a client may ask for less than a person allows only."""
+    for name, value in wishes.items():
+        most = getattr(section, name)
+        if value is None or not isinstance(most, int | float):
+            continue
+        if name == "max_tokens":
+            # 0 is no limit there, of the setting and of a wish.
+            value, most = value or math.inf, most or math.inf
+        if value > most:
+            raise UsageError(f"{name} is {most:g} at most here", hint=f"`rlm.{name}` in the config file says so.")

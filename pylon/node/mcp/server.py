@@ -1,0 +1,161 @@
+"""`pylon mcp`: the RLM as three tools of the Model Context Protocol, over standard input and output.
+
+The library is imported here alone, and this file by that command alone. Errors come as the results of tools, marked
+as errors, with what `--json` shows of them: a client's model reads them and may do better.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+import orjson
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import ConfigDict, Field, ValidationError
+
+from pylon import __version__
+from pylon.config import faults
+from pylon.errors import PylonError, UsageError, error_row
+from pylon.node.home import Home
+from pylon.node.mcp.paths import Readable
+from pylon.node.mcp.runs import McpRun, McpRuns
+from pylon.node.rlm.run import Question
+from pylon.sections import Config
+
+INSTRUCTIONS = """Questions about texts that are too long to read. A text becomes a variable in a sandbox, a program
+or a root model cuts it up, and a swarm of models is asked about the pieces. Use it for texts beyond some 16,000
+tokens: to find what stands anywhere in them, to count, to compare. Read shorter texts yourself. What is asked about
+goes to providers of the swarm, and each run may cost sats."""
+
+RunId = Annotated[str, Field(description="The id of a run, as `rlm` gave it.")]
+
+
+def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
+    """The server with its tools. The caller closes `runs` when it has ended."""
+
+    async def rlm(
+        ctx: Context,
+        question: Annotated[str, Field(description="What is asked about the text, in full.", min_length=1)],
+        paths: Annotated[
+            list[str] | None, Field(description="Files, folders or globs that hold it, in place of `text`.")
+        ] = None,
+        text: Annotated[str | None, Field(description="The text itself, in place of `paths`.")] = None,
+        strategy: Annotated[
+            Literal["rlm", "map-reduce", "search"] | None,
+            Field(description="rlm needs a root model in the settings; search looks for the question's words first."),
+        ] = None,
+        model: Annotated[str | None, Field(description="The model that sub-calls ask for.")] = None,
+        max_sats: Annotated[int | None, Field(ge=0, description="The most that it may cost, in sats.")] = None,
+        max_calls: Annotated[int | None, Field(ge=0, description="The most sub-calls.")] = None,
+        max_tokens: Annotated[int | None, Field(ge=0, description="The most tokens, of all models together.")] = None,
+        max_seconds: Annotated[float | None, Field(gt=0, description="The most seconds.")] = None,
+        max_depth: Annotated[int | None, Field(ge=0, description="How deep loops may stand in each other.")] = None,
+        wait: Annotated[bool, Field(description="false gives the id at once; rlm_status tells the rest.")] = True,
+    ) -> CallToolResult:
+        """Answers a question about a text of any length. `partial` tells that turns or budget ran out."""
+        wishes = {
+            "sub_model": model, "max_sats": max_sats, "max_calls": max_calls, "max_tokens": max_tokens,
+            "max_wall_s": max_seconds, "max_depth": max_depth,
+        }  # fmt: skip
+
+        async def work() -> dict[str, Any]:
+            if (paths is None) == (text is None):
+                raise UsageError("either `paths` or `text` is needed, and not both")
+            files = await asyncio.to_thread(readable.expand, paths or [])
+            if paths is not None and not files:
+                raise UsageError("there is no file in `paths`")
+            run = runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
+            if wait:
+                await runs.follow(run, _progress(ctx))
+                if run.error is not None:
+                    raise run.error
+            return run.told()
+
+        return await _result(work())
+
+    async def rlm_status(run: RunId = "last") -> CallToolResult:
+        """Tells how far a run is, and its answer once there is one."""
+        return await _result(runs.status(run))
+
+    async def rlm_cancel(run: RunId) -> CallToolResult:
+        """Ends a run; sub-calls that are out are cancelled, and what they cost until then is paid."""
+        return await _result(runs.cancel(run))
+
+    tools = [
+        _strict(rlm, "Ask about a long text", ToolAnnotations(read_only_hint=False)),
+        _strict(rlm_status, "How far a run is", ToolAnnotations(read_only_hint=True)),
+        _strict(rlm_cancel, "End a run", ToolAnnotations(read_only_hint=False, idempotent_hint=True)),
+    ]
+    return _Server(
+        "pylon", title="Pylon", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING", tools=tools
+    )
+
+
+class _Server(MCPServer):
+    """What a client gets wrong is told it as every other error is."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError:
+            raise
+        except ToolError as error:
+            wrong = error.__cause__
+            said = f"{name}: {faults(wrong)}" if isinstance(wrong, ValidationError) else str(error)
+            return _failed(UsageError(said, hint="The tool's schema says what it takes."))
+
+
+def _strict(work: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+    """A tool that refuses arguments which it does not know: a bound that is misspelt must not go unheard."""
+    tool = Tool.from_function(work, title=title, annotations=annotations)
+    loose = tool.fn_metadata.arg_model
+    strict: type[ArgModelBase] = type(
+        loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid"), "__module__": __name__}
+    )
+    tool.fn_metadata.arg_model = strict
+    tool.parameters = strict.model_json_schema(by_alias=True)
+    return tool
+
+
+async def serve(home: Home, config: Config, readable: Readable) -> None:
+    """Serves until standard input ends; runs under way are cancelled then."""
+    runs = McpRuns(home, config)
+    try:
+        await make_server(runs, readable).run_stdio_async()
+    finally:
+        await runs.close()
+
+
+def _progress(ctx: Context) -> Callable[[McpRun], Awaitable[None]]:
+    """Tells the client whenever something has come back; the number only grows, as the protocol asks."""
+    last = -1
+
+    async def hear(run: McpRun) -> None:
+        nonlocal last
+        done = run.tally.turns + run.tally.back + run.tally.refused + run.tally.repeated
+        if done > last:
+            last = done
+            await ctx.report_progress(done, None, run.tally.line)
+
+    return hear
+
+
+async def _result(work: Awaitable[dict[str, Any]]) -> CallToolResult:
+    try:
+        return _told(await work, is_error=False)
+    except PylonError as error:
+        return _failed(error)
+
+
+def _failed(error: PylonError) -> CallToolResult:
+    return _told({"error": error_row(error)}, is_error=True)
+
+
+def _told(value: dict[str, Any], *, is_error: bool) -> CallToolResult:
+    text = TextContent(type="text", text=orjson.dumps(value).decode())
+    return CallToolResult(content=[text], structured_content=value, is_error=is_error)

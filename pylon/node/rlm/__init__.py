@@ -1,0 +1,1 @@
+"""Recursive Language Models over this node: one question, many, and for programs."""

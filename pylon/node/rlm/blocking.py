@@ -1,0 +1,38 @@
+"""The RLM for code that is not asynchronous.
+
+    with Rlm() as rlm:
+        print(rlm.ask("Who signed the treaty?", text).text)
+
+Everything runs in a thread of its own, so it works where an event loop runs already, as in Jupyter.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pylon.loop_thread import Blocking
+from pylon.node.rlm.client import RlmAnswer, RlmClient
+
+
+class Rlm(Blocking):
+    """An `RlmClient` and its thread. Raises what that raises, and `UsageError` where asking would never end: in a
+    function that it calls, and in a process that was forked after it was made."""
+
+    def __init__(self, home: Path | str | None = None, **settings: Any) -> None:
+        self._client = RlmClient(home, **settings)
+        super().__init__("RLM")
+
+    def ask(self, question: str, context: object = "", **options: Any) -> RlmAnswer:
+        """See `RlmClient.ask`. `on_progress` is called in the RLM's own thread. Ctrl-C ends the run."""
+        return self._thread.run(self._client.ask(question, context, **options))
+
+    async def _open(self) -> None:
+        await self._client.__aenter__()
+
+    async def _close(self) -> None:
+        await self._client.close()
+
+
+def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:
+    """One question, by itself. See `Rlm.ask`; whoever has several keeps an `Rlm` open."""
+    with Rlm() as rlm:
+        return rlm.ask(question, context, **options)

@@ -1,0 +1,99 @@
+"""The RLM for asynchronous programs: questions about long texts, asked through a home as `pylon rlm` asks them.
+
+    async with RlmClient() as rlm:
+        answer = await rlm.ask("Who signed the treaty?", text)
+
+`blocking` is the same for scripts and notebooks.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylon.node.home_client import HomeClient
+from pylon.node.rlm import run as rlm
+from pylon.node.rlm.run import Question
+from pylon.rlm.context import Shape
+from pylon.rlm.progress import Tally
+from pylon.rlm.runs import Run
+from pylon.rlm.strategies import Strategy
+from pylon.rlm.table import Row, call_rows
+from pylon.rlm.trajectory import Event
+
+type Hear = Callable[[Tally], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RlmAnswer:
+    """`text` None: there is no answer. `partial` tells that turns, budget or root ran out; `reason` and `detail` say
+    which. `msat` is what the run was charged; `report` is all that `pylon rlm --json` prints."""
+
+    text: str | None
+    partial: bool
+    reason: str
+    detail: str
+    run: str
+    folder: Path
+    msat: int
+    report: dict[str, Any]
+
+    def calls(self) -> list[Row]:
+        """A row for each sub-call, as `pylon rlm export --format csv` has them."""
+        return call_rows(Run(self.folder))
+
+
+class RlmClient(HomeClient):
+    """See `HomeClient`. `settings` are those of `[rlm]` that stand over the config file's."""
+
+    def __init__(self, home: Path | str | None = None, **settings: Any) -> None:
+        super().__init__(home, "RLM")
+        self._settings = settings
+
+    async def ask(
+        self,
+        question: str,
+        context: object = "",
+        *,
+        files: Sequence[str | Path] | str | Path = (),
+        shape: Shape = "auto",
+        strategy: Strategy | None = None,
+        on_progress: Hear | None = None,
+        **settings: Any,
+    ) -> RlmAnswer:
+        """The answer to a question about `context`: a text, texts by name, or whatever JSON can hold; or about
+        `files`: files, folders and globs, which are not read into this process.
+
+        `settings` are those of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of the
+        run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for a setting that there is not or
+        a file that is not there, `SetupError` and `UnreachableError` where the root model or providers are missing,
+        `SandboxError`, `ModelError`.
+        """
+        node = self._node
+        paths = [files] if isinstance(files, str | Path) else files
+        asked = Question(
+            question,
+            tuple(os.fspath(path) for path in paths),
+            context,
+            shape,
+            strategy,
+            {**self._settings, **settings},
+        )
+
+        def heard(_: Event, tally: Tally) -> None:
+            if on_progress is not None:
+                on_progress(tally)
+
+        report = await rlm.ask(self._home, self._config, node, asked, listener=heard)
+        folder = Path(report["trajectory"])
+        return RlmAnswer(
+            report["answer"], report["partial"], report["reason"], report["detail"], report["id"], folder,
+            report["msat"], report,
+        )  # fmt: skip
+
+
+async def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:
+    """One question, by itself. See `RlmClient.ask`; whoever has several keeps an `RlmClient` open."""
+    async with RlmClient() as client:
+        return await client.ask(question, context, **options)

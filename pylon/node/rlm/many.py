@@ -1,0 +1,146 @@
+"""Many questions in one go: one node, one root model, a run and a report each."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from pylon.clock import SystemClock
+from pylon.errors import PylonError, UsageError, error_row
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
+from pylon.node.calls.control import Node
+from pylon.node.home import Home
+from pylon.node.rlm import parts as parts
+from pylon.node.rlm import run as rlm
+from pylon.node.rlm.run import Question
+from pylon.node.rlm.sublm import SwarmSubLM
+from pylon.rlm import runs
+from pylon.rlm.purse import Purse
+from pylon.rlm.root import Root
+from pylon.sections import Config, RlmSection
+
+_FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text` where it has one of its own.'
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question of a data set. `context` None is that of all of them; `value` is a text in its place. `given` is
+    what the set says of it, which its report says again."""
+
+    question: str
+    context: tuple[str, ...] | None
+    value: str | None
+    given: dict[str, Any]
+
+
+def rows_of(text: str, name: str) -> list[Row]:
+    """The questions of a JSONL file: objects with `question`, and `context` (a path or several) or `text` where they
+    have one of their own; other fields are for whoever reads the reports.
+
+    Raises `UsageError` that says `name`, which is the file's, and the line.
+    """
+    rows = [_row(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not rows:
+        raise UsageError(f"{name}: there is no question in it", hint=_FORM)
+    return rows
+
+
+async def ask_many(
+    home: Home,
+    config: Config,
+    node: Node,
+    rows: list[Row],
+    question: Question,
+    *,
+    at_once: int = 1,
+    budget_each: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> AsyncGenerator[dict[str, Any]]:
+    """Each row's report as it is done: `index` from 0, `given`, and what `rlm.ask` gives or `error`.
+
+    Everything else is as `question` has it. All runs spend from one budget, or with `budget_each` each has the whole
+    of it for itself. A question that fails leaves the others alone, but for a root model that cannot be opened: then
+    nothing is asked. Older runs are let go at the beginning only, so that none of these goes.
+    """
+    section = parts.overridden(config.rlm, question.wishes)
+    asked = [_asked(row, question) for row in rows]
+    most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
+    questions = f"{len(rows):,} question{'' if len(rows) == 1 else 's'}"
+    tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
+    if len(rows) > section.keep_runs:
+        tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
+    runs.prune(home.runs, section.keep_runs)
+    purse = None if budget_each else _purse(section, question)
+    places = asyncio.Semaphore(at_once)
+    async with AsyncExitStack() as stack:
+        if purse is not None:
+            stack.push_async_callback(purse.close)
+        root = None
+        if parts.strategy_of(section, question.strategy) == "rlm":
+            sub = SwarmSubLM(node)
+            opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
+            root = await stack.enter_async_context(opening)
+
+        async def one(index: int) -> dict[str, Any]:
+            async with places:
+                return {"index": index, "given": rows[index].given} | await _one(asked[index], root)
+
+        async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
+            try:
+                return await rlm.ask(home, config, node, wanted, root=root, purse=purse, prune=False)
+            except PylonError as error:
+                return {"answer": None, "partial": True, "error": error_row(error)}
+
+        tasks = [asyncio.create_task(one(index)) for index in range(len(rows))]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _purse(section: RlmSection, question: Question) -> Purse:
+    limits = parts.limits_of(section)
+    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
+    # As in a run of its own: the last turn's time is not the loops' to spend.
+    return Purse(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
+
+
+def _asked(row: Row, question: Question) -> Question:
+    asked = replace(question, question=row.question)
+    if row.value is not None:
+        return replace(asked, context=(), value=row.value)
+    if row.context is not None:
+        asked = replace(asked, context=row.context)
+    if not asked.context:
+        raise UsageError("a question has no context", hint="Give it `context` or `text`, or give all one: --context.")
+    if "-" in asked.context:
+        raise UsageError("standard input is read once, and there are many questions", hint="Put it in a file.")
+    return asked
+
+
+def _row(where: str, line: str) -> Row:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"{where}: this is not valid JSON: {error}", hint=_FORM) from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: this is not a JSON object", hint=_FORM)
+    question, context, text = row.get("question"), row.get("context"), row.get("text")
+    paths = [context] if isinstance(context, str) else context
+    if not isinstance(question, str) or not question.strip():
+        raise UsageError(f"{where}: there is no `question`", hint=_FORM)
+    if paths is not None and not (isinstance(paths, list) and paths and all(isinstance(one, str) for one in paths)):
+        raise UsageError(f"{where}: `context` is a path, or several", hint=_FORM)
+    if text is not None and not isinstance(text, str):
+        raise UsageError(f"{where}: `text` is a text", hint=_FORM)
+    if text is not None and paths is not None:
+        raise UsageError(f"{where}: `context` and `text` are both there: one of them is meant", hint=_FORM)
+    given = {name: value for name, value in row.items() if name != "text"}
+    return Row(question.strip(), None if paths is None else tuple(paths), text, given)

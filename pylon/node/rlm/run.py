@@ -1,0 +1,263 @@
+"""`pylon rlm`, put together: a question, its context, the swarm, a REPL, a budget and a trajectory.
+
+The loop runs in the process of whoever called; its sub-calls go to the core over the control socket. So a long run
+keeps no node busy that serves others, Ctrl-C ends it at once, and neither the key nor the wallet is in a process that
+starts REPLs, unless it is the core itself for want of another.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pylon.clock import Clock, SystemClock
+from pylon.errors import SandboxError
+from pylon.jobs import fit
+from pylon.money.msat import sats_text
+from pylon.money.network import Network
+from pylon.node.calls.control import Node
+from pylon.node.home import Home, private_folder
+from pylon.node.rlm import parts as parts
+from pylon.node.rlm.sublm import SwarmSubLM
+from pylon.rlm import runs, strategies
+from pylon.rlm.budget import Estimate, Limits, estimate_map
+from pylon.rlm.context import Context, Shape, from_paths, from_value
+from pylon.rlm.course import LoopOutcome
+from pylon.rlm.progress import Tally
+from pylon.rlm.purse import Purse
+from pylon.rlm.repl import known
+from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
+from pylon.rlm.replay import replay
+from pylon.rlm.rlm import Rlm
+from pylon.rlm.root import Root
+from pylon.rlm.run_ends import Origin
+from pylon.rlm.runs import Run
+from pylon.rlm.settings import SubSettings
+from pylon.rlm.strategies import Strategy
+from pylon.rlm.sublm import Job, SubModels
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory
+from pylon.sections import Config, RlmSection
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run is asked. `context` holds files, folders, globs, or `-`; without any, `value` is the context.
+
+    `strategy` None takes the RLM where a root model is configured, and map-reduce otherwise. `wishes` are settings of
+    `[rlm]` that stand over the config file's. `unsafe` is the user's word that code may run without a sandbox.
+    """
+
+    question: str
+    context: tuple[str, ...] = ()
+    value: object = ""
+    shape: Shape = "auto"
+    strategy: Strategy | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
+    stdin: BinaryIO | None = None
+    unsafe: bool = False
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run under way."""
+
+    section: RlmSection
+    strategy: Strategy
+    trajectory: Trajectory
+    clock: Clock
+    tell: Callable[[str], None]
+    unsafe: bool
+    root: Root | None
+    purse: Purse | None
+    tally: Tally = field(default_factory=Tally)
+    spent: dict[str, int] = field(default_factory=dict)
+
+
+async def ask(
+    home: Home,
+    config: Config,
+    node: Node,
+    question: Question,
+    *,
+    listener: Callable[[Event, Tally], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    folder: Path | None = None,
+    root: Root | None = None,
+    purse: Purse | None = None,
+    prune: bool = True,
+) -> dict[str, Any]:
+    """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
+    is where its trajectory goes (`runs.new_run`). `root` is one that stays open for others, in the place of one for
+    this run alone; `purse` is a budget that others spend from too. With `prune` older runs are let go first, as
+    `rlm.keep_runs` says.
+
+    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`, `TrajectoryError`; its
+    trajectory stays anyway.
+    """
+    clock = SystemClock()
+    section = parts.overridden(config.rlm, question.wishes)
+    strategy = parts.strategy_of(section, question.strategy)
+    private_folder(home.runs)
+    if prune:
+        runs.prune(home.runs, section.keep_runs)
+
+    def heard(event: Event) -> None:
+        work.tally.add(event)
+        if event["type"] == "final":
+            work.spent = event["spent"]
+        if listener is not None:
+            listener(event, work.tally)
+
+    trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
+    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root, purse)
+    started = clock.monotonic()
+    try:
+        context = await asyncio.to_thread(_load, question, section, trajectory)
+        for doubt in context.doubts():
+            tell(doubt)
+        outcome = await _run(home, config, node, question.question, context, work)
+    finally:
+        _close(trajectory)
+    return _report(outcome, context, work, clock.monotonic() - started)
+
+
+async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
+    """What `pylon rlm replay --json` prints. Raises `UsageError`, `SandboxError`."""
+    clock = SystemClock()
+    open_repl = await parts.open_repls(config.rlm, home.cache)
+    trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock)
+    settings = parts.loop_settings(config.rlm, "rlm")
+    try:
+        made = await replay(run, open_repl, trajectory, clock, settings=settings)
+    finally:
+        _close(trajectory)
+    outcome = made.outcome
+    return {
+        "id": trajectory.id,
+        "replay_of": run.id,
+        "answer": outcome.answer,
+        "recorded": made.recorded,
+        "same": made.same,
+        "ended": made.ended,
+        "partial": outcome.partial,
+        "reason": outcome.reason.value,
+    }
+
+
+async def _run(home: Home, config: Config, node: Node, question: str, context: Context, work: _Work) -> LoopOutcome:
+    section, strategy = work.section, work.strategy
+    sub = SwarmSubLM(node)
+    models = await sub.describe(section.sub_model or None)
+    event_bytes = await sub.event_bytes()
+    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, event_bytes)
+    limits = parts.limits_of(section)
+    open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
+    origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
+
+    async def run(root: Root) -> LoopOutcome:
+        rlm = Rlm(
+            root, sub, open_repl, work.trajectory, work.clock,
+            settings=parts.loop_settings(section, strategy), sub_settings=settings,
+            purse=work.purse,
+        )  # fmt: skip
+        try:
+            outcome = await rlm.run(question, context, limits, origin=origin)
+        except SandboxError:
+            known.forget(home.cache)
+            raise
+        if outcome.fault is not None and not work.tally.turns and not work.tally.msat:
+            # Nothing was done: what is wrong is the root, and not the run.
+            raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+        return outcome
+
+    if strategy == "rlm":
+        given = work.root
+        opened = parts.open_root(home, config, section, sub, work.clock, event_bytes)
+        async with nullcontext(given) if given else opened as root:
+            work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
+            return await run(root)
+    work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
+    longest = min(fit.prompt_bytes(event_bytes), section.max_prompt_chars)
+    if strategy == "map-reduce":
+        expected = _estimate(sub, question, context, models, settings, limits, longest)
+        work.tell(_first_round(expected, limits, Network(config.network).unit))
+    return await run(parts.program_root(strategy, question, models, settings, longest))
+
+
+def _close(trajectory: Trajectory) -> None:
+    trajectory.close()
+    if not trajectory.count:
+        # It never began: there is nothing to look at.
+        shutil.rmtree(trajectory.folder, ignore_errors=True)
+
+
+def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Context:
+    """The context; kept with the trajectory where it is small enough, so that the run can be replayed."""
+    spool = trajectory.folder / "context.given"
+    if question.context:
+        context = from_paths(question.context, shape=question.shape, spool=spool, stdin=question.stdin)
+    else:
+        context = from_value(question.value, spool)
+    if context.size > section.keep_context_mb * MIB:
+        return context
+    kept = []
+    for file in context.files:
+        path = trajectory.folder / BLOBS / file.sha256
+        with trajectory.writing():
+            shutil.copyfile(file.path, path)
+            path.chmod(0o600)
+        kept.append(replace(file, path=path))
+    spool.unlink(missing_ok=True)
+    source = ContextSource(context.source.kind, tuple(ContextFile(file.name, file.path) for file in kept))
+    return replace(context, source=source)
+
+
+def _estimate(
+    sub: SwarmSubLM,
+    question: str,
+    context: Context,
+    models: SubModels,
+    settings: SubSettings,
+    limits: Limits,
+    longest: int,
+) -> Estimate:
+    piece, overlap = strategies.piece_bytes(question, models, answer_tokens=settings.max_tokens, prompt_bytes=longest)
+    most = sub.most_msat(Job("x" * (piece + 2 * len(question)), max_tokens=settings.max_tokens))
+    return estimate_map(context.size, piece=piece, overlap=overlap, most_msat=most, limits=limits)
+
+
+def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
+    # Its answers are asked about again, and a call that fails too, so that this is no bound of the run's.
+    calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
+    over = "" if expected.within else ", which is over the budget"
+    stop = "" if limits.msat is None else f"; the run stops at {sats_text(limits.msat, unit)}"
+    return f"first round: about {calls}, up to {sats_text(expected.msat, unit)}{over}; more may follow{stop}"
+
+
+def _who(models: SubModels) -> str:
+    window = f", window {models.context_tokens:,} tokens" if models.context_tokens else ""
+    who = f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
+    if len(models.models) < 2:
+        return who
+    return f"{who}\nwhichever of these {len(models.models)} models is free answers; --model names one for all"
+
+
+def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) -> dict[str, Any]:
+    return {
+        "id": work.trajectory.id,
+        "answer": outcome.answer,
+        "partial": outcome.partial,
+        "reason": outcome.reason.value,
+        "detail": outcome.detail,
+        "hint": "" if outcome.fault is None else outcome.fault.hint,
+        "strategy": work.strategy,
+        **work.tally.counts,
+        "spent": work.spent,
+        "wall_s": round(wall_s, 3),
+        "context_chars": context.chars,
+        "context_replaced": context.replaced,
+        "trajectory": str(work.trajectory.folder),
+    }

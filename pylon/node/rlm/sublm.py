@@ -1,0 +1,170 @@
+"""The swarm as the RLM's sub-LM: jobs go to a core over its `map` call, outcomes come back as they arrive."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from pylon.errors import UnreachableError
+from pylon.jobs.size import text_bytes
+from pylon.money.accounts.usage import TEMPLATE_TOKENS
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
+from pylon.node.calls.control import Event, Node, Result, result_of
+from pylon.rlm.budget import Bound
+from pylon.rlm.charges import Beside, CameTo, Open, Reserved
+from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+
+# A core that has just started hears of its first providers within this time.
+WAIT_S = 2.0
+
+
+class SwarmSubLM:
+    """See the module. `bid_msat` caps what one call may cost below the core's own bid."""
+
+    name = "swarm"
+
+    def __init__(self, node: Node, *, bid_msat: int | None = None) -> None:
+        self._node = node
+        self._own_bid = bid_msat
+        self._bid = 0
+        self._prices: list[Price] = []
+        self._models: set[str] = set()
+
+    async def describe(self, model: str | None) -> SubModels:
+        """See `SubLM`."""
+        seen = await result_of(self._node, "providers", {"wait_s": WAIT_S, "model": model})
+        rows = [row for row in seen["providers"] if row["state"] == "ready"]
+        if not rows:
+            there = "" if model is None or seen["providers"] else await self._there()
+            what = "no provider is ready" if model is None else f"no provider of {model} is ready"
+            raise UnreachableError(
+                f"{what} ({seen['heard_of']} heard of{there and f'; there is {there}'})",
+                hint="See `pylon providers`; `pylon start` makes one.",
+            )
+        self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
+        # Who names no price is asked for what it does for nothing.
+        self._prices = [FREE if row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows]
+        named = [of for row in rows for of in zip(row["models"], row["contexts"], row["weights"], strict=True)]
+        wanted = [of for of in named if model in (None, of[0], f"sha256:{of[2]}")] or named
+        contexts = [context for _, context, _ in wanted if context]
+        names = tuple(sorted({name for name, _, _ in wanted}))
+        weights = tuple(sorted({sha256 for _, _, sha256 in wanted if sha256}))
+        return SubModels(names, min(contexts, default=0), sum(row["slots"] for row in rows), weights)
+
+    async def event_bytes(self) -> int:
+        """The largest event that all relays of the core take: it knows them, and this process does not."""
+        seen = await result_of(self._node, "providers", {"wait_s": 0})
+        return int(seen["event_bytes"])
+
+    def most_msat(self, job: Job) -> int:
+        """See `SubLM`. The dearest price list that there is, and never more than the bid."""
+        if not self._bid:
+            return 0
+        chat = orjson.dumps(_row(job).get("messages"))
+        size = len(chat) if job.messages else text_bytes(job.prompt)
+        # Rounded up as the customer's own bound is, so that it finds providers within this.
+        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
+        dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)
+        return min(self._bid, dearest)
+
+    async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
+        """See `SubLM`. A model that none of those who are there has fails at once: waiting makes it no likelier."""
+        missing = await self._missing({job.model for job in jobs if job.model is not None})
+        for place, job in enumerate(jobs):
+            if job.model in missing:
+                yield place, SubFailure("no_provider", missing[job.model])
+        places = [place for place, job in enumerate(jobs) if job.model not in missing]
+        if not places:
+            return
+        asked = [_row(jobs[place]) for place in places]
+        params = {"jobs": asked, "stream": True, "budget_msat": budget_msat}
+        if budget_msat is not None:
+            name = secrets.token_hex(16)
+            params["reservation"] = name
+            yield Reserved(name, self)
+        told = 0
+        async with aclosing(self._node.call("map", params)) as answers:
+            async for answer in answers:
+                rows = answer.data.get("outcomes", ()) if isinstance(answer, Event) else ()
+                told += sum(row["paid_msat"] for row in rows if row["error"] is None)
+                # All that the run was charged up to here, whatever for.
+                charged = answer.data["msat" if isinstance(answer, Event) else "paid_msat"]
+                if charged > told:
+                    yield Beside(charged - told)
+                    told = charged
+                for row in rows:
+                    yield places[row["index"]], _outcome(row)
+                if isinstance(answer, Result) and budget_msat is not None:
+                    yield Open(answer.data["most_msat"] - charged)
+
+    async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
+        """See `SubLM`. A core that was started since knows none of them."""
+        rows = (await result_of(self._node, "reservations", {"names": list(names)}))["reservations"]
+        return {name: None if rows[name] is None else _came_to(rows[name]) for name in names}
+
+    async def _missing(self, models: set[str]) -> dict[str | None, str]:
+        """What to say of each model that nobody has, while others are there."""
+        missing: dict[str | None, str] = {}
+        for model in sorted(models - self._models):
+            # Those that still load it, or pause, count: they may be ready soon.
+            seen = await result_of(self._node, "providers", {"wait_s": 0, "model": model})
+            if seen["providers"]:
+                self._models.add(model)
+            elif there := await self._there():
+                missing[model] = f"no provider has the model {model[:100]!r}; there is {there}"
+        return missing
+
+    async def _there(self) -> str:
+        """The models of all who are there, for people; nothing where one does not tell its models."""
+        seen = await result_of(self._node, "providers", {"wait_s": 0})
+        if any(row["plain"] for row in seen["providers"]):
+            return ""
+        return ", ".join(sorted({name for row in seen["providers"] for name in row["models"]}))
+
+
+def _came_to(row: dict[str, Any]) -> CameTo:
+    return CameTo(row["charged_msat"], row["most_msat"], row["over"], row["decided"])
+
+
+def _row(job: Job) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "model": job.model,
+        "max_tokens": job.max_tokens,
+        "temperature": job.temperature,
+        "timeout": job.timeout_s,
+        "bid_msat": job.most_msat,
+        "seed": job.seed,
+    }
+    if job.messages:
+        row["messages"] = [{"role": message.role, "content": message.content} for message in job.messages]
+    else:
+        row["prompt"] = job.prompt
+    return row
+
+
+def _outcome(row: dict[str, Any]) -> SubOutcome:
+    error = row["error"]
+    if error is not None:
+        code = f"budget_{Bound.SATS}" if error["reason"] == "budget" else error["code"] or error["reason"]
+        return SubFailure(code, error["message"], row["attempts"])
+    usage = row["usage"] or {}
+    return SubAnswer(
+        row["text"],
+        row["provider"],
+        row["model"],
+        usage.get("prompt_tokens", 0),
+        usage.get("completion_tokens", 0),
+        row["paid_msat"],
+        row["queue_ms"],
+        row["run_ms"],
+        row["latency_ms"],
+        row["attempts"],
+        tuple(row["verified"]),
+        row["request_id"],
+        row["result_id"],
+        row["finish"],
+        row["sha256"],
+    )

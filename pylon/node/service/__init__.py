@@ -1,0 +1,1 @@
+"""This node as a service of the machine."""

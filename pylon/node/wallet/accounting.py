@@ -1,0 +1,144 @@
+"""The calls about money: what the wallet holds, what the books say, and whether they agree."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from pylon.errors import UsageError
+from pylon.money import audit
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.limits import Caps
+from pylon.money.msat import Msat
+from pylon.money.network import Network
+from pylon.money.payment import PaymentRefusedError
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.sender import Sender
+from pylon.money.wallet import Wallet
+from pylon.node.calls.params import number, text, whole
+from pylon.node.wallet.paying import in_words
+from pylon.store.database import Database
+
+INVOICE_S = 3_600
+
+
+async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]:
+    """The limits that count in every payment, and what of them is used. What is reserved counts, fees included; so
+    does what is set aside for payments of `unknown` outcome."""
+    used = await payment_store.used_now(database, now)
+    unknown, set_aside = await payment_store.unknown(database)
+    return {
+        "most_payment_msat": int(caps.payment),
+        "most_fee_msat": int(caps.fee),
+        "hour_msat": int(used.hour),
+        "most_hour_msat": int(caps.hour),
+        "day_msat": int(used.day),
+        "most_day_msat": int(caps.day),
+        "all_msat": int(used.all),
+        "most_all_msat": int(caps.all),
+        "unknown": unknown,
+        "unknown_msat": int(set_aside),
+    }
+
+
+async def balance(wallet: Wallet, database: Database, network: Network, caps: Caps, now: float) -> dict[str, Any]:
+    """What the wallet holds, what the books say of it, and what may be spent. The wallet may hold other money too."""
+    info = await wallet.info()
+    return {
+        "network": network.value,
+        "unit": network.unit,
+        "wallet": info.alias,
+        "balance_msat": int(await wallet.balance()),
+        "accounts": await ledger_store.balances(database),
+        "spending": await spending(database, caps, now),
+    }
+
+
+async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """An invoice for putting money into the wallet by hand."""
+    amount = Msat.from_sats(_sats(params))
+    made = await wallet.create_invoice(amount, description=text(params, "description", ""), expiry_s=INVOICE_S)
+    return {"invoice": made, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
+
+
+async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
+    most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
+    try:
+        payment = await sender.pay_by_hand(text(params, "invoice", ""), most=most)
+    except PaymentRefusedError as error:
+        raise in_words(error) from error
+    amount = int(payment.amount)
+    return {"state": payment.state.value, "amount_msat": amount, "network": network.value, "unit": network.unit}
+
+
+async def history(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
+    """Entries of the ledger, newest first; `decided` says that its owner decided that this payment was made."""
+    limit = whole(params, "limit", 50)
+    entries = await ledger_store.entries(database, since=_since(params))
+    newest = entries[::-1][:limit]
+    decided = {payment.payment_hash for payment in await payment_store.decided(database)}
+    rows = [
+        {
+            **asdict(entry),
+            "kind": entry.kind.value,
+            "amount": int(entry.amount),
+            "decided": entry.kind in ledger.OF_PAYMENTS and entry.reference in decided,
+        }
+        for entry in newest
+    ]
+    return {"network": network.value, "unit": network.unit, "entries": rows}
+
+
+async def totals(database: Database, network: Network) -> dict[str, Any]:
+    """What was earned and spent in all, by the books."""
+    balances = await ledger_store.balances(database)
+    sums = {"earned_msat": balances.get(ledger.EARNED, 0), "spent_msat": balances.get(ledger.SPENT, 0)}
+    return {"network": network.value, "unit": network.unit, **sums}
+
+
+async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:
+    """Whether the books hold, and whether the wallet agrees with them."""
+    async with database.transaction() as tx:
+        books = await audit.collect(tx)
+        decided = await payment_store.decided(tx)
+    findings = audit.examine(books)
+    if wallet is not None:
+        findings += await audit.compare_with_wallet(wallet, books)
+    balances = ledger.balances(books.entries)
+    return {
+        "network": network.value,
+        "unit": network.unit,
+        "audit": "clean" if not findings else "not clean",
+        "findings": [asdict(finding) for finding in findings],
+        "decided": [
+            {
+                "payment": payment.payment_hash,
+                "state": payment.state.value,
+                "proof": bool(payment.preimage),
+                "amount_msat": int(payment.amount),
+            }
+            for payment in decided
+        ],
+        "entries": len(books.entries),
+        "spent_msat": balances.get(ledger.SPENT, 0),
+        "earned_msat": balances.get(ledger.EARNED, 0),
+        "payments": sum(row["state"] == "settled" for row in books.payments),
+        "invoices_paid": sum(row["state"] == "settled" for row in books.invoices),
+        "paid_msat": sum(row["msat"] for row in books.payments if row["state"] == "settled"),
+        "received_msat": sum(row["msat"] for row in books.invoices if row["state"] == "settled"),
+        "accounts": balances,
+        "wallet_asked": wallet is not None,
+    }
+
+
+def _since(params: dict[str, Any]) -> float:
+    # Of more days than there were it lies before all time.
+    return number(params, "since", 0.0, low=-math.inf)
+
+
+def _sats(params: dict[str, Any]) -> int:
+    sats = params.get("sats")
+    if type(sats) is not int or sats <= 0:
+        raise UsageError("an amount is a whole number of sats, one at least")
+    return sats

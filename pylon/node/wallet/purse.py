@@ -1,0 +1,76 @@
+"""The node's wallet: the link it was connected by, and the connection itself.
+
+The link is a secret like the key: a file of its own (0600) in the network's folder.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+
+from pylon.clock import Clock
+from pylon.errors import SetupError
+from pylon.files import write_whole
+from pylon.money.network import Network
+from pylon.money.nwc.client import NwcWallet
+from pylon.money.nwc.uri import NwcUri, parse_uri
+from pylon.money.payments.guard import GuardedWallet
+from pylon.node.home import Home, private_folder
+from pylon.node.wallet.link_lock import locks_folder
+from pylon.nostr.pool import RelayPool
+
+LINK_FILE = "wallet"
+
+
+def save_link(home: Home, link: NwcUri) -> None:
+    """Writes the link, over an older one. Raises `SetupError` where `pylon init` was not run for this network."""
+    if not home.identity_file.exists():
+        raise SetupError(
+            f"there is no key in {home.folder}", hint="Run `pylon init`: each network has one of its own."
+        )
+    # Made here, because a service of the machine may not make it.
+    private_folder(locks_folder())
+    write_whole(home.folder / LINK_FILE, f"{link.reveal()}\n".encode("ascii"))
+
+
+def load_link(home: Home) -> NwcUri | None:
+    """The link of this home and network, or None. Raises `SetupError`, `MoneyError`."""
+    path = home.folder / LINK_FILE
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    if mode & 0o077:
+        raise SetupError(
+            f"others may read the wallet link in {path} (mode {mode:04o})",
+            hint="Take that link back in the wallet, and connect a new one.",
+        )
+    return parse_uri(text)
+
+
+def lack_of_wallet(home: Home) -> SetupError:
+    """Why a node that runs has no wallet, to be raised."""
+    if (home.folder / LINK_FILE).exists():
+        return SetupError(
+            "a wallet was connected after this node started, which does not use it yet",
+            hint="`pylon stop`, then `pylon start`.",
+        )
+    return SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
+
+
+async def open_wallet(
+    link: NwcUri,
+    network: Network,
+    clock: Clock,
+    stack: AsyncExitStack,
+    *,
+    live: Callable[[], bool] = lambda: False,
+    also_called: Collection[str] = (),
+) -> GuardedWallet:
+    """The wallet behind a link, guarded; it is closed with the stack. The wallet itself need not be there yet."""
+    pool = RelayPool(link.relays, secret=link.secret, clock=clock)
+    pool.start()
+    stack.push_async_callback(pool.close)
+    wallet = NwcWallet(link, pool, clock)
+    await wallet.start()
+    stack.push_async_callback(wallet.close)
+    return GuardedWallet(wallet, network, live=live, also_called=also_called)

@@ -1,0 +1,1 @@
+"""From the relays into the journal: what is taken on, and what is refused."""

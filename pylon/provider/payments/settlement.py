@@ -1,0 +1,190 @@
+"""On what a job runs and what it costs, written together with the job's own row.
+
+The provider is the same for free and for paid work: it asks one of these, and the answer is on disk when it comes
+back. With accounts, the step of a job and its money are one transaction.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pylon.errors import MoneyError
+from pylon.money.accounts import holds as hold_store
+from pylon.money.accounts import store as account_store
+from pylon.money.accounts.account import TRUSTED, Basis, Decision, Run, Terms, Trial
+from pylon.money.accounts.holds import Admission
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.store import Done
+from pylon.money.price import Price
+from pylon.nostr.event import Event
+from pylon.provider import rows
+from pylon.provider.journal import Journal
+from pylon.provider.queue import Job
+from pylon.provider.rows import JobState, Work
+from pylon.records import record
+from pylon.store.database import Transaction
+
+type Sign = Callable[[AccountReceipt | None], Event]
+
+
+class Settlement(Protocol):
+    """What a provider asks about money. Every method returns when its writes are on disk."""
+
+    async def take(self, job: Job) -> Decision | None:
+        """Writes a job down, and says whether it may run or what has to be paid first; None when it stands there."""
+
+    async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
+        """The signed result, journaled with the receipt for what the job cost.
+
+        `sign` may be called more than once: what it made counts when it comes back.
+        """
+
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
+        """A job ends without a result, and costs nothing. `word` is written along: see `Journal.ended`."""
+
+
+class FreeSettlement:
+    """Nobody is charged; the journal counts tokens all the same."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def take(self, job: Job) -> Decision | None:
+        """See `Settlement`."""
+        return Run(Basis.METERED) if await self._journal.admitted(job) else None
+
+    async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
+        """See `Settlement`."""
+        event = sign(None)
+        await self._journal.signed(job.id, event, work)
+        return event
+
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
+        """See `Settlement`."""
+        await self._journal.ended(job_id, state, code=code, finished_at=finished_at, word=word)
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPolicy:
+    """What customers get before they pay. `stranger` has a trial job; `trusted` is never charged."""
+
+    stranger: Terms = field(default_factory=lambda: Terms(trial=True))
+    trial: Trial | None = field(default_factory=Trial)
+
+    def terms(self, job: Job) -> Terms:
+        """The terms of this job's customer."""
+        return TRUSTED if job.trusted else self.stranger
+
+    def account(self, job: Job) -> str:
+        """Whose account a job is on: its customer's."""
+        return job.request.customer
+
+
+class AccountSettlement:
+    """An account for every customer: quotes are held while jobs run, results charge what was used."""
+
+    def __init__(self, journal: Journal, price: Price, policy: CreditPolicy) -> None:
+        self._journal = journal
+        self._price = price
+        self._policy = policy
+
+    async def take(self, job: Job) -> Decision | None:
+        """See `Settlement`."""
+        return await self._journal.transact_in(_take, _Taking(job, self._admission(job)))
+
+    async def decide(self, job: Job) -> Decision | None:
+        """What `take` says, anew for a job that waits for its customer's payment; None when it waits no more."""
+        taking = _Taking(job, self._admission(job))
+
+        async def step(tx: Transaction) -> Decision | None:
+            if await rows.state(tx, job.id) is not JobState.AWAITING_FUNDS:
+                # What was held for it now nobody would ever let go.
+                return None
+            (decision,) = await _decide(tx, [taking])
+            if isinstance(decision, Run):
+                await rows.move(tx, job.id, JobState.AWAITING_FUNDS, JobState.QUEUED)
+            return decision
+
+        return await self._journal.transact(step)
+
+    def _admission(self, job: Job) -> Admission:
+        return Admission(
+            self._policy.account(job),
+            job.id,
+            job.terms.quote,
+            self._policy.terms(job),
+            job.received_at,
+            job.request.job.topup,
+            self._policy.trial,
+        )
+
+    async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
+        """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
+        used = self._price.charge(work.prompt_tokens, work.completion_tokens)
+        done = Done(job.id, min(used, job.terms.quote), work.finished_at)
+        return await self._journal.transact_in(_finish, _Finishing(done, work, sign))
+
+    async def end(
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    ) -> None:
+        """See `Settlement`."""
+
+        async def step(tx: Transaction) -> None:
+            await account_store.release(tx, job_id)
+            await rows.end(tx, job_id, state, code=code, finished_at=finished_at, word=word)
+
+        await self._journal.transact(step)
+
+    async def forget(self, *, before: float) -> None:
+        """Drops what was let go of jobs before then (Unix seconds), whose rows the journal drops as well."""
+        await self._journal.transact(lambda tx: account_store.forget(tx, before=before))
+
+
+@record
+class _Taking:
+    job: Job
+    admission: Admission
+
+
+async def _take(tx: Transaction, takings: list[_Taking]) -> list[Decision | None]:
+    # One that was taken on before, or stands here twice, is not new.
+    new = [await rows.insert(tx, taking.job) for taking in takings]
+    inserted = [taking for taking, is_new in zip(takings, new, strict=True) if is_new]
+    decisions = await _decide(tx, inserted)
+    for taking, decision in zip(inserted, decisions, strict=True):
+        if not isinstance(decision, Run):
+            await rows.move(tx, taking.job.id, JobState.QUEUED, JobState.AWAITING_FUNDS)
+    decided = iter(decisions)
+    return [next(decided) if is_new else None for is_new in new]
+
+
+async def _decide(tx: Transaction, takings: Sequence[_Taking]) -> list[Decision]:
+    for taking in takings:
+        seen = taking.job.request.job.account_seen
+        # First of all: what is acknowledged changes nothing about what may run.
+        await account_store.acknowledge(tx, taking.admission.customer, seen, taking.admission.now)
+    return await hold_store.admit(tx, [taking.admission for taking in takings])
+
+
+@record
+class _Finishing:
+    done: Done
+    work: Work
+    sign: Sign
+
+
+async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
+    receipts = await account_store.charge(tx, [each.done for each in finishing])
+    events = [each.sign(receipt) for each, receipt in zip(finishing, receipts, strict=True)]
+    results = zip(finishing, events, receipts, strict=True)
+    signed = await rows.sign(
+        tx, [(each.done.job, event, each.work, receipt.charge_msat) for each, event, receipt in results]
+    )
+    if signed < len(events):
+        # A charge without a result that can be published is undone with this transaction.
+        raise MoneyError("a job that has ended is not charged")
+    return events

@@ -1,0 +1,226 @@
+"""The till: lets a customer's jobs run when the money is there, and asks for it where it is not.
+
+At most one invoice a customer is open; its other jobs wait behind it, and each is told of it: events get lost, and
+whoever comes back must be able to pay. `Waiting` knows who waits, `Asking` makes the invoices, `Collecting`
+learns what was paid.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.jobs.codes import ErrorCode
+from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
+from pylon.money.invoices.receiver import PACE_S
+from pylon.money.invoices.store import Issued
+from pylon.provider.payments.asking import Asking, NotAsked
+from pylon.provider.payments.behind import Misfit, unpaid
+from pylon.provider.payments.collecting import Collecting
+from pylon.provider.payments.settlement import AccountSettlement
+from pylon.provider.payments.waiting import Waiting
+from pylon.provider.queue import Job
+from pylon.provider.replies import Replies
+from pylon.provider.rows import JobState
+
+logger = log.get("provider")
+
+
+class Till:
+    """`run` puts a job that may run into the queue; `most` jobs of customers that never paid may wait."""
+
+    def __init__(
+        self,
+        *,
+        asking: Asking,
+        settlement: AccountSettlement,
+        replies: Replies,
+        clock: Clock,
+        run: Callable[[Job], None],
+        most: int,
+    ) -> None:
+        self._asking = asking
+        self._settlement = settlement
+        self._replies = replies
+        self._clock = clock
+        self._run = run
+        self._waiting = Waiting(most)
+        # Whoever decides about a job that waits has it alone until memory says what is on disk: nothing is both taken
+        # back and run, and no two ask for a payment.
+        self._turn = asyncio.Lock()
+        # Invoices that are being made.
+        self._asks: set[asyncio.Task[None]] = set()
+        self._collecting = Collecting(
+            waiting=self._waiting, asking=asking, clock=clock, decide=self._decide_on_all, time_out=self._time_out
+        )
+
+    @property
+    def down(self) -> bool:
+        """Whether the wallet does not answer. See `Asking`."""
+        return self._asking.down
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a payment."""
+        return len(self._waiting)
+
+    def of_customer(self, customer: str) -> int:
+        """How many of them are this customer's."""
+        return len(self._waiting.of_customer(customer))
+
+    def has(self, job_id: str) -> bool:
+        """Whether this job waits here."""
+        return job_id in self._waiting
+
+    async def start(self) -> None:
+        """Looks up what was paid while nobody was here, then listens."""
+        await self._collecting.start()
+
+    async def close(self) -> None:
+        """Stops. What waits stays in the journal."""
+        await self._collecting.close()
+        for asks in self._asks:
+            asks.cancel()
+        await asyncio.gather(*self._asks, return_exceptions=True)
+
+    async def restore(self, job: Job) -> None:
+        """A job that waited when the last process ended."""
+        async with self._turn:
+            await self._decide(job)
+
+    async def handle(self, job: Job, decision: Decision) -> None:
+        """Does what was decided about a job that the journal has."""
+        would_wait = isinstance(decision, AskTopUp | WaitForTopUp) and not self.has(job.id)
+        # Keys cost nothing. Whoever has paid once is no part of a flood of them.
+        newcomer = would_wait and not await self._asking.has_paid(job.request.customer)
+        if newcomer and not self._waiting.makes_room(self._clock.wall()):
+            reason = f"{self._waiting.newcomers} jobs of new customers wait for payments here"
+            await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, reason)
+            return
+        match decision:
+            case Run():
+                self._waiting.remove(job.id)
+                self._run(job)
+            case TooMuch():
+                reason = "this costs more than is kept here"
+                await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)
+            case AskTopUp() | WaitForTopUp():
+                self._waiting.add(job, newcomer=newcomer)
+                self._collecting.wake()
+                await self._say_what_is_due(job, decision)
+
+    async def cancel(self, job_id: str, customer: str) -> None:
+        """Lets a waiting job go, if it is this customer's. An invoice that was paid meanwhile becomes credit."""
+        job = self._waiting.get(job_id)
+        if job is not None and job.request.customer == customer:
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+
+    # --- what a job's customer hears ----------------------------------------------------------------------------
+
+    async def _say_what_is_due(self, job: Job, decision: AskTopUp | WaitForTopUp) -> None:
+        if self._waiting.is_asked(job.request.customer):
+            # It hears that the job is not lost, and of the invoice once that is made.
+            self._replies.processing(job.request, job.relay)
+        elif isinstance(decision, WaitForTopUp):
+            await self._show_open(job, decision)
+        elif self._waiting.must_stand_in_line(job):
+            self._stand_in_line(job)
+        else:
+            self._waiting.asks(job.request.customer)
+            # The wallet may take its time; who comes next must not wait for it.
+            asks = asyncio.create_task(self._ask(job, decision))
+            self._asks.add(asks)
+            asks.add_done_callback(self._asks.discard)
+
+    async def _show_open(self, job: Job, decision: WaitForTopUp) -> None:
+        found = await self._asking.behind(job, decision)
+        if isinstance(found, Misfit):
+            self._waiting.misfits(job.request.customer, True)
+        if isinstance(found, Issued):
+            self._show(job, found)
+        else:
+            # It has ended, is about to, or gives way to another.
+            self._replies.processing(job.request, job.relay)
+
+    def _show(self, job: Job, issued: Issued) -> None:
+        if self._waiting.tell(job.id, issued):
+            self._replies.payment_required(job.request, job.relay, issued.amount, issued.invoice)
+
+    def _stand_in_line(self, job: Job) -> None:
+        if self._waiting.stand_in_line(job):
+            self._replies.processing(job.request, job.relay, PACE_S * self._waiting.relays_in_line)
+
+    # --- one invoice is made ------------------------------------------------------------------------------------
+
+    async def _ask(self, job: Job, decision: AskTopUp) -> None:
+        try:
+            answer = await self._asking.issue(job, decision.amount)
+            if isinstance(answer, NotAsked):
+                await self._not_asked(job, answer)
+            else:
+                self._show_new(job, answer)
+        except Exception:
+            # The job waits, and without an open invoice it is decided on anew.
+            logger.exception("a payment could not be asked for", job=job.id)
+        finally:
+            self._waiting.asked(job.request.customer)
+
+    def _show_new(self, job: Job, issued: Issued) -> None:
+        self._waiting.invoiced(job)
+        if not self.has(job.id):
+            # It was taken back meanwhile: this becomes another's.
+            self._waiting.left(job.request.customer)
+            return
+        self._show(job, issued)
+        for other in self._waiting.of_customer(job.request.customer):
+            self._show(other, issued)
+
+    async def _not_asked(self, job: Job, why: NotAsked) -> None:
+        match why:
+            case NotAsked.ANOTHER:
+                self._waiting.left(job.request.customer)
+            case NotAsked.LATER:
+                self._stand_in_line(job)
+            case NotAsked.RAN_OUT:
+                await self._time_out(job)
+            case NotAsked.PAID:
+                await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "ask again with a new request")
+            case NotAsked.WALLET:
+                self._collecting.wake()
+                await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
+
+    # --- a job ends without having run --------------------------------------------------------------------------
+
+    async def _time_out(self, job: Job) -> None:
+        reason = unpaid(job, self._waiting.told(job.id))
+        await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, reason)
+
+    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        """Lets a job go that waits, unless it was paid for or has ended meanwhile."""
+        async with self._turn:
+            if self.has(job.id):
+                await self._write_end(job, state, code, reason)
+
+    async def _write_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        self._waiting.remove(job.id)
+        self._waiting.left(job.request.customer)
+        if state is not JobState.CANCELLED:
+            request = job.request
+            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+
+    # --- decided on anew ----------------------------------------------------------------------------------------
+
+    async def _decide_on_all(self, customer: str, first: str) -> None:
+        for job in sorted(self._waiting.of_customer(customer), key=lambda job: job.id != first):
+            # A turn a job, so that who takes one back does not wait for all of them.
+            async with self._turn:
+                if self.has(job.id):
+                    await self._decide(job)
+
+    async def _decide(self, job: Job) -> None:
+        decision = await self._settlement.decide(job)
+        if decision is None:
+            self._waiting.remove(job.id)
+        else:
+            await self.handle(job, decision)

@@ -1,0 +1,88 @@
+"""The jobs that are in hand: those that wait for a payment, those that wait for the engine, and those that it has."""
+
+from pylon import log
+from pylon.errors import MalformedError
+from pylon.jobs.cancel import parse_cancel
+from pylon.money.accounts.account import Decision
+from pylon.nostr.event import Event
+from pylon.provider.payments.till import Till
+from pylon.provider.queue import Job
+from pylon.provider.rows import JobState
+from pylon.provider.work.runner import Runner
+
+logger = log.get("provider")
+
+
+class InHand:
+    """Till and runner as one. There is no till where work is free."""
+
+    def __init__(self, *, till: Till | None, runner: Runner) -> None:
+        self._till = till
+        self._runner = runner
+
+    @property
+    def takes_payment(self) -> bool:
+        """Whether a job may have to wait for a payment here."""
+        return self._till is not None
+
+    @property
+    def unpaid(self) -> int:
+        """Jobs that wait for a payment."""
+        return 0 if self._till is None else self._till.waiting
+
+    @property
+    def paid(self) -> int:
+        """Jobs that wait for the engine, or that it has."""
+        return len(self._runner.queue) + len(self._runner.running)
+
+    @property
+    def wallet_down(self) -> bool:
+        """Whether nobody can be asked for a payment."""
+        return self._till is not None and self._till.down
+
+    def unpaid_of(self, customer: str) -> int:
+        """How many of this customer's jobs wait for its payment."""
+        return 0 if self._till is None else self._till.of_customer(customer)
+
+    def of_customer(self, customer: str) -> int:
+        """How many jobs of this customer there are."""
+        running = sum(1 for one in self._runner.running.values() if one.job.request.customer == customer)
+        return self._runner.queue.of_customer(customer) + running + self.unpaid_of(customer)
+
+    def has(self, job_id: str) -> bool:
+        """Whether this job is in hand."""
+        if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:
+            return True
+        return self._till is not None and self._till.has(job_id)
+
+    async def take(self, job: Job, decision: Decision) -> None:
+        """Takes on a job that the journal has, and about which this was decided."""
+        if self._till is None:
+            self._runner.add(job)
+        else:
+            await self._till.handle(job, decision)
+
+    async def restore(self, job: Job, state: JobState) -> None:
+        """Takes up a job that was in this state when the last process ended."""
+        if state is JobState.AWAITING_FUNDS and self._till is not None:
+            await self._till.restore(job)
+        else:
+            self._runner.add(job)
+
+    async def take_back(self, event: Event) -> None:
+        """Lets the jobs go that this cancellation names, so far as they are its author's."""
+        try:
+            cancellation = parse_cancel(event)
+        except MalformedError:
+            return
+        for job_id in cancellation.requests:
+            try:
+                await self._let_go(job_id, cancellation.customer)
+            except Exception:
+                logger.exception("a job could not be let go", job=job_id)
+
+    async def _let_go(self, job_id: str, customer: str) -> None:
+        # The runner after the till: a job that is paid for at this moment is with it by then.
+        if self._till is not None:
+            await self._till.cancel(job_id, customer)
+        await self._runner.cancel(job_id, customer)

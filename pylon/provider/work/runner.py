@@ -1,0 +1,268 @@
+"""From the queue to the signed result: as many jobs at once as the engine batches well."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import EngineError, ParameterError, PromptError, WireError
+from pylon.inference.engine import Generation, Progress
+from pylon.inference.service import InferenceService
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.result import Finish
+from pylon.money.accounts.usage import Usage
+from pylon.nostr.event import Event
+from pylon.provider.journal import Journal
+from pylon.provider.queue import Job, JobQueue
+from pylon.provider.replies import Replies
+from pylon.provider.rows import JobState
+from pylon.provider.work.generation import request_of
+from pylon.provider.work.latency import Latency
+from pylon.provider.work.overdue import Overdue
+from pylon.provider.work.results import Results
+from pylon.provider.work.running import Phase, Running
+from pylon.provider.work.stream import Stream
+
+logger = log.get("provider")
+
+
+class Runner:
+    """Owns the queue. A job is one task, from the engine to the relay's OK for its result."""
+
+    def __init__(
+        self,
+        *,
+        inference: InferenceService,
+        journal: Journal,
+        results: Results,
+        replies: Replies,
+        clock: Clock,
+        processing_after_s: float,
+    ) -> None:
+        self.queue = JobQueue()
+        self.running: dict[str, Running] = {}
+        # How many of them the engine has.
+        self.computing = 0
+        self._feeding = False
+        # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
+        self.seconds_per_job = 1.0
+        self.latency = Latency()
+        self._inference = inference
+        self._journal = journal
+        self._results = results
+        self._replies = replies
+        self._clock = clock
+        self._overdue = Overdue(
+            queue=self.queue,
+            replies=replies,
+            clock=clock,
+            after_s=processing_after_s,
+            wait_s=self._wait_s,
+            expire=self._expire,
+        )
+        # Since when those wait that the engine has not got yet (monotonic).
+        self._since: dict[str, float] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Stops at once. What was queued stays so in the journal and runs after the next start."""
+        # Whoever ends would otherwise make room for what waits.
+        self._closed = True
+        tasks = [running.task for running in self.running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(self._overdue.close(), *tasks, return_exceptions=True)
+
+    async def wait_idle(self) -> None:
+        """Returns when nothing waits and nothing runs."""
+        await self._idle.wait()
+
+    def add(self, job: Job) -> None:
+        """Takes on a job that the journal has."""
+        self._idle.clear()
+        self.queue.push(job)
+        self._since[job.id] = self._clock.monotonic()
+        self._overdue.add(job)
+        self._feed()
+        self._overdue.queued(job)
+
+    async def cancel(self, job_id: str, customer: str) -> None:
+        """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
+        running = self.running.get(job_id)
+        if running is not None:
+            if running.job.request.customer == customer and running.phase is Phase.COMPUTING:
+                running.phase = Phase.STOPPING
+                running.task.cancel()
+            return
+        # Anybody may send a cancellation: a job keeps its place until it is known whose it is.
+        job = self.queue.get(job_id)
+        if job is not None and job.request.customer == customer:
+            self.queue.remove(job_id)
+            self._overdue.heard(job_id)
+            try:
+                event = await self._charge_sent(job, job.sent, 0)
+            except Exception:
+                logger.exception("a job that was taken back could not be charged for", job=job_id)
+                event = await self._after_error(job)
+            if event is not None:
+                self._results.publish(event, job_id, job.relay)
+            self._check_idle()
+
+    # --- from the queue to the engine ---------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        # An engine that fails at once calls for the next job while this one is being given to it.
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            self._fill_slots()
+        finally:
+            self._feeding = False
+
+    def _fill_slots(self) -> None:
+        loop = asyncio.get_running_loop()
+        slots = self._inference.slots
+        # Answers that are being written down hold no slot, but no more of them than there are slots.
+        while not self._closed and self.computing < slots and len(self.running) < 2 * slots:
+            job = self.queue.pop()
+            if job is None:
+                break
+            # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
+            asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
+
+    def _wait_s(self, job: Job) -> float:
+        return self.queue.wait_s(job.id, self._inference.slots, self.seconds_per_job)
+
+    # --- one that runs ------------------------------------------------------------------------------------------
+
+    async def _work(self, job: Job) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        running = self.running[job.id] = Running(job, task)
+        try:
+            event = await self._result(job, running)
+        except Exception:
+            logger.exception("a job failed by an error of ours", job=job.id)
+            event = await self._after_error(job)
+        finally:
+            del self.running[job.id]
+            self._overdue.heard(job.id)
+            self._feed()
+            self._check_idle()
+        if event is not None:
+            published = await self._results.carry(event, job)
+            if published and running.answered:
+                published_s = self._clock.monotonic() - running.answered
+                self.latency.note(running.queued_s, running.answered - running.began, published_s)
+
+    async def _result(self, job: Job, running: Running) -> Event | None:
+        """The journaled result, or None when there is none."""
+        if job.terms.expires_at <= self._clock.wall():
+            await self._expire(job)
+            return None
+        try:
+            generation = await self._generate(job, running)
+        except asyncio.CancelledError:
+            if running.phase is not Phase.STOPPING:
+                raise
+            running.task.uncancel()
+            run_ms = round((self._clock.monotonic() - running.began) * 1_000)
+            return await self._charge_sent(job, running.sent, run_ms)
+        except PromptError as error:
+            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
+        except ParameterError as error:
+            await self._end(job, JobState.FAILED, ErrorCode.UNSUPPORTED_PARAM, str(error))
+        except EngineError as error:
+            logger.warning("a job failed", job=job.id, error=str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the model did not answer")
+        else:
+            self.seconds_per_job += 0.1 * (generation.run_ms / 1_000 - self.seconds_per_job)
+            usage = Usage(generation.prompt_tokens, generation.completion_tokens)
+            return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
+        return None
+
+    async def _generate(self, job: Job, running: Running) -> Generation:
+        self.computing += 1
+        running.began = now = self._clock.monotonic()
+        running.queued_s = now - self._since.pop(job.id, now)
+        try:
+            generation = await self._inference.generate(request_of(job), await self._progress(job, running))
+            running.answered = self._clock.monotonic()
+            return generation
+        finally:
+            self.computing -= 1
+            # The next job need not wait until this one's answer is signed and written down.
+            self._feed()
+
+    async def _progress(self, job: Job, running: Running) -> Callable[[Progress], None] | None:
+        # An answer that is made again after a crash may be another: pieces of two texts would mix.
+        if not job.request.job.parameters.stream or job.again:
+            return None
+        try:
+            # Before the first piece is out: the next process sends none after it.
+            await self._journal.begun(job.id)
+        except sqlite3.Error as error:
+            logger.warning("an answer does not go out in pieces", job=job.id, error=str(error))
+            return None
+        stream = running.stream = Stream(job, journal=self._journal, replies=self._replies, clock=self._clock)
+
+        def progress(step: Progress) -> None:
+            if stream.goes_on(step):
+                self._overdue.heard(job.id)
+
+        return progress
+
+    # --- how it ends --------------------------------------------------------------------------------------------
+
+    async def _charge_sent(self, job: Job, sent: Usage | None, run_ms: int) -> Event | None:
+        """What a job costs that its customer took back: what it was sent, and nothing where it was sent nothing."""
+        if sent is None or not job.terms.quote:
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+            return None
+        # Otherwise whoever streams, and takes the job back before the last word, would have its answer for nothing.
+        # The pieces are with the customer: the result says what they cost, and holds none of them once more.
+        return await self._sign(job, "", Finish.CANCELLED, sent, run_ms)
+
+    async def _after_error(self, job: Job) -> Event | None:
+        """The result, if one was written down before the error came; otherwise the job has failed."""
+        self._begin_writing(job)
+        try:
+            written = await self._results.written(job.id)
+        except Exception:
+            logger.exception("it is not known whether a job has a result", job=job.id)
+            written = None
+        if written is None:
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "something went wrong here")
+        return written
+
+    async def _sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event | None:
+        self._begin_writing(job)
+        try:
+            return await self._results.sign(job, text, finish, usage, run_ms)
+        except WireError as error:
+            logger.warning("a result could not be made", job=job.id, error=str(error))
+            await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
+            return None
+
+    async def _expire(self, job: Job) -> None:
+        await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
+
+    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        # Before anything is waited for: it may be cancelled, or be due for a word, meanwhile.
+        self._begin_writing(job)
+        self._overdue.heard(job.id)
+        await self._results.end_without(job, state, code, reason)
+        self._check_idle()
+
+    def _begin_writing(self, job: Job) -> None:
+        self._since.pop(job.id, None)
+        if (running := self.running.get(job.id)) is not None:
+            running.phase = Phase.WRITING
+
+    def _check_idle(self) -> None:
+        if not self.queue and not self.running:
+            self._idle.set()

@@ -1,0 +1,190 @@
+"""Which answers are checked, how, and what follows for the answer and its provider. Values in, decisions out.
+
+An answer that is to be checked is held back meanwhile. It is re-scored where this customer holds the same model;
+otherwise its question goes to a second provider as one more job of the same run, which nothing marks, and when the
+two differ to a third. Each comparison checks both sides. What checks cost in further jobs is bounded by a share of
+the run's jobs; only what must be decided (two answers that differ, an answer that is hardly believable) may pass it.
+Before anybody is checked twice, everybody is checked once: a comparison spent on one of whom another is under way
+could be the one that a liar goes without.
+
+Of somebody who lost a comparison the latest answers are looked at once more. When it turns out to lie, whatever it
+answered in runs that are still open and no check confirmed is asked again.
+"""
+
+import random
+from collections.abc import Iterable
+
+from pylon.swarm.checks.allowance import Allowance
+from pylon.swarm.checks.beside import Beside, Early, Question
+from pylon.swarm.checks.case import Case
+from pylon.swarm.checks.conclusions import Conclusions
+from pylon.swarm.checks.docket import Docket
+from pylon.swarm.checks.evidence import Evidence
+from pylon.swarm.checks.examination import Examination
+from pylon.swarm.checks.moves import Command, Wait
+from pylon.swarm.checks.reputation import Reputation, Seen
+from pylon.swarm.checks.ruling import Note
+from pylon.swarm.checks.selection import Selection
+from pylon.swarm.checks.verification import Verdict, doubts_of
+from pylon.swarm.checks.witnesses import Witnesses
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.providers.directory import Change, ProviderUp
+from pylon.swarm.settings import CheckSettings
+
+# A comparison that nobody answered is asked for once more.
+TRIES = 2
+
+
+class Checks:
+    """See the module. `examination` is to know which models can be asked here."""
+
+    def __init__(self, settings: CheckSettings, reputation: Reputation, rng: random.Random) -> None:
+        self._reputation = reputation
+        self._evidence = Evidence(reputation)
+        self._unchecked = self._evidence.unchecked
+        self._witnesses = Witnesses(self._evidence, rng)
+        self._docket = Docket(self._witnesses, self._unchecked)
+        self._allowance = Allowance(settings.share)
+        self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
+        self._beside = Beside(self._allowance, self._selection, self._witnesses, rng)
+        self.examination = Examination(self._docket, self._selection, self._unchecked)
+        self._conclusions = Conclusions(self._docket, self.examination, self._evidence, self._witnesses)
+
+    def observe(self, change: Change) -> None:
+        """A provider came, changed or went."""
+        if isinstance(change, ProviderUp):
+            self._witnesses.put(change.listing)
+        else:
+            self._witnesses.remove(change.provider)
+            self._evidence.gone(change.provider)
+            self._beside.gone(change.provider)
+
+    def added(self, run: int, jobs: int, *, final: bool = False) -> None:
+        """A run of so many jobs began; with `final`, what was delivered is never asked again."""
+        self._allowance.added(run, jobs)
+        if final:
+            self._docket.final.add(run)
+
+    def taken_up(self, run: int, answered: int, asked: int) -> None:
+        """Of a run that began just now an earlier process had so many answers, and asked so many second opinions."""
+        self._allowance.taken_up(run, answered, asked)
+
+    def closed(self, run: int, slots: Iterable[int]) -> None:
+        """A run ended: nothing of it can be asked again."""
+        self._allowance.ended(run)
+        self._docket.final.discard(run)
+        slots = tuple(slots)
+        self._docket.closed(slots)
+        self._beside.closed(slots)
+        self._unchecked.closed(slots)
+
+    def beside(self, questions: Iterable[Question], waiting: int) -> list[Command]:
+        """These are on their way, and the last few jobs wait: which of them somebody else is asked as well."""
+        asks = self._beside.ask(questions, waiting, self.examination.holds, self._docket.final)
+        self.examination.asked += len(asks)
+        return list(asks)
+
+    def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
+        """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
+        self._allowance.answered(run)
+        provider = answer.provider
+        passed_over = self._beside.passed_over(slot)
+        early = self._beside.take(slot)
+        case = Case(slot, asked, doubts_of(asked, answer), answer, run)
+        if self._reputation.is_out(provider, now):
+            # It was caught while this was on its way.
+            self._docket.again(case)
+        elif asked.votes > 1:
+            self._docket.open(case)
+            self._conclusions.vote(case, now)
+        elif early is None or not self._join(case, early, now):
+            self._consider(case, now, passed_over=passed_over)
+        return self._docket.take()
+
+    def left(self, slot: int) -> None:
+        """The provider of a slot that was on its way left it to somebody else, or to nobody."""
+        self._beside.left(slot)
+
+    def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
+        """What our own model says of the answer that it was given."""
+        case = self._docket.get(slot)
+        if case is None or case.waiting:
+            return []
+        answer = case.first
+        if verdict is not Verdict.UNCLEAR:
+            self._docket.close(case)
+        if verdict is Verdict.PASSED:
+            case.how.append("rescored")
+            self._conclusions.note(Note(answer, Seen.PASSED), now)
+            self._docket.accept(case, answer)
+        elif verdict is Verdict.FAILED:
+            self._conclusions.note(Note(answer, Seen.FORGED, "its model here would not have written this"), now)
+            self._docket.again(case)
+        elif not self.examination.second(case):
+            self._conclusions.leave(case, now)
+        return self._docket.take()
+
+    def second(self, slot: int, answer: Answer, now: float) -> list[Command]:
+        """Another provider's answer to a slot's question."""
+        case = self._docket.get(slot)
+        if case is None:
+            self._beside.heard(slot, answer)
+            return []
+        case.tried.add(answer.provider)
+        if not self._counts(case, answer, now):
+            return self.no_second(slot, now)
+        case.waiting -= 1
+        case.answers.append(answer)
+        self._conclusions.decide(case, now)
+        return self._docket.take()
+
+    def no_second(self, slot: int, now: float) -> list[Command]:
+        """Nobody gave a second answer to a slot's question."""
+        case = self._docket.get(slot)
+        if case is None:
+            self._beside.heard(slot, None)
+        else:
+            case.waiting -= 1
+            case.unanswered += 1
+            again = case.asked.votes <= 1 and case.unanswered < TRIES and self.examination.second(case)
+            if not case.waiting and not again:
+                self._conclusions.settle(case, now)
+        return self._docket.take()
+
+    def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[Command]:
+        """Something that was seen of a provider without a check, such as a fault."""
+        return self._evidence.note(provider, seen, now, detail)
+
+    def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
+        """Has the answer examined, or takes it as it came. `passed_over`: it was drawn from when it went out."""
+        free, final = case.weights in self.examination.holds, case.run in self._docket.final
+        if self._beside.owes(case.provider):
+            wanted = True
+        elif passed_over and self._selection.is_by_turns(case):
+            wanted = False
+        else:
+            wanted = self._selection.wants(case, free=free, final=final)
+        if not wanted:
+            self._docket.deliver(case, case.first)
+        elif not self.examination.begin(case):
+            self._conclusions.leave(case, now)
+
+    def _join(self, case: Case, early: Early, now: float) -> bool:
+        """Puts together an answer and what was asked beside it; whether that is still of use."""
+        if early.waiting:
+            case.waiting = 1
+            self._docket.open(case)
+            self._docket.out.append(Wait(case.slot, case.patience_s))
+            return True
+        opinion = early.opinion
+        if opinion is None or not self._counts(case, opinion, now):
+            return False
+        case.tried.add(opinion.provider)
+        case.answers.append(opinion)
+        self._docket.open(case)
+        self._conclusions.decide(case, now)
+        return True
+
+    def _counts(self, case: Case, opinion: Answer, now: float) -> bool:
+        """Whether somebody's opinion says anything: of somebody else's answer, and from nobody who was caught."""
+        return opinion.provider != case.provider and not self._reputation.is_out(opinion.provider, now)

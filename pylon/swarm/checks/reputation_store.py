@@ -1,0 +1,42 @@
+"""What was seen of providers, on disk. A few seconds of it may be lost with a crash: no money hangs on it."""
+
+from dataclasses import asdict
+
+import orjson
+
+from pylon.store.database import Database
+from pylon.swarm.checks.reputation import HALF_LIFE_S, REMEMBERED, Reason, Record, Reputation, Seen
+
+FORGOTTEN_S = 6 * HALF_LIFE_S
+
+
+async def load(database: Database, now: float, *, own: frozenset[str] = frozenset()) -> Reputation:
+    """All that is remembered. What has faded is deleted."""
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
+    rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
+    return Reputation((_record(orjson.loads(row["record"])) for row in rows), own=own)
+
+
+async def save(database: Database, reputation: Reputation) -> None:
+    """Writes what has changed since the last time, and deletes what was forgotten."""
+    changed, forgotten = reputation.take_changed(), reputation.take_forgotten()
+    if not (changed or forgotten):
+        return
+    rows = [(record.provider, record.at, orjson.dumps(asdict(record)).decode()) for record in changed]
+    async with database.transaction() as tx:
+        await tx.execute_many(
+            "INSERT INTO swarm_reputation (provider, at, record) VALUES (?, ?, ?)"
+            " ON CONFLICT (provider) DO UPDATE SET at = excluded.at, record = excluded.record",
+            rows,
+        )
+        await tx.execute_many(
+            "DELETE FROM swarm_reputation WHERE provider = ?", [(provider,) for provider in forgotten]
+        )
+
+
+def _record(row: dict[str, object]) -> Record:
+    # Counted once, and told too little: nobody is proven by answers that were not checked.
+    row.pop("unchecked", None)
+    reasons = [Reason(r["at"], Seen(r["seen"]), r["detail"]) for r in row.pop("reasons")]  # type: ignore[attr-defined]
+    return Record(**row, reasons=reasons)  # type: ignore[arg-type]

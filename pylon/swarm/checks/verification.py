@@ -1,0 +1,242 @@
+"""Is an answer believable, and are two answers the same: what can be told from the values alone.
+
+A `Fault` cannot be an honest answer: it is not delivered, and its job goes elsewhere. A `Doubt` can be one (a prompt
+may well ask for an echo): such an answer is checked before it is delivered, where there is a way to.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.result import Finish
+from pylon.jobs.size import question_bytes
+from pylon.money.accounts.usage import TEMPLATE_TOKENS
+from pylon.swarm.job import Answer, JobSpec
+
+# No machine writes one answer as quickly; whoever says so had it before it was asked, or counts what it did not do.
+MOST_TOKENS_PER_S = 50_000
+_SPEED_FROM_TOKENS = 64
+_CLOCK_SLACK_MS = 1_000
+# A token has at least a byte, but for those that only end or begin something.
+_SPARE_TOKENS = 16
+# Prose has about four bytes a token. Under this, a text that says it is finished is shorter than it was.
+_THIN_BYTES_PER_TOKEN = 1.2
+_ECHO = 0.9
+_REPEATS = 12
+_LOOP_CHARS = 400
+# Batches of other shapes round differently, so that greedy answers of one model may part, but late.
+_COMMON_CHARS = 24
+_COMMON_SHARE = 0.3
+# Whole numbers that a float holds exactly.
+_EXACT = 2**53
+
+
+class Fault(StrEnum):
+    """What no honest answer has."""
+
+    CUT_OFF = "cut_off"
+    FORMAT = "wrong_format"
+    MODEL = "other_model"
+    LENGTH = "too_long"
+    USAGE = "impossible_usage"
+    SPEED = "impossible_speed"
+
+
+class Doubt(StrEnum):
+    """What an honest answer seldom has."""
+
+    EMPTY = "empty"
+    ECHO = "echo"
+    REPETITION = "repetition"
+    CUT = "cut_short"
+    TIMING = "impossible_timing"
+
+
+class Verdict(StrEnum):
+    """What a check says of an answer."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An answer's tokens in the eyes of a model: the rank of each (0: its first choice), and that of ending there."""
+
+    ranks: tuple[int, ...]
+    end_rank: int
+
+
+def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()) -> Fault | None:
+    """The first fault of an answer, or None. `offered` are the models that its provider says it runs; a plain one
+    says nothing of models, neither there nor in its answers.
+    """
+    if is_cut_off(given):
+        return Fault.CUT_OFF
+    if _is_of_another_model(asked, given, offered):
+        return Fault.MODEL
+    if given.usage is not None:
+        written, size = given.usage.completion_tokens, len(given.text.encode())
+        if asked.max_tokens is not None and written > asked.max_tokens:
+            return Fault.LENGTH
+        if not asked.stop and given.finish is not Finish.SIZE and written > size + _SPARE_TOKENS:
+            return Fault.USAGE
+        if given.usage.prompt_tokens > question_bytes(asked.text, asked.system) + TEMPLATE_TOKENS:
+            return Fault.USAGE
+        if written >= _SPEED_FROM_TOKENS and written > MOST_TOKENS_PER_S * max(1, given.latency_ms) / 1_000:
+            return Fault.SPEED
+    # An answer that was cut where it had to be cannot hold.
+    whole = given.finish not in (Finish.LENGTH, Finish.SIZE)
+    return Fault.FORMAT if asked.schema is not None and whole and not _follows(asked.schema, given.text) else None
+
+
+def is_cut_off(given: Answer) -> bool:
+    """Whether its provider says that it was told to stop, which nobody did."""
+    return given.finish is Finish.CANCELLED
+
+
+def doubts_of(asked: JobSpec, given: Answer) -> tuple[Doubt, ...]:
+    """What speaks against an answer without proving anything."""
+    found: list[Doubt] = []
+    text = _plain(given.text)
+    if not text:
+        found.append(Doubt.EMPTY)
+    if _is_echo(_plain(asked.prompt), text):
+        found.append(Doubt.ECHO)
+    if _is_loop(given.text):
+        found.append(Doubt.REPETITION)
+    if _is_cut(asked, given):
+        found.append(Doubt.CUT)
+    if given.queue_ms + given.run_ms > given.latency_ms + _CLOCK_SLACK_MS:
+        found.append(Doubt.TIMING)
+    return tuple(found)
+
+
+def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
+    """Whether two answers to one question say the same; None when nothing follows from their difference.
+
+    Answers that follow a schema, or are put to the vote, are compared as values. Free text is compared only between
+    providers that name the same weights, and only where nothing was drawn by chance.
+    """
+    if asked.schema is not None or asked.votes > 1:
+        return value_of(one.text) == value_of(other.text)
+    if not one.sha256 or one.sha256 != other.sha256 or asked.temperature:
+        return None
+    if one.usage is not None and other.usage is not None and one.usage.prompt_tokens != other.usage.prompt_tokens:
+        # One tokenizer makes one number of tokens of one prompt.
+        return False
+    a, b = one.text.strip(), other.text.strip()
+    if a == b:
+        return True
+    if Finish.SIZE in (one.finish, other.finish):
+        return None if a.startswith(b) or b.startswith(a) else False
+    if a.startswith(b) or b.startswith(a):
+        # Owners may hold one model to different lengths, and say so beforehand.
+        return None if (one if len(a) < len(b) else other).is_longest else False
+    common = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
+    return common >= _COMMON_CHARS and common >= _COMMON_SHARE * min(len(a), len(b))
+
+
+def value_of(text: str) -> object:
+    """What a structured answer says: its JSON, without regard to blanks, order of keys and case."""
+    try:
+        # As bytes: values that hold others compare as their parts do, and in Python 1 is True.
+        return orjson.dumps(_canonical(orjson.loads(text)))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        # What no reader of structured answers would take either: no JSON, or nested hundreds deep.
+        return _plain(text)
+
+
+def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
+    """What teacher-forced ranks say of an answer.
+
+    A greedy answer is its model's first choice at every token, but for ties that rounding decides and for text that
+    is not cut into the tokens it was made of. A drawn one is at least among the likely ones.
+    """
+    count = len(score.ranks)
+    if finish is Finish.STOP and score.end_rank > 50:
+        return Verdict.FAILED
+    if not count:
+        return Verdict.PASSED if score.end_rank == 0 else Verdict.UNCLEAR
+    misses = sum(rank > (0 if greedy else 100) for rank in score.ranks)
+    if misses <= max(1, math.floor(0.03 * count)) and misses < count:
+        return Verdict.PASSED
+    return Verdict.FAILED if misses > max(2, 0.1 * count) or misses == count else Verdict.UNCLEAR
+
+
+def _is_of_another_model(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel]) -> bool:
+    weights = {model.sha256 for model in offered}
+    named = given.model or weights
+    if named and asked.model is not None and asked.model not in (given.model, f"sha256:{given.sha256}"):
+        return True
+    # An answer by weights that nobody has heard of is compared with nobody's: a way out of all checks.
+    return bool(weights) and "" not in weights and given.sha256 not in weights
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value) if abs(value) < _EXACT else value
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _is_echo(prompt: str, text: str) -> bool:
+    """The whole prompt, or nearly the whole of one in a hardly longer text."""
+    if not prompt or not text:
+        return False
+    return (
+        text == prompt
+        or (prompt in text and len(prompt) >= _ECHO * len(text))
+        or (text in prompt and len(text) >= _ECHO * len(prompt))
+    )
+
+
+def _is_loop(text: str) -> bool:
+    """One short piece over and over at the end."""
+    tail = text[-_LOOP_CHARS:]
+    for size in range(1, len(tail) // _REPEATS + 1):
+        piece = tail[-size:]
+        if piece.strip() and tail.endswith(piece * _REPEATS):
+            return True
+    return False
+
+
+def _is_cut(asked: JobSpec, given: Answer) -> bool:
+    if given.usage is None or asked.stop:
+        return False
+    written = given.usage.completion_tokens
+    if given.finish is Finish.LENGTH and asked.max_tokens is not None and written < asked.max_tokens:
+        return not given.is_longest
+    return given.finish is Finish.STOP and written > 40 and len(given.text.encode()) < _THIN_BYTES_PER_TOKEN * written
+
+
+def _follows(schema: dict[str, Any], text: str) -> bool:
+    try:
+        return bool(_validator(orjson.dumps(schema)).is_valid(orjson.loads(text)))
+    except (orjson.JSONDecodeError, RecursionError):
+        # A schema that refers to itself is followed as deep as an answer goes.
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _validator(schema: bytes) -> Any:
+    # Half a second of import, for those who ask for schemas only.
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    # With a registry of its own it fetches nothing that a schema refers to.
+    return Draft202012Validator(orjson.loads(schema), registry=Registry())

@@ -1,0 +1,1 @@
+"""Who gets which job: the decider that `pylon simulate` runs too, and its parts."""

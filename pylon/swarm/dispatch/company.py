@@ -1,0 +1,169 @@
+"""Everybody who could be asked, ordered for each need by when they would be done.
+
+A provider's place in a lane is kept as things change; a decision looks at the first few alone.
+"""
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch.lane import Lane
+from pylon.swarm.dispatch.silence import Silence
+from pylon.swarm.dispatch.standing import Standing
+from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.settings import DispatchSettings
+
+# What is remembered of providers that are gone, so that leaving and coming back clears no record.
+REMEMBERED = 10_000
+LANES = 32
+# For a new need so many are taken in. The others join it when they say something new, or when half of these are gone.
+ENOUGH = 4_000
+# Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
+SPREAD = 0.2
+
+
+class Company:
+    """`shared` gives those of a provider's relays that we use too; `emptied` is called when nobody is left in a
+    lane."""
+
+    def __init__(
+        self,
+        settings: DispatchSettings,
+        rng: random.Random,
+        silence: Silence,
+        shared: Callable[[Sequence[str]], tuple[str, ...]],
+        emptied: Callable[[Lane, float], None],
+    ) -> None:
+        self._settings = settings
+        self._silence = silence
+        self._rng = rng
+        self._shared = shared
+        self._emptied = emptied
+        self._standings: dict[str, Standing] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._lanes: OrderedDict[Need, Lane] = OrderedDict()
+        self.coming = 0
+        """How many jobs are about to be added."""
+        self.turns: deque[Lane] = deque()
+        """The lanes in the order in which they may send next."""
+
+    def __getitem__(self, provider: str) -> Standing:
+        return self._standings[provider]
+
+    def remember(self, provider: str) -> Standing:
+        """What is known of a provider, which may never have been seen."""
+        standing = self._standing(provider)
+        if standing.listing is None:
+            self._leave(provider)
+        return standing
+
+    def up(self, listing: Listing, now: float) -> None:
+        """A provider said how it is, or we think of it otherwise."""
+        standing = self._standing(listing.provider)
+        self._gone.pop(listing.provider, None)
+        old = standing.listing
+        standing.update(listing, self._settings.overcommit)
+        if old == listing and not standing.refused_models:
+            # After most receipts: what it says of itself still fits where it did.
+            for seat in standing.seats:
+                seat.lane.weigh(seat)
+            self.place(standing, now)
+            lanes = [lane for lane in self._lanes.values() if standing.provider not in lane.members]
+        else:
+            standing.relays = self._shared(listing.relays)
+            lanes = list(self._lanes.values())
+        for lane in lanes:
+            self.join(lane, standing, now)
+
+    def down(self, provider: str, now: float) -> None:
+        """A provider is gone."""
+        standing = self._standings.get(provider)
+        if standing is None:
+            return
+        # What is in flight there stays: one that leaves in good order finishes first, and the others are timed.
+        standing.listing = None
+        for lane in self._lanes.values():
+            self.join(lane, standing, now)
+        self._leave(provider)
+
+    def join(self, lane: Lane, standing: Standing, now: float) -> None:
+        """Takes a provider into a lane, or out of it, as it fits."""
+        seat = lane.members.get(standing.provider)
+        if standing.fits(lane.need):
+            seat = seat or lane.seat(standing)
+            lane.weigh(seat)
+            lane.place(seat, now, self._silence.lost)
+        elif seat is not None:
+            lane.dismiss(seat)
+            if lane.left_out and len(lane.members) < ENOUGH // 2:
+                self._take_in(lane, now)
+            if not lane.members:
+                lane.empty_since = now
+                self._emptied(lane, now)
+
+    def place(self, standing: Standing, now: float) -> None:
+        """Something about a provider changed that says when it would be done."""
+        for seat in standing.seats:
+            seat.lane.place(seat, now, self._silence.lost)
+
+    def lane(self, job: m.Job, now: float) -> Lane:
+        """The lane of a job's need, made when there is none."""
+        need = job.need
+        lane = self._lanes.get(need)
+        if lane is not None:
+            self._lanes.move_to_end(need)
+            return lane
+        if len(self._lanes) >= LANES:
+            unused = next((old for old in self._lanes.values() if not old.open), None)
+            if unused is not None:
+                for seat in list(unused.members.values()):
+                    unused.dismiss(seat)
+                del self._lanes[unused.need]
+                self.turns.remove(unused)
+        lane = self._lanes[need] = Lane(
+            need, job.prompt_tokens, job.max_tokens, self._settings.samples, self._settings.price_weight
+        )
+        lane.empty_since = now
+        self.turns.append(lane)
+        self._take_in(lane, now)
+        return lane
+
+    @property
+    def waits(self) -> bool:
+        """Whether a job waits that nobody has, or is about to come."""
+        return bool(self.coming) or any(lane.waiting for lane in self.turns)
+
+    def last(self, need: Need) -> int:
+        """How many jobs of this need wait, if these are no more than are on their way."""
+        lane = self._lanes.get(need)
+        return 0 if lane is None else lane.last
+
+    def _take_in(self, lane: Lane, now: float) -> None:
+        """Takes providers into a lane until there are enough."""
+        lane.left_out = False
+        for standing in self._from_anywhere():
+            if len(lane.members) >= ENOUGH:
+                lane.left_out = True
+                return
+            if standing.provider not in lane.members:
+                self.join(lane, standing, now)
+
+    def _standing(self, provider: str) -> Standing:
+        standing = self._standings.get(provider)
+        if standing is None:
+            standing = self._standings[provider] = Standing(provider)
+            standing.spread = 1.0 + SPREAD * self._rng.random()
+        return standing
+
+    def _from_anywhere(self) -> Iterator[Standing]:
+        known = list(self._standings.values())
+        start = self._rng.randrange(len(known)) if known else 0
+        return chain(islice(known, start, None), islice(known, start))
+
+    def _leave(self, provider: str) -> None:
+        self._gone[provider] = None
+        if len(self._gone) > REMEMBERED:
+            oldest, _ = self._gone.popitem(last=False)
+            del self._standings[oldest]

@@ -1,0 +1,200 @@
+"""Who gets which job, and what is done when nothing comes back: events in, commands out, no socket and no clock.
+
+    dispatcher = Dispatcher(DispatchSettings(), random.Random())
+    for command in dispatcher.handle(Add(jobs), now): …
+
+Every slot ends with exactly one `Deliver` or `GiveUp`, but for those of a run that is forgotten. The cost of a
+decision does not grow with the number of providers: they are kept in order of expected completion (`company`), and
+deadlines cost the same however many there are (`timers`).
+"""
+
+import random
+from collections.abc import Sequence
+
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch.hedging import Hedging
+from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.lane import Lane
+from pylon.swarm.dispatch.open_slots import OpenSlots
+from pylon.swarm.dispatch.outcomes import Outcomes
+from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.room import RelayRoom
+from pylon.swarm.dispatch.silence import Silence
+from pylon.swarm.dispatch.slot import Attempt
+from pylon.swarm.dispatch.timers import Timers
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
+from pylon.swarm.providers.listing import Need
+from pylon.swarm.settings import DispatchSettings
+
+
+class Dispatcher:
+    """See the module. `relays` are the customer's; without them requests are not counted by relay."""
+
+    def __init__(self, settings: DispatchSettings, rng: random.Random, relays: Sequence[str] = ()) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._out: list[m.Command] = []
+        self._room = RelayRoom(relays, settings.relay_width)
+        self._silence = Silence()
+        self._timers = Timers()
+        self._company = Company(settings, rng, self._silence, self._room.shared, self._emptied)
+        self._in_flight = InFlight(self._company, self._room, self._timers, self._out, self._sent)
+        self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
+        self._outcomes = Outcomes(
+            settings=settings,
+            company=self._company,
+            slots=self._slots,
+            in_flight=self._in_flight,
+            hedging=Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
+            queues=Queues(self._company, self._in_flight, rng),
+            silence=self._silence,
+            timers=self._timers,
+        )
+
+    @property
+    def open(self) -> int:
+        """Slots without an outcome."""
+        return len(self._slots)
+
+    @property
+    def left(self) -> int:
+        """The same, and jobs that are about to be added."""
+        return len(self._slots) + self._company.coming
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that are waited for."""
+        return self._in_flight.count
+
+    @property
+    def last_attempt(self) -> int:
+        """The number of the latest attempt; the next one has the next number."""
+        return self._in_flight.last
+
+    def budget_left(self, run: int) -> int | None:
+        """What a run may still reserve, in msat; None without a limit."""
+        return self._in_flight.budgets.left(run)
+
+    def account(self, run: int) -> Account | None:
+        """What a run may cost and does; None without a limit. It tells after the run is over too."""
+        return self._in_flight.budgets.accounts.get(run)
+
+    def is_open(self, attempt: int) -> bool:
+        """Whether this attempt was given up, and what it is charged counts and is not known yet."""
+        return self._in_flight.budgets.is_open(attempt)
+
+    def last(self, need: Need) -> int:
+        """How many jobs of this need wait, if these are the last, and no more than are on their way."""
+        return 0 if self._company.coming else self._company.last(need)
+
+    def emptiest(self, relays: Sequence[str]) -> str:
+        """That of these relays over which the least is in flight."""
+        return self._room.emptiest(relays, self._rng)
+
+    def is_live(self, attempt: int) -> bool:
+        """Whether this attempt is still to be made or waited for."""
+        found = self._in_flight.attempts.get(attempt)
+        return found is not None and found.live
+
+    def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
+        """What follows from the event. Events about slots and attempts that are over change nothing."""
+        became, attempts = self._outcomes, self._in_flight.attempts
+        # The most frequent come first.
+        match event:
+            case m.Answered(number, charged):
+                if (attempt := attempts.get(number)) is not None:
+                    became.answered(attempt, charged, now)
+            case m.Published(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.published(attempt, now)
+            case ProviderUp(listing):
+                self._company.up(listing, now)
+            case m.Acknowledged(number, wait_s):
+                if (attempt := attempts.get(number)) is not None:
+                    became.acknowledged(attempt, wait_s, now)
+            case ProviderDown(provider):
+                self._company.down(provider, now)
+            case m.Add(jobs):
+                self._slots.add(jobs, now)
+            case m.Coming(count):
+                self._company.coming = count
+            case m.Adopt(job, provider, cost):
+                self._slots.adopt(job, provider, cost, now)
+            case m.Fund(run, msat):
+                self._in_flight.budgets.fund(run, msat)
+            case m.Drop(slots, failure):
+                self._slots.drop(slots, failure, now)
+            case m.Forget(run, slots):
+                self._slots.forget(run, slots, now)
+                self._in_flight.budgets.end(run)
+            case m.Bound(slot, ends_at):
+                self._slots.bound(slot, ends_at)
+            case m.SendFailed(number, unmade, too_large):
+                if (attempt := attempts.get(number)) is not None:
+                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large)
+            case m.Rerouted(number, relay):
+                if (attempt := attempts.get(number)) is not None and attempt.live:
+                    self._in_flight.reroute(attempt, relay)
+            case m.RelaysDown(urls, gone):
+                self._room.lost(urls, gone)
+            case m.Unheard(number):
+                if (attempt := attempts.get(number)) is not None:
+                    became.unheard(attempt, now)
+            case m.Refused(number, code, ours, unpaid):
+                if (attempt := attempts.get(number)) is not None:
+                    became.refused(attempt, code, now, ours=ours, unpaid=unpaid)
+            case m.Charged(number, charged):
+                if (attempt := attempts.get(number)) is None:
+                    self._in_flight.charge_late(number, charged)
+                elif not attempt.live:
+                    self._in_flight.charge(attempt, charged)
+            case m.Tick():
+                pass
+        self._timers.run(now)
+        self._fill(now)
+        out = self._out.copy()
+        self._out.clear()
+        return out
+
+    def _emptied(self, lane: Lane, now: float) -> None:
+        self._slots.look_for_nobody(lane, now)
+
+    def _sent(self, attempt: Attempt, now: float) -> None:
+        self._outcomes.sent(attempt, now)
+
+    def _fill(self, now: float) -> None:
+        if self._in_flight.count >= self._settings.width:
+            return
+        for priority in self._priorities():
+            idle = 0
+            while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
+                lane = self._company.turns[0]
+                self._company.turns.rotate(-1)
+                idle += 1
+                if lane.waiting and lane.priority >= priority and self._one_of(lane, now):
+                    idle = 0
+
+    def _priorities(self) -> list[int]:
+        """Those that wait, the highest first."""
+        waiting = [lane for lane in self._company.turns if lane.again or lane.fresh.count]
+        return sorted({lane.priority for lane in waiting}, reverse=True) if waiting else []
+
+    def _one_of(self, lane: Lane, now: float) -> bool:
+        """Sends a job of this lane or gives one up; whether there was one."""
+        self._in_flight.short = None
+        found = lane.next_send(self._rng, self._in_flight.may)
+        if found is not None:
+            slot, standing = found
+            self._in_flight.send(slot, standing, now, hedge=False)
+            return True
+        if lane.again and not lane.again[0].done and lane.is_refused_by_all(lane.again[0]):
+            self._slots.give_up(lane.again.popleft(), m.Failure.REFUSED, now)
+            return True
+        short = self._in_flight.short
+        if short is not None and not short.done and not self._in_flight.budgets.reserved(short.job.run):
+            # Nothing that is out could still give money back.
+            self._slots.give_up(short, m.Failure.BUDGET, now)
+            return True
+        return False

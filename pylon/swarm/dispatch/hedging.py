@@ -1,0 +1,90 @@
+"""The slowest few go to a second provider as well: somebody idle, who is free or has money or credit of ours."""
+
+import random
+
+from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.lane import Seat
+from pylon.swarm.dispatch.silence import Silence
+from pylon.swarm.dispatch.slot import Attempt, Slot
+from pylon.swarm.dispatch.timers import Timers
+from pylon.swarm.settings import DispatchSettings
+
+HEDGE_AFTER_S = 0.25
+HEDGE_QUANTILE = 0.9
+HEDGE_FACTOR = 1.5
+# So many for one job: what is slow everywhere must not take the others' share.
+MOST_HEDGES = 3
+# What relays lost so often is sent to two at once, when somebody is idle.
+UNLUCKY = 2
+
+
+class Hedging:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: DispatchSettings,
+        company: Company,
+        in_flight: InFlight,
+        timers: Timers,
+        silence: Silence,
+        rng: random.Random,
+    ) -> None:
+        self._settings = settings
+        self._company = company
+        self._in_flight = in_flight
+        self._timers = timers
+        self._silence = silence
+        self._rng = rng
+
+    def published(self, attempt: Attempt, now: float) -> None:
+        """An attempt went out, and may turn out to be slow."""
+        if self._settings.hedge_share > 0:
+            self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
+
+    def _consider(self, attempt: Attempt, now: float) -> None:
+        slot = attempt.slot
+        lane = slot.lane
+        usual = lane.usual(HEDGE_QUANTILE)
+        if len(slot.live) > 1:
+            # The second may be of no more use than the first, which is then alone again.
+            pass
+        elif slot.silences >= UNLUCKY and self._silence.is_common:
+            self._hedge(slot, now)
+        elif usual is not None:
+            late_at = attempt.sent_at + max(HEDGE_AFTER_S, HEDGE_FACTOR * usual) * attempt.rounds
+            if now < late_at:
+                self._timers.at(late_at, self._consider, attempt)
+                return
+            # Late already: it must not look as quick as one of which nothing is known.
+            attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
+            self._company.place(attempt.standing, now)
+            if lane.is_among_the_last(attempt):
+                self._hedge(slot, now)
+        self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
+
+    def _hedge(self, slot: Slot, now: float) -> None:
+        lane = slot.lane
+        # Jobs that were never sent come first.
+        # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
+        if (
+            self._company.coming
+            or lane.presses
+            or self._in_flight.count >= self._settings.width
+            or slot.ends_at <= now
+        ):
+            return
+        if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
+            return
+        if sum(attempt.hedge for attempt in slot.attempts) >= MOST_HEDGES:
+            return
+
+        def may(seat: Seat) -> bool:
+            return self._in_flight.may_at_once(slot, seat.standing)
+
+        to, known = slot.job.to, slot.known
+        found = lane.first_of(to, known, may) if to else lane.choose(self._rng, known, accept=may)
+        if found is None:
+            return
+        self._in_flight.send(slot, found.standing, now, hedge=True)

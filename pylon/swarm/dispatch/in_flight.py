@@ -1,0 +1,143 @@
+"""Attempts that are on their way: what each takes of relays, of its provider and of its run's budget."""
+
+from collections.abc import Callable
+
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch.budget import Budgets, Claim
+from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch.room import RelayRoom
+from pylon.swarm.dispatch.slot import Attempt, Slot
+from pylon.swarm.dispatch.standing import Standing
+from pylon.swarm.dispatch.timers import Timers
+
+# So long after a request has expired no receipt for it is booked any more: relays and providers keep results for an
+# hour, orders are kept for two, and asking for what is missing takes a while.
+LAPSE_S = 2 * 3_600.0 + 300.0
+
+
+class InFlight:
+    """`sent` is told of each new attempt; commands are appended to `out`."""
+
+    def __init__(
+        self,
+        company: Company,
+        room: RelayRoom,
+        timers: Timers,
+        out: list[m.Command],
+        sent: Callable[[Attempt, float], None],
+    ) -> None:
+        self.budgets = Budgets()
+        self.last = 0
+        self.count = 0
+        # The slot that would have gone out, had its run had the money.
+        self.short: Slot | None = None
+        self._company = company
+        self._room = room
+        self._timers = timers
+        self._out = out
+        self._sent = sent
+        self.attempts: dict[int, Attempt] = {}
+        """By their numbers: those of slots that are open, those included that are waited for no longer."""
+
+    def may(self, slot: Slot, standing: Standing) -> bool:
+        """Whether relays and budget allow it."""
+        if not self._room.has(standing.relays):
+            return False
+        left = self.budgets.left(slot.job.run) if self.budgets.accounts else None
+        if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
+            return True
+        self.short = slot
+        return False
+
+    def may_unpaid(self, slot: Slot, standing: Standing) -> bool:
+        """The same, and no payment is waited for there: its provider is free, or has money or credit of ours."""
+        listing = standing.listing
+        if listing is None or not (listing.price.is_free or listing.funded()):
+            return False
+        return not standing.silences and self.may(slot, standing)
+
+    def may_at_once(self, slot: Slot, standing: Standing) -> bool:
+        """The same, and somebody idle would begin with it."""
+        return standing.is_idle and self.may_unpaid(slot, standing)
+
+    def send(self, slot: Slot, standing: Standing, now: float, *, hedge: bool) -> None:
+        """Has it sent, its budget being reserved."""
+        attempt = self.begin(slot, standing, now, hedge=hedge)
+        number, provider = slot.job.slot, standing.provider
+        self._out.append(m.Send(number, attempt.id, provider, slot.expires_at, hedge, attempt.relay))
+
+    def begin(
+        self, slot: Slot, standing: Standing, now: float, *, hedge: bool = False, cost: int | None = None
+    ) -> Attempt:
+        """Counts it as sent. `cost` is the most that it may be charged, where that is known already."""
+        job = slot.job
+        self.last += 1
+        attempt = Attempt(self.last, slot, standing, now, standing.rounds, hedge)
+        attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
+        attempt.relay = self._room.take(standing.relays)
+        attempt.answered_before = slot.lane.answered
+        if self.budgets.accounts:
+            self.budgets.reserve(job.run, attempt.cost)
+        self.attempts[attempt.id] = attempt
+        slot.attempts.append(attempt)
+        slot.lane.sent += 1
+        slot.lane.in_flight += 1
+        slot.lane.hedged += hedge
+        standing.in_flight += 1
+        self.count += 1
+        self._company.place(standing, now)
+        self._sent(attempt, now)
+        return attempt
+
+    def release(self, attempt: Attempt, now: float, charged: int | None = None) -> None:
+        """It is not waited for any more. Without a charge it counts as all that it could cost until that is known."""
+        attempt.live = False
+        attempt.counted = attempt.cost if charged is None else charged
+        self._room.free(attempt.relay)
+        if self.budgets.accounts:
+            if charged is None:
+                self._keep(attempt)
+            else:
+                self.budgets.settle(attempt.slot.job.run, attempt.cost, charged)
+        attempt.standing.in_flight -= 1
+        attempt.slot.lane.in_flight -= 1
+        self.count -= 1
+        self._company.place(attempt.standing, now)
+
+    def reroute(self, attempt: Attempt, relay: str) -> None:
+        """It goes over another relay than was counted."""
+        attempt.relay = self._room.move(attempt.relay, relay)
+
+    def charge(self, attempt: Attempt, charged: int | None) -> None:
+        """One that was not waited for any more was charged all the same: by a provider that had said it would not
+        work, or one that was given up, whose whole cost was kept.
+        """
+        before, attempt.counted = attempt.counted, attempt.cost if charged is None else charged
+        if not self.budgets.charged(attempt.id, attempt.counted) and self.budgets.accounts:
+            self.budgets.settle(attempt.slot.job.run, 0, attempt.counted - before)
+
+    def charge_late(self, attempt: int, charged: int) -> None:
+        """The same for one of a slot that has its outcome, as far as that was not known."""
+        self.budgets.charged(attempt, charged)
+
+    def _keep(self, attempt: Attempt) -> None:
+        slot = attempt.slot
+        claim = self.budgets.give_up(slot.job.run, attempt.id, attempt.cost)
+        if claim is not None:
+            self._timers.at(slot.expires_at + LAPSE_S, self._lapse, claim)
+
+    def _lapse(self, claim: Claim, _: float) -> None:
+        self.budgets.charged(claim.attempt, 0)
+        self._out.append(m.Lapsed(claim.attempt))
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Its provider is told to stop."""
+        self._out.append(m.CancelAttempt(attempt.slot.job.slot, attempt.id, attempt.standing.provider))
+
+    def over(self, slot: Slot, now: float) -> None:
+        """The slot has its outcome: what is still out for it is cancelled."""
+        for attempt in slot.attempts:
+            if attempt.live:
+                self.release(attempt, now)
+                self.cancel(attempt)
+            del self.attempts[attempt.id]

@@ -1,0 +1,243 @@
+"""Jobs of one need, and the providers that do for them."""
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from pylon.swarm.dispatch.candidates import Candidates, step
+from pylon.swarm.dispatch.pace import Recent
+from pylon.swarm.dispatch.slot import Attempt, Slot
+from pylon.swarm.dispatch.standing import Standing
+from pylon.swarm.dispatch.waiting import Waiting
+from pylon.swarm.providers.listing import Need
+
+# Jobs that wait for somebody new must not make every decision as long as their queue.
+_LOOKED_AT = 16
+# Among the slowest is who is still out when so many times as many have come back.
+STILL_OUT = 4
+# So many of the latest waits are remembered, and at least so many must be known.
+_WAITS, _FEWEST_WAITS = 64, 8
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A provider's place in a lane. `awake` is one that does not rest, `silent` one that met its last request so."""
+
+    standing: Standing
+    lane: "Lane"
+    provider: str
+    # See `Standing.weight`.
+    weight: float = 1.0
+    awake: bool = False
+    silent: bool = False
+    step: int = -1
+    index: int = 0
+
+
+class Lane:
+    """`members` do for the need and are alive; of those that do not rest, `candidates` have room."""
+
+    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int, price_weight: float) -> None:
+        self.need = need
+        self._price_weight = price_weight
+        # The size of its first job stands for all: those of one run are alike, and only the order matters.
+        self._prompt_tokens = prompt_tokens
+        self._max_tokens = max_tokens
+        self._samples = samples
+        self.members: dict[str, Seat] = {}
+        # Whether there may be others who would do.
+        self.left_out = False
+        self.candidates: Candidates[Seat] = Candidates()
+        # How many of the members are so.
+        self._awake = self._silent = 0
+        self.fresh = Waiting()
+        self.again: deque[Slot] = deque()
+        self.recent = Recent()
+        # How long jobs came to wait of late for those of others.
+        self.waits = Recent(_WAITS)
+        # What waits, the longest first: a heap of when each begins, negative, with the attempt's number.
+        self.told: list[tuple[float, int, Attempt]] = []
+        self.open = 0
+        self.in_flight = 0
+        self.sent = 0
+        self.answered = 0
+        self.hedged = 0
+        self.empty_since = 0.0
+        # When the first request was sent that met silence since anybody had a word.
+        self.unheard_since = math.inf
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.again or self.fresh.count)
+
+    @property
+    def presses(self) -> bool:
+        """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
+        return bool(self.fresh.count) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
+
+    @property
+    def last(self) -> int:
+        """How many jobs wait that any provider may have, if these are no more than are on their way."""
+        return self.fresh.count if self.fresh.count <= self.in_flight else 0
+
+    def seat(self, standing: Standing) -> Seat:
+        """Takes a provider in."""
+        seat = self.members[standing.provider] = Seat(standing, self, standing.provider)
+        standing.seats.append(seat)
+        return seat
+
+    def weigh(self, seat: Seat) -> None:
+        """Its provider says something new, or we think of it otherwise."""
+        seat.weight = seat.standing.weight(self.need, self._price_weight)
+
+    def dismiss(self, seat: Seat) -> None:
+        """A provider does not do for the need any more."""
+        self._set(seat, awake=False, silent=False)
+        self.candidates.remove(seat)
+        del self.members[seat.provider]
+        seat.standing.seats.remove(seat)
+
+    def place(self, seat: Seat, now: float, lost: float) -> None:
+        """Puts a provider where it now belongs. `lost` is the share of requests that never arrive."""
+        standing = seat.standing
+        awake = now >= standing.rests_until
+        silent = awake and standing.silences > 0
+        if seat.awake is not awake or seat.silent is not silent:
+            self._set(seat, awake=awake, silent=silent)
+        if awake and standing.has_room(lost):
+            rank = standing.rank(self._prompt_tokens, self._max_tokens, seat.weight, now)
+            self.candidates.put(seat, step(rank))
+        elif seat.step >= 0:
+            self.candidates.remove(seat)
+
+    def _set(self, seat: Seat, *, awake: bool, silent: bool) -> None:
+        if seat.awake is not awake:
+            seat.awake = awake
+            self._awake += 1 if awake else -1
+        if seat.silent is not silent:
+            seat.silent = silent
+            self._silent += 1 if silent else -1
+
+    @property
+    def priority(self) -> int:
+        """The highest of those that wait."""
+        if not self.again:
+            return self.fresh.priority or 0
+        again = (slot.job.priority for slot in islice(self.again, _LOOKED_AT))
+        return max(again, default=self.fresh.priority or 0)
+
+    def next_send(self, rng: random.Random, may: "May") -> tuple[Slot, Standing] | None:
+        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first.
+
+        `may` says whether this slot may go to that provider just now.
+        """
+        if not (self.again or self.candidates.count):
+            return None
+        within_s = self._within_s()
+        for _ in range(min(_LOOKED_AT, len(self.again))):
+            slot = self.again.popleft()
+            if slot.done:
+                continue
+            seat = self._seat_for(slot, rng, within_s, may)
+            if seat is not None:
+                return slot, seat.standing
+            self.again.append(slot)
+        slot_or_none = self.fresh.first()
+        if slot_or_none is None:
+            return None
+        seat = self.choose(rng, within_s=within_s, accept=lambda seat: may(slot_or_none, seat.standing))
+        if seat is None:
+            return None
+        self.fresh.pop()
+        return slot_or_none, seat.standing
+
+    def choose(
+        self,
+        rng: random.Random,
+        without: Collection[str] = (),
+        *,
+        within_s: float = math.inf,
+        accept: Callable[[Seat], bool],
+    ) -> Seat | None:
+        """One of those with room who would be done soonest, or as soon as anybody where many customers are."""
+        return self.candidates.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+
+    def _alike(self) -> int:
+        """Up to which step all are as good: half of what we asked lately came to wait so long behind others.
+
+        Half, so that a few who only say so change nothing.
+        """
+        return step(self.waits.quantile(0.5)) if self.waits.count >= _FEWEST_WAITS else 0
+
+    def seconds_at(self, standing: Standing) -> float:
+        """What a job takes there, as far as is known."""
+        return standing.seconds(self._prompt_tokens, self._max_tokens)
+
+    def usual(self, quantile: float) -> float | None:
+        """Seconds that this share of answers came within, or None when too few have come."""
+        return self.recent.quantile(quantile) if self.recent.count >= self._samples else None
+
+    def is_among_the_last(self, attempt: Attempt) -> bool:
+        """Whether it is one of the slowest few: of those out together with it, most have come back since.
+
+        While most are still out the whole swarm is slow, or the way there, and asking twice makes it slower. Of a
+        handful each may be hedged.
+        """
+        return self.answered - attempt.answered_before + self._samples >= STILL_OUT * self.in_flight
+
+    def others_for(self, slot: Slot) -> bool:
+        """Whether somebody who has not had this slot yet could take it, now or when there is room."""
+        known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
+        if slot.job.to:
+            return any(seat.awake for key in slot.job.to if key not in known and (seat := self.members.get(key)))
+        seats = [seat for key in known if (seat := self.members.get(key)) is not None and seat.awake]
+        if slot.silences:
+            return self._awake - self._silent > sum(not seat.silent for seat in seats)
+        return self._awake > len(seats)
+
+    def is_refused_by_all(self, slot: Slot) -> bool:
+        """Whether everybody who is left has refused this slot for good."""
+        if slot.job.to:
+            return not any(
+                key in self.members and key not in slot.barred and key not in slot.tried for key in slot.job.to
+            )
+        return bool(self.members) and len(slot.barred) >= len(self.members) and self.members.keys() <= slot.barred
+
+    def _within_s(self) -> float:
+        """How slow a provider may be to get a job now.
+
+        While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
+        a run to the slowest machine; as long as the queue is long, that machine's help is welcome.
+        """
+        usual = self.usual(0.5)
+        if not self.in_flight or usual is None:
+            return math.inf
+        queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
+        # Ranks are times with factors of up to two and a half: see `Standing.rank`.
+        return 4 * usual + queue
+
+    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: "May") -> Seat | None:
+        if slot.job.to:
+            return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
+        known = slot.tried | slot.barred
+
+        def first(seat: Seat) -> bool:
+            # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
+            return not (slot.silences and seat.silent) and may(slot, seat.standing)
+
+        found = self.choose(rng, known, within_s=within_s, accept=first)
+        if found is None and not self.others_for(slot):
+            # Nobody new is to be expected: one that failed once may do better now.
+            found = self.choose(rng, slot.barred, within_s=within_s, accept=lambda seat: may(slot, seat.standing))
+        return found
+
+    def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:
+        """The first of these that has room and may have it."""
+        seats = (self.members.get(key) for key in wanted if key not in without)
+        return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
+
+
+type May = Callable[[Slot, Standing], bool]

@@ -1,0 +1,196 @@
+"""What became of an attempt: sent or not, heard or not, answered, refused, or nothing for too long."""
+
+import math
+
+from pylon.jobs.codes import ErrorCode
+from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch.hedging import Hedging
+from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.open_slots import OpenSlots
+from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.silence import Silence
+from pylon.swarm.dispatch.slot import Attempt
+from pylon.swarm.dispatch.standing import Standing
+from pylon.swarm.dispatch.timers import Timers
+from pylon.swarm.settings import DispatchSettings
+
+_BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
+# An answer that takes so many times as long as expected is late, if it takes longer than any may.
+_TIMES = 2.0
+_FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
+
+
+class Outcomes:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        settings: DispatchSettings,
+        company: Company,
+        slots: OpenSlots,
+        in_flight: InFlight,
+        hedging: Hedging,
+        queues: Queues,
+        silence: Silence,
+        timers: Timers,
+    ) -> None:
+        self._settings = settings
+        self._company = company
+        self._slots = slots
+        self._in_flight = in_flight
+        self._hedging = hedging
+        self._queues = queues
+        self._silence = silence
+        self._timers = timers
+
+    def sent(self, attempt: Attempt, now: float) -> None:
+        """It is on its way."""
+        if len(attempt.slot.attempts) == 1:
+            self._slots.sent(attempt.slot, now)
+        # Who said that it is slow gets the time that it needs.
+        expected_s = attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds
+        self._timers.at(now + max(self._settings.answer_s, _TIMES * expected_s), self._unanswered, attempt)
+
+    def published(self, attempt: Attempt, now: float) -> None:
+        """A relay took it."""
+        if not attempt.live or attempt.published:
+            return
+        attempt.published = True
+        attempt.sent_at = now
+        self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
+        self._hedging.published(attempt, now)
+
+    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False) -> None:
+        """No relay took it, or there was nothing to take."""
+        if not attempt.live or attempt.published:
+            return
+        self._in_flight.release(attempt, now, 0)
+        if too_large:
+            # It is as large the next time. There may be many such providers, and one who is reached elsewhere.
+            attempt.slot.barred |= {attempt.standing.provider}
+            attempt.slot.too_large = True
+            self._slots.again(attempt.slot, now)
+            return
+        attempt.slot.send_failures += 1
+        if unmade:
+            # The next try is somebody else's. It is held against nobody: most often the job is what is at fault.
+            attempt.slot.tried |= {attempt.standing.provider}
+        self._slots.again(attempt.slot, now)
+
+    def acknowledged(self, attempt: Attempt, wait_s: float | None, now: float) -> None:
+        """Its provider has it, and begins with it in so many seconds."""
+        self._heard(attempt, now)
+        attempt.acknowledged = True
+        if wait_s is not None:
+            self._queues.told(attempt, wait_s, now)
+
+    def answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
+        """An answer came, for so many msat."""
+        # One that was given up as too slow is as good as any while the slot is empty.
+        slot, standing = attempt.slot, attempt.standing
+        seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
+        self._heard(attempt, now)
+        standing.answered(attempt.id, seconds)
+        slot.lane.recent.add(seconds)
+        slot.lane.answered += 1
+        if attempt.live:
+            self._in_flight.release(attempt, now, charged)
+        else:
+            self._in_flight.charge(attempt, charged)
+            self._company.place(standing, now)
+        self._slots.deliver(attempt, now)
+        self._queues.answered(attempt, now)
+
+    def refused(
+        self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool, unpaid: bool = False
+    ) -> None:
+        """Its provider would not or could not; None: what came was no good, or with `ours` is lost here, or it is
+        `unpaid`.
+        """
+        if not attempt.live:
+            return
+        slot, standing = attempt.slot, attempt.standing
+        self._heard(attempt, now)
+        # An answer that cannot be read, or that was no good, may have been charged.
+        self._in_flight.release(attempt, now, None if code is None and not unpaid else 0)
+        slot.code, slot.unpaid = code or slot.code, unpaid
+        if unpaid:
+            # It holds the job until it is paid, unless it is told.
+            self._in_flight.cancel(attempt)
+            standing.refused(now)
+            slot.barred |= {standing.provider}
+            slot.refusals += 1
+        elif code in _BUSY:
+            standing.was_busy(now)
+            slot.refusals += 1
+        elif code in _FAULTS:
+            if not ours:
+                standing.missed(now, 0.0)
+            slot.tried |= {standing.provider}
+            slot.failures += 1
+        else:
+            standing.refused(now)
+            slot.barred |= {standing.provider}
+            slot.refusals += 1
+            slot.final_refusals += code is not None and not code.elsewhere
+            if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
+                standing.refused_models.add(slot.job.need.model)
+                self._company.join(slot.lane, standing, now)
+        self._rested(standing, now)
+        self._slots.again(slot, now)
+
+    def unheard(self, attempt: Attempt, now: float) -> None:
+        """No relay holds a word for it.
+
+        Where silence is common, or a later request was not met with it, no further deadline is waited for. One that
+        was adopted was most likely never sent, which says nothing of its provider.
+        """
+        if attempt.live and attempt.adopted and not attempt.acknowledged:
+            self._elsewhere(attempt, now)
+        elif attempt.live and (self._silence.is_common or attempt.was_passed_over):
+            self._unacknowledged(attempt, now)
+
+    def _heard(self, attempt: Attempt, now: float) -> None:
+        """A word came: neither the request nor its provider is lost."""
+        attempt.slot.lane.unheard_since = math.inf
+        if attempt.live and not attempt.acknowledged:
+            self._silence.saw(False)
+        attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
+        if attempt.standing.silences:
+            attempt.standing.silences = 0
+            self._company.place(attempt.standing, now)
+
+    def _unacknowledged(self, attempt: Attempt, now: float) -> None:
+        """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
+        if attempt.acknowledged:
+            return
+        self._silence.saw(True)
+        # Where silence is common, it says nothing of a provider that had a word for a later request.
+        if not self._silence.is_common or not attempt.was_passed_over:
+            attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
+        attempt.slot.silences += 1
+        self._slots.look_for_words(attempt, now)
+        self._elsewhere(attempt, now)
+
+    def _unanswered(self, attempt: Attempt, now: float) -> None:
+        if not attempt.slot.lane.others_for(attempt.slot):
+            self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
+            return
+        attempt.standing.missed(now, now - attempt.sent_at)
+        attempt.slot.failures += 1
+        self._elsewhere(attempt, now)
+
+    def _elsewhere(self, attempt: Attempt, now: float) -> None:
+        """It is waited for no longer, and its slot goes to somebody else."""
+        self._in_flight.release(attempt, now)
+        self._in_flight.cancel(attempt)
+        self._rested(attempt.standing, now)
+        attempt.slot.tried |= {attempt.standing.provider}
+        self._slots.again(attempt.slot, now)
+
+    def _rested(self, standing: Standing, now: float) -> None:
+        """Places it anew, and once more when its rest is over."""
+        self._company.place(standing, now)
+        if standing.rests(now):
+            self._timers.at(standing.rests_until, self._company.place, standing)

@@ -1,0 +1,1 @@
+"""Who is there: what relays tell of providers, and where they are reached."""

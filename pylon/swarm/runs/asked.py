@@ -1,0 +1,157 @@
+"""What callers want to ask: taken as people write it, and looked at before anything is made of it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from pylon.jobs.fit import misfit
+from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
+from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
+from pylon.money.msat import MAX_MSAT
+from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.job import JobFailed, JobSpec, failed
+
+# Of what is much longer the end is no time that an event can hold.
+_LONGEST_S = 10_000_000_000
+
+
+def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
+    """A prompt or a `JobSpec`, with what else was said of it. Raises `TypeError` for anything else.
+
+    Lists do for tuples, and messages as other programs write them: `{"role": …, "content": …}`.
+    """
+    if isinstance(job, str):
+        spec = JobSpec(job, **parameters)
+    elif isinstance(job, JobSpec):
+        spec = replace(job, **parameters) if parameters else job
+    else:
+        raise TypeError(f"a job is a str or a JobSpec, not {type(job).__name__}")
+    if isinstance(spec.stop, tuple) and spec.messages is None:
+        return spec
+    return replace(spec, stop=_stops(spec.stop), messages=_pairs(spec.messages))
+
+
+def fault_in(spec: JobSpec) -> str:
+    """Why this cannot be asked by anybody, in a few words for people, or empty.
+
+    What a provider would refuse is seen later, when its request is made.
+    """
+    if not isinstance(spec.prompt, str):
+        return "prompt must be text"
+    rest = _rest(spec)
+    try:
+        # Jobs of a run differ in their prompts alone. By type too: True is no number of tokens, and equals 1.
+        return _fault(*rest)
+    except TypeError:
+        # A schema has no hash.
+        return _fault.__wrapped__(*rest)
+
+
+def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
+    """How this ends when nobody can be asked, whoever is there, or None; `plain` is that of the settings.
+
+    What else an event has to hold, such as a long system prompt, is seen when its request is made.
+    """
+    if fault := fault_in(spec):
+        return failed(Failure.MALFORMED, None, 0, fault)
+    # The open form is not sealed, and so holds some texts that a sealed request does not.
+    open_form = plain and text_bytes(spec.prompt) <= MAX_EVENT_BYTES
+    if spec.messages is None and not open_form and (why := misfit(spec.prompt)):
+        return failed(Failure.TOO_LARGE, None, 0, why)
+    return None
+
+
+def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
+    """Whether these bound a run. Raises `TypeError`, `ValueError`."""
+    if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
+        raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
+    # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
+    if deadline_s is not None and not (0 <= deadline_s <= _LONGEST_S or deadline_s == math.inf):
+        raise ValueError(f"deadline_s is a number of seconds from 0 to {_LONGEST_S}, or infinity")
+    for name, value in (("budget_msat", budget_msat), ("priority", priority)):
+        if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+
+
+def _stops(given: Any) -> Any:
+    if isinstance(given, str):
+        return (given,)
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _pairs(given: Any) -> Any:
+    if not isinstance(given, (list, tuple)):
+        return given
+    return tuple(
+        (each.get("role"), each.get("content"))
+        if isinstance(each, dict)
+        else (tuple(each) if isinstance(each, list) else each)
+        for each in given
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    # Asked of a float alone: of an integer that no float holds it is an error.
+    return (isinstance(value, float) and math.isfinite(value)) or _is_whole(value)
+
+
+def _is_stop(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+def _is_chat(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
+    )
+
+
+def _within(low: int, high: float) -> Callable[[Any], bool]:
+    return lambda value: _is_whole(value) and low <= value <= high
+
+
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "system": (_is_text, "text"),
+    "messages": (_is_chat, "pairs of a role and a content, both text"),
+    "model": (lambda value: _is_text(value) and 1 <= len(value) <= MAX_MODEL, f"text of 1 to {MAX_MODEL} characters"),
+    "max_tokens": (_within(1, MAX_TOKENS), f"a whole number from 1 to {MAX_TOKENS}"),
+    "temperature": (_is_number, "a number"),
+    "top_p": (_is_number, "a number"),
+    "top_k": (_is_whole, "a whole number"),
+    "frequency_penalty": (_is_number, "a number"),
+    "seed": (_is_whole, "a whole number"),
+    "schema": (lambda value: isinstance(value, dict), "a JSON schema, which is a dict"),
+    "bid_msat": (_within(0, MAX_MSAT), "a whole number of msat, not below zero"),
+}
+_NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "stop": (_is_stop, "a tuple of texts"),
+    "timeout": (
+        lambda value: _is_number(value) and 0 <= value <= _LONGEST_S,
+        f"a number of seconds, up to {_LONGEST_S}",
+    ),
+    "votes": (_within(1, math.inf), "a whole number of one or more"),
+    "stream": (lambda value: isinstance(value, bool), "True or False"),
+}
+_NAMES = tuple(one.name for one in fields(JobSpec) if one.name != "prompt")
+_rest = attrgetter(*_NAMES)
+
+
+@lru_cache(maxsize=64, typed=True)
+def _fault(*values: object) -> str:
+    for name, value in zip(_NAMES, values, strict=True):
+        if name in _OPTIONAL and value is None:
+            continue
+        is_good, must = _OPTIONAL[name] if name in _OPTIONAL else _NEEDED[name]
+        if not is_good(value):
+            return f"{name} must be {must}"
+    return ""

@@ -1,0 +1,235 @@
+"""A run on disk: what was asked of whom and what came back, so that it can be taken up again and pays nothing twice.
+
+A request is written down before it is published. Whoever takes the run up finds the answers that are there, and for
+the rest first asks after the requests that are still good, instead of sending new ones.
+"""
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from itertools import batched
+from operator import attrgetter
+
+import orjson
+
+from pylon.clock import Clock
+from pylon.errors import MalformedError
+from pylon.jobs.result import Finish
+from pylon.money.accounts.usage import Bounds, Usage
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
+from pylon.records import record
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.flights import Flight
+from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.rows import Row
+from pylon.swarm.spending.purse import Offer
+
+# Answers of runs older than this are deleted.
+KEEP_S = 7 * 86_400.0
+
+_QUESTION = tuple(one.name for one in fields(JobSpec))
+_question = attrgetter(*_QUESTION)
+# How many questions are digested at once, and after how many bytes the rest of the program has its turn.
+_PIECE, _TURN_BYTES = 16, 1024 * 1024
+# So many rows are read before others have their turn.
+_AT_ONCE = 500
+
+_INSERT = (
+    "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
+    " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@record
+class Sent:
+    """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
+
+    `expires_at` is in Unix seconds, `price` in msat.
+    """
+
+    request: str
+    place: int | None
+    provider: str
+    kind: int
+    created_at: int
+    expires_at: float
+    quote: Msat | None
+    topup: Msat | None
+    bid: Msat
+    bounds: Bounds
+    price: Price
+
+    def flight(self, slot: int, attempt: int, now: float, wall: float) -> Flight:
+        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix."""
+        offer = None
+        if self.quote is not None:
+            offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
+        age_s = max(0.0, wall - self.created_at)
+        return Flight(
+            self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
+            cancelled=True, age_s=age_s,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run left behind: answers by place, the requests of places that have none, the ids of all requests."""
+
+    answers: dict[int, Answer]
+    sent: tuple[Sent, ...]
+    requests: tuple[str, ...] = ()
+
+    def open_at(self, wall: float) -> dict[int, Sent]:
+        """By place, the latest request that is still good then."""
+        return {sent.place: sent for sent in self.sent if sent.place is not None and sent.expires_at > wall}
+
+    @property
+    def opinions(self) -> int:
+        """Requests for a second opinion; one that was sent again counts again."""
+        return sum(sent.place is None for sent in self.sent)
+
+
+class RunJournal:
+    """One run's rows. A request's is for its sender to write, an answer's follows by itself.
+
+    A crash before that finds the request unanswered, and asks after it first.
+    """
+
+    def __init__(self, run: str, database: Database, group: GroupCommit, clock: Clock, *, taken_up: bool) -> None:
+        self.run = run
+        self.taken_up = taken_up
+        self._database = database
+        self._group = group
+        self._clock = clock
+
+    @classmethod
+    async def open(
+        cls, database: Database, group: GroupCommit, clock: Clock, specs: Sequence[JobSpec], *, resume: bool
+    ) -> "RunJournal":
+        """A new run of these questions, or with `resume` the last one of the very same questions, if there is one.
+
+        A new one gets on disk with its first request at the latest: without it no request of it can be written.
+        """
+        digest = await digest_of(specs)
+        long_ago = clock.wall() - KEEP_S
+        if resume:
+            found = await database.fetch_one(
+                "SELECT id FROM swarm_run WHERE digest = ? AND created_at >= ? ORDER BY created_at DESC LIMIT 1",
+                (digest, long_ago),
+            )
+            if found is not None:
+                return cls(found["id"], database, group, clock, taken_up=True)
+        run = uuid.uuid4().hex
+        group.execute_later(
+            "INSERT INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)",
+            (run, digest, len(specs), clock.wall()),
+        )
+        group.execute_later("DELETE FROM swarm_run WHERE created_at < ?", (long_ago,))
+        return cls(run, database, group, clock, taken_up=False)
+
+    async def kept(self) -> Kept:
+        """What there is of it."""
+        rows = await self._database.fetch_all("SELECT place, answer FROM swarm_outcome WHERE run = ?", (self.run,))
+        answers: dict[int, Answer] = {}
+        for some in batched(rows, _AT_ONCE):
+            answers |= {row["place"]: _answer(orjson.loads(row["answer"])) for row in some}
+            await asyncio.sleep(0)
+        rows = await self._database.fetch_all(
+            "SELECT * FROM swarm_request WHERE run = ? ORDER BY created_at, rowid", (self.run,)
+        )
+        sent: list[Sent] = []
+        for some in batched(rows, _AT_ONCE):
+            sent += [_sent(row) for row in some if row["place"] not in answers]
+            await asyncio.sleep(0)
+        return Kept(answers, tuple(sent), tuple(row["request"] for row in rows))
+
+    def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
+        """A request is about to go out; for what its row says see `Sent`."""
+        offer, price = flight.offer, FREE
+        # What follows from the offer: what it may cost, and what bounds that.
+        terms: tuple[int | None, ...] = (None, None, 0, 0, 0)
+        if offer is not None:
+            price, bounds = offer.listing.price, offer.bounds
+            topup = None if offer.topup is None else int(offer.topup)
+            terms = (int(offer.quote), topup, int(offer.bid), bounds.prompt_bytes, bounds.max_tokens)
+        rates = [int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k)]
+        asked = (flight.request, self.run, place, flight.provider, flight.kind, flight.created_at, expires_at)
+        return Row(self._group, _INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
+
+    def filled(self, place: int, answer: Answer) -> None:
+        """A place has this answer."""
+        self._group.execute_later(
+            "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
+            (self.run, place, orjson.dumps(answer).decode()),
+            soon=True,
+        )
+
+    def unfilled(self, place: int) -> None:
+        """A place's answer was no good: it is not to be taken up."""
+        self._group.execute_later(
+            "DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place), soon=True
+        )
+
+    def ended(self) -> asyncio.Future[int]:
+        """Every place has its outcome: what to wait for, until that is on disk."""
+        return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
+
+
+async def digest_of(specs: Sequence[JobSpec]) -> str:
+    """What tells one list of questions from another; how long an answer may take is no part of it.
+
+    Raises `MalformedError` for what is no JSON.
+    """
+    whole, unread = sha256(b"["), 0
+    # In pieces that stay in the processor's cache. A hundred thousand questions take half a second in all, of which
+    # others get their turns.
+    for at in range(0, len(specs), _PIECE):
+        piece = specs[at : at + _PIECE]
+        rows = [dict(zip(_QUESTION, _question(spec), strict=True), timeout=None) for spec in piece]
+        try:
+            written = orjson.dumps(rows, option=orjson.OPT_SORT_KEYS)
+        except TypeError as error:
+            raise MalformedError(f"these questions cannot be written as JSON: {error}") from error
+        if at:
+            whole.update(b",")
+        whole.update(memoryview(written)[1:-1])
+        unread += len(written)
+        if unread >= _TURN_BYTES:
+            unread = 0
+            await asyncio.sleep(0)
+    whole.update(b"]")
+    return whole.hexdigest()
+
+
+def _sent(row: sqlite3.Row) -> Sent:
+    return Sent(
+        request=row["request"],
+        place=row["place"],
+        provider=row["provider"],
+        kind=row["kind"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        quote=None if row["quote"] is None else Msat(row["quote"]),
+        topup=None if row["topup"] is None else Msat(row["topup"]),
+        bid=Msat(row["bid"]),
+        bounds=Bounds(row["prompt_bytes"], row["max_tokens"]),
+        price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
+    )
+
+
+def _answer(row: dict[str, object]) -> Answer:
+    usage, finish = row["usage"], row["finish"]
+    fields = {
+        **row,
+        "usage": Usage(**usage) if isinstance(usage, dict) else None,
+        "finish": None if finish is None else Finish(str(finish)),
+        "paid": Msat(int(str(row["paid"]))),
+        "verified": tuple(row["verified"]),  # type: ignore[arg-type]  # a list, as it was written
+    }
+    return Answer(**fields)  # type: ignore[arg-type]

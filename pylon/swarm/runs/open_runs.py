@@ -1,0 +1,180 @@
+"""Runs that are open: the questions of each go out, and its places are filled until it is over."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import batched
+
+from pylon.clock import Clock
+from pylon.swarm.compose import job_of
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
+from pylon.swarm.providers.listing import Need
+from pylon.swarm.runs.asked import unaskable
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.journal import Kept
+from pylon.swarm.runs.places import Command
+from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.run import Run
+from pylon.swarm.settings import SwarmSettings
+
+# A hundred thousand questions at once would hold up everybody for seconds.
+AT_ONCE = 500
+
+
+class OpenRuns:
+    """`follow` does what the deciders command. `settings` may be replaced: they count for what is asked later."""
+
+    def __init__(
+        self,
+        settings: SwarmSettings,
+        coordinator: Coordinator,
+        flights: Flights,
+        clock: Clock,
+        follow: Callable[[list[Command]], None],
+    ) -> None:
+        self.settings = settings
+        self.by_number: dict[int, Run] = {}
+        self._coordinator = coordinator
+        self._flights = flights
+        self._clock = clock
+        self._follow = follow
+
+    def open(self, run: Run, *, deadline: float, priority: int) -> None:
+        """A run begins, and gets its number. `deadline` is on the monotonic clock."""
+
+        def job(spec: JobSpec, slot: int) -> m.Job:
+            return job_of(slot, spec, self.settings, deadline=deadline, priority=priority)
+
+        run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
+        self.by_number[run.number] = run
+
+    def fund(self, run: Run, reservation: Reservation) -> None:
+        """Bounds what a run may cost, with what it was charged before."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        left = max(0, reservation.msat - run.before)
+        self._follow(self._coordinator.handle(m.Fund(run.number, left), now, wall))
+        run.account = self._coordinator.dispatcher.account(run.number)
+        if run.account is not None:
+            reservation.begin(run.account, before=run.before)
+
+    async def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
+        """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
+        are left, to be asked.
+        """
+        for some in batched(kept.answers.items(), AT_ONCE):
+            for place, answer in some:
+                if run.broken is None:
+                    run.settle(place, answer, self._coordinator.dispatcher.in_flight)
+            await asyncio.sleep(0)
+            if run.number not in self.by_number:
+                return [], []
+        if run.done.is_set():
+            self._over(run)
+            return [], []
+        self._coordinator.taken_up(run.number, len(kept.answers), kept.opinions)
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        open_ = kept.open_at(wall)
+        flights: list[Flight] = []
+        for place, sent in open_.items():
+            number, spec = run.number, run.specs[place]
+            cost = int(sent.quote or 0)
+            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
+            flight = sent.flight(slot, attempt, now, wall)
+            flight.stream = spec.stream
+            self._flights.add(flight)
+            self._flights.went_out(attempt, now)
+            flights.append(flight)
+            self._follow(commands)
+        return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
+
+    async def ask(self, run: Run, places: Sequence[int]) -> None:
+        """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
+        for at in range(0, len(places), AT_ONCE):
+            if run.number not in self.by_number:
+                return
+            questions: list[tuple[int, JobSpec]] = []
+            for place in places[at : at + AT_ONCE]:
+                if failure := unaskable(run.specs[place], plain=self.settings.plain):
+                    self.settle(run.number, place, failure)
+                else:
+                    questions.append((place, run.specs[place]))
+            if run.number not in self.by_number:
+                return
+            coming = max(0, len(places) - at - AT_ONCE)
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            self._follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
+            await asyncio.sleep(0)
+
+    def cancel_all(self) -> None:
+        """Cancels all runs."""
+        for run in list(self.by_number.values()):
+            self.cancel(run)
+
+    def drop(self, run: Run) -> None:
+        """Whoever waited for it does so no longer; nothing happens to a run that is over."""
+        if run.number in self.by_number:
+            self._over(run)
+
+    def cancel(self, run: Run) -> None:
+        """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
+        if run.number not in self.by_number:
+            return
+        cancelled = failed(m.Failure.CANCELLED, None, 0)
+        for place, outcome in enumerate(run.outcomes):
+            if outcome is None and run.broken is None:
+                run.settle(place, cancelled, self._coordinator.dispatcher.in_flight)
+        if run.number in self.by_number:
+            self._over(run)
+
+    def need(self, spec: JobSpec) -> Need:
+        """What a provider must do for this question."""
+        return job_of(0, spec, self.settings, deadline=0.0).need
+
+    # --- places -----------------------------------------------------------------------------------------------
+
+    def settle(self, number: int, place: int, outcome: Outcome) -> None:
+        """A run's place has its outcome, and the run may be over with it."""
+        run = self.by_number.get(number)
+        if run is None:
+            return
+        if run.journal is not None and isinstance(outcome, Answer):
+            run.journal.filled(place, outcome)
+        run.settle(place, outcome, self._coordinator.dispatcher.in_flight)
+        if run.done.is_set():
+            self._over(run)
+
+    def reopen(self, number: int, place: int, *, bad: bool) -> None:
+        """What stood in a run's place stands no longer. See `Unfill`."""
+        run = self.by_number.get(number)
+        if run is None:
+            return
+        # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
+        if bad and run.journal is not None:
+            run.journal.unfilled(place)
+        run.reopen(place)
+
+    def of_slot(self, slot: int) -> Run | None:
+        """The run that a slot is for, while it is open."""
+        number = self._coordinator.pieces.run_of(slot)
+        return None if number is None else self.by_number.get(number)
+
+    def fault(self, slot: int, fault: Fault) -> None:
+        """What is to be read of a slot's place, should it end so."""
+        run, place = self.of_slot(slot), self._coordinator.pieces.place_of(slot)
+        if run is not None and place is not None:
+            run.faults[place, fault.reason] = fault
+
+    def not_paid(self, slot: int, detail: str) -> None:
+        """Why what a slot waits for was not paid."""
+        self.fault(slot, Fault(m.Failure.UNPAID, detail))
+
+    def lose(self, run: Run | None, error: Exception) -> None:
+        """Ends a run by a fault of ours; None, and one that is over, are no matter."""
+        if run is not None and run.number in self.by_number:
+            run.give_up(error)
+            self._over(run)
+
+    def _over(self, run: Run) -> None:
+        del self.by_number[run.number]
+        self._follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))

@@ -1,0 +1,96 @@
+"""Runs of jobs in order: what has become of each place."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
+from pylon.swarm.runs.journal import RunJournal
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """What came of one question, and its cost: what was charged, and what it can come to at the most."""
+
+    outcome: Outcome
+    msat: int
+    most_msat: int
+
+
+@dataclass(slots=True)
+class Run:
+    """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made.
+
+    `broken` is what a caller's own function raised, or a fault of ours: the run is over, and its caller is to hear
+    of it.
+    """
+
+    specs: Sequence[JobSpec]
+    report: Callable[[Progress], None] | None = None
+    on_outcome: Callable[[int, Outcome], None] | None = None
+    partial: Callable[[str], None] | None = None
+    journal: RunJournal | None = None
+    number: int = 0
+    outcomes: list[Outcome | None] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: int = 0
+    failed: int = 0
+    # All that was charged for it: second opinions, and what was not used, included.
+    msat: int = 0
+    # Of that, what an earlier process was charged.
+    before: int = 0
+    # What it may cost and does, if it has a budget.
+    account: Account | None = None
+    broken: BaseException | None = None
+    # What is to be read of a place, should it end so.
+    faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.outcomes = [None] * len(self.specs)
+        if not self.specs:
+            self.done.set()
+
+    @property
+    def most_msat(self) -> int:
+        """What it can come to, once it is over: receipts may come for attempts that were given up. Without a budget
+        only what was charged is counted."""
+        return self.msat if self.account is None else max(self.msat, self.before + self.account.most)
+
+    def settle(self, place: int, outcome: Outcome, in_flight: int) -> None:
+        """A place has its outcome."""
+        self.outcomes[place] = outcome
+        if isinstance(outcome, Answer):
+            self.answered += 1
+        else:
+            self.failed += 1
+        try:
+            if self.on_outcome is not None:
+                self.on_outcome(place, outcome)
+            if self.report is not None:
+                self.report(Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
+        except BaseException as error:
+            # Also one that should end the program: here it would end what all runs need, and not the program.
+            self.give_up(error)
+        if self.answered + self.failed == len(self.specs):
+            self.done.set()
+
+    def give_up(self, error: BaseException) -> None:
+        """It is over, by a fault."""
+        self.broken = error
+        self.done.set()
+
+    def reopen(self, place: int) -> None:
+        """A place's answer does not stand any more, if it still did; what it cost stays."""
+        if self.outcomes[place] is None:
+            return
+        self.outcomes[place] = None
+        self.answered -= 1
+
+    def results(self) -> list[Outcome]:
+        """All outcomes, in order, once `done` is set."""
+        return [outcome for outcome in self.outcomes if outcome is not None]
+
+    def failures(self) -> list[JobFailed]:
+        return [outcome for outcome in self.outcomes if isinstance(outcome, JobFailed)]

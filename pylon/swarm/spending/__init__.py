@@ -1,0 +1,1 @@
+"""What is offered and paid, and how this customer stands with each provider."""

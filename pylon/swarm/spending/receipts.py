@@ -1,0 +1,123 @@
+"""Receipts that nobody waits for: of jobs whose customer died, or went away before the result came.
+
+The provider did the work and charged for it; its later receipts follow from that charge. So at start, and while an
+account has a gap, relays are asked for the results of what was ordered and never answered. For an answer that was
+taken back before it was whole they are asked for what shows that it was, and how much of it had come.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from pylon import log
+from pylon.errors import DecryptionError, MalformedError, TooLargeError, UnreachableError
+from pylon.jobs.feedback import Status, parse_feedback
+from pylon.jobs.kinds import DELETION, FEEDBACK, result_kind
+from pylon.jobs.result import Finish, parse_result
+from pylon.money.accounts.usage import check_part
+from pylon.money.msat import Msat
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.providers.presence import CHUNK
+from pylon.swarm.spending.purse import Bill, Owed, Purse
+from pylon.swarm.spending.shown import shown_by
+from pylon.swarm.transport import Transport
+
+logger = log.get("swarm")
+
+# An account's gap is explained within a minute, or its relation ends: it is asked about several times.
+EVERY_S = 5.0
+
+
+class LateReceipts:
+    """`customer` is our key; `waited_for` says whether somebody still waits for a request's answer; `booked` hears of
+    what was charged for one."""
+
+    def __init__(
+        self,
+        pool: Transport,
+        purse: Purse,
+        keys: ConversationKeys,
+        customer: str,
+        waited_for: Callable[[str], bool],
+        booked: Callable[[str, Msat], None],
+    ) -> None:
+        self._pool = pool
+        self._purse = purse
+        self._keys = keys
+        self._customer = customer
+        self._waited_for = waited_for
+        self._booked = booked
+        # Set when what was open at start has been asked for once.
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Asks until cancelled."""
+        at_start = True
+        while True:
+            try:
+                if await self._ask(at_start=at_start):
+                    at_start = False
+                    self.caught_up.set()
+            except Exception as error:
+                # A database that was busy or full for a moment: what is owed is asked for again.
+                logger.error("late receipts could not be asked for", exc_info=error)
+            await asyncio.sleep(EVERY_S)
+
+    async def _ask(self, *, at_start: bool) -> bool:
+        owed = await self._purse.unanswered(at_start=at_start)
+        sought = {one.request: one for one in owed if not self._waited_for(one.request)}
+        requests = list(sought)
+        for at in range(0, len(requests), CHUNK):
+            some = [sought[request] for request in requests[at : at + CHUNK]]
+            wanted = Filter(
+                kinds=frozenset(result_kind(one.kind) for one in some),
+                authors=frozenset(one.offer.listing.provider for one in some),
+                tags={"e": frozenset(one.request for one in some)},
+            )
+            try:
+                events = await self._pool.query((wanted,), timeout=5.0)
+            except UnreachableError:
+                return False
+            for event in sorted(events, key=lambda event: event.created_at):
+                try:
+                    await self._book(event, sought.get(event.tag("e") or ""))
+                except UnreachableError:
+                    return False
+        return True
+
+    async def _book(self, event: Event, owed: Owed | None) -> None:
+        if owed is None or event.pubkey != owed.offer.listing.provider or event.tag("p") != self._customer:
+            return
+        with suppress(MalformedError, DecryptionError, TooLargeError):
+            result = parse_result(event, self._keys)
+            sent_bytes = None
+            if result.finish is Finish.CANCELLED:
+                sent_bytes = await self._sent_bytes(owed)
+                if check_part(result.completion_tokens, sent_bytes) is not None:
+                    # A relay that was not reached may have it. Without it the account has a gap.
+                    logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)
+                    return
+            bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
+            charged = await self._purse.accept(bill, owed.offer, result)
+            logger.info("a late receipt", job=owed.request, provider=event.pubkey, msat=charged)
+            if charged is not None:
+                self._booked(owed.request, charged)
+
+    async def _sent_bytes(self, owed: Owed) -> int | None:
+        """How much of an answer was sent in pieces; None for a job that we did not take back."""
+        about, provider = {"e": frozenset({owed.request})}, owed.offer.listing.provider
+        wanted = (
+            Filter(kinds=frozenset({DELETION}), authors=frozenset({self._customer}), tags=about),
+            Filter(kinds=frozenset({FEEDBACK}), authors=frozenset({provider}), tags=about),
+        )
+        taken_back, pieces = False, []
+        for event in await self._pool.query(wanted, timeout=5.0):
+            taken_back |= event.kind == DELETION
+            if event.kind == FEEDBACK:
+                with suppress(MalformedError, DecryptionError, TooLargeError):
+                    feedback = parse_feedback(event, self._keys)
+                    if feedback.status is Status.PARTIAL:
+                        pieces.append((feedback.offset or 0, feedback.text))
+        return shown_by(pieces).bytes if taken_back else None

@@ -1,0 +1,29 @@
+"""Which reasons for not paying stay until somebody does something about them."""
+
+from pylon.money.limits import Limit
+from pylon.money.payment import Refusal
+from pylon.money.wallet import WalletCode
+from pylon.swarm.providers.lack import STOPPED, UNFUNDED, limited
+
+OTHER_PAYEE = (
+    f"not paid, since asking to be paid to another node than before ({Refusal.PAYEE_CHANGED.value}):"
+    " `pylon wallet trust-payee`"
+)
+# What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
+# paying may be over when the invoice has run out, and is waited for.
+LASTING: dict[str, str] = {
+    WalletCode.INSUFFICIENT_BALANCE: UNFUNDED,
+    Refusal.STOPPED: STOPPED,
+    Refusal.PAYEE_CHANGED: OTHER_PAYEE,
+    **{
+        code: limited(code)
+        for code in (Limit.PAYMENT, Limit.FEE, Limit.JOB, Limit.DAY, Limit.RUN, Limit.ALL, WalletCode.QUOTA_EXCEEDED)
+    },
+    **{
+        code: f"not paid ({code.value})"
+        for code in (
+            Refusal.NOT_LIVE, Refusal.FEES, WalletCode.RESTRICTED, WalletCode.UNAUTHORIZED,
+            WalletCode.NOT_IMPLEMENTED, WalletCode.UNSUPPORTED_ENCRYPTION, WalletCode.WRONG_NETWORK,
+        )
+    },
+}  # fmt: skip

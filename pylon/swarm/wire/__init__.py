@@ -1,0 +1,1 @@
+"""Requests out and answers in."""

@@ -1,0 +1,111 @@
+"""Answers as relays bring them: one subscription, and a look at what they have stored for what stays silent."""
+
+import asyncio
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import UnreachableError
+from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.swarm.flights import WORD_DUE_S, Flight, Flights, Meaning, read_answer
+from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
+from pylon.swarm.transport import Transport
+from pylon.swarm.wire.looks import Looks
+
+logger = log.get("swarm")
+
+ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
+
+
+class Inbox:
+    """`heard` is called with an answer and what it means, `unheard` with a request of which relays hold no word.
+
+    `public` is the customer's key.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Transport,
+        flights: Flights,
+        keys: ConversationKeys,
+        public: str,
+        clock: Clock,
+        heard: Callable[[Event, Flight, Meaning], None],
+        unheard: Callable[[Flight], None],
+    ) -> None:
+        self._pool = pool
+        self._flights = flights
+        self._keys = keys
+        self._public = public
+        self._clock = clock
+        self._heard = heard
+        self._unheard = unheard
+        self._looks = Looks()
+
+    async def run(self) -> None:
+        """Listens until cancelled."""
+        subscription = self._pool.subscribe(self._filters, name="answers")
+        try:
+            while True:
+                for received in await subscription.next_batch(BATCH):
+                    self._receive(received.event)
+                # A full queue would be read without a pause, and no further request would go out meanwhile.
+                await asyncio.sleep(0)
+        finally:
+            await subscription.close()
+
+    async def look(self) -> None:
+        """Asks relays for stored answers to requests that were silent for a while."""
+        now = self._clock.monotonic()
+        if not self._looks.is_due(now):
+            return
+        silent = self._flights.silent(now)
+        self._looks.found(len(silent), await self.look_for(silent))
+
+    async def look_for(self, flights: list[Flight]) -> int:
+        """Asks relays for stored answers to these requests; to how many of them they had the first word."""
+        chunks = [flights[at : at + CHUNK] for at in range(0, len(flights), CHUNK)]
+        return sum(await asyncio.gather(*map(self._look_for, chunks)))
+
+    async def _look_for(self, flights: list[Flight]) -> int:
+        sought = Filter(
+            kinds=ANSWER_KINDS,
+            authors=frozenset(flight.provider for flight in flights),
+            tags={"e": frozenset(flight.request for flight in flights)},
+        )
+        asked_at = self._clock.monotonic()
+        try:
+            events = await self._pool.query((sought,), timeout=5.0)
+        except UnreachableError:
+            return 0
+        # The oldest first: the pieces of an answer before what is charged for them.
+        found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
+        for flight in flights:
+            if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S:
+                self._unheard(flight)
+        return found
+
+    def _filters(self) -> tuple[Filter, ...]:
+        # Asked anew at each connection: nothing older than what is still out can matter.
+        oldest = min((flight.created_at for flight in self._flights), default=int(self._clock.wall()))
+        return (Filter(kinds=ANSWER_KINDS, tags={"p": frozenset({self._public})}, since=oldest - SKEW_S),)
+
+    def _receive(self, event: Event) -> bool:
+        """Whether it is the first word for its request."""
+        flight = self._flights.asked(event, self._public)
+        if flight is None:
+            return False
+        first, flight.heard = not flight.heard, True
+        self._looks.answered(self._clock.monotonic())
+        meaning = read_answer(event, flight, self._keys)
+        if meaning is not None:
+            try:
+                self._heard(event, flight, meaning)
+            except Exception as error:
+                # A fault of ours, over one answer: what the others say must be heard all the same.
+                logger.error("an answer could not be dealt with", exc_info=error)
+        return first

@@ -1,0 +1,251 @@
+"""Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
+
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import ConnectionLostError, MalformedError, MoneyError, RelayError, TooLargeError
+from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.cancel import cancel_draft
+from pylon.jobs.codes import ErrorCode, RequestError
+from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
+from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.nip44 import ConversationKeys
+from pylon.relay_url import shared_relays
+from pylon.swarm.compose import bounds_of, request_draft
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.errands import Work
+from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.job import Fault
+from pylon.swarm.providers.directory import Directory
+from pylon.swarm.providers.listing import Listing
+from pylon.swarm.providers.reach import Reach
+from pylon.swarm.rows import Row, written
+from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.places import Piece
+from pylon.swarm.runs.run import Run
+from pylon.swarm.spending.purse import Offer, Purse
+from pylon.swarm.transport import Transport
+from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.unsent import not_made, not_taken, not_written
+
+logger = log.get("swarm")
+
+
+@dataclass(slots=True, kw_only=True)
+class Requests:
+    """`tell` takes what became of a sending; `runs` are those that are open, by their numbers."""
+
+    pool: Transport
+    secret: SecretKey
+    keys: ConversationKeys
+    clock: Clock
+    rng: random.Random
+    directory: Directory
+    coordinator: Coordinator
+    flights: Flights
+    outbox: Outbox
+    purse: Purse | None
+    tell: Callable[[m.SwarmEvent], None]
+    runs: Mapping[int, Run]
+    fault: Callable[[int, Fault], None]
+    reach: Reach | None = None
+
+    def send(self, send: m.Send) -> None:
+        """Sends when its turn comes, if it is still wanted then."""
+        self.outbox.put(partial(self._made, send))
+
+    def offered(self, flight: Flight) -> tuple[OfferedModel, ...]:
+        """The models that its provider offered when it was sent, and those that it offers now."""
+        listing = self.directory.get(flight.provider)
+        if listing is None or not flight.offered or listing.models is flight.offered:
+            return flight.offered
+        return (*flight.offered, *listing.models)
+
+    def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
+        """Tells a provider that these are not wanted any more, ahead of all that waits."""
+        self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
+
+    def _made(self, send: m.Send) -> Work | None:
+        try:
+            return self._request(send)
+        except Exception as error:
+            # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
+            logger.error("a request could not be made", exc_info=error)
+            self.fault(send.slot, not_made(error))
+            self.tell(m.SendFailed(send.attempt, unmade=True))
+            return None
+
+    def _request(self, send: m.Send) -> Work | None:
+        if not self.coordinator.dispatcher.is_live(send.attempt):
+            return None
+        listing = self.directory.get(send.provider)
+        if listing is None:
+            self.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
+            return None
+        now, wall = self.clock.monotonic(), self.clock.wall()
+        piece = self.coordinator.pieces.by_slot[send.slot]
+        expires_at = wall + send.expires_at - now
+        # The second try of a job goes to all relays.
+        relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
+        try:
+            offer = self._offer(piece, listing)
+            draft, over = self._draft(piece, listing, offer, relays, int(wall), expires_at)
+        except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
+            self._cannot(send, listing, error)
+            return None
+        if over != relays and not self._rerouted(send, over):
+            return None
+        event = self.secret.sign(draft)
+        flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
+        flight.offered, flight.stream = listing.models, piece.spec.stream
+        self.flights.add(flight)
+        return self._publish(flight, piece, event, over, expires_at)
+
+    def _rerouted(self, send: m.Send, over: list[str] | None) -> bool:
+        """The relay that was drawn has room again, so that others go out; whether this one is still wanted then."""
+        for url in over or ():
+            self.tell(m.Rerouted(send.attempt, url))
+        return self.coordinator.dispatcher.is_live(send.attempt)
+
+    def _relays(self, send: m.Send, listing: Listing) -> list[str] | None:
+        """One relay that both sides use."""
+        if send.relay is not None:
+            return [send.relay]
+        theirs = [] if self.reach is None else self.reach.relays_of(listing)
+        return [self.rng.choice(theirs)] if theirs else None
+
+    def _draft(
+        self,
+        piece: Piece,
+        listing: Listing,
+        offer: Offer | None,
+        relays: list[str] | None,
+        created_at: int,
+        expires_at: float,
+    ) -> tuple[EventDraft, list[str] | None]:
+        """The request, and the relays for it: another one where the one that was drawn takes nothing so large.
+
+        Raises what `request_draft` does.
+        """
+        make = partial(
+            request_draft, piece.spec, listing, offer, self.keys, self.rng, created_at=created_at,
+            expires_at=expires_at,
+        )  # fmt: skip
+        limit = self._takes(relays or self._both_use(listing) or None)
+        try:
+            return make(limit=limit), relays
+        except TooLargeError:
+            larger = [url for url in self._both_use(listing) if self._takes([url]) > limit]
+            if not larger:
+                raise
+        draft = make(limit=self._takes(larger))
+        size = event_bytes(draft)
+        return draft, [self.coordinator.dispatcher.emptiest([url for url in larger if self._takes([url]) >= size])]
+
+    def _takes(self, relays: list[str] | None) -> int:
+        """The largest event that one of these relays takes, in bytes."""
+        return self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
+
+    def _both_use(self, listing: Listing) -> list[str]:
+        there = shared_relays(listing.relays, self.pool.urls)
+        return there if there or self.reach is None else self.reach.relays_of(listing)
+
+    def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:
+        if listing.plain:
+            # What the open form cannot hold may well go sealed to somebody else.
+            self.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
+            return
+        reason = m.Failure.TOO_LARGE if isinstance(error, TooLargeError) else m.Failure.MALFORMED
+        self.fault(send.slot, Fault(reason, str(error)))
+        if reason is m.Failure.MALFORMED:
+            self.tell(m.Drop((send.slot,), reason))
+        elif (there := self._both_use(listing)) and self._takes(there) < self._takes(None):
+            # Others may be reached where larger ones are taken.
+            self.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
+        else:
+            self.tell(m.Drop((send.slot,), reason))
+
+    def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
+        if self.purse is None or listing.plain:
+            return None
+        dispatcher = self.coordinator.dispatcher
+        left = dispatcher.budget_left(piece.run)
+        bounds, bid = bounds_of(piece.spec), piece.job.need.bid
+        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.left, left=left)
+
+    async def _publish(
+        self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
+    ) -> None:
+        try:
+            if rows := self._rows(flight, piece, expires_at):
+                await written(rows)
+        except Exception as error:
+            # It stays here, and its job goes on with somebody else.
+            logger.error("a request could not be written down", error=repr(error))
+            self.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
+            self.tell(m.SendFailed(flight.attempt))
+            return
+        try:
+            await self._over(event, relays, flight)
+        except RelayError as error:
+            # One that was taken back meanwhile is refused because relays were asked to delete it.
+            unwanted = not self.coordinator.dispatcher.is_live(flight.attempt)
+            level = logging.DEBUG if unwanted else logging.WARNING
+            logger.log(level, "request not taken", relays=relays or "all", error=str(error))
+            self.fault(flight.slot, not_taken(str(error), self.pool.statuses))
+            self.tell(m.SendFailed(flight.attempt))
+            return
+        except Exception as error:
+            # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
+            # and when its provider is silent somebody else is asked.
+            logger.error("a publication ended with an error", error=repr(error))
+        self.flights.went_out(flight.attempt, self.clock.monotonic())
+        self.tell(m.Published(flight.attempt))
+
+    async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
+        """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
+        all that both sides use: its provider knows it again, and works once.
+
+        Raises `RelayError` when none took it, `ConnectionLostError` also when nobody waits for it any more.
+        """
+        if relays is not None and len(self.pool.urls) > 1:
+            try:
+                await self.pool.publish(event, relays=relays, once=True)
+            except ConnectionLostError:
+                # What was taken back meanwhile would be worked on in vain.
+                if not self.coordinator.dispatcher.is_live(flight.attempt):
+                    raise
+            else:
+                return
+            listing = self.directory.get(flight.provider)
+            relays = (listing and self._both_use(listing)) or relays
+        await self.pool.publish(event, relays=relays)
+
+    def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
+        """What must be on disk before it goes out."""
+        rows: list[Row] = []
+        run, offer = self.runs.get(piece.run), flight.offer
+        if run is not None and run.journal is not None:
+            # Before anybody can work for it: whoever takes the run up again asks after it first.
+            place = piece.place if piece.opinion_of is None else None
+            rows.append(run.journal.sent(flight, place, expires_at))
+        if self.purse is not None and offer is not None:
+            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            ordered = self.purse.ordered(flight.request, flight.kind, offer)
+            if ordered is not None:
+                rows.append(ordered)
+        return rows
+
+    async def _cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
+        draft = cancel_draft(requests, kind, provider, created_at=int(self.clock.wall()))
+        try:
+            await self.pool.publish(self.secret.sign(draft), timeout=5.0)
+        except RelayError as error:
+            logger.info("cancellation not taken", error=str(error))

@@ -1,0 +1,190 @@
+"""Where money is at stake: invoices are paid and receipts booked before anybody hears of an answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pylon import log
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Amount
+from pylon.jobs.result import JobResult
+from pylon.money.accounts.usage import check_part
+from pylon.money.msat import Msat
+from pylon.nostr.event import Event
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.errands import Errands
+from pylon.swarm.flights import Flight, Flights, PaymentAsked
+from pylon.swarm.providers.lack import UNPRICED
+from pylon.swarm.spending.purse import Bill, Offer, Purse
+
+logger = log.get("swarm")
+
+# A job waits for an invoice of another job's, and then perhaps for one of its own. So many are looked at.
+MOST_INVOICES = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class Settling:
+    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
+    answer, `is_live` asks whether an attempt is still waited for, `wants_money` hears of who asks for money and was
+    offered none, `not_paid` why what a slot waits for was not paid."""
+
+    purse: Purse | None
+    flights: Flights
+    tell: Callable[[m.SwarmEvent], None]
+    answered: Callable[[Flight], None]
+    part_paid: Callable[[Flight], None]
+    is_live: Callable[[int], bool]
+    wants_money: Callable[[str], None] = lambda _: None
+    not_paid: Callable[[int, str], None] = lambda *_: None
+    _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
+    # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
+    _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
+    # Which invoice of which provider is being paid: all jobs that wait for it are served by that.
+    _paying: set[tuple[str, str]] = field(default_factory=set)
+
+    async def close(self) -> None:
+        """A receipt that came is booked, and a payment that began is known of, before the database goes."""
+        self._begin()
+        await self._errands.wait()
+
+    def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
+        """A provider wants to be paid first."""
+        if not self.is_live(asked.attempt):
+            return
+        if self.purse is None or flight.offer is None or not flight.offer.quote:
+            # Only what is free was asked for.
+            self.not_paid(flight.slot, UNPRICED)
+            self.tell(m.Refused(asked.attempt, None, unpaid=True))
+            self.wants_money(flight.provider)
+            return
+        self.tell(m.Acknowledged(asked.attempt))
+        invoice = (asked.amount.bolt11 if asked.amount is not None else None) or ""
+        if invoice in flight.billed or len(flight.billed) >= MOST_INVOICES or self._is_anothers(flight, asked.amount):
+            return
+        flight.billed = (*flight.billed, invoice)
+        if (flight.provider, invoice) not in self._paying:
+            bill = Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
+            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice))
+
+    def _is_anothers(self, flight: Flight, amount: Amount | None) -> bool:
+        """Whether more is asked than this job offered, and no more than another that waits there: it is for that one
+        to pay."""
+        if amount is None or amount.msat is None or _offers(flight, amount.msat):
+            return False
+        return any(one is not flight and _offers(one, amount.msat) for one in self._waiting(flight.provider))
+
+    def _waiting(self, provider: str) -> list[Flight]:
+        return [
+            one for one in self.flights if one.provider == provider and not one.settled and self.is_live(one.attempt)
+        ]
+
+    def result(self, event: Event, flight: Flight) -> None:
+        """A provider's result came."""
+        if self.purse is None or flight.offer is None:
+            self.answered(flight)
+        elif (result := flight.result) is not None:
+            bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at)
+            self._book(self.purse, flight, flight.offer, bill, result, self.answered)
+
+    def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
+        """A provider was told to stop, and says what its customer had been sent."""
+        if self.purse is None or flight.offer is None:
+            self.part_paid(flight)
+            return
+        shown = flight.shown.bytes if flight.stream else None
+        if shown is not None and check_part(result.completion_tokens, shown) is not None:
+            # Relays lose events. What is stored of them is looked for: while the slot is open with its answer, after
+            # that when the account shows a gap, or at the next start.
+            return
+        bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at, shown)
+        self._book(self.purse, flight, flight.offer, bill, result, self.part_paid)
+
+    def _book(
+        self,
+        purse: Purse,
+        flight: Flight,
+        offer: Offer,
+        bill: Bill,
+        result: JobResult,
+        then: Callable[[Flight], None],
+    ) -> None:
+        if flight.settled:
+            return
+        flight.settled = True
+        try:
+            self._came.append((flight, purse.accept(bill, offer, result), then))
+        except Exception as error:
+            self._unbooked(flight, error)
+            return
+        if len(self._came) == 1:
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    async def _pay(
+        self, purse: Purse, flight: Flight, offer: Offer, bill: Bill, amount: Amount | None, invoice: str
+    ) -> None:
+        provider = flight.provider
+
+        def wanted() -> bool:
+            return self.is_live(flight.attempt) or any(invoice in one.billed for one in self._waiting(provider))
+
+        self._paying.add((provider, invoice))
+        try:
+            await purse.pay(bill, offer, amount, wanted=wanted)
+        except MoneyError as error:
+            code, reason = str(getattr(error, "code", "")), str(error)
+            # What is wrong with an invoice is said without the code that docs/money.md lists it by.
+            logger.warning(
+                "a provider was not paid",
+                provider=provider,
+                reason=reason if code in reason else f"{reason} ({code})",
+            )
+            # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
+            for other in [one for one in self._waiting(provider) if invoice in one.billed]:
+                self.not_paid(other.slot, str(error))
+                self.tell(m.Refused(other.attempt, None, unpaid=True))
+        finally:
+            self._paying.discard((provider, invoice))
+
+    def _begin(self) -> None:
+        came, self._came = self._came, []
+        if came:
+            self._errands.begin(self._accept(came))
+
+    async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]]) -> None:
+        for flight, booking, then in came:
+            # Whatever is wrong with one, the others have their answers.
+            try:
+                try:
+                    charged = await booking
+                except Exception as error:
+                    self._unbooked(flight, error)
+                    continue
+                if charged is None:
+                    self.tell(m.Refused(flight.attempt, None))
+                else:
+                    flight.paid = charged
+                    then(flight)
+            except Exception as error:
+                logger.error("what became of a result could not be dealt with", error=repr(error))
+
+    def _unbooked(self, flight: Flight, error: Exception) -> None:
+        """The receipt is not in the books, and its answer does not count as long as that is so."""
+        logger.error("a result could not be settled", error=repr(error))
+        # A copy that a look finds in a relay's store is booked and counts, while the slot is open; after that it is
+        # one of the late receipts, which are asked for by what was ordered.
+        flight.settled = False
+        # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
+        self.tell(m.Refused(flight.attempt, None, ours=True))
+
+
+def _offers(flight: Flight, amount: Msat) -> bool:
+    """Whether so much may be asked for this job, rounded up to a sat. A deposit is offered with every priced one."""
+    topup = None if flight.offer is None else flight.offer.topup
+    return topup is not None and amount <= Msat.from_sats(topup.sats_up())
+
+
+def report(task: asyncio.Task[None]) -> None:
+    """Logs what was done beside the customer's own work, when it ended with an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a part of the customer stopped", error=repr(error))
