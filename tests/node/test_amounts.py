@@ -8,7 +8,7 @@ from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import failed
 
 FOUND = {
-    "jobs": 2, "checks": 0, "malformed": 0, "providers": 1, "slots": 1, "least_msat": 2_500, "most_msat": 4_001,
+    "jobs": 2, "checks": 0, "unaskable": 0, "faults": [], "providers": 1, "slots": 1, "least_msat": 2_500, "most_msat": 4_001,
     "prompt_tokens": 2, "most_completion_tokens": 2, "seconds": None,
 }  # fmt: skip
 MAPPED = {

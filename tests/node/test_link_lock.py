@@ -58,7 +58,7 @@ def test_the_end_of_a_process_frees_its_link_however_it_ends(locks, link, tmp_pa
     program = (
         "import sys, pathlib\n"
         "from pylon.money.nwc.uri import parse_uri\n"
-        "from pylon.node import link_lock\n"
+        "from pylon.node.wallet import link_lock\n"
         "from pylon.node.home import Home\n"
         "link_lock.locks_folder = lambda: pathlib.Path(sys.argv[1])\n"
         "link_lock.LinkLock(Home(pathlib.Path('/first')), parse_uri(sys.stdin.readline())).acquire()\n"

@@ -57,6 +57,8 @@ async def test_nobody_who_could_take_it_is_a_row_that_says_who_is_there():
 
 async def test_pieces_come_while_it_is_made():
     class Client:
+        settings = SwarmSettings()
+
         async def caught_up(self, timeout):
             return True
 
