@@ -8,8 +8,8 @@ from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import failed
 
 FOUND = {
-    "jobs": 2, "checks": 0, "unaskable": 0, "faults": [], "providers": 1, "slots": 1, "least_msat": 2_500, "most_msat": 4_001,
-    "prompt_tokens": 2, "most_completion_tokens": 2, "seconds": None,
+    "jobs": 2, "checks": 0, "unaskable": 0, "faults": [], "providers": 1, "slots": 1, "least_msat": 2_500,
+    "most_msat": 4_001, "prompt_tokens": 2, "most_completion_tokens": 2, "seconds": None,
 }  # fmt: skip
 MAPPED = {
     "answered": 1, "jobs": 1, "wall_s": 1.0, "providers": {"a": 1}, "p50_ms": 5, "p99_ms": 5, "checked": 0,

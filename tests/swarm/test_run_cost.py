@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.jobs.answer import Amount
+from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.jobs.result import JobResult
-from pylon.money.accounts.usage import Bounds
-from pylon.money.msat import Msat
+from pylon.money.accounts.usage import Bounds, quote_bound
+from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
@@ -50,7 +53,7 @@ class Till:
         return True
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
-        return Offer(listing, bounds, EACH, bid)
+        return Offer(listing, bounds, ZERO if listing.price.is_free else EACH, bid)
 
     def ordered(self, request: str, kind: int, offer: Offer) -> None: ...
 
@@ -158,3 +161,49 @@ async def test_a_job_whose_receipt_cannot_be_booked_goes_to_somebody_else_at_onc
             assert time.monotonic() - began < 5.0
         assert isinstance(outcome, Answer) is answered
         assert len(till.receipts) == len(relays.requests()) == budget
+
+
+@dataclass
+class ByPriceList(Till):
+    """Offers and charges by its provider's price list, as it is at that moment."""
+
+    def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
+        return Offer(listing, bounds, quote_bound(listing.price, bounds), bid)
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        self.receipts[bill.request] = int(offer.quote)
+        return offer.quote
+
+
+class Slow(FakeRelays):
+    """Requests that wait for their turn to be sent, as they do behind many others."""
+
+    async def publish(self, event: Event, **options: Any) -> None:
+        if event.kind in REQUEST_KINDS:
+            await asyncio.sleep(0.05)
+        await super().publish(event, **options)
+
+
+@pytest.mark.parametrize(("raised", "budget"), [(50_000, None), (50_000, 600), (900, 600)])
+async def test_a_price_that_rises_before_a_request_goes_out_passes_neither_bid_nor_budget(
+    raised: int, budget: int | None
+) -> None:
+    relays, till, jobs = Slow(), ByPriceList(), 100
+    one = FakeProvider(relays, now=time.time(), slots=jobs, price=Price(Msat(1)), network="play")
+    settings = SwarmSettings(bid=Msat(1_000), checks=None, publishing=8)
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as swarm:
+        await swarm.caught_up()
+        specs = [JobSpec(f"q{n}", max_tokens=8) for n in range(jobs)]
+        asking = asyncio.create_task(swarm.map(specs, budget_msat=budget, deadline_s=3.0))
+        async with asyncio.timeout(10):
+            while not one.received:
+                await asyncio.sleep(0.005)
+        one.announcement = replace(one.announcement, price=Price(Msat(raised)))
+        one._now += 1
+        one.announce()
+        one.beat(after=1)
+        outcomes = await asking
+    answered = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    assert 0 < len(answered) < jobs
+    assert max(int(answer.paid) for answer in answered) <= settings.bid
+    assert sum(till.receipts.values()) <= (budget or jobs * settings.bid)

@@ -98,6 +98,11 @@ class Dispatcher:
         found = self._in_flight.attempts.get(attempt)
         return found is not None and found.live
 
+    def cost(self, attempt: int) -> int:
+        """What was set aside for this attempt, in msat; 0 for one that is not known."""
+        found = self._in_flight.attempts.get(attempt)
+        return 0 if found is None else found.cost
+
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
         """What follows from the event. Events about slots and attempts that are over change nothing."""
         became, attempts = self._outcomes, self._in_flight.attempts

@@ -33,7 +33,7 @@ from pylon.swarm.runs.run import Run
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox
-from pylon.swarm.wire.unsent import not_made, not_taken, not_written
+from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
 logger = log.get("swarm")
 
@@ -96,6 +96,11 @@ class Requests:
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
         try:
             offer = self._offer(piece, listing)
+            if offer is not None and offer.quote > self.coordinator.dispatcher.cost(send.attempt):
+                # Its provider has become dearer since it was chosen: neither bid nor budget would bound this.
+                self.fault(send.slot, dearer())
+                self.tell(m.SendFailed(send.attempt, unmade=True))
+                return None
             draft, over = self._draft(piece, listing, offer, relays, int(wall), expires_at)
         except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
             self._cannot(send, listing, error)

@@ -49,6 +49,12 @@ def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
     return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` looks at what keeps a node out of a relay. {_ANOTHER}")
 
 
+def dearer() -> Fault:
+    """Its provider asks for more than what was set aside when it was chosen."""
+    hint = "Ask again: whoever is dearer now is chosen by that price, or left out. `pylon providers` shows prices."
+    return Fault(Failure.NOT_SENT, "its provider became dearer before it went out", hint)
+
+
 def not_written(error: Exception) -> Fault:
     """The disk did not take what must be on it before a request goes out."""
     hint = "Nothing goes out that could not be taken up again: is there room on the disk, and is PYLON_HOME writable?"
