@@ -5,9 +5,13 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from typing import Any, Self
 
 from pylon.errors import PylonError, UnreachableError, UsageError
+
+# Of a loop that takes no turn for so long, somebody's function is at fault.
+HANGS_S = 5.0
 
 
 class LoopThread:
@@ -37,6 +41,8 @@ class LoopThread:
         except KeyboardInterrupt:
             future.cancel()
             raise
+        except CancelledError:
+            raise UnreachableError(f"this {self._name} was closed") from None
         if ended is not None:
             raise ended
         return value  # type: ignore[return-value]  # None where it ended otherwise alone
@@ -58,10 +64,18 @@ class LoopThread:
         if not (sys.is_finalizing() or self.ended):
             asyncio.run_coroutine_threadsafe(_closed(pieces), self._loop)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a function that was called in this thread does not come back."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return not turned.wait(HANGS_S)
+
     def end(self) -> None:
-        """Ends the thread. May be called twice."""
+        """Cancels what still runs there, and ends the thread. May be called twice."""
         if self.ended:
             return
+        asyncio.run_coroutine_threadsafe(_others_cancelled(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -101,7 +115,8 @@ class Blocking:
 
     def close(self) -> None:
         """Ends what is under way, and the thread. May be called twice."""
-        if self._thread.ended:
+        if self._thread.ended or self._thread.hangs:
+            # One that hangs ends with the program, which is not to wait for a function of its own.
             return
         self._thread.run(self._close())
         self._thread.end()
@@ -119,6 +134,13 @@ async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExcept
         return await work, None
     except (KeyboardInterrupt, SystemExit) as error:
         return None, error
+
+
+async def _others_cancelled() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _next[T](pieces: AsyncGenerator[T]) -> T:

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from pylon.errors import UnreachableError
+from pylon.errors import UnreachableError, UsageError
 from pylon.node.calls.control import Node
 from pylon.node.home import home_at, open_home
 from pylon.node.session import open_node
@@ -24,6 +24,8 @@ class HomeClient:
         self._opened: Node | None = None
 
     async def __aenter__(self) -> Self:
+        if self._opened is not None:
+            raise UsageError(f"this {self._name} is open already", hint="Make another one.")
         self._home, self._config = open_home() if self._root is None else home_at(self._root)
         self._opened = await self._exit.enter_async_context(open_node(self._home, self._config))
         return self
@@ -39,5 +41,5 @@ class HomeClient:
     @property
     def _node(self) -> Node:
         if self._opened is None:
-            raise UnreachableError(f"this {self._name} was closed")
+            raise UnreachableError(f"this {self._name} was closed, or never opened", hint="Ask inside of `with`.")
         return self._opened

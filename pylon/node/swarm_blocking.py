@@ -13,6 +13,7 @@ from typing import Any
 from pylon.loop_thread import Blocking
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
+from pylon.swarm.runs.asked import listed
 
 
 class NodeSwarm(Blocking):
@@ -29,7 +30,8 @@ class NodeSwarm(Blocking):
 
     def map(self, jobs: Iterable[JobSpec | str], **options: Any) -> list[Outcome]:
         """See `NodeSwarmClient.map`. Its functions are called in the swarm's own thread. Ctrl-C cancels the jobs."""
-        return self._thread.run(self._client.map(jobs, **options))
+        # Here, since nothing goes on in that thread while a generator makes the next question.
+        return self._thread.run(self._client.map(listed(jobs), **options))
 
     def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
         """See `NodeSwarmClient.stream`."""

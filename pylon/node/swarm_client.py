@@ -6,21 +6,22 @@
 `swarm_blocking` is the same for scripts and notebooks; `pylon.swarm.client` needs no home, and pays nothing.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pylon.errors import UnreachableError
-from pylon.node.calls.control import Event, result_of
+from pylon.node.calls.control import Event, Result, result_of
 from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
 from pylon.swarm.dispatch.moves import Failure
-from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.runs.asked import check_bounds, spec_of
+from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
+from pylon.swarm.runs.asked import LONGEST_S, check_bounds, fault_in, listed, malformed, spec_of
 
-# What a job does not say is left to the home's settings.
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}
 
 
@@ -32,21 +33,19 @@ class NodeSwarmClient(HomeClient):
 
     async def complete(self, job: JobSpec | str, *, budget_msat: int | None = None, **parameters: Any) -> Answer:
         """The answer to one question, as `SwarmClient.complete` gives it, for `budget_msat` at the most in all."""
-        check_bounds(None, budget_msat, 0)
-        row = await result_of(self._node, "ask", {"job": _job(job, parameters), "budget_msat": budget_msat})
-        return _answer(row)
+        row = await result_of(self._node, "ask", _single(job, parameters, budget_msat))
+        return _answer(outcome_of(row))
 
     async def stream(
         self, job: JobSpec | str, *, budget_msat: int | None = None, **parameters: Any
     ) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made, as `SwarmClient.stream` gives it: the whole text so far, again
         and again, then the `Answer`. Whoever leaves it takes the question back."""
-        check_bounds(None, budget_msat, 0)
-        params = {"job": _job(job, parameters), "budget_msat": budget_msat, "stream": True}
+        params = {**_single(job, parameters, budget_msat), "stream": True}
         async with aclosing(self._node.call("ask", params)) as told:
             async for each in told:
                 if not isinstance(each, Event):
-                    yield _answer(each.data)
+                    yield _answer(outcome_of(each.data))
                 elif "text" in each.data:
                     yield each.data["text"]
 
@@ -72,53 +71,120 @@ class NodeSwarmClient(HomeClient):
         jobs.
         """
         check_bounds(deadline_s, budget_msat, priority)
-        rows = [_job(job, {}) for job in jobs]
-        outcomes: list[Outcome] = []
-        came: dict[int, Outcome] = {}
+        asked = _Asked([spec_of(job, {}) for job in listed(jobs)], on_progress, on_outcome)
         params = {
-            "jobs": rows,
-            "deadline_s": deadline_s,
-            "budget_msat": budget_msat,
+            "jobs": asked.rows,
+            "deadline_s": None if deadline_s is None else min(deadline_s, LONGEST_S),
+            "budget_msat": None if budget_msat is None else int(budget_msat),
             "priority": priority,
             "journal": journal,
             "resume": resume,
             "pin_weights": pin_weights,
             "stream": on_outcome is not None,
         }
-        async with aclosing(self._node.call("map", params)) as told:
-            async for each in told:
-                if not isinstance(each, Event):
-                    outcomes = [outcome_of(row) for row in each.data.get("outcomes", ())]
-                    continue
-                for row in each.data.get("outcomes", ()):
-                    came[row["index"]] = outcome = outcome_of(row)
-                    if on_outcome is not None:
-                        on_outcome(row["index"], outcome)
-                if on_progress is not None:
-                    on_progress(_progress(len(rows), each.data))
-        return outcomes or [came[place] for place in range(len(came))]
+        asked.begin()
+        if asked.rows:
+            async with aclosing(self._node.call("map", params)) as told:
+                async for each in told:
+                    asked.hear(each)
+        return asked.outcomes()
 
-    async def providers(self, **wanted: Any) -> list[dict[str, Any]]:
-        """Who is alive: the rows of `pylon providers --json`. `wanted` are the filters of the `providers` call."""
-        seen = await result_of(self._node, "providers", wanted)
+    async def providers(
+        self,
+        *,
+        model: str | None = None,
+        free: bool = False,
+        most_msat: int | None = None,
+        network: str | None = None,
+        context: int = 0,
+        trust: float = 0.0,
+        wait_s: float = 2.0,
+    ) -> list[dict[str, Any]]:
+        """Who is alive, after listening for `wait_s` seconds: the rows of `pylon providers --json`.
+
+        Those alone that have a `model` (an id or `sha256:…`), are `free`, have a base price of `most_msat` at most, a
+        `network`, a `context` of so many tokens and so much `trust` (0 to 1).
+        """
+        wanted = {"model": model, "free": free, "most_msat": most_msat, "network": network, "context": context}
+        seen = await result_of(self._node, "providers", {**wanted, "trust": trust, "wait_s": wait_s})
         return list(seen["providers"])
 
 
-def _job(job: JobSpec | str, parameters: dict[str, Any]) -> dict[str, Any]:
-    spec = spec_of(job, parameters)
+class _Asked:
+    """The questions of one map: those that a node can be asked as rows, and what becomes of all in their places."""
+
+    def __init__(
+        self,
+        specs: Sequence[JobSpec],
+        on_progress: Callable[[Progress], None] | None,
+        on_outcome: Callable[[int, Outcome], None] | None,
+    ) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._on_progress = on_progress
+        self._on_outcome = on_outcome
+        # By place; and of each row its place.
+        self._came: dict[int, Outcome] = {}
+        self._places: list[int] = []
+        for place, spec in enumerate(specs):
+            row = _row(spec)
+            if isinstance(row, JobFailed):
+                self._came[place] = row
+            else:
+                self.rows.append(row)
+                self._places.append(place)
+        self._failed = len(self._came)
+
+    def begin(self) -> None:
+        """Tells of those that nobody can be asked."""
+        if self._on_outcome is not None:
+            for place, outcome in self._came.items():
+                self._on_outcome(place, outcome)
+        if self._on_progress is not None and not self.rows:
+            self._on_progress(Progress(self._failed, 0, self._failed, 0))
+
+    def hear(self, told: Event | Result) -> None:
+        """An event of the node's, or its result."""
+        for row in told.data.get("outcomes", ()):
+            place = self._places[row["index"]]
+            self._came[place] = outcome = outcome_of(row)
+            if self._on_outcome is not None:
+                self._on_outcome(place, outcome)
+        if self._on_progress is not None and isinstance(told, Event):
+            done, failed = told.data["done"], told.data["failed"]
+            total = len(self.rows) + self._failed
+            now = Progress(total, done - failed, failed + self._failed, told.data["in_flight"], told.data["msat"])
+            self._on_progress(now)
+
+    def outcomes(self) -> list[Outcome]:
+        """All of them, in order."""
+        return [self._came[place] for place in range(len(self._came))]
+
+
+def _single(job: JobSpec | str, parameters: dict[str, Any], budget_msat: int | None) -> dict[str, Any]:
+    check_bounds(None, budget_msat, 0)
+    row = _row(spec_of(job, parameters))
+    if isinstance(row, JobFailed):
+        raise row
+    return {"job": row, "budget_msat": None if budget_msat is None else int(budget_msat)}
+
+
+def _row(spec: JobSpec) -> dict[str, Any] | JobFailed:
+    """What a call says of a job: what it does not is left to the home's settings. Or why no node can be asked it."""
+    if fault := fault_in(spec):
+        return malformed(fault)
     said = {name: getattr(spec, name) for name in _UNSAID}
-    return {name: value for name, value in said.items() if name == "prompt" or value != _UNSAID[name]}
+    row = {name: value for name, value in said.items() if name == "prompt" or value != _UNSAID[name]}
+    try:
+        orjson.dumps(row)
+    except TypeError as error:
+        # Half of a character, a number that JSON has no room for, a schema with what is no JSON.
+        return malformed(f"it cannot be written as JSON: {error}")
+    return row
 
 
-def _answer(row: dict[str, Any]) -> Answer:
-    outcome = outcome_of(row)
+def _answer(outcome: Outcome) -> Answer:
     if isinstance(outcome, Answer):
         return outcome
     if outcome.reason is Failure.NO_PROVIDER:
         raise UnreachableError(str(outcome), hint=outcome.hint)
     raise outcome
-
-
-def _progress(total: int, told: dict[str, Any]) -> Progress:
-    done, failed = told["done"], told["failed"]
-    return Progress(total, done - failed, failed, told["in_flight"], told["msat"])

@@ -18,6 +18,7 @@ from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.asked import listed
 from pylon.swarm.settings import SwarmSettings
 
 
@@ -58,7 +59,8 @@ class Swarm(Blocking):
         """See `SwarmClient.map`. `on_progress` is called in the swarm's own thread; what it raises is raised here.
         Ctrl-C cancels the jobs.
         """
-        return self._thread.run(self._swarm.map(jobs, on_progress=on_progress, **options))
+        # Here, since nothing goes on in that thread while a generator makes the next question.
+        return self._thread.run(self._swarm.map(listed(jobs), on_progress=on_progress, **options))
 
     def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
         """See `SwarmClient.stream`."""

@@ -119,3 +119,74 @@ async def test_whoever_else_is_served_has_a_turn_for_every_piece_of_a_list_that_
     assert len(await long_lists.read(sent(*pieces))) == len(JOBS)
     serving.cancel()
     assert turns >= len(pieces) - 2
+
+
+async def test_a_node_ends_beside_a_client_that_reads_nothing(served):
+    path, server, _ = served
+    reader, writer = await asyncio.open_unix_connection(path)
+    rows = orjson.dumps([{"prompt": "x"}] * 100_000)
+    writer.write(b'{"call": "map", "follows": "jobs"}\n' + rows + b"\n[]\n")
+    await writer.drain()
+    async with asyncio.timeout(20):
+        while not server.busy:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        await server.close()
+    writer.close()
+    del reader
+
+
+async def test_whoever_says_nothing_is_hung_up_on_so_that_a_core_can_end(served, monkeypatch):
+    monkeypatch.setattr(long_lists, "SILENCE_S", 0.2)
+    path, server, methods = served
+    silent = await asyncio.open_unix_connection(path)
+    half = await asyncio.open_unix_connection(path)
+    half[1].write(b'{"call": "map", "follows": "jobs"}\n[{"prompt": "a"}]\n')
+    async with asyncio.timeout(10):
+        assert await silent[0].read() == await half[0].read() == b""
+        await server.idle.wait()
+    assert methods.asked == []
+    for _, writer in (silent, half):
+        writer.close()
+
+
+async def test_what_is_sent_behind_a_call_is_not_kept(tmp_path):
+    read = asyncio.Event()
+
+    async def wait(params):
+        await read.wait()
+        yield Result({"done": True})
+
+    server = ControlServer(tmp_path / "pylon.sock", {"wait": wait})
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "pylon.sock")
+    writer.write(b'{"call": "wait"}\n')
+    async with asyncio.timeout(20):
+        for _ in range(64):
+            writer.write(b"x" * 2**20)
+            # It is read: nothing piles up on this side.
+            await writer.drain()
+        read.set()
+        assert orjson.loads(await reader.readline()) == {"result": {"done": True}}
+    writer.close()
+    await server.close()
+
+
+async def test_a_list_that_is_too_long_is_said_so_on_both_sides(served, monkeypatch):
+    path, _, methods = served
+    monkeypatch.setattr(long_lists, "MAX_CALL_BYTES", 1_000_000)
+    with pytest.raises(UsageError, match="a call holds"):
+        await result_of(RemoteNode(path), "map", {"jobs": JOBS})
+    monkeypatch.setattr(long_lists, "MOST_JOBS", 10)
+    [answer] = await spoken(path, b'{"call": "map", "follows": "jobs"}', orjson.dumps([{}] * 11), b"[]")
+    assert "10 jobs at most" in answer["error"]["message"]
+    assert methods.asked == []
+
+
+@pytest.mark.parametrize("name", [b"null", b"{}", b"7"])
+async def test_a_list_is_named_by_text(served, name):
+    path, _, methods = served
+    [answer] = await spoken(path, b'{"call": "map", "params": null, "follows": ' + name + b"}", b"[]")
+    assert answer["error"]["type"] == "UsageError" and methods.asked == []
+    [answer] = await spoken(path, b'{"call": "map", "params": null, "follows": "jobs"}', b"[{}]", b"[]")
+    assert answer["result"]["asked"] == 1

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pylon.errors import SetupError, UnreachableError
+from pylon.errors import SetupError, UnreachableError, UsageError
+from pylon.money.msat import Msat
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.relay.server import RelayServer
@@ -62,6 +63,64 @@ async def test_it_asks_as_the_client_without_a_home_does(tmp_path, monkeypatch):
             assert await swarm.providers(wait_s=0, model="nobody-has-it") == []
         with pytest.raises(UnreachableError, match="closed"):
             await swarm.complete("How many?")
+
+
+async def test_what_cannot_be_asked_fails_in_its_place_whether_a_node_runs_or_not(tmp_path, monkeypatch):
+    odd = [
+        JobSpec("half a \ud83d"),
+        JobSpec("a", schema={"enum": {1, 2}}),
+        JobSpec("a", seed=2**70),
+        JobSpec("a", temperature=float("nan")),
+        JobSpec("a", timeout=float("inf")),
+        JobSpec(b"bytes"),
+        JobSpec(None),
+    ]
+    async with AsyncExitStack() as stack:
+        await served(stack, tmp_path, monkeypatch)
+        async with NodeSwarmClient() as swarm:
+            came, told = {}, []
+            outcomes = await swarm.map(["one", *odd, "two"], on_outcome=came.__setitem__, on_progress=told.append)
+            assert [isinstance(one, Answer) for one in outcomes] == [True, *[False] * len(odd), True]
+            assert {one.reason for one in outcomes[1:-1]} == {Failure.MALFORMED}
+            assert came == dict(enumerate(outcomes))
+            assert (told[-1].total, told[-1].answered, told[-1].failed) == (len(odd) + 2, 2, len(odd))
+            assert [one.reason for one in await swarm.map(odd)] == [Failure.MALFORMED] * len(odd)
+            with pytest.raises(JobFailed):
+                await swarm.complete(odd[0])
+            assert isinstance(await swarm.complete("a", budget_msat=Msat(0)), Answer)
+            for bounds in ({"budget_msat": 2**70}, {"priority": -(2**70)}):
+                with pytest.raises(ValueError, match="64 bits"):
+                    await swarm.map(["one"], **bounds)
+            with pytest.raises(TypeError, match="complete"):
+                await swarm.map("one")
+            assert len(await swarm.map(["one"], deadline_s=float("inf"))) == 1
+            with pytest.raises(UsageError, match="open already"):
+                await swarm.__aenter__()
+
+
+async def test_closing_in_the_middle_takes_the_questions_back_and_tells_whoever_waits(tmp_path, monkeypatch):
+    async with AsyncExitStack() as stack:
+        await served(stack, tmp_path, monkeypatch, PYLON_INFERENCE__INSTANT_DELAY_S="0.2")
+        swarm = await asyncio.to_thread(NodeSwarm)
+        heard = []
+        questions = (f"line {n}" for n in range(500))
+        asking = asyncio.create_task(
+            asyncio.to_thread(swarm.map, questions, on_outcome=lambda *one: heard.append(one))
+        )
+        async with asyncio.timeout(60):
+            while not heard:
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(swarm.close)
+            with pytest.raises(UnreachableError, match="closed"):
+                await asking
+        async with asyncio.timeout(60):
+            while True:
+                _, listed, _ = await programs.run("jobs", "-n", "1000", env={**os.environ})
+                states = [job["state"] for job in listed["jobs"]]
+                if "queued" not in states:
+                    break
+                await asyncio.sleep(0.1)
+        assert "cancelled" in states and len(states) < 500
 
 
 async def test_what_a_caller_s_function_raises_ends_the_run_and_the_node_goes_on(tmp_path, monkeypatch):

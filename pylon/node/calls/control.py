@@ -104,8 +104,12 @@ class ControlServer:
         self._calls.add(call)
         try:
             await call
-        except (ConnectionError, asyncio.CancelledError):
+        except (ConnectionError, TimeoutError):
+            pass
+        except asyncio.CancelledError:
             call.cancel()
+            # What its client has not read by now it may never read, and a node that ends waits for nobody.
+            writer.transport.abort()
         except Exception:
             logger.exception("a control call failed")
         finally:
@@ -116,7 +120,9 @@ class ControlServer:
                 await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = _parse(await reader.readline())
+        # Whoever connects and says nothing would keep a core from ending.
+        async with asyncio.timeout(long_lists.SILENCE_S):
+            request = _parse(await reader.readline())
 
         async def send(line: dict[str, Any]) -> None:
             # Whoever sends its list in pieces reads one so.
@@ -141,7 +147,7 @@ class ControlServer:
                 self._begin()
             return
         work = asyncio.create_task(self._run(request, send))
-        hung_up = asyncio.create_task(reader.read())
+        hung_up = asyncio.create_task(_ended(reader))
         try:
             await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -193,7 +199,8 @@ class RemoteNode:
             raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
         try:
             given, jobs = long_lists.apart(params or {}, "jobs")
-            await long_lists.write(writer, {"call": method, "params": given}, "jobs", jobs)
+            call = {"call": method, "params": given}
+            await long_lists.write(writer, call, "jobs", jobs, most_bytes=long_lists.MAX_CALL_BYTES)
             while line := await reader.readline():
                 said = orjson.loads(line)
                 answer = understood(said)
@@ -235,6 +242,12 @@ def _parse(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return request if isinstance(request, dict) else {}
+
+
+async def _ended(reader: asyncio.StreamReader) -> None:
+    """Until its client hangs up. What it sends behind its call is nothing to anybody."""
+    while await reader.read(65_536):
+        pass
 
 
 def _error_line(error: PylonError) -> dict[str, Any]:

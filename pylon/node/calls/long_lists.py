@@ -18,10 +18,13 @@ from typing import Any
 import orjson
 
 from pylon.errors import UsageError
+from pylon.node.calls.params import MOST_JOBS
 
 FOLLOWS = "follows"
 # What a call may hold, and with it a line.
 MAX_CALL_BYTES = 512 * 1024 * 1024
+# How long a node waits for the line of a call, and for the next piece of its list.
+SILENCE_S = 30.0
 # Of a shorter list there is no need to make pieces.
 _SHORT = 100
 # Some milliseconds of parsing; and no less than a socket brings in a turn, so that nothing gathers unread.
@@ -36,14 +39,29 @@ def apart(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[A
     return {key: value for key, value in values.items() if key != name}, rows
 
 
-async def write(writer: asyncio.StreamWriter, line: dict[str, Any], name: str, rows: Sequence[Any] | None) -> None:
-    """A line, and the list that follows it, if there is one. Raises `ConnectionError`."""
+async def write(
+    writer: asyncio.StreamWriter,
+    line: dict[str, Any],
+    name: str,
+    rows: Sequence[Any] | None,
+    *,
+    most_bytes: int | None = None,
+) -> None:
+    """A line, and the list that follows it, if there is one.
+
+    Raises `ConnectionError`, and `UsageError` for a list of more than so many bytes.
+    """
     if rows is None:
         writer.write(orjson.dumps(line) + b"\n")
         await writer.drain()
         return
     writer.write(orjson.dumps({**line, FOLLOWS: name}) + b"\n")
+    size = 0
     for piece in _pieces(rows):
+        size += len(piece)
+        if most_bytes is not None and size > most_bytes:
+            # Whoever reads would hang up in the middle, and could not be heard.
+            raise _too_much(most_bytes)
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0)
@@ -51,32 +69,47 @@ async def write(writer: asyncio.StreamWriter, line: dict[str, Any], name: str, r
 
 async def take_in(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
     """Puts the list that follows a call into its parameters. Raises as `read` does."""
-    rows = await read(reader, most_bytes=MAX_CALL_BYTES)
-    params = request.setdefault("params", {})
-    if "id" in request or not isinstance(params, dict):
-        raise UsageError("a list follows a call that has a connection to itself, and an object of params")
-    params[str(request[FOLLOWS])] = rows
+    rows = await read(reader, most_bytes=MAX_CALL_BYTES, most_rows=MOST_JOBS, within=SILENCE_S)
+    name, params = request[FOLLOWS], request.get("params")
+    params = {} if params is None else params
+    if "id" in request or not isinstance(params, dict) or not isinstance(name, str):
+        raise UsageError("a list follows a call that has a connection to itself, an object of params, and names it")
+    request["params"] = {**params, name: rows}
 
 
-async def read(reader: asyncio.StreamReader, *, most_bytes: int | None = None) -> list[Any]:
-    """The list that follows a line. Raises `ConnectionError` when it breaks off, `UsageError` for what is no list of
-    at most so many bytes.
+async def read(
+    reader: asyncio.StreamReader,
+    *,
+    most_bytes: int | None = None,
+    most_rows: int | None = None,
+    within: float | None = None,
+) -> list[Any]:
+    """The list that follows a line; each piece of it comes `within` so many seconds.
+
+    Raises `ConnectionError` when it breaks off, `TimeoutError`, and `UsageError` for what is no list of at most so
+    many rows and bytes.
     """
     rows: list[Any] = []
     size = unturned = 0
-    while line := await reader.readline():
+    while line := await asyncio.wait_for(reader.readline(), within):
         piece = _parsed(line)
         if not piece:
             return rows
         rows += piece
         size += len(line)
+        if most_rows is not None and len(rows) > most_rows:
+            raise UsageError(f"a run takes {most_rows:,} jobs at most", hint="Make several runs of them.")
         if most_bytes is not None and size > most_bytes:
-            raise UsageError(f"a call holds {most_bytes >> 20} MiB at most", hint="Make several calls of it.")
+            raise _too_much(most_bytes)
         unturned += len(line)
         if unturned >= _PIECE_BYTES:
             unturned = 0
             await asyncio.sleep(0)
     raise ConnectionResetError("a list broke off")
+
+
+def _too_much(most_bytes: int) -> UsageError:
+    return UsageError(f"a call holds {most_bytes >> 20} MiB at most", hint="Make several calls of it.")
 
 
 def _pieces(rows: Sequence[Any]) -> Iterator[bytes]:

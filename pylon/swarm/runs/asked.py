@@ -1,7 +1,7 @@
 """What callers want to ask: taken as people write it, and looked at before anything is made of it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -15,7 +15,8 @@ from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import JobFailed, JobSpec, failed
 
 # Of what is much longer the end is no time that an event can hold.
-_LONGEST_S = 10_000_000_000
+LONGEST_S = 10_000_000_000
+_MOST = 2**63
 
 
 def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
@@ -34,6 +35,13 @@ def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
     return replace(spec, stop=_stops(spec.stop), messages=_pairs(spec.messages))
 
 
+def listed(jobs: Iterable[JobSpec | str]) -> list[JobSpec | str]:
+    """Questions as a list. Raises `TypeError` for one alone, whose letters would be asked."""
+    if isinstance(jobs, (str, bytes, JobSpec)):
+        raise TypeError(f"jobs is a list of questions, and not one {type(jobs).__name__}; `complete` asks one")
+    return list(jobs)
+
+
 def fault_in(spec: JobSpec) -> str:
     """Why this cannot be asked by anybody, in a few words for people, or empty.
 
@@ -50,13 +58,18 @@ def fault_in(spec: JobSpec) -> str:
         return _fault.__wrapped__(*rest)
 
 
+def malformed(fault: str) -> JobFailed:
+    """How what nobody can be asked ends."""
+    return failed(Failure.MALFORMED, None, 0, fault)
+
+
 def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
     """How this ends when nobody can be asked, whoever is there, or None; `plain` is that of the settings.
 
     What else an event has to hold, such as a long system prompt, is seen when its request is made.
     """
     if fault := fault_in(spec):
-        return failed(Failure.MALFORMED, None, 0, fault)
+        return malformed(fault)
     # The open form is not sealed, and so holds some texts that a sealed request does not.
     open_form = plain and text_bytes(spec.prompt) <= MAX_EVENT_BYTES
     if spec.messages is None and not open_form and (why := misfit(spec.prompt)):
@@ -69,11 +82,15 @@ def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> N
     if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
         raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
     # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
-    if deadline_s is not None and not (0 <= deadline_s <= _LONGEST_S or deadline_s == math.inf):
-        raise ValueError(f"deadline_s is a number of seconds from 0 to {_LONGEST_S}, or infinity")
+    if deadline_s is not None and not (0 <= deadline_s <= LONGEST_S or deadline_s == math.inf):
+        raise ValueError(f"deadline_s is a number of seconds from 0 to {LONGEST_S}, or infinity")
     for name, value in (("budget_msat", budget_msat), ("priority", priority)):
-        if (value is not None or name == "priority") and (isinstance(value, bool) or not isinstance(value, int)):
+        if value is None and name != "priority":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+        if not -_MOST <= value < _MOST:
+            raise ValueError(f"{name} is a whole number of 64 bits")
 
 
 def _stops(given: Any) -> Any:
@@ -136,8 +153,8 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 _NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stop": (_is_stop, "a tuple of texts"),
     "timeout": (
-        lambda value: _is_number(value) and 0 <= value <= _LONGEST_S,
-        f"a number of seconds, up to {_LONGEST_S}",
+        lambda value: _is_number(value) and 0 <= value <= LONGEST_S,
+        f"a number of seconds, up to {LONGEST_S}",
     ),
     "votes": (_within(1, math.inf), "a whole number of one or more"),
     "stream": (lambda value: isinstance(value, bool), "True or False"),
