@@ -56,7 +56,7 @@ async def overhead(jobs: int, folder: Path) -> dict[str, float]:
     work = [_job(provider, customer, number) for number in range(jobs)]
     async with AsyncExitStack() as stack:
         free = FreeSettlement(Journal(*await _open(stack, folder / "free.db")))
-        paid = AccountSettlement(Journal(*await _open(stack, folder / "paid.db")), PRICE, CreditPolicy(CREDIT, None))
+        paid = AccountSettlement(Journal(*await _open(stack, folder / "paid.db")), CreditPolicy(CREDIT, None))
         _, mirror = await _open(stack, folder / "customer.db")
         wall: list[float] = []
         cpu: list[float] = []
@@ -95,7 +95,7 @@ def _job(provider: SecretKey, customer: SecretKey, number: int) -> tuple[Job, Ev
     event = customer.sign(draft)
     wish = JobRequest("", bid=Msat(5_000))
     request = ReceivedRequest(event.id, event.pubkey, event.created_at, wish, True, (provider.public,))
-    terms = Accept(PRICE.quote(500, TOKENS[1]), event.created_at + 600, "stand-in", TOKENS[1])
+    terms = Accept(PRICE.quote(500, TOKENS[1]), event.created_at + 600, "stand-in", TOKENS[1], PRICE)
     answer = EventDraft(RLM_REQUEST + 1_000, draft.content, (("e", event.id), ("p", customer.public)))
     return Job(request, event, terms, float(event.created_at), ""), provider.sign(answer)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.size import question_bytes
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
 from pylon.provider.settings import ProviderSettings
 from pylon.records import record
 
@@ -39,12 +40,14 @@ class Load:
 
 @record
 class Accept:
-    """Taken on. `quote` is the most it may cost; `expires_at` its deadline in Unix seconds."""
+    """Taken on. `quote` is the most it may cost, `price` what that is reckoned by; `expires_at` its deadline in Unix
+    seconds."""
 
     quote: Msat
     expires_at: int
     model: str
     max_tokens: int
+    price: Price = FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, longest)
     # A token is at least one byte, so the bytes bound the tokens of what is read here. Those of the chat template
     # around it are ours.
-    quote = ZERO if trusted else settings.price.quote(size, max_tokens)
+    price = FREE if trusted else settings.price
+    quote = price.quote(size, max_tokens)
     if request.job.bid is not None and quote > request.job.bid:
         return Refuse(ErrorCode.BID_TOO_LOW, f"this may cost up to {quote} msat")
     if quote and load.wallet_down:
@@ -117,7 +121,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(
             ErrorCode.CUSTOMER_LIMIT, f"{load.unpaid_of_customer} jobs of this customer wait for its payment"
         )
-    return Accept(quote, expires_at, model, max_tokens)
+    return Accept(quote, expires_at, model, max_tokens, price)
 
 
 def _form_is_served(request: ReceivedRequest, settings: ProviderSettings) -> bool:

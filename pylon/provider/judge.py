@@ -1,11 +1,12 @@
 """A request as it came, read and judged: a job, what its customer is told instead, or nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.request import ReceivedRequest, parse_request
+from pylon.money.price import FREE
 from pylon.nostr.event import Event
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
@@ -67,8 +68,8 @@ class Judge:
                 return None
 
     def restore(self, pending: Pending) -> Job | Refusal | None:
-        """A job that the journal held when the process ended; what its customer is told when it can no longer be read
-        or run; None for a customer that is not heard any more."""
+        """A job that the journal held when the process ended, on the terms that it was taken on; what its customer is
+        told when it can no longer be read or run; None for a customer that is not heard any more."""
         event, relay = pending.event, pending.relay
         if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
             return None
@@ -80,8 +81,14 @@ class Judge:
         # It was taken on when there was room for it, and nobody had paused.
         models = _as_then(load.models, request, pending.model)
         room = Load(models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
-        match admit(request, self._settings, room, provider=self._provider, now=self._clock.wall()):
+        agreed = pending.agreed
+        # What it may cost was settled then, and its customer checks the receipt by that.
+        settings = self._settings if agreed is None else replace(self._settings, price=FREE)
+        match admit(request, settings, room, provider=self._provider, now=self._clock.wall()):
             case Accept() as terms:
+                if agreed is not None:
+                    longest = min(terms.max_tokens, agreed.max_tokens)
+                    terms = replace(terms, quote=agreed.quote, price=agreed.price, max_tokens=longest)
                 trusted = request.customer in self._settings.trusted
                 return Job(
                     request, event, terms, pending.received_at, relay, trusted, pending.sent, again=pending.begun

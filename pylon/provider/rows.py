@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.money.accounts.usage import Usage
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.nostr.event import Event, loads_event
 from pylon.provider.queue import Job
 from pylon.records import record
@@ -61,6 +63,14 @@ SCHEMA = Schema(
         ALTER TABLE job ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
         UPDATE job SET begun = 1 WHERE state = 'queued';
         """,
+        # The most that a job may cost, what that was reckoned by, and its longest answer; NULL where nobody knows.
+        """
+        ALTER TABLE job ADD COLUMN quote_msat INTEGER;
+        ALTER TABLE job ADD COLUMN base_msat INTEGER;
+        ALTER TABLE job ADD COLUMN in_msat_per_1k INTEGER;
+        ALTER TABLE job ADD COLUMN out_msat_per_1k INTEGER;
+        ALTER TABLE job ADD COLUMN max_tokens INTEGER;
+        """,
     ),
 )
 
@@ -96,13 +106,22 @@ class Row:
     charge_msat: int
 
 
+@record
+class Agreed:
+    """What a job was taken on for: the most that it costs, by which price, and the tokens of its longest answer."""
+
+    quote: Msat
+    price: Price
+    max_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """What a crash left: a request to run again or to be paid for, or what to publish again: a result, or the error
     of a job that has ended.
 
     `model` is the id of the one that it was taken on for. `sent` is what its customer had been sent of the answer, in
-    pieces; where `begun` is False it was sent none.
+    pieces; where `begun` is False it was sent none. `agreed` is None in a row that is older than these columns.
     """
 
     event: Event
@@ -113,6 +132,7 @@ class Pending:
     model: str
     sent: Usage | None = None
     begun: bool = False
+    agreed: Agreed | None = None
 
 
 @record
@@ -126,8 +146,9 @@ class Work:
 
 
 INSERT = (
-    "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request, quote_msat,"
+    " base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 SIGN = (
     "UPDATE job SET state = 'signed', result = ?, request = NULL, prompt_tokens = ?, completion_tokens = ?,"
@@ -146,9 +167,11 @@ TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'fail
 
 def admission(job: Job) -> tuple[object, ...]:
     """The values of `INSERT`."""
-    event = job.event
-    row = (job.relay, job.terms.model, job.received_at, job.terms.expires_at)
-    return (event.id, event.pubkey, event.kind, JobState.QUEUED.value, *row, event.to_json())
+    event, terms, price = job.event, job.terms, job.terms.price
+    row = (job.relay, terms.model, job.received_at, terms.expires_at)
+    amounts = map(int, (terms.quote, price.base_msat, price.in_msat_per_1k, price.out_msat_per_1k))
+    whose = (event.id, event.pubkey, event.kind, JobState.QUEUED.value)
+    return (*whose, *row, event.to_json(), *amounts, terms.max_tokens)
 
 
 def signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tuple[object, ...]:
@@ -191,7 +214,8 @@ async def end(
 
 
 PENDING = (
-    "SELECT request, result, relay, received_at, state, model, prompt_tokens, completion_tokens, begun FROM job"
+    "SELECT request, result, relay, received_at, state, model, prompt_tokens, completion_tokens, begun, quote_msat,"
+    " base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens FROM job"
     " WHERE state IN ('awaiting_funds', 'queued', 'signed') OR (state IN ('expired', 'failed') AND result NOT NULL)"
     " ORDER BY received_at"
 )
@@ -212,7 +236,15 @@ def pending(row: sqlite3.Row) -> Pending | None:
     counted = Usage(row["prompt_tokens"], row["completion_tokens"])
     sent = counted if result is None and counted.completion_tokens else None
     state = JobState(row["state"])
-    return Pending(event, row["relay"], row["received_at"], state, result, row["model"], sent, bool(row["begun"]))
+    begun = bool(row["begun"])
+    return Pending(event, row["relay"], row["received_at"], state, result, row["model"], sent, begun, _agreed(row))
+
+
+def _agreed(row: sqlite3.Row) -> Agreed | None:
+    if row["quote_msat"] is None:
+        return None
+    price = Price(Msat(row["base_msat"]), Msat(row["in_msat_per_1k"]), Msat(row["out_msat_per_1k"]))
+    return Agreed(Msat(row["quote_msat"]), price, row["max_tokens"])
 
 
 def newest(row: sqlite3.Row) -> Row:

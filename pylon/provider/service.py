@@ -98,7 +98,7 @@ class Provider:
         self._journal = journal
         self._outbox = outbox = Outbox(pool, clock.wall)
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
-        self._accounts = None if takings is None else AccountSettlement(journal, settings.price, takings.credit)
+        self._accounts = None if takings is None else AccountSettlement(journal, takings.credit)
         self._settlement: Settlement = self._accounts or FreeSettlement(journal)
         results = Results(
             secret=secret,

@@ -8,7 +8,6 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import EXPIRY_S, GRACE_S, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.money.wallet import WalletError
 from pylon.nostr.event import EventDraft
@@ -40,7 +39,7 @@ class Desk:
         self.receiver = Receiver(database, self.wallet, self.clock, network=Network.PLAY)
         self.asking = Asking(database=database, wallet=self.wallet, receiver=self.receiver, clock=self.clock)
         policy = CreditPolicy(stranger=Terms(), trial=None)
-        self.settlement = AccountSettlement(Journal(database, group), Price(Msat(1_500), Msat(0), Msat(0)), policy)
+        self.settlement = AccountSettlement(Journal(database, group), policy)
 
     async def job(self, text: str, *, key: SecretKey = KEY, seconds: int = 3_600) -> Job:
         """A job that waits for its payment."""

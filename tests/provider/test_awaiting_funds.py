@@ -15,7 +15,6 @@ from pylon.money.books.store import book
 from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
-from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -55,9 +54,7 @@ class Desk:
 
     def __init__(self, database, group) -> None:
         self.database = database
-        self.settlement = AccountSettlement(
-            Journal(database, group), Price(Msat(1_500), Msat(0), Msat(0)), CreditPolicy(stranger=Terms(), trial=None)
-        )
+        self.settlement = AccountSettlement(Journal(database, group), CreditPolicy(stranger=Terms(), trial=None))
         self.ran: list[Job] = []
         self.errors: list[str] = []
         replies = SimpleNamespace(refuse=lambda *said: self.errors.append(said[4].value), processing=lambda *_: None)

@@ -112,7 +112,7 @@ class World:
         self.group.start()
         self.journal = Journal(self.database, self.group)
         policy = CreditPolicy(stranger=Terms(), trial=None)
-        self.settlement = AccountSettlement(self.journal, PRICE, policy)
+        self.settlement = AccountSettlement(self.journal, policy)
         self.engine = Engine()
         # Kept, so that no two are told apart by nothing.
         self.engines.append(self.engine)
@@ -258,7 +258,7 @@ class History:
         topup = Msat(self.rng.choice([0, 10_000]))
         asked = JobRequest("tell a story", JobParameters(stream=stream), topup=topup)
         request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
-        job = Job(request, event, Accept(Msat(QUOTE), now + 3_000, "m", 1_900), float(now), "ws://r")
+        job = Job(request, event, Accept(Msat(QUOTE), now + 3_000, "m", 1_900, PRICE), float(now), "ws://r")
         self.jobs.append(job)
         decision = await self.world.settlement.take(job)
         assert decision is not None

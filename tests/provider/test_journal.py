@@ -110,8 +110,12 @@ async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(t
     group = GroupCommit(first)
     group.start()
     journal = Journal(first, group)
-    await queue(journal, waiting, at=1.0)
-    await queue(journal, answered, at=2.0)
+    for one, at in ((waiting, 1.0), (answered, 2.0)):
+        await group.execute(
+            "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
+            " VALUES (?, ?, ?, 'queued', 'ws://r', 'm', ?, 100, ?)",
+            (one.id, one.pubkey, one.kind, at, one.to_json()),
+        )
     await sign(journal, answered, result)
     rows = await journal.rows()
     await group.close()
@@ -125,6 +129,7 @@ async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(t
     pending = [(one.event, one.relay, one.received_at, one.result) for one in await journal.pending()]
     assert pending == [(waiting, "ws://r", 1.0, None), (result, "ws://r", 2.0, result)]
     assert (await journal.pending())[0].begun, "pieces of its answer may be out"
+    assert (await journal.pending())[0].agreed is None
     # Those that come after are told apart from those that were there.
     await queue(journal, waiting)
     assert await journal.counts() == {"queued": 1, "signed": 1}

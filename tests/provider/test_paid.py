@@ -1,6 +1,7 @@
 """Paid work over a real relay and the playbank: what a customer is asked, and what it gets for it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest
 from pylon.money import audit
 from pylon.money.accounts.account import Terms
+from pylon.money.accounts.usage import Bounds, check_usage
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -34,14 +36,14 @@ FEES = Msat(0)
 async def paid(serve, bank, tmp_path):
     """Starts a provider that charges 1 sat a job: `paid(credit=…)`; again with `secret` to restart it."""
 
-    async def start(*, credit=NO_TRIAL, name="a", read_timeout_s=10.0, **options):
+    async def start(*, credit=NO_TRIAL, price=PRICE, name="a", read_timeout_s=10.0, **options):
         wallet = await bank.wallet(f"provider {name}", read_timeout_s=read_timeout_s)
 
         def takings(database: Database) -> Takings:
             receiver = Receiver(database, wallet, SystemClock(), network=Network.PLAY)
             return Takings(database, wallet, receiver, credit)
 
-        return await serve(takings=takings, price=PRICE, name=name, **options)
+        return await serve(takings=takings, price=price, name=name, **options)
 
     return start
 
@@ -63,6 +65,25 @@ async def asked(customer, request):
 async def clean(serving) -> None:
     async with serving.database.transaction() as tx:
         assert audit.examine(await audit.collect(tx)) == []
+
+
+@pytest.mark.parametrize("bid", [None, Msat(1_200)])
+async def test_a_job_of_before_a_restart_costs_what_its_customer_was_told_then(paid, customer, bid):
+    credit = CreditPolicy(stranger=Terms(credit=Msat(5_000)), trial=None)
+    then = Price(Msat(1_000), Msat(0), Msat(10_000))
+    serving = await paid(credit=credit, price=then, delay_s=30.0)
+    request = await customer.ask(serving.public, replace(paying(), bid=bid))
+    async with asyncio.timeout(10):
+        while not await serving.journal.known([request.id]):
+            await asyncio.sleep(0.02)
+    await serving.stop()
+    now = Price(Msat(1_500), Msat(10_000), Msat(50_000))
+    serving = await paid(credit=credit, price=now, secret=serving.secret)
+    result = await customer.result(request)
+    assert result.account.charge_msat == then.charge(result.usage.prompt_tokens, result.usage.completion_tokens)
+    bounds = Bounds(len(paying().text), 20)
+    assert check_usage(result.usage, result.account.charge_msat, then, bounds) is None
+    await clean(serving)
 
 
 async def test_a_stranger_without_trial_pays_first_and_then_gets_its_result_and_receipt(paid, customer, bank):

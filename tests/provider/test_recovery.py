@@ -10,7 +10,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import parse_feedback
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, private_draft
-from pylon.money.accounts.account import Terms
+from pylon.money.accounts.account import AskTopUp, Terms
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -64,14 +64,14 @@ class InHand:
 class Process:
     """One life of a provider, as far as it takes up what the one before it left."""
 
-    def __init__(self, database, group, clock, settings, model, takes_payment) -> None:
+    def __init__(self, database, group, clock, settings, model, longest, takes_payment) -> None:
         self.journal = Journal(database, group)
         self.group = group
         self.outbox, self.in_hand, self.followed = Outbox(), InHand(takes_payment), []
         keys = ConversationKeys(US)
         # A stranger has a job on credit, and the next one has to be paid for.
         policy = CreditPolicy(stranger=Terms(credit=Msat(1_000)), trial=None)
-        self.settlement = AccountSettlement(self.journal, settings.price, policy)
+        self.settlement = AccountSettlement(self.journal, policy)
         replies = Replies(
             secret=US, keys=keys, outbox=self.outbox, clock=clock, trusted=settings.trusted.__contains__
         )
@@ -86,7 +86,11 @@ class Process:
             clock=clock,
         )
         self.judge = Judge(
-            provider=US.public, keys=keys, settings=settings, clock=clock, load=lambda *_: Load((model,))
+            provider=US.public,
+            keys=keys,
+            settings=settings,
+            clock=clock,
+            load=lambda *_: Load((model,), max_completion_tokens=longest),
         )
         self.recovery = Recovery(
             journal=self.journal,
@@ -113,16 +117,17 @@ class Machine:
     def __init__(self, database, group) -> None:
         self.database, self.group, self.clock = database, group, ManualClock()
 
-    def starts(self, settings=SETTINGS, *, model=("m", SHA256), takes_payment=True) -> Process:
-        return Process(self.database, self.group, self.clock, settings, model, takes_payment)
+    def starts(self, settings=SETTINGS, *, model=("m", SHA256), longest=0, takes_payment=True) -> Process:
+        return Process(self.database, self.group, self.clock, settings, model, longest, takes_payment)
 
     async def rows(self):
         found = await self.database.fetch_all("SELECT id, state, code FROM job ORDER BY rowid")
         return [(row["state"], row["code"]) for row in found]
 
-    def request(self, text="prompt", *, expires_in=600, **parameters):
+    def request(self, text="prompt", *, expires_in=600, bid=None, **parameters):
         now = int(self.clock.wall())
-        job = JobRequest(text, JobParameters(max_tokens=8, **parameters), expiration=now + expires_in)
+        asked = JobParameters(**{"max_tokens": 8, **parameters})
+        job = JobRequest(text, asked, expiration=now + expires_in, bid=bid)
         return CUSTOMER.sign(private_draft(job, US.public, ConversationKeys(CUSTOMER), created_at=now))
 
 
@@ -233,6 +238,51 @@ async def test_the_money_of_a_job_that_is_not_done_any_more_is_let_go(machine):
     assert [row["state"] for row in await machine.database.fetch_all(holds)] == ["held"]
     await machine.starts(replace(SETTINGS, max_prompt_bytes=3)).recovery.run()
     assert "held" not in [row["state"] for row in await machine.database.fetch_all(holds)]
+
+
+@pytest.mark.parametrize("bid", [None, Msat(820)])
+@pytest.mark.parametrize("model", [("m", SHA256), ("m", "")])
+async def test_a_job_that_is_taken_up_costs_what_it_was_taken_on_for_whatever_is_asked_today(machine, bid, model):
+    then = replace(SETTINGS, price=Price(Msat(500), Msat(0), Msat(40_000)))
+    before = machine.starts(then)
+    runs = await before.take(machine.request("a", bid=bid))
+    machine.clock.advance(1)
+    waits = await before.take(machine.request("b", bid=bid))
+    dearer = replace(then, price=Price(Msat(900), Msat(1_000), Msat(200_000)), max_tokens=4_096)
+    after = machine.starts(dearer, model=model)
+    await after.recovery.run()
+    (again, _), (still_waits, _) = after.in_hand.restored
+    assert [again.terms, still_waits.terms] == [runs.terms, waits.terms]
+    assert again.terms.quote == 820
+    receipts = []
+
+    def sign(receipt):
+        receipts.append(receipt)
+        return US.sign(EventDraft(6940, "sealed", (("e", runs.id),), 1))
+
+    await after.settlement.finish(again, Work(6, 2, 5, 2.0), sign)
+    assert [receipt.charge_msat for receipt in receipts] == [580]
+    # What waits for its payment is asked for the same sum as before: its customer would pay no other.
+    decision = await after.settlement.decide(still_waits)
+    assert decision == await before.settlement.decide(waits) == AskTopUp(Msat(1_000))
+
+
+async def test_an_answer_is_no_longer_than_was_quoted_though_nobody_knows_yet_how_long_the_models_may_be(machine):
+    short = machine.starts(longest=8)
+    job = await short.take(machine.request(max_tokens=100))
+    assert job.terms.max_tokens == 8
+    loading = machine.starts(longest=0)
+    await loading.recovery.run()
+    assert [one.terms for one, _ in loading.in_hand.restored] == [job.terms]
+
+
+async def test_a_job_of_which_an_older_journal_says_no_price_is_done_for_todays(machine):
+    await machine.starts().take(machine.request())
+    async with machine.database.transaction() as tx:
+        await tx.execute("UPDATE job SET quote_msat = NULL", ())
+    after = machine.starts(replace(SETTINGS, price=Price(Msat(700), Msat(0), Msat(0))))
+    await after.recovery.run()
+    assert [job.terms.quote for job, _ in after.in_hand.restored] == [700]
 
 
 async def test_a_customer_that_is_not_heard_any_more_hears_nothing(machine):

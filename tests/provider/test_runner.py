@@ -100,9 +100,7 @@ class Stage:
         self.database, self.group = database, group
         self.engine, self.replies, self.outbox = Engine(), Replies(), Outbox()
         self.journal = journal = Journal(database, group)
-        self.settlement = AccountSettlement(
-            journal, PRICE, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
-        )
+        self.settlement = AccountSettlement(journal, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None))
         clock = SystemClock()
         results = Results(
             secret=US,
@@ -130,7 +128,7 @@ class Stage:
         event = secret.sign(EventDraft(5940, text, created_at=now))
         asked = JobRequest(text, JobParameters(stream=stream))
         request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
-        job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40), now, "ws://r", **changes)
+        job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40, PRICE), now, "ws://r", **changes)
         await self.settlement.take(job)
         self.runner.add(job)
         return job

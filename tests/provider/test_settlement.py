@@ -29,7 +29,7 @@ WORK = Work(3, 2, 5, 2.0)
 def job(text: str) -> Job:
     event = KEY.sign(EventDraft(5940, text, created_at=1))
     request = ReceivedRequest(event.id, event.pubkey, 1, JobRequest(text), True, ("p",))
-    return Job(request, event, Accept(QUOTE, 100, "m", 8), 1.0, "ws://r")
+    return Job(request, event, Accept(QUOTE, 100, "m", 8, Price(Msat(1_500))), 1.0, "ws://r")
 
 
 def signed(receipt):
@@ -50,7 +50,7 @@ async def settlement(database):
     group = GroupCommit(database)
     group.start()
     policy = CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None)
-    yield AccountSettlement(Journal(database, group), Price(Msat(1_500), Msat(0), Msat(0)), policy)
+    yield AccountSettlement(Journal(database, group), policy)
     await group.close()
 
 

@@ -15,7 +15,6 @@ from pylon.money.accounts.account import TRUSTED, Basis, Decision, Run, Terms, T
 from pylon.money.accounts.holds import Admission
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.store import Done
-from pylon.money.price import Price
 from pylon.nostr.event import Event
 from pylon.provider import rows
 from pylon.provider.journal import Journal
@@ -87,9 +86,8 @@ class CreditPolicy:
 class AccountSettlement:
     """An account for every customer: quotes are held while jobs run, results charge what was used."""
 
-    def __init__(self, journal: Journal, price: Price, policy: CreditPolicy) -> None:
+    def __init__(self, journal: Journal, policy: CreditPolicy) -> None:
         self._journal = journal
-        self._price = price
         self._policy = policy
 
     async def take(self, job: Job) -> Decision | None:
@@ -124,7 +122,7 @@ class AccountSettlement:
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
-        used = self._price.charge(work.prompt_tokens, work.completion_tokens)
+        used = job.terms.price.charge(work.prompt_tokens, work.completion_tokens)
         done = Done(job.id, min(used, job.terms.quote), work.finished_at)
         return await self._journal.transact_in(_finish, _Finishing(done, work, sign))
 
