@@ -66,8 +66,8 @@ PLAY_CAPS = Caps(
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """A payment that is wanted: amount, and the most its fee may be. `by_hand`: its owner named the invoice; nobody
-    works it off and no run ends, so neither of these limits counts it."""
+    """A payment that is wanted: amount, and the most its fee may be. `run` is empty for one of no run. `by_hand`: its
+    owner named the invoice; nobody works it off and no run ends, so neither of these limits counts it."""
 
     amount: Msat
     fee_limit: Msat
@@ -112,6 +112,8 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
         (Limit.ALL, caps.all, used.all),
     ):
         if spend.by_hand and limit in (Limit.PROVIDER, Limit.RUN):
+            continue
+        if limit is Limit.RUN and not spend.run:
             continue
         if int(before) + int(spend.total) > cap:
             return limit

@@ -88,8 +88,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What we gave to whom. `topup` is the deposit that the request offered, None when it offered none; `by_hand`
-    says that the owner named the invoice."""
+    """What we gave to whom. `run` is empty where no run ends; `topup` is the deposit that the request offered, None
+    when it offered none; `by_hand` says that the owner named the invoice."""
 
     job: str
     provider: str

@@ -61,7 +61,8 @@ class Core:
     """An async context manager: entered, it holds the home's lock and listens on its control socket.
 
     With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it, and a
-    home without a household becomes the head of one. `attended`: a person started it in a terminal. `machine` is
+    home without a household becomes the head of one. `stays`: it outlasts what is asked of it first, as one that
+    serves does; what another pays is one run. `attended`: a person started it in a terminal. `machine` is
     what owner rules read, by default this one. A `lock` that was acquired already is let go at the end all the same.
     Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
     link open, `SetupError` when key, model or database cannot be used.
@@ -73,6 +74,7 @@ class Core:
         config: Config,
         *,
         serve: bool,
+        stays: bool = False,
         hub: str = "",
         attended: bool = False,
         machine: Machine | None = None,
@@ -104,6 +106,7 @@ class Core:
         self.started_at = self.clock.wall()
         self.household = HouseholdFile(home.folder)
         self._serve = serve
+        self.stays = serve or stays
         self.hub = hub
         self._attended = attended
         self._machine = machine

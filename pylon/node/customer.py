@@ -127,7 +127,8 @@ def _purse(core: "Core") -> AccountPurse | None:
         sender=core.sender,
         clock=core.clock,
         customer=core.secret.public,
-        run=uuid.uuid4().hex,
+        # What is left with a provider serves whichever run comes: a node that stays pays for none of them alone.
+        run="" if core.stays else uuid.uuid4().hex,
     )
 
 

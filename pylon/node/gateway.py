@@ -58,7 +58,7 @@ class GatewayCore:
 
     async def _find(self) -> Node:
         if not self._beside:
-            return await self._stack.enter_async_context(open_node(self._home, self._config))
+            return await self._stack.enter_async_context(open_node(self._home, self._config, stays=True))
         node = running_node(self._home)
         try:
             await result_of(node, "ping")

@@ -27,7 +27,7 @@ class HomeClient:
         if self._opened is not None:
             raise UsageError(f"this {self._name} is open already", hint="Make another one.")
         self._home, self._config = open_home() if self._root is None else home_at(self._root)
-        self._opened = await self._exit.enter_async_context(open_node(self._home, self._config))
+        self._opened = await self._exit.enter_async_context(open_node(self._home, self._config, stays=True))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -31,8 +31,8 @@ class LocalNode:
 
 
 @asynccontextmanager
-async def open_node(home: Home, config: Config) -> AsyncIterator[Node]:
-    """The node of this home: the running one, or one started here that does not serve.
+async def open_node(home: Home, config: Config, *, stays: bool = False) -> AsyncIterator[Node]:
+    """The node of this home: the running one, or one started here that does not serve. `stays`: see `Core`.
 
     Several commands may come at once: one of them gets the lock and the others find its socket. The one with
     the core stays until the calls of the others have ended. Raises `SetupError`, `UnreachableError`.
@@ -50,7 +50,7 @@ async def open_node(home: Home, config: Config) -> AsyncIterator[Node]:
         # A command that a running node answers needs nothing of what makes one.
         from pylon.node.core import Core
 
-        core = Core(home, config, serve=False)
+        core = Core(home, config, serve=False, stays=stays)
         try:
             await core.__aenter__()
         except HomeBusyError:

@@ -40,6 +40,7 @@ SPEND = Spend(sats(10), sats(1), "j", "p", "r")
         (SPEND, Used(hour=Msat(69_001)), Limit.HOUR),
         (SPEND, Used(day=Msat(139_001)), Limit.DAY),
         (SPEND, Used(run=Msat(89_001)), Limit.RUN),
+        (replace(SPEND, run=""), Used(run=Msat(89_001)), None),
         (SPEND, Used(all=Msat(189_001)), Limit.ALL),
         (SPEND, Used(in_flight=5), Limit.IN_FLIGHT),
         (
@@ -160,7 +161,7 @@ class SpendHistory(RuleBasedStateMachine):
         fee=st.integers(0, 3),
         job=st.integers(0, 3),
         provider=st.sampled_from("abc"),
-        run=st.sampled_from("xy"),
+        run=st.sampled_from(["x", "y", ""]),
     )
     def pay(self, amount: int, fee: int, job: int, provider: str, run: str) -> None:
         # A job has one payment that counts: the database refuses another.

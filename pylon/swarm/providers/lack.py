@@ -28,8 +28,8 @@ _LIMITS: dict[Limit | WalletCode, str] = {
     Limit.JOB: _DEAR,
     Limit.DAY: "`pylon wallet balance` says what of it is used, which is free again a day later. With live money"
     " `pylon wallet go-live --day SATS` allows more.",
-    Limit.RUN: "All that a node pays from its start on counts as one run: `pylon stop`, then `pylon start`, begin"
-    " another. With live money it is a day's limit, which `pylon wallet go-live --day SATS` chooses.",
+    Limit.RUN: "A command that asks by itself pays no more than this; the next one may again, and a node that runs"
+    " (`pylon start`) has no such limit. With live money `pylon wallet go-live --day SATS` allows more.",
     Limit.ALL: "`pylon wallet balance` says what of it is used. With live money `pylon wallet go-live --all SATS`"
     " allows more; of other money a home never spends more than that.",
     WalletCode.QUOTA_EXCEEDED: "The wallet gives this link a budget, which is used up: raise it there, or wait until"

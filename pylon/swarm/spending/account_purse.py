@@ -44,7 +44,8 @@ PASSING_S = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class AccountPurse:
-    """`changed` is told of a provider to which more, or nothing, may go now."""
+    """`changed` is told of a provider to which more, or nothing, may go now. `run` names what all payments belong to;
+    it is empty where they serve one run after another."""
 
     database: Database
     group: GroupCommit
