@@ -8,7 +8,7 @@ much was sent of it is written too, since its customer owes that when it takes t
 result until nobody may ask for it again, then the numbers alone. Of an `undelivered` one no relay had the result
 before that expired: it is gone, and what it charged stands, since the receipts after it count it. A job that an
 earlier process took on and this one cannot do ends with the error that its customer is told in its result's place,
-until a relay has that.
+until a relay has that; so does one with a price that its customer takes back.
 """
 
 from collections.abc import Iterable

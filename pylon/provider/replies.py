@@ -14,6 +14,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.queue import Job
 from pylon.provider.refusals import RefusalBudget
 
 logger = log.get("provider")
@@ -57,6 +58,14 @@ class Replies:
             return None
         address = Address(request, customer, private, self._expiry())
         return self._sign(Feedback(address, Status.ERROR, code, reason))
+
+    def let_go(self, job: Job) -> Event | None:
+        """That a job was taken back and costs nothing, not sent yet: as long as it might cost something, its customer
+        keeps that aside. None where it was free, and where this key has had too many words."""
+        if not job.terms.quote:
+            return None
+        request = job.request
+        return self.refusal(request.customer, request.id, request.private, ErrorCode.CANCELLED, "it costs nothing")
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """The job will take a while: it begins in so many seconds, or nobody knows when."""

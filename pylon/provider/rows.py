@@ -162,7 +162,7 @@ END = (
     "UPDATE job SET state = ?, code = ?, finished_at = ?, result = ?, request = NULL, prompt_tokens = 0,"
     " completion_tokens = 0 WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
 )
-TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'failed')"
+TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'cancelled', 'failed')"
 
 
 def admission(job: Job) -> tuple[object, ...]:
@@ -216,7 +216,8 @@ async def end(
 PENDING = (
     "SELECT request, result, relay, received_at, state, model, prompt_tokens, completion_tokens, begun, quote_msat,"
     " base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens FROM job"
-    " WHERE state IN ('awaiting_funds', 'queued', 'signed') OR (state IN ('expired', 'failed') AND result NOT NULL)"
+    " WHERE state IN ('awaiting_funds', 'queued', 'signed')"
+    " OR (state IN ('expired', 'cancelled', 'failed') AND result NOT NULL)"
     " ORDER BY received_at"
 )
 NEWEST = (

@@ -17,6 +17,7 @@ from pylon.node.session import LocalNode
 from pylon.nostr.filter import Filter
 from pylon.relay.server import RelayServer
 from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.runs.reservation import Reservation
 from tests.node import programs
 from tests.node.homes import agreed, move_in
 from tests.node.test_money_crash import ask
@@ -138,6 +139,27 @@ async def test_a_story_that_is_taken_back_is_paid_as_far_as_it_was_heard_and_the
         assert len(answer.text.split()) == 150
         await agreed(LocalNode(core), stage.home("provider"))
         assert await core.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+
+
+async def test_a_story_that_is_taken_back_before_it_is_heard_costs_nothing_and_both_sides_know_it_at_once(stage):
+    await programs.start(stage.provider, stage.stack)
+    async with stage.core() as core:
+        client, reservation = (await core.customer()).client, Reservation(5_000)
+        assert await client.caught_up()
+        asking = asyncio.create_task(client.single(STORY, reservation=reservation))
+        await stage.states("queued")
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert reservation.most_msat > 0
+        async with asyncio.timeout(30):
+            while not reservation.decided:
+                await asyncio.sleep(0.02)
+        assert (reservation.charged_msat, reservation.most_msat) == (0, 0)
+        # A relay has the word, so the journal need not keep it.
+        async with asyncio.timeout(30):
+            while ask(stage.provider, "SELECT 1 FROM job WHERE state <> 'cancelled' OR result NOT NULL"):
+                await asyncio.sleep(0.02)
+        await agreed(LocalNode(core), stage.home("provider"))
 
 
 @pytest.mark.slow

@@ -57,7 +57,12 @@ class Desk:
         self.settlement = AccountSettlement(Journal(database, group), CreditPolicy(stranger=Terms(), trial=None))
         self.ran: list[Job] = []
         self.errors: list[str] = []
-        replies = SimpleNamespace(refuse=lambda *said: self.errors.append(said[4].value), processing=lambda *_: None)
+        self.told: list[str] = []
+        replies = SimpleNamespace(
+            refuse=lambda *said: self.errors.append(said[4].value),
+            processing=lambda *_: None,
+            let_go=lambda job: KEY.sign(EventDraft(7000, "cancelled", (("e", job.id),), 1)),
+        )
         self.clock = SystemClock()
         self.till = Till(
             asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
@@ -65,6 +70,7 @@ class Desk:
             replies=replies,
             clock=self.clock,
             run=self.ran.append,
+            tell=lambda word, job_id, relay: self.told.append(job_id),
             most=2,
         )
 
@@ -127,6 +133,7 @@ async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(des
     taken_back = asyncio.create_task(desk.till.cancel(job.id, KEY.public))
     await asyncio.sleep(0)
     await asyncio.gather(taken_back, desk.till._decide_on_all(KEY.public, ""))
+    assert desk.told == [job.id]
     assert desk.ran == []
     assert await desk.states() == ["cancelled"]
     assert await desk.held() == 0

@@ -15,6 +15,7 @@ import pytest
 
 from pylon.errors import EngineFailedError, PromptError
 from pylon.inference.engine import Generation, GenerationRequest, Progress
+from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.jobs.result import Finish, parse_result
@@ -28,7 +29,7 @@ from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
-from pylon.nostr.event import EventDraft, expiration
+from pylon.nostr.event import Event, EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
@@ -101,6 +102,8 @@ class World:
         self.results: defaultdict[str, set[str]] = defaultdict(set)
         self.kinds: dict[str, Finish | None] = {}
         self.errors: list[tuple[str, str]] = []
+        # What customers were told of jobs that they took back: the ids of these events.
+        self.let_off: defaultdict[str, set[str]] = defaultdict(set)
         # Of which processes' answers a job's customer was sent pieces: each has an engine of its own.
         self.pieces: defaultdict[str, set[int]] = defaultdict(set)
         self.engines: list[Engine] = []
@@ -141,6 +144,7 @@ class World:
             replies=self,
             clock=self.clock,
             run=self.runner.add,
+            tell=self.published.tell,
             most=100,
         )
 
@@ -174,6 +178,10 @@ class World:
 
     def refuse(self, customer: str, request: str, private: bool, relay: str, code: Any, reason: str) -> None:
         self.errors.append((request, code.value))
+
+    def let_go(self, job: Job) -> Event:
+        # The hour makes each that is signed another one.
+        return US.sign(EventDraft(7000, f"{self.clock.now} {id(self.engine)}", (("e", job.id),), 1))
 
     # As a receiver.
     async def prepare(self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int) -> Issued:
@@ -307,10 +315,13 @@ class History:
     async def delivers(self) -> None:
         letters, self.world.letters = self.world.letters, []
         for letter in letters:
-            result = parse_result(letter.event, ConversationKeys(self.key_of(letter.event.tag("p"))))
             job_id = letter.event.tag("e") or ""
-            self.world.results[job_id].add(letter.event.id)
-            self.world.kinds[job_id] = result.finish
+            if letter.event.kind == FEEDBACK:
+                self.world.let_off[job_id].add(letter.event.id)
+            else:
+                result = parse_result(letter.event, ConversationKeys(self.key_of(letter.event.tag("p"))))
+                self.world.results[job_id].add(letter.event.id)
+                self.world.kinds[job_id] = result.finish
             if letter.done is not None:
                 ends = expiration(letter.event)
                 letter.done(ends is None or self.world.clock.now < ends)
@@ -325,7 +336,8 @@ class History:
         by_id = {job.id: job for job in self.jobs}
         for pending in await world.journal.pending():
             if pending.result is not None:
-                world.published.publish(pending.result, pending.result.tag("e") or "", pending.relay)
+                again_out = world.published.publish if pending.state is JobState.SIGNED else world.published.tell
+                again_out(pending.result, pending.result.tag("e") or "", pending.relay)
             elif pending.state is JobState.AWAITING_FUNDS:
                 await world.till.restore(by_id[pending.event.id])
             else:
@@ -461,6 +473,9 @@ class History:
         self.run(rest())
         self.loop.run_until_complete(self.look())
         assert set(self.states.values()) <= ENDS, "every job has an end"
+        off = {id_ for id_, state in self.states.items() if state == "cancelled"}
+        assert off == set(self.world.let_off), "who took a job back hears that it costs nothing, whatever crashed"
+        assert all(len(words) == 1 for words in self.world.let_off.values()), "in one and the same event"
         for id_ in self.answered - self.taken_back:
             assert self.states[id_] in ("settled", "undelivered"), (
                 "an answer that exists is delivered, or was too late"

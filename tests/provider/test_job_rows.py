@@ -125,7 +125,7 @@ async def test_an_undelivered_result_is_gone_and_its_charge_stands(tx):
     assert (found["result"], found["charge_msat"]) == (None, 1_000)
 
 
-@pytest.mark.parametrize("state", [JobState.EXPIRED, JobState.FAILED])
+@pytest.mark.parametrize("state", [JobState.EXPIRED, JobState.CANCELLED, JobState.FAILED])
 async def test_what_a_customer_has_yet_to_be_told_is_pending_until_it_is_told(tx, state):
     await rows.end(tx, ID, state, code="too_large", finished_at=9.0, word=WORD)
     found = await pending(tx)

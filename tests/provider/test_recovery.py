@@ -314,6 +314,37 @@ async def test_a_word_that_no_relay_had_before_a_crash_goes_out_again_as_the_sam
     assert await third.journal.known([job.id]) == {job.id: None}
 
 
+async def test_whoever_took_its_job_back_hears_that_it_costs_nothing_once_though_its_provider_dies_before(machine):
+    first = machine.starts()
+    job = await first.take(machine.request())
+    await first.results.end_without(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    (lost,) = first.outbox.letters
+    assert told(first)[job.id][0] is ErrorCode.CANCELLED
+    second = machine.starts()
+    await second.recovery.run()
+    (again,) = second.outbox.letters
+    assert (again.event, again.relay) == (lost.event, "ws://r")
+    again.done(True)
+    await second.written()
+    third = machine.starts()
+    await third.recovery.run()
+    assert third.outbox.letters == [] and third.in_hand.restored == []
+    assert await machine.rows() == [("cancelled", "cancelled")]
+
+
+async def test_of_what_is_free_and_was_taken_back_nobody_hears_and_of_too_many_words_none(machine):
+    trusts = machine.starts(replace(SETTINGS, trusted=frozenset({CUSTOMER.public})))
+    free = await trusts.take(machine.request("free"))
+    await trusts.results.end_without(free, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    assert trusts.outbox.letters == []
+    often = machine.starts()
+    job = await often.take(machine.request("often"))
+    often.results._replies._budget.allow = lambda *_: False
+    await often.results.end_without(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    assert often.outbox.letters == []
+    assert [state for state, _ in await machine.rows()] == ["cancelled"] * 2
+
+
 async def test_a_word_that_has_expired_before_a_relay_had_it_is_given_up(machine):
     await machine.starts().take(machine.request())
     after = machine.starts(replace(SETTINGS, max_prompt_bytes=3))

@@ -31,6 +31,7 @@ class Stage:
     def __init__(self) -> None:
         self.clock, self.said, self.letters = ManualClock(), [], []
         self.limit, self.broken, self.known_result = 65_536, False, None
+        self.word = US.sign(EventDraft(7000, "cancelled", created_at=1))
         self.model = SimpleNamespace(id="m", sha256="ab" * 32, quantization="f32")
         self.results = Results(
             secret=US,
@@ -79,7 +80,13 @@ class Stage:
         self.letters.append(letter)
         return True
 
+    def told(self, job_id) -> None:
+        self.said.append(("told", job_id))
+
     # As replies.
+    def let_go(self, job):
+        return self.word
+
     def refuse(self, customer, request, private, relay, code, reason) -> None:
         self.said.append(("told", request, code, reason))
 
@@ -131,9 +138,25 @@ async def test_a_customer_is_told_that_there_is_no_result_once_that_is_written(s
     ]
 
 
-async def test_whoever_took_its_job_back_is_told_nothing(stage):
+async def test_whoever_took_back_what_is_free_is_told_nothing(stage):
+    stage.word = None
     await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
     assert stage.said == [("written", JobState.CANCELLED, "cancelled", None)]
+    assert stage.letters == []
+
+
+async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that_is_written_and_until_a_relay_has_it(
+    stage,
+):
+    await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    assert stage.said == [("written", JobState.CANCELLED, "cancelled", stage.word)]
+    [letter] = stage.letters
+    assert (letter.event, letter.relay, letter.give_up_at) == (stage.word, "ws://r", None)
+    letter.done(True)
+    assert stage.said[1:] == [("told", stage.job.id)]
+    stage.broken = True
+    await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    assert stage.letters == [letter]
 
 
 async def test_of_an_end_that_is_not_on_disk_nobody_hears(stage):

@@ -61,13 +61,15 @@ def till_of(clock, receiver, *, wallet=None, settlement=None, most=10) -> Till:
     """A till whose customers hear nothing."""
     database = SimpleNamespace(transaction=nullcontext)
     wallet = wallet or SilentWallet()
-    replies = SimpleNamespace(refuse=lambda *_: None, processing=lambda *_: None, payment_required=lambda *_: None)
+    said = ("refuse", "processing", "payment_required", "let_go")
+    replies = SimpleNamespace(**dict.fromkeys(said, lambda *_: None))
     return Till(
         asking=Asking(database=database, wallet=wallet, receiver=receiver, clock=clock),
         settlement=settlement,
         replies=replies,
         clock=clock,
         run=lambda _: None,
+        tell=lambda *_: None,
         most=most,
     )
 
@@ -237,7 +239,7 @@ class Ending(Settlement):
     def __init__(self) -> None:
         self.ended: dict[str, str] = {}
 
-    async def end(self, job_id, state, *, code, finished_at):
+    async def end(self, job_id, state, *, code, finished_at, word=None):
         self.ended[job_id] = code
 
     async def decide(self, job):

@@ -146,7 +146,8 @@ class FakeRelays:
 
 
 class FakeProvider:
-    """Answers `echo: <prompt>` after `delay_s`, one job a slot at a time; `refuse` names a code instead."""
+    """Answers `echo: <prompt>` after `delay_s`, one job a slot at a time; `refuse` names a code instead. `lets_go`:
+    it says of jobs that are taken back that they are not done."""
 
     def __init__(
         self,
@@ -157,6 +158,7 @@ class FakeProvider:
         delay_s: float = 0.0,
         refuse: ErrorCode | None = None,
         silent: bool = False,
+        lets_go: bool = False,
         acknowledge: bool = False,
         wait_s: float | None = None,
         model: OfferedModel = MODEL,
@@ -166,7 +168,7 @@ class FakeProvider:
         self.secret = SecretKey.generate()
         self.public = self.secret.public
         self.delay_s, self.refuse, self.silent, self.acknowledge = delay_s, refuse, silent, acknowledge
-        self.wait_s = wait_s
+        self.wait_s, self.lets_go = wait_s, lets_go
         self.received: list[ReceivedRequest] = []
         self.cancelled: list[str] = []
         self.said_before_s = 0
@@ -202,7 +204,11 @@ class FakeProvider:
 
     def take(self, event: Event) -> None:
         if event.kind not in REQUEST_KINDS:
-            self.cancelled += parse_cancel(event).requests
+            back = parse_cancel(event).requests
+            self.cancelled += back
+            for request in self.received if self.lets_go else ():
+                if request.id in back:
+                    self.refused(request, ErrorCode.CANCELLED)
             return
         request = parse_request(event, self._keys)
         self.received.append(request)
@@ -212,15 +218,19 @@ class FakeProvider:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, event: Event, request: ReceivedRequest) -> None:
-        address = Address(request.id, request.customer, request.private)
+        address = _address(request)
         if self.refuse is not None:
-            self._say(Feedback(address, Status.ERROR, self.refuse))
+            self.refused(request, self.refuse)
             return
         if self.acknowledge:
             self._say(Feedback(address, Status.PROCESSING, wait_s=self.wait_s))
         async with self._slots:
             await asyncio.sleep(self.delay_s)
         self.result(event, request, f"echo: {request.job.text}")
+
+    def refused(self, request: ReceivedRequest, code: ErrorCode) -> None:
+        """Says that a job is not done."""
+        self._say(Feedback(_address(request), Status.ERROR, code))
 
     def _say(self, feedback: Feedback) -> None:
         created_at = self._now - self.said_before_s
@@ -243,6 +253,10 @@ class FakeProvider:
         signed = signer.sign(draft)
         self._relays.give(signed)
         return signed
+
+
+def _address(request: ReceivedRequest) -> Address:
+    return Address(request.id, request.customer, request.private)
 
 
 def first_due(timers: Timers) -> float | None:

@@ -2,18 +2,26 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
 
 from pylon.clock import Clock, SystemClock
+from pylon.jobs.codes import ErrorCode
 from pylon.money.accounts import orders as order_store
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.budget import Account
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.job import Answer, JobSpec
+from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import Reservation
-from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.schema import SWARM
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_run_cost import EACH, PRICE, Till
 
@@ -109,6 +117,63 @@ async def test_whoever_is_silent_may_charge_for_what_was_cancelled_and_it_stays_
         await cancel(asking)
         assert (reservation.charged_msat, reservation.over, reservation.decided) == (0, True, False)
         assert reservation.most_msat == len(provider.received) * int(EACH)
+
+
+async def test_what_its_provider_says_is_not_done_costs_nothing_and_comes_back_at_once() -> None:
+    relays, reservation = FakeRelays(), Reservation(1_000)
+    provider = FakeProvider(relays, now=time.time(), slots=2, silent=True, lets_go=True, price=PRICE, network="play")
+    async with client(relays, Till()) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map([QUESTION] * 2, reservation=reservation))
+        await until(lambda: len(provider.received) == 2)
+        await cancel(asking)
+        await until(lambda: reservation.decided)
+    assert (reservation.charged_msat, reservation.most_msat) == (0, 0)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.CANCELLED, ErrorCode.EXPIRED, ErrorCode.ENGINE_FAILED])
+async def test_an_attempt_that_was_given_up_and_is_not_done_gives_its_price_back_while_the_run_goes_on(code) -> None:
+    relays, reservation = FakeRelays(), Reservation(2 * int(EACH))
+    slow = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
+    settings = SwarmSettings(bid=EACH, checks=None, dispatch=DispatchSettings(ack_s=0.2))
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Till()) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: slow.received)
+        FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
+        await until(lambda: slow.cancelled)
+        account = swarm._conductor.coordinator.dispatcher.account(1)
+        assert account is not None and account.open == int(EACH)
+        slow.refused(slow.received[0], code)
+        await until(lambda: not account.open)
+        assert account.spent == 0
+        await cancel(asking)
+
+
+async def test_a_job_that_an_earlier_process_took_back_is_asked_again_of_whoever_let_it_go(tmp_path: Path) -> None:
+    relays, secret, now = FakeRelays(), SecretKey.generate(), time.time()
+    provider = FakeProvider(relays, now=now, silent=True, lets_go=True, price=PRICE, network="play")
+    settings = SwarmSettings(bid=EACH, checks=None)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+
+        async def mapped(*, resume: bool) -> list[object]:
+            journal = await RunJournal.open(database, group, SystemClock(), [QUESTION], resume=resume)
+            async with SwarmClient(relays, secret, settings=settings, purse=Till()) as swarm:
+                await swarm.caught_up()
+                return list(await swarm.map([QUESTION], journal=journal, budget_msat=100))
+
+        first = asyncio.create_task(mapped(resume=False))
+        await until(lambda: provider.received)
+        await cancel(first)
+        await until(lambda: provider.cancelled)
+        provider.silent = False
+        [outcome] = await asyncio.wait_for(mapped(resume=True), 30.0)
+    assert isinstance(outcome, Answer) and len(provider.received) == 2
 
 
 async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing() -> None:

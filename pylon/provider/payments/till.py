@@ -14,6 +14,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
 from pylon.money.invoices.receiver import PACE_S
 from pylon.money.invoices.store import Issued
+from pylon.nostr.event import Event
 from pylon.provider.payments.asking import Asking, NotAsked
 from pylon.provider.payments.behind import Misfit, unpaid
 from pylon.provider.payments.collecting import Collecting
@@ -27,7 +28,8 @@ logger = log.get("provider")
 
 
 class Till:
-    """`run` puts a job that may run into the queue; `most` jobs of customers that never paid may wait."""
+    """`run` puts a job that may run into the queue; `tell` publishes what stands in the journal about a job (its id),
+    first on this relay; `most` jobs of customers that never paid may wait."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Till:
         replies: Replies,
         clock: Clock,
         run: Callable[[Job], None],
+        tell: Callable[[Event, str, str], None],
         most: int,
     ) -> None:
         self._asking = asking
@@ -44,6 +47,7 @@ class Till:
         self._replies = replies
         self._clock = clock
         self._run = run
+        self._tell = tell
         self._waiting = Waiting(most)
         # Whoever decides about a job that waits has it alone until memory says what is on disk: nothing is both taken
         # back and run, and no two ask for a payment.
@@ -202,10 +206,13 @@ class Till:
                 await self._write_end(job, state, code, reason)
 
     async def _write_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+        word = self._replies.let_go(job) if state is JobState.CANCELLED else None
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
         self._waiting.remove(job.id)
         self._waiting.left(job.request.customer)
-        if state is not JobState.CANCELLED:
+        if word is not None:
+            self._tell(word, job.id, job.relay)
+        elif state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
 

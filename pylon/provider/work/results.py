@@ -83,16 +83,19 @@ class Results:
         return (await self._journal.known([job_id])).get(job_id)
 
     async def end_without(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        """Writes down that a job has no result, and tells its customer."""
+        """Writes down that a job has no result, and tells its customer. Of one that was taken back it is told until a
+        relay has it, and only where it would have cost something."""
+        word = self._replies.let_go(job) if state is JobState.CANCELLED else None
         try:
-            await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall())
+            await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
         except Exception:
             # The next start finds its row as it was, and may answer after all. Whoever heard that there is no answer
             # would have gone elsewhere, and pay two.
             logger.exception("the end of a job was not written down", job=job.id, state=state.value)
             return
-        # Whoever cancelled knows it.
-        if state is not JobState.CANCELLED:
+        if word is not None:
+            self.tell(word, job.id, job.relay)
+        elif state is not JobState.CANCELLED:
             request = job.request
             self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.checks.checks import Checks
@@ -85,6 +86,14 @@ class Answers:
                 # It may have lain in a relay's store for a while.
                 age_s = max(0.0, self._clock.wall() - event.created_at)
                 self._tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
+            case m.Refused(attempt, ErrorCode() as code):
+                if code is ErrorCode.CANCELLED and flight.cancelled:
+                    # Perhaps by an earlier process: it is held against nobody.
+                    meaning = m.Refused(attempt, None, ours=True)
+                self._tell(meaning)
+                if self._coordinator.dispatcher.is_open(attempt):
+                    # It was given up, and is not done: nobody charges for it.
+                    self._tell(m.Charged(attempt, 0))
             case _:
                 self._tell(meaning)
 
