@@ -162,7 +162,7 @@ async def test_a_payment_made_while_the_provider_was_down_runs_its_job_after_the
     await clean(again)
 
 
-async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing(paid, customer):
+async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing_and_its_customer_hears_so(paid, customer):
     serving = await paid()
     request = await customer.ask(serving.public, paying())
     await asked(customer, request)
@@ -170,6 +170,7 @@ async def test_a_cancelled_job_that_waits_for_its_payment_costs_nothing(paid, cu
     while (await serving.provider.status()).jobs != {"cancelled": 1}:
         await asyncio.sleep(0.02)
     assert (await serving.provider.status()).awaiting_funds == 0
+    assert (await customer.refusal(request)).code is ErrorCode.CANCELLED
 
 
 async def cancel(customer, serving, request):

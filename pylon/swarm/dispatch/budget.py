@@ -1,8 +1,9 @@
 """What runs may cost: reserved before a request goes out, settled by its receipt, never passed.
 
 An attempt that is given up keeps its whole reservation: whoever was told to stop may have worked already, and its
-receipt may yet come. That settles it, after the run is over too, or the time does from which no receipt is taken any
-more. Until then the sum errs towards what could have been charged. Amounts are msat, as plain `int`.
+receipt may yet come. That settles it, after the run is over too, or its provider's word that it is not done, or the
+time from which no receipt is taken any more. Until then the sum errs towards what could have been charged. Amounts
+are msat, as plain `int`.
 """
 
 from dataclasses import dataclass
