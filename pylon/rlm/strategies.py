@@ -100,8 +100,8 @@ def phrasings(question: str) -> list[str]:
 
 
 def piece_bytes(question: str, models: SubModels, *, answer_tokens: int, prompt_bytes: int | None) -> tuple[int, int]:
-    """Length and overlap of the pieces that a strategy cuts, in bytes of UTF-8: what fits the smallest window, and
-    what carries a prompt, beside the instructions, the question and the answer."""
+    """Length and overlap of the pieces that a strategy cuts, in bytes of UTF-8: what fits the window, and what
+    carries a prompt, beside the instructions, the question and the answer."""
     if is_reader(models):
         # Trained on ASCII; letters that take more bytes take more tokens too.
         return needle.CHUNK_CHARS, needle.OVERLAP_CHARS

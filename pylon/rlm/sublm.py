@@ -69,8 +69,8 @@ type Came = tuple[int, SubOutcome] | Charge
 
 @dataclass(frozen=True, slots=True)
 class SubModels:
-    """Who would answer now: model ids, the smallest context window in tokens (0: unknown), slots in all, and the
-    hashes of the weights of those models, as far as they are told."""
+    """Who would answer now: model ids, the window in tokens that prompts are cut to (0: unknown), the slots that have
+    it, and the hashes of the weights of those models, as far as they are told."""
 
     models: tuple[str, ...]
     context_tokens: int

@@ -23,8 +23,8 @@ class FakeNode:
     """Answers calls from a table of its own."""
 
     def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
-        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain")
-        values = (["m"], [2_048], ["ee" * 32], False)
+        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain", "trust")
+        values = (["m"], [2_048], ["ee" * 32], False, 0.5)
         prices = [None if price is None else list(price) for price in prices]
         self.rows = [dict(zip(names, (16, state, price, *values), strict=True)) for price in prices]
         self.bid_msat = bid_msat
@@ -80,6 +80,24 @@ async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
     free = SwarmSubLM(FakeNode(bid_msat=0))
     await free.describe(None)
     assert free.most_msat(Job("x")) == 0
+
+
+async def test_a_stranger_with_a_tiny_window_neither_makes_pieces_small_nor_counts_among_those_who_take_them():
+    node = FakeNode(prices=((0, 0, 0),) * 3)
+    node.rows[0]["contexts"] = [1]
+    models = await SwarmSubLM(node).describe("m")
+    assert (models.context_tokens, models.width) == (2_048, 32)
+
+
+async def test_the_window_is_that_of_the_model_that_is_asked_for():
+    node = FakeNode(prices=((0, 0, 0),))
+    hashes = ["ee" * 32, "ff" * 32]
+    node.rows[0] |= {"models": ["m", "n"], "contexts": [2_048, 9_000], "weights": hashes}
+    sub = SwarmSubLM(node)
+    assert (await sub.describe("n")).context_tokens == 9_000
+    assert (await sub.describe("m")).context_tokens == 2_048
+    # Where any will do, a job must fit the first one.
+    assert (await sub.describe(None)).context_tokens == 2_048
 
 
 async def test_nobody_ready_is_said_before_anything_begins():

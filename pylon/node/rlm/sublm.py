@@ -13,6 +13,7 @@ from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
+from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
 from pylon.rlm.charges import Beside, CameTo, Open, Reserved
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
@@ -47,12 +48,13 @@ class SwarmSubLM:
         self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
         # Who names no price is asked for what it does for nothing.
         self._prices = [FREE if row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows]
-        named = [of for row in rows for of in zip(row["models"], row["contexts"], row["weights"], strict=True)]
-        wanted = [of for of in named if model in (None, of[0], f"sha256:{of[2]}")] or named
-        contexts = [context for _, context, _ in wanted if context]
-        names = tuple(sorted({name for name, _, _ in wanted}))
-        weights = tuple(sorted({sha256 for _, _, sha256 in wanted if sha256}))
-        return SubModels(names, min(contexts, default=0), sum(row["slots"] for row in rows), weights)
+        named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
+        wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
+        names = tuple(sorted({name for name, _ in wanted}))
+        weights = tuple(sorted({sha256 for _, sha256 in wanted if sha256}))
+        ready = [Announced(_context(row, model), row["slots"], row["trust"]) for row in rows]
+        window = window_of(ready)
+        return SubModels(names, window, sum(one.slots for one in ready if one.holds(window)), weights)
 
     async def event_bytes(self) -> int:
         """The largest event that all relays of the core take: it knows them, and this process does not."""
@@ -123,6 +125,12 @@ class SwarmSubLM:
         if any(row["plain"] for row in seen["providers"]):
             return ""
         return ", ".join(sorted({name for row in seen["providers"] for name in row["models"]}))
+
+
+def _context(row: dict[str, Any], model: str | None) -> int:
+    """Its window for that model; where any will do a job is for the first one that it names. 0 where none is told."""
+    told = zip(row["models"], row["contexts"], row["weights"], strict=True)
+    return next((context for name, context, sha256 in told if model in (None, name, f"sha256:{sha256}")), 0)
 
 
 def _came_to(row: dict[str, Any]) -> CameTo:
