@@ -11,6 +11,7 @@ import nostr_sdk
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.errors import RelayError
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.invoices.receiver import Receiver
@@ -206,6 +207,52 @@ async def test_a_bank_that_is_away_is_a_time_out(house):
     house.service = PlayBankService(house.bank, KEY, house.relay, house.clock)
     await house.service.start()
     assert await house.alice.balance() == sats(500)
+
+
+async def test_a_bank_whose_announcement_is_refused_begins_and_is_found_as_soon_as_it_is_taken(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("pylon.money.playbank.service.ANNOUNCE_AGAIN_S", 0.01)
+    house = House(tmp_path)
+    publish, refused = house.relay.publish, []
+
+    async def full(event, **more):
+        if event.kind == nip47.INFO and len(refused) < 3:
+            refused.append(event)
+            raise RelayError("ws://x refused an event: error: this relay is full")
+        return await publish(event, **more)
+
+    monkeypatch.setattr(house.relay, "publish", full)
+    await house.start()
+    try:
+        [warned] = [record.values for record in caplog.records if record.levelname == "WARNING"]
+        assert "this relay is full" in warned["error"] and "max_mb" in warned["hint"]
+        async with asyncio.timeout(20):
+            while not any(event.kind == nip47.INFO for event in house.relay.published):
+                await asyncio.sleep(0.01)
+        assert len(refused) == 3
+        assert await house.alice.balance() == sats(500)
+    finally:
+        await house.stop()
+
+
+async def test_a_bank_that_is_closed_announces_itself_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("pylon.money.playbank.service.ANNOUNCE_AGAIN_S", 0.01)
+    relay, tries = LoopRelay(), []
+
+    async def full(event, **_):
+        tries.append(event)
+        raise RelayError("full")
+
+    monkeypatch.setattr(relay, "publish", full)
+    database = await Database.open(tmp_path / "bank.db", [PLAYBANK], label="play", durability="NORMAL")
+    service = PlayBankService(PlayBank(database, KEY, SystemClock()), KEY, relay, SystemClock())
+    await service.start()
+    await service.close()
+    before = len(tries)
+    await asyncio.sleep(0.1)
+    assert len(tries) == before
+    await database.close()
 
 
 # --- over a real relay, with another implementation --------------------------------------------------------------

@@ -17,6 +17,7 @@ from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home, private_folder
 from pylon.nostr import nip19
 from pylon.nostr.keys import SecretKey
+from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.sections import Config
 
@@ -381,3 +382,11 @@ async def test_a_playbank_whose_home_has_a_long_path_is_asked_all_the_same(tmp_p
     async with RelayServer() as relay, BankHost(folder, relay.url):
         given = await result_of(RemoteNode(bank_socket(folder)), "bank-faucet", {"account": "me", "sats": 5})
     assert given == {"account": "me", "balance_msat": 5_000}
+
+
+async def test_a_relay_that_is_full_begins_with_a_playbank_all_the_same(tmp_path):
+    async with RelayServer(limits=RelayLimits(store_bytes=1)) as relay, BankHost(tmp_path / "home", relay.url):
+        given = await result_of(
+            RemoteNode(bank_socket(tmp_path / "home")), "bank-faucet", {"account": "me", "sats": 5}
+        )
+    assert given["balance_msat"] == 5_000

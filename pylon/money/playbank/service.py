@@ -36,6 +36,8 @@ REQUESTS_PER_S = 200
 STRANGER_ANSWERS_PER_S = 5
 IN_PARALLEL = 32
 CIPHERS = 10_000
+# How long until an announcement that was not taken is tried again.
+ANNOUNCE_AGAIN_S = 30.0
 
 
 class PlayBankService:
@@ -63,20 +65,30 @@ class PlayBankService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Announces itself and begins to serve. Raises `PylonError` when no relay takes the announcement."""
+        """Announces itself and begins to serve. An announcement that no relay takes is tried again until one does."""
         self._subscription = self._transport.subscribe(self._filters, name="playbank")
         self._reader = asyncio.create_task(self._serve(self._subscription), name="playbank")
-        draft = nip47.info_draft(list(METHODS), list(NOTICES))
-        await self._transport.publish(self._key.sign(draft))
+        try:
+            await self._announce()
+        except PylonError as error:
+            # Those who know it already are served, and the relay beside it has other things to do.
+            logger.warning(
+                "no wallet finds the playbank before a relay takes its announcement; it is tried again",
+                error=str(error),
+                hint="a full relay needs a larger `max_mb` in [relay], one with `kinds` kind 13194 among them",
+            )
+            self._announcing = asyncio.create_task(self._announce_later(), name="playbank announcement")
 
     async def close(self) -> None:
         """Stops serving. What was begun is finished first."""
-        if self._reader is not None:
-            self._reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reader
+        for task in (self._reader, self._announcing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._subscription is not None:
             await self._subscription.close()
@@ -88,6 +100,17 @@ class PlayBankService:
         secret = SecretKey.generate()
         await self._bank.connect(secret.public, account, can_pay=can_pay, budget=budget)
         return NwcUri(self._key.public, relays, secret)
+
+    async def _announce(self) -> None:
+        await self._transport.publish(self._key.sign(nip47.info_draft(list(METHODS), list(NOTICES))))
+
+    async def _announce_later(self) -> None:
+        while True:
+            await asyncio.sleep(ANNOUNCE_AGAIN_S)
+            with suppress(PylonError):
+                await self._announce()
+                logger.info("a relay took the playbank's announcement")
+                return
 
     def _filters(self) -> tuple[Filter, ...]:
         # Requests are ephemeral: what was sent while we were away is gone, and its sender looks it up.
