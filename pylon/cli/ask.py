@@ -36,7 +36,7 @@ def ask(
 
 
 async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_json: bool) -> None:
-    text = stdin.text() if prompt == "-" else prompt
+    text = await stdin.text() if prompt == "-" else prompt
     if not text.strip():
         where = "standard input" if prompt == "-" else "the prompt"
         raise UsageError(f"{where} is empty", hint="Say what to ask, or pipe it in: `pylon ask -`.")

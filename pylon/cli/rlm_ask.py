@@ -12,8 +12,8 @@ from rich.status import Status
 
 from pylon.cli import stdin
 from pylon.cli.output import counted, err
-from pylon.cli.rlm_stdin import StandardInput
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.cli.stdin import StandardInput
 from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
 from pylon.money.msat import sats_text
 from pylon.money.network import Network

@@ -1,10 +1,74 @@
-"""Standard input, which whoever started the command may have closed, and which may hold anything."""
+"""Standard input, which whoever started the command may have closed, and which may hold anything.
 
+It is read in a thread that Ctrl-C lets go of: a read that waits for somebody who types would hold the command until
+the second one.
+"""
+
+import asyncio
 import codecs
+import os
+import select
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from pylon.errors import UsageError
+
+_LOOK_S = 0.1
+_PIECE = 1 << 20
+
+
+class StandardInput:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._stream = binary()
+        self._let_go = False
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes, and none at the end, or when whoever read has gone. Raises `UsageError`."""
+        if self._stream is None:
+            raise UsageError("there is no standard input")
+        try:
+            descriptor = self._stream.fileno()
+        except OSError:
+            # A program that runs a command in its own process may put a stream there that is in memory: it is whole.
+            return self._stream.read(size)
+        while not self._let_go:
+            if select.select([descriptor], [], [], _LOOK_S)[0]:
+                return os.read(descriptor, size)
+        return b""
+
+    async def text(self) -> str:
+        """All of it. Raises `UsageError` for what is no text."""
+        return decoded(await self._read(self._all), "standard input")
+
+    async def line(self) -> str:
+        """What a person types until the end of a line; empty where nothing comes. Raises `UsageError`."""
+        return (await self._read(self._line)).decode(errors="replace")
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Whoever reads in it is let go at its end."""
+        try:
+            yield
+        finally:
+            self._let_go = True
+
+    async def _read(self, part: Callable[[], bytes]) -> bytes:
+        with self.in_use():
+            return await asyncio.to_thread(part)
+
+    def _all(self) -> bytes:
+        return b"".join(iter(lambda: self.read(_PIECE), b""))
+
+    def _line(self) -> bytes:
+        line = b""
+        # No further than it goes: what follows is for whoever reads next.
+        while not line.endswith(b"\n") and (more := self.read(1)):
+            line += more
+        return line
 
 
 def binary() -> BinaryIO | None:
@@ -13,22 +77,19 @@ def binary() -> BinaryIO | None:
     return sys.stdin.buffer if sys.stdin else None
 
 
-def text() -> str:
+async def text() -> str:
     """All of it, for an argument that is `-`. Raises `UsageError` for what is no text."""
-    stream = binary()
-    if stream is None:
-        raise UsageError("there is no standard input")
-    return decoded(stream.read(), "standard input")
+    return await StandardInput().text()
+
+
+async def line() -> str:
+    """What a person types until the end of a line; empty where nothing comes."""
+    return "" if binary() is None else await StandardInput().line()
 
 
 def is_terminal() -> bool:
     """Whether a person may be typing."""
     return sys.stdin is not None and sys.stdin.isatty()
-
-
-def line() -> str:
-    """What a person types until the end of a line; empty where nothing comes."""
-    return "" if sys.stdin is None else sys.stdin.readline()
 
 
 def decoded(data: bytes, name: str) -> str:

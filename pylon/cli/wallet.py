@@ -51,7 +51,7 @@ async def _connect(link: str | None, as_json: bool) -> None:
             )
         link = (await result_of(RemoteNode(bank_socket(home.root)), "bank-link", {"account": _own(home)}))["link"]
     try:
-        uri = parse_uri(stdin.text() if link == "-" else str(link))
+        uri = parse_uri(await stdin.text() if link == "-" else str(link))
     except MoneyError as error:
         raise UsageError(str(error), hint=error.hint) from error
     save_link(home, uri)

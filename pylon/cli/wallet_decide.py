@@ -1,6 +1,5 @@
 """`pylon wallet decide`: a payment of which the wallet never says what became, decided by its owner."""
 
-import asyncio
 import time
 from typing import Annotated, Any
 
@@ -121,7 +120,7 @@ async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
             " so only where the wallet shows this payment hash as failed, or not at all among all that it paid."
         )
     err.print(f"Type `{wanted}` to decide so:")
-    if " ".join((await asyncio.to_thread(stdin.line)).lower().split()) != wanted:
+    if " ".join((await stdin.line()).lower().split()) != wanted:
         raise UsageError("nothing was decided", hint=f"Type `{wanted}`, and nothing else.")
 
 

@@ -1,6 +1,5 @@
 """`pylon wallet go-live`: live money is allowed by whoever types its caps; and what is used of any money's limits."""
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -60,7 +59,7 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
                     hint=f"Run this in a terminal, or stay within {_told(FIRST)}.",
                 )
             _state(wanted)
-            live.allow(home, public, wanted, await asyncio.to_thread(stdin.line))
+            live.allow(home, public, wanted, await stdin.line())
     allowed = live.permission(home, public)
     if as_json:
         caps = None if allowed is None else allowed.as_dict()

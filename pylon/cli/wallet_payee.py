@@ -1,6 +1,5 @@
 """`pylon wallet trust-payee`: a provider whose wallet has another node than before is paid there from then on."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -64,7 +63,7 @@ async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
     if not yes:
         _show(err, offer, data["unit"])
         err.print("Whoever has that provider's key can ask for this. Pay there from now on? [y/N]")
-        if (await asyncio.to_thread(stdin.line)).strip().lower() not in _YES:
+        if (await stdin.line()).strip().lower() not in _YES:
             raise UsageError(
                 "nothing was changed: that provider is not paid", hint="Type `yes`, or give --to NODE --yes."
             )

@@ -108,6 +108,26 @@ def test_ctrl_c_while_prompts_are_read_is_an_object(tmp_path, file):
             process.kill()
 
 
+@pytest.mark.parametrize("line", ["ask -", "wallet connect -"])
+def test_one_ctrl_c_ends_a_command_that_waits_for_standard_input(tmp_path, line):
+    program = [sys.executable, "-m", "pylon.cli.main"]
+    command = [*program, *line.split(), "--json"]
+    home = {**os.environ, "PYLON_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path.cwd())}
+    subprocess.run([*program, "init"], cwd=tmp_path, env=home, check=True, capture_output=True)
+    piped = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=tmp_path, env=home, **piped) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            # More than a pipe holds, as above.
+            process.stdin.write(b"a line\n" * 20_000)
+            process.stdin.flush()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+            assert json.loads(process.stdout.read())["error"]["type"] == "InterruptError"
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("line", ["--version --json", "--json --version", "version --json"])
 def test_the_version_is_an_object_too(monkeypatch, capsys, line):
     assert json.loads(printed(monkeypatch, capsys, *line.split())) == {"version": __version__}

@@ -194,13 +194,13 @@ def test_results_replace_what_a_link_names_and_a_failure_leaves_all_as_it_was(tm
     ],
     ids=["text", "binary", "closed"],
 )
-def test_a_prompt_from_standard_input_is_text_or_told_of(monkeypatch, given, is_read, complaint):
+async def test_a_prompt_from_standard_input_is_text_or_told_of(monkeypatch, given, is_read, complaint):
     monkeypatch.setattr(sys, "stdin", None if given is None else io.TextIOWrapper(io.BytesIO(given)))
     if complaint:
         with pytest.raises(UsageError, match=complaint):
-            stdin.text()
+            await stdin.text()
     else:
-        assert stdin.text() == is_read
+        assert await stdin.text() == is_read
 
 
 async def test_a_bad_line_is_a_plain_error_of_the_command_that_names_file_and_line(tmp_path):

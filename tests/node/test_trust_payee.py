@@ -88,8 +88,8 @@ def test_a_script_says_which_node_it_means_and_no_other_is_trusted(home, argumen
 
 
 def test_what_it_asks_for_while_a_person_looks_is_not_trusted(home, monkeypatch):
-    def swapped_meanwhile() -> str:
-        asyncio.run(offer(home, NEWER))
+    async def swapped_meanwhile() -> str:
+        await offer(home, NEWER)
         return "yes\n"
 
     monkeypatch.setattr("pylon.cli.stdin.line", swapped_meanwhile)

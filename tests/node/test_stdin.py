@@ -1,4 +1,4 @@
-"""Standard input of `pylon rlm` while nobody has typed its end."""
+"""Standard input while nobody has typed its end."""
 
 import asyncio
 import os
@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pylon.cli.rlm_stdin import StandardInput
+from pylon.cli import stdin
+from pylon.cli.stdin import StandardInput
 from pylon.errors import UsageError
 
 
@@ -28,10 +29,19 @@ async def test_what_is_typed_is_read_to_its_end(typed):
     assert await reading == "Größe ?"
 
 
+async def test_a_line_is_read_no_further_than_it_goes(typed):
+    os.write(typed, b"50 500 5000\nanother\xff")
+    assert await stdin.line() == "50 500 5000\n"
+    os.close(typed)
+    assert await stdin.line() == "another\ufffd"
+    assert await stdin.line() == ""
+
+
 @pytest.mark.timeout(60)
-def test_a_read_ends_with_the_command_that_waits_for_it(typed):
+@pytest.mark.parametrize("read", [stdin.text, stdin.line])
+def test_a_read_ends_with_the_command_that_waits_for_it(typed, read):
     async def command():
-        reading = asyncio.create_task(StandardInput().text())
+        reading = asyncio.create_task(read())
         await asyncio.sleep(0.2)
         reading.cancel()
         await asyncio.wait([reading])
@@ -45,3 +55,4 @@ async def test_an_input_that_was_closed_is_an_error_in_words(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="no standard input"):
         await StandardInput().text()
+    assert await stdin.line() == ""
