@@ -72,7 +72,8 @@ def map_(
     A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
     then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves. Of a CSV
     the column `prompt` alone is read, wherever it stands; a CSV of results has the columns index, text, provider,
-    model, sha256, paid_msat, attempts, verified and error, in the order of the prompts.
+    model, sha256, paid_msat, attempts, verified and error, in the order of the prompts. Blank lines are passed over;
+    an empty prompt of a CSV or of JSONL fails in its place, and nobody is asked.
     """
     if output is not None:
         check_output(output, file)

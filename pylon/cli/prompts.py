@@ -35,8 +35,8 @@ _COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attemp
 def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The jobs in a file, each with the line where it ends; what a line says goes over the command's options.
 
-    A prompt that no event carries is one of them: the node says so in its place. Raises `UsageError` that names file
-    and line.
+    A prompt that no event carries and one that is empty are among them: the node says so in their places. Raises
+    `UsageError` that names file and line.
     """
     read = _csv_jobs if file.suffix.lower() == ".csv" else _line_jobs
     name = "standard input" if str(file) == "-" else str(file)
@@ -46,7 +46,7 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         with TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="") as stream:
             size = 0
             for count, (number, job) in enumerate(read(stream, file.suffix.lower()), 1):
-                size += _checked(job["prompt"], number)
+                size += text_bytes(job["prompt"])
                 if count > MOST_JOBS:
                     most = f"{MOST_JOBS:,} prompts at most"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, f"NR / {MOST_JOBS}"))
@@ -55,7 +55,7 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
                     # Less than that: letters may count once where a prompt's bytes count.
                     part = f"(size += length + 1) / {_MOST_BYTES // 4}"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, part))
-                yield number, {**options, **job}
+                yield number, {**_options_for(job, options), **job}
     except _FileError as error:
         raise UsageError(f"{name}{f':{error.line}' if error.line else ''}: {error}", hint=error.hint) from error
     except UnicodeDecodeError as error:
@@ -89,11 +89,18 @@ def _opened(file: Path) -> BinaryIO:
     return file.open("rb")
 
 
-def _checked(prompt: str, number: int) -> int:
-    """The prompt's bytes."""
-    if "\0" in prompt:
+def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The command's options, without its system prompt for a row that asks nothing: with one it would be a question."""
+    if job["prompt"].strip() or job.get("messages"):
+        return options
+    return {name: value for name, value in options.items() if name != "system"}
+
+
+def _plain(text: str, number: int) -> str:
+    """What stands in a file as it is. JSON may say `\\u0000`, which an event carries."""
+    if "\0" in text:
         raise _FileError("this holds NUL bytes, and so is no text, or not UTF-8", number)
-    return text_bytes(prompt)
+    return text
 
 
 class _FileError(Exception):
@@ -107,7 +114,7 @@ class _FileError(Exception):
 
 def _line_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(stream, 1):
-        text = line.rstrip("\r\n")
+        text = _plain(line.rstrip("\r\n"), number)
         if not text.strip():
             continue
         # Standard input has no ending: there a line that begins as JSON does is meant as such.
@@ -126,8 +133,6 @@ def _json_line(line: str, number: int) -> dict[str, Any]:
         raise _FileError("there is no `prompt`", number)
     if not isinstance(job["prompt"], str):
         raise _FileError("the `prompt` is no text", number)
-    if "\0" in job["prompt"]:
-        raise _FileError("the prompt holds NUL", number, hint="Take `\\u0000` out of it.")
     if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
         like = get_close_matches(unknown[0], _FIELDS, n=1)
         meant = f"; did you mean `{like[0]}`?" if like else ""
@@ -145,7 +150,7 @@ def _csv_jobs(stream: TextIO, suffix: str) -> Iterator[tuple[int, dict[str, Any]
     for row in rows:
         if row["prompt"] is None:
             raise _FileError("there is no prompt: this line has fewer columns than the first", rows.line_num)
-        yield rows.line_num, {"prompt": row["prompt"]}
+        yield rows.line_num, {"prompt": _plain(row["prompt"], rows.line_num)}
 
 
 def check_output(file: Path, prompts: Path) -> None:

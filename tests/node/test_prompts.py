@@ -149,9 +149,18 @@ def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, na
     assert says in caught.value.hint and "`" not in caught.value.hint
 
 
-def test_a_nul_that_json_writes_out_is_called_one(tmp_path):
-    said = complaint(tmp_path, "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b\\u0000"}\n')
-    assert said.endswith("p.jsonl:2: the prompt holds NUL")
+def test_a_nul_that_json_writes_out_is_part_of_its_prompt(tmp_path):
+    assert jobs(tmp_path, "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b\\u0000"}\n')[1] == {"prompt": "b\0"}
+    assert "p.jsonl:1: this holds NUL bytes" in complaint(tmp_path, "p.jsonl", b'{"prompt":"a\0"}\n')
+
+
+def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_commands_system_prompt(tmp_path):
+    rows = jobs(tmp_path, "p.csv", b'prompt,n\na,1\n,2\n" ",3\n', {"system": "Be brief.", "seed": 1})
+    assert rows == [{"prompt": "a", "system": "Be brief.", "seed": 1}, *({"prompt": p, "seed": 1} for p in ("", " "))]
+    own = jobs(tmp_path, "p.jsonl", b'{"prompt":"","system":"Say hello."}\n', {"system": "Be brief."})
+    assert own == [{"prompt": "", "system": "Say hello."}]
+    chat = b'{"prompt":"","messages":[{"role":"user","content":"hi"}]}\n'
+    assert jobs(tmp_path, "p.jsonl", chat, {"system": "Be brief."})[0]["system"] == "Be brief."
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):

@@ -82,6 +82,25 @@ def test_what_may_be_asked_has_no_fault(fields):
     assert fault_in(JobSpec("x", **fields)) == ""
 
 
+@pytest.mark.parametrize("prompt", ["", " \n\t"])
+def test_who_asks_nothing_is_told_so_and_a_chat_or_a_system_prompt_is_something(prompt):
+    assert fault_in(JobSpec(prompt)) == fault_in(JobSpec(prompt, system=" ")) == "the prompt is empty"
+    # It has no hash.
+    assert fault_in(JobSpec(prompt, schema={"type": "object"})) == "the prompt is empty"
+    assert (
+        fault_in(JobSpec(prompt, system="Say hello.")) == fault_in(JobSpec(prompt, messages=(("user", "hi"),))) == ""
+    )
+
+
+async def test_an_empty_prompt_fails_in_its_place_and_one_that_holds_nul_is_asked(relays, swarm):
+    outcomes = await swarm.map(["a", "", "b\0"])
+    # What is answered comes without control characters.
+    assert [getattr(outcome, "text", None) for outcome in outcomes] == ["echo: a", None, "echo: b"]
+    empty = outcomes[1]
+    assert isinstance(empty, JobFailed) and (empty.reason, empty.attempts) == (Failure.MALFORMED, 0)
+    assert len(relays.requests()) == 2
+
+
 def test_lists_do_for_tuples_and_messages_may_be_objects():
     chat = [{"role": "user", "content": "hi"}, ["assistant", "yes?"], ("user", "no")]
     spec = spec_of("", {"messages": chat, "stop": ["\n"]})

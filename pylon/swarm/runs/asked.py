@@ -52,10 +52,14 @@ def fault_in(spec: JobSpec) -> str:
     rest = _rest(spec)
     try:
         # Jobs of a run differ in their prompts alone. By type too: True is no number of tokens, and equals 1.
-        return _fault(*rest)
+        fault = _fault(*rest)
     except TypeError:
         # A schema has no hash.
-        return _fault.__wrapped__(*rest)
+        fault = _fault.__wrapped__(*rest)
+    if not fault and spec.messages is None and _is_blank(spec.prompt) and _is_blank(spec.system or ""):
+        # A model answers it all the same, and its provider charges for that.
+        return "the prompt is empty"
+    return fault
 
 
 def malformed(fault: str) -> JobFailed:
@@ -108,6 +112,10 @@ def _pairs(given: Any) -> Any:
         else (tuple(each) if isinstance(each, list) else each)
         for each in given
     )
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def _is_text(value: object) -> bool:
