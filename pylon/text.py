@@ -8,6 +8,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # What else makes a line look like two, or like another one: line ends, and marks that turn the direction of writing.
 _LINE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 def clean_text(text: str) -> str:
     """The text without control characters (tab and newlines stay) and lone surrogates."""
@@ -27,6 +29,12 @@ def clean_line(text: str) -> str:
 def is_line(text: str) -> bool:
     """Whether `clean_line` would leave it as it is."""
     return _LINE.search(text) is None
+
+
+def as_cell(name: str) -> str:
+    """A name for a cell of a CSV: one that a spreadsheet would take for a formula has an apostrophe in front, which
+    says there that it is text."""
+    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def escaped_in_json(line: str) -> str:

@@ -73,7 +73,8 @@ def map_(
     then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves. Of a CSV
     the column `prompt` alone is read, wherever it stands; a CSV of results has the columns index, text, provider,
     model, sha256, paid_msat, attempts, verified and error, in the order of the prompts. Blank lines are passed over;
-    an empty prompt of a CSV or of JSONL fails in its place, and nobody is asked.
+    an empty prompt of a CSV or of JSONL fails in its place, and nobody is asked. Answers stand in a CSV as they are:
+    a spreadsheet takes one that begins with =, +, - or @ for a formula unless that column is opened as text.
     """
     if output is not None:
         check_output(output, file)

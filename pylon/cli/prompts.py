@@ -18,6 +18,7 @@ from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
 from pylon.node.calls.params import MOST_JOBS
 from pylon.swarm.job import JobSpec
+from pylon.text import as_cell
 
 _JSON_LINES, _TEXT = frozenset({".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
 # As long a prompt as any file may hold; the node says what is too large for a job.
@@ -90,7 +91,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The command's options, without its system prompt for a row that asks nothing: with one it would be a question."""
+    """The command's options, without its system prompt for a row that asks nothing: that would make it a question."""
     if job["prompt"].strip() or job.get("messages"):
         return options
     return {name: value for name, value in options.items() if name != "system"}
@@ -175,7 +176,9 @@ def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) 
         for outcome in outcomes:
             error = outcome["error"]
             verified = " ".join(outcome.get("verified", ()))
-            writer.writerow({**outcome, "verified": verified, "error": error and error["message"]})
+            # Strangers name models. The text is theirs too, and stays what was answered: programs read it.
+            model = as_cell(outcome.get("model") or "")
+            writer.writerow({**outcome, "model": model, "verified": verified, "error": error and error["message"]})
         return
     for outcome in outcomes:
         stream.write(orjson.dumps(outcome).decode() + "\n")

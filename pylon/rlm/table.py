@@ -8,6 +8,7 @@ from typing import Any
 
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event
+from pylon.text import as_cell
 
 type Row = dict[str, Any]
 
@@ -48,10 +49,15 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
     with blanks."""
     for cells in (COLUMNS, *([row[name] for name in COLUMNS] for row in rows)):
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(
-            " ".join(cell) if isinstance(cell, list) else "" if cell is None else cell for cell in cells
-        )
+        csv.writer(line, lineterminator="\n").writerow(map(_cell, cells))
         yield line.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return " ".join(value)
+    # Strangers name models.
+    return as_cell(value) if isinstance(value, str) else "" if value is None else value
 
 
 def _begun(run: Run, event: Event) -> Row:

@@ -1,5 +1,6 @@
 """Files of prompts, as people have them."""
 
+import csv
 import io
 import random
 import re
@@ -161,6 +162,15 @@ def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_comma
     assert own == [{"prompt": "", "system": "Say hello."}]
     chat = b'{"prompt":"","messages":[{"role":"user","content":"hi"}]}\n'
     assert jobs(tmp_path, "p.jsonl", chat, {"system": "Be brief."})[0]["system"] == "Be brief."
+
+
+def test_a_model_whose_name_is_a_formula_is_text_to_a_spreadsheet_and_an_answer_stays_what_it_is(tmp_path):
+    answer = {"index": 0, "text": "=1+1", "model": "=HYPERLINK(1)", "error": None}
+    failure = {"index": 1, "text": None, "error": {"message": "nobody"}}
+    write_file([answer, {**answer, "model": "m=1"}, failure], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["text"], row["model"]) for row in rows] == [("=1+1", "'=HYPERLINK(1)"), ("=1+1", "m=1"), ("", "")]
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):

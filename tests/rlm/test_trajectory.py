@@ -201,6 +201,10 @@ async def test_the_table_has_a_row_a_call_whatever_became_of_it(stage):
     assert [row["call"] for row in read] == [row["call"] for row in rows] and tuple(read[0]) == COLUMNS
     assert read[1]["model"] == "" and read[0]["verified"] == "none"
     assert sum(int(row["msat"] or 0) for row in read) == summary(run)["msat"]
+    # Strangers name models, and a spreadsheet runs what begins like this.
+    for name in ("=1+1", "+1", "-1", "@SUM(1)", "\t=1"):
+        assert next(csv.DictReader("".join(as_csv([{**rows[0], "model": name}])).splitlines()))["model"] == f"'{name}"
+    assert next(csv.DictReader("".join(as_csv([{**rows[0], "seed": -1}])).splitlines()))["seed"] == "-1"
 
 
 async def test_a_call_that_was_refused_and_one_that_was_lost_are_rows_too(tmp_path):
