@@ -117,9 +117,16 @@ class OpenAIEngine:
         try:
             answer = await self._client.get("models", timeout=CONNECT_S)
         except httpx.HTTPError as error:
-            raise EngineFailedError(f"The server at {self._url} does not answer ({type(error).__name__}).") from None
+            raise EngineFailedError(
+                f"The server at {self._url} does not answer ({type(error).__name__}).",
+                hint="Start it, or set `openai_url` in [inference] to where it is.",
+            ) from None
         if answer.status_code in (401, 403):
-            raise ModelError(f"The server at {self._url} refuses the key.", hint="Put its key into the key file.")
+            what = "the key" if "Authorization" in self._client.headers else "whoever has no key"
+            raise ModelError(
+                f"The server at {self._url} refuses {what}.",
+                hint="Put its key into a file of yours alone, and name that in `openai_key_file` of [inference].",
+            )
 
     async def _answer(self, request: GenerationRequest) -> None:
         try:
@@ -191,7 +198,10 @@ def _authorization(key_file: object) -> dict[str, str]:
     try:
         mode, key = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"The key file {path} cannot be read ({type(error).__name__}).") from None
+        raise ModelError(
+            f"The key file {path} cannot be read ({type(error).__name__}).",
+            hint="Name one that this user may read in `openai_key_file` of [inference]; none if none is needed.",
+        ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ModelError(f"The key file {path} can be read by others.", hint=f"Run: chmod 600 {path}")
     return {"Authorization": f"Bearer {key}"}

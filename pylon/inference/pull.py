@@ -28,7 +28,9 @@ _GIT_BLOB_CHUNK = 1024 * 1024
 SPARE_BYTES = 2 * 10**9
 
 _PART, _COMMIT = ".part", ".commit"
-_REFUSED = frozenset({401, 403, 404})
+_CLOSED = frozenset({401, 403})
+_REFUSED = _CLOSED | {404}
+_ACCEPT = "Accept its licence on its page at the hub, and set HF_TOKEN to a token that may read it."
 # What it is at: the file, and how many bytes the whole model has.
 type Report = Callable[[str, int], None]
 
@@ -56,6 +58,13 @@ def remote_files(
         raise _offline() from None
     except (HFValidationError, HfHubHTTPError) as error:
         status = _status(error)
+        if status in _CLOSED:
+            # A hub says so of what does not exist too, to whoever has no token.
+            raise ModelError(
+                f"The hub does not show {model} (status {status}): it is private, takes a licence, or there is"
+                " none of that name.",
+                hint=f"Is the name right? Then: {_ACCEPT}",
+            ) from None
         raise ModelError(
             f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
@@ -151,8 +160,9 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
         with part.open("ab") as stream:
             http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), expected_size=file.size)
     except Exception as error:
-        if _status(error) in _REFUSED:
-            raise ModelError(f"{file.name} of {model} may not be fetched (status {_status(error)}).") from None
+        if (status := _status(error)) in _REFUSED:
+            hint = _ACCEPT if status in _CLOSED else "It was changed meanwhile, or taken away: run the command again."
+            raise ModelError(f"{file.name} of {model} may not be fetched (status {status}).", hint=hint) from None
         raise UnreachableError(
             f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
         ) from None

@@ -13,6 +13,7 @@ LATER = "d" * 40
 class Hub(ThreadingHTTPServer):
     """`files` are served under `repository`. Bytes of `damaged` files arrive changed.
 
+    With `token`, paths that hold `closed` are for whoever shows it; others hear 401.
     With `break_after`, the first body that is longer ends there, and from then on the hub is `gone`.
     """
 
@@ -23,6 +24,7 @@ class Hub(ThreadingHTTPServer):
         self.repository = repository
         self.files = dict(files)
         self.damaged: set[str] = set()
+        self.token = self.closed = ""
         self.break_after: int | None = None
         self.gone = False
         self.commit = COMMIT
@@ -65,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(410, b"", {})
             return
         path = self.path.split("?")[0]
+        if hub.token and hub.closed in path and self.headers["Authorization"] != f"Bearer {hub.token}":
+            self.reply(401, b"{}", {"X-Error-Code": "GatedRepo"})
+            return
         if path.startswith(f"/api/models/{hub.repository}"):
             self.reply(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
             return

@@ -269,7 +269,14 @@ def test_the_key_comes_from_a_file_that_only_its_owner_reads(engine, peer: Peer,
     key_file.chmod(0o644)
     with pytest.raises(ModelError, match="read by others"):
         engine(key_file=str(key_file))
+    with pytest.raises(ModelError, match=r"cannot be read \(FileNotFoundError\)") as caught:
+        engine(key_file=str(tmp_path / "none"))
+    assert "openai_key_file" in caught.value.hint
     key_file.chmod(0o600)
+    peer.models_status = 403
+    with pytest.raises(ModelError, match="refuses the key"):
+        engine(key_file=str(key_file))
+    peer.models_status = 200
     peer.replies = [[text("a"), *end()]]
     openai_engine = engine(key_file=str(key_file))
     openai_engine.add(ask("hello"))
@@ -279,10 +286,12 @@ def test_the_key_comes_from_a_file_that_only_its_owner_reads(engine, peer: Peer,
 
 def test_a_refused_key_is_final_and_a_server_that_is_not_there_is_not(engine, peer: Peer) -> None:
     peer.models_status = 401
-    with pytest.raises(ModelError, match="refuses the key"):
+    with pytest.raises(ModelError, match="refuses whoever has no key") as caught:
         engine()
-    with pytest.raises(EngineFailedError, match="does not answer"):
+    assert "openai_key_file" in caught.value.hint
+    with pytest.raises(EngineFailedError, match="does not answer") as unheard:
         engine(base_url="http://127.0.0.1:1/v1")
+    assert "openai_url" in unheard.value.hint
 
 
 async def test_it_runs_in_the_inference_child_like_any_engine(serve, peer: Peer, ask) -> None:

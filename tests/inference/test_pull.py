@@ -97,6 +97,27 @@ def test_a_hub_that_does_not_answer_and_one_that_must_not_be_asked_are_offline(
         fetch(hub, directory)
 
 
+@pytest.mark.parametrize("closed", ["/api/models/", "/model.safetensors"])
+def test_a_model_that_takes_a_licence_says_what_to_do_and_that_is_enough(hub, directory, monkeypatch, closed) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    hub.token, hub.closed = "hf_test", closed
+    with pytest.raises(ModelError, match="status 401") as caught:
+        fetch(hub, directory)
+    assert "licence" in caught.value.hint and "HF_TOKEN" in caught.value.hint
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    fetch(hub, directory)
+    assert weights_sha256(directory) == weights_sha256(NEEDLE)
+
+
+def test_a_file_that_is_gone_from_the_hub_meanwhile_says_what_to_do(hub, directory, monkeypatch) -> None:
+    known = hub.info()
+    monkeypatch.setattr(hub, "info", lambda: known)
+    del hub.files["config.json"]
+    with pytest.raises(ModelError, match=r"config.json .*status 404") as caught:
+        fetch(hub, directory)
+    assert "run the command again" in caught.value.hint
+
+
 def test_what_is_not_there_and_what_is_no_mlx_model_are_told_apart(hub: Hub, directory: Path) -> None:
     with pytest.raises(ModelError, match="There is no model"):
         fetch(hub, directory, "mlx-community/Nothing")
