@@ -6,7 +6,6 @@ once. What is measured is therefore everything but the model: signing, sealing, 
 
 import asyncio
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 from pylon.bench.floor import Floor, Sizes, measure
 from pylon.bench.part import Part
 from pylon.errors import SetupError, UsageError
+from pylon.host.open_files import allow_files
 from pylon.inference.instant import MODEL_ID
 
 MIN_PROCESSES = 2
@@ -117,7 +117,7 @@ async def fanout(plan: Fanout, say: Say) -> dict[str, Any]:
 
     Raises `SetupError`, `UnreachableError`.
     """
-    allow_files(max(plan.providers, plan.relays) + SPARE_FILES)
+    need_files(max(plan.providers, plan.relays) + SPARE_FILES)
     async with staged("pylon-fanout-") as stage:
         await _set_up(stage, plan, say)
         return await _measure(stage, plan, say)
@@ -259,15 +259,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def allow_files(wanted: int) -> None:
-    """Lets this process and those that it starts have so many files open. Raises `SetupError`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+def need_files(wanted: int) -> None:
+    """Lets this process and those that it starts, which inherit it, have so many files open. Raises `SetupError`."""
+    most = allow_files(wanted)
+    if most < wanted:
         raise SetupError(
-            f"this takes {wanted} open files a process, and {hard} is the most that is allowed here",
+            f"this takes {wanted} open files a process, and {most} is the most that is allowed here",
             hint="Take fewer providers, or raise the limit (ulimit -Hn).",
         )
-    # Parts inherit it.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pylon.bench.fanout import SPARE_FILES, START_S, Say, Stage, allow_files
+from pylon.bench.fanout import SPARE_FILES, START_S, Say, Stage, need_files
 from pylon.errors import UsageError
 from pylon.inference.instant import MODEL_ID
 from pylon.nostr.keys import SecretKey
@@ -40,7 +40,7 @@ class Newcomers:
 
 async def first_answer(plan: Newcomers, say: Say) -> dict[str, Any]:
     """Runs it; the report, in seconds from nothing. However it ends, it leaves no process and no file."""
-    allow_files(plan.providers + SPARE_FILES)
+    need_files(plan.providers + SPARE_FILES)
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

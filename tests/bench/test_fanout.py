@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import fields
 from pathlib import Path
+from resource import RLIM_INFINITY
 
 import psutil
 import pytest
@@ -19,7 +20,8 @@ from pylon.bench.credit import PRICE
 from pylon.bench.fanout import Fanout, fanout
 from pylon.bench.floor import Sizes, measure
 from pylon.bench.prose import prose
-from pylon.errors import UsageError
+from pylon.errors import SetupError, UsageError
+from pylon.host import open_files
 
 COMMAND = [sys.executable, "-m", "pylon.cli.main", "bench", "fanout"]
 PROMISED = {
@@ -141,6 +143,18 @@ def test_more_jobs_than_trials_are_refused():
 def test_one_process_of_providers_is_refused():
     with pytest.raises(UsageError):
         Fanout(10, 10, processes=1)
+
+
+def test_more_files_than_the_system_allows_are_refused_before_anything_begins(monkeypatch):
+    def refuses(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(open_files.resource, "getrlimit", lambda _: (256, RLIM_INFINITY))
+    # macOS has a further bound, of which it tells only so.
+    monkeypatch.setattr(open_files.resource, "setrlimit", refuses)
+    with pytest.raises(SetupError, match="and 256 is the most") as caught:
+        asyncio.run(fanout(Fanout(jobs=1_000, providers=1_000), print))
+    assert "ulimit" in caught.value.hint
 
 
 async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
         )
         return Fault(Failure.NOT_SENT, detail, lost)
     if "did not acknowledge" in said:
-        # One that holds us to a rate is sent the same again, more slowly, until nobody waits for it any more.
+        # It said nothing at all. One that says `rate-limited` is told of with that word, as above.
         slow = f"It is overloaded, or holds back who sends much: ask for less at once. {_ANOTHER}"
         return Fault(Failure.NOT_SENT, detail, slow)
     return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` looks at what keeps a node out of a relay. {_ANOTHER}")
