@@ -1,4 +1,4 @@
-"""The customer's calls: jobs and outcomes as JSON on one side, the swarm's values on the other."""
+"""The `map` call: jobs and outcomes as JSON on one side, the swarm's values on the other."""
 
 import asyncio
 import dataclasses
@@ -10,30 +10,23 @@ from itertools import batched
 from typing import Any
 
 from pylon.clock import Clock
-from pylon.errors import UnreachableError, UsageError, WireError
-from pylon.jobs.announcement import HOUSEHOLD
-from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.errors import UnreachableError, UsageError
 from pylon.node.calls.control import Answers, Event, Result
-from pylon.node.calls.params import AT_ONCE, flag, job_list, number, text, whole
+from pylon.node.calls.params import AT_ONCE, flag, job_list, number, whole
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, rows_of, summary_of
-from pylon.nostr import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.checks.reputation import why
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
-from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.asked import fault_in, spec_of
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import Reservation
 
 # How often a run says how far it is; more would cost more than it tells.
 REPORT_S = 0.1
-# How long providers are listened for unless a call says so.
-LISTEN_S = 2.0
 _LEAST_PRIORITY = -(2**63)
 
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
@@ -216,91 +209,6 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
     return asked
 
 
-async def providers(
-    client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]
-) -> dict[str, Any]:
-    """The `providers` call: who is alive after listening for `wait_s` seconds. Raises `UnreachableError` when it
-    listens and no relay is there.
-
-    Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
-    `trust` (at least).
-    """
-    wait_s = number(params, "wait_s", LISTEN_S)
-    wanted = _Wanted(
-        model=text(params, "model", None),
-        free=flag(params, "free"),
-        most_msat=whole(params, "most_msat", None),
-        network=text(params, "network", None),
-        context=whole(params, "context", 0),
-        trust=number(params, "trust", 0.0),
-    )
-    if wait_s:
-        # With no relay nobody is heard, which says nothing of who is alive.
-        await pool.wait_open(settings.patience_s)
-    caught_up = await client.caught_up(wait_s)
-    if not len(client.directory) and wait_s:
-        await asyncio.sleep(wait_s)
-    rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, wanted)]
-    return {
-        "providers": rows,
-        "heard_of": client.directory.known,
-        "caught_up": caught_up,
-        "bid_msat": int(client.settings.bid),
-        # A request goes to whichever relay both sides use: what all of them take surely gets there.
-        "event_bytes": min(pool.event_bytes([url], most=MAX_EVENT_BYTES) for url in pool.urls),
-    }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The filters of `providers`."""
-
-    model: str | None
-    free: bool
-    most_msat: int | None
-    network: str | None
-    context: int
-    trust: float
-
-
-def _shown(client: SwarmClient, listing: Listing, wanted: _Wanted) -> bool:
-    model = listing.model(wanted.model)
-    price = listing.price
-    return (
-        (wanted.model is None or model is not None)
-        and (listing.priced or not (wanted.free or wanted.most_msat is not None or wanted.network is not None))
-        and (not wanted.free or price.is_free)
-        and (wanted.most_msat is None or int(price.base_msat) <= wanted.most_msat)
-        and (wanted.network is None or price.is_free or listing.network == wanted.network)
-        and (model is None or not model.context or model.context >= wanted.context)
-        and client.reputation.trust(listing.provider) >= wanted.trust
-    )
-
-
-async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) -> dict[str, Any]:
-    """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or the beginning of the
-    npub of one that is alive. Raises `UsageError`.
-    """
-    model, named = text(params, "model", None), text(params, "key", "")
-    await client.caught_up(number(params, "wait_s", LISTEN_S))
-    try:
-        key = nip19.public_key_among(named, (listing.provider for listing in client.directory))
-    except WireError as error:
-        raise UsageError(f"that names no provider: {error}", hint="`pylon providers` shows them.") from error
-    listing = client.directory.get(key)
-    job = JobSpec(model=model)
-    able = "is not alive here" if listing is None else client.why_not(job, listing) or "can take jobs"
-    record = client.reputation.get(key)
-    return {
-        "npub": nip19.npub(key),
-        "now": able,
-        "own": key in client.settings.own,
-        "trust": round(client.reputation.trust(key), 3),
-        "out": client.reputation.is_out(key, now),
-        "why": why(record, now),
-    }
-
-
 async def _specs(params: dict[str, Any], timeout: float) -> list[JobSpec]:
     """The jobs of a call, taken out of it: as JSON they would take as much memory again for as long as it lasts."""
     jobs = job_list(params)
@@ -325,29 +233,3 @@ def job_spec(job: object, timeout: float) -> JobSpec:
         )
     fields = {name: value for name, value in job.items() if name in _FIELDS and value is not None}
     return spec_of(JobSpec(**{"timeout": timeout, **fields}), {})
-
-
-def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
-    state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
-    if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
-        state = "its household's alone"
-    price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
-    return {
-        "npub": nip19.npub(listing.provider),
-        "name": listing.name,
-        "models": [model.id for model in listing.models],
-        "weights": [model.sha256 for model in listing.models],
-        "contexts": [model.context for model in listing.models],
-        "kinds": sorted(listing.kinds),
-        "slots": listing.slots,
-        "slots_free": listing.slots_free,
-        "queue_s": listing.queue_s,
-        "tokens_in_per_s": listing.tokens_in_per_s,
-        "tokens_out_per_s": listing.tokens_out_per_s,
-        "price_msat": price if listing.priced else None,
-        "network": listing.network or None,
-        "plain": listing.plain,
-        "state": state,
-        "trust": round(client.reputation.trust(listing.provider), 3),
-        "expires_at": client.directory.alive_until(listing.provider),
-    }

@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from pylon.money.msat import Msat
-from pylon.node.asking import Books, ask_all, providers, why_provider
+from pylon.node.asking import Books, ask_all
 from pylon.node.calls.control import Answers
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
+from pylon.node.providers import providers, why_provider
 from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys

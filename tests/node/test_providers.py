@@ -1,0 +1,77 @@
+"""The `providers` call of the control socket, and how the command shows what it tells."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.cli.providers import _columns
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.node.providers import providers as list_providers
+from pylon.nostr.keys import SecretKey
+from pylon.sections import CustomerSection
+from pylon.swarm.client import SwarmClient
+from tests.swarm.fakes import FakeProvider, FakeRelays
+
+
+class Relays(FakeRelays):
+    async def wait_open(self, patience_s: float) -> None:
+        """These always are."""
+
+
+async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
+    class Pool:
+        """A fake pool of two relays."""
+
+        urls = ("ws://a", "ws://b")
+
+        def event_bytes(self, relays, *, most):
+            return {"ws://a": most, "ws://b": 20_000}[relays[0]]
+
+    class Directory(list):
+        known = 0
+
+    async def caught_up(_):
+        return True
+
+    client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
+    found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0})
+    assert found["event_bytes"] == 20_000 and found["caught_up"] is True
+
+
+async def listed(**params: object) -> list[dict]:
+    relays, bounds = Relays(), CustomerSection()
+    for announced in ({}, {"price": None, "network": ""}, {"price": Price(Msat(7))}):
+        FakeProvider(relays, now=time.time(), **announced)
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        return (await list_providers(client, relays, bounds, {"wait_s": 0.5, **params}))["providers"]  # type: ignore[arg-type]
+
+
+async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_anywhere():
+    prices = [row["price_msat"] for row in await listed()]
+    assert sorted(prices, key=str) == [None, [0, 0, 0], [7, 0, 0]]
+    [unpriced] = [row for row in await listed() if row["price_msat"] is None]
+    assert unpriced["network"] is None
+    assert [row["price_msat"] for row in await listed(free=True)] == [[0, 0, 0]]
+    assert None not in [row["price_msat"] for row in await listed(most_msat=100)]
+    assert None not in [row["price_msat"] for row in await listed(network="play")]
+
+
+@pytest.mark.parametrize(
+    ("msat", "network", "title", "shown"),
+    [
+        (None, "play", "price", "?"),
+        ([0, 0, 0], "play", "price", "free"),
+        ([500, 0, 0], "play", "play sat", "0.5+"),
+        ([7, 0, 0], "a network of a stranger", "sat", "0.007+"),
+    ],
+)
+def test_a_price_that_nobody_named_is_shown_as_a_question(
+    msat: list[int] | None, network: str, title: str, shown: str
+):
+    row = {
+        "npub": "npub1x", "name": "", "models": ["m"], "slots_free": 1, "slots": 1, "tokens_out_per_s": 1.0,
+        "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready",
+    }  # fmt: skip
+    assert _columns([row])[f">{title}"] == [shown]
