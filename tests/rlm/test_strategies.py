@@ -272,6 +272,14 @@ async def test_a_second_look_takes_no_more_bytes_than_a_piece_in_any_script(tmp_
     assert max(looks) <= needle.CHUNK_CHARS
 
 
+async def test_a_conclusion_that_finds_nothing_in_notes_leaves_the_notes(tmp_path):
+    """As from a model that is made for texts alone, alive beside those that wrote the notes."""
+    sub = FunctionSubLM(lambda prompt: "None." if "notes on the parts" in prompt else VALUE, models=ANY)
+    _, outcome = await run(tmp_path, "map-reduce", sub, f"It is {VALUE}.")
+    assert VALUE in outcome.answer and outcome.partial
+    assert "found nothing there" in outcome.detail
+
+
 async def test_one_piece_is_not_told_of_as_many(tmp_path):
     for models, said in ((READER, "round 1: 1 piece\n"), (ANY, "1 piece\n1 piece says something, 0 failed\n")):
         folder = tmp_path / models.models[0]

@@ -1,5 +1,11 @@
 """With any sub-model: notes on each piece, put together until they fit one prompt, and the answer from them."""
 
+
+def says_nothing(reply):
+    """Whether a model found nothing."""
+    return reply.strip().lower().strip(".") in ("", ABSENT)
+
+
 places, replies = about(ASKS[0], places_of(0))
 print(counted(len(places), "piece"))
 none_answered(replies)
@@ -7,7 +13,7 @@ failed = sum(isinstance(reply, SubCallError) for reply in replies)
 notes = [
     f"[{name}, from character {start:,}] {reply.strip()}"
     for (name, start, end), reply in zip(places, replies)
-    if not isinstance(reply, SubCallError) and reply.strip().lower().strip(".") not in ("", ABSENT)
+    if not isinstance(reply, SubCallError) and not says_nothing(reply)
 ]
 print(f"{counted(len(notes), 'piece')} {'says' if len(notes) == 1 else 'say'} something, {failed} failed")
 if failed:
@@ -47,5 +53,9 @@ answer["content"] = "\n\n".join(groups[0])
 conclusion = llm_query(CONCLUDE + answer["content"]) if groups[0] else ABSENT
 if isinstance(conclusion, SubCallError):
     missing.append("these are the notes, as no conclusion came from them")
+    conclusion = answer["content"]
+elif groups[0] and says_nothing(conclusion):
+    # Whoever finds nothing in notes that hold something cannot read notes: a model made for texts alone.
+    missing.append("these are the notes, as a model was asked about them that found nothing there")
     conclusion = answer["content"]
 finish(conclusion)
