@@ -167,7 +167,7 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         fail(
             JobsFailedError(
                 f"{failed} of {result['jobs']} jobs got no answer",
-                hint="Their lines say why; the others are printed. With --resume only those are asked again.",
+                hint="Their lines say why. With --resume only those are asked again.",
             )
         )
 

@@ -88,7 +88,10 @@ def bank_socket(home: Path) -> Path:
     path = socket_path(home / SOCKET)
     if not path.exists():
         raise SetupError(
-            f"no playbank runs in {home}", hint="`pylon relay` runs one; or connect a wallet by its own link."
+            f"no playbank runs in {home}",
+            hint="`pylon relay` runs one. For a wallet at that of another home: `pylon wallet link NAME` there, and"
+            " `pylon wallet connect -` here, which reads what that prints; `pylon wallet faucet SATS --account NAME`"
+            " there gives it play money.",
         )
     return path
 
