@@ -3,7 +3,7 @@
 import pytest
 
 from pylon.errors import UnreachableError
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.control import Event, RemoteNode, Result, ended
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.charges import Beside, CameTo, Open, Reserved
 from pylon.rlm.root import Message, RootError
@@ -41,6 +41,13 @@ class FakeNode:
         if method == "reservations":
             yield Result({"reservations": {name: self.reservations.get(name) for name in params["names"]}})
             return
+        if method == "ping":
+            yield Result({})
+            return
+        async for answer in self.map(params):
+            yield answer
+
+    async def map(self, params):
         answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
         yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
         failed = [FAILED][: len(params["jobs"]) - 1]
@@ -119,7 +126,7 @@ async def test_a_root_in_the_swarm_is_a_job_a_turn():
 
 async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     class Busy(FakeNode):
-        async def call(self, method, params=None):
+        async def map(self, params):
             yield Event({"msat": 331, "outcomes": [FAILED]})
 
     charged = []
@@ -147,16 +154,33 @@ async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_end
     assert await sub.came_to([first.name, "unknown"]) == {first.name: CameTo(3, 5, True, False), "unknown": None}
 
 
+async def test_an_ask_that_no_core_heard_of_has_no_name_and_leaves_nothing_set_aside(tmp_path):
+    nobody = SwarmSubLM(RemoteNode(tmp_path / "no.sock"))
+    with pytest.raises(UnreachableError, match="no node runs here"):
+        await anext(nobody.ask([Job("a")], budget_msat=2_000))
+
+
+async def test_an_ask_whose_core_ended_before_it_said_anything_has_a_name():
+    class Ending(FakeNode):
+        async def map(self, params):
+            raise ended()
+            yield
+
+    came = SwarmSubLM(Ending()).ask([Job("a")], budget_msat=2_000)
+    assert isinstance(await anext(came), Reserved)
+    with pytest.raises(UnreachableError, match="ended during the call"):
+        await anext(came)
+
+
 async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
     class Poor(FakeNode):
-        async def call(self, method, params=None):
-            self.asked.append((method, params))
+        async def map(self, params):
             spent = {"reason": "budget", "code": None, "message": "the run's budget is spent", "hint": ""}
             yield Event({"msat": 0, "outcomes": [{**FAILED, "error": spent}]})
 
     node = Poor()
     _, (_, failure) = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]
-    assert failure.code == "budget_sats" and node.asked[0][1]["budget_msat"] == 5
+    assert failure.code == "budget_sats" and node.asked[-1][1]["budget_msat"] == 5
 
 
 async def test_a_provider_that_names_no_price_costs_nothing_and_hides_no_other():

@@ -84,6 +84,9 @@ class SwarmSubLM:
         asked = [_row(jobs[place]) for place in places]
         params = {"jobs": asked, "stream": True, "budget_msat": budget_msat}
         if budget_msat is not None:
+            # A core that is not there was never asked, and cannot say so later: what it does not know is set aside
+            # for good.
+            await result_of(self._node, "ping")
             name = secrets.token_hex(16)
             params["reservation"] = name
             yield Reserved(name, self)
