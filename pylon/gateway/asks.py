@@ -161,7 +161,7 @@ class Asks:
             raise Problem(
                 402,
                 "budget",
-                f"this may cost {most:,} msat, and {held.left:,} are left of what this gateway may spend"
+                f"this may cost {most:,} msat, and {max(0, held.left):,} are left of what this gateway may spend"
                 f" ({self.budget.limit:,} msat){later}. Start it anew with `--sats`, or ask for fewer `max_tokens`.",
             )
         return held

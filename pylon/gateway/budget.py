@@ -59,6 +59,9 @@ class Budget:
 
         How much that was; or that it has to wait, or cannot be. Nobody waits for what is open: that may take hours.
         """
+        if not most:
+            # However much more was charged than was set aside.
+            return 0
         if most <= self.left:
             amount = min(max(most * tries, min(most * _DEPOSIT_JOBS, self.left // _SHARE)), self.left)
             self.held += amount

@@ -43,6 +43,11 @@ def test_where_there_is_plenty_a_question_may_leave_a_deposit():
 def test_free_questions_are_never_held_up():
     budget = Budget(0)
     assert budget.hold(0, tries=2) == 0
+    # Nor where a question was charged more than was set aside for it.
+    budget = Budget(100)
+    assert budget.hold(50, tries=1) == 50
+    budget.settle(50, Cost(130, 130))
+    assert budget.hold(0, tries=2) == 0 and budget.hold(1, tries=2) == Refuse(-30)
 
 
 # How a question goes: the most of a try, how many of them, and what is known of it from one moment to the next: what
