@@ -1,6 +1,6 @@
 """Questions that are over and of which nobody knows yet what they cost: the core is asked, until it knows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from pylon import log
@@ -10,9 +10,6 @@ from pylon.gateway.upstream import Upstream
 from pylon.rounds import Rounds
 
 logger = log.get("gateway")
-
-# As many as one call takes.
-_AT_ONCE = 10_000
 
 
 class Unsettled:
@@ -33,20 +30,22 @@ class Unsettled:
     def left(self, reservation: str, held: int) -> None:
         """Whoever asked this went away before its answer. What is held for it stays so until the core has a word."""
         self._held[reservation] = held
-        self._rounds.begin()
+        self._rounds.add(reservation)
 
     def ended(self, reservation: str, cost: Cost) -> None:
         """This has ended, and may be charged yet."""
         self._costs[reservation] = cost
-        self._rounds.begin()
+        self._rounds.add(reservation)
 
     async def close(self) -> None:
         """Asks no more."""
         await self._rounds.close()
 
-    async def _round(self) -> bool:
+    async def _round(self, names: list[str]) -> Container[str]:
         try:
-            await self._ask()
+            rows = (await self._upstream.result("reservations", {"names": names}))["reservations"]
+            for name in names:
+                self._hear(name, rows[name])
         except PylonError as error:
             logger.info("nobody says what questions came to", reason=str(error))
             self._let_go()
@@ -54,15 +53,7 @@ class Unsettled:
             logger.error("what questions came to is not understood", exc_info=error)
             self._let_go()
         self._changed()
-        return len(self) > 0
-
-    async def _ask(self) -> None:
-        names = [*self._held, *self._costs]
-        for at in range(0, len(names), _AT_ONCE):
-            some = names[at : at + _AT_ONCE]
-            rows = (await self._upstream.result("reservations", {"names": some}))["reservations"]
-            for name in some:
-                self._hear(name, rows[name])
+        return {name for name in names if name in self._held or name in self._costs}
 
     def _hear(self, name: str, row: dict[str, Any] | None) -> None:
         if row is not None and name in self._held and not row["over"]:

@@ -5,7 +5,7 @@ What is set aside for one stays so in its budget, which others may spend from to
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from pylon import log
@@ -55,35 +55,35 @@ class Unsettled:
         """
         reservation = budget.set_aside(Cost(most - charged), keep=known)
         self._asks[ask.name] = _Ask(ask.by, budget, reservation, charged, known, note)
-        self._rounds.begin()
+        self._rounds.add(ask.name)
 
     async def close(self) -> None:
         """Asks no more."""
         await self._rounds.close()
 
-    async def _round(self) -> bool:
+    async def _round(self, names: list[str]) -> Container[str]:
         names_by: defaultdict[Teller, list[str]] = defaultdict(list)
-        for name, ask in self._asks.items():
-            names_by[ask.by].append(name)
-        for by, names in names_by.items():
+        for name in names:
+            names_by[self._asks[name].by].append(name)
+        for by, its in names_by.items():
             try:
                 async with asyncio.timeout(WORD_S):
-                    found = await by.came_to(names)
-                for name in names:
+                    found = await by.came_to(its)
+                for name in its:
                     self._hear(name, found.get(name))
             except (PylonError, TimeoutError) as error:
                 logger.info("nobody says what asks came to", reason=str(error))
-                self._let_go(names)
+                self._let_go(by)
             except Exception as error:
                 logger.error("what asks came to is not understood", exc_info=error)
-                self._let_go(names)
-        return len(self) > 0
+                self._let_go(by)
+        return self._asks
 
     def _hear(self, name: str, now: CameTo | None) -> None:
         ask = self._asks[name]
         if now is None:
             # Nobody knows it any more, and whoever was asked may charge all the same: it stays set aside for good.
-            self._let_go([name])
+            self._wait_no_more(ask)
             del self._asks[name]
         elif now.over or ask.known:
             ask.known = True
@@ -96,12 +96,15 @@ class Unsettled:
                 self._gate.settle(ask.budget, ask.reservation, NOTHING)
                 del self._asks[name]
 
-    def _let_go(self, names: list[str]) -> None:
+    def _let_go(self, by: Teller) -> None:
         """Nobody shall wait for what is not said. It stays set aside."""
-        for name in names:
-            if (ask := self._asks.get(name)) is not None and not ask.known:
-                ask.known = True
-                self._hold(ask, ask.reservation.cost.msat, 0)
+        for ask in [ask for ask in self._asks.values() if ask.by is by]:
+            self._wait_no_more(ask)
+
+    def _wait_no_more(self, ask: _Ask) -> None:
+        if not ask.known:
+            ask.known = True
+            self._hold(ask, ask.reservation.cost.msat, 0)
 
     def _hold(self, ask: _Ask, still: int, booked: int) -> None:
         before, ask.reservation = ask.reservation, ask.budget.set_aside(Cost(still), keep=True)

@@ -59,6 +59,7 @@ class FakeCore:
         # What each question came to by its reservation, as the core tells it: those that are not answered have none.
         self.reserved = []
         self.costs = {}
+        self.asked_after = []
         self.unreached = False
         self.cancelled = 0
         self.under_way = 0
@@ -95,6 +96,7 @@ class FakeCore:
         if method == "reservations":
             if self.unreached:
                 raise UnreachableError("no node runs here")
+            self.asked_after.append(params["names"])
             return {"reservations": {name: self.costs.get(name, cost()) for name in params["names"]}}
         if self.answers.get(method) is None:
             raise UnreachableError("no node runs here")

@@ -104,6 +104,42 @@ async def test_nobody_waits_for_what_may_be_charged_yet_and_whoever_is_refused_h
     await asks.close()
 
 
+async def test_whoever_is_refused_hears_that_nothing_is_left_where_more_was_charged_than_was_set_aside(tmp_path):
+    core = core_of(Ended(answer(charged=130)))
+    asks = asks_of(core, tmp_path)
+    await asks.whole(CHAT)
+    assert asks.budget.left == -30
+    with pytest.raises(Problem, match=r"may cost 10 msat, and 0 are left"):
+        await asks.whole(CHAT)
+    core.seen["bid_msat"] = 0
+    await asks.whole(CHAT)
+
+
+async def test_a_new_question_is_asked_after_without_all_those_that_are_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "FIRST_S", 1_000.0)
+    core = core_of(asyncio.Event())
+    asks = asks_of(core, tmp_path, most_msat=1_000_000)
+    names = []
+    for number in range(3):
+        core.costs[await leave(asks, core)] = cost(0, 10)
+        names.append([core.reserved[-1]])
+        await until(lambda many=number + 1: asks.budget.open == 10 * many)
+    assert core.asked_after == names
+    await asks.close()
+
+
+async def test_a_gateway_that_closed_asks_no_more_what_questions_came_to(tmp_path):
+    core = core_of(asyncio.Event())
+    asks = asks_of(core, tmp_path)
+    asking = asyncio.create_task(asks.whole(CHAT))
+    await until(lambda: core.reserved)
+    await asks.close()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert not core.asked_after and "unsettled" not in [task.get_name() for task in asyncio.all_tasks()]
+
+
 async def test_a_core_that_does_not_know_it_any_more_is_no_reason_to_give_anything_back(tmp_path):
     core = core_of(asyncio.Event())
     asks = asks_of(core, tmp_path)

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from pylon import rounds
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
+from pylon.node.calls.control import Result
+from pylon.node.calls.reservations import Reservations
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import unsettled
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import NOTHING, Budget, Cost, Limits, Refusal, Reservation
@@ -170,6 +173,29 @@ async def test_a_word_that_does_not_come_is_not_waited_for_without_end(tmp_path,
     await shared.ask("a")
     await until(lambda: shared.books == (0, 0, 3_600))
     await shared.purse.close()
+
+
+async def test_more_asks_than_a_core_takes_in_one_call_are_asked_after_in_several():
+    class Core:
+        """The asks of a core, by the call of the real one."""
+
+        def __init__(self):
+            self.reservations = Reservations(SystemClock())
+
+        async def call(self, method, params=None):
+            yield Result(self.reservations.told(params))
+
+    core = Core()
+    sub = SwarmSubLM(core)
+    late, budget = Unsettled(Gate(SystemClock())), Budget(Limits(msat=20_000), now=0.0)
+    for number in range(10_001):
+        with core.reservations.of({"budget_msat": 1, "reservation": f"{number}"}):
+            pass
+        late.add(Reserved(f"{number}", sub), budget, charged=0, most=1, known=True, note=lambda _: None)
+    assert budget.kept.msat == 10_001
+    await until(lambda: not len(late))
+    assert (budget.spent, budget.kept) == (NOTHING, NOTHING)
+    await late.close()
 
 
 async def test_a_roots_turn_that_is_cancelled_stays_set_aside_until_it_is_known(tmp_path):
