@@ -109,11 +109,11 @@ async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
         )
     else:
         wanted = _NOT_PAID
-        if (left := row["not_paid_from"] - time.time()) >= 0:
+        if row["not_paid_from"] >= time.time():
             # Before anybody types what is refused then.
             raise UsageError(
                 "nothing was decided: it may still be paid, until ten minutes after its invoice ran out",
-                hint=f"Try again in {max(1, round(left / 60))} min.",
+                hint=f"Try again after {_at(row['not_paid_from'])}.",
             )
         err.print(
             f"A mistake pays twice: these {amount} are free again then, and another invoice may be paid of them. Say"

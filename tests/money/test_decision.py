@@ -97,6 +97,15 @@ def test_what_is_not_unknown_is_refused_with_what_it_is(state):
     assert caught.value.code is Undecidable.NOT_UNKNOWN and caught.value.hint
 
 
+def test_when_it_may_be_said_is_told_as_a_date():
+    with pytest.raises(DecisionRefusedError) as caught:
+        judge(
+            NOT_PAID, state=PaymentState.UNKNOWN, reason="", payment_hash=HASH, amount=sats(5),
+            expires_at=1_800_000_000.0, now=1_799_000_000.0,
+        )  # fmt: skip
+    assert caught.value.hint == "Try again after 2027-01-15 08:10:00 UTC."
+
+
 # --- the books ------------------------------------------------------------------------------------------------------
 
 

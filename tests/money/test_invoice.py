@@ -134,6 +134,8 @@ def test_an_invoice_without_expiry_lasts_an_hour():
         (honest(), Network.PLAY, NOW + 10**6, InvoiceCode.EXPIRED),
         (honest(), Network.PLAY, NOW + 571, InvoiceCode.EXPIRES_SOON),
         (honest(), Network.PLAY, NOW - 3_600, InvoiceCode.FROM_FUTURE),
+        (honest(expiry_s=86_401), Network.PLAY, NOW, InvoiceCode.LASTS),
+        (honest(expiry_s=365 * 86_400), Network.PLAY, NOW + 364 * 86_400, InvoiceCode.LASTS),
     ],
 )
 def test_an_invoice_that_may_not_be_paid_here_and_now_says_why(text, network, now, code):
@@ -145,6 +147,10 @@ def test_an_invoice_that_may_not_be_paid_here_and_now_says_why(text, network, no
 @pytest.mark.parametrize("network", Network)
 def test_an_invoice_of_the_right_network_is_payable(network):
     assert check(decode(honest(5, currency=network.currency)), network=network, now=NOW + 570) == 5_000
+
+
+def test_an_invoice_of_a_day_as_wallets_make_them_by_themselves_is_payable():
+    assert check(decode(honest(5, currency="bcrt", expiry_s=86_400)), network=Network.PLAY, now=NOW - 600) == 5_000
 
 
 def test_only_mainnet_is_live_and_takes_lnbc():

@@ -201,6 +201,7 @@ async def test_a_wallet_that_is_down_is_said_so_and_nothing_is_free(side):
         (lambda text: honest(6), ReceiveCode.WALLET_AMOUNT),
         (lambda text: honest(5, currency="bc"), ReceiveCode.WALLET_INVOICE),
         (lambda text: honest(5, created_at=NOW - 9_999), ReceiveCode.WALLET_INVOICE),
+        (lambda text: honest(5, expiry_s=604_800), ReceiveCode.WALLET_INVOICE),
         (lambda text: "lnbcrt1", ReceiveCode.WALLET_INVOICE),
     ],
 )

@@ -322,6 +322,12 @@ async def test_an_invoice_named_by_the_owner_is_paid_within_all_limits(side):
     assert not [name for name in await ledger_store.balances(side.database) if name.startswith("provider:")]
 
 
+async def test_an_invoice_that_lasts_for_long_is_paid_by_hand_alone(side):
+    text = await side.payee.create_invoice(sats(15), description="", expiry_s=7 * 86_400)
+    assert await side.refused(replace(await side.ask(), invoice=text)) is InvoiceCode.LASTS
+    assert (await side.sender.pay_by_hand(text, most=sats(15))).state is PaymentState.SETTLED
+
+
 async def test_whoever_was_paid_by_hand_is_no_provider(side):
     await side.sender.pay_by_hand((await side.ask(5)).invoice, most=sats(5))
     side.wallet.next_pay = [WalletCode.INSUFFICIENT_BALANCE]

@@ -21,6 +21,9 @@ MAX_LENGTH = 2_000
 # BOLT-11: 3600 when the field is absent. A year is more than any wallet gives.
 DEFAULT_EXPIRY_S = 3_600
 MAX_EXPIRY_S = 366 * 86_400
+# Until it ends, a payment of it whose answer was lost stays set aside. Ours end after ten minutes; by itself a wallet
+# gives an hour (BOLT-11) to a day (LND).
+LONGEST_S = 86_400
 # Less may run out on the way.
 MIN_LEFT_S = 30
 # Clocks differ, and wallets date invoices with their own.
@@ -44,6 +47,7 @@ class InvoiceCode(StrEnum):
     NO_AMOUNT = "invoice_no_amount"
     NOT_WHOLE_SATS = "invoice_not_whole_sats"
     EXPIRY = "invoice_expiry_absurd"
+    LASTS = "invoice_lasts_too_long"
     EXPIRED = "invoice_expired"
     EXPIRES_SOON = "invoice_expires_soon"
     FROM_FUTURE = "invoice_from_future"
@@ -94,8 +98,11 @@ def decode(text: str) -> Invoice:
     return Invoice(text, currency, amount, found.payment_hash, payee, created_at, created_at + expiry)
 
 
-def check(invoice: Invoice, *, network: Network, now: float, min_left_s: float = MIN_LEFT_S) -> Msat:
-    """The amount of an invoice that may be paid on this network now. Raises `InvoiceError`.
+def check(
+    invoice: Invoice, *, network: Network, now: float, min_left_s: float = MIN_LEFT_S, longest_s: float = LONGEST_S
+) -> Msat:
+    """The amount of an invoice that may be paid on this network now, and lasts for `longest_s` at most. Raises
+    `InvoiceError`.
 
     Whether it is the right amount, payee or purpose is not said here (see `payment`).
     """
@@ -110,6 +117,11 @@ def check(invoice: Invoice, *, network: Network, now: float, min_left_s: float =
         raise InvoiceError(InvoiceCode.NOT_WHOLE_SATS, f"{invoice.amount} msat is not a whole number of sats")
     if invoice.created_at > now + MAX_AHEAD_S:
         raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice is dated in the future")
+    if (lasts_s := invoice.expires_at - invoice.created_at) > longest_s:
+        raise InvoiceError(
+            InvoiceCode.LASTS,
+            f"the invoice lasts {lasts_s / 3_600:,.1f} hours, and {longest_s / 3_600:g} at most are taken",
+        )
     if invoice.expires_at <= now:
         raise InvoiceError(InvoiceCode.EXPIRED, "the invoice has expired")
     if invoice.expires_at < now + min_left_s:

@@ -7,6 +7,7 @@ Values in, decisions out; `outcome` acts.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from pylon.errors import MoneyError
@@ -73,12 +74,12 @@ def judge(
         raise DecisionRefusedError(
             Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes whole sats of the fee alone."
         )
-    if not decision.paid and (left := expires_at + ARRIVAL_GRACE_S - now) >= 0:
+    if not decision.paid and (until := expires_at + ARRIVAL_GRACE_S) >= now:
         raise DecisionRefusedError(
             Undecidable.MAY_ARRIVE,
             "it may still be paid: a request to pay that was held up can arrive until ten minutes after its invoice"
             " ran out",
-            hint=f"Try again in {max(1, round(left / 60))} min.",
+            hint=f"Try again after {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC.",
         )
     return True
 

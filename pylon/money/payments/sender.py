@@ -9,6 +9,7 @@ Nothing is ever sent twice: a payment whose outcome is unknown blocks its job an
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,7 +172,8 @@ class Sender:
         now = self._clock.wall()
         try:
             invoice = invoices.decode(ask.invoice or "")
-            amount = invoices.check(invoice, network=policy.network, now=now)
+            longest_s = math.inf if order.by_hand else invoices.LONGEST_S
+            amount = invoices.check(invoice, network=policy.network, now=now, longest_s=longest_s)
         except invoices.InvoiceError as error:
             raise PaymentRefusedError(error.code, str(error)) from error
         refusal = judge_amount(amount, ask, order)
