@@ -64,7 +64,7 @@ class Conductor:
         rescorer: Rescorer | None,
         reach: Reach | None,
     ) -> None:
-        self.flights = Flights()
+        self.flights = Flights(lambda attempt: self.coordinator.dispatcher.is_open(attempt))
         self.checks = None if settings.checks is None else Checks(settings.checks, reputation, rng)
         dispatcher = Dispatcher(settings.dispatch, rng, pool.urls)
         self.coordinator = Coordinator(dispatcher, self.checks, settings.own)

@@ -7,8 +7,7 @@ one has most likely lost the request.
 """
 
 import heapq
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
@@ -28,6 +27,7 @@ FIRST_LOOK_S = 1.0
 # A provider whose result takes longer than two and a half seconds says so by then, and that takes a while to arrive.
 WORD_DUE_S = 2.9
 MOST_S = 10.0
+# Of flights that nobody waits for, and that no budget counts, so many are kept.
 LATE = 10_000
 # Characters of an answer that are shown while it is made: more than any answer has that an event can hold.
 _MOST_PARTIAL = 1_000_000
@@ -62,6 +62,10 @@ class Flight:
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
     # not be booked is not settled.
     settled: bool = False
+    # What it cost is known, and nothing that comes for it changes that.
+    decided: bool = False
+    # Its answer was taken as it came, without a receipt. What comes now is no other one, but may say what it cost.
+    taken: bool = False
     # The models that its provider offered when it was sent.
     offered: tuple[OfferedModel, ...] = ()
     # Seconds before `sent_at` that an earlier process sent it.
@@ -69,16 +73,19 @@ class Flight:
 
 
 class Flights:
-    """See the module."""
+    """`claimed` says of an attempt whether a budget waits to know what it is charged."""
 
-    def __init__(self) -> None:
+    def __init__(self, claimed: Callable[[int], bool] = lambda _: False) -> None:
+        self._claimed = claimed
         self._by_request: dict[str, Flight] = {}
         self._by_attempt: dict[int, Flight] = {}
         self._by_slot: dict[int, list[Flight]] = {}
         self._looks: list[tuple[float, int, float]] = []
-        # Nobody waits for these any more, but they may have been charged: their receipts belong to the account.
-        self._late: OrderedDict[str, Flight] = OrderedDict()
+        # Nobody waits for these any more, but they may have been charged: their receipts belong to the account. The
+        # oldest come first.
+        self._late: dict[str, Flight] = {}
         self._late_attempts: dict[int, str] = {}
+        self._sweep_above = LATE
 
     def __len__(self) -> int:
         return len(self._by_request)
@@ -119,17 +126,38 @@ class Flights:
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
             flight.partial = ""
-            if flight.offer is not None and flight.offer.quote and not flight.settled:
-                self._late[flight.request] = flight
-                self._late_attempts[flight.attempt] = flight.request
-                if len(self._late) > LATE:
-                    _, oldest = self._late.popitem(last=False)
-                    del self._late_attempts[oldest.attempt]
+            if flight.offer is None or not flight.offer.quote or flight.decided:
+                continue
+            if not flight.settled:
+                # A copy of it may be booked, and brings what that needs.
+                flight.result = None
+            self._late[flight.request] = flight
+            self._late_attempts[flight.attempt] = flight.request
+            if len(self._late) > self._sweep_above:
+                self._sweep()
+
+    def booked(self, flight: Flight) -> None:
+        """Nobody reads its answer any more. Where it is decided nothing more is waited for, once its slot is over."""
+        flight.result = None
+        if flight.decided and flight.request in self._late:
+            self._forget(flight)
 
     def lapse(self, attempt: int) -> None:
         """Nothing that comes for it is booked any more."""
-        if (request := self._late_attempts.pop(attempt, None)) is not None:
-            del self._late[request]
+        if (request := self._late_attempts.get(attempt)) is not None:
+            self._forget(self._late[request])
+
+    def _forget(self, flight: Flight) -> None:
+        del self._late[flight.request]
+        del self._late_attempts[flight.attempt]
+
+    def _sweep(self) -> None:
+        """The oldest that no budget counts make room. Of the others there are as many as budgets pay for, and they
+        lapse."""
+        uncounted = [flight for flight in self._late.values() if not self._claimed(flight.attempt)]
+        for flight in uncounted[: max(0, len(uncounted) - LATE // 2)]:
+            self._forget(flight)
+        self._sweep_above = max(LATE, len(self._late) + LATE // 2)
 
     def silent(self, now: float) -> list[Flight]:
         """Those that are to be asked after now."""

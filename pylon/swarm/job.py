@@ -170,7 +170,7 @@ def answered(flight: Flight, attempts: int, now: float, offered: Iterable[Offere
         request_id=flight.request,
         result_id=flight.result_id,
         paid=flight.paid,
-        verified=("signature",) if flight.offer is None else ("signature", "receipt"),
+        verified=("signature", "receipt") if flight.decided else ("signature",),
         max_completion_tokens=next(filter(None, longest), 0),
     )
 

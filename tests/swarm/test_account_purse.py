@@ -187,10 +187,12 @@ def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) == 1_000
 
 
-async def test_a_result_without_a_receipt_costs_nothing(purse):
+async def test_a_result_without_a_receipt_costs_nothing_only_where_nothing_was_offered(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
-    assert await purse.accept(bill(purse), offer, result(None)) == ZERO
+    assert purse.accept(bill(purse), offer, result(None)) is None, "its provider may charge for it later"
+    free = purse.offer(Listing(THEM), BOUNDS, bid=BID, jobs_left=100)
+    assert await purse.accept(bill(purse), free, result(None)) == ZERO
 
 
 async def test_what_was_paid_widens_what_may_be_sent(purse, lightning):

@@ -128,6 +128,35 @@ def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatc
     assert [out.of_request(f"{n:064x}") is not None for n in range(4)] == [False, False, False, True]
 
 
+def test_what_a_budget_counts_is_remembered_beyond_that_until_it_is_known_or_lapses(monkeypatch) -> None:
+    monkeypatch.setattr(flights, "LATE", 2)
+    counted, price = {0, 1, 2}, Msat(1_000)
+    out, made = Flights(counted.__contains__), []
+    for n in range(20):
+        made.append(
+            Flight(
+                f"{n:064x}",
+                5940,
+                n,
+                n,
+                THEM.public,
+                1_000,
+                0.0,
+                Offer(Listing(THEM.public), Bounds(1, 1), price, price),
+            )
+        )
+        out.add(made[-1])
+        whole("long", made[-1])
+        out.end(n)
+    assert [out.of_request(made[n].request) is made[n] for n in counted] == [True] * 3
+    assert sum(out.of_request(one.request) is not None for one in made) <= 6
+    assert made[0].result is None, "nobody reads it"
+    made[0].decided = True
+    out.booked(made[0])
+    out.lapse(1)
+    assert [out.of_request(made[n].request) is not None for n in range(3)] == [False, False, True]
+
+
 def test_a_silent_request_is_asked_after_less_and_less_often_until_something_is_heard() -> None:
     there = Flights()
     one, other = (Flight(f"{n:064x}", 5940, n, n, THEM.public, 1_000, 0.0) for n in (1, 2))

@@ -81,12 +81,19 @@ class Side:
         return request
 
     async def answer(
-        self, request: str, *, charge: int = 1_000, author: SecretKey | None = None, finish: Finish | None = None
+        self,
+        request: str,
+        *,
+        charge: int | None = 1_000,
+        author: SecretKey | None = None,
+        finish: Finish | None = None,
     ) -> None:
         key = author or self.them
-        if author is None:
-            self.seq, self.charged = self.seq + 1, self.charged + charge
-        account = AccountReceipt(EPOCH, self.seq, charge, Msat(self.charged), ZERO)
+        account = None
+        if charge is not None:
+            if author is None:
+                self.seq, self.charged = self.seq + 1, self.charged + charge
+            account = AccountReceipt(EPOCH, self.seq, charge, Msat(self.charged), ZERO)
         address = Address(request, self.us.public, True, int(SystemClock().wall()) + 600)
         kind = result_kind(RLM_REQUEST)
         result = JobResult(address, kind, "text", usage=Usage(50, 10), account=account, finish=finish)
@@ -156,6 +163,16 @@ async def test_what_somebody_still_waits_for_and_what_others_wrote_is_left_alone
     await side.answer(second, author=side.stranger)
     await side.catch_up(purse, waited_for=lambda request: request == first)
     assert (await mirror_store.load(purse.database, side.them.public)).charged_total == 0
+
+
+async def test_a_late_result_without_a_receipt_says_nothing_of_what_is_charged(side):
+    dead = await side.process()
+    request = await side.order(dead, 1)
+    await side.answer(request, charge=None)
+    purse = await side.process()
+    await side.catch_up(purse)
+    assert side.booked == {}
+    assert [owed.request for owed in await purse.unanswered(at_start=True)] == [request]
 
 
 async def test_a_late_receipt_above_its_quote_ends_the_relation_like_any_other(side):

@@ -106,10 +106,11 @@ class Coordinator:
         now: float,
         wall: float,
         *,
+        charged: int | None = 0,
         offered: tuple[OfferedModel, ...] = (),
     ) -> list[Command]:
-        """A provider's answer, signed and paid for. It is looked at before it counts as one: among other things,
-        whether it is by one of the models that were `offered`.
+        """A provider's answer, signed, for so many msat (None: that is not known yet). It is looked at before it
+        counts as one: among other things, whether it is by one of the models that were `offered`.
         """
         self._out, self._wall = [], wall
         piece = self._pieces.get(slot)
@@ -124,7 +125,7 @@ class Coordinator:
                 self._tell(m.Refused(attempt, None), now)
         else:
             self._arrived[attempt] = answer
-            self._tell(m.Answered(attempt, int(answer.paid)), now)
+            self._tell(m.Answered(attempt, charged), now)
             self._arrived.pop(attempt, None)
         if self._sent:
             self._look_beside(now)

@@ -177,11 +177,11 @@ class AccountPurse:
         if payment.state is PaymentState.SETTLED:
             self._deposited(payment)
 
-    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
-        """See `Purse`."""
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None] | None:
+        """See `Purse`. What was offered nothing needs no receipt."""
         receipt = result.account
         if receipt is None:
-            return _nothing()
+            return None if offer.quote else _nothing()
         observe = partial(
             mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt, quote=offer.quote,
             signed_at=bill.signed_at, now=self.clock.wall(), fault=usage_fault(bill, offer, result),

@@ -97,6 +97,6 @@ class Purse(Protocol):
         A payment that has to wait for another is made only as long as the job is `wanted`.
         """
 
-    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None]:
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None] | None:
         """Has a result's receipt booked. To be waited for: what was charged, or None when the relation with its
-        provider has ended."""
+        provider has ended. None at once: it has no receipt, and its provider may charge for it yet."""

@@ -100,7 +100,10 @@ class LateReceipts:
                     logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)
                     return
             bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
-            charged = await self._purse.accept(bill, owed.offer, result)
+            if (booking := self._purse.accept(bill, owed.offer, result)) is None:
+                # It may be charged all the same, by a receipt that comes another way.
+                return
+            charged = await booking
             logger.info("a late receipt", job=owed.request, provider=event.pubkey, msat=charged)
             if charged is not None:
                 self._booked(owed.request, charged)

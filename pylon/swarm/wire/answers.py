@@ -104,37 +104,44 @@ class Answers:
     def booked(self, request: str, charged: Msat) -> None:
         """What a request was charged, of which nobody heard when it ended."""
         flight = self._flights.of_request(request)
-        if flight is not None:
-            flight.settled = True
-            self._tell(m.Charged(flight.attempt, int(charged)))
+        if flight is None or self._coordinator.dispatcher.is_live(flight.attempt):
+            # An answer that is waited for brings its receipt once more, and counts with it.
+            return
+        flight.paid, flight.settled, flight.decided = charged, True, True
+        self._tell(m.Charged(flight.attempt, int(charged)))
+        self._flights.booked(flight)
 
     def _answered(self, flight: Flight) -> None:
         if self._checks is not None:
             self._checks.examination.holds = self.rescoring.holds()
         now, run = self._clock.monotonic(), self._runs.of_slot(flight.slot)
+        # None: it may be charged later for all that was offered.
+        charged = None if flight.taken and not flight.decided else int(flight.paid)
         if run is not None:
-            run.msat += int(flight.paid)
+            run.msat += charged or 0
         offered = self._offered(flight)
         answer = answered(flight, 1, now, offered)
         try:
             commands = self._coordinator.answered(
-                flight.slot, flight.attempt, answer, now, self._clock.wall(), offered=offered
+                flight.slot, flight.attempt, answer, now, self._clock.wall(), charged=charged, offered=offered
             )
         except Exception as error:
             self._lose(run, error)
         else:
             self._follow(commands)
-        if self._coordinator.dispatcher.is_open(flight.attempt):
+        if charged is not None and self._coordinator.dispatcher.is_open(flight.attempt):
             # Its slot, or its run, was over, or what came was no good.
-            self._tell(m.Charged(flight.attempt, int(flight.paid)))
+            self._tell(m.Charged(flight.attempt, charged))
 
     def _part_paid(self, flight: Flight) -> None:
-        """What was sent of an answer that was taken back is in the books. It is nobody's answer."""
+        """What was sent of an answer that was taken back is in the books, or what was taken without a receipt. It is
+        nobody's answer."""
         if (run := self._runs.of_slot(flight.slot)) is not None:
             run.msat += int(flight.paid)
         # One that an earlier process took back, and whose answer this one waits for.
         self._tell(m.Refused(flight.attempt, None, ours=True))
-        self._tell(m.Charged(flight.attempt, int(flight.paid)))
+        if flight.decided or flight.offer is None:
+            self._tell(m.Charged(flight.attempt, int(flight.paid)))
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:

@@ -25,9 +25,10 @@ MOST_INVOICES = 4
 
 @dataclass(slots=True, kw_only=True)
 class Settling:
-    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, `part_paid` one that is no
-    answer, `is_live` asks whether an attempt is still waited for, `wants_money` hears of who asks for money and was
-    offered none, `not_paid` why what a slot waits for was not paid."""
+    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, or that has none: its
+    flight is not decided then. `part_paid` takes one that is no answer, or no other one, `is_live` asks whether an
+    attempt is still waited for, `wants_money` hears of who asks for money and was offered none, `not_paid` why what a
+    slot waits for was not paid."""
 
     purse: Purse | None
     flights: Flights
@@ -113,10 +114,14 @@ class Settling:
             return
         flight.settled = True
         try:
-            self._came.append((flight, purse.accept(bill, offer, result), then))
+            booking = purse.accept(bill, offer, result)
         except Exception as error:
             self._unbooked(flight, error)
             return
+        if booking is None:
+            self._without_receipt(flight, then)
+            return
+        self._came.append((flight, booking, self.part_paid if flight.taken else then))
         if len(self._came) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
 
@@ -163,10 +168,20 @@ class Settling:
                 if charged is None:
                     self.tell(m.Refused(flight.attempt, None))
                 else:
-                    flight.paid = charged
+                    flight.paid, flight.decided = charged, True
                     then(flight)
+                self.flights.booked(flight)
             except Exception as error:
                 logger.error("what became of a result could not be dealt with", error=repr(error))
+
+    def _without_receipt(self, flight: Flight, then: Callable[[Flight], None]) -> None:
+        """What came counts. All that it may cost stays set aside: its provider may charge for it later."""
+        flight.settled = False
+        if not flight.taken:
+            logger.info("a result has no receipt", job=flight.request, provider=flight.provider)
+            flight.taken = True
+            then(flight)
+        self.flights.booked(flight)
 
     def _unbooked(self, flight: Flight, error: Exception) -> None:
         """The receipt is not in the books, and its answer does not count as long as that is so."""
