@@ -10,7 +10,7 @@ for a publication: publications run beside it, a bounded number at once.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import batched
@@ -50,6 +50,8 @@ IDLE_TICK_S = 1.0
 # A relay that has been down for so long is waited for no more: whoever is heard over it alone is not alive by then.
 GONE_S = 300.0
 LOOK_S = 0.5
+# So long a run that is taken up waits for the receipts of what it had sent; what is not known by then is set aside.
+RECEIPTS_S = 10.0
 # Whoever works for nobody would do so to the end: cancellations deserve a moment at the close.
 CLOSE_S = 2.0
 
@@ -251,11 +253,12 @@ class SwarmClient:
         runs = self._conductor.runs
         runs.open(run, deadline=deadline, priority=priority)
         try:
-            kept = Kept({}, ()) if run.journal is None or not run.journal.taken_up else await run.journal.kept()
-            run.msat = run.before = 0 if self._purse is None else await self._purse.charged(kept.requests)
+            kept, charged = await self._kept(run.journal, deadline)
+            run.msat = run.before = sum(charged.values())
             if reservation is not None:
                 runs.fund(run, reservation)
-            found, rest = await runs.take_up(run, kept)
+                await runs.owe(run, kept, charged)
+            found, rest = await runs.take_up(run, kept, charged)
             await runs.ask(run, rest)
             if found:
                 await self._inbox.look_for(found)
@@ -268,6 +271,19 @@ class SwarmClient:
             runs.drop(run)
             if reservation is not None:
                 reservation.end()
+
+    async def _kept(self, journal: RunJournal | None, deadline: float) -> tuple[Kept, Mapping[str, int]]:
+        """What an earlier process left of a run, and what it was charged by request."""
+        if journal is None or not journal.taken_up:
+            return Kept({}, ()), {}
+        kept = await journal.kept()
+        if self._purse is None or self._late is None:
+            return kept, {}
+        # Providers may have answered, and charged, while nobody was there.
+        with suppress(TimeoutError):
+            within_s = min(RECEIPTS_S, max(0.0, deadline - self._clock.monotonic()))
+            await asyncio.wait_for(self._late.caught_up.wait(), within_s)
+        return kept, await self._purse.charged(kept.requests)
 
     # --- time -------------------------------------------------------------------------------------------------
 

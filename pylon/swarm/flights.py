@@ -70,6 +70,15 @@ class Flight:
     offered: tuple[OfferedModel, ...] = ()
     # Seconds before `sent_at` that an earlier process sent it.
     age_s: float = 0.0
+    # What its receipt charged for it before this run was taken up: that is in the run's sum.
+    before: Msat = ZERO
+    # Attempts of other calls whose budgets count this request too: the run was taken up while they did.
+    also: tuple[int, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[int, ...]:
+        """All that it is charged to."""
+        return (self.attempt, *self.also)
 
 
 class Flights:
@@ -94,7 +103,10 @@ class Flights:
         return iter(self._by_request.values())
 
     def add(self, flight: Flight) -> None:
-        """A request that is about to go out."""
+        """A request that is about to go out, or that an earlier call sent."""
+        if (earlier := self._late.get(flight.request)) is not None:
+            self._forget(earlier)
+            flight.also += earlier.attempts
         self._by_request[flight.request] = flight
         self._by_attempt[flight.attempt] = flight
         self._by_slot.setdefault(flight.slot, []).append(flight)
@@ -131,8 +143,7 @@ class Flights:
             if not flight.settled:
                 # A copy of it may be booked, and brings what that needs.
                 flight.result = None
-            self._late[flight.request] = flight
-            self._late_attempts[flight.attempt] = flight.request
+            self._keep(flight)
             if len(self._late) > self._sweep_above:
                 self._sweep()
 
@@ -144,17 +155,33 @@ class Flights:
 
     def lapse(self, attempt: int) -> None:
         """Nothing that comes for it is booked any more."""
-        if (request := self._late_attempts.get(attempt)) is not None:
-            self._forget(self._late[request])
+        flight = self._late.get(self._late_attempts.get(attempt, ""))
+        if flight is not None and not any(map(self._claimed, flight.attempts)):
+            self._forget(flight)
+
+    def owe(self, flight: Flight) -> None:
+        """A request of an earlier call's that nobody waits for, and that a budget counts."""
+        known = self.of_request(flight.request)
+        if known is None:
+            self._keep(flight)
+        else:
+            known.also += flight.attempts
+            if known.request in self._late:
+                self._keep(known)
+
+    def _keep(self, flight: Flight) -> None:
+        self._late[flight.request] = flight
+        self._late_attempts |= dict.fromkeys(flight.attempts, flight.request)
 
     def _forget(self, flight: Flight) -> None:
         del self._late[flight.request]
-        del self._late_attempts[flight.attempt]
+        for attempt in flight.attempts:
+            self._late_attempts.pop(attempt, None)
 
     def _sweep(self) -> None:
         """The oldest that no budget counts make room. Of the others there are as many as budgets pay for, and they
         lapse."""
-        uncounted = [flight for flight in self._late.values() if not self._claimed(flight.attempt)]
+        uncounted = [flight for flight in self._late.values() if not any(map(self._claimed, flight.attempts))]
         for flight in uncounted[: max(0, len(uncounted) - LATE // 2)]:
             self._forget(flight)
         self._sweep_above = max(LATE, len(self._late) + LATE // 2)

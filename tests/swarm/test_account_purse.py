@@ -248,6 +248,14 @@ async def test_what_is_left_with_a_provider_is_the_same_after_a_restart(purse, l
         await again.close()
 
 
+async def test_what_was_charged_is_known_by_request_also_of_receipts_that_wait_for_others(purse):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    for n, came in enumerate([receipt(1, 500, 500), receipt(3, 700, 2_000)]):
+        await purse.accept(bill(purse, f"{n}" * 64), offer, result(came))
+    assert await purse.charged([f"{n}" * 64 for n in range(3)]) == {"0" * 64: 500, "1" * 64: 700}
+
+
 async def test_a_job_of_another_size_changes_how_many_may_be_sent_and_says_so(purse, lightning):
     told = []
     await purse.start()

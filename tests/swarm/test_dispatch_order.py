@@ -18,10 +18,13 @@ from pylon.swarm.dispatch.moves import (
     Fund,
     GiveUp,
     Job,
+    Lapsed,
+    Owe,
     Published,
     Refused,
     RelaysDown,
     Send,
+    Tick,
     Unheard,
 )
 from pylon.swarm.dispatch.standing import Standing
@@ -288,6 +291,28 @@ def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:
     assert play.tell(Adopt(job(0), "a")) == []
     assert play.dispatcher.in_flight == 1
     assert play.tell(Answered(1)) == [Deliver(0, 1, 1)]
+
+
+def test_what_an_earlier_process_sent_is_set_aside_until_it_is_charged_or_lapses() -> None:
+    play = Play(priced("a", 4))
+    play.tell(Fund(1, 10))
+    account = play.dispatcher.account(1)
+    assert account is not None
+    first, second = play.dispatcher.last_attempt + 1, play.dispatcher.last_attempt + 2
+    for cost in (3, 5):
+        play.tell(Owe(1, cost, 100.0))
+    assert (account.open, account.left) == (8, 2)
+    play.tell(Add((job(0, need=PRICED, run=1),)))
+    assert [one.failure for one in play.commands if isinstance(one, GiveUp)] == [Failure.BUDGET]
+    play.tell(Charged(first, 2))
+    assert (account.spent, account.open, account.left) == (2, 5, 3)
+    play.now = 101.0
+    assert play.tell(Tick()) == [Lapsed(second)]
+    assert (account.spent, account.open) == (2, 0)
+    [sent] = sends(play.tell(Add((job(1, need=PRICED, run=1),))))
+    assert sent.attempt == second + 1
+    play.tell(Owe(2, 5, 200.0))
+    assert not play.dispatcher.is_open(second + 2), "a run without a budget counts nothing"
 
 
 def test_a_provider_that_was_busy_gets_one_more_at_a_time_with_each_answer() -> None:

@@ -60,8 +60,8 @@ class Till:
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         return []
 
-    async def charged(self, requests: Sequence[str]) -> int:
-        return sum(self.receipts.get(request, 0) for request in requests)
+    async def charged(self, requests: Sequence[str]) -> dict[str, int]:
+        return {request: self.receipts[request] for request in requests if request in self.receipts}
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None) -> None: ...
 

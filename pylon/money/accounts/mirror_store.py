@@ -137,14 +137,19 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
 
 
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
-    """What accepted receipts charge for each of these jobs, in msat; jobs without one are left out."""
+    """What receipts charge for each of these jobs, in msat, those included that wait for what comes before them; jobs
+    without one are left out."""
     found: dict[str, int] = {}
     for start in range(0, len(jobs), _CHUNK):
         chunk = jobs[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))
         rows = await reader.fetch_all(
-            f"SELECT job, sum(charge) FROM money_claim WHERE job IN ({marks}) GROUP BY job",  # noqa: S608 - marks
-            chunk,
+            "SELECT job, sum(charge) FROM ("  # noqa: S608 - marks
+            f"SELECT job, charge FROM money_claim WHERE job IN ({marks}) UNION ALL"
+            # What is given back counts when its turn has come.
+            " SELECT w.job, max(w.charge, 0) FROM money_waiting w LEFT JOIN money_mirror m ON m.provider = w.provider"
+            f" WHERE w.job IN ({marks}) AND m.ended IS NULL) GROUP BY job",
+            (*chunk, *chunk),
         )
         found.update((row[0], int(row[1])) for row in rows)
     return found

@@ -105,6 +105,11 @@ class Budgets:
         claim = self._claims[attempt] = Claim(attempt, account, cost)
         return claim
 
+    def owe(self, run: int, attempt: int, cost: int) -> Claim | None:
+        """The same of an attempt of an earlier process's, for which nothing was reserved here."""
+        self.reserve(run, cost)
+        return self.give_up(run, attempt, cost)
+
     def is_open(self, attempt: int) -> bool:
         """Whether it was given up, and nobody knows yet what it was charged."""
         return attempt in self._claims

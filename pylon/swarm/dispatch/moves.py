@@ -82,6 +82,19 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
+class Owe:
+    """An earlier process sent something for this run. Nobody waits for it, and it may be charged until `lapses_at`.
+
+    `cost`, in msat, is the most: that much of the run's budget is set aside, however little is left. It has the next
+    attempt's number.
+    """
+
+    run: int
+    cost: int
+    lapses_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fund:
     """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit. It ends with a
     `Forget`."""
@@ -205,6 +218,7 @@ type SwarmEvent = (
     | Add
     | Coming
     | Adopt
+    | Owe
     | Fund
     | Drop
     | Forget

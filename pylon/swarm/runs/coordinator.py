@@ -77,6 +77,12 @@ class Coordinator:
         attempt = self.dispatcher.last_attempt + 1
         return job.slot, attempt, self.handle(m.Adopt(job, provider, cost), now, wall)
 
+    def owe(self, run: int, cost: int, lapses_at: float, now: float, wall: float) -> tuple[int, list[Command]]:
+        """Counts what an earlier process sent, and nobody waits for, in a run's budget: as which attempt, and what
+        follows. See `Owe`."""
+        attempt = self.dispatcher.last_attempt + 1
+        return attempt, self.handle(m.Owe(run, cost, lapses_at), now, wall)
+
     def end(self, run: int, now: float, wall: float) -> list[Command]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
         # While it is known what they are for.

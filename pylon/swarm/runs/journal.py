@@ -7,7 +7,7 @@ the rest first asks after the requests that are still good, instead of sending n
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from itertools import batched
@@ -19,11 +19,12 @@ from pylon.clock import Clock
 from pylon.errors import MalformedError
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Bounds, Usage
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
 from pylon.records import record
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
+from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.listing import Listing
@@ -65,21 +66,23 @@ class Sent:
     bounds: Bounds
     price: Price
 
-    def flight(self, slot: int, attempt: int, now: float, wall: float) -> Flight:
-        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix."""
+    def flight(self, slot: int, attempt: int, now: float, wall: float, *, before: Msat = ZERO) -> Flight:
+        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix;
+        `before` is what its receipt is known to charge."""
         offer = None
         if self.quote is not None:
             offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
         age_s = max(0.0, wall - self.created_at)
         return Flight(
             self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
-            cancelled=True, age_s=age_s,
+            cancelled=True, age_s=age_s, before=before,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a run left behind: answers by place, the requests of places that have none, the ids of all requests."""
+    """What a run left behind: answers by place, the requests of places that have none and all others that may cost
+    something, the ids of all requests."""
 
     answers: dict[int, Answer]
     sent: tuple[Sent, ...]
@@ -87,7 +90,23 @@ class Kept:
 
     def open_at(self, wall: float) -> dict[int, Sent]:
         """By place, the latest request that is still good then."""
-        return {sent.place: sent for sent in self.sent if sent.place is not None and sent.expires_at > wall}
+        return {
+            sent.place: sent
+            for sent in self.sent
+            if sent.place is not None and sent.place not in self.answers and sent.expires_at > wall
+        }
+
+    def owed(self, wall: float, charged: Mapping[str, int]) -> list[Sent]:
+        """Requests that are not open then, and for which a receipt may yet come: none of `charged` is for them."""
+        open_ = {sent.request for sent in self.open_at(wall).values()}
+        return [
+            sent
+            for sent in self.sent
+            if sent.quote
+            and sent.expires_at + LAPSE_S > wall
+            and sent.request not in charged
+            and sent.request not in open_
+        ]
 
     @property
     def opinions(self) -> int:
@@ -145,7 +164,7 @@ class RunJournal:
         )
         sent: list[Sent] = []
         for some in batched(rows, _AT_ONCE):
-            sent += [_sent(row) for row in some if row["place"] not in answers]
+            sent += [_sent(row) for row in some if row["place"] not in answers or row["quote"]]
             await asyncio.sleep(0)
         return Kept(answers, tuple(sent), tuple(row["request"] for row in rows))
 

@@ -1,12 +1,14 @@
 """Runs that are open: the questions of each go out, and its places are filled until it is over."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import batched
 
 from pylon.clock import Clock
+from pylon.money.msat import Msat
 from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
@@ -20,6 +22,8 @@ from pylon.swarm.settings import SwarmSettings
 
 # A hundred thousand questions at once would hold up everybody for seconds.
 AT_ONCE = 500
+# Of requests that nobody waits for.
+_NO_SLOT = -1
 
 
 class OpenRuns:
@@ -58,9 +62,26 @@ class OpenRuns:
         if run.account is not None:
             reservation.begin(run.account, before=run.before)
 
-    async def take_up(self, run: Run, kept: Kept) -> tuple[list[Flight], list[int]]:
+    async def owe(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> None:
+        """Counts in a run's budget what an earlier process sent for it and may yet be charged. `charged` are the
+        requests that have a receipt."""
+        if run.account is None:
+            return
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        for some in batched(kept.owed(wall, charged), AT_ONCE):
+            for sent in some:
+                lapses_at = now + sent.expires_at + LAPSE_S - wall
+                attempt, commands = self._coordinator.owe(run.number, int(sent.quote or 0), lapses_at, now, wall)
+                flight = sent.flight(_NO_SLOT, attempt, now, wall)
+                # Of a second opinion it is not known. Then a part of an answer needs what shows that it was sent.
+                flight.stream = sent.place is None or run.specs[sent.place].stream
+                self._flights.owe(flight)
+                self._follow(commands)
+            await asyncio.sleep(0)
+
+    async def take_up(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> tuple[list[Flight], list[int]]:
         """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
-        are left, to be asked.
+        are left, to be asked. `charged` are the requests that have a receipt, and what that says.
         """
         for some in batched(kept.answers.items(), AT_ONCE):
             for place, answer in some:
@@ -78,9 +99,10 @@ class OpenRuns:
         flights: list[Flight] = []
         for place, sent in open_.items():
             number, spec = run.number, run.specs[place]
-            cost = int(sent.quote or 0)
+            before = charged.get(sent.request)
+            cost = int(sent.quote or 0) if before is None else 0
             slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
-            flight = sent.flight(slot, attempt, now, wall)
+            flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
             flight.stream = spec.stream
             self._flights.add(flight)
             self._flights.went_out(attempt, now)

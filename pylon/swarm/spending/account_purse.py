@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -141,9 +141,9 @@ class AccountPurse:
             for one in orders
         ]
 
-    async def charged(self, requests: Sequence[str]) -> int:
+    async def charged(self, requests: Sequence[str]) -> Mapping[str, int]:
         """See `Purse`."""
-        return sum((await mirror_store.charged(self.database, requests)).values())
+        return await mirror_store.charged(self.database, requests)
 
     async def pay(
         self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True

@@ -3,7 +3,7 @@
 Without a purse only free providers are asked, and an invoice is answered by asking somebody else.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,8 +86,9 @@ class Purse(Protocol):
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
 
-    async def charged(self, requests: Sequence[str]) -> int:
-        """What receipts that hold charge for these requests, in msat."""
+    async def charged(self, requests: Sequence[str]) -> Mapping[str, int]:
+        """What receipts charge for these requests, in msat: those that hold, and those that wait for others. Requests
+        without one are left out."""
 
     async def pay(
         self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True

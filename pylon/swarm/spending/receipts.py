@@ -28,6 +28,8 @@ logger = log.get("swarm")
 
 # An account's gap is explained within a minute, or its relation ends: it is asked about several times.
 EVERY_S = 5.0
+# At start relays are still being connected.
+SOON_S = 0.25
 
 
 class LateReceipts:
@@ -54,7 +56,7 @@ class LateReceipts:
 
     async def run(self) -> None:
         """Asks until cancelled."""
-        at_start = True
+        at_start, wait_s = True, SOON_S
         while True:
             try:
                 if await self._ask(at_start=at_start):
@@ -63,7 +65,8 @@ class LateReceipts:
             except Exception as error:
                 # A database that was busy or full for a moment: what is owed is asked for again.
                 logger.error("late receipts could not be asked for", exc_info=error)
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(min(wait_s, EVERY_S) if at_start else EVERY_S)
+            wait_s *= 2
 
     async def _ask(self, *, at_start: bool) -> bool:
         owed = await self._purse.unanswered(at_start=at_start)

@@ -108,7 +108,8 @@ class Answers:
             # An answer that is waited for brings its receipt once more, and counts with it.
             return
         flight.paid, flight.settled, flight.decided = charged, True, True
-        self._tell(m.Charged(flight.attempt, int(charged)))
+        for attempt in flight.attempts:
+            self._tell(m.Charged(attempt, int(charged)))
         self._flights.booked(flight)
 
     def _answered(self, flight: Flight) -> None:
@@ -116,7 +117,7 @@ class Answers:
             self._checks.examination.holds = self.rescoring.holds()
         now, run = self._clock.monotonic(), self._runs.of_slot(flight.slot)
         # None: it may be charged later for all that was offered.
-        charged = None if flight.taken and not flight.decided else int(flight.paid)
+        charged = None if flight.taken and not flight.decided else max(0, int(flight.paid) - int(flight.before))
         if run is not None:
             run.msat += charged or 0
         offered = self._offered(flight)
@@ -132,16 +133,24 @@ class Answers:
         if charged is not None and self._coordinator.dispatcher.is_open(flight.attempt):
             # Its slot, or its run, was over, or what came was no good.
             self._tell(m.Charged(flight.attempt, charged))
+        self._also(flight)
 
     def _part_paid(self, flight: Flight) -> None:
         """What was sent of an answer that was taken back is in the books, or what was taken without a receipt. It is
         nobody's answer."""
+        charged = max(0, int(flight.paid) - int(flight.before))
         if (run := self._runs.of_slot(flight.slot)) is not None:
-            run.msat += int(flight.paid)
+            run.msat += charged
         # One that an earlier process took back, and whose answer this one waits for.
         self._tell(m.Refused(flight.attempt, None, ours=True))
         if flight.decided or flight.offer is None:
-            self._tell(m.Charged(flight.attempt, int(flight.paid)))
+            self._tell(m.Charged(flight.attempt, charged))
+        self._also(flight)
+
+    def _also(self, flight: Flight) -> None:
+        """Other budgets count it too."""
+        for attempt in flight.also if flight.decided else ():
+            self._tell(m.Charged(attempt, int(flight.paid)))
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:
