@@ -91,9 +91,10 @@ class Answers:
                     # Perhaps by an earlier process: it is held against nobody.
                     meaning = m.Refused(attempt, None, ours=True)
                 self._tell(meaning)
-                if self._coordinator.dispatcher.is_open(attempt):
-                    # It was given up, and is not done: nobody charges for it.
-                    self._tell(m.Charged(attempt, 0))
+                for each in flight.attempts:
+                    if self._coordinator.dispatcher.is_open(each):
+                        # It was given up, and is not done: nobody charges for it.
+                        self._tell(m.Charged(each, 0))
             case _:
                 self._tell(meaning)
 
