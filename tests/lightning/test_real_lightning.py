@@ -12,6 +12,7 @@ from pylon.bench.regtest import Regtest
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.jobs.kinds import FEEDBACK
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
@@ -227,7 +228,11 @@ async def test_a_wallet_that_was_away_is_used_again_and_nothing_is_free_meanwhil
     await asyncio.to_thread(regtest.start_wallet, "buyer")
     await asyncio.to_thread(regtest.stop, "provider")
     assert (await house.map(customer, 1, timeout_s=40))["answered"] == 0
-    assert query(provider, "SELECT count(*) FROM job WHERE result IS NOT NULL") == [(0,)]
+    # What is signed of these says that they are not done.
+    signed = [
+        orjson.loads(result) for (result,) in query(provider, "SELECT result FROM job WHERE result IS NOT NULL")
+    ]
+    assert all(event["kind"] == FEEDBACK for event in signed)
     await asyncio.to_thread(regtest.start_wallet, "provider")
     async with asyncio.timeout(180):
         while (await result_of(RemoteNode(provider.socket), "status"))["provider"]["wallet_down"]:
