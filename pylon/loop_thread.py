@@ -66,7 +66,9 @@ class LoopThread:
 
     @property
     def hangs(self) -> bool:
-        """Whether a function that was called in this thread does not come back."""
+        """Whether a function that was called in this thread does not come back; not one that asks this."""
+        if threading.current_thread() is self._thread:
+            return False
         turned = threading.Event()
         self._loop.call_soon_threadsafe(turned.set)
         return not turned.wait(HANGS_S)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pylon import loop_thread
-from pylon.errors import UnreachableError
+from pylon.errors import UnreachableError, UsageError
 from pylon.loop_thread import Blocking, LoopThread
 
 
@@ -65,6 +65,21 @@ def test_one_that_hangs_in_a_function_is_left_to_the_end_of_the_program(monkeypa
     held.close()
     assert time.monotonic() - began < 10 and not held.closed
     go_on.set()
+    held.close()
+    assert held.closed
+
+
+def test_a_function_that_it_calls_cannot_close_it_and_hears_so_at_once():
+    held, told = Held(), []
+
+    async def call():
+        began = time.monotonic()
+        with pytest.raises(UsageError, match="wait for itself"):
+            held.close()
+        told.append(time.monotonic() - began)
+
+    held.ask(call())
+    assert told[0] < loop_thread.HANGS_S and not held.closed
     held.close()
     assert held.closed
 
