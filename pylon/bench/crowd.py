@@ -15,10 +15,10 @@ from pylon.bench.part import Calls, Settings, serve
 from pylon.clock import Clock, SystemClock
 from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
+from pylon.inference.child.supervisor import EngineState
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, ModelInfo, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import EngineStatus, InferenceService
-from pylon.inference.supervisor import EngineState
 from pylon.money.schema import MONEY
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip44 import ConversationKeys

@@ -19,8 +19,8 @@ from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
+from pylon.inference.models.weights import PACKAGED
 from pylon.inference.service import InferenceService
-from pylon.inference.weights import PACKAGED
 
 # What comes before is allowed to grow: caches fill, and libraries load what they need late.
 WARM = 1_000

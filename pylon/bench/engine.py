@@ -14,9 +14,9 @@ from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.bench.gguf import gguf_counter
 from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError, UsageError
+from pylon.inference.child.loop import BEAT_S
+from pylon.inference.child.messages import Beat
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, ModelInfo, Sampling
-from pylon.inference.loop import BEAT_S
-from pylon.inference.messages import Beat
 from pylon.inference.service import InferenceService
 
 WIDTHS = (1, 2, 4, 8, 16, 32)

@@ -16,8 +16,8 @@ from statistics import median
 from typing import Any
 
 from pylon.inference.blas import prefer_openblas, threads_for
-from pylon.inference.environment import child_environment
-from pylon.inference.weights import weight_files
+from pylon.inference.child.environment import child_environment
+from pylon.inference.models.weights import weight_files
 
 # The first try of each, which meets cold memory, does not count.
 REPEATS = 4
@@ -46,7 +46,8 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
     from mlx_lm import load
     from mlx_lm.models.cache import make_prompt_cache
 
-    from pylon.inference import mlx_cpu, mlx_heads
+    from pylon.inference.mlx import cpu as mlx_cpu
+    from pylon.inference.mlx import heads as mlx_heads
 
     on_processor = mx.default_device() == mx.Device(mx.cpu)
     if on_processor:

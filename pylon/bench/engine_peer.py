@@ -15,10 +15,10 @@ import psutil
 from pylon.bench.engine_load import Load, Tokens, load
 from pylon.errors import EngineFailedError
 from pylon.inference.blas import openblas_places, processors, threads_for
-from pylon.inference.cells import ROW_TOKENS
+from pylon.inference.child.environment import child_environment
 from pylon.inference.engine import EngineSpec, ModelInfo
-from pylon.inference.environment import child_environment
-from pylon.inference.weights import weight_files
+from pylon.inference.llama.cells import ROW_TOKENS
+from pylon.inference.models.weights import weight_files
 
 START_S = 300.0
 ANSWER_S = 600.0

@@ -18,7 +18,7 @@ from pylon.errors import SetupError, UsageError
 from pylon.inference.capacity import Capacity, save_capacity
 from pylon.inference.engine import EngineSpec
 from pylon.inference.models import needle
-from pylon.inference.weights import gguf_file, model_directory, model_name
+from pylon.inference.models.weights import gguf_file, model_directory, model_name
 from pylon.node.home import Home, open_home
 
 

@@ -12,7 +12,7 @@ def gguf_counter(file: Path) -> Callable[[str], int]:
     try:
         import llama_cpp
 
-        from pylon.inference.llama_text import Vocabulary
+        from pylon.inference.llama.text import Vocabulary
     except ModuleNotFoundError:
         raise ModelError("llama.cpp is not built", hint="`./scripts/setup --llama` builds it.") from None
     params = llama_cpp.llama_model_default_params()

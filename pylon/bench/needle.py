@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pylon.errors import EngineFailedError, ModelError, UsageError
 from pylon.inference.blas import prefer_openblas
-from pylon.inference.child import open_engine
+from pylon.inference.child.main import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, held_out, sized

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pylon.inference.models import needle
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 MODEL_ID = "random-5m"
 _CONFIG = {

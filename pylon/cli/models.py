@@ -14,9 +14,8 @@ from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json
 from pylon.errors import ModelError, PylonError, UsageError
 from pylon.host.memory import total_bytes
-from pylon.inference import catalogue, local
-from pylon.inference.models import needle
-from pylon.inference.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
+from pylon.inference.models import catalogue, local, needle
+from pylon.inference.models.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
 from pylon.node.home import open_home, private_folder
 from pylon.node.settings_file import change
 
@@ -92,7 +91,7 @@ def pull(
 ) -> None:
     """Fetch a model. One that broke off goes on from there; files are checked, and a model appears when whole."""
     # Imported late: a second of start-up that no other command needs.
-    from pylon.inference import pull as fetching
+    from pylon.inference.models import pull as fetching
 
     directory = _models() / model
     try:

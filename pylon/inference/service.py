@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 from pylon.clock import Clock
 from pylon.errors import EngineFailedError, ModelError
+from pylon.inference.child.in_hand import InHand
+from pylon.inference.child.messages import Beat, Cancel
+from pylon.inference.child.process import COMMAND
+from pylon.inference.child.speed import Speed
+from pylon.inference.child.supervisor import ChildLimits, EngineState, Supervisor
 from pylon.inference.engine import (
     SCHEMA_ENGINES,
     EngineSpec,
@@ -14,11 +19,6 @@ from pylon.inference.engine import (
     Progress,
     ScoreRequest,
 )
-from pylon.inference.inhand import InHand
-from pylon.inference.messages import Beat, Cancel
-from pylon.inference.process import COMMAND
-from pylon.inference.speed import Speed
-from pylon.inference.supervisor import ChildLimits, EngineState, Supervisor
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from pylon.errors import SetupError
 from pylon.host.machine import this_machine
 from pylon.host.readings import Machine
 from pylon.inference.capacity import load_capacity
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
-from pylon.inference.supervisor import ChildLimits
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.network import Network
 from pylon.money.nwc.uri import NwcUri

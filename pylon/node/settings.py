@@ -4,7 +4,7 @@ from pylon.errors import SetupError, WireError
 from pylon.host.readings import Heat, MemoryPressure
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID as STAND_IN
-from pylon.inference.weights import gguf_file, model_directory, model_name
+from pylon.inference.models.weights import gguf_file, model_directory, model_name
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price

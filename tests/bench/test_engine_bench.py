@@ -14,7 +14,7 @@ from pylon.bench.engine_versus import Side, efficiency, lower, versus
 from pylon.bench.engine_work import SHAPES, Shape, prompts
 from pylon.errors import UsageError
 from pylon.inference.engine import EngineSpec
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 
 def count(text: str) -> int:

@@ -40,6 +40,7 @@ FLOORS = {
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # The packages of a room, each of which may use those before it. What a room has outside of them may use any.
 PACKAGES = {
+    "inference": ["models", "schema", "batching", "mlx", "llama", "openai", "child"],
     "money": ["books", "invoices", "accounts", "payments", "nwc", "playbank"],
     "node": ["calls", "wallet", "service", "rlm", "mcp", "household", "doctor"],
     "provider": ["owner", "payments", "work", "intake"],
@@ -94,11 +95,11 @@ DECIDERS = [
     "gateway/fields.py",
     "gateway/metrics.py",
     "inference/memory.py",
-    "inference/catalogue.py",
-    "inference/headroom.py",
-    "inference/prefixes.py",
-    "inference/batching.py",
-    "inference/reuse.py",
+    "inference/models/catalogue.py",
+    "inference/mlx/headroom.py",
+    "inference/batching/prefixes.py",
+    "inference/mlx/grouping.py",
+    "inference/batching/reuse.py",
     "money/payments/agreed.py",
     "money/payments/decision.py",
     "money/books/ledger.py",
@@ -123,15 +124,15 @@ CHILD_ONLY = {"mlx", "mlx_lm", "llama_cpp"}
 CHILD_FILES = {
     f"inference/{name}.py"
     for name in (
-        "mlx",
-        "mlx_batch",
-        "mlx_cpu",
-        "mlx_heads",
-        "mlx_model",
-        "rows",
-        "llama_model",
-        "llama_text",
-        "llama_sampling",
+        "mlx/engine",
+        "mlx/batch",
+        "mlx/cpu",
+        "mlx/heads",
+        "mlx/model",
+        "mlx/rows",
+        "llama/model",
+        "llama/text",
+        "llama/sampling",
     )
 }
 

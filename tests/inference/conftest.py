@@ -10,11 +10,11 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.inference.blas import prefer_openblas
+from pylon.inference.child.environment import child_environment
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
-from pylon.inference.environment import child_environment
+from pylon.inference.models.weights import PACKAGED
 from pylon.inference.service import InferenceService
-from pylon.inference.supervisor import ChildLimits
-from pylon.inference.weights import PACKAGED
 from tests.inference.children import MISBEHAVING
 
 # As in the child, before any test imports mlx.

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference import child
+from pylon.inference.child import main as child
 from pylon.inference.engine import Finished, Generation, ModelInfo, Progress, TokenCount
 
 RAW_PIPE = os.dup(1)

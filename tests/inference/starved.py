@@ -7,7 +7,7 @@ The system then refuses what the engine asks for, as it does on a machine whose 
 import resource
 from pathlib import Path
 
-from pylon.inference import child
+from pylon.inference.child import main as child
 
 
 def starved(spec):

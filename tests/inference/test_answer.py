@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.answer import Answer
+from pylon.inference.batching.answer import Answer
 from pylon.inference.stops import find_stop
 
 

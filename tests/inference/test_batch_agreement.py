@@ -3,12 +3,12 @@
 import pytest
 
 from pylon.bench.needle import count_tokens, sized_task
-from pylon.inference.batched import BatchedEngine
-from pylon.inference.child import open_engine
+from pylon.inference.batching.batched import BatchedEngine
+from pylon.inference.batching.reuse import AnswerStore
+from pylon.inference.child.main import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
-from pylon.inference.reuse import AnswerStore
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 from tests.inference.conftest import LLAMA
 
 PROMPTS = 200

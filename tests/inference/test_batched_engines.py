@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference.batched import BatchedEngine
-from pylon.inference.child import open_engine
-from pylon.inference.driven import Token
+from pylon.inference.batching.batched import BatchedEngine
+from pylon.inference.batching.driven import Token
+from pylon.inference.batching.reuse import AnswerStore
+from pylon.inference.child.main import open_engine
 from pylon.inference.engine import (
     EngineSpec,
     Event,
@@ -25,9 +26,8 @@ from pylon.inference.engine import (
     Progress,
     Sampling,
 )
-from pylon.inference.mlx import MlxEngine
-from pylon.inference.reuse import AnswerStore
-from pylon.inference.weights import weights_sha256
+from pylon.inference.mlx.engine import MlxEngine
+from pylon.inference.models.weights import weights_sha256
 from tests.inference.conftest import LLAMA
 
 CONTEXT = 2048

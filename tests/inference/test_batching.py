@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.batching import MOST_PADDING, alike
+from pylon.inference.mlx.grouping import MOST_PADDING, alike
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=40), st.integers(1, 8))

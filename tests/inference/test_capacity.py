@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from pylon.inference.capacity import Capacity, load_capacity, save_capacity
-from pylon.inference.messages import Beat
-from pylon.inference.speed import Speed
+from pylon.inference.child.messages import Beat
+from pylon.inference.child.speed import Speed
 
 MEASURED = Capacity(tokens_in_per_s=1000.5, tokens_out_per_s=100.0, slots=32, measured_at=1_700_000_000)
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.catalogue import CATALOGUE, GB, OF_TOTAL, choices
-from pylon.inference.weights import is_model_id
+from pylon.inference.models.catalogue import CATALOGUE, GB, OF_TOTAL, choices
+from pylon.inference.models.weights import is_model_id
 
 
 @given(st.integers(0, 600 * GB))

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.cells import ROW_TOKENS, CellPlan
+from pylon.inference.llama.cells import ROW_TOKENS, CellPlan
 from pylon.inference.memory import MemoryPlan
 
 SIZES = st.integers(0, 10**12)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from pylon.inference.blas import openblas_places, prefer_openblas, threads_for
-from pylon.inference.environment import child_environment
+from pylon.inference.child.environment import child_environment
 
 
 def test_the_nodes_secrets_do_not_reach_the_child() -> None:

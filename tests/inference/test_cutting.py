@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from pylon.inference.cutting import Cutter
+from pylon.inference.mlx.cutting import Cutter
 from pylon.inference.models import needle
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 HEAD = "<|im_start|>user\n" + "Say in one line what the text is about; name people, places and numbers. " * 8
 

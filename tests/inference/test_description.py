@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import ModelError
-from pylon.inference.description import FILE, Description, describe
 from pylon.inference.engine import EngineSpec, Finished, Generation, GenerationRequest
-from pylon.inference.mlx import MlxEngine
+from pylon.inference.mlx.engine import MlxEngine
 from pylon.inference.models import needle
+from pylon.inference.models.description import FILE, Description, describe
 from pylon.inference.models.needle_tasks import digits
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 TEN_DIGITS = needle.prompt(
     needle.QUESTIONS[0].format(key="amber-falcon"),

@@ -3,10 +3,10 @@
 import queue
 from collections.abc import Sequence
 
+from pylon.inference.child.intake import Command, Prepared
+from pylon.inference.child.loop import BEAT_S, EngineLoop
+from pylon.inference.child.messages import Beat, Close
 from pylon.inference.engine import Event, Failed, TokenCount
-from pylon.inference.intake import Command, Prepared
-from pylon.inference.loop import BEAT_S, EngineLoop
-from pylon.inference.messages import Beat, Close
 from tests.manual_clock import ManualClock
 
 

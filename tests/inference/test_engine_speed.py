@@ -1,7 +1,7 @@
 import pytest
 
-from pylon.inference.messages import Beat
-from pylon.inference.speed import Speed
+from pylon.inference.child.messages import Beat
+from pylon.inference.child.speed import Speed
 
 
 def test_before_any_work_the_speed_is_zero() -> None:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the s
 SCRIPT = """
 import os, resource, sys
 import numpy as np
-from pylon.inference import heap
+from pylon.inference.mlx import heap
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from pylon.errors import EngineFailedError, ModelError, PromptError
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
-from pylon.inference.supervisor import ChildLimits
 from tests.inference.children import MISBEHAVING
 from tests.inference.conftest import QUICK
 

@@ -11,10 +11,10 @@ import pytest
 
 from pylon.errors import ParameterError, PromptError
 from pylon.frames import encode
-from pylon.inference import intake
+from pylon.inference.child import intake
+from pylon.inference.child.intake import Command, Intake, Prepared
+from pylon.inference.child.messages import Cancel, Close, Compiling, Generate, Load
 from pylon.inference.engine import EngineSpec, Failed
-from pylon.inference.intake import Command, Intake, Prepared
-from pylon.inference.messages import Cancel, Close, Compiling, Generate, Load
 from tests.manual_clock import ManualClock
 
 WITHIN_S = 20.0

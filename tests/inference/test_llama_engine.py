@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError, PromptError
-from pylon.inference.batched import BatchedEngine
-from pylon.inference.cells import CellPlan
-from pylon.inference.child import open_engine
+from pylon.inference.batching.batched import BatchedEngine
+from pylon.inference.child.main import open_engine
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, Finished, Message, ScoreRequest
+from pylon.inference.llama.cells import CellPlan
 from pylon.inference.models import needle
-from pylon.inference.supervisor import ChildLimits
-from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.inference.models.weights import PACKAGED, weights_sha256
 from tests.inference.conftest import LLAMA
 
 GGUF = PACKAGED / f"{needle.MODEL_ID}.gguf"

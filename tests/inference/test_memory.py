@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from pylon.errors import ModelError, PromptError
 from pylon.inference.engine import EngineSpec, Failed, Finished
-from pylon.inference.headroom import Headroom
 from pylon.inference.memory import MemoryPlan, memory_limit
-from pylon.inference.mlx import MlxEngine
-from pylon.inference.mlx_model import check_weights
+from pylon.inference.mlx.engine import MlxEngine
+from pylon.inference.mlx.headroom import Headroom
+from pylon.inference.mlx.model import check_weights
 
 GB = 10**9
 rows = st.lists(st.integers(1, 10_000), max_size=40)

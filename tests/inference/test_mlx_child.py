@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
-from pylon.inference.supervisor import ChildLimits
-from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.inference.models.weights import PACKAGED, weights_sha256
 
 PATIENT = ChildLimits(backoff_s=0.01)
 

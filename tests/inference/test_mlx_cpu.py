@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pylon.inference import mlx_cpu
-from pylon.inference.mlx_cpu import Apart, HeadStates
+from pylon.inference.mlx import cpu as mlx_cpu
+from pylon.inference.mlx.cpu import Apart, HeadStates
 
 mlx_cpu.install()
 ours, plain = mx.fast.scaled_dot_product_attention, mx.fast.scaled_dot_product_attention.__wrapped__
@@ -124,8 +124,8 @@ def test_networks_whose_functions_mlx_would_compile_compute_by_these_in_any_envi
     script = (
         "import mlx.core as mx\n"
         "from mlx_lm.models.activations import swiglu\n"
-        "from pylon.inference import mlx_cpu\n"
-        "mlx_cpu.install()\n"
+        "from pylon.inference.mlx import cpu\n"
+        "cpu.install()\n"
         "x = mx.ones((2, 3))\n"
         "assert mx.allclose(swiglu(x, x), x * mx.sigmoid(x))\n"
     )

@@ -9,8 +9,8 @@ import pytest
 from mlx_lm.models import lfm2, llama
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from pylon.inference import mlx_cpu
-from pylon.inference.mlx_heads import RowsBehindHeads, behind, read, takes_apart
+from pylon.inference.mlx import cpu as mlx_cpu
+from pylon.inference.mlx.heads import RowsBehindHeads, behind, read, takes_apart
 
 mlx_cpu.install()
 LLAMA = {

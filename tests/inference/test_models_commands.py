@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pylon.cli.main import app
-from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.inference.models.weights import PACKAGED, weights_sha256
 from pylon.node.example import example_toml
 from tests.inference.hub import Hub
 

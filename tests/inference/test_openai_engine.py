@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import EngineFailedError, ModelError
-from pylon.inference import openai
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, Event, Failed, Finished, Progress
-from pylon.inference.openai import OpenAIEngine
-from pylon.inference.supervisor import ChildLimits
+from pylon.inference.openai import engine as openai
+from pylon.inference.openai.engine import OpenAIEngine
 
 
 def text(content: str) -> dict[str, object]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from pylon.errors import PromptError
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
 from pylon.inference.models import needle
-from pylon.inference.supervisor import ChildLimits
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 xllamacpp = pytest.importorskip("xllamacpp")
 

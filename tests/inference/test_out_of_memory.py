@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import EngineFailedError
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
-from pylon.inference.supervisor import ChildLimits
-from pylon.inference.weights import PACKAGED
+from pylon.inference.models.weights import PACKAGED
 
 pytestmark = [
     pytest.mark.slow,

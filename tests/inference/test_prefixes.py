@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.inference.prefixes import LEAST_TOKENS, Prefix, PrefixStore, common_length, worth_sharing
+from pylon.inference.batching.prefixes import LEAST_TOKENS, Prefix, PrefixStore, common_length, worth_sharing
 
 INSTRUCTION = list(range(100))
 

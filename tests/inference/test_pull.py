@@ -7,8 +7,8 @@ import huggingface_hub.constants
 import pytest
 
 from pylon.errors import ModelError, UnreachableError
-from pylon.inference.pull import chosen_gguf, pull
-from pylon.inference.weights import PACKAGED, weights_sha256
+from pylon.inference.models.pull import chosen_gguf, pull
+from pylon.inference.models.weights import PACKAGED, weights_sha256
 from tests.inference.hub import LATER, Hub
 
 TINY = "mlx-community/Tiny-4bit"

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from pylon.inference.child import is_out_of_memory
+from pylon.inference.child.main import is_out_of_memory
 
 
 def hidden(first: Exception, second: Exception) -> Exception:

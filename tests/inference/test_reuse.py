@@ -1,8 +1,8 @@
 import pytest
 
+from pylon.inference.batching.reuse import AnswerStore, answer_key
 from pylon.inference.engine import Event, Finished, Generation, Progress, Sampling
-from pylon.inference.mlx import MlxEngine
-from pylon.inference.reuse import AnswerStore, answer_key
+from pylon.inference.mlx.engine import MlxEngine
 
 GREEDY = Sampling(max_tokens=6)
 

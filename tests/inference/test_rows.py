@@ -1,8 +1,8 @@
 """What is read before the next token of the running answers, of rows of MLX."""
 
-from pylon.inference import rows
-from pylon.inference.mlx import MlxEngine
-from pylon.inference.mlx_batch import Batch
+from pylon.inference.mlx import rows
+from pylon.inference.mlx.batch import Batch
+from pylon.inference.mlx.engine import MlxEngine
 
 
 def loaded(babble, monkeypatch) -> tuple[MlxEngine, list[int]]:

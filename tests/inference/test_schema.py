@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pylon.errors import ParameterError
-from pylon.inference.child import open_engine
+from pylon.inference.child.main import open_engine
 from pylon.inference.engine import Engine, Finished, Generation
 from tests.inference.conftest import LLAMA
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pylon.errors import ParameterError
-from pylon.inference import schema_bounds
-from pylon.inference.schema_bounds import check
+from pylon.inference.schema import bounds as schema_bounds
+from pylon.inference.schema.bounds import check
 
 WORDS = {"type": "string", "pattern": "^[a-z]{3,20}$"}
 PERSON = {

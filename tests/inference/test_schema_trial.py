@@ -8,9 +8,10 @@ import pytest
 from llguidance import LLTokenizer
 
 from pylon.errors import ParameterError
-from pylon.inference import schema_bounds, schema_trial
-from pylon.inference.asked import Asked
-from pylon.inference.schema import SchemaCompiler
+from pylon.inference.batching.asked import Asked
+from pylon.inference.schema import bounds as schema_bounds
+from pylon.inference.schema import trial as schema_trial
+from pylon.inference.schema.guide import SchemaCompiler
 
 # Each would take minutes and gigabytes.
 ENDLESS = {

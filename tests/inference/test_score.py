@@ -8,8 +8,8 @@ from pylon.clock import SystemClock
 from pylon.errors import EngineError
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling, ScoreRequest
 from pylon.inference.models import needle
+from pylon.inference.models.weights import model_directory
 from pylon.inference.service import InferenceService
-from pylon.inference.weights import model_directory
 from pylon.jobs.result import Finish
 from pylon.swarm.checks.verification import Score, Verdict, judge
 

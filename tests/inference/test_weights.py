@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import ModelError
-from pylon.inference.weights import PACKAGED, gguf_file, model_directory, model_name, weights_sha256
+from pylon.inference.models.weights import PACKAGED, gguf_file, model_directory, model_name, weights_sha256
 
 
 def model(directory: Path, **files: bytes) -> Path:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.inference.child.process import COMMAND
+from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
-from pylon.inference.process import COMMAND
 from pylon.inference.service import InferenceService
-from pylon.inference.supervisor import ChildLimits
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.nwc.client import NwcWallet

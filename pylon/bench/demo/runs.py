@@ -12,7 +12,7 @@ from pylon.bench.demo.say import say, step
 from pylon.bench.demo.task import Task, make_task, pieces
 from pylon.bench.stage import Stage
 from pylon.inference.models import needle
-from pylon.inference.weights import model_directory, weights_sha256
+from pylon.inference.models.weights import model_directory, weights_sha256
 
 SHARE = 0.95
 

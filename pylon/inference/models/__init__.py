@@ -1,1 +1,1 @@
-"""Models that ship with Pylon: their weights as package data, and how they are asked."""
+"""Models on this machine: their files, how they are fetched, which suit it, and those that ship with Pylon."""

@@ -15,7 +15,7 @@ import httpx
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, UnreachableError
 from pylon.host import hardware, memory
-from pylon.inference.weights import weight_files
+from pylon.inference.models.weights import weight_files
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node import identity

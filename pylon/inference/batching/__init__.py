@@ -1,0 +1,1 @@
+"""What every engine that batches has in common: requests, shared heads, answers."""

@@ -1,0 +1,223 @@
+"""What every engine that batches does: requests join and leave one running batch, each starts beside what suits it.
+
+An engine's own files know the model and its batch; here is the order of things. A head that several of a customer's
+prompts share is read once, and so is a prompt that is asked twice. What starts fits into memory. A request with a
+seed that matters runs alone: what stands beside it in a batch would change its numbers in their last bits.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from pylon.clock import Clock, SystemClock
+from pylon.inference.batching.asked import Asked, bounded, fitting, scorable
+from pylon.inference.batching.driven import Token
+from pylon.inference.batching.heads import Head
+from pylon.inference.batching.hooks import EngineHooks
+from pylon.inference.batching.replies import Replies
+from pylon.inference.batching.reuse import answer_key
+from pylon.inference.batching.score import ranks
+from pylon.inference.engine import EngineSpec, Event, GenerationRequest, Scored, ScoreRequest, TokenCount
+
+# A request that was put back so often for lack of memory will not fit the next time either.
+_MOST_SHEDS = 2
+# So many are read as fast as more would be, and the rest of a burst is made ready meanwhile.
+_ENOUGH = 16
+
+
+class BatchedEngine(EngineHooks):
+    """See `Engine`, and `Preparing`."""
+
+    def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
+        self._spec = spec
+        self._clock = clock or SystemClock()
+        self._waiting: deque[Asked] = deque()
+        self._running: dict[int, Asked] = {}
+        self._uids = itertools.count()
+        self._cutting = Lock()  # a tokenizer serves one thread at a time
+        self._replies = Replies(self._clock)
+        self._known: list[Event] = []  # said by the next step without computing
+        self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
+
+    def add(self, request: GenerationRequest) -> None:
+        self.take(self.prepare(request))
+
+    def prepare(self, request: GenerationRequest) -> Asked:
+        """See `Preparing`."""
+        request = bounded(request, self._model.info)
+        with self._cutting:
+            tokens = fitting(self._model, request, self._longest())
+        asked = Asked(request, tokens, answer_key(request.customer, tokens, request.sampling))
+        asked.begin(self._model)
+        return asked
+
+    def take(self, ready: Asked) -> None:
+        if (known := self._replies.known(ready.id, ready.key)) is not None:
+            self._known.append(known)
+        elif self._replies.lead(ready):
+            self._waiting.append(ready)
+
+    @property
+    def gathered(self) -> bool:
+        return len(self._waiting) >= min(self._spec.slots, _ENOUGH)
+
+    def cancel(self, request_id: str) -> None:
+        self._known = [event for event in self._known if event.id != request_id]
+        self._replies.cancel(request_id)
+        for sequence in [each for each in self._waiting if each.id == request_id]:
+            self._waiting.remove(sequence)
+            self._promote(sequence)
+        for sequence in [each for each in self._running.values() if each.id == request_id]:
+            self._leave(sequence, still_generating=True)
+            self._promote(sequence)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running or self._known)
+
+    @property
+    def tokens(self) -> TokenCount:
+        read = self._read_tokens + self._heads.read
+        return TokenCount(self._prompt_tokens, self._completion_tokens, read)
+
+    def step(self) -> list[Event]:
+        events, self._known = self._known, []
+        if not self._waiting and not self._running:
+            return events
+        events += self._keep_within_memory()
+        with self._computing():
+            if not self._heads.advance():
+                while self._admit():
+                    pass
+            for token in self._rows.step():
+                events += self._heard(token)
+        return events
+
+    def score(self, request: ScoreRequest) -> Scored:
+        """See `Scoring`."""
+        with self._cutting:
+            prompt, answer = scorable(self._model, request)
+        self._make_room(len(prompt) + len(answer))
+        with self._computing():
+            return Scored(request.id, tuple(ranks(self._model, prompt, answer)))
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._running.clear()
+        del self._rows, self._model, self._heads
+        self._give_back()
+
+    def _promote(self, gone: Asked) -> None:
+        """One of those that waited for a request's answer takes its place."""
+        follower = self._replies.promote(gone)
+        if follower is not None:
+            self._waiting.append(follower)
+
+    def _keep_within_memory(self) -> list[Event]:
+        """Over the hard limit, lets go what is not needed, and then the request that came last."""
+        if not self._over():
+            return []
+        self._give_back()
+        if not self._over(now=True):
+            return []
+        self._heads.clear()
+        self._give_back()
+        if not self._over(now=True) or not self._running:
+            return []
+        newest = max(self._running.values(), key=lambda sequence: sequence.uid)
+        self._leave(newest, still_generating=True)
+        self._give_back()
+        newest.sheds += 1
+        if newest.sheds > _MOST_SHEDS or not self._running:
+            return self._replies.failed(newest, "Memory on this machine ran out.")
+        newest.begin(self._model)
+        self._waiting.appendleft(newest)
+        return []
+
+    def _admit(self) -> bool:
+        """Starts the request that has waited longest with those that go well beside it, or begins their head.
+
+        Says whether it started any.
+        """
+        free = self._spec.slots - len(self._running)
+        if not self._waiting or self._rows.reading or free <= 0:
+            return False
+        first = self._waiting[0]
+        if not self._room(first):
+            return False
+        if first.alone and not self._running:
+            self._start([first])
+            return True
+        if first.alone or any(sequence.alone for sequence in self._running.values()):
+            return False
+        customer = first.request.customer
+        kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
+        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head(first)):
+            return False
+        head = self._heads.find(customer, first.tokens)
+        alike = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
+        for each in alike:
+            each.head = head
+        places = self._together([len(each.tokens) - each.known for each in alike], free)
+        self._start(self._affordable([alike[place] for place in places]), head)
+        return True
+
+    def _room(self, first: Asked) -> bool:
+        """Whether memory lets it start; alone it always does, since it was taken on."""
+        first.head = None
+        if self._admits(list(self._running.values()), first):
+            return True
+        if self._running:
+            return False
+        self._heads.clear()
+        return True
+
+    def _affordable(self, group: Sequence[Asked]) -> list[Asked]:
+        """As many of a group as memory has room for, the first in any case."""
+        chosen = [group[0]]
+        for each in group[1:]:
+            if self._admits([*self._running.values(), *chosen], each):
+                chosen.append(each)
+        return chosen
+
+    def _start(self, group: Sequence[Asked], head: Head[Any] | None = None) -> None:
+        now = self._clock.monotonic()
+        for sequence in group:
+            self._waiting.remove(sequence)
+            sequence.uid = next(self._uids)
+            sequence.started = now
+            self._running[sequence.uid] = sequence
+            self._read_tokens += len(sequence.tokens) - sequence.known
+            self._heads.remember(sequence.request.customer, sequence.tokens)
+        self._begin(group, head)
+
+    def _heard(self, heard: Token) -> list[Event]:
+        sequence = self._running[heard.uid]
+        try:
+            return self._said(sequence, heard.token, heard.finish)
+        except Exception as error:  # one answer's text must not take the others down
+            self._leave(sequence, still_generating=heard.finish is None)
+            return self._replies.failed(sequence, f"The answer could not be read ({type(error).__name__}).")
+
+    def _said(self, sequence: Asked, token: int, finish: str | None) -> list[Event]:
+        answer = sequence.answer
+        # A stop response carries the stop token, which is no part of the answer.
+        stopped = answer.add(token) if finish != "stop" else False
+        self._completion_tokens += 1
+        if finish is None and not stopped:
+            return self._replies.progress(sequence)
+        stopped = answer.end() or finish == "stop"
+        self._leave(sequence, still_generating=finish is None)
+        self._prompt_tokens += len(sequence.tokens)
+        if sequence.guide is not None and sequence.guide.fault:
+            fault = f"The JSON schema could not be followed: {sequence.guide.fault[:200]}"
+            return self._replies.failed(sequence, fault)
+        return self._replies.finished(sequence, "stop" if stopped else "length")
+
+    def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
+        del self._running[sequence.uid]
+        if still_generating:
+            with self._computing():
+                self._rows.remove(sequence.uid)

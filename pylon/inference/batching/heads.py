@@ -1,0 +1,140 @@
+"""Reading shared heads: which one is worth it, chunk by chunk so that running answers go on, and keeping it."""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pylon.inference.batching.prefixes import LEAST_TOKENS, Prefix, PrefixStore, common_length, worth_sharing
+from pylon.inference.engine import Message
+
+type Head[State] = Prefix[State]
+
+# Prompts remembered to see that a customer's next one has the same head, when they come one by one.
+_RECENT_PROMPTS = 4
+_RECENT_CUSTOMERS = 64
+
+
+class Reader[State](Protocol):
+    """A model that reads tokens into a sequence's state."""
+
+    def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:
+        """The chat as the model was trained to read it. Raises PromptError.
+
+        What was found out about it may serve the customer's next one, and nobody else's.
+        """
+
+    def new_state(self) -> State:
+        """The empty state of one sequence."""
+
+    def copy_state(self, state: State) -> State:
+        """Another sequence that goes on from there."""
+
+    def state_bytes(self, state: State, tokens: int) -> int:
+        """What a state of so many tokens takes."""
+
+    def read(self, tokens: list[int], state: State) -> None:
+        """Takes tokens into `state`."""
+
+    def drop(self, state: State) -> None:
+        """Nobody needs it any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Build[State]:
+    """A head on its way: `done` of its tokens are in `state`."""
+
+    customer: str | None
+    tokens: list[int]
+    state: State
+    done: int = 0
+
+
+class Heads[State]:
+    """The heads of one model, of `most_bytes` together. `chunk` is how many tokens are read at a time."""
+
+    def __init__(self, model: Reader[State], most_bytes: int, chunk: int) -> None:
+        self._model = model
+        self._chunk = chunk
+        self._store: PrefixStore[State] = PrefixStore(most_bytes)
+        self._recent: OrderedDict[str, deque[list[int]]] = OrderedDict()
+        self._build: _Build[State] | None = None
+        self.read = 0  # tokens, since the model was loaded
+        self._read_template()
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._store.size
+
+    def __contains__(self, head: Head[State]) -> bool:
+        return head in self._store
+
+    @property
+    def held(self) -> int:
+        """Their tokens together, and those of one on its way."""
+        return self._store.tokens + (len(self._build.tokens) if self._build else 0)
+
+    def find(self, customer: str, tokens: Sequence[int]) -> Head[State] | None:
+        """The longest that this customer's prompt begins with."""
+        return self._store.find(customer, tokens)
+
+    def clear(self) -> None:
+        """Gives their memory back."""
+        for gone in self._store.clear():
+            self._model.drop(gone.state)
+
+    def begin(self, customer: str, prompt: list[int], others: Sequence[list[int]], most: int) -> bool:
+        """Whether a head that `prompt` shares with `others`, or with recent prompts, is worth reading first.
+
+        `most` is how many tokens it may have.
+        """
+        base = self._store.find(customer, prompt)
+        company = [*others, *self._recent.get(customer, ())]
+        shared = worth_sharing(prompt, company, read=len(base.tokens) if base else 0)
+        # One that cannot be kept would be read again and again.
+        if not 0 < shared <= most:
+            return False
+        if base is None:
+            self._build = _Build(customer, prompt[:shared], self._model.new_state())
+        else:
+            self._build = _Build(customer, prompt[:shared], self._model.copy_state(base.state), len(base.tokens))
+        return True
+
+    def advance(self) -> bool:
+        """Reads one chunk of the head on its way; False when there is none.
+
+        The state ends exactly at the head's last token: not every model's state can be trimmed.
+        """
+        build = self._build
+        if build is None:
+            return False
+        end = min(build.done + self._chunk, len(build.tokens))
+        self._model.read(build.tokens[build.done : end], build.state)
+        self.read += end - build.done
+        build.done = end
+        if end == len(build.tokens):
+            size = self._model.state_bytes(build.state, end)
+            for gone in self._store.put(Prefix(build.customer, build.tokens, build.state, size)):
+                self._model.drop(gone.state)
+            self._build = None
+        return True
+
+    def remember(self, customer: str, prompt: list[int]) -> None:
+        """A prompt that was started; later ones may share its head."""
+        self._recent.setdefault(customer, deque(maxlen=_RECENT_PROMPTS)).append(prompt)
+        self._recent.move_to_end(customer)
+        if len(self._recent) > _RECENT_CUSTOMERS:
+            self._recent.popitem(last=False)
+
+    def _read_template(self) -> None:
+        """What stands in front of every chat holds no customer's words, so all may share it."""
+        one, other = (self._model.prompt([Message("user", text)]) for text in ("a", "0"))
+        tokens = one[: common_length(one, other)]
+        if len(tokens) >= LEAST_TOKENS:
+            self._build = _Build(None, tokens, self._model.new_state())
+            while self.advance():
+                pass

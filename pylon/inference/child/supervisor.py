@@ -1,0 +1,241 @@
+"""Keeps an inference child alive: starts it, watches it, and starts another when it dies, stalls or sends garbage."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import EngineError, EngineFailedError, ModelError, WireError
+from pylon.frames import encode
+from pylon.inference.child.in_hand import InHand
+from pylon.inference.child.messages import Beat, Close, FromChild, Load, Ready, Unloadable
+from pylon.inference.child.process import ChildProcess
+from pylon.inference.engine import EngineSpec, ModelInfo
+
+_log = log.get("inference")
+
+# Silence is counted in ticks of this part of the stall limit, not by the clock: a node that was itself stopped for
+# a minute must not blame the child for it.
+_TICKS = 10
+
+type EngineState = Literal["loading", "ready", "unloaded", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """Seconds of silence before a child counts as stalled, and how often what is tried again."""
+
+    stall_s: float = 30.0
+    loading_s: float = 300.0
+    requeues: int = 2
+    backoff_s: float = 0.2
+    backoff_most_s: float = 30.0
+    settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
+    loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
+    close_s: float = 5.0
+    unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
+
+
+class Supervisor:
+    """`hand` holds what children work on; `on_beat` hears each beat of theirs."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        clock: Clock,
+        limits: ChildLimits,
+        command: Sequence[str],
+        hand: InHand,
+        on_beat: Callable[[Beat], None],
+    ) -> None:
+        self._state: EngineState = "stopped"
+        self._listeners: list[Callable[[], None]] = []
+        self.model: ModelInfo | None = None
+        self.child: ChildProcess | None = None
+        self.restarts = 0
+        # How the last child ended.
+        self.reason = ""
+        # What callers are told while the state is `failed` or `stopped`.
+        self.failure: EngineError = EngineFailedError("The engine has not been started.")
+        self._spec = spec
+        self._clock = clock
+        self._limits = limits
+        self._command = command
+        self._hand = hand
+        self._on_beat = on_beat
+        self._task: asyncio.Task[None] | None = None
+        self._scratch: Path | None = None
+        self._heard = False
+        self._wanted = asyncio.Event()
+        self._asked_at = 0.0
+
+    @property
+    def state(self) -> EngineState:
+        """Whoever watches is told when it changes."""
+        return self._state
+
+    @state.setter
+    def state(self, state: EngineState) -> None:
+        if state != self._state:
+            self._state = state
+            for listener in tuple(self._listeners):
+                listener()
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls the listener whenever `state` has changed; gives what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def start(self) -> None:
+        """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
+        self._scratch = Path(tempfile.mkdtemp(prefix="pylon-inference-"))  # mkdtemp makes it 0700
+        load = encode(Load(self._spec, self._scratch))
+        self.state = "loading"
+        self._task = asyncio.create_task(self._supervise(load))
+        self._task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Ends the child. What is still in hand fails with EngineFailedError."""
+        was_ready = self.state == "ready"
+        self.state = "stopped"
+        self.failure = EngineFailedError("The engine was stopped.")
+        self._hand.fail_all(self.failure)
+        if self.child is not None and was_ready:
+            self.child.send(Close())
+            await self.child.exited(self._limits.close_s)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    @property
+    def ready_child(self) -> ChildProcess | None:
+        """The child, when its model is loaded."""
+        return self.child if self.state == "ready" else None
+
+    def wake(self) -> None:
+        """There is a request: a model that left memory is loaded again."""
+        self._wanted.set()
+
+    def answered(self) -> None:
+        """A request is done with: the time without any begins now."""
+        self._asked_at = self._clock.monotonic()
+
+    @property
+    def _over(self) -> bool:
+        """No further child: closed, or the model's files are at fault."""
+        return self.state == "stopped" or isinstance(self.failure, ModelError)
+
+    async def _supervise(self, load: bytes) -> None:
+        in_a_row = 0  # children that ended before they had settled
+        while True:
+            ready_at = await self._one_life(load)
+            if self._over:
+                return
+            if self.state == "unloaded":
+                in_a_row = 0
+                await self._rest()
+                continue
+            settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
+            in_a_row = 1 if settled else in_a_row + 1
+            self.restarts += 1
+            self._hand.requeue(self.reason)
+            if ready_at is None and in_a_row >= self._limits.loads:
+                self.state = "failed"
+                self.failure = EngineFailedError(
+                    f"The model's process {self.reason}, {in_a_row} times in a row.",
+                    hint="The log tells what it last said: logs/pylon.log in PYLON_HOME.",
+                )
+                self._hand.fail_all(self.failure)
+            await asyncio.sleep(min(self._limits.backoff_s * 2 ** (in_a_row - 1), self._limits.backoff_most_s))
+
+    async def _rest(self) -> None:
+        """Until there is a request."""
+        _log.info("the model left memory", idle_s=self._limits.unload_s)
+        self._wanted.clear()
+        if not self._hand:
+            await self._wanted.wait()
+        self.state = "loading"
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of our own must not leave callers waiting for ever."""
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self.state = "failed"
+            self.failure = EngineFailedError(f"The engine's supervisor failed ({type(fault).__name__}).")
+            _log.error("the engine's supervisor failed", exc_info=fault)
+            self._hand.fail_all(self.failure)
+
+    async def _one_life(self, load: bytes) -> float | None:
+        """One child from start to end; when it became ready, or None. Always leaves no process behind."""
+        ready_at = None
+        try:
+            child = self.child = await ChildProcess.spawn(self._command)
+        except OSError as error:
+            self.reason = f"could not be started ({error.strerror})"
+            return None
+        watchdog = asyncio.create_task(self._watch(child))
+        try:
+            child.send_frame(load)
+            async for message in child.messages():
+                self._heard = True
+                if isinstance(message, Ready):
+                    ready_at = self._clock.monotonic()
+                self._take(message, child)
+        except WireError as error:
+            child.kill("sent something unreadable")
+            _log.warning("unreadable message from the inference child", error=str(error))
+        finally:
+            watchdog.cancel()
+            self.child = None
+            if self.state == "ready":
+                self.state = "loading"
+            self.reason = await child.end()
+            self._hand.child_ended(self.reason)
+        if not self._over and self.state != "unloaded":
+            _log.warning("the inference child ended", reason=self.reason, last_lines=child.last_lines[-5:])
+        return ready_at
+
+    def _take(self, message: FromChild, child: ChildProcess) -> None:
+        match message:
+            case Beat():
+                self._on_beat(message)
+            case Ready():
+                self.model = message.model
+                self.state = "ready"
+                self.answered()
+                _log.info("model ready", model=message.model.id, weights=message.model.sha256)
+                self._hand.send_all(child)
+            case Unloadable():
+                self.state = "failed"
+                self.failure = ModelError(message.message, hint=message.hint)
+                _log.error("the model cannot be loaded", reason=message.message)
+                self._hand.fail_all(self.failure)
+            case _:
+                self._hand.take(message)
+
+    async def _watch(self, child: ChildProcess) -> None:
+        tick_s = self._limits.stall_s / _TICKS
+        silent_s = 0.0
+        while True:
+            await asyncio.sleep(tick_s)
+            self._unload_when_idle(child)
+            silent_s = 0.0 if self._heard else silent_s + tick_s
+            self._heard = False
+            limit_s = self._limits.stall_s if self.state == "ready" else self._limits.loading_s
+            if silent_s >= limit_s:
+                child.kill(f"gave no sign of life for {limit_s:g} s")
+                return
+
+    def _unload_when_idle(self, child: ChildProcess) -> None:
+        idle_s = self._clock.monotonic() - self._asked_at
+        if self._limits.unload_s and self.state == "ready" and not self._hand and idle_s >= self._limits.unload_s:
+            self.state = "unloaded"
+            child.send(Close())

@@ -1,0 +1,117 @@
+"""The state of rows that go on from one head: a copy of it for each row, or on a processor the head apart from them.
+
+Attention to a head in one piece is one product for all its rows instead of one for each, and nothing is copied when
+rows start, join others or leave.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import BatchKVCache, KVCache, make_prompt_cache
+
+from pylon.inference.mlx.cpu import Apart, HeadStates, looking_away
+
+
+def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
+    """The state of so many rows that go on from one head.
+
+    There is room for `longest` tokens more, since a state that has to grow is copied whole.
+    """
+    return [
+        RowsBehindHeads(None if layer.empty() else layer, rows, longest)
+        if apart and type(layer) is KVCache
+        else _copies(layer, rows, longest)
+        for layer in head
+    ]
+
+
+def _copies(layer: Any, rows: int, longest: int) -> Any:
+    if type(layer) is not KVCache or layer.empty():
+        return layer.merge([layer] * rows)
+    size = layer.offset
+
+    def spread(head: mx.array) -> mx.array:
+        _, heads, _, width = head.shape
+        room = mx.broadcast_to(mx.zeros((), dtype=head.dtype), (rows, heads, longest, width))
+        return mx.concatenate([mx.broadcast_to(head[..., :size, :], (rows, heads, size, width)), room], axis=2)
+
+    nothing = mx.zeros((rows,), dtype=mx.int32)
+    copies = BatchKVCache([0])
+    copies.state = spread(layer.keys), spread(layer.values), nothing + size, nothing, size
+    return copies
+
+
+class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
+    """mlx_lm's cache for what rows have of their own, with the heads in front of them: for `mlx_cpu`'s attention."""
+
+    def __init__(self, head: KVCache | None, rows: int, longest: int) -> None:
+        """There is room for `longest` tokens of each row's own where a head shows how wide they are."""
+        super().__init__([0] * rows)
+        self.offset: mx.array
+        self._heads: list[tuple[KVCache | None, int]] = [(head, rows)]
+        # Whether what the network makes of it all is looked at.
+        self.wanted = True
+        if head is not None:
+            self.offset = self.offset + head.offset
+            self.keys, self.values = (
+                mx.zeros((rows, states.shape[1], longest, states.shape[3]), states.dtype)
+                for states in (head.keys, head.values)
+            )
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Apart, Apart]:
+        own = super().update_and_fetch(keys, values)
+        heads = [(rows, *(head.keys_and_values() if head else (None, None))) for head, rows in self._heads]
+        shared = (
+            [HeadStates(rows, None if states is None else states[0]) for rows, states, _ in heads],
+            [HeadStates(rows, None if states is None else states[0]) for rows, _, states in heads],
+        )
+        return Apart(own[0], shared[0], self.wanted), Apart(own[1], shared[1], self.wanted)
+
+    def filter(self, batch_indices: list[int]) -> None:
+        """`batch_indices` are in order."""
+        super().filter(batch_indices)
+        ends = np.cumsum([rows for _, rows in self._heads])
+        left = np.bincount(np.searchsorted(ends, batch_indices, side="right"), minlength=len(ends))
+        self._heads = [(head, int(rows)) for (head, _), rows in zip(self._heads, left, strict=True) if rows]
+
+    def extend(self, other: "RowsBehindHeads") -> None:
+        super().extend(other)
+        for head, rows in other._heads:
+            last, before = self._heads[-1]
+            if last is head:
+                self._heads[-1] = head, before + rows
+            else:
+                self._heads.append((head, rows))
+
+
+def read(network: Any, tokens: mx.array, layers: list[Any]) -> None:
+    """Takes tokens, (rows, tokens), into the state. What the network says of them is not looked at.
+
+    So its last layer's attention need not be computed, nor what comes behind it.
+    """
+    last = layers[-1]
+    if isinstance(last, RowsBehindHeads):
+        last.wanted = False
+    with looking_away():
+        network(tokens, cache=layers)
+        mx.eval([layer.state for layer in layers])
+    if isinstance(last, RowsBehindHeads):
+        last.wanted = True
+
+
+def takes_apart(network: Any) -> bool:
+    """Whether a network says behind heads apart what it says behind copies: some look at the keys themselves."""
+    head = make_prompt_cache(network)
+    network(mx.array([[1, 2, 3]]), cache=head)
+    if any(layer.keys.dtype != mx.float32 for layer in head if type(layer) is KVCache):
+        return False
+    said = []
+    for apart in (False, True):
+        layers = behind(head, 2, 2, apart=apart)
+        try:
+            read(network, mx.array([[4], [5]]), layers)
+            said.append(network(mx.array([[6], [7]]), cache=layers))
+        except Exception:  # whatever its own code says of keys that are no arrays
+            return False
+    return bool(mx.allclose(said[0], said[1], rtol=1e-3, atol=1e-3))

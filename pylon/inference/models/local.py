@@ -1,0 +1,84 @@
+"""The models on this machine: which there are, and letting one go."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pylon.errors import ModelError, UsageError
+from pylon.inference.models.weights import (
+    GGUF,
+    PACKAGED,
+    gguf_file,
+    is_first_part,
+    is_model_id,
+    model_directory,
+    weight_files,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """`place` is its folder, or its GGUF file for the `llama` engine; `size` that of its weights, in bytes.
+
+    A `packaged` one came with Pylon.
+    """
+
+    id: str
+    engine: Literal["mlx", "llama"]
+    place: Path
+    size: int
+    packaged: bool
+
+
+def local_models(models_dir: Path) -> list[LocalModel]:
+    """Those that came with Pylon, then those under `models_dir`, by name."""
+    found: list[LocalModel] = []
+    for root in (PACKAGED, models_dir):
+        for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
+            directory = config.parent
+            if directory.name.endswith(".partial"):
+                continue
+            with contextlib.suppress(ModelError):
+                size = sum(file.stat().st_size for file in weight_files(directory))
+                found.append(LocalModel(str(directory.relative_to(root)), "mlx", directory, size, root is PACKAGED))
+        for file in sorted([*root.glob(f"*{GGUF}"), *root.glob(f"*/*{GGUF}"), *root.glob(f"*/*/*{GGUF}")]):
+            if file.parent.name.endswith(".partial") or not is_first_part(file):
+                continue
+            # A repository's file has the repository's name, one that lies there by itself its own.
+            place = file.with_suffix("") if file.parent == root else file.parent
+            size = sum(part.stat().st_size for part in weight_files(file))
+            found.append(LocalModel(str(place.relative_to(root)), "llama", file, size, root is PACKAGED))
+    return found
+
+
+def remove(model: str, models_dir: Path) -> int:
+    """Deletes a model's files; says how many bytes its weights had. Raises ModelError, UsageError."""
+    try:
+        place = model_directory(model, models_dir)
+    except ModelError:
+        if is_model_id(model) and not (models_dir / model).exists():
+            raise ModelError(
+                f"there is no model {model} on this machine", hint="`pylon models list` shows which there are."
+            ) from None
+        # Without the steps back that a path may have.
+        place = Path(os.path.normpath(gguf_file(model, models_dir)))
+    if place.is_relative_to(PACKAGED):
+        raise UsageError(f"{model} came with Pylon and goes with it", hint="Only fetched models can be removed.")
+    if not place.is_relative_to(models_dir):
+        raise UsageError(f"{place} is not among Pylon's own models", hint="Delete it as you would any other file.")
+    files = weight_files(place)
+    size = sum(file.stat().st_size for file in files)
+    directory = place if place.is_dir() else place.parent
+    if directory == models_dir:
+        for file in files:
+            file.unlink()
+        return size
+    shutil.rmtree(directory)
+    # Its owner's folder, when nothing else is in it.
+    if directory.parent != models_dir:
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()
+    return size

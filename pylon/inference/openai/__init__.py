@@ -1,0 +1,1 @@
+"""The OpenAI engine: a server elsewhere."""
