@@ -10,10 +10,10 @@ from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS, RLM_REQUEST
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.result import JobResult, parse_result
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 
 

@@ -8,7 +8,7 @@ from websockets.typing import BytesLike
 
 from benchmarks.bare.events import Author, Event, holds, is_over, tag
 from benchmarks.bare.wire import Peer, client, connect
-from pylon.nostr.nip44 import conversation_key
+from pylon.nostr.crypto.nip44 import conversation_key
 
 
 class Client(Peer):

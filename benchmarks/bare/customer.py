@@ -21,7 +21,7 @@ from pylon.bench.part import Calls, Settings, serve
 from pylon.bench.prose import prose
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError, UnreachableError
-from pylon.nostr.nip44 import decrypt, encrypt
+from pylon.nostr.crypto.nip44 import decrypt, encrypt
 
 SCHEMA = """
     CREATE TABLE request (id TEXT PRIMARY KEY, provider TEXT, prompt TEXT) STRICT;

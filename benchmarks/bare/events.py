@@ -10,10 +10,10 @@ import coincurve
 import orjson
 
 from pylon.jobs.kinds import RLM_REQUEST, SCHEMA, result_kind
+from pylon.nostr.crypto.sha256 import sha256
+from pylon.nostr.crypto.signing import KeyPair
 from pylon.nostr.event import MAX_KIND, is_hex64
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.sha256 import sha256
-from pylon.nostr.signing import KeyPair
 
 REQUEST, RESULT = RLM_REQUEST, result_kind(RLM_REQUEST)
 LIFETIME_S = 300

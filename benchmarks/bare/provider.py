@@ -14,7 +14,7 @@ from benchmarks.bare.events import CHARGE_MSAT, REQUEST, RESULT, Event
 from pylon.bench.part import Calls, Settings, serve
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError
-from pylon.nostr.nip44 import decrypt, encrypt
+from pylon.nostr.crypto.nip44 import decrypt, encrypt
 
 SCHEMA = "CREATE TABLE job (id TEXT PRIMARY KEY, customer TEXT, charge INTEGER, result BLOB) STRICT"
 TAKEN = "INSERT INTO job VALUES (?, ?, ?, NULL)"

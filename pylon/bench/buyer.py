@@ -26,10 +26,10 @@ from pylon.money.network import Network
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.schema import MONEY
 from pylon.nostr import messages
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit

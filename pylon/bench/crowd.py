@@ -20,8 +20,8 @@ from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Mo
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.money.schema import MONEY
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA

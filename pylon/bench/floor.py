@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from pylon.nostr.agreement import shared_x
+from pylon.nostr.crypto.agreement import shared_x
 from pylon.nostr.keys import SecretKey
 
 ROUNDS = 300

@@ -11,7 +11,7 @@ from pylon.conformance.clauses import Outcome, Verdict
 from pylon.conformance.run import Report, examine
 from pylon.errors import PylonError, UsageError, WireError
 from pylon.node.home import open_home
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.relay_url import normalize_relay_url
 
 NOT_CONFORMING = 1

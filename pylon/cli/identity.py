@@ -16,7 +16,7 @@ from pylon.errors import PylonError, SetupError, UsageError
 from pylon.node import identity as keyfile
 from pylon.node.binding import bind
 from pylon.node.home import Home, open_home
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 app = typer.Typer(no_args_is_help=True, help="The node's key: show its public half, back it up, restore it.")
 

@@ -20,7 +20,7 @@ from pylon.node.binding import bind
 from pylon.node.calls.control import Event, result_of
 from pylon.node.home import Home, open_home
 from pylon.node.session import open_node, running_node
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.sections import Config
 

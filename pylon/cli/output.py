@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pylon.cli.wrapping import wrapped
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.event import is_hex64
 from pylon.text import clean_line, clean_text
 

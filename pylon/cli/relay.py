@@ -16,7 +16,7 @@ from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
 from pylon.node.relay_settings import relay_limits
 from pylon.node.settings import public_keys
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
 
 

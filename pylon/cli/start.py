@@ -33,7 +33,7 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
 

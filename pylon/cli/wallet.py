@@ -21,7 +21,7 @@ from pylon.node.home import Home, open_home
 from pylon.node.identity import load
 from pylon.node.session import open_node
 from pylon.node.wallet.purse import save_link
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 app = typer.Typer(no_args_is_help=True, help="The wallet: connect one, see what it holds, check the books.")
 

@@ -13,7 +13,7 @@ from pylon.money.payments.agreed import FIRST, MOST, Agreed
 from pylon.node.home import open_home
 from pylon.node.identity import load
 from pylon.node.wallet import live
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 
 def go_live(

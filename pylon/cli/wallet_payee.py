@@ -13,7 +13,7 @@ from pylon.money.msat import sats_text
 from pylon.node.calls.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 _YES = ("y", "yes")
 

@@ -15,10 +15,10 @@ from typing import Self
 from pylon.conformance import wire
 from pylon.errors import UnreachableError, WireError
 from pylon.jobs.kinds import FEEDBACK
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
 

@@ -9,8 +9,8 @@ import zstandard
 
 from pylon.jobs.kinds import FEEDBACK, SCHEMA
 from pylon.jobs.payload import open_payload
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag
-from pylon.nostr.nip44 import ConversationKeys
 
 INPUT: Tag = ("i", "", "text")
 PROMPT = "How many legs has a spider?"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylon.jobs.size import text_bytes
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line
 
 _FINISH = {"stop": "stop", "length": "length", "size": "length"}

@@ -11,8 +11,8 @@ from pylon.errors import MalformedError, MoneyError
 from pylon.jobs.kinds import SCHEMA
 from pylon.jobs.payload import Payload, open_payload, seal
 from pylon.money.msat import Msat, parse_msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag, ends_at, is_hex64
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
 
 _OUTSIDE = {"encrypted": 1}

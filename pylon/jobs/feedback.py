@@ -11,8 +11,8 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import check_size
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.text import clean_text
 
 MAX_MESSAGE = 500

@@ -8,8 +8,8 @@ from pylon.errors import MalformedError, TooLargeError
 from pylon.jobs.kinds import RLM_REQUEST, SCHEMA
 from pylon.jobs.payload import ENCRYPTED, ZSTD, Payload, pack
 from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes, text_bytes
+from pylon.nostr.crypto.nip44 import payload_length
 from pylon.nostr.event import EventDraft
-from pylon.nostr.nip44 import payload_length
 
 # What a request says besides its prompt: a model's name of up to 200 bytes, and some numbers. That is less than 1,024
 # bytes, and a third more as base64, where it is compressed and does not get shorter.

@@ -17,8 +17,8 @@ import pybase64
 import zstandard
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Tag
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
 
 MAX_DECOMPRESSED_BYTES = 4 * 1024 * 1024

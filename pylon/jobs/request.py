@@ -16,8 +16,8 @@ from pylon.jobs.payload import Payload, load_json, open_payload, seal
 from pylon.jobs.size import MAX_EVENT_BYTES, check_size
 from pylon.money.accounts.receipt import AccountSeen, parse_seen
 from pylon.money.msat import Msat, parse_msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
 from pylon.text import is_clean
 

@@ -14,8 +14,8 @@ from pylon.jobs.payload import Payload
 from pylon.jobs.size import MAX_EVENT_BYTES, MAX_INDEXED_BYTES, check_size, event_bytes
 from pylon.money.accounts.receipt import AccountReceipt, parse_receipt
 from pylon.money.accounts.usage import Usage
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.records import record
 from pylon.text import clean_text, is_clean, is_line
 

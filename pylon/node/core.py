@@ -38,8 +38,8 @@ from pylon.node.settings import engine_spec, model_id, owner_rules, provider_set
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.node.wallet.live import Allowance, permission
 from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pylon.errors import SetupError, WireError
 from pylon.node.home import DATABASE
-from pylon.nostr import nip06, nip19, nip49
+from pylon.nostr.bech32 import nip19, nip49
+from pylon.nostr.crypto import nip06
 from pylon.nostr.keys import SecretKey
 
 PASSPHRASE_VARIABLE = "PYLON_PASSPHRASE"  # noqa: S105 - the variable's name, not its value

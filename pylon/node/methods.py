@@ -21,7 +21,7 @@ from pylon.node.household import calls
 from pylon.node.owner import OWNER
 from pylon.node.wallet import accounting, earnings, payees, undecided
 from pylon.node.wallet.live import is_stopped
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.provider.journal import Journal
 from pylon.provider.rows import JobState
 from pylon.provider.service import Provider

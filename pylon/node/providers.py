@@ -11,7 +11,7 @@ from pylon.errors import UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.calls.params import flag, number, text, whole
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.swarm.checks.reputation import why

@@ -10,7 +10,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, Trusted
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules
 from pylon.provider.owner.schedule import Closed, parse_spans

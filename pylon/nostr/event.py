@@ -15,7 +15,7 @@ import coincurve
 import orjson
 
 from pylon.errors import MalformedError, SignatureError
-from pylon.nostr.sha256 import sha256
+from pylon.nostr.crypto.sha256 import sha256
 from pylon.records import record
 
 MAX_TAGS = 5_000

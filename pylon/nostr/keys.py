@@ -8,8 +8,8 @@ from typing import NoReturn
 import coincurve
 
 from pylon.errors import MalformedError
+from pylon.nostr.crypto.signing import KeyPair
 from pylon.nostr.event import Event, EventDraft, check_fields, event_id, is_hex64
-from pylon.nostr.signing import KeyPair
 
 
 class SecretKey:

@@ -13,14 +13,14 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError
-from pylon.nostr.backoff import Backoff
-from pylon.nostr.connection import RelayConnection, RelayStatus
-from pylon.nostr.dialing import Dial
+from pylon.nostr.client.backoff import Backoff
+from pylon.nostr.client.connection import RelayConnection, RelayStatus
+from pylon.nostr.client.subscriptions import Filters
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import PoolSubscription
-from pylon.nostr.subscriptions import Filters
+from pylon.nostr.websocket.dialing import Dial
 from pylon.relay_url import relay_spelling
 
 

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from pylon.nostr import messages as m
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.stored import weight
+from pylon.nostr.client.subscriptions import Filters
 from pylon.nostr.event import Event, verify
-from pylon.nostr.stored import weight
-from pylon.nostr.subscriptions import Filters
 from pylon.records import record
 
 SEEN_IDS = 100_000

@@ -7,8 +7,8 @@ from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.request import ReceivedRequest, parse_request
 from pylon.money.price import FREE
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
 from pylon.provider.queue import Job

@@ -10,9 +10,9 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.request import ReceivedRequest
 from pylon.money.msat import Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.queue import Job
 from pylon.provider.refusals import RefusalBudget

@@ -14,8 +14,8 @@ from pylon.forever import forever
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.wallet import Wallet
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.admission import Load
 from pylon.provider.intake import regulars

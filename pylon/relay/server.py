@@ -22,7 +22,7 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError
 from pylon.host.open_files import allow_files
 from pylon.nostr.event import Event
-from pylon.nostr.sockets import ServerSocket
+from pylon.nostr.websocket.sockets import ServerSocket
 from pylon.relay.access import is_private
 from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake

@@ -26,8 +26,8 @@ from pylon.nostr.messages import (
     encode,
     parse_client_message,
 )
-from pylon.nostr.sending import sent_at_once
-from pylon.nostr.sockets import ServerSocket
+from pylon.nostr.websocket.sending import sent_at_once
+from pylon.nostr.websocket.sockets import ServerSocket
 from pylon.relay import access
 from pylon.relay.outbox import Outbox
 from pylon.relay.publishing import Publishing

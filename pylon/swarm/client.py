@@ -19,8 +19,8 @@ from typing import Any, Self
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import UnreachableError, UsageError
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.conductor import Conductor

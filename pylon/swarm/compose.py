@@ -10,8 +10,8 @@ from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES, question_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds
 from pylon.money.msat import ZERO, Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
 from pylon.swarm.providers.listing import Listing, Need, least_context

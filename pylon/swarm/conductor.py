@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.checks import moves as c
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.reputation import Reputation

@@ -17,8 +17,8 @@ from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.kinds import FEEDBACK, result_kind
 from pylon.jobs.result import Finish, JobResult, parse_result
 from pylon.money.msat import ZERO, Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.dispatch.moves import Acknowledged, Answered, Refused
 from pylon.swarm.spending.purse import Offer
 from pylon.swarm.spending.shown import NOTHING, Shown

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from pylon.nostr.connection import RelayStatus
+from pylon.nostr.client.connection import RelayStatus
+from pylon.nostr.client.subscriptions import Filters
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool_subscription import Received
-from pylon.nostr.subscriptions import Filters
 
 
 class Subscription(Protocol):

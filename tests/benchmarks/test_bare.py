@@ -14,7 +14,7 @@ from benchmarks.bare.books import Books
 from benchmarks.bare.customer import Customer
 from benchmarks.bare.provider import Provider
 from benchmarks.bare.run import LEVELS
-from pylon.nostr.nip44 import encrypt
+from pylon.nostr.crypto.nip44 import encrypt
 
 PROMPTS = [f"prompt number {n}" for n in range(6)]
 

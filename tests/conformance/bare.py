@@ -7,10 +7,10 @@ import orjson
 
 from pylon.jobs.codes import RequestError
 from pylon.jobs.request import JobRequest, ReceivedRequest, parse_request
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag, expiration
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 
 KINDS = frozenset({5050, 5940})

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from pylon.cli.main import app
 from pylon.conformance.clauses import Clause
 from pylon.jobs.kinds import ANNOUNCEMENT
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer

@@ -11,10 +11,14 @@ import zstandard
 
 from pylon.errors import WireError
 from pylon.jobs import announcement, cancel, feedback, heartbeat, payload, request, result
-from pylon.nostr import bech32, event, filter, messages, nip06, nip11, nip19, nip44, nip65  # noqa: A004
+from pylon.nostr import event, filter, messages, nip65  # noqa: A004
+from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.bech32 import nip19
+from pylon.nostr.client import nip11
+from pylon.nostr.crypto import nip06, nip44
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.relay_url import normalize_relay_url
 from tests.relay_lists import relay_list_draft
 

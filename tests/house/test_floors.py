@@ -43,6 +43,7 @@ PACKAGES = {
     "inference": ["models", "schema", "batching", "mlx", "llama", "openai", "child"],
     "money": ["books", "invoices", "accounts", "payments", "nwc", "playbank"],
     "node": ["calls", "wallet", "service", "rlm", "mcp", "household", "doctor"],
+    "nostr": ["crypto", "bech32", "websocket", "client"],
     "provider": ["owner", "payments", "work", "intake"],
     "swarm": ["providers", "dispatch", "spending", "checks", "runs", "wire"],
 }

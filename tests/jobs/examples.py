@@ -17,9 +17,9 @@ from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.price import Price
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 
 CUSTOMER = SecretKey(bytes.fromhex("01" * 32))
 PROVIDER = SecretKey(bytes.fromhex("02" * 32))

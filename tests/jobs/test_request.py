@@ -13,9 +13,9 @@ from pylon.jobs.parameters import JobParameters
 from pylon.jobs.payload import open_payload
 from pylon.jobs.request import JobRequest, open_draft, parse_messages, parse_request, private_draft
 from pylon.money.msat import Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 
 from . import examples as ex
 
@@ -87,7 +87,7 @@ def test_a_smaller_limit_of_a_relay_is_kept():
 
 def test_prose_of_sixty_thousand_characters_fits_one_private_event():
     # Words drawn at random shrink less than prose does.
-    words = files("pylon.nostr").joinpath("bip39-english.txt").read_text().split()
+    words = files("pylon.nostr.crypto").joinpath("bip39-english.txt").read_text().split()
     text = " ".join(random.Random(1).choices(words, k=11_000))[:60_000]
     assert parse_request(ex.CUSTOMER.sign(private(replace(SECRETS, text=text))), ex.PROVIDER_KEYS).job.text == text
 

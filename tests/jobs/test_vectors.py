@@ -18,7 +18,7 @@ from pylon.jobs.feedback import parse_feedback
 from pylon.jobs.heartbeat import parse_heartbeat
 from pylon.jobs.request import parse_request
 from pylon.jobs.result import parse_result
-from pylon.nostr import nip44
+from pylon.nostr.crypto import nip44
 from pylon.nostr.event import parse_event, verify
 from pylon.nostr.keys import SecretKey
 

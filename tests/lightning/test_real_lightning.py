@@ -25,7 +25,7 @@ from pylon.node import identity
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.core import SCHEMAS
 from pylon.node.home import Home
-from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.service import Provider, Takings

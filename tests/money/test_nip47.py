@@ -11,7 +11,7 @@ from pylon.errors import DecryptionError, MalformedError, MoneyError, WireError
 from pylon.money.nwc import nip04, nip47
 from pylon.money.nwc.nip47 import Cipher, Response, Scheme
 from pylon.money.nwc.uri import NwcUri, parse_uri
-from pylon.nostr.agreement import shared_x
+from pylon.nostr.crypto.agreement import shared_x
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 

@@ -31,7 +31,7 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.wallet import Lookup, LookupState, WalletCode
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
 from tests.money.fakes import FakeLightning, FakeWallet, clock, open_database
 

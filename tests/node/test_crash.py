@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from pylon.jobs.kinds import RESULT_KINDS
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool

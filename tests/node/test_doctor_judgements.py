@@ -14,7 +14,7 @@ from pylon.node.doctor.finding import Finding, Verdict, ok, warning, worst, wron
 from pylon.node.doctor.machine import HomeReading, MachineReading
 from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
-from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.client.nip11 import RelayInformation
 
 MAC = MachineReading("Darwin", "arm64", False, "3.13.0", 10**11)
 HOME = HomeReading("/h", same_machine=True)

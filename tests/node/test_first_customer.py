@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.swarm.test_exchange import serve

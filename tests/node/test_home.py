@@ -15,7 +15,7 @@ from pylon.node.bank import BankHost, bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home, private_folder
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer

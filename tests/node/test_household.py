@@ -27,10 +27,10 @@ from pylon.node.household.members import Door, Guest, Household, HouseholdFile, 
 from pylon.node.household.wire import join_event, list_event, read_join, read_list
 from pylon.node.session import LocalNode
 from pylon.node.settings import provider_settings
-from pylon.nostr import bech32
+from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 

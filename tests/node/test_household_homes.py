@@ -8,7 +8,7 @@ import orjson
 import pytest
 from programs import environment, run, serve, spawn
 
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -18,8 +18,8 @@ from pylon.node.household.inviting import Head, Joined, found
 from pylon.node.household.joining import join
 from pylon.node.household.lan import Mdns, announcing, mark, neighbourhood, reach
 from pylon.node.household.members import Door, HouseholdFile
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from pylon.sections import Config, HouseholdSection

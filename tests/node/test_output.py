@@ -10,7 +10,7 @@ import typer
 from pylon.cli.output import counted, out, short, table
 from pylon.cli.running import fail, print_json, print_text, run
 from pylon.errors import UnreachableError
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
 

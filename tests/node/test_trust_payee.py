@@ -14,7 +14,7 @@ from pylon.money.schema import MONEY
 from pylon.node import identity
 from pylon.node.core import SCHEMAS, Core
 from pylon.node.home import Home
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 
 THEM, OLD, NEW, NEWER = "aa" * 32, "02" + "11" * 32, "02" + "22" * 32, "02" + "33" * 32

@@ -27,7 +27,7 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import SCHEMAS, Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
 from pylon.store.database import Database
 from tests.money.craft import honest

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError
-from pylon.nostr import agreement
-from pylon.nostr.agreement import shared_x
+from pylon.nostr.crypto import agreement
+from pylon.nostr.crypto.agreement import shared_x
 from pylon.nostr.keys import SecretKey
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.nostr.backoff import PROBATION_SECONDS, SOON, STEADY_SECONDS, Backoff, Retries
+from pylon.nostr.client.backoff import PROBATION_SECONDS, SOON, STEADY_SECONDS, Backoff, Retries
 
 
 class Counted(Backoff):

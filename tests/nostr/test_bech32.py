@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, TooLargeError, WireError
-from pylon.nostr import bech32
+from pylon.nostr.bech32 import checksum as bech32
 
 prefixes = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=20)
 

@@ -7,11 +7,11 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.backoff import SOON, Backoff
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client.backoff import SOON, Backoff
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.introduction import CHALLENGE_SECONDS
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
-from pylon.nostr.introduction import CHALLENGE_SECONDS
 from pylon.nostr.keys import SecretKey
 from tests.nostr.scripted import ScriptedRelay, polite
 
@@ -580,7 +580,7 @@ async def test_a_query_that_a_lost_connection_cut_is_asked_again_without_a_key_t
 
 
 async def test_a_stream_of_refusals_is_no_stream_of_requests(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.subscriptions.RETRY_SECONDS", (0.2,))
+    monkeypatch.setattr("pylon.nostr.client.subscriptions.RETRY_SECONDS", (0.2,))
     async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
         name = connection.subscribe(lambda: NOTES, lambda _: None)
         await relay.until(lambda: relay.of("REQ"))

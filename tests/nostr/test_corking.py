@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from pylon.nostr.corking import MAX_HELD_BYTES, Cork
+from pylon.nostr.websocket.corking import MAX_HELD_BYTES, Cork
 
 
 class Written:

@@ -9,9 +9,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from pylon.nostr.connection import RelayConnection
-from pylon.nostr.dialing import dial_judged
-from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.nip11 import RelayInformation
+from pylon.nostr.websocket.dialing import dial_judged
 from pylon.relay.server import RelayServer
 
 

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side
 from websockets.typing import BytesLike
 
-from pylon.nostr.framing import _FRAMES_A_TURN, _READ_BYTES, Framing, text_frame
+from pylon.nostr.websocket.framing import _FRAMES_A_TURN, _READ_BYTES, Framing, text_frame
 
 MOST = 70_000
 DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)

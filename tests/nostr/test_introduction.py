@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pylon.nostr import introduction
+from pylon.nostr.client import introduction
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, NOTES, connected
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError
-from pylon.nostr import nip06, nip19
-from pylon.nostr.nip06 import secret_key_from_words
+from pylon.nostr.bech32 import nip19
+from pylon.nostr.crypto import nip06
+from pylon.nostr.crypto.nip06 import secret_key_from_words
 
 # BIP-39's and so everyone's test phrase.
 ABOUT = "abandon " * 11 + "about"

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, RelayError
-from pylon.nostr.event import MAX_TAGS
-from pylon.nostr.filter import Filter
-from pylon.nostr.nip11 import (
+from pylon.nostr.client.nip11 import (
     MAX_DOCUMENT_BYTES,
     RelayInformation,
     fetch_relay_information,
     parse_relay_information,
 )
+from pylon.nostr.event import MAX_TAGS
+from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, TooLargeError, WireError
-from pylon.nostr import bech32, nip19
+from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.bech32 import nip19
+from pylon.nostr.bech32.nip19 import AddressPointer, EventPointer, Note, Profile, PublicKey
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip19 import AddressPointer, EventPointer, Note, Profile, PublicKey
 
 SECRET = SecretKey(b"\3" * 32)
 ID = "ab" * 32

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
-from pylon.nostr import nip44
+from pylon.nostr.crypto import nip44
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 
 ALICE, BOB = SecretKey(b"\1" * 32), SecretKey(b"\2" * 32)
 KEY = nip44.conversation_key(ALICE, BOB.public)

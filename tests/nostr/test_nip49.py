@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError, WireError
-from pylon.nostr import bech32, nip19, nip49
+from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.bech32 import nip19, nip49
+from pylon.nostr.bech32.nip49 import KeySecurity
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip49 import KeySecurity
 
 SECRET = SecretKey(b"\3" * 32)
 QUICK = 2

@@ -3,9 +3,9 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon.nostr.client.pages import Pages, halves
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.pages import Pages, halves
 
 AUTHORS = [letter * 64 for letter in "abc"]
 values = st.frozensets(st.sampled_from("vwxyz"), min_size=1, max_size=4)

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pylon.errors import RelayError, UnreachableError
-from pylon.nostr.backoff import Backoff
+from pylon.nostr.client.backoff import Backoff
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey

@@ -10,9 +10,9 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.typing import BytesLike
 
-from pylon.nostr.framing import _FRAMES_A_TURN, text_frame
-from pylon.nostr.receiving import MAX_UNREAD_BYTES, Take
-from pylon.nostr.sockets import ClientSocket, ServerSocket
+from pylon.nostr.websocket.framing import _FRAMES_A_TURN, text_frame
+from pylon.nostr.websocket.receiving import MAX_UNREAD_BYTES, Take
+from pylon.nostr.websocket.sockets import ClientSocket, ServerSocket
 
 QUEUE = 4
 

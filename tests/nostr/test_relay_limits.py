@@ -15,12 +15,12 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from pylon.errors import RelayError
-from pylon.nostr.backoff import Backoff
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client.backoff import Backoff
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip11 import RelayInformation
 from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
@@ -78,7 +78,7 @@ async def test_a_relay_that_says_nothing_of_itself_is_used_all_the_same():
 
 
 async def test_a_relay_that_does_not_answer_the_question_is_waited_for_a_second_only(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.connection.LEARN_SECONDS", 0.1)
+    monkeypatch.setattr("pylon.nostr.client.connection.LEARN_SECONDS", 0.1)
 
     async def never(url):
         await asyncio.sleep(60)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import orjson
 from websockets.asyncio.server import serve
 
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey

@@ -1,4 +1,4 @@
-"""`pylon.nostr.sha256` says what the standard library says."""
+"""`pylon.nostr.crypto.sha256` says what the standard library says."""
 
 import hashlib
 import hmac
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.nostr.sha256 import HmacSha256, sha256
+from pylon.nostr.crypto.sha256 import HmacSha256, sha256
 
 
 @given(st.binary(max_size=300))

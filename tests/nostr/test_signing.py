@@ -6,7 +6,7 @@ import coincurve
 import pytest
 
 from pylon.errors import MalformedError
-from pylon.nostr.signing import KeyPair
+from pylon.nostr.crypto.signing import KeyPair
 
 
 def test_signatures_are_those_of_bip340(bip340_vectors: list[dict[str, str]]) -> None:

@@ -7,10 +7,10 @@ import sys
 import orjson
 import pytest
 
-from pylon.nostr import introduction
-from pylon.nostr import opening as module
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client import introduction
+from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.filter import Filter
+from pylon.nostr.websocket import opening as module
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, QUICK, connected, note
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MalformedError, RelayError, SignatureError, UnreachableError
-from pylon.nostr import stored, tolerance
-from pylon.nostr.backoff import Backoff
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client import stored, tolerance
+from pylon.nostr.client.backoff import Backoff
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.stored import Room, StoredAnswer, weight
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool_subscription import PoolSubscription
-from pylon.nostr.stored import Room, StoredAnswer, weight
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, connected
 from tests.nostr.test_pool import NOTES, note, pooled, serving

@@ -14,10 +14,10 @@ from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from pylon.nostr import tls
-from pylon.nostr.connection import RelayConnection
-from pylon.nostr.dialing import dial_judged
-from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.client.nip11 import RelayInformation
+from pylon.nostr.websocket import tls
+from pylon.nostr.websocket.dialing import dial_judged
 
 
 def certificate(folder: Path) -> Path:

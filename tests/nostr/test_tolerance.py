@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.nostr.tolerance import BURST, PER_SECOND, Tolerance
+from pylon.nostr.client.tolerance import BURST, PER_SECOND, Tolerance
 
 
 @given(st.lists(st.floats(1 / PER_SECOND, 1e6), max_size=200))

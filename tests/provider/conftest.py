@@ -21,8 +21,8 @@ from pylon.money.playbank.bank import PlayBank
 from pylon.money.playbank.schema import PLAYBANK
 from pylon.money.playbank.service import PlayBankService
 from pylon.money.schema import MONEY
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA

@@ -8,9 +8,9 @@ from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
 from pylon.provider.judge import Judge, Refusal

@@ -3,9 +3,9 @@
 from pylon.clock import SystemClock
 from pylon.jobs.feedback import Status, parse_feedback
 from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import expiration
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.outbox import Letter
 from pylon.provider.replies import Replies, answer_expiry
 

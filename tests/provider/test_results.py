@@ -11,9 +11,9 @@ from pylon.jobs.result import Finish, parse_result
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState, Work

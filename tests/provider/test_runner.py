@@ -19,9 +19,9 @@ from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy

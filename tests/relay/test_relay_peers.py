@@ -11,7 +11,7 @@ from pynostr.event import Event as PynostrEvent
 from pynostr.key import PrivateKey
 from relay_peer import BOB, note, peer
 
-from pylon.nostr.connection import RelayConnection
+from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.relay.server import RelayServer

@@ -11,7 +11,7 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
-from pylon.nostr import nip19, nip49
+from pylon.nostr.bech32 import nip19, nip49
 from pylon.nostr.keys import SecretKey
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import from_paths, from_value

@@ -19,8 +19,8 @@ from pylon.node.home import Home
 from pylon.node.rlm import parts as rlm_parts
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.node.session import LocalNode
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA

@@ -18,13 +18,13 @@ from pylon.jobs.kinds import REQUEST_KINDS, result_kind
 from pylon.jobs.request import ReceivedRequest, parse_request
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
 from pylon.money.accounts.usage import Usage
-from pylon.nostr.connection import RelayStatus
+from pylon.nostr.client.connection import RelayStatus
+from pylon.nostr.client.subscriptions import Filters
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool_subscription import Received
-from pylon.nostr.subscriptions import Filters
 from pylon.swarm.dispatch.timers import Timers
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)

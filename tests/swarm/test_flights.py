@@ -5,9 +5,9 @@ from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.result import Finish, JobResult, result_draft
 from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm import flights
 from pylon.swarm.dispatch.moves import Acknowledged, Answered
 from pylon.swarm.flights import Flight, Flights, Partial, TakenBack, read_answer

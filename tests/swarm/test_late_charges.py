@@ -13,7 +13,7 @@ from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.result import JobResult, result_draft
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import ZERO, Msat
-from pylon.nostr.nip44 import ConversationKeys
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.swarm import flights
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec

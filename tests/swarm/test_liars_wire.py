@@ -15,8 +15,8 @@ from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA

@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from pylon.clock import SystemClock
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.providers.directory import Change, Directory, ProviderUp
 from pylon.swarm.providers.presence import Presence
 from tests.swarm.fakes import FakeProvider, FakeRelays

@@ -14,9 +14,9 @@ from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.jobs.announcement import announcement_draft, parse_announcement
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.nip65 import RelayList
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal

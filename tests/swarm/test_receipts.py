@@ -22,9 +22,9 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from pylon.store.group import GroupCommit

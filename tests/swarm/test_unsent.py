@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pylon.errors import RelayError
-from pylon.nostr.connection import RelayStatus
+from pylon.nostr.client.connection import RelayStatus
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool

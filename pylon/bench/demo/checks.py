@@ -10,10 +10,10 @@ from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.result import parse_result
 from pylon.node import identity
 from pylon.node.home import Home
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.rlm.trajectory import Event as Step
 

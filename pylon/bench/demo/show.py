@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.rlm.rlm import ROOT_LOOP
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event

@@ -19,9 +19,9 @@ from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 
 MODEL = OfferedModel("simulated-model", "ab" * 32, "f16", 8_192)
 PROMPT_BYTES = 300

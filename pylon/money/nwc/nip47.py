@@ -11,8 +11,8 @@ import orjson
 
 from pylon.errors import MalformedError
 from pylon.money.nwc import nip04
-from pylon.nostr import nip44
-from pylon.nostr.agreement import shared_x
+from pylon.nostr.crypto import nip44
+from pylon.nostr.crypto.agreement import shared_x
 from pylon.nostr.event import Event, EventDraft, Tag, expiration
 from pylon.nostr.keys import SecretKey
 

@@ -38,7 +38,7 @@ from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
 from pylon.money.payments.store import Payment
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 
 

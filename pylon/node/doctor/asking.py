@@ -20,12 +20,12 @@ from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
 from pylon.node.doctor.otherwise import other_scheme, what_answers
 from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.household.address import is_loopback
+from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.pool import RelayPool
-from pylon.nostr.tls import context_for
+from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import normalize_relay_url
 from pylon.text import clean_line
 

@@ -25,7 +25,7 @@ from pylon.node.doctor.serving import ServiceReading
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.settings import check_settings
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 
 
 @dataclass(frozen=True, slots=True)

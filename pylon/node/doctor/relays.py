@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.doctor.finding import Finding, Verdict, ok, warning, wrong
-from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.client.nip11 import RelayInformation
 
 # `EHOSTUNREACH` of macOS: what a program gets that the owner has not allowed to look into the local network.
 MACOS_NO_ROUTE = 65

@@ -7,7 +7,7 @@ from pylon.errors import MalformedError, SetupError, UnreachableError, UsageErro
 from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.household.address import invited, own_relay
 from pylon.node.household.inviting import Joined
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.relay_url import normalize_relay_url
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ Layout: bech32 (BIP-173) around type, length, value, as in NIP-19: 0 the key (32
 from dataclasses import dataclass, field
 
 from pylon.errors import MalformedError, UsageError, WireError
-from pylon.nostr import bech32
+from pylon.nostr.bech32 import checksum as bech32
 from pylon.nostr.keys import SecretKey, check_public_key
 
 PREFIX = "pylon"

@@ -10,10 +10,10 @@ from pylon.errors import RelayError, SetupError, UsageError, WireError
 from pylon.node.household.invite import Invite, encode
 from pylon.node.household.members import Guest, Household, HouseholdFile
 from pylon.node.household.wire import JOIN, list_event, read_join
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 
 logger = log.get("household")

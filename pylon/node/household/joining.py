@@ -10,9 +10,9 @@ from pylon.node.household.invite import Invite
 from pylon.node.household.lan import Neighbourhood
 from pylon.node.household.members import Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
 

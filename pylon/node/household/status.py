@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from pylon.node.household.members import Household
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.providers.listing import Listing
 

@@ -5,9 +5,9 @@ import orjson
 from pylon.errors import MalformedError
 from pylon.jobs.kinds import SCHEMA
 from pylon.node.household.members import MAX_NAME, MOST_MEMBERS, Household
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, parse_event, verify
 from pylon.nostr.keys import SecretKey, check_public_key
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.text import clean_line, is_line
 
 # Ephemeral (NIP-01): whoever invites is there to hear it.

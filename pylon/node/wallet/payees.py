@@ -7,7 +7,7 @@ from pylon.money.network import Network
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments.payees import Offer
 from pylon.node.calls.params import text
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 
 

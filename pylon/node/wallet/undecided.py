@@ -11,7 +11,7 @@ from pylon.money.payments.decision import Decision
 from pylon.money.payments.sender import Sender
 from pylon.money.payments.store import Payment
 from pylon.node.calls.params import flag, text, whole
-from pylon.nostr import nip19
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.event import is_hex64
 from pylon.store.database import Database
 

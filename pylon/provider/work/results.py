@@ -11,9 +11,9 @@ from pylon.jobs.kinds import result_kind
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing, result_draft
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Usage
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Refusal
 from pylon.provider.outbox import Letter, Outbox

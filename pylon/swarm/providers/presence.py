@@ -10,9 +10,9 @@ from pylon.clock import Clock
 from pylon.errors import MalformedError, UnreachableError
 from pylon.jobs.heartbeat import EXPIRY_S
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, REQUEST_KINDS
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.providers.directory import Change, Directory, ProviderUp
 from pylon.swarm.transport import Subscription, Transport
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pylon import log
 from pylon.errors import MalformedError, UnreachableError
-from pylon.nostr.dialing import Dial, Resolve, dial_judged, resolve
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
 from pylon.nostr.pool import RelayPool
+from pylon.nostr.websocket.dialing import Dial, Resolve, dial_judged, resolve
 from pylon.relay_url import normalize_relay_url, shared_relays
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.presence import CHUNK

@@ -16,9 +16,9 @@ from pylon.jobs.kinds import DELETION, FEEDBACK, result_kind
 from pylon.jobs.result import Finish, parse_result
 from pylon.money.accounts.usage import check_part
 from pylon.money.msat import Msat
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.providers.presence import CHUNK
 from pylon.swarm.spending.purse import Bill, Owed, Purse
 from pylon.swarm.spending.shown import shown_by

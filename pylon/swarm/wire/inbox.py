@@ -7,9 +7,9 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
 from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.swarm.flights import WORD_DUE_S, Flight, Flights, Meaning, read_answer
 from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport

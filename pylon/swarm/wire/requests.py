@@ -14,9 +14,9 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip44 import ConversationKeys
 from pylon.relay_url import shared_relays
 from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.dispatch import moves as m

@@ -7,7 +7,7 @@ Source: NIP-01 "From relay to client: sending events and notices" (the words tha
 import re
 from collections.abc import Sequence
 
-from pylon.nostr.connection import RelayStatus
+from pylon.nostr.client.connection import RelayStatus
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Fault
 

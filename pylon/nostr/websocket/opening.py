@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
-from pylon.nostr.dialing import Dial
-from pylon.nostr.sockets import ClientSocket
-from pylon.nostr.tls import context_for
+from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.sockets import ClientSocket
+from pylon.nostr.websocket.tls import context_for
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pylon import log
 from pylon.errors import RelayError, WireError
 from pylon.nostr import messages as m
+from pylon.nostr.client.nip11 import RelayInformation
+from pylon.nostr.client.pages import Pages
+from pylon.nostr.client.stored import Room, StoredAnswer
+from pylon.nostr.client.tolerance import Tolerance
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.nip11 import RelayInformation
-from pylon.nostr.pages import Pages
-from pylon.nostr.stored import Room, StoredAnswer
-from pylon.nostr.tolerance import Tolerance
 
 logger = log.get("nostr")
 

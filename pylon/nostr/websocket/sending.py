@@ -9,7 +9,7 @@ from websockets.asyncio.connection import Connection
 from websockets.exceptions import WebSocketException
 from websockets.protocol import CLIENT, OPEN
 
-from pylon.nostr.framing import text_frame
+from pylon.nostr.websocket.framing import text_frame
 
 
 def sent_at_once(socket: Connection, message: bytes) -> bool:

@@ -13,10 +13,10 @@ from websockets.http11 import Response
 from websockets.streams import StreamReader
 
 from pylon.errors import RelayError
-from pylon.nostr.dialing import Dial
 from pylon.nostr.event import MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
-from pylon.nostr.tls import context_for
+from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import normalize_relay_url
 
 MAX_DOCUMENT_BYTES = 64 * 1024

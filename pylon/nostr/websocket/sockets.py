@@ -6,8 +6,8 @@ from typing import cast
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
-from pylon.nostr.corking import Cork
-from pylon.nostr.receiving import Handing
+from pylon.nostr.websocket.corking import Cork
+from pylon.nostr.websocket.receiving import Handing
 
 
 class ClientSocket(Handing, ClientConnection):

@@ -18,7 +18,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event
 from websockets.typing import BytesLike
 
-from pylon.nostr.framing import Framing
+from pylon.nostr.websocket.framing import Framing
 
 # Takes a message and whether it is text, which is not known to be UTF-8. When there is no room, or it takes time, it
 # gives back what to wait for: nothing else is handed over before that is done.

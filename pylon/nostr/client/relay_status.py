@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pylon.nostr.nip11 import RelayInformation
+from pylon.nostr.client.nip11 import RelayInformation
 
 type State = Literal["connecting", "open", "closed"]
 

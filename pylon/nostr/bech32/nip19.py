@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pylon.errors import MalformedError
-from pylon.nostr import bech32
-from pylon.nostr.event import is_hex64
-from pylon.nostr.keys import SecretKey, check_public_key
-from pylon.nostr.nip19_fields import (
+from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.bech32.nip19_fields import (
     AUTHOR,
     KIND,
     SPECIAL,
@@ -31,6 +29,8 @@ from pylon.nostr.nip19_fields import (
     text_of,
     unpack,
 )
+from pylon.nostr.event import is_hex64
+from pylon.nostr.keys import SecretKey, check_public_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from pylon.errors import ConnectionLostError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.client.pacing import Pacer
 from pylon.nostr.event import Event
-from pylon.nostr.pacing import Pacer
 
 
 @dataclass(slots=True)

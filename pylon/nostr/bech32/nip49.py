@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
-from pylon.nostr import bech32
+from pylon.nostr.bech32 import checksum as bech32
 from pylon.nostr.keys import SecretKey
 
 # scrypt takes 1 KiB times 2 to this power: 64 MiB and a tenth of a second or two.

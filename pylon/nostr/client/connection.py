@@ -24,19 +24,19 @@ from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import ConnectionLostError, MalformedError, RelayError
 from pylon.nostr import messages as m
-from pylon.nostr.backoff import Backoff, Retries
-from pylon.nostr.dialing import Dial
+from pylon.nostr.client.backoff import Backoff, Retries
+from pylon.nostr.client.introduction import Introduction
+from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
+from pylon.nostr.client.publications import Publications
+from pylon.nostr.client.relay_status import RelayStatus as RelayStatus
+from pylon.nostr.client.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.nostr.introduction import Introduction
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.nip11 import RelayInformation, fetch_relay_information
-from pylon.nostr.opening import open_socket
-from pylon.nostr.publications import Publications
-from pylon.nostr.relay_status import RelayStatus as RelayStatus
-from pylon.nostr.sending import Sender
-from pylon.nostr.sockets import ClientSocket
-from pylon.nostr.subscriptions import Deliver, Filters, Subscriptions
+from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.opening import open_socket
+from pylon.nostr.websocket.sending import Sender
+from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.relay_url import normalize_relay_url
 from pylon.text import clean_line
 

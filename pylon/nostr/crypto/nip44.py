@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from pylon.errors import DecryptionError, TooLargeError
-from pylon.nostr.agreement import shared_x
+from pylon.nostr.crypto.agreement import shared_x
+from pylon.nostr.crypto.sha256 import HmacSha256
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.sha256 import HmacSha256
 
 _EXTRACT = HmacSha256(b"nip44-v2")
 

@@ -71,5 +71,5 @@ def _child(node: bytes, index: int) -> bytes:
 
 @cache
 def _word_indices() -> dict[str, int]:
-    text = resources.files("pylon.nostr").joinpath("bip39-english.txt").read_text("ascii")
+    text = resources.files("pylon.nostr.crypto").joinpath("bip39-english.txt").read_text("ascii")
     return {word: index for index, word in enumerate(text.split())}

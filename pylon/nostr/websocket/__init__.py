@@ -1,0 +1,1 @@
+"""Websockets: dialled, secured, and read and written in the turn of the event loop."""
