@@ -85,9 +85,9 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What answers. `sha256` is the weights' hash (see `weights.py`), `context` a number of tokens.
+    """What answers. `sha256` is the weights' hash (see `models/weights.py`), `context` a number of tokens.
 
-    `max_completion_tokens` is the longest answer that it is made for (see `description.py`); no longer one
+    `max_completion_tokens` is the longest answer that it is made for (see `models/description.py`); no longer one
     is written, whatever is asked for. 0: its files do not say.
     """
 

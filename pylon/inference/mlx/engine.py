@@ -14,8 +14,7 @@ from pylon.inference.batching.asked import Asked
 from pylon.inference.batching.batched import BatchedEngine
 from pylon.inference.batching.heads import Head, Heads
 from pylon.inference.engine import ModelInfo, Sampling
-from pylon.inference.mlx import cpu as mlx_cpu
-from pylon.inference.mlx import heap
+from pylon.inference.mlx import cpu, heap
 from pylon.inference.mlx.batch import Row
 from pylon.inference.mlx.grouping import alike
 from pylon.inference.mlx.headroom import Headroom
@@ -38,7 +37,7 @@ class MlxEngine(BatchedEngine):
     def load(self) -> ModelInfo:
         accelerated = mx.default_device() != mx.Device(mx.cpu)
         if not accelerated:
-            mlx_cpu.install()
+            cpu.install()
         self._model = MlxModel.load(self._spec)
         self._headroom = Headroom(self._model.memory, _in_use, self._clock)
         self._rows = Rows(self._model.network, self._model.stop_tokens(), accelerated=accelerated)

@@ -43,7 +43,7 @@ def _copies(layer: Any, rows: int, longest: int) -> Any:
 
 
 class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
-    """mlx_lm's cache for what rows have of their own, with the heads in front of them: for `mlx_cpu`'s attention."""
+    """mlx_lm's cache for what rows have of their own, with the heads in front of them: `cpu.py` attends to both."""
 
     def __init__(self, head: KVCache | None, rows: int, longest: int) -> None:
         """There is room for `longest` tokens of each row's own where a head shows how wide they are."""

@@ -11,8 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from pylon.errors import ParameterError
-from pylon.inference.schema import bounds as schema_bounds
-from pylon.inference.schema import trial as schema_trial
+from pylon.inference.schema import bounds, trial
 
 # A run asks with the same schema again and again.
 _REMEMBERED = 16
@@ -32,7 +31,7 @@ class SchemaCompiler:
 
     def guide(self, schema: str) -> "SchemaGuide":
         """Takes seconds at the most. Raises ParameterError for what is no JSON schema, or cannot be followed here."""
-        schema_bounds.check(schema)
+        bounds.check(schema)
         known = self._known.get(schema)
         if known is None:
             known = self._known[schema] = self._compiled(schema)
@@ -44,12 +43,12 @@ class SchemaCompiler:
         return SchemaGuide(known, self._ends)
 
     def _compiled(self, schema: str) -> LLMatcher | str:
-        if not schema_trial.ends(schema):
+        if not trial.ends(schema):
             return "The JSON schema cannot be followed: it takes too long to compile, or too much memory."
         if self._vocabulary is None:
             self._vocabulary = self._open()
         try:
-            matcher = schema_trial.compiled(self._vocabulary, schema)
+            matcher = trial.compiled(self._vocabulary, schema)
         except ValueError as error:
             return f"The JSON schema is no JSON object: {str(error)[:300]}"
         return f"The JSON schema cannot be followed: {matcher.get_error()[:300]}" if matcher.is_error() else matcher

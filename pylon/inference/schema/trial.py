@@ -1,4 +1,4 @@
-"""A schema's first compilation, in a process of its own: `python -I schema_trial.py`, the schema on standard input.
+"""A schema's first compilation, in a process of its own: `python -I trial.py`, the schema on standard input.
 
 llguidance cannot be interrupted, and a few lines of JSON can keep it busy for hours and take all memory. A process
 can be ended: what has not compiled within these limits never comes near the one that serves others. It exits with 0
