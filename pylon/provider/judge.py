@@ -77,6 +77,10 @@ class Judge:
             request = parse_request(event, self._keys)
         except RequestError as error:
             return _unreadable(event, relay, error)
+        now = self._clock.wall()
+        if pending.expires_at <= now:
+            reason = "the deadline passed before the job was done"
+            return Refusal(request.customer, request.id, request.private, relay, ErrorCode.EXPIRED, reason)
         load = self._load(request.customer, ())
         # It was taken on when there was room for it, and nobody had paused.
         models = _as_then(load.models, request, pending.model)
@@ -84,8 +88,10 @@ class Judge:
         agreed = pending.agreed
         # What it may cost was settled then, and its customer checks the receipt by that.
         settings = self._settings if agreed is None else replace(self._settings, price=FREE)
-        match admit(request, settings, room, provider=self._provider, now=self._clock.wall()):
+        match admit(request, settings, room, provider=self._provider, now=now):
             case Accept() as terms:
+                # A restart makes no time: whoever starts again and again would never be done with a job that ends it.
+                terms = replace(terms, expires_at=pending.expires_at)
                 if agreed is not None:
                     longest = min(terms.max_tokens, agreed.max_tokens)
                     terms = replace(terms, quote=agreed.quote, price=agreed.price, max_tokens=longest)

@@ -120,13 +120,15 @@ class Pending:
     """What a crash left: a request to run again or to be paid for, or what to publish again: a result, or the error
     of a job that has ended.
 
-    `model` is the id of the one that it was taken on for. `sent` is what its customer had been sent of the answer, in
-    pieces; where `begun` is False it was sent none. `agreed` is None in a row that is older than these columns.
+    `expires_at` is the deadline that it was taken on with, in Unix seconds, and `model` the id of the one that it was
+    taken on for. `sent` is what its customer had been sent of the answer, in pieces; where `begun` is False it was
+    sent none. `agreed` is None in a row that is older than these columns.
     """
 
     event: Event
     relay: str
     received_at: float
+    expires_at: int
     state: JobState
     result: Event | None
     model: str
@@ -214,8 +216,8 @@ async def end(
 
 
 PENDING = (
-    "SELECT request, result, relay, received_at, state, model, prompt_tokens, completion_tokens, begun, quote_msat,"
-    " base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens FROM job"
+    "SELECT request, result, relay, received_at, expires_at, state, model, prompt_tokens, completion_tokens, begun,"
+    " quote_msat, base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens FROM job"
     " WHERE state IN ('awaiting_funds', 'queued', 'signed')"
     " OR (state IN ('expired', 'cancelled', 'failed') AND result NOT NULL)"
     " ORDER BY received_at"
@@ -238,7 +240,8 @@ def pending(row: sqlite3.Row) -> Pending | None:
     sent = counted if result is None and counted.completion_tokens else None
     state = JobState(row["state"])
     begun = bool(row["begun"])
-    return Pending(event, row["relay"], row["received_at"], state, result, row["model"], sent, begun, _agreed(row))
+    times = (row["received_at"], row["expires_at"])
+    return Pending(event, row["relay"], *times, state, result, row["model"], sent, begun, _agreed(row))
 
 
 def _agreed(row: sqlite3.Row) -> Agreed | None:

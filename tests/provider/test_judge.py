@@ -47,7 +47,9 @@ def unreadable(*, provider=US.public, private=True):
 
 
 def left(event, state=JobState.QUEUED, **changes):
-    return Pending(event, "ws://r", 5.0, state, None, "m", **changes)
+    return Pending(
+        event, "ws://r", 5.0, **{"expires_at": NOW + 60, "state": state, "result": None, "model": "m"} | changes
+    )
 
 
 def test_an_admitted_request_is_a_job_of_where_and_when_it_came():

@@ -221,6 +221,23 @@ async def test_whose_deadline_passed_while_nobody_was_here_hears_that_it_expired
     assert await machine.rows() == [("expired", "expired")]
 
 
+@pytest.mark.parametrize(("expires_in", "kept"), [(86_400, 3_600), (50, 50)])
+async def test_a_job_that_ends_every_process_that_takes_it_up_ends_when_it_was_to(machine, expires_in, kept):
+    job = await machine.starts().take(machine.request(expires_in=expires_in))
+    assert job.terms.expires_at == int(machine.clock.wall()) + kept
+    for _ in range(4):
+        machine.clock.advance(kept / 5)
+        after = machine.starts()
+        await after.recovery.run()
+        assert [one.terms.expires_at for one, _ in after.in_hand.restored] == [job.terms.expires_at]
+    machine.clock.advance(kept / 5)
+    after = machine.starts()
+    await after.recovery.run()
+    assert after.in_hand.restored == []
+    assert told(after) == {job.id: (ErrorCode.EXPIRED, "the deadline passed before the job was done")}
+    assert await machine.rows() == [("expired", "expired")]
+
+
 async def test_whose_request_cannot_be_read_any_more_hears_so(machine):
     job = await machine.starts().take(machine.request())
     broken = CUSTOMER.sign(EventDraft(5940, "no sealed text", job.event.tags, job.event.created_at))
