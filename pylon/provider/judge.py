@@ -97,8 +97,9 @@ class Judge:
                     terms = replace(terms, quote=agreed.quote, price=agreed.price, max_tokens=longest)
                 trusted = request.customer in self._settings.trusted
                 return Job(
-                    request, event, terms, pending.received_at, relay, trusted, pending.sent, again=pending.begun
-                )
+                    request, event, terms, pending.received_at, relay, trusted,
+                    pending.sent, again=pending.begun, left=True,
+                )  # fmt: skip
             case Refuse(code, reason):
                 return Refusal(request.customer, request.id, request.private, relay, code, reason)
             case _:

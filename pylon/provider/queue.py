@@ -19,7 +19,8 @@ _MANY = 64
 class Job:
     """An admitted request. `received_at` is wall time, `relay` where it came from.
 
-    `again`: a process that died may have sent pieces of an answer to it, and `sent` is how much of that relays have.
+    `left`: an earlier process took it on. `again`: that may have sent pieces of an answer to it, and `sent` is how
+    much of that relays have.
     """
 
     request: ReceivedRequest
@@ -30,6 +31,7 @@ class Job:
     trusted: bool = False
     sent: Usage | None = None
     again: bool = False
+    left: bool = False
 
     @property
     def id(self) -> str:

@@ -98,8 +98,8 @@ class Provider:
         self._journal = journal
         self._outbox = outbox = Outbox(pool, clock.wall)
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
-        self._accounts = None if takings is None else AccountSettlement(journal, takings.credit)
-        self._settlement: Settlement = self._accounts or FreeSettlement(journal)
+        accounts = None if takings is None else AccountSettlement(journal, takings.credit)
+        self._settlement: Settlement = accounts or FreeSettlement(journal)
         results = Results(
             secret=secret,
             keys=keys,
@@ -119,12 +119,12 @@ class Provider:
             processing_after_s=settings.processing_after_s,
         )
         self._till: Till | None = None
-        if takings is not None and self._accounts is not None:
+        if takings is not None and accounts is not None:
             self._till = Till(
                 asking=Asking(
                     database=takings.database, wallet=takings.wallet, receiver=takings.receiver, clock=clock
                 ),
-                settlement=self._accounts,
+                settlement=accounts,
                 replies=replies,
                 clock=clock,
                 run=self._runner.add,
@@ -282,6 +282,5 @@ class Provider:
     async def _keep_house(self) -> None:
         now = self._clock.wall()
         await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
-        if self._accounts is not None:
-            await self._accounts.forget(before=now - KEEP_ROWS_S)
+        await self._settlement.forget(before=now - KEEP_ROWS_S)
         await asyncio.sleep(HOUSEKEEPING_S)

@@ -330,6 +330,8 @@ async def test_a_job_that_waited_for_its_payment_is_answered_once_where_work_has
     await serving.stop()
     free = await serve(secret=serving.secret)
     result = await customer.result(request)
+    # Its customer had set the price aside, and would not know for hours that it costs nothing.
+    assert result.account.charge_msat == 0
     async with asyncio.timeout(10):
         while await free.journal.counts() != {"settled": 1}:
             await asyncio.sleep(0.02)
@@ -337,3 +339,19 @@ async def test_a_job_that_waited_for_its_payment_is_answered_once_where_work_has
     again = await serve(secret=serving.secret)
     assert await again.journal.pending() == []
     assert customer.results(request) == [result]
+    await clean(again)
+
+
+async def test_what_ran_for_a_price_when_work_became_free_costs_that_and_holds_nothing_for_ever(
+    paid, serve, customer
+):
+    serving = await paid(credit=CreditPolicy(stranger=Terms(credit=Msat(5_000)), trial=None), delay_s=30.0)
+    request = await customer.ask(serving.public, paying())
+    async with asyncio.timeout(10):
+        while not await serving.journal.known([request.id]):
+            await asyncio.sleep(0.02)
+    await serving.stop()
+    free = await serve(secret=serving.secret)
+    assert (await customer.result(request)).account.charge_msat == 1_000
+    assert await free.database.fetch_all("SELECT 1 FROM money_hold") == []
+    await clean(free)

@@ -1,6 +1,7 @@
 """A job's step and its money, in one transaction, when many jobs come at once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,13 +10,13 @@ from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money import audit
 from pylon.money.accounts.account import AskTopUp, Basis, Run, Terms
 from pylon.money.msat import Msat
-from pylon.money.price import Price
+from pylon.money.price import FREE, Price
 from pylon.money.schema import MONEY
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
-from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
+from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.store.database import Database
@@ -26,10 +27,10 @@ QUOTE = Msat(2_000)
 WORK = Work(3, 2, 5, 2.0)
 
 
-def job(text: str) -> Job:
+def job(text: str, *, quote: Msat = QUOTE, trusted: bool = False) -> Job:
     event = KEY.sign(EventDraft(5940, text, created_at=1))
     request = ReceivedRequest(event.id, event.pubkey, 1, JobRequest(text), True, ("p",))
-    return Job(request, event, Accept(QUOTE, 100, "m", 8, Price(Msat(1_500))), 1.0, "ws://r")
+    return Job(request, event, Accept(quote, 100, "m", 8, Price(Msat(1_500))), 1.0, "ws://r", trusted)
 
 
 def signed(receipt):
@@ -116,3 +117,86 @@ async def test_what_was_let_go_long_ago_is_forgotten_and_what_is_held_never(sett
     assert await holds() == {held.id, let_go.id}
     await settlement.forget(before=2.0)
     assert await holds() == {held.id}
+
+
+# --- work that has become free ------------------------------------------------------------------------------------
+
+
+def left(job: Job) -> Job:
+    """The job as the process after takes it up."""
+    return replace(job, left=True)
+
+
+async def finished(settlement, job):
+    """The receipt that a result goes out with."""
+    given = []
+
+    def sign(receipt):
+        given.append(receipt)
+        return KEY.sign(EventDraft(6940, "text", created_at=1))
+
+    await settlement.finish(job, WORK, sign)
+    return given[-1]
+
+
+@pytest.fixture
+def free(settlement):
+    """The same provider after a restart, serving for free from now on."""
+    return FreeSettlement(settlement._journal)
+
+
+async def holds(database):
+    return [tuple(row) for row in await database.fetch_all("SELECT basis, state FROM money_hold")]
+
+
+async def test_what_was_taken_on_for_a_price_before_work_became_free_costs_that_and_holds_nothing(
+    settlement, free, database
+):
+    runs = job("a")
+    await settlement.take(runs)
+    receipt = await finished(free, left(runs))
+    assert (receipt.seq, receipt.charge_msat, receipt.charged_total) == (1, 1_500, 1_500)
+    assert await holds(database) == []
+    assert await states(database) == ["signed"]
+
+
+async def test_what_waited_for_a_payment_before_work_became_free_costs_nothing_and_its_receipt_says_so(
+    settlement, free, database
+):
+    jobs = [job(text) for text in "abc"]
+    for each in jobs:
+        await settlement.take(each)
+    assert await states(database) == ["queued", "queued", "awaiting_funds"]
+    await free._journal.may_run(jobs[2].id)
+    receipts = [await finished(free, left(each)) for each in reversed(jobs)]
+    assert [(receipt.seq, receipt.charge_msat) for receipt in receipts] == [(1, 0), (2, 1_500), (3, 1_500)]
+    assert await holds(database) == []
+
+
+async def test_a_trusted_keys_job_of_before_work_became_free_has_its_receipt_and_holds_nothing(
+    settlement, free, database
+):
+    runs = job("a", quote=Msat(0), trusted=True)
+    await settlement.take(runs)
+    assert await holds(database) == [("metered", "held")]
+    assert (await finished(free, left(runs))).charge_msat == 0
+    assert await holds(database) == []
+
+
+async def test_a_job_that_ends_without_a_result_after_work_became_free_lets_its_money_go(settlement, free, database):
+    runs = job("a")
+    await settlement.take(runs)
+    await free.end(runs.id, JobState.EXPIRED, code="expired", finished_at=2.0)
+    assert await holds(database) == [("credit", "released")]
+    assert await states(database) == ["expired"]
+    await free.forget(before=2.0)
+    assert await holds(database) == []
+
+
+@pytest.mark.parametrize("over_a_restart", [False, True])
+async def test_free_work_has_no_account_and_no_receipt_over_a_restart_neither(free, database, over_a_restart):
+    runs = job("a", quote=FREE.base_msat)
+    await free.take(runs)
+    assert await finished(free, replace(runs, left=over_a_restart)) is None
+    assert await states(database) == ["signed"]
+    assert await database.fetch_all("SELECT 1 FROM money_account") == []

@@ -87,6 +87,12 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
     return decisions
 
 
+async def is_held(reader: Reader, job: str) -> bool:
+    """Whether something is held for a job, or it is metered."""
+    held = await reader.fetch_one("SELECT 1 FROM money_hold WHERE job = ? AND state = 'held'", (job,))
+    return held is not None
+
+
 async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterable[tuple[float, int]] = ()) -> Msat:
     """What strangers may still have on credit this day (UTC). `unwritten`: trials just given, when and how much."""
     if trial.per_day is None:

@@ -43,12 +43,20 @@ class Settlement(Protocol):
     ) -> None:
         """A job ends without a result, and costs nothing. `word` is written along: see `Journal.ended`."""
 
+    async def forget(self, *, before: float) -> None:
+        """Drops what was let go of jobs before then (Unix seconds), whose rows the journal drops as well."""
+
 
 class FreeSettlement:
-    """Nobody is charged; the journal counts tokens all the same."""
+    """Nobody is charged; the journal counts tokens all the same.
+
+    Jobs that an earlier process took on for a price cost that, and those of them that waited for a payment nothing:
+    what was held for them is let go, and their customers wait for receipts.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._accounts = AccountSettlement(journal, CreditPolicy(stranger=TRUSTED, trial=None))
 
     async def take(self, job: Job) -> Decision | None:
         """See `Settlement`."""
@@ -56,15 +64,31 @@ class FreeSettlement:
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`."""
+        if job.left:
+            return await self._journal.transact(lambda tx: self._finish_left(tx, job, work, sign))
         event = sign(None)
         await self._journal.signed(job.id, event, work)
+        return event
+
+    async def _finish_left(self, tx: Transaction, job: Job, work: Work, sign: Sign) -> Event:
+        if not job.terms.quote and not await hold_store.is_held(tx, job.id):
+            event = sign(None)
+            await rows.sign(tx, [(job.id, event, work, 0)])
+            return event
+        # Nothing is held for one that waited for its payment: it is done for nothing, and its receipt says so.
+        await hold_store.admit(tx, [self._accounts.admission(job)])
+        (event,) = await _finish(tx, [_finishing(job, work, sign)])
         return event
 
     async def end(
         self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
     ) -> None:
         """See `Settlement`."""
-        await self._journal.ended(job_id, state, code=code, finished_at=finished_at, word=word)
+        await self._accounts.end(job_id, state, code=code, finished_at=finished_at, word=word)
+
+    async def forget(self, *, before: float) -> None:
+        """See `Settlement`."""
+        await self._accounts.forget(before=before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +116,11 @@ class AccountSettlement:
 
     async def take(self, job: Job) -> Decision | None:
         """See `Settlement`."""
-        return await self._journal.transact_in(_take, _Taking(job, self._admission(job)))
+        return await self._journal.transact_in(_take, _Taking(job, self.admission(job)))
 
     async def decide(self, job: Job) -> Decision | None:
         """What `take` says, anew for a job that waits for its customer's payment; None when it waits no more."""
-        taking = _Taking(job, self._admission(job))
+        taking = _Taking(job, self.admission(job))
 
         async def step(tx: Transaction) -> Decision | None:
             if await rows.state(tx, job.id) is not JobState.AWAITING_FUNDS:
@@ -109,7 +133,8 @@ class AccountSettlement:
 
         return await self._journal.transact(step)
 
-    def _admission(self, job: Job) -> Admission:
+    def admission(self, job: Job) -> Admission:
+        """What is asked of its customer's account before a job runs."""
         return Admission(
             self._policy.account(job),
             job.id,
@@ -122,9 +147,7 @@ class AccountSettlement:
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
-        used = job.terms.price.charge(work.prompt_tokens, work.completion_tokens)
-        done = Done(job.id, min(used, job.terms.quote), work.finished_at)
-        return await self._journal.transact_in(_finish, _Finishing(done, work, sign))
+        return await self._journal.transact_in(_finish, _finishing(job, work, sign))
 
     async def end(
         self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
@@ -138,7 +161,7 @@ class AccountSettlement:
         await self._journal.transact(step)
 
     async def forget(self, *, before: float) -> None:
-        """Drops what was let go of jobs before then (Unix seconds), whose rows the journal drops as well."""
+        """See `Settlement`."""
         await self._journal.transact(lambda tx: account_store.forget(tx, before=before))
 
 
@@ -173,6 +196,11 @@ class _Finishing:
     done: Done
     work: Work
     sign: Sign
+
+
+def _finishing(job: Job, work: Work, sign: Sign) -> _Finishing:
+    used = job.terms.price.charge(work.prompt_tokens, work.completion_tokens)
+    return _Finishing(Done(job.id, min(used, job.terms.quote), work.finished_at), work, sign)
 
 
 async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
