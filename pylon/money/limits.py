@@ -7,6 +7,7 @@ counts which it has not worked off yet: what it could run away with.
 Values in, decisions out. `payments.store.used` sums up what counts already, in the same transaction that reserves.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -103,18 +104,25 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
         return Limit.FEE
     if used.in_flight >= caps.in_flight:
         return Limit.IN_FLIGHT
-    for limit, cap, before in (
-        (Limit.JOB, caps.job, used.job),
-        (Limit.PROVIDER, caps.provider, used.provider),
-        (Limit.HOUR, caps.hour, used.hour),
-        (Limit.DAY, caps.day, used.day),
-        (Limit.RUN, caps.run, used.run),
-        (Limit.ALL, caps.all, used.all),
-    ):
-        if spend.by_hand and limit in (Limit.PROVIDER, Limit.RUN):
-            continue
-        if limit is Limit.RUN and not spend.run:
-            continue
-        if int(before) + int(spend.total) > cap:
+    for limit, left in _left(caps, used, spend):
+        if int(spend.total) > left:
             return limit
     return None
+
+
+def room(caps: Caps, used: Used, spend: Spend) -> Msat:
+    """The largest amount that `allow` lets through beside what is in flight, all else being as in this payment."""
+    left = min(left for _, left in _left(caps, used, spend))
+    return Msat(max(0, min(int(caps.payment), left - int(spend.fee_limit))))
+
+
+def _left(caps: Caps, used: Used, spend: Spend) -> Iterator[tuple[Limit, int]]:
+    """What each limit that counts a payment leaves for it and its fee."""
+    yield Limit.JOB, int(caps.job) - int(used.job)
+    if not spend.by_hand:
+        yield Limit.PROVIDER, int(caps.provider) - int(used.provider)
+    yield Limit.HOUR, int(caps.hour) - int(used.hour)
+    yield Limit.DAY, int(caps.day) - int(used.day)
+    if spend.run and not spend.by_hand:
+        yield Limit.RUN, int(caps.run) - int(used.run)
+    yield Limit.ALL, int(caps.all) - int(used.all)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.invoices.invoice import Invoice
-from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow
+from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow, room
 from pylon.money.msat import Msat
 from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
@@ -56,6 +56,17 @@ def test_each_limit_has_its_own_code_and_is_reached_exactly(spend, before, limit
 
 def test_a_payment_of_the_largest_size_passes_every_limit_with_its_fee():
     assert allow(PLAY_CAPS, Used(), Spend(PLAY_CAPS.payment, PLAY_CAPS.fee, "j", "p", "r")) is None
+
+
+USED = st.builds(Used, *[st.integers(0, 90_000).map(Msat)] * 6)
+
+
+@given(USED, st.sampled_from(["", "r"]), st.booleans(), st.sampled_from([0, 1_000, 2_000]))
+def test_the_room_is_the_largest_amount_that_every_limit_lets_through(used, run, by_hand, fee):
+    spend = replace(SPEND, run=run, by_hand=by_hand, fee_limit=Msat(fee))
+    largest = room(CAPS, used, spend)
+    assert allow(CAPS, used, replace(spend, amount=Msat(largest + 1))) is not None
+    assert largest == 0 or allow(CAPS, used, replace(spend, amount=largest)) is None
 
 
 def invoice(number: int, amount: Msat) -> Invoice:

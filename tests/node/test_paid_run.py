@@ -1,4 +1,4 @@
-"""A paid run through the commands alone: playbank, two providers that charge, a customer with a budget."""
+"""Paid runs through the commands alone: playbank, providers that charge, a customer with a budget."""
 
 from contextlib import AsyncExitStack
 
@@ -52,3 +52,30 @@ async def test_two_hundred_paid_jobs_take_few_payments_and_both_sides_agree_to_t
         assert sum(earned.values()) == sum(row["paid_msat"] for row in mapped["outcomes"]) > 0
         _, wallet, _ = await programs.run("wallet", "balance", env=customer)
         assert wallet["balance_msat"] == 2_000_000 - spent["paid_msat"]
+
+
+async def test_a_wallet_that_holds_less_than_a_usual_deposit_is_spent_on_jobs_to_its_last_sats(tmp_path):
+    async with AsyncExitStack() as stack:
+        keeper = programs.environment(tmp_path / "relay", "ws://127.0.0.1:9")
+        await programs.run("init", env=keeper)
+        relay = await programs.serve("relay", "--port", "0", env=keeper, stack=stack)
+        homes = {
+            "provider": {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "1000"},
+            "customer": {"PYLON_CUSTOMER__BID_MSAT": "5000", "PYLON_CUSTOMER__CHECK_SHARE": "0"},
+        }
+        made = {name: programs.environment(tmp_path / name, relay.hello["url"], **homes[name]) for name in homes}
+        for name, env in made.items():
+            await programs.run("init", env=env)
+            _, link, _ = await programs.run("wallet", "link", name, env=keeper)
+            await programs.run("wallet", "connect", "-", env=env, stdin=link["link"].encode())
+        await programs.start(made["provider"], stack)
+        customer = made["customer"]
+        await programs.run("wallet", "faucet", "16", "--account", "customer", env=keeper)
+        # After two jobs that were done well a deposit would be 24 jobs' worth.
+        prompts = b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 16}) + b"\n" for n in range(16))
+        code, mapped, text = await programs.run("map", "-", env=customer, stdin=prompts)
+        assert (code, mapped["answered"]) == (0, 16), text
+        _, books, _ = await programs.run("wallet", "audit", env=customer)
+        assert (books["audit"], books["spent_msat"]) == ("clean", 16_000), books
+        _, wallet, _ = await programs.run("wallet", "balance", env=customer)
+        assert wallet["balance_msat"] == 16_000 - books["paid_msat"]

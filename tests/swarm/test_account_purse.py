@@ -33,7 +33,7 @@ from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
 from pylon.swarm.spending import account_purse as purses
-from pylon.swarm.spending import unpaid_invoices
+from pylon.swarm.spending import means, unpaid_invoices
 from pylon.swarm.spending.account_purse import AccountPurse
 from pylon.swarm.spending.purse import Bill
 from pylon.swarm.spending.relation import QUOTE_S, Relation
@@ -187,6 +187,26 @@ def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) == 1_000
 
 
+@given(
+    quote=st.integers(1, 50_000), verified=st.integers(0, 3), balance=st.integers(-60_000, 60_000),
+    jobs_left=st.integers(1, 100), affordable=st.none() | st.integers(0, 200_000),
+)  # fmt: skip
+def test_no_deposit_is_offered_that_cannot_be_paid_but_for_what_the_job_itself_needs(
+    quote, verified, balance, jobs_left, affordable
+):
+    def topup(affordable):
+        relation = Relation(verified=verified, balance=balance if verified else max(0, balance))
+        known = None if affordable is None else Msat(affordable)
+        return relation.topup(Msat(quote), jobs_left=jobs_left, most=Msat(100_000), now=0.0, affordable=known)
+
+    wished, offered = topup(None), topup(affordable)
+    needs = quote - min(0, balance) if verified else quote - max(0, balance)
+    assert offered % 1_000 == 0 and offered <= wished
+    assert offered >= min(wished, needs)
+    if affordable is not None and offered < wished:
+        assert affordable - 1_000 < offered < max(affordable, needs + 1_000)
+
+
 async def test_a_result_without_a_receipt_costs_nothing_only_where_nothing_was_offered(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
@@ -311,6 +331,33 @@ async def test_a_stranger_that_asked_for_money_first_gives_no_job_on_trial(purse
     with pytest.raises(MoneyError):
         await purse.pay(bill(purse), offer, Amount(Msat(3_000), "no invoice"))
     assert not purse.funded(PRICED)
+
+
+async def worked_off(purse, price: int) -> None:
+    """A job that was done well on credit, so that a large deposit is offered next."""
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    await purse.accept(bill(purse), offer, result(receipt(1, price, price)))
+
+
+@pytest.mark.parametrize(("holds", "pays"), [(532, 12), (16, 6), (9, 2), (2, 2)])
+async def test_a_wallet_that_holds_less_than_the_next_deposit_still_pays_for_jobs(purse, lightning, holds, pays):
+    lightning.payer.msat = holds * 1_000
+    await purse.start()
+    await worked_off(purse, 1_000)
+    # The last one's price is owed, and this one needs as much; a fee may be 10 sats.
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert offer.topup == pays * 1_000
+    await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning, pays))
+    assert lightning.payer.msat == (holds - pays) * 1_000
+
+
+async def test_what_the_limits_leave_is_offered_and_not_more(purse, lightning):
+    purse.sender._policy = SendPolicy(Network.PLAY, replace(PLAY_CAPS, day=Msat(17_000)), stopped=lambda: False)
+    await purse.start()
+    await worked_off(purse, 1_000)
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    assert offer.topup == 7_000
+    await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning, 7))
 
 
 @pytest.fixture
@@ -452,11 +499,12 @@ async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for
     await purse.start()
     others = [replace(PRICED, provider=letter * 64) for letter in "def"]
     lightning.payer.msat = Msat(0)
-    for other in others:
+    offers = [purse.offer(other, BOUNDS, bid=BID, jobs_left=9) for other in others]
+    for other, offer in zip(others, offers, strict=True):
         lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
         to = Bill(other.provider, US, other.provider, int(lightning.clock.wall()))
         with pytest.raises(MoneyError):
-            await purse.pay(to, purse.offer(other, BOUNDS, bid=BID, jobs_left=9), await asked(lightning))
+            await purse.pay(to, offer, await asked(lightning))
     for held in (0, 6_500):
         lightning.payer.msat = Msat(held)
         lightning.clock.advance(1)
@@ -465,7 +513,8 @@ async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for
 
 
 async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, quick, monkeypatch):
-    monkeypatch.setattr(unpaid_invoices, "WALLET_S", 0.05)
+    for module in (unpaid_invoices, means):
+        monkeypatch.setattr(module, "WALLET_S", 0.05)
     asked_for, again = asyncio.Event(), asyncio.Event()
 
     async def hangs():

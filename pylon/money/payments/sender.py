@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from pylon.clock import Clock
 from pylon.money.invoices import invoice as invoices
-from pylon.money.limits import Caps, Spend, allow
-from pylon.money.msat import Msat
+from pylon.money.limits import Caps, Spend, allow, room
+from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
     BY_HAND,
@@ -92,6 +92,11 @@ class Sender:
         return self._policy.caps.payment
 
     @property
+    def most_fee(self) -> Msat:
+        """The most that the fee of one payment may be."""
+        return self._policy.caps.fee
+
+    @property
     def unit(self) -> str:
         """What the money of this wallet is called."""
         return self._policy.network.unit
@@ -99,6 +104,12 @@ class Sender:
     async def balance(self) -> Msat:
         """What the wallet holds. Raises `WalletError`."""
         return await self._wallet.balance()
+
+    async def room(self, run: str) -> Msat:
+        """The largest payment that the limits leave for a run, without its fee: for a new job and provider."""
+        caps = self._policy.caps
+        spend = Spend(ZERO, caps.fee, "", "", run)
+        return room(caps, await payment_store.used(self._database, spend, self._clock.wall()), spend)
 
     async def pay(self, ask: Ask, order: Order) -> Payment:
         """Pays when every condition holds; where the payment stands afterwards.

@@ -30,6 +30,7 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import Row
+from pylon.swarm.spending.means import Means
 from pylon.swarm.spending.purse import Bill, Offer, Owed, usage_fault
 from pylon.swarm.spending.relation import QUOTE_S, Relation
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
@@ -59,8 +60,10 @@ class AccountPurse:
     # Payments that are in the balances.
     _deposits: set[str] = field(default_factory=set)
     _unpaid: UnpaidInvoices = field(init=False)
+    _means: Means = field(init=False)
 
     def __post_init__(self) -> None:
+        self._means = Means(self.sender, self.clock, self.run)
         # `changed` is set when there is somebody to hear of it.
         self._unpaid = UnpaidInvoices(
             self._relations, self.database, self.sender, self.clock, lambda one: self.changed(one)
@@ -84,6 +87,7 @@ class AccountPurse:
             self._relations[provider].quoted(quote, now)
         # They hold what they are sent until that invoice has run out.
         self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
+        await self._means.start()
         self._task = asyncio.create_task(forever(self._watch, "purse"), name="purse")
 
     async def close(self) -> None:
@@ -114,7 +118,8 @@ class AccountPurse:
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // int(quote)))
         width = relation.width(listing.price)
-        topup = relation.topup(quote, jobs_left=jobs_left, most=self.sender.most, now=self.clock.wall())
+        most, affordable = self.sender.most, self._means.most()
+        topup = relation.topup(quote, jobs_left=jobs_left, most=most, now=self.clock.wall(), affordable=affordable)
         if relation.width(listing.price) != width:
             # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
             # the request is made that this offer is for.
@@ -158,7 +163,7 @@ class AccountPurse:
         self._relations[bill.author].asked = True
         code = ""
         try:
-            payment = await self._pay(ask, order, wanted)
+            payment = await self._means.counted(asked or ZERO, self._pay(ask, order, wanted))
             if payment.state is PaymentState.FAILED:
                 code = payment.reason
                 raise MoneyError(self._why_failed(payment))
@@ -244,6 +249,7 @@ class AccountPurse:
             if payment.state is PaymentState.SETTLED and not payment.by_hand:
                 self._deposited(payment)
         await self._unpaid.look()
+        await self._means.look()
         for provider in await mirror_store.waiting_providers(self.database):
             async with self.database.transaction() as tx:
                 step = await mirror_store.tick(tx, provider, self.clock.wall())

@@ -64,17 +64,27 @@ class Relation:
             return False
         return (self.seen is None and not self.asked) or 0 < self.quote <= self.balance
 
-    def topup(self, quote: Msat, *, jobs_left: int, most: Msat, now: float) -> Msat:
-        """The deposit to offer at `now` (Unix seconds) with a job that may cost `quote`."""
+    def topup(self, quote: Msat, *, jobs_left: int, most: Msat, now: float, affordable: Msat | None = None) -> Msat:
+        """The deposit to offer at `now` (Unix seconds) with a job that may cost `quote`.
+
+        `affordable` is what can be paid, where that is known: no more is offered, but for what the job itself needs.
+        """
         self.quoted(quote, now)
         wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
+        wished_sats, most_sats = int(wished) // MSAT_PER_SAT, int(most) // MSAT_PER_SAT
         if self.verified:
             # What it worked on credit it asks for along with the next job: who runs one job at a time would otherwise
             # offer less than any provider takes.
-            least_sats = -((min(0, self.balance) - int(quote)) // MSAT_PER_SAT)
-            return Msat(max(int(wished), min(least_sats, int(most) // MSAT_PER_SAT) * MSAT_PER_SAT))
-        # Who has worked nothing off yet gets no more than a stranger does, however often he asks.
-        return Msat(max(0, wished - max(0, self.balance) // MSAT_PER_SAT * MSAT_PER_SAT))
+            least_sats = min(-((min(0, self.balance) - int(quote)) // MSAT_PER_SAT), most_sats)
+            wished_sats = max(wished_sats, least_sats)
+        else:
+            # Who has worked nothing off yet gets no more than a stranger does, however often he asks.
+            left = max(0, self.balance)
+            least_sats = -((left - int(quote)) // MSAT_PER_SAT)
+            wished_sats = max(0, wished_sats - left // MSAT_PER_SAT)
+        if affordable is not None:
+            wished_sats = min(wished_sats, max(least_sats, int(affordable) // MSAT_PER_SAT))
+        return Msat(wished_sats * MSAT_PER_SAT)
 
     def quoted(self, quote: Msat, now: float) -> None:
         """A job that may cost `quote` goes there. It counts for `QUOTE_S` at least, and for twice that at most."""
