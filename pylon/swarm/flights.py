@@ -57,6 +57,8 @@ class Flight:
     shown: Shown = NOTHING
     # It was taken back, or may have been: by an earlier process.
     cancelled: bool = False
+    # Its provider said, with a code, that it does not do it: that costs nothing.
+    let_go: bool = False
     # Anything at all came from its provider.
     heard: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could

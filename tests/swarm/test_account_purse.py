@@ -151,6 +151,15 @@ async def test_where_nothing_was_sent_not_even_the_base_price_is_paid(purse):
     assert await purse.accept(replace(bill(purse), sent_bytes=0), offer, part) is None
 
 
+@pytest.mark.parametrize(("charge", "holds"), [(1, False), (0, True)])
+async def test_who_charges_for_a_job_after_saying_that_it_is_not_done_is_left_for_good(purse, charge, holds):
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    charged = await purse.accept(replace(bill(purse), let_go=True), offer, result(receipt(1, charge, charge)))
+    assert charged == (0 if holds else None)
+    assert (await mirror_store.load(purse.database, THEM)).ended is (None if holds else UsageFault.AFTER_ERROR)
+
+
 async def test_a_part_that_was_sent_costs_no_more_than_its_tokens_do(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)

@@ -3,10 +3,13 @@
 import random
 from collections import Counter
 
+import pytest
+
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.dispatch.dispatcher import Dispatcher
+from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
@@ -251,6 +254,28 @@ def test_an_answer_of_one_that_was_given_up_gives_back_what_it_did_not_cost() ->
     play.tell(Answered(first.attempt, charged=30))
     # The second is cancelled, and counts as all that it could cost.
     assert play.dispatcher.budget_left(7) == 170
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_answer_that_came_late_and_without_a_receipt_counts_as_all_of_it_until_its_receipt_comes(
+    refused: bool,
+) -> None:
+    play = Play(priced("a", 100, tokens_out_per_s=0.0), priced("b", 100))
+    play.tell(Fund(7, 300))
+    account = play.dispatcher.account(7)
+    [first] = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
+    play.tell(Published(first.attempt))
+    if refused:
+        play.tell(Refused(first.attempt, ErrorCode.ENGINE_FAILED))
+    else:
+        play.wait(6.0)
+    play.tell(Answered(first.attempt))
+    # The second is cancelled, and counts so too.
+    assert account is not None and (account.spent, account.open, account.reserved) == (0, 200, 0)
+    play.tell(Charged(first.attempt, 30))
+    assert (account.spent, account.open) == (30, 100)
+    play.wait(LAPSE_S + 2_000.0)
+    assert (account.spent, account.open) == (30, 0)
 
 
 def test_what_costs_nothing_is_done_when_the_budget_is_spent() -> None:

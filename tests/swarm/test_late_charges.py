@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from pylon.jobs.answer import Address
+from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import result_kind
 from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.result import JobResult, result_draft
@@ -81,6 +82,40 @@ async def test_an_answer_is_taken_once_whatever_comes_without_a_receipt_after_it
         provider.receipt(relays, request, 4)
         await until(lambda: reservation.decided)
     assert isinstance(outcome, Answer) and heard == [outcome] and reservation.charged_msat == 4
+
+
+@dataclass
+class Strict(Till):
+    """Books nothing of who had said that it does not do the job."""
+
+    def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None] | None:  # type: ignore[override]
+        return self._refuse() if bill.let_go else super().accept(bill, offer, result)
+
+    async def _refuse(self) -> None: ...
+
+
+@pytest.mark.parametrize("before_the_end", [True, False])
+async def test_who_says_that_a_job_is_not_done_and_charges_for_it_is_not_paid_of_any_budget(
+    before_the_end: bool,
+) -> None:
+    relays, till, reservation = FakeRelays(), Strict(), Reservation(2 * int(EACH))
+    liar = FakeProvider(relays, now=time.time(), refuse=ErrorCode.ENGINE_FAILED, price=PRICE, network="play")
+    async with client(relays, till) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: liar.received)
+        event = relays.requests()[0]
+        if before_the_end:
+            await asyncio.sleep(0.1)
+            liar.result(event, liar.received[0], "after all")
+            await asyncio.sleep(0.1)
+        FakeProvider(relays, now=time.time(), price=PRICE, network="play")
+        single = await asyncio.wait_for(asking, 30.0)
+        liar.result(event, liar.received[0], "after all")
+        await asyncio.sleep(0.1)
+    assert isinstance(single.outcome, Answer) and single.outcome.text == "echo: a question"
+    assert (single.msat, reservation.charged_msat, reservation.most_msat) == (7, 7, 7)
+    assert list(till.receipts.values()) == [7] and event.id not in till.receipts
 
 
 async def test_of_what_is_decided_nothing_is_kept() -> None:

@@ -16,6 +16,7 @@ class UsageFault(StrEnum):
     PROMPT_TOKENS = "usage_prompt_tokens"  # more than the prompt has bytes
     COMPLETION_TOKENS = "usage_completion_tokens"  # more than were allowed
     CHARGE = "usage_charge"  # above the price list
+    AFTER_ERROR = "usage_after_error"  # for a job of which its provider had said that it is not done
     NOT_SENT = "usage_not_sent"  # for a part of an answer that was not sent, or that nobody took back
 
 

@@ -112,9 +112,15 @@ class InFlight:
         """One that was not waited for any more was charged all the same: by a provider that had said it would not
         work, or one that was given up, whose whole cost was kept.
         """
-        before, attempt.counted = attempt.counted, attempt.cost if charged is None else charged
-        if not self.budgets.charged(attempt.id, attempt.counted) and self.budgets.accounts:
-            self.budgets.settle(attempt.slot.job.run, 0, attempt.counted - before)
+        if charged is None:
+            # A receipt may come for it, until when all that it may cost stays set aside.
+            if not self.budgets.is_open(attempt.id):
+                self.budgets.reserve(attempt.slot.job.run, attempt.cost)
+                self._keep(attempt)
+            return
+        before, attempt.counted = attempt.counted, charged
+        if not self.budgets.charged(attempt.id, charged) and self.budgets.accounts:
+            self.budgets.settle(attempt.slot.job.run, 0, charged - before)
 
     def charge_late(self, attempt: int, charged: int) -> None:
         """The same for one of a slot that has its outcome, as far as that was not known."""

@@ -11,7 +11,7 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.result import Finish, JobResult
 from pylon.money.accounts.mirror import End
 from pylon.money.accounts.receipt import AccountSeen
-from pylon.money.accounts.usage import Bounds, Usage, check_part, check_usage
+from pylon.money.accounts.usage import Bounds, Usage, UsageFault, check_part, check_usage
 from pylon.money.msat import Msat
 from pylon.records import record
 from pylon.swarm.providers.listing import Listing
@@ -34,7 +34,8 @@ class Offer:
 class Bill:
     """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds).
 
-    `sent_bytes` is how much of the answer had come in pieces of a job that we took back; None: we did not.
+    `sent_bytes` is how much of the answer had come in pieces of a job that we took back; None: we did not. `let_go`:
+    its author had said by an error that it does not do the job.
     """
 
     author: str
@@ -42,6 +43,7 @@ class Bill:
     request: str
     signed_at: int
     sent_bytes: int | None = None
+    let_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ def usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
     """What is wrong with a result's charge, by what it says it used and what was offered for it."""
     if result.account is None:
         return None
+    if bill.let_go and result.account.charge_msat > 0:
+        # Nothing was set aside for it any more.
+        return UsageFault.AFTER_ERROR
     # Who counts nothing has nothing to charge for but the job itself.
     usage = result.usage or Usage(0, 0)
     fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)

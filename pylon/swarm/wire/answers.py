@@ -87,6 +87,7 @@ class Answers:
                 age_s = max(0.0, self._clock.wall() - event.created_at)
                 self._tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
             case m.Refused(attempt, ErrorCode() as code):
+                flight.let_go = True
                 if code is ErrorCode.CANCELLED and flight.cancelled:
                     # Perhaps by an earlier process: it is held against nobody.
                     meaning = m.Refused(attempt, None, ours=True)

@@ -85,8 +85,7 @@ class Settling:
         if self.purse is None or flight.offer is None:
             self.answered(flight)
         elif (result := flight.result) is not None:
-            bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at)
-            self._book(self.purse, flight, flight.offer, bill, result, self.answered)
+            self._book(self.purse, flight, flight.offer, _bill(event, flight, result), result, self.answered)
 
     def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
         """A provider was told to stop, and says what its customer had been sent."""
@@ -98,7 +97,7 @@ class Settling:
             # Relays lose events. What is stored of them is looked for: while the slot is open with its answer, after
             # that when the account shows a gap, or at the next start.
             return
-        bill = Bill(event.pubkey, result.address.customer, flight.request, event.created_at, shown)
+        bill = _bill(event, flight, result, shown)
         self._book(self.purse, flight, flight.offer, bill, result, self.part_paid)
 
     def _book(
@@ -191,6 +190,11 @@ class Settling:
         flight.settled = False
         # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
         self.tell(m.Refused(flight.attempt, None, ours=True))
+
+
+def _bill(event: Event, flight: Flight, result: JobResult, sent_bytes: int | None = None) -> Bill:
+    customer = result.address.customer
+    return Bill(event.pubkey, customer, flight.request, event.created_at, sent_bytes, flight.let_go)
 
 
 def _offers(flight: Flight, amount: Msat) -> bool:
