@@ -1,6 +1,6 @@
 """Whether a request is taken on: values in, a verdict out.
 
-The order matters: what is cheap to refuse comes first, and nothing that is refused costs an invoice, a row or
+The order matters: what is cheap to refuse comes first, and nothing that is refused costs an invoice, a job's row or
 a token.
 """
 

@@ -11,14 +11,15 @@ earlier process took on and this one cannot do ends with the error that its cust
 until a relay has that; so does one with a price that its customer takes back.
 """
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Sequence
 
 from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event, loads_event
 from pylon.provider import rows
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState, Pending, Row, Work
-from pylon.store.database import Database
+from pylon.store.database import Database, Transaction
 from pylon.store.group import Batch, GroupCommit, Step
 
 
@@ -88,8 +89,23 @@ class Journal:
         found = await self._database.fetch_all(f"SELECT id, result FROM job WHERE id IN ({marks})", ids)  # noqa: S608
         return {row["id"]: None if row["result"] is None else loads_event(row["result"]) for row in found}
 
-    async def forget(self, *, results_before: float, rows_before: float) -> None:
-        """Drops contents of jobs whose deadline lies before the first time, whole rows before the second."""
+    async def refuse(self, refusals: Sequence[tuple[str, str, float]]) -> None:
+        """Requests are refused: their ids, with which codes, and when (Unix seconds)."""
+
+        async def step(tx: Transaction) -> None:
+            await tx.execute_many("INSERT OR REPLACE INTO refused_request VALUES (?, ?, ?)", refusals)
+
+        await self.transact(step)
+
+    async def refused(self, *, since: float) -> list[sqlite3.Row]:
+        """`id`, `code` and `said_at` of requests that were refused since then (Unix seconds), the oldest first."""
+        return await self._database.fetch_all(
+            "SELECT id, code, said_at FROM refused_request WHERE said_at > ? ORDER BY said_at", (since,)
+        )
+
+    async def forget(self, *, results_before: float, rows_before: float, refusals_before: float) -> None:
+        """Drops contents of jobs whose deadline lies before the first time, whole rows before the second, and
+        refusals before the third."""
         await self._group.execute(
             "UPDATE job SET result = NULL WHERE state = 'settled' AND result NOT NULL AND expires_at < ?",
             (int(results_before),),
@@ -98,6 +114,7 @@ class Journal:
             "DELETE FROM job WHERE state NOT IN ('awaiting_funds', 'queued', 'signed') AND received_at < ?",
             (rows_before,),
         )
+        await self._group.execute("DELETE FROM refused_request WHERE said_at < ?", (refusals_before,))
 
     async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
         """The newest jobs."""

@@ -52,6 +52,10 @@ class Replies:
         if (event := self.refusal(customer, request, private, code, reason)) is not None:
             self._put(event, relay)
 
+    def say(self, refusal: Event, relay: str) -> None:
+        """Sends one that was made."""
+        self._put(refusal, relay)
+
     def refusal(self, customer: str, request: str, private: bool, code: ErrorCode, reason: str) -> Event | None:
         """The same, not sent yet; None where this key has had too many, or cannot be written to."""
         if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):

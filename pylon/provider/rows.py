@@ -71,6 +71,8 @@ SCHEMA = Schema(
         ALTER TABLE job ADD COLUMN out_msat_per_1k INTEGER;
         ALTER TABLE job ADD COLUMN max_tokens INTEGER;
         """,
+        # Requests that were refused in words.
+        "CREATE TABLE refused_request (id TEXT PRIMARY KEY, code TEXT NOT NULL, said_at REAL NOT NULL) STRICT;",
     ),
 )
 

@@ -18,9 +18,10 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.admission import Load
-from pylon.provider.intake import regulars
+from pylon.provider.intake import refused, regulars
 from pylon.provider.intake.intake import Intake
 from pylon.provider.intake.open_cancels import OpenCancels
+from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.outbox import Outbox
@@ -138,6 +139,7 @@ class Provider:
         )
         self._disk = Writable(journal=journal, clock=clock, changed=self._presence.changed)
         judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=self._load)
+        self._refused = Refused(journal, clock)
         self._intake = Intake(
             provider=secret.public,
             settings=settings,
@@ -149,6 +151,7 @@ class Provider:
             open_cancels=self._open_cancels,
             results=results,
             replies=replies,
+            refused=self._refused,
             clock=clock,
             cannot_write=self._disk.failed,
         )
@@ -172,6 +175,7 @@ class Provider:
         if self._till is not None:
             await self._till.start()
         await self._recovery.run()
+        await self._refused.start()
         self._intake.start(await self._journal.customers(regulars.MOST))
         self._open_cancels.start()
         self._presence.start()
@@ -281,6 +285,8 @@ class Provider:
 
     async def _keep_house(self) -> None:
         now = self._clock.wall()
-        await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
+        await self._journal.forget(
+            results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S, refusals_before=now - refused.KEEP_S
+        )
         await self._settlement.forget(before=now - KEEP_ROWS_S)
         await asyncio.sleep(HOUSEKEEPING_S)

@@ -19,6 +19,7 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool_subscription import Received
 from pylon.provider import judge, service, writable
 from pylon.provider.admission import Accept
 from pylon.provider.intake import open_cancels
@@ -71,6 +72,40 @@ async def test_a_refused_request_is_never_journaled(serve, customer):
     assert (await customer.refusal(refused)).code is ErrorCode.UNSUPPORTED_MODEL
     rows = await serving.journal.rows()
     assert [row.id for row in rows] == [request.id]
+
+
+async def delivers(serving, event) -> None:
+    """A relay has this request once more."""
+    await serving.provider._intake._take([Received(event, "ws://r")], live=True)
+
+
+async def test_a_request_that_was_refused_stays_refused_though_there_is_room_when_it_comes_again(serve, customer):
+    serving = await serve()
+    await serving.provider.pause()
+    request = await customer.ask(serving.public, customer.job())
+    assert (await customer.refusal(request)).code is ErrorCode.PAUSED
+    await serving.provider.resume()
+    await delivers(serving, request)
+    async with asyncio.timeout(10):
+        while len(customer.feedback(request)) < 2:
+            await asyncio.sleep(0.02)
+    assert [one.code for one in customer.feedback(request)] == [ErrorCode.PAUSED] * 2
+    assert await serving.journal.rows() == []
+
+
+async def test_what_a_process_refused_before_it_died_the_next_one_finds_in_store_and_leaves_alone(serve, customer):
+    serving = await serve()
+    await serving.provider.pause()
+    request = await customer.ask(serving.public, customer.job())
+    assert (await customer.refusal(request)).code is ErrorCode.PAUSED
+    await serving.journal.remember("paused", "")
+    await serving.stop()
+    again = await serve(secret=serving.secret)
+    assert again.provider.paused == ""
+    after = await customer.ask(again.public, customer.job("another"))
+    await customer.result(after)
+    assert [row.id for row in await again.journal.rows()] == [after.id]
+    assert {one.code for one in customer.feedback(request)} == {ErrorCode.PAUSED}
 
 
 async def test_a_job_that_waits_beyond_its_deadline_expires_at_its_turn(serve, customer):

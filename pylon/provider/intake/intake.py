@@ -13,6 +13,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.intake.open_cancels import OpenCancels
+from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge, Refusal
@@ -46,6 +47,7 @@ class Intake:
         open_cancels: OpenCancels,
         results: Results,
         replies: Replies,
+        refused: Refused,
         clock: Clock,
         cannot_write: Callable[[], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Intake:
         self._open_cancels = open_cancels
         self._results = results
         self._replies = replies
+        self._refused = refused
         self._clock = clock
         self._cannot_write = cannot_write
         self._regulars = Regulars()
@@ -103,7 +106,12 @@ class Intake:
             if received.event.kind == DELETION:
                 continue
             found = self._judge.judge(received, queued)
-            if isinstance(found, Job):
+            if isinstance(found, Job) and (code := self._refused.code(found.id)) is not None:
+                # There would be room for it by now, and its customer has gone elsewhere.
+                request = found.request
+                reason = "it was refused before: a new request may do better"
+                refused.append(Refusal(request.customer, found.id, request.private, found.relay, code, reason))
+            elif isinstance(found, Job):
                 queued.append(found)
             elif found is not None:
                 refused.append(found)
@@ -127,9 +135,8 @@ class Intake:
             if live:
                 # Whoever hears nothing waits.
                 request = job.request
-                self._replies.refuse(
-                    request.customer, request.id, request.private, job.relay, ErrorCode.PAUSED, "disk"
-                )
+                no = Refusal(request.customer, job.id, request.private, job.relay, ErrorCode.PAUSED, "disk")
+                await self._say_no([no])
             raise
 
     async def _write(self, job: Job, *, live: bool) -> None:
@@ -147,25 +154,36 @@ class Intake:
     async def _refuse(self, refused: Sequence[Refusal], *, live: bool) -> None:
         # What was taken on before is answered as it was then, whatever would be said today.
         known = await self._journal.known(refusal.id for refusal in refused)
+        unsaid: list[Refusal] = []
         for refusal in refused:
-            if refusal.id not in known:
-                self._say_no(refusal)
-            elif live:
-                self._repeat(refusal.relay, known[refusal.id])
+            if refusal.id in known:
+                if live:
+                    self._repeat(refusal.relay, known[refusal.id])
+            elif live or self._refused.code(refusal.id) is None:
+                unsaid.append(refusal)
+        await self._say_no(unsaid)
 
     def _repeat(self, relay: str, result: Event | None) -> None:
         # The customer asks again: it gets the same answer, and the work is not done twice.
         if result is not None:
             self._results.repeat(result, relay)
 
-    def _say_no(self, refusal: Refusal) -> None:
+    async def _say_no(self, refused: Sequence[Refusal]) -> None:
+        words = [(refusal, word) for refusal in refused if (word := self._word(refusal)) is not None]
+        if words:
+            # First: what was said has to hold, whatever becomes of this process.
+            await self._refused.remember([(refusal.id, refusal.code) for refusal, _ in words])
+        for refusal, word in words:
+            self._replies.say(word, refusal.relay)
+
+    def _word(self, refusal: Refusal) -> Event | None:
         customer, code = refusal.customer, refusal.code
         if code is ErrorCode.MALFORMED and not (customer in self._settings.trusted or customer in self._regulars):
             # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
             logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
-            return
+            return None
         logger.info("refused", job=refusal.id, customer=customer, code=code.value)
-        self._replies.refuse(customer, refusal.id, refusal.private, refusal.relay, code, refusal.reason)
+        return self._replies.refusal(customer, refusal.id, refusal.private, code, refusal.reason)
 
 
 async def _alone(part: Awaitable[None]) -> None:

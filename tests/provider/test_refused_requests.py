@@ -1,0 +1,73 @@
+"""What was refused in words is known as long as a relay may deliver it again, over a crash and a full disk too."""
+
+import sqlite3
+
+import pytest
+
+from pylon.jobs.codes import ErrorCode
+from pylon.provider.intake.refused import KEEP_S, Refused
+from pylon.provider.journal import Journal
+from pylon.provider.rows import SCHEMA
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from tests.manual_clock import ManualClock
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+async def journal(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [SCHEMA])
+    group = GroupCommit(database)
+    group.start()
+    yield Journal(database, group)
+    await group.close()
+    await database.close()
+
+
+async def next_process(journal, clock) -> Refused:
+    refused = Refused(journal, clock)
+    await refused.start()
+    return refused
+
+
+async def test_it_is_on_disk_before_it_is_said(journal, clock):
+    refused = await next_process(journal, clock)
+    await refused.remember([("a", ErrorCode.BUSY), ("b", ErrorCode.BID_TOO_LOW)])
+    again = await next_process(journal, clock)
+    for one in (refused, again):
+        assert [one.code(request) for request in "abc"] == [ErrorCode.BUSY, ErrorCode.BID_TOO_LOW, None]
+
+
+async def test_it_is_forgotten_when_no_relay_is_asked_for_it_any_more_and_said_again_it_counts_from_then(
+    journal, clock
+):
+    refused = await next_process(journal, clock)
+    await refused.remember([("a", ErrorCode.BUSY), ("b", ErrorCode.BUSY)])
+    clock.advance(KEEP_S - 1)
+    await refused.remember([("a", ErrorCode.PAUSED)])
+    clock.advance(1)
+    await refused.remember([])
+    again = await next_process(journal, clock)
+    for one in (refused, again):
+        assert [one.code(request) for request in "ab"] == [ErrorCode.PAUSED, None]
+    await journal.forget(results_before=0, rows_before=0, refusals_before=clock.wall() - KEEP_S + 1)
+    assert [row["id"] for row in await journal.refused(since=0)] == ["a"]
+
+
+async def test_on_a_full_disk_this_process_knows_and_the_next_one_once_there_is_room(journal, clock, monkeypatch):
+    refused = await next_process(journal, clock)
+
+    async def full(_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal, "refuse", full)
+        await refused.remember([("a", ErrorCode.PAUSED)])
+    assert refused.code("a") is ErrorCode.PAUSED
+    assert (await next_process(journal, clock)).code("a") is None
+    await refused.remember([("b", ErrorCode.BUSY)])
+    assert (await next_process(journal, clock)).code("a") is ErrorCode.PAUSED
