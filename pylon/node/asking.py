@@ -83,13 +83,14 @@ async def ask_all(
     priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
     deadline = number(params, "deadline_s", None)
     specs = await _specs(params, timeout)
-    await pool.wait_open(settings.patience_s)
+    patience_s = settings.patience_s if deadline is None else min(settings.patience_s, deadline)
+    await pool.wait_open(patience_s)
     # Whoever asks the first provider it hears of gives all its jobs to that one.
-    await client.caught_up(settings.patience_s)
+    await client.caught_up(patience_s)
     if pinned:
-        specs = await _pinned(client, specs, settings.patience_s)
+        specs = await _pinned(client, specs, patience_s)
     if dry:
-        await _somebody(client, settings.patience_s)
+        await _somebody(client, patience_s)
         yield Result(await estimate(client, specs))
         return
     journal = None

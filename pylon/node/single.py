@@ -36,8 +36,9 @@ async def ask_one(
     if failure := unaskable(spec, plain=client.settings.plain):
         yield Result(_row(Single(failure, 0, 0)))
         return
-    await pool.wait_open(settings.patience_s)
-    await client.caught_up(settings.patience_s)
+    patience_s = min(settings.patience_s, spec.timeout)
+    await pool.wait_open(patience_s)
+    await client.caught_up(patience_s)
     if not stream:
         yield Result(_row(await client.single(spec, reservation=reservation)))
         return

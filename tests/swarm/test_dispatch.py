@@ -169,6 +169,31 @@ def test_nobody_at_all_is_waited_for_ten_seconds() -> None:
     assert play.wait(0.4) == [GiveUp(n, Failure.NO_PROVIDER, None, 0) for n in (0, 1)]
 
 
+def test_a_job_waits_for_somebody_no_longer_than_it_has_time() -> None:
+    play = Play()
+    play.add(timeout=3.0)
+    play.add(timeout=0.4)
+    play.add(timeout=60.0)
+    assert play.wait(0.9) == []
+    assert play.wait(0.3) == [GiveUp(1, Failure.NO_PROVIDER, None, 0)]
+    assert play.wait(1.7) == []
+    assert play.wait(0.3) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
+    assert play.wait(6.5) == []
+    assert play.wait(0.5) == [GiveUp(2, Failure.NO_PROVIDER, None, 0)]
+
+
+def test_when_the_last_provider_goes_each_job_waits_no_longer_than_it_has_time() -> None:
+    play = Play(provider("a", slots=1), overcommit=1.0)
+    play.send(timeout=60.0)
+    play.add(timeout=60.0)
+    play.add(timeout=3.0)
+    play.wait(20.0)
+    play.tell(ProviderDown("a"))
+    assert [one for one in play.wait(2.9) if isinstance(one, GiveUp)] == []
+    assert play.wait(0.3) == [GiveUp(2, Failure.NO_PROVIDER, None, 0)]
+    assert [one for one in play.wait(8.0) if isinstance(one, GiveUp)] == [GiveUp(1, Failure.NO_PROVIDER, None, 0)]
+
+
 def test_a_provider_that_comes_in_time_gets_what_waited() -> None:
     play = Play()
     play.add()

@@ -72,14 +72,15 @@ class OpenSlots:
 
     def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         """More jobs, which wait now."""
-        lanes: dict[Lane, None] = {}
+        # Of each lane, how long its jobs wait for somebody.
+        lanes: dict[Lane, set[float]] = {}
         lane = None
         ends: dict[float, list[Slot]] = {}
         for job in jobs:
             # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
             if lane is None or (lane.need is not job.need and lane.need != job.need):
                 lane = self._company.lane(job, now)
-                lanes[lane] = None
+            lanes.setdefault(lane, set()).add(self._patience(job))
             slot = self._open(job, lane, now)
             ends.setdefault(job.deadline, []).append(slot)
             # One that is for some only is looked at by itself, as those are that were sent before.
@@ -89,9 +90,9 @@ class OpenSlots:
                 lane.fresh.put(slot)
         for deadline, slots in ends.items():
             self._end_at(slots, deadline)
-        for lane in lanes:
+        for lane, waits in lanes.items():
             if not lane.members:
-                self.look_for_nobody(lane, now)
+                self._look_for_nobody(lane, waits, now)
 
     def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         """A job that an earlier process sent to this provider, who may charge so many msat for it."""
@@ -159,19 +160,27 @@ class OpenSlots:
             slot.queued_at = now
             slot.lane.again.append(slot)
             if not slot.lane.members:
-                self.look_for_nobody(slot.lane, now)
+                self._look_for_nobody(slot.lane, {self._patience(slot.job)}, now)
 
-    def look_for_nobody(self, lane: Lane, now: float) -> None:
-        """Nobody is there who could; if nobody comes, what waits is given up."""
-        self._timers.at(now + self._settings.patience_s, self._nobody, _Lack(lane))
+    def emptied(self, lane: Lane, now: float) -> None:
+        """Nobody is there any more who could; if nobody comes, what waits is given up."""
+        waits = {self._patience(slot.job) for slot in (*lane.again, *lane.fresh.slots())}
+        self._look_for_nobody(lane, waits, now)
+
+    def _look_for_nobody(self, lane: Lane, waits: set[float], now: float) -> None:
+        for wait_s in waits:
+            self._timers.at(now + wait_s, self._nobody, _Lack(lane))
 
     def _nobody(self, lack: "_Lack", now: float) -> None:
         lane = lack.lane
-        if lane.empty_since + self._settings.patience_s > now:
-            return
         for slot in (*lane.again, *lane.fresh.slots()):
-            if not slot.done and slot.queued_at + self._settings.patience_s <= now:
+            if not slot.done and max(lane.empty_since, slot.queued_at) + self._patience(slot.job) <= now:
                 self.give_up(slot, m.Failure.NO_PROVIDER, now)
+
+    def _patience(self, job: m.Job) -> float:
+        """How long a job waits for anybody to come: no longer than it has time."""
+        # In whole seconds, so that a run whose jobs all have another time is looked at a few times only.
+        return min(self._settings.patience_s, math.ceil(job.timeout))
 
     def look_for_words(self, attempt: Attempt, now: float) -> None:
         """It met silence. If nobody has a word for anything as long as a job has time, what waits is given up."""
