@@ -17,7 +17,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.flights import Flight
-from pylon.swarm.providers.lack import UNPRICED
+from pylon.swarm.providers.lack import ANSWER_TOKENS, UNPRICED
 
 TIMEOUT_S = 120.0
 # Providers' own default when a job does not say.
@@ -33,7 +33,8 @@ class JobSpec:
 
     `model` is an id or `sha256:…` of the weights. `messages`, (role, content) pairs, stands in place of `prompt`.
     `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
-    sent; it is also the deadline that the provider is given. `bid_msat` is the most that it may cost, below what the
+    sent; it is also the deadline that the provider is given, and how long somebody who could take it is waited for,
+    where the settings wait longer (`patience_s`). `bid_msat` is the most that it may cost, below what the
     customer's settings say anyway. What is None the provider chooses.
 
     `votes` is for answers that are values, such as a number or JSON: up to so many providers are asked until most of
@@ -209,8 +210,8 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
         Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
         Failure.UNPAID: _NO_PRICE if detail == UNPRICED else "",
-        Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or let answers be shorter"
-        " (`--max-tokens`): the longest that an answer may be is paid for beforehand.",
+        Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or ask for fewer"
+        f" {ANSWER_TOKENS}: the longest that an answer may be is paid for beforehand.",
         Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
     }.get(reason, "")
     # What a relay said of an earlier try explains no other end.

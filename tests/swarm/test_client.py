@@ -323,8 +323,8 @@ async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     client = await customer(DispatchSettings(patience_s=0.2))
     with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
         await client.complete("anyone?")
-    assert "The cheapest of these asks up to 7 msat for" in caught.value.hint
-    assert "At most 0 msat a job are offered" in caught.value.hint and "bid_msat" in caught.value.hint
+    assert "The cheapest of these asks 7 msat and more. At most 0 msat a job are offered" in caught.value.hint
+    assert "bid_msat" in caught.value.hint and "max_tokens" not in caught.value.hint
     FakeProvider(relays, now=time.time(), model=OfferedModel("free"))
     [answer, dear] = await client.map([JobSpec("anyone?", model="free"), JobSpec("anyone?", model=MODEL.id)])
     assert isinstance(answer, Answer) and isinstance(dear, JobFailed)

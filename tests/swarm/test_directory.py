@@ -309,7 +309,12 @@ def test_who_bids_too_little_hears_the_cheapest_quote_and_for_how_many_tokens() 
     need = Need(prompt_tokens=300, max_tokens=1_024, bid=Msat(5_000))
     hint = str(Lack(need, 1, 1, {"too dear": 1}, (), 6_400).error().hint)
     assert "asks up to 6,400 msat for 300 tokens of prompt and 1,024 of answer" in hint
-    assert "At most 5,000 msat" in hint and "--max-tokens" in hint and "`bid_msat`" in hint
+    assert (
+        "At most 5,000 msat" in hint
+        and "fewer `max_tokens`" in hint
+        and "--max-tokens" in hint
+        and "`bid_msat`" in hint
+    )
 
 
 def test_who_finds_all_paused_is_told_what_ends_a_pause() -> None:

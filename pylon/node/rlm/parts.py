@@ -48,7 +48,8 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         return RlmSection(**{**section.model_dump(), **given})
     except ValidationError as error:
         raise UsageError(
-            f"an option does not fit: {faults(error)}", hint="`pylon rlm ask --help` says which option sets what."
+            f"an option does not fit: {faults(error)}",
+            hint="docs/settings.md says what [rlm] takes, and `pylon rlm ask --help` which option sets what.",
         ) from error
 
 
@@ -202,4 +203,4 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             raise SetupError("no root model is configured", hint=_HINT)
 
 
-_HINT = "Set `rlm.root`, or take --strategy map-reduce or search, which need none."
+_HINT = "Set `rlm.root`, or take the strategy map-reduce or search (`--strategy`), which need none."

@@ -66,7 +66,8 @@ async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False
         reasons.append(f"{backend.name}: {reason}")
     raise SandboxError(
         "No sandbox works on this machine. " + " ".join(reasons),
-        hint="--strategy map-reduce needs no root model's code; --unsafe-local-repl runs code without a sandbox.",
+        hint="The strategy map-reduce (`--strategy`) needs no root model's code; with `pylon rlm ask`,"
+        " --unsafe-local-repl runs code without a sandbox.",
     )
 
 

@@ -7,6 +7,9 @@ from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
+# As programs name them, and whoever types a command.
+ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
+
 UNFUNDED = "not paid, since the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
 STOPPED = "not paid, since the STOP file halts all spending"
@@ -19,7 +22,7 @@ def limited(code: Limit | WalletCode) -> str:
 
 _AGAIN = " Each of them is asked again when the invoice has run out that it waits for: a quarter of an hour at most."
 _DEAR = (
-    "What is asked for is more than one payment may be. `--max-tokens` makes a job cheaper; with live money"
+    f"What is asked for is more than one payment may be. Fewer {ANSWER_TOKENS} make a job cheaper; with live money"
     " `pylon wallet go-live --payment SATS` allows more."
 )
 _LIMITS: dict[Limit | WalletCode, str] = {
@@ -40,10 +43,10 @@ _HINTS = {
     " invoice has run out that it waits for: a few minutes.",
     STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
     **{limited(code): f"{hint}{_AGAIN}" for code, hint in _LIMITS.items()},
-    TOO_DEAR: "{dear}At most {bid:,} msat a job are offered. Ask for fewer with `--max-tokens`, or offer more:"
-    " `bid_msat` in [customer], which a node that runs uses after its next start.",
+    TOO_DEAR: "{dear}At most {bid:,} msat a job are offered: `bid_msat` in [customer], which a node that runs uses"
+    " after its next start. {cheaper}",
     TOO_SHORT: "`pylon providers --json` says how many tokens each model takes (`contexts`). Ask for less at once, or"
-    " for a shorter answer (`--max-tokens`); `pylon rlm` reads texts of any length.",
+    f" for fewer {ANSWER_TOKENS}; `pylon rlm` reads texts of any length.",
 }
 
 # Strangers have a say in some: a payment network has any name.
@@ -87,12 +90,17 @@ class Lack:
             return (
                 f"Those that are there: {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
             )
-        return found.format(bid=int(self.need.bid), dear=self._dear())
+        # What is offered nothing for is as dear however short it is.
+        cheaper = f"Or ask for fewer {ANSWER_TOKENS}." if self.need.bid else ""
+        return found.format(bid=int(self.need.bid), dear=self._dear(), cheaper=cheaper).rstrip()
 
     def _dear(self) -> str:
         if self.cheapest is None:
             return ""
         need = self.need
+        if not need.bid:
+            # Of what is offered nothing for, nobody has counted the tokens.
+            return f"The cheapest of these asks {self.cheapest:,} msat and more. "
         return (
             f"The cheapest of these asks up to {self.cheapest:,} msat for {need.prompt_tokens:,} tokens of prompt and"
             f" {need.max_tokens:,} of answer. "
