@@ -130,6 +130,14 @@ class Blocking:
         raise NotImplementedError
 
 
+def in_another_loop(name: str) -> UsageError:
+    """What is told to whoever uses what was opened in one event loop in another one."""
+    return UsageError(
+        f"this {name} was opened in another event loop",
+        hint="Open one in each, and use and close it there; `asyncio.run` makes a loop each time.",
+    )
+
+
 async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
     """What it gave, or what should end the program: in a task that would end the thread alone."""
     try:

@@ -1,10 +1,12 @@
 """A home, opened by a program: what its clients for Python have in common."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
 from pylon.errors import UnreachableError, UsageError
+from pylon.loop_thread import in_another_loop
 from pylon.node.calls.control import Node
 from pylon.node.home import home_at, open_home
 from pylon.node.session import open_node
@@ -14,7 +16,8 @@ class HomeClient:
     """Opens the node of a home: the one that runs, or a core of its own until it is closed. `home` is the folder that
     PYLON_HOME names where none is given; `name` says in errors what was closed.
 
-    Raises `SetupError` where there is no home, `UnreachableError`.
+    It is of the event loop in which it was opened: what it waits for would never come in another. Raises `SetupError`
+    where there is no home, `UnreachableError`, and `UsageError` in another event loop.
     """
 
     def __init__(self, home: Path | str | None, name: str) -> None:
@@ -22,10 +25,12 @@ class HomeClient:
         self._name = name
         self._exit = AsyncExitStack()
         self._opened: Node | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         if self._opened is not None:
             raise UsageError(f"this {self._name} is open already", hint="Make another one.")
+        self._loop = asyncio.get_running_loop()
         self._home, self._config = open_home() if self._root is None else home_at(self._root)
         self._opened = await self._exit.enter_async_context(open_node(self._home, self._config, stays=True))
         return self
@@ -35,6 +40,7 @@ class HomeClient:
 
     async def close(self) -> None:
         """Lets the node go. May be called twice."""
+        self._check_loop()
         self._opened = None
         await self._exit.aclose()
 
@@ -42,4 +48,9 @@ class HomeClient:
     def _node(self) -> Node:
         if self._opened is None:
             raise UnreachableError(f"this {self._name} was closed, or never opened", hint="Ask inside of `with`.")
+        self._check_loop()
         return self._opened
+
+    def _check_loop(self) -> None:
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise in_another_loop(self._name)

@@ -21,6 +21,7 @@ from pylon.node.outcomes import outcome_of
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.runs.asked import LONGEST_S, check_bounds, fault_in, listed, malformed, spec_of
+from pylon.swarm.runs.callbacks import call, check_callbacks
 
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}
 
@@ -71,6 +72,7 @@ class NodeSwarmClient(HomeClient):
         jobs.
         """
         check_bounds(deadline_s, budget_msat, priority)
+        check_callbacks(on_progress=on_progress, on_outcome=on_outcome)
         asked = _Asked([spec_of(job, {}) for job in listed(jobs)], on_progress, on_outcome)
         params = {
             "jobs": asked.rows,
@@ -138,9 +140,9 @@ class _Asked:
         """Tells of those that nobody can be asked."""
         if self._on_outcome is not None:
             for place, outcome in self._came.items():
-                self._on_outcome(place, outcome)
+                call(self._on_outcome, place, outcome)
         if self._on_progress is not None and not self.rows:
-            self._on_progress(Progress(self._failed, 0, self._failed, 0))
+            call(self._on_progress, Progress(self._failed, 0, self._failed, 0))
 
     def hear(self, told: Event | Result) -> None:
         """An event of the node's, or its result."""
@@ -148,12 +150,12 @@ class _Asked:
             place = self._places[row["index"]]
             self._came[place] = outcome = outcome_of(row)
             if self._on_outcome is not None:
-                self._on_outcome(place, outcome)
+                call(self._on_outcome, place, outcome)
         if self._on_progress is not None and isinstance(told, Event):
             done, failed = told.data["done"], told.data["failed"]
             total = len(self.rows) + self._failed
             now = Progress(total, done - failed, failed + self._failed, told.data["in_flight"], told.data["msat"])
-            self._on_progress(now)
+            call(self._on_progress, now)
 
     def outcomes(self) -> list[Outcome]:
         """All of them, in order."""

@@ -19,6 +19,7 @@ from typing import Any, Self
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import UnreachableError, UsageError
+from pylon.loop_thread import in_another_loop
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.checks.reputation import Reputation
@@ -31,6 +32,7 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.presence import Presence
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.asked import check_bounds, spec_of, unaskable
+from pylon.swarm.runs.callbacks import check_callbacks
 from pylon.swarm.runs.journal import Kept, RunJournal
 from pylon.swarm.runs.open_runs import AT_ONCE
 from pylon.swarm.runs.reservation import Reservation
@@ -121,6 +123,7 @@ class SwarmClient:
 
     async def close(self) -> None:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
+        self._check_loop()
         self._closed = True
         self._conductor.runs.cancel_all()
         await self._outbox.close(within=CLOSE_S)
@@ -138,6 +141,7 @@ class SwarmClient:
 
     async def caught_up(self, timeout: float = 5.0) -> bool:
         """Waits until a relay has sent the providers that it knows; whether one did in time."""
+        self._check_loop()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._presence.caught_up.wait(), timeout)
         return self._presence.caught_up.is_set()
@@ -198,10 +202,12 @@ class SwarmClient:
         provider that turns out to lie are asked again until the run ends. `on_progress` is called after that. The run
         ends after `deadline_s` seconds, by default those of the settings, and never costs more than `budget_msat`. A
         `journal` that was taken up brings what it holds. A `reservation` in the place of `budget_msat` bounds it too,
-        and tells what it cost. Raises `UnreachableError` when nobody could take a single
-        one, `TypeError` and `ValueError` before anything is asked for what is no job and no bound, and what one of
-        these functions raises. Cancelling it cancels the jobs.
+        and tells what it cost. Raises `UnreachableError` when nobody could take a single one, `TypeError` and
+        `ValueError` before anything is asked for what is no job, no bound and no function to be called, and what one
+        of these functions raises (`UsageError` for a StopIteration and the like, which would end something else).
+        Cancelling it cancels the jobs.
         """
+        check_callbacks(on_progress=on_progress, on_outcome=on_outcome)
         specs: list[JobSpec] = []
         for some in batched(jobs, AT_ONCE):
             specs += [spec_of(job, {}) for job in some]
@@ -246,9 +252,9 @@ class SwarmClient:
     async def _do(self, run: Run, deadline_s: float | None, reservation: Reservation | None, priority: int) -> None:
         if self._closed:
             raise UnreachableError("this client was closed")
-        if self._loop is not asyncio.get_running_loop():
-            where = "in another event loop" if self._loop is not None else "nowhere yet"
-            raise UsageError(f"this client was started {where}", hint="Ask inside of `async with SwarmClient(…)`.")
+        if self._loop is None:
+            raise UsageError("this client was started nowhere yet", hint="Ask inside of `async with SwarmClient(…)`.")
+        self._check_loop()
         deadline = self._clock.monotonic() + (self.settings.run_s if deadline_s is None else deadline_s)
         runs = self._conductor.runs
         runs.open(run, deadline=deadline, priority=priority)
@@ -317,6 +323,10 @@ class SwarmClient:
                 await self._presence.complete()
             except Exception as error:
                 logger.error("a look at the relays failed", exc_info=error)
+
+    def _check_loop(self) -> None:
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise in_another_loop("client")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -10,6 +10,7 @@ import pytest
 
 from pylon.errors import SetupError, UnreachableError, UsageError
 from pylon.money.msat import Msat
+from pylon.node.rlm.client import RlmClient
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.relay.server import RelayServer
@@ -129,7 +130,53 @@ async def test_what_a_caller_s_function_raises_ends_the_run_and_the_node_goes_on
         async with NodeSwarmClient() as swarm:
             with pytest.raises(ZeroDivisionError):
                 await swarm.map(["one"] * 50, on_progress=lambda now: 1 // 0)
+            with pytest.raises(UsageError, match="StopIteration"):
+                await swarm.map(["one"], on_outcome=lambda *_: next(iter(())))
+            for name in ("on_progress", "on_outcome"):
+                with pytest.raises(TypeError, match=name):
+                    await swarm.map(["one"], **{name: asyncio.sleep})
             assert (await swarm.complete("and now?")).text.startswith("stand-in answer")
+
+
+async def test_where_nobody_is_a_question_waits_no_longer_than_it_has_time(tmp_path, monkeypatch):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        env = programs.environment(tmp_path / "home", relay.url, PYLON_CUSTOMER__PATIENCE_S="3600")
+        await programs.run("init", env=env)
+        for name, value in env.items():
+            if name.startswith("PYLON_"):
+                monkeypatch.setenv(name, value)
+        swarm = await stack.enter_async_context(NodeSwarmClient())
+        async with asyncio.timeout(60):
+            with pytest.raises(UnreachableError, match="0 alive"):
+                await swarm.complete("who?", timeout=1.0)
+        await relay.__aexit__(None, None, None)
+        async with asyncio.timeout(60):
+            with pytest.raises(UnreachableError):
+                await swarm.complete("who?", timeout=1.0)
+            with pytest.raises(UnreachableError):
+                await swarm.map(["who?"], deadline_s=1.0)
+
+
+@pytest.mark.parametrize("make", [NodeSwarmClient, RlmClient])
+async def test_a_client_that_is_used_in_another_event_loop_than_its_own_says_so_at_once(tmp_path, monkeypatch, make):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        env = programs.environment(tmp_path / "home", relay.url)
+        await programs.run("init", env=env)
+        monkeypatch.setenv("PYLON_RELAYS", env["PYLON_RELAYS"])
+        client = await stack.enter_async_context(make(tmp_path / "home"))
+
+        async def elsewhere() -> None:
+            with pytest.raises(UsageError, match="another event loop"):
+                await (client.ask("what?", "text") if make is RlmClient else client.providers())
+            with pytest.raises(UsageError, match="another event loop"):
+                await client.close()
+
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+            if make is NodeSwarmClient:
+                assert await client.providers(wait_s=0) == []
 
 
 async def test_a_node_that_ends_in_the_middle_is_an_error_and_the_run_is_taken_up(tmp_path, monkeypatch):

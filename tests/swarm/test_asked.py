@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,31 @@ async def test_what_a_callers_function_raises_is_raised_to_it_and_touches_nobody
     assert (await swarm.complete("after", timeout=20)).text == "echo: after"
 
 
+@pytest.mark.parametrize("name", ["on_progress", "on_outcome"])
+@pytest.mark.parametrize("raised", [StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError])
+async def test_what_would_end_something_else_than_the_run_is_raised_as_what_it_is(swarm, name, raised):
+    def fails(*_: object) -> None:
+        raise raised
+
+    with pytest.raises(UsageError, match=raised.__name__) as caught:
+        await asyncio.wait_for(swarm.map(["a", "b"], **{name: fails}), 20)
+    assert isinstance(caught.value.__cause__, raised)
+    assert (await swarm.complete("after", timeout=20)).text == "echo: after"
+
+
+async def test_an_async_function_is_refused_before_anything_is_asked_and_one_in_disguise_ends_the_run(swarm, relays):
+    async def never(*_: object) -> None:
+        raise AssertionError("nobody awaits it")
+
+    for name in ("on_progress", "on_outcome"):
+        for wrong in (never, partial(never, 1), "text"):
+            with pytest.raises(TypeError, match=name):
+                await swarm.map(["a", "b"], **{name: wrong})
+        assert not relays.requests()
+    with pytest.raises(UsageError, match="async"):
+        await asyncio.wait_for(swarm.map(["a", "b"], on_outcome=lambda *given: never(*given)), 20)
+
+
 async def test_a_broken_run_takes_no_other_with_it_where_nobody_is_there(relays):
     def fails(*_: object) -> None:
         raise KeyError("mine")
@@ -250,6 +276,11 @@ def test_a_client_of_another_event_loop_says_so(relays):
     async def ask() -> None:
         with pytest.raises(UsageError, match="another event loop"):
             await client.complete("a", timeout=1)
+
+        with pytest.raises(UsageError, match="another event loop"):
+            await client.caught_up()
+        with pytest.raises(UsageError, match="another event loop"):
+            await client.close()
 
     asyncio.run(client.start())
     asyncio.run(ask())

@@ -21,6 +21,7 @@ from pylon.rlm.runs import Run
 from pylon.rlm.strategies import Strategy
 from pylon.rlm.table import Row, call_rows
 from pylon.rlm.trajectory import Event
+from pylon.swarm.runs.callbacks import call, check_callbacks
 
 type Hear = Callable[[Tally], None]
 
@@ -70,6 +71,7 @@ class RlmClient(HomeClient):
         a file that is not there, `SetupError` and `UnreachableError` where the root model or providers are missing,
         `SandboxError`, `ModelError`.
         """
+        check_callbacks(on_progress=on_progress)
         node = self._node
         paths = [files] if isinstance(files, str | Path) else files
         asked = Question(
@@ -83,7 +85,7 @@ class RlmClient(HomeClient):
 
         def heard(_: Event, tally: Tally) -> None:
             if on_progress is not None:
-                on_progress(tally)
+                call(on_progress, tally)
 
         report = await rlm.ask(self._home, self._config, node, asked, listener=heard)
         folder = Path(report["trajectory"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pylon.swarm.dispatch.budget import Account
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
+from pylon.swarm.runs.callbacks import call
 from pylon.swarm.runs.journal import RunJournal
 
 
@@ -67,9 +68,9 @@ class Run:
             self.failed += 1
         try:
             if self.on_outcome is not None:
-                self.on_outcome(place, outcome)
+                call(self.on_outcome, place, outcome)
             if self.report is not None:
-                self.report(Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
+                call(self.report, Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
         except BaseException as error:
             # Also one that should end the program: here it would end what all runs need, and not the program.
             self.give_up(error)

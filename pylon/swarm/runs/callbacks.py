@@ -1,0 +1,37 @@
+"""Functions that a caller has us call: looked at before anything is asked, and called so that what they do wrong is
+said as such."""
+
+import inspect
+from asyncio import CancelledError
+from collections.abc import Callable
+from typing import Any
+
+from pylon.errors import UsageError
+
+_HINT = "Give a function that is called: where it has to wait for something, let it put that into a queue."
+# Of a coroutine these end something else than it: whoever awaits it would be told that it was cancelled, or nothing.
+_OTHERWISE = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
+
+
+def check_callbacks(**functions: Any) -> None:
+    """Raises `TypeError` for what cannot be called, and for an `async def`, which nobody would await."""
+    for name, function in functions.items():
+        if function is None:
+            continue
+        if not callable(function):
+            raise TypeError(f"{name} is a function, not {type(function).__name__}")
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            raise TypeError(f"{name} is an async function, which nobody awaits. {_HINT}")
+
+
+def call(function: Callable[..., object], *given: object) -> None:
+    """Calls it. Raises what it raises; `UsageError` where that would end something else, and for one that gives a
+    coroutine, which nobody awaits."""
+    try:
+        made = function(*given)
+    except _OTHERWISE as error:
+        said = f"a function that was given to be called raised {type(error).__name__}"
+        raise UsageError(said, hint="Let it raise an error of another type.") from error
+    if inspect.iscoroutine(made):
+        made.close()
+        raise UsageError("a function that was given to be called is async, and nobody awaits it", hint=_HINT)
