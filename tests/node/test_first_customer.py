@@ -77,6 +77,24 @@ async def test_a_program_that_is_called_wrongly_says_how_to(tmp_path: Path, code
         assert await program(code, *arguments, folder=tmp_path) == (1, "", f"usage: python {called}\n")
 
 
+@pytest.mark.parametrize("sats", ["-5", "1.5", "1e3", "", "five", "9" * 30])
+async def test_the_program_that_pays_refuses_what_is_no_amount(tmp_path: Path, sats: str) -> None:
+    (tmp_path / "questions.txt").write_text("anybody?\n", "utf-8")
+    home = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    await programs.run("init", env=home)
+    code, out, err = await program(THAT_PAYS, sats, "questions.txt", folder=tmp_path, env=home)
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert "is no amount: SATS is a whole number" in err or "budget_msat is a whole number of 64 bits" in err
+
+
+@pytest.mark.parametrize("code", [WITH_PYLON, THAT_PAYS])
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, code: str) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    for file in ("nowhere.txt", "latin.txt"):
+        said = await program(code, "5", file, folder=tmp_path)
+        assert said[:2] == (1, "") and said[2].startswith(f"{file} cannot be read as text: ")
+
+
 @pytest.mark.slow
 async def test_the_first_program_says_that_no_relay_or_nobody_is_there(tmp_path: Path) -> None:
     (tmp_path / "questions.txt").write_text("anybody?\n", "utf-8")

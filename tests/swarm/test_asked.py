@@ -141,10 +141,10 @@ async def test_what_is_no_question_at_all_is_refused_before_anything_is_asked(sw
     [
         ({"priority": None}, TypeError), ({"priority": NAN}, TypeError), ({"deadline_s": "5"}, TypeError),
         ({"deadline_s": NAN}, ValueError), ({"deadline_s": 10**400}, ValueError),
-        ({"deadline_s": -1}, ValueError), ({"budget_msat": "a"}, TypeError),
+        ({"deadline_s": -1}, ValueError), ({"budget_msat": -1}, ValueError), ({"budget_msat": "a"}, TypeError),
         ({"budget_msat": 1.5}, TypeError),
     ],
-    ids=[f"{n}" for n in range(8)],
+    ids=[f"{n}" for n in range(9)],
 )  # fmt: skip
 async def test_a_bound_that_is_none_is_refused_and_the_client_goes_on(swarm, bound, error):
     with pytest.raises(error):

@@ -88,13 +88,13 @@ def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> N
     # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
     if deadline_s is not None and not (0 <= deadline_s <= LONGEST_S or deadline_s == math.inf):
         raise ValueError(f"deadline_s is a number of seconds from 0 to {LONGEST_S}, or infinity")
-    for name, value in (("budget_msat", budget_msat), ("priority", priority)):
+    for name, value, low in (("budget_msat", budget_msat, 0), ("priority", priority, -_MOST)):
         if value is None and name != "priority":
             continue
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
-        if not -_MOST <= value < _MOST:
-            raise ValueError(f"{name} is a whole number of 64 bits")
+        if not low <= value < _MOST:
+            raise ValueError(f"{name} is a whole number of 64 bits{'' if low else ', not below zero'}")
 
 
 def _stops(given: Any) -> Any:
