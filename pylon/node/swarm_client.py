@@ -20,7 +20,7 @@ from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
-from pylon.swarm.runs.asked import LONGEST_S, check_bounds, fault_in, listed, malformed, spec_of
+from pylon.swarm.runs.asked import LONGEST_S, check_bounds, listed, malformed, spec_of, unaskable
 from pylon.swarm.runs.callbacks import call, check_callbacks
 
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}
@@ -172,8 +172,9 @@ def _single(job: JobSpec | str, parameters: dict[str, Any], budget_msat: int | N
 
 def _row(spec: JobSpec) -> dict[str, Any] | JobFailed:
     """What a call says of a job: what it does not is left to the home's settings. Or why no node can be asked it."""
-    if fault := fault_in(spec):
-        return malformed(fault)
+    # What nobody can be asked, whatever the home's settings are: a call need not hold it.
+    if failure := unaskable(spec, plain=True):
+        return failure
     said = {name: getattr(spec, name) for name in _UNSAID}
     row = {name: value for name, value in said.items() if name == "prompt" or value != _UNSAID[name]}
     try:

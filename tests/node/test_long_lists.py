@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pylon.errors import UsageError
 from pylon.node.calls import long_lists
+from pylon.node.calls.channel import Channel
 from pylon.node.calls.control import ControlServer, RemoteNode, Result, result_of
 
 JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]
@@ -181,6 +182,34 @@ async def test_a_list_that_is_too_long_is_said_so_on_both_sides(served, monkeypa
     [answer] = await spoken(path, b'{"call": "map", "follows": "jobs"}', orjson.dumps([{}] * 11), b"[]")
     assert "10 jobs at most" in answer["error"]["message"]
     assert methods.asked == []
+
+
+async def test_a_line_that_holds_up_everybody_is_not_read_and_is_never_sent(served, monkeypatch):
+    path, _, methods = served
+    long = orjson.dumps({"prompt": "x" * long_lists.MAX_LINE_BYTES})
+    numbered = b'{"id": 1, "call": "map", "params": {"jobs": []}}'
+    for before in ((), (b'{"call": "map", "follows": "jobs"}',), (numbered,)):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"\n".join((*before, b"[" + long + b"]")))
+        answers = [orjson.loads(line) async for line in reader]
+        assert "a line of a call holds 8 MiB at most" in answers[-1]["error"]["message"]
+        writer.close()
+    made = len(methods.asked)
+    for jobs in ([orjson.loads(long)], [*JOBS, orjson.loads(long)]):
+        with pytest.raises(UsageError, match="a line of a call"):
+            await result_of(RemoteNode(path), "map", {"jobs": jobs})
+    async with Channel(path) as channel:
+        with pytest.raises(UsageError, match="a line of a call"):
+            await result_of(channel, "map", {"jobs": [orjson.loads(long)]})
+        assert (await result_of(channel, "map", {"jobs": []}))["asked"] == 0
+    assert len(methods.asked) == made + 1
+
+
+async def test_a_few_jobs_that_are_large_go_in_pieces_too(served):
+    path, _, methods = served
+    few = [{"prompt": str(number) * 2**20} for number in range(9)]
+    assert (await result_of(RemoteNode(path), "map", {"jobs": few}))["asked"] == 9
+    assert methods.asked == [{"jobs": few}]
 
 
 @pytest.mark.parametrize("name", [b"null", b"{}", b"7"])

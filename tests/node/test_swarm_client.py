@@ -92,6 +92,8 @@ async def test_what_cannot_be_asked_fails_in_its_place_whether_a_node_runs_or_no
             for bounds in ({"budget_msat": 2**70}, {"priority": -(2**70)}):
                 with pytest.raises(ValueError, match="64 bits"):
                     await swarm.map(["one"], **bounds)
+            [there, large] = await swarm.map(["one", "a longer text than a call holds " * 2**19])
+            assert isinstance(there, Answer) and large.reason is Failure.TOO_LARGE
             with pytest.raises(TypeError, match="complete"):
                 await swarm.map("one")
             assert len(await swarm.map(["one"], deadline_s=float("inf"))) == 1

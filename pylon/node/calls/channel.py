@@ -11,7 +11,7 @@ import orjson
 
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Answers, Result, ended, understood
-from pylon.node.calls.long_lists import MAX_CALL_BYTES
+from pylon.node.calls.long_lists import MAX_CALL_BYTES, MAX_LINE_BYTES, line_of
 
 
 class Channel:
@@ -48,14 +48,16 @@ class Channel:
         if self.closed.is_set():
             raise ended()
         number = next(self._numbers)
+        line = line_of({"id": number, "call": method, "params": params or {}}, MAX_LINE_BYTES)
         said: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._waiting[number] = said
         over = False
         try:
-            await self._write({"id": number, "call": method, "params": params or {}})
-            while (line := await said.get()) is not None:
-                over = "event" not in line
-                answer = understood(line)
+            self._writer.write(line)
+            await self._writer.drain()
+            while (heard := await said.get()) is not None:
+                over = "event" not in heard
+                answer = understood(heard)
                 yield answer
                 if isinstance(answer, Result):
                     return
@@ -68,11 +70,7 @@ class Channel:
             if not over and not self.closed.is_set():
                 with suppress(ConnectionError):
                     # Not waited for: whoever is being cancelled has no time.
-                    self._writer.write(orjson.dumps({"cancel": number}) + b"\n")
-
-    async def _write(self, line: dict[str, Any]) -> None:
-        self._writer.write(orjson.dumps(line) + b"\n")
-        await self._writer.drain()
+                    self._writer.write(line_of({"cancel": number}))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:

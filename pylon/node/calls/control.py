@@ -84,7 +84,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_CALL_BYTES)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_LINE_BYTES)
         finally:
             os.umask(previous)
 
@@ -120,9 +120,7 @@ class ControlServer:
                 await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Whoever connects and says nothing would keep a core from ending.
-        async with asyncio.timeout(long_lists.SILENCE_S):
-            request = _parse(await reader.readline())
+        request: dict[str, Any] = {}
 
         async def send(line: dict[str, Any]) -> None:
             # Whoever sends its list in pieces reads one so.
@@ -132,19 +130,22 @@ class ControlServer:
                 line = {"result": result}
             await long_lists.write(writer, line, "outcomes", outcomes)
 
-        if long_lists.FOLLOWS in request:
-            try:
+        try:
+            # Whoever connects and says nothing would keep a core from ending.
+            async with asyncio.timeout(long_lists.SILENCE_S):
+                request = _parse(await long_lists.read_line(reader))
+            if long_lists.FOLLOWS in request:
                 await long_lists.take_in(request, reader)
-            except UsageError as error:
-                await send(_error_line(error))
+            if "id" in request:
+                # Such a connection stays for as long as its client lives: only its calls keep a core busy.
+                self._end()
+                try:
+                    await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
+                finally:
+                    self._begin()
                 return
-        if "id" in request:
-            # Such a connection stays for as long as its client lives: only its calls keep a core busy.
-            self._end()
-            try:
-                await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
-            finally:
-                self._begin()
+        except UsageError as error:
+            await send(_error_line(error))
             return
         work = asyncio.create_task(self._run(request, send))
         hung_up = asyncio.create_task(_ended(reader))
@@ -200,7 +201,8 @@ class RemoteNode:
         try:
             given, jobs = long_lists.apart(params or {}, "jobs")
             call = {"call": method, "params": given}
-            await long_lists.write(writer, call, "jobs", jobs, most_bytes=long_lists.MAX_CALL_BYTES)
+            most_bytes, most_line = long_lists.MAX_CALL_BYTES, long_lists.MAX_LINE_BYTES
+            await long_lists.write(writer, call, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
             while line := await reader.readline():
                 said = orjson.loads(line)
                 answer = understood(said)

@@ -21,8 +21,10 @@ from pylon.errors import UsageError
 from pylon.node.calls.params import MOST_JOBS
 
 FOLLOWS = "follows"
-# What a call may hold, and with it a line.
+# What a call may hold, and a line of it: whoever else is served waits for as long as that takes to parse. The longest
+# prompt that anybody can be asked is an event of 64 KiB.
 MAX_CALL_BYTES = 512 * 1024 * 1024
+MAX_LINE_BYTES = 8 * 1024 * 1024
 # How long a node waits for the line of a call, and for the next piece of its list.
 SILENCE_S = 30.0
 # Of a shorter list there is no need to make pieces.
@@ -34,7 +36,9 @@ _PIECE_BYTES = 256 * 1024
 def apart(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[Any] | None]:
     """Values without their list of this name, and the list; or all of them and None where it is short or none."""
     rows = values.get(name)
-    if not isinstance(rows, (list, tuple)) or len(rows) <= _SHORT:
+    if not isinstance(rows, (list, tuple)):
+        return values, None
+    if len(rows) <= _SHORT and len(orjson.dumps(rows)) <= _PIECE_BYTES:
         return values, None
     return {key: value for key, value in values.items() if key != name}, rows
 
@@ -46,13 +50,14 @@ async def write(
     rows: Sequence[Any] | None,
     *,
     most_bytes: int | None = None,
+    most_line: int | None = None,
 ) -> None:
     """A line, and the list that follows it, if there is one.
 
-    Raises `ConnectionError`, and `UsageError` for a list of more than so many bytes.
+    Raises `ConnectionError`, and `UsageError` for a list of more than so many bytes, and for a longer line.
     """
     if rows is None:
-        writer.write(orjson.dumps(line) + b"\n")
+        writer.write(line_of(line, most_line))
         await writer.drain()
         return
     writer.write(orjson.dumps({**line, FOLLOWS: name}) + b"\n")
@@ -62,9 +67,27 @@ async def write(
         if most_bytes is not None and size > most_bytes:
             # Whoever reads would hang up in the middle, and could not be heard.
             raise _too_much(most_bytes)
+        if most_line is not None and len(piece) > most_line:
+            raise _too_long(most_line)
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0)
+
+
+def line_of(values: dict[str, Any], most_line: int | None = None) -> bytes:
+    """Values as a line. Raises `UsageError` for one of more than so many bytes."""
+    line = orjson.dumps(values) + b"\n"
+    if most_line is not None and len(line) > most_line:
+        raise _too_long(most_line)
+    return line
+
+
+async def read_line(reader: asyncio.StreamReader) -> bytes:
+    """The next line, empty at the end. Raises `UsageError` for one that is longer than the reader takes."""
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise _too_long(MAX_LINE_BYTES) from error
 
 
 async def take_in(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
@@ -91,7 +114,7 @@ async def read(
     """
     rows: list[Any] = []
     size = unturned = 0
-    while line := await asyncio.wait_for(reader.readline(), within):
+    while line := await asyncio.wait_for(read_line(reader), within):
         piece = _parsed(line)
         if not piece:
             return rows
@@ -110,6 +133,13 @@ async def read(
 
 def _too_much(most_bytes: int) -> UsageError:
     return UsageError(f"a call holds {most_bytes >> 20} MiB at most", hint="Make several calls of it.")
+
+
+def _too_long(most_bytes: int) -> UsageError:
+    return UsageError(
+        f"a line of a call holds {most_bytes >> 20} MiB at most, and a job stands in one",
+        hint="Cut a long prompt into smaller pieces: no event carries so much. `pylon rlm` reads any length.",
+    )
 
 
 def _pieces(rows: Sequence[Any]) -> Iterator[bytes]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from pylon.node.calls.long_lists import read_line
+
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Run = Callable[[dict[str, Any], Send], Awaitable[None]]
 
@@ -33,10 +35,11 @@ class NumberedCalls:
         self._calls: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self, request: dict[str, Any], reader: asyncio.StreamReader) -> None:
-        """Until the client hangs up, or sends what is neither a call nor a cancellation."""
+        """Until the client hangs up, or sends what is neither a call nor a cancellation. Raises `UsageError` for a
+        line that is too long."""
         try:
             while self._take(request):
-                line = await reader.readline()
+                line = await read_line(reader)
                 if not line:
                     return
                 try:
