@@ -3,6 +3,7 @@
 from typing import Any
 
 from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.gateway.upstream import SilentCoreError
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm.dispatch.moves import Failure
 
@@ -81,6 +82,8 @@ def too_long(why: str) -> Problem:
 def of_error(error: PylonError) -> Problem:
     """What a call of the core failed with."""
     said = _sentence(str(error), error.hint)
+    if isinstance(error, SilentCoreError):
+        return Problem(504, "node_silent", said, retry_s=RETRY_S)
     if isinstance(error, UnreachableError):
         return Problem(503, "no_provider", said, retry_s=RETRY_S)
     if isinstance(error, UsageError):

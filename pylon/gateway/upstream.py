@@ -4,6 +4,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pylon.errors import UnreachableError
+
+
+class SilentCoreError(UnreachableError):
+    """A core that is there says nothing: it hangs, was halted, or has far too much to do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -28,7 +34,8 @@ type Heard = Begun | Said | Ended
 
 
 class Upstream(Protocol):
-    """Calls raise `UnreachableError` when no core or nobody answers, and any other `PylonError` of the core."""
+    """Calls raise `UnreachableError` when no core or nobody answers, `SilentCoreError` when it does not in time, and
+    any other `PylonError` of the core."""
 
     def ask(self, job: dict[str, Any], *, reservation: str, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
         """One question, which never costs more than `budget_msat`. Closing the iterator cancels it; what it came to,

@@ -40,6 +40,7 @@ class View:
         self._upstream = upstream
         self._clock = clock
         self._kept: dict[str, tuple[float, Json]] = {}
+        self._failed: dict[str, tuple[float, PylonError]] = {}
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
 
     async def providers(self, fresh_s: float = FRESH_S) -> Json:
@@ -102,10 +103,12 @@ class View:
         return samples
 
     async def _look(self) -> Json:
-        status = await self._or_none(self._upstream.result("status"))
-        totals = await self._or_none(self._upstream.result("totals"))
-        jobs = await self._or_none(self._upstream.result("jobs", {"limit": _JOBS}))
-        providers = await self._or_none(self.providers())
+        status, totals, jobs, providers = await asyncio.gather(
+            self._or_none(self._upstream.result("status")),
+            self._or_none(self._upstream.result("totals")),
+            self._or_none(self._upstream.result("jobs", {"limit": _JOBS})),
+            self._or_none(self.providers()),
+        )
         return {
             "status": None if status is None else _bounded(status),
             "totals": totals,
@@ -120,10 +123,20 @@ class View:
             return None
 
     async def _fresh(self, name: str, look: Callable[[], Awaitable[Json]], fresh_s: float = FRESH_S) -> Json:
+        began = self._clock.monotonic()
         async with self._looking[name]:
+            failed = self._failed.get(name)
+            if failed is not None and failed[0] >= began:
+                # Of many who wait for a core that hangs, each would do so after the other.
+                raise failed[1]
             if name in self._kept and self._clock.monotonic() - self._kept[name][0] < fresh_s:
                 return self._kept[name][1]
-            seen = await look()
+            try:
+                seen = await look()
+            except PylonError as error:
+                self._failed[name] = self._clock.monotonic(), error
+                raise
+            self._failed.pop(name, None)
             self._kept[name] = (self._clock.monotonic(), seen)
             return seen
 

@@ -1,8 +1,8 @@
 """The core behind the gateway: the one that runs, over one connection, or one of this process while none does."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,19 @@ from pylon.errors import UnreachableError
 from pylon.gateway.app import Gateway, GatewaySettings
 from pylon.gateway.doors import Doors, is_loopback
 from pylon.gateway.keys import load_or_create
-from pylon.gateway.upstream import Begun, Ended, Heard, Said
+from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.node.calls.channel import Channel
-from pylon.node.calls.control import Event, Node, RemoteNode, Result, result_of
+from pylon.node.calls.control import Answers, Event, Node, RemoteNode, Result, result_of
 from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
 from pylon.sections import Config
 
+# A core that has a turn says something within this time, beside what it waits for itself.
+ANSWERS_S = 30.0
+# Until there is one: it may have to be started here.
+OPENS_S = 60.0
 TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
 
 
@@ -40,7 +44,7 @@ class GatewayCore:
 
     async def open(self) -> Node:
         """The core. Raises `SetupError`, `UnreachableError`."""
-        async with self._opening:
+        async with _in_time(OPENS_S), self._opening:
             if isinstance(self._node, Channel) and self._node.closed.is_set():
                 await self._let_go()
             if self._node is None:
@@ -80,8 +84,11 @@ class GatewayCore:
         node = await self.open()
         # Nothing is waited for between this and the call's way to the core.
         yield Begun()
+        section = self._config.customer
+        # Its relays, their providers, one who could take the job: it waits for each, and then for the answer.
+        longest_s = float(job.get("timeout") or section.timeout_s) + 3 * section.patience_s + ANSWERS_S
         async with aclosing(node.call("ask", params)) as answers:
-            async for answer in answers:
+            while (answer := await _next(answers, longest_s)) is not None:
                 match answer:
                     case Event({"text": str(text)}):
                         yield Said(text)
@@ -90,12 +97,32 @@ class GatewayCore:
 
     async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """See `Upstream`."""
-        return await result_of(await self.open(), method, params)
+        node = await self.open()
+        async with _in_time(self._config.customer.patience_s + ANSWERS_S):
+            return await result_of(node, method, params)
 
     async def _let_go(self) -> None:
         self._node = None
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()
+
+
+@asynccontextmanager
+async def _in_time(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise SilentCoreError(
+            f"the node of this home has said nothing for {seconds:g} seconds",
+            hint="Where `pylon status` gets no answer either, stop its process and start it again.",
+        ) from error
+
+
+async def _next(answers: Answers, seconds: float) -> Event | Result | None:
+    # Each by itself: whoever reads a stream slowly is no fault of the core's, and may be another task each time.
+    async with _in_time(seconds):
+        return await anext(answers, None)
 
 
 def make_gateway(

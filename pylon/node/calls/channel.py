@@ -39,7 +39,8 @@ class Channel:
     ) -> None:
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
-        self._writer.close()
+        # What a core that hangs has not read by now need not reach it: hanging up says all.
+        self._writer.transport.abort()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 

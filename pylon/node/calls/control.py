@@ -215,7 +215,8 @@ class RemoteNode:
         except ConnectionError as error:
             raise ended() from error
         finally:
-            writer.close()
+            # What a node that hangs has not read by now need not reach it: hanging up says all.
+            writer.transport.abort()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
