@@ -1,5 +1,6 @@
 """`pylon identity`: the node's key, its backup and its return."""
 
+import asyncio
 import getpass
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pylon import config as settings
+from pylon.cli import stdin
 from pylon.cli.output import out
 from pylon.cli.running import Json, fail, print_json
 from pylon.errors import PylonError, SetupError, UsageError
@@ -140,7 +142,7 @@ def _asked(what: str, otherwise: str) -> str:
             return getpass.getpass(f"{what}: ", stream=sys.stderr)
     except getpass.GetPassWarning as error:
         # Where no terminal is, a program may have written it into a pipe.
-        if line := sys.stdin.readline() if sys.stdin else "":
+        if line := asyncio.run(stdin.line(exact=True)):
             return line.rstrip("\r\n")
         raise UsageError(
             "a passphrase is needed, and nobody is here to type it",

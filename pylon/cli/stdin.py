@@ -44,9 +44,13 @@ class StandardInput:
         """All of it. Raises `UsageError` for what is no text."""
         return decoded(await self._read(self._all), "standard input")
 
-    async def line(self) -> str:
-        """What a person types until the end of a line; empty where nothing comes. Raises `UsageError`."""
-        return (await self._read(self._line)).decode(errors="replace")
+    async def line(self, *, exact: bool = False) -> str:
+        """What a person types until the end of a line; empty where nothing comes.
+
+        Raises `UsageError`, and with `exact` for what is no text too.
+        """
+        line = await self._read(self._line)
+        return decoded(line, "standard input") if exact else line.decode(errors="replace")
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -82,9 +86,10 @@ async def text() -> str:
     return await StandardInput().text()
 
 
-async def line() -> str:
-    """What a person types until the end of a line; empty where nothing comes."""
-    return "" if binary() is None else await StandardInput().line()
+async def line(*, exact: bool = False) -> str:
+    """What a person types until the end of a line; empty where nothing comes. With `exact` it raises `UsageError` for
+    what is no text."""
+    return "" if binary() is None else await StandardInput().line(exact=exact)
 
 
 def is_terminal() -> bool:

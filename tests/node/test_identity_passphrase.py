@@ -136,3 +136,24 @@ def test_an_empty_file_is_said_to_be_one_and_no_broken_key(bare, tmp_path):
     (tmp_path / "nothing").touch()
     code, error, _ = run("identity", "restore", str(tmp_path / "nothing"), env=bare)
     assert code == 3 and "is empty" in error["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_a_passphrase_on_standard_input_is_text_to_the_letter(bare, tmp_path, encoding):
+    run("init", env=bare)
+
+    def backup(typed: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "pylon.cli.main", "identity", "backup", str(tmp_path / "backup"), "--json"]
+        env = {**bare, "PYTHONIOENCODING": encoding}
+        # Without a terminal, where getpass would ask.
+        return subprocess.run(
+            command, input=typed, env=env, capture_output=True, start_new_session=True, timeout=100, check=False
+        )
+
+    refused = backup("caf\u00e9 caf\u00e9\n".encode("latin-1") * 2)
+    assert refused.returncode == 2 and b"Traceback" not in refused.stderr
+    assert "UTF-8" in orjson.loads(refused.stdout)["error"]["message"]
+    assert not (tmp_path / "backup").exists()
+    assert backup("caf\u00e9 caf\u00e9\r\n".encode() * 2).returncode == 0
+    restored = {**bare, "PYLON_HOME": str(tmp_path / "other"), "PYLON_PASSPHRASE": "caf\u00e9 caf\u00e9"}
+    assert run("identity", "restore", str(tmp_path / "backup"), env=restored)[0] == 0
