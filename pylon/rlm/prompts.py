@@ -5,6 +5,7 @@ each further name is one more that they misuse.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ def system(facts: Facts, tier: Tier) -> str:
     return (_LARGE if tier == "large" else _SMALL).format(
         piece=f"{facts.piece_bytes:,}",
         window=f"{facts.sub_tokens:,} tokens" if facts.sub_tokens else "of unknown size",
-        models=_models(facts.sub_models),
+        models=showable(facts.sub_models) or "whatever is there",
         width=facts.width,
         turns=facts.turns,
         shown=f"{facts.output_chars:,}",
@@ -66,10 +67,12 @@ def system(facts: Facts, tier: Tier) -> str:
     )
 
 
-def _models(names: tuple[str, ...]) -> str:
+def showable(names: Sequence[str]) -> str:
+    """Those of these models that a root may be shown the names of, a few of them, and how many more there are; or
+    empty."""
     said = [name for name in names if _MODEL_ID.fullmatch(name)][:_MOST_MODELS]
     others = len(names) - len(said)
-    return ", ".join([*said, *([f"{others:,} more"] if others and said else [])]) or "whatever is there"
+    return ", ".join([*said, *([f"{others:,} more"] if others and said else [])])
 
 
 _LARGE = """\

@@ -16,6 +16,7 @@ from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
 from pylon.rlm.charges import Beside, CameTo, Open, Reserved
+from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 
 # A core that has just started hears of its first providers within this time.
@@ -123,11 +124,13 @@ class SwarmSubLM:
         return missing
 
     async def _there(self) -> str:
-        """The models of all who are there, for people; nothing where one does not tell its models."""
+        """The models of all who are there, in words that a root may read, and nothing where one does not tell its
+        models."""
         seen = await result_of(self._node, "providers", {"wait_s": 0})
         if any(row["plain"] for row in seen["providers"]):
             return ""
-        return ", ".join(sorted({name for row in seen["providers"] for name in row["models"]}))
+        names = sorted({name for row in seen["providers"] for name in row["models"]})
+        return showable(names) or ("another" if names else "")
 
 
 def _context(row: dict[str, Any], model: str | None) -> int:
