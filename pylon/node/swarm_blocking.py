@@ -24,7 +24,7 @@ class NodeSwarm(Blocking):
         self._client = NodeSwarmClient(home)
         super().__init__("swarm")
 
-    def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
+    def complete(self, job: JobSpec | str = "", **parameters: Any) -> Answer:
         """See `NodeSwarmClient.complete`."""
         return self._thread.run(self._client.complete(job, **parameters))
 
@@ -33,7 +33,7 @@ class NodeSwarm(Blocking):
         # Here, since nothing goes on in that thread while a generator makes the next question.
         return self._thread.run(self._client.map(listed(jobs), **options))
 
-    def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
+    def stream(self, job: JobSpec | str = "", **parameters: Any) -> Iterator[str | Answer]:
         """See `NodeSwarmClient.stream`."""
         return self._thread.each(self._client.stream(job, **parameters))
 

@@ -32,13 +32,13 @@ class NodeSwarmClient(HomeClient):
     def __init__(self, home: Path | str | None = None) -> None:
         super().__init__(home, "swarm")
 
-    async def complete(self, job: JobSpec | str, *, budget_msat: int | None = None, **parameters: Any) -> Answer:
+    async def complete(self, job: JobSpec | str = "", *, budget_msat: int | None = None, **parameters: Any) -> Answer:
         """The answer to one question, as `SwarmClient.complete` gives it, for `budget_msat` at the most in all."""
         row = await result_of(self._node, "ask", _single(job, parameters, budget_msat))
         return _answer(outcome_of(row))
 
     async def stream(
-        self, job: JobSpec | str, *, budget_msat: int | None = None, **parameters: Any
+        self, job: JobSpec | str = "", *, budget_msat: int | None = None, **parameters: Any
     ) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made, as `SwarmClient.stream` gives it: the whole text so far, again
         and again, then the `Answer`. Whoever leaves it takes the question back."""

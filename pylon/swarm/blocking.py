@@ -21,6 +21,8 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.asked import listed
 from pylon.swarm.settings import SwarmSettings
 
+_NAME_ONE = 'Name one that is reached from here: `Swarm(["wss://…"])`.'
+
 
 class Swarm(Blocking):
     """A `SwarmClient` and its relays. Without `secret` it is a customer that nobody has seen before.
@@ -40,8 +42,12 @@ class Swarm(Blocking):
         wait_s: float = 5.0,
     ) -> None:
         self._relays = [relays] if isinstance(relays, str) else list(relays)
+        if not self._relays:
+            raise UnreachableError("no relay is named", hint=_NAME_ONE)
         for url in self._relays:
             normalize_relay_url(url)
+        if not isinstance(secret, SecretKey | None):
+            raise TypeError(f"secret is a SecretKey, not {type(secret).__name__}")
         self._secret = secret or SecretKey.generate()
         self._settings = settings
         self._wait_s = wait_s
@@ -49,7 +55,7 @@ class Swarm(Blocking):
         self._client: SwarmClient | None = None
         super().__init__("swarm")
 
-    def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
+    def complete(self, job: JobSpec | str = "", **parameters: Any) -> Answer:
         """See `SwarmClient.complete`."""
         return self._thread.run(self._swarm.complete(job, **parameters))
 
@@ -62,7 +68,7 @@ class Swarm(Blocking):
         # Here, since nothing goes on in that thread while a generator makes the next question.
         return self._thread.run(self._swarm.map(listed(jobs), on_progress=on_progress, **options))
 
-    def stream(self, job: JobSpec | str, **parameters: Any) -> Iterator[str | Answer]:
+    def stream(self, job: JobSpec | str = "", **parameters: Any) -> Iterator[str | Answer]:
         """See `SwarmClient.stream`."""
         return self._thread.each(self._swarm.stream(job, **parameters))
 
@@ -80,7 +86,10 @@ class Swarm(Blocking):
         pool = RelayPool(self._relays, secret=self._secret)
         pool.start()
         self._exit.push_async_callback(pool.close)
-        await pool.wait_open(self._wait_s)
+        try:
+            await pool.wait_open(self._wait_s)
+        except UnreachableError as error:
+            raise UnreachableError(str(error), hint=f"Start one with `pylon relay`. {_NAME_ONE}") from error
         client = SwarmClient(pool, self._secret, settings=self._settings)
         self._client = await self._exit.enter_async_context(client)
         await client.caught_up(self._wait_s)

@@ -160,15 +160,16 @@ class SwarmClient:
 
     # --- asking -----------------------------------------------------------------------------------------------
 
-    async def complete(self, job: JobSpec | str, **parameters: Any) -> Answer:
-        """The answer to one question: a `JobSpec`, or its prompt and any other field of `JobSpec`.
+    async def complete(self, job: JobSpec | str = "", **parameters: Any) -> Answer:
+        """The answer to one question: a `JobSpec`, or its prompt (none where there are `messages`) and any other
+        field of `JobSpec`.
 
         It goes before the jobs of maps. Raises `JobFailed`, or `UnreachableError` when no provider is alive that
         could take it.
         """
         return await self._one(Run([spec_of(job, parameters)]))
 
-    async def stream(self, job: JobSpec | str, **parameters: Any) -> AsyncGenerator[str | Answer]:
+    async def stream(self, job: JobSpec | str = "", **parameters: Any) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
 
         A text may start anew when its provider is replaced by another. Raises as `complete` does.

@@ -73,6 +73,21 @@ async def test_every_example_runs_and_what_it_says_is_in_the_trajectory(tmp_path
         assert (await ask_async("what?", files=[tmp_path / "a.txt"])).text.startswith("stand-in answer")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"question": " "}, "a text that is not empty"), ({"question": None}, "a text that is not empty"),
+        ({"context": None}, "there is no context"), ({"files": "a.txt"}, "a context and files"),
+        ({"shape": "weird"}, "shape is auto"), ({"strategy": "guess"}, "map-reduce, search"),
+        ({"strategy": ["rlm"]}, "strategy is"),
+    ],
+    ids=[f"{n}" for n in range(7)],
+)  # fmt: skip
+async def test_what_cannot_be_asked_so_is_said_before_anything_is_opened_or_asked(wrong, says):
+    with pytest.raises(UsageError, match=says):
+        await RlmClient().ask(**{"question": "what?", "context": TEXT, **wrong})
+
+
 async def test_without_a_home_or_once_closed_it_says_so(tmp_path):
     with pytest.raises(SetupError, match=r"config\.toml"):
         async with RlmClient(tmp_path / "nowhere"):

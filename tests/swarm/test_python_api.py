@@ -35,14 +35,24 @@ async def test_every_example_runs_and_so_do_cells_of_a_notebook(
                 assert len(swarm.providers()) == 1
                 return list(swarm.stream("piece by piece"))
 
+        def chat() -> str:
+            with Swarm([relay.url]) as swarm:
+                return swarm.complete(messages=[{"role": "user", "content": "without a prompt"}]).text
+
+        assert "without a prompt" in await asyncio.to_thread(chat)
         *pieces, answer = await asyncio.to_thread(cell)
         assert answer.text.startswith("stand-in answer")  # type: ignore[attr-defined]
         assert all(isinstance(piece, str) for piece in pieces)
 
 
 async def test_a_loop_that_runs_already_is_no_hindrance_and_no_relay_is_said_so() -> None:
-    with pytest.raises(UnreachableError):
-        Swarm(["ws://127.0.0.1:9"], wait_s=0.3)
+    for relays in (["ws://127.0.0.1:9"], []):
+        with pytest.raises(UnreachableError) as caught:
+            Swarm(relays, wait_s=0.3)
+        # There is no config file to name them in.
+        assert "Swarm(" in caught.value.hint and "config.toml" not in caught.value.hint
+    with pytest.raises(TypeError, match="SecretKey"):
+        Swarm(["ws://127.0.0.1:9"], secret="nsec1")  # type: ignore[arg-type]
 
 
 def test_every_name_that_programs_use_is_there_and_documented() -> None:

@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pylon.errors import UsageError
 from pylon.node.home_client import HomeClient
 from pylon.node.rlm import run as rlm
 from pylon.node.rlm.run import Question
@@ -24,6 +25,9 @@ from pylon.rlm.trajectory import Event
 from pylon.swarm.runs.callbacks import call, check_callbacks
 
 type Hear = Callable[[Tally], None]
+
+SHAPES = get_args(Shape.__value__)
+STRATEGIES = get_args(Strategy.__value__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,12 @@ class RlmClient(HomeClient):
         `files`: files, folders and globs, which are not read into this process.
 
         `settings` are those of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of the
-        run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for a setting that there is not or
-        a file that is not there, `SetupError` and `UnreachableError` where the root model or providers are missing,
-        `SandboxError`, `ModelError`.
+        run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for what cannot be asked so, a
+        setting that there is not or a file that is not there, `SetupError` and `UnreachableError` where the root model
+        or providers are missing, `SandboxError`, `ModelError`.
         """
         check_callbacks(on_progress=on_progress)
+        _check(question, context, files, shape, strategy)
         node = self._node
         paths = [files] if isinstance(files, str | Path) else files
         asked = Question(
@@ -93,6 +98,19 @@ class RlmClient(HomeClient):
             report["answer"], report["partial"], report["reason"], report["detail"], report["id"], folder,
             report["msat"], report,
         )  # fmt: skip
+
+
+def _check(question: object, context: object, files: object, shape: object, strategy: object) -> None:
+    """Whether this can be asked, as far as it is seen before anything is read. Raises `UsageError`."""
+    if not isinstance(question, str) or not question.strip():
+        raise UsageError("a question is a text that is not empty")
+    if context is None:
+        raise UsageError("there is no context: it is None", hint="Give text, or what JSON can hold.")
+    if files and context != "":
+        raise UsageError("a context and files were given", hint="Give one of them: files are read in its place.")
+    for name, value, may in (("shape", shape, SHAPES), ("strategy", strategy, (None, *STRATEGIES))):
+        if value not in may:
+            raise UsageError(f"{name} is {', '.join(map(str, may))}, and not {value!r}")
 
 
 async def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:
