@@ -15,6 +15,7 @@ from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.moves import Accept, Ask, Wait
 from pylon.swarm.checks.reputation import PROVEN, Reputation, Seen
+from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
 from pylon.swarm.job import Answer, JobSpec
@@ -22,7 +23,7 @@ from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.runs.coordinator import Coordinator
 from pylon.swarm.runs.places import Fail, Fill
-from pylon.swarm.settings import CheckSettings, DispatchSettings
+from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.virtual import HOP_S, JOB_S, Bench
 
 MODEL = OfferedModel("m", "ab" * 32)
@@ -290,3 +291,22 @@ def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:
     assert bench.checks.examination.asked >= 0.03 * bench.jobs
     # Whole rounds: those of the jobs and of their checks.
     assert bench.now <= -(-bench.sent // 64) * JOB_S + 6 * HOP_S
+
+
+def test_what_was_on_its_way_for_a_run_that_is_over_is_not_looked_at_beside_another() -> None:
+    rng, settings = random.Random(7), SwarmSettings()
+    checks = Checks(CheckSettings(), Reputation(), rng)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(overcommit=1.0), rng), checks)
+    coordinator.handle(ProviderUp(Listing("a" * 64, slots=2)), 0.0, 0.0)
+
+    def begin(jobs: int, coming: int = 0) -> int:
+        run = coordinator.begin(lambda spec, slot: job_of(slot, spec, settings, deadline=100.0), jobs + coming)
+        coordinator.ask(run, [(n, JobSpec(f"question {n}")) for n in range(jobs)], 0.0, 0.0, coming=coming)
+        return run
+
+    over, other = begin(1, coming=5), begin(1, coming=5)
+    coordinator.end(over, 1.0, 1.0)
+    coordinator.end(other, 1.0, 1.0)
+    begin(3)
+    coordinator.handle(Tick(), 2.0, 2.0)
+    assert coordinator.dispatcher.open == 3

@@ -85,9 +85,11 @@ class Coordinator:
 
     def end(self, run: int, now: float, wall: float) -> list[Command]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
-        # While it is known what they are for.
-        for slot in self.pieces.slots(run) if self._sent else ():
-            self._unwatch(slot)
+        # While it is known what they are for. There are no more than are on their way, and a run has any number.
+        for need, sent in list(self._sent.items()):
+            self._sent[need] = {slot: to for slot, to in sent.items() if self._pieces[slot].run != run}
+            if not self._sent[need]:
+                del self._sent[need]
         slots = self.pieces.end(run)
         if self.checks is not None:
             self.checks.closed(run, slots)

@@ -41,10 +41,6 @@ class Pieces:
         run.slots.append(slot)
         return job
 
-    def slots(self, run: int) -> list[int]:
-        """Those of a run that is open."""
-        return self._runs[run].slots
-
     def end(self, run: int) -> list[int]:
         """The run is over; the slots that it had."""
         slots = self._runs.pop(run).slots
