@@ -72,8 +72,8 @@ class RlmClient(HomeClient):
 
         `settings` are those of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of the
         run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for what cannot be asked so, a
-        setting that there is not or a file that is not there, `SetupError` and `UnreachableError` where the root model
-        or providers are missing, `SandboxError`, `ModelError`.
+        setting that there is not or a file that is not there, `SetupError` and `UnreachableError` where root model or
+        providers are missing, `SandboxError`, `ModelError`.
         """
         check_callbacks(on_progress=on_progress)
         _check(question, context, files, shape, strategy)
