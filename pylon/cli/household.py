@@ -51,7 +51,7 @@ async def _invite(params: dict[str, Any], as_json: bool) -> None:
             elif not isinstance(answer, Event):
                 out.print(f"{answer.data['joined']} of {answer.data['invites']} joined")
             elif "code" in answer.data:
-                out.print(f"pylon join {answer.data['code']}")
+                out.whole(f"pylon join {answer.data['code']}")
                 until = time.strftime("%H:%M", time.localtime(answer.data["expires_at"]))
                 err.print(
                     f"  on one other machine, until {until}; keep it to yourself. Ctrl-C ends the invite.",

@@ -9,7 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
-from pylon.cli.output import ago, err, out, short, table
+from pylon.cli.output import ago, err, out, short, speed, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
@@ -106,7 +106,7 @@ async def _status_of_all(as_json: bool) -> None:
             made.add_row(name, short(row["npub"]), "away", "", "", "", "")
             continue
         state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "ready"
-        figures = (_free(row), f"{row['queue_s']:g}", f"{row['tokens_out_per_s']:.0f}")
+        figures = (_free(row), f"{row['queue_s']:g}", speed(row["tokens_out_per_s"]))
         made.add_row(name, short(row["npub"]), state, row["model"], *figures)
     out.print(made)
 
@@ -168,8 +168,8 @@ def _print_status(data: dict[str, Any]) -> None:
             made.add_row("owner", waived_line(owner["waived_until_local"], now))
         restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
-        speed = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
-        made.add_row("speed", speed if engine["tokens_in_per_s"] else "not measured yet")
+        measured = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
+        made.add_row("speed", measured if engine["tokens_in_per_s"] else "not measured yet")
         made.add_row("a job", latency_line(provider["latency"]))
         counts = ", ".join(f"{count} {state}" for state, count in sorted(provider["jobs"].items())) or "none yet"
         made.add_row("now", f"{provider['running']} running, {provider['queued']} waiting")

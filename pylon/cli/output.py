@@ -23,6 +23,10 @@ class _Terminal(Console):
             objects = tuple(wrapped(one, self.width) if isinstance(one, str) else one for one in objects)
         super().print(*objects, **options)
 
+    def whole(self, text: str) -> None:
+        """Prints one line that is to be copied, however long it is: a break in it would be copied, too."""
+        super().print(Text(clean_line(text)))
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(clean_text(text), **options)
 
@@ -58,6 +62,11 @@ def ago(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def speed(per_s: float) -> str:
+    """Tokens a second for a table; nobody has measured what is 0."""
+    return f"{per_s:.0f}" if per_s else "?"
 
 
 def short(key: str) -> str:

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import err, out, short, table
+from pylon.cli.output import err, out, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
@@ -114,7 +114,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
         "name": [row["name"] for row in rows],
         "model": [", ".join(row["models"]) for row in rows],
         ">free": [f"{row['slots_free']}/{row['slots']}" for row in rows],
-        ">tok/s": [f"{row['tokens_out_per_s']:.0f}" for row in rows],
+        ">tok/s": [speed(row["tokens_out_per_s"]) for row in rows],
         ">queue": [f"{row['queue_s']:.0f} s" for row in rows],
         f">{unit or 'price'}": [_price(row["price_msat"], "" if unit else _unit(row)) for row in rows],
         ">trust": [f"{row['trust']:.2f}" for row in rows],

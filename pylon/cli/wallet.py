@@ -1,6 +1,5 @@
 """`pylon wallet`: the node's money. What is not live money says so on every line."""
 
-import sys
 import time
 from typing import Annotated, Any
 
@@ -80,7 +79,7 @@ async def _link(account: str, receive_only: bool, budget: int | None, as_json: b
     if as_json:
         print_json(made)
     else:
-        sys.stdout.write(made["link"] + "\n")
+        out.whole(made["link"])
         err.print("Whoever has this link can use the account. `pylon wallet connect -` takes it.", style="dim")
 
 
@@ -144,7 +143,7 @@ async def _history(limit: int, as_json: bool) -> None:
     if not data["entries"]:
         out.print("nothing was booked yet")
         return
-    made = table("when", "what", "from", "to", ">amount")
+    made = table("|when", "what", "from", "to", ">amount")
     for row in data["entries"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
         amount = sats_text(row["amount"], data["unit"])
@@ -168,7 +167,7 @@ async def _invoice(sats: int, description: str, as_json: bool) -> None:
     if as_json:
         print_json(data)
     else:
-        sys.stdout.write(data["invoice"] + "\n")
+        out.whole(data["invoice"])
         err.print(f"for {sats_text(data['amount_msat'], data['unit'])}", style="dim")
 
 

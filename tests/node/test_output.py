@@ -7,7 +7,7 @@ import orjson
 import pytest
 import typer
 
-from pylon.cli.output import counted, out, short, table
+from pylon.cli.output import counted, out, short, speed, table
 from pylon.cli.running import fail, print_json, print_text, run
 from pylon.errors import UnreachableError
 from pylon.nostr.bech32 import nip19
@@ -117,3 +117,19 @@ def test_a_command_that_meets_damage_in_its_database_ends_as_one_that_cannot_ope
     assert caught.value.exit_code == 3
     said = capsys.readouterr().err
     assert f"{path} cannot be opened as a database" in said and "restore it from a backup" in said
+
+
+def test_what_is_to_be_copied_is_one_line_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"pylon join {'c0de' * 60}"
+    monkeypatch.setattr(out, "width", 40)
+    monkeypatch.setattr(out, "_force_terminal", True)
+    with out.capture() as shown:
+        out.whole(line)
+    assert shown.get() == f"{line}\n"
+    with out.capture() as shown:
+        out.print(line)
+    assert shown.get().splitlines()[0] == "pylon join"
+
+
+def test_a_speed_that_nobody_measured_is_no_figure() -> None:
+    assert (speed(0.0), speed(61.7)) == ("?", "62")
