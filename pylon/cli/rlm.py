@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import orjson
 import typer
 import typer.core
+from rich.table import Table
+from rich.text import Text
 
 from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
@@ -23,6 +25,7 @@ from pylon.rlm.progress import CANCELLED
 from pylon.rlm.table import as_csv, call_rows
 from pylon.rlm.trajectory import Event
 from pylon.rlm.viewer import export_rlm
+from pylon.text import clean_line
 
 RunId = Annotated[str, typer.Argument(help="A run's id or the start of it; `last` is the newest.")]
 
@@ -35,6 +38,9 @@ class _Group(typer.core.TyperGroup):
             args = ["ask", *args]
         return super().parse_args(ctx, args)
 
+
+# In so many columns there is room for the turns and the answer of a run, too.
+_WIDE = 100
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
 app.command("ask")(ask)
@@ -56,15 +62,27 @@ async def _list(limit: int, as_json: bool) -> None:
     if as_json:
         print_json({"runs": rows})
         return
-    made = table("run", "state", ">turns", ">sub-calls", ">cost", "question", "answer")
+    out.print(_listing(rows, unit, out.width), crop=False)
+
+
+def _listing(rows: list[dict[str, Any]], unit: str, width: int) -> Table:
+    """A line for each run, however narrow the terminal is: an id that is cut is of no use, and a question is known
+    again by its beginning.
+    """
+    wide = width >= _WIDE
+    made = table(
+        "|run", "|state", *([">turns"] if wide else []), ">calls", f">{unit}", "question", *["answer"][:wide]
+    )
     for row in rows:
         state = row["reason"] if row["partial"] else row["state"]
-        figures = (str(row["turns"]), f"{row['calls']:,}", sats_text(row["msat"], unit))
-        made.add_row(row["id"], state, *figures, _short(row["question"])[:50], _short(row["answer"] or "")[:40])
-    # An id that is cut is of no use.
-    for column in made.columns[:-2]:
-        column.no_wrap = True
-    out.print(made, crop=False)
+        figures = ([str(row["turns"])] if wide else []) + [f"{row['calls']:,}", sats_text(row["msat"], "").strip()]
+        said = [_beginning(row["question"]), _beginning(row["answer"] or "")]
+        made.add_row(row["id"], state, *figures, *said[: 1 + wide])
+    return made
+
+
+def _beginning(text: str) -> Text:
+    return Text(clean_line(_short(text)), no_wrap=True, overflow="ellipsis")
 
 
 @app.command("show")

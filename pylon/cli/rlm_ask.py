@@ -154,7 +154,7 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
         ):
 
             def heard(_: Event, tally: Tally) -> None:
-                status.update(tally.line)
+                status.update(tally.line(unit))
 
             async with open_node(home, config) as node:
                 report = await node_rlm.ask(

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from pylon.money.msat import sats_text
 from pylon.rlm.trajectory import Event
 
 # Of calls whose run or cell was ended.
@@ -100,9 +101,8 @@ class Tally:
             "msat": self.msat,
         }
 
-    @property
-    def line(self) -> str:
-        """For people."""
+    def line(self, unit: str) -> str:
+        """For people; `unit` is of the money (`Network.unit`)."""
         failed = f" ({self.failed:,} failed)" if self.failed else ""
         back = f"{self.back:,} sub-calls back{failed}"
-        return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {self.msat / 1000:,.3f} sats"
+        return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {sats_text(self.msat, unit)}"

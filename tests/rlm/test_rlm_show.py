@@ -1,8 +1,9 @@
 """What `pylon rlm show` says of an event."""
 
 import pytest
+from rich.console import Console
 
-from pylon.cli.rlm import _line, _lines
+from pylon.cli.rlm import _line, _lines, _listing
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
 from tests.node import programs
@@ -61,3 +62,17 @@ async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_list
     for question, told_of in (("runs", True), ("Who signed it?", False)):
         code, report, _ = await programs.run("rlm", question, env=env)
         assert code == 2 and ("pylon rlm --help" in report["error"]["hint"]) is told_of
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_run_is_one_line_of_the_list_and_its_id_whole(width):
+    row = {
+        "id": "20261128-164501-9f3c2b", "state": "ended", "reason": "interrupted", "partial": True, "turns": 12,
+        "calls": 1_234, "msat": 1_234_567, "question": "What is the number? " * 9, "answer": "5 " * 99,
+    }  # fmt: skip
+    with Console(width=width) as console, console.capture() as shown:
+        console.print(_listing([row, {**row, "answer": None}], "play sat", width), crop=False)
+    lines = shown.get().splitlines()
+    assert len(lines) == 3 and all(len(line) <= width for line in lines)
+    assert all(row["id"] in line and " 1,234.567 " in line and "What is the" in line for line in lines[1:])
+    assert ("5 5 5" in lines[1]) is (width > 80)

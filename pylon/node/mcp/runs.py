@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pylon import log
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, UsageError, error_row
+from pylon.money.network import Network
 from pylon.node.home import Home
 from pylon.node.rlm import run as rlm
 from pylon.node.rlm.run import Question
@@ -62,6 +63,8 @@ class McpRuns:
         self._home = home
         self._config = config
         self._runs: OrderedDict[str, McpRun] = OrderedDict()
+        self.unit = Network(config.network).unit
+        """Of the money that they spend."""
 
     def start(self, question: Question) -> McpRun:
         """Begins a run. Raises `UsageError` for budgets over the settings', and when too many are under way."""

@@ -69,7 +69,7 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
                 raise UsageError("there is no file in `paths`")
             run = runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
             if wait:
-                await runs.follow(run, _progress(ctx))
+                await runs.follow(run, _progress(ctx, runs.unit))
                 if run.error is not None:
                     raise run.error
             return run.told()
@@ -131,7 +131,7 @@ async def serve(home: Home, config: Config, readable: Readable) -> None:
         await runs.close()
 
 
-def _progress(ctx: Context) -> Callable[[McpRun], Awaitable[None]]:
+def _progress(ctx: Context, unit: str) -> Callable[[McpRun], Awaitable[None]]:
     """Tells the client whenever something has come back; the number only grows, as the protocol asks."""
     last = -1
 
@@ -140,7 +140,7 @@ def _progress(ctx: Context) -> Callable[[McpRun], Awaitable[None]]:
         done = run.tally.turns + run.tally.back + run.tally.refused + run.tally.repeated
         if done > last:
             last = done
-            await ctx.report_progress(done, None, run.tally.line)
+            await ctx.report_progress(done, None, run.tally.line(unit))
 
     return hear
 
