@@ -141,6 +141,8 @@ def _said(fault: ErrorDetails) -> str:
     *section, name = map(str, fault["loc"])
     known = _settings_of(section[0]) if section else Config.model_fields
     like = get_close_matches(name, known, n=1)
+    if not like and (homes := [f"[{each}]" for each in Config.model_fields if name in _settings_of(each)]):
+        return f"there is no such setting here; it belongs in {' or '.join(homes)}"
     return f"there is no such setting{f'; did you mean `{like[0]}`?' if like else ''}"
 
 

@@ -109,8 +109,10 @@ def _read(file: Path) -> str:
     hint = "Name the file that holds the key."
     try:
         text = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{file} cannot be read as text", hint=hint) from error
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{file} is no text", hint=hint) from error
     if not text:
         raise SetupError(f"{file} is empty", hint=hint)
     return text

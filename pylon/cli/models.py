@@ -1,5 +1,6 @@
 """`pylon models`: the models on this machine."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -173,8 +174,10 @@ def _serving(model: str, engine: str, models_dir: Path) -> str:
     except ModelError:
         if engine == "mlx":
             raise
-        gguf_file(model, models_dir)
-        return "llama"
+        with contextlib.suppress(ModelError):
+            gguf_file(model, models_dir)
+            return "llama"
+        raise
     return "mlx"
 
 

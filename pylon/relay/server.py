@@ -264,7 +264,7 @@ class RelayServer:
 def _todo(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "Stop what uses that port, or choose another one."
+            return "Stop what uses that port (perhaps another `pylon relay`), or take another with `--port`."
         case errno.EACCES | errno.EPERM:
             return "Choose a port above 1023: those below are the system's own."
         case _:

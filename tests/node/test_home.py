@@ -76,6 +76,8 @@ def test_every_setting_of_the_example_is_read_when_its_mark_is_taken_away(tmp_pa
         ("[customer]\ntimeout_s = false", "customer.timeout_s: a number is wanted, not false"),
         ("[inference]\nslot = 3", r"inference\.slot: there is no such setting; did you mean `slots`\?"),
         ("[inferense]\nslots = 3", r"inferense: there is no such setting; did you mean `inference`\?"),
+        ('pricing = "paid"', r"pricing: there is no such setting here; it belongs in \[provider\]\Z"),
+        ("[inference]\nport = 3", r"inference\.port: there .* it belongs in \[relay\] or \[gateway\]\Z"),
         ("zzz = 3", r"zzz: there is no such setting\Z"),
         ('network = "lightning"', "network"),
         ("network =", "TOML"),

@@ -157,3 +157,8 @@ def test_a_passphrase_on_standard_input_is_text_to_the_letter(bare, tmp_path, en
     assert backup("caf\u00e9 caf\u00e9\r\n".encode() * 2).returncode == 0
     restored = {**bare, "PYLON_HOME": str(tmp_path / "other"), "PYLON_PASSPHRASE": "caf\u00e9 caf\u00e9"}
     assert run("identity", "restore", str(tmp_path / "backup"), env=restored)[0] == 0
+
+
+def test_a_file_that_is_not_there_is_not_called_unreadable_text(bare, tmp_path):
+    code, error, _ = run("identity", "restore", str(tmp_path / "nope"), env=bare)
+    assert code == 3 and "nope cannot be read: No such file" in error["error"]["message"]
