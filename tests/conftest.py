@@ -4,6 +4,12 @@ import logging
 import signal
 
 import pytest
+from hypothesis import settings
+
+# How many histories a property that names no number is tried with: `scripts/test` is for every change, `--all` for
+# what has had one.
+settings.register_profile("brief", max_examples=40)
+settings.register_profile("thorough", max_examples=250)
 
 # Whoever is started in the background without job control ignores Ctrl-C, and so do all programs that it starts:
 # those that are sent one here would never end.
