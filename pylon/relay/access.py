@@ -20,9 +20,11 @@ _REPOSTS = frozenset((6, 16))
 
 AUTH_TO_READ = "auth-required: this relay answers only those who authenticate"
 AUTH_TO_WRITE = "auth-required: this relay takes events only from those who authenticate"
-WITHHELD = (
+# Whoever asks for what may be private is told this, whether or not there is any: to say so only where something was
+# withheld would tell a stranger who asks whom, and when.
+TO_READ_PRIVATE = (
     "auth-required: encrypted jobs are shown only to their author and to the key in their p tag; "
-    "some that match were withheld until you authenticate"
+    "authenticate to be shown yours"
 )
 
 

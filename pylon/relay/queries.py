@@ -24,7 +24,6 @@ class Privacy(Enum):
 
     ALLOWED = "all that the reader may see"
     OWN = "only private ones that the reader may see"
-    WITHHELD = "only private ones that the reader may not see"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
 def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None:
     if not reader.keys:
         # Nothing private is theirs.
-        add({Privacy.ALLOWED: "private = 0", Privacy.OWN: "FALSE", Privacy.WITHHELD: "private = 1"}[privacy])
+        add("private = 0" if privacy is Privacy.ALLOWED else "FALSE")
         return
     mine = _among("reader.value", reader.keys)
     own = (
@@ -86,10 +85,8 @@ def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None
     own_values = (_listed(reader.keys), *mine[1:])
     if privacy is Privacy.ALLOWED:
         add(f"(private = 0 OR {own})", *own_values)
-    elif privacy is Privacy.OWN:
-        add(f"private = 1 AND {own}", *own_values)
     else:
-        add(f"private = 1 AND NOT {own}", *own_values)
+        add(f"private = 1 AND {own}", *own_values)
 
 
 def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
@@ -117,23 +114,9 @@ def apart(wanted: Filter) -> list[Filter]:
 
 def counted(filters: Sequence[Filter], reader: Reader) -> Query:
     """The whole statement: how many events match at least one of the filters; `limit` does not count (NIP-45)."""
-    text, values = _each(filters, reader, Privacy.ALLOWED, "SELECT seq FROM event WHERE {}", " UNION ")
-    return Query(f"SELECT count(*) FROM ({text})", values)
-
-
-def any_withheld(filters: Sequence[Filter], reader: Reader) -> Query:
-    """The whole statement: 1 when a private event matches that this reader may not see, otherwise 0."""
-    exists = "EXISTS (SELECT 1 FROM event WHERE {})"
-    text, values = _each(filters, reader, Privacy.WITHHELD, exists, " OR ")
-    return Query(f"SELECT {text}", values)
-
-
-def _each(
-    filters: Sequence[Filter], reader: Reader, privacy: Privacy, statement: str, between: str
-) -> tuple[str, tuple[Any, ...]]:
-    queries = [where(wanted, reader, privacy) for wanted in filters]
-    text = between.join(statement.format(query.where) for query in queries)
-    return text, tuple(value for query in queries for value in query.values)
+    queries = [where(wanted, reader) for wanted in filters]
+    text = " UNION ".join(f"SELECT seq FROM event WHERE {query.where}" for query in queries)
+    return Query(f"SELECT count(*) FROM ({text})", tuple(value for query in queries for value in query.values))
 
 
 def _tagged(letter: str, wanted: Filter) -> Query:

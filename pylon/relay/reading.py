@@ -32,7 +32,6 @@ class _Subscription:
     held: list[tuple[int, bytes]] | None = None
     # Stored events that were sent before their own live delivery came round.
     sent: frozenset[int] = frozenset()
-    warned: bool = False
 
 
 class Reading:
@@ -51,6 +50,7 @@ class Reading:
         self._lag = lag
         self._subscriptions: dict[str, _Subscription] = {}
         self._held_bytes = 0
+        self._told = False
 
     def close(self) -> None:
         """Ends all subscriptions."""
@@ -76,8 +76,8 @@ class Reading:
             # Told at the next look.
             return
         if private and not access.may_read(event, self.keys):
-            self._warn(subscription)
-        elif subscription.held is not None:
+            return
+        if subscription.held is not None:
             subscription.held.append((seq, raw))
             self._held_bytes += len(raw)
             if self._held_bytes > self._shared.limits.queue_bytes:
@@ -102,8 +102,7 @@ class Reading:
         shared.index.add(self, name, filters)
         try:
             await self._send_stored(subscription, self._reader(), Privacy.ALLOWED, end=Eose(name))
-            if not self.keys and access.may_match_private(filters):
-                await self._warn_of_stored(subscription)
+            self._tell_of_private(filters)
         except sqlite3.Error as error:
             self.unsubscribe(name)
             self._unread(name, error)
@@ -193,14 +192,10 @@ class Reading:
     def _reader(self) -> Reader:
         return Reader(self.keys, int(self._shared.clock.wall()))
 
-    async def _warn_of_stored(self, subscription: _Subscription) -> None:
-        if await self._shared.store.withheld(subscription.filters, self._reader()):
-            self._warn(subscription)
-
-    def _warn(self, subscription: _Subscription) -> None:
-        if not self.keys and not subscription.warned:
-            subscription.warned = True
-            self._tell(Notice(access.WITHHELD))
+    def _tell_of_private(self, filters: Iterable[Filter]) -> None:
+        if not self.keys and not self._told and access.may_match_private(filters):
+            self._told = True
+            self._tell(Notice(access.TO_READ_PRIVATE))
 
     def _push(self, subscription: _Subscription, raw: bytes) -> None:
         if not self._outbox.offer(subscription.prefix, raw, b"]"):

@@ -5,7 +5,6 @@ sequence number when it is stored; later ones are larger.
 """
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ from pylon.clock import Clock, SystemClock
 from pylon.nostr.filter import Filter
 from pylon.records import record
 from pylon.relay import rows
-from pylon.relay.lookups import Lookups, took_too_long
-from pylon.relay.queries import Privacy, Reader, any_withheld, apart, counted, newest
+from pylon.relay.lookups import Lookups
+from pylon.relay.queries import Privacy, Reader, apart, counted, newest
 from pylon.relay.retention import Outcome, plan
 from pylon.relay.rows import Publication
 from pylon.store.database import Database, Schema
@@ -157,16 +156,6 @@ class EventStore:
         """How many events match at least one of the filters (NIP-45)."""
         [[[number]]] = await self._lookups.look_up([counted(filters, reader)])
         return int(number)
-
-    async def withheld(self, filters: Sequence[Filter], reader: Reader) -> bool:
-        """Whether a private event matches that this reader may not see, or that takes too long to say."""
-        try:
-            [[[found]]] = await self._lookups.look_up([any_withheld(filters, reader)])
-        except sqlite3.Error as error:
-            if not took_too_long(error):
-                raise
-            return True
-        return bool(found)
 
     async def purge(self, now: int, limit: int = 1_000) -> int:
         """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""

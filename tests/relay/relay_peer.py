@@ -63,8 +63,12 @@ class Peer:
         return found
 
     async def count(self, *filters):
+        """The COUNT or CLOSED message; what else is said in between is passed over."""
         await self.say("COUNT", "count", *filters)
-        return await self.hear()
+        while True:
+            match await self.hear():
+                case ["COUNT" | "CLOSED", "count", _] as answer:
+                    return answer
 
     async def authenticate(self, key, url, **changes):
         draft = {"kind": 22242, "content": "", "tags": [("relay", url), ("challenge", self.challenge)], **changes}

@@ -152,7 +152,7 @@ async def test_a_reader_that_lags_is_told_so_and_finds_everything_when_it_is_bac
     limits = RelayLimits(queue_bytes=1_000_000)
     async with RelayServer(limits=limits) as relay, peer(relay) as writer:
         async with peer(relay, max_queue=1) as slow:
-            await slow.request("s", {"#p": [ALICE.public]})
+            await slow.request("s", {"kinds": [1], "#p": [ALICE.public]})
             for event in events:
                 assert (await writer.publish(event))[0]
             heard = []

@@ -276,14 +276,43 @@ async def test_an_encrypted_job_is_shown_to_its_author_and_its_recipient_only(re
             assert await client.count({}) == ["COUNT", "count", {"count": len(expected)}]
 
 
-async def test_who_has_not_authenticated_is_told_that_something_was_withheld(relay):
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(("wanted", "told"), [({"kinds": [5940]}, True), ({}, True), ({"kinds": [1, 31_990]}, False)])
+async def test_who_asks_for_what_may_be_private_is_told_to_authenticate_whether_or_not_there_is_any(
+    relay, wanted, told, there
+):
     async with peer(relay) as writer, peer(relay) as reader:
-        await writer.publish(job())
-        await reader.say("REQ", "s", {"kinds": [5940]})
-        heard = [await reader.hear(), await reader.hear()]
-        assert heard[0] == ["EOSE", "s"]
-        assert heard[1][0] == "NOTICE"
-        assert heard[1][1].startswith("auth-required:")
+        if there:
+            await writer.publish(job())
+        heard = []
+        # Once a connection: what follows tells nothing either.
+        for name in "ab":
+            await reader.say("REQ", name, wanted)
+        await reader.say("COUNT", "c", {"kinds": [5940]})
+        while not heard or heard[-1][0] != "COUNT":
+            heard.append(await reader.hear())
+        assert heard[0] == ["EOSE", "a"]
+        assert [said[1][:14] for said in heard if said[0] == "NOTICE"] == ["auth-required:"] * told
+        assert [said[0] for said in heard if said[0] != "NOTICE"] == ["EOSE", "EOSE", "COUNT"]
+
+
+async def test_who_has_authenticated_is_not_told_to(relay):
+    async with peer(relay) as client:
+        await client.authenticate(BOB, relay.url, created_at=NOW)
+        await client.say("REQ", "s", {"kinds": [5940]})
+        await client.say("COUNT", "c", {})
+        assert [(await client.hear())[0] for _ in range(2)] == ["EOSE", "COUNT"]
+
+
+async def test_a_live_job_between_two_others_is_no_word_to_a_stranger(relay):
+    hidden, plain = job(), at()
+    async with peer(relay) as writer, peer(relay) as stranger:
+        wanted = [{"authors": [ALICE.public], "#p": [BOB.public], "kinds": [5940]}, {"kinds": [1]}]
+        await stranger.request("s", *wanted)
+        assert (await stranger.hear())[0] == "NOTICE"
+        await writer.publish(hidden)
+        await writer.publish(plain)
+        assert (await stranger.hear())[2]["id"] == plain.id
 
 
 async def test_a_live_encrypted_job_reaches_its_recipient_and_nobody_else(relay):
@@ -292,12 +321,12 @@ async def test_a_live_encrypted_job_reaches_its_recipient_and_nobody_else(relay)
         await eve.authenticate(EVE, relay.url, created_at=NOW)
         for client in (bob, eve, stranger):
             await client.request("s", {})
+        assert (await stranger.hear())[0] == "NOTICE"
         hidden, plain = job(), at()
         await writer.publish(hidden)
         await writer.publish(plain)
         assert [(await bob.hear())[2]["id"], (await bob.hear())[2]["id"]] == [hidden.id, plain.id]
         assert (await eve.hear())[2]["id"] == plain.id
-        assert (await stranger.hear())[0] == "NOTICE"
         assert (await stranger.hear())[2]["id"] == plain.id
 
 

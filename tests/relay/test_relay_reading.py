@@ -152,15 +152,6 @@ async def test_what_takes_too_long_to_look_up_is_refused_and_the_rest_answered(m
         assert await client.count({"ids": [f"{7:064x}"]}) == ["COUNT", "count", {"count": 1}]
 
 
-async def test_whether_something_was_withheld_is_said_to_be_when_it_takes_too_long_to_know(monkeypatch):
-    monkeypatch.setattr(lookups, "_LOOK_STEPS", 2_000)
-    async with RelayServer(limits=RelayLimits(lookup_s=0)) as relay, peer(relay) as client:
-        assert relay._shared is not None
-        await relay._shared.store.insert([unsigned(n) for n in range(1_000)])
-        await client.say("REQ", "s", {"since": 1, "limit": 1})
-        assert [(await client.hear())[0] for _ in range(3)] == ["EVENT", "EOSE", "NOTICE"]
-
-
 async def test_a_fault_with_one_reader_keeps_an_event_from_no_other(relay, monkeypatch, caplog):
     deliver = Reading.deliver
 

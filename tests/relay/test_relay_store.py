@@ -7,7 +7,7 @@ import pytest
 from relay_peer import ALICE, BOB, note
 
 from pylon.nostr.filter import Filter, parse_filter
-from pylon.relay.queries import Privacy, Reader, any_withheld, apart, newest
+from pylon.relay.queries import Privacy, Reader, apart, newest
 from pylon.relay.retention import Outcome
 from pylon.relay.rows import Publication
 from pylon.relay.store import SCHEMA, EventStore
@@ -103,17 +103,6 @@ def test_no_query_walks_the_whole_table(raw, step, privacy):
         step = step.replace("event_by_kind", "event_private")
     assert any(step in line for line in steps), steps
     assert "SCAN event" not in steps, steps
-    database.close()
-
-
-@pytest.mark.parametrize("raw", [{}, {"kinds": [5_050]}, {"kinds": [5_050, 7_000], "since": 5}])
-def test_whether_something_is_withheld_is_looked_up_among_what_is_private(raw):
-    database = sqlite3.connect(":memory:")
-    for script in SCHEMA.migrations:
-        database.executescript(script)
-    query = any_withheld([parse_filter(raw)], Reader(frozenset(), 0))
-    steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query.where}", query.values)]
-    assert any("USING INDEX event_private" in line for line in steps), steps
     database.close()
 
 
