@@ -241,6 +241,12 @@ class RelaySection(_Section):
         examples=[["npub1…"]],
         description="Public keys that may read, which they prove (NIP-42); none: everybody may.",
     )
+    public_urls: list[RelayUrl] = Field(
+        [],
+        examples=[["wss://relay.example"]],
+        description="Addresses that clients know the relay by, where that is not this machine at its port: of a"
+        " proxy, of a port that is passed on. Without them a proof of a key (NIP-42) that comes that way is refused.",
+    )
     kinds: list[Annotated[int, Field(ge=0, le=65_535)]] = Field(
         [], examples=[[1, 30_000]], description="Kinds of events that are taken; none: all."
     )

@@ -14,7 +14,7 @@ from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import private_folder
-from pylon.node.relay_settings import relay_limits
+from pylon.node.relay_settings import public_urls, relay_limits
 from pylon.node.settings import public_keys
 from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
@@ -36,7 +36,9 @@ def relay(
         int | None, typer.Option(min=0, help="The largest file of stored events, in MiB; 0: any.")
     ] = None,
     require_auth: Annotated[bool, typer.Option("--require-auth", help="Ask everyone who they are (NIP-42).")] = False,
-    public_url: Annotated[str | None, typer.Option(help="The address clients know, behind a proxy.")] = None,
+    public_url: Annotated[
+        list[str] | None, typer.Option(help="An address clients know it by, as behind a proxy; repeatable.")
+    ] = None,
     bank: Annotated[bool, typer.Option(help="Run the playbank beside it, where the network is play.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +55,7 @@ async def _relay(
     writes_per_minute: int | None,
     max_mb: int | None,
     require_auth: bool,
-    public_url: str | None,
+    public_url: list[str] | None,
     bank: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +75,7 @@ async def _relay(
         ) from error
     writers = allowed | public_keys("relay.writers", config.relay.writers) or None
     readers = public_keys("relay.readers", config.relay.readers) or None
+    known_as = public_urls(config.relay, public_url)
     server = RelayServer(
         database,
         host=host or config.relay.host,
@@ -81,7 +84,7 @@ async def _relay(
         require_auth=require_auth,
         allow_writers=writers,
         allow_readers=readers,
-        public_url=public_url,
+        public_urls=known_as,
     )
     stop = asyncio.Event()
     for number in end_signals():
@@ -91,7 +94,7 @@ async def _relay(
         # Where only some may publish, the bank's customers may not: it would be a bank without a door.
         bank = bank and config.network == "play" and writers is None and readers is None
         if bank:
-            await stack.enter_async_context(BankHost(home, public_url or server.url))
+            await stack.enter_async_context(BankHost(home, known_as[0] if known_as else server.url))
         if as_json:
             print_json({"url": server.url, "database": str(database), "playbank": bank})
         else:

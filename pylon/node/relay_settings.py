@@ -1,6 +1,8 @@
-"""`[relay]` as the limits of a relay. Apart from the other settings: a node that only serves holds no relay."""
+"""`[relay]` as what a relay is made with. Apart from the other settings: a node that only serves holds no relay."""
 
+from pylon.errors import MalformedError, UsageError
 from pylon.relay.limits import RelayLimits
+from pylon.relay_url import normalize_relay_url, relay_spelling
 from pylon.sections import RelaySection
 
 
@@ -15,3 +17,15 @@ def relay_limits(
         store_bytes=megabytes * 1024 * 1024 or None,
         kinds=frozenset(section.kinds) or None,
     )
+
+
+def public_urls(section: RelaySection, given: list[str] | None = None) -> tuple[str, ...]:
+    """The addresses that clients know a relay of ours by, those `given` on the command line first.
+
+    Raises `UsageError` for one of these that is none.
+    """
+    try:
+        spelled = [normalize_relay_url(url) for url in given or ()]
+    except MalformedError as error:
+        raise UsageError(f"--public-url: {error}", hint="As in --public-url wss://relay.example") from error
+    return tuple(dict.fromkeys((*spelled, *map(relay_spelling, section.public_urls))))

@@ -5,14 +5,13 @@ words. `keys` is always the set of public keys that the connection has proved to
 """
 
 from collections.abc import Container, Iterable
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import orjson
 
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip42 import AUTH_KIND
+from pylon.relay.addresses import Addresses, authority
 from pylon.relay.limits import RelayLimits
 
 AUTH_WINDOW_S = 600
@@ -118,37 +117,20 @@ def _holds_protected(content: str) -> bool:
     return isinstance(tags, list) and any(isinstance(tag, list) and tag[:1] == ["-"] for tag in tags)
 
 
-def refuse_auth(event: Event, *, challenge: str, hosts: frozenset[str], now: float) -> str | None:
-    """Why this answer to a challenge is not taken (NIP-42), or None. Its signature is checked elsewhere.
-
-    `hosts` are the names and addresses this relay is reached by, in lower case. The relay's own names are
-    compared, never the Host header: that one is chosen by whoever passes a stolen challenge on.
-    """
+def refuse_auth(event: Event, *, challenge: str, addresses: Addresses, now: float) -> str | None:
+    """Why this answer to a challenge is not taken (NIP-42), or None. Its signature is checked elsewhere."""
     if event.kind != AUTH_KIND:
         return "invalid: an AUTH message holds an event of kind 22242"
     if abs(event.created_at - now) > AUTH_WINDOW_S:
         return f"invalid: created_at is more than {AUTH_WINDOW_S} s away from this relay's clock"
     if event.tag("challenge") != challenge:
         return "invalid: the challenge is not the one sent on this connection"
-    host = _host(event.tag("relay") or "")
-    if host is None or not (host in hosts or _is_loopback(host)):
-        return "invalid: the relay tag does not name this relay"
+    named = authority(event.tag("relay") or "")
+    if named is None:
+        return "invalid: the relay tag holds no address of a relay"
+    if not addresses.holds(named):
+        return (
+            f"invalid: this relay does not know {named[0]}, port {named[1]}, as its own address; where that leads to"
+            " it (a proxy, a port passed on), whoever runs it names it in public_urls of [relay]"
+        )
     return None
-
-
-def _host(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        return parts.hostname if parts.scheme in ("ws", "wss") else None
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    # However this relay is reached (a mapped port, a tunnel), a client that names its own machine was not lured.
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -5,12 +5,11 @@ import errno
 import logging
 import socket
 import tempfile
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
-from urllib.parse import urlsplit
 
 import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -24,6 +23,7 @@ from pylon.host.open_files import allow_files
 from pylon.nostr.event import Event
 from pylon.nostr.websocket.sockets import ServerSocket
 from pylon.relay.access import is_private
+from pylon.relay.addresses import Addresses, public_authorities
 from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
@@ -56,8 +56,8 @@ class RelayServer:
     `database_path` None keeps events in a temporary file for as long as the relay runs. `port` 0 takes a free
     one. With `require_auth` nothing is read or written before NIP-42 authentication; `allow_writers` are the
     public keys that may publish (None: all), `allow_readers` those that may read, which they have to prove.
-    `public_url` is the address that clients know when it is not `host`, as behind a proxy: NIP-42 answers must
-    name it. This machine's own name does too.
+    NIP-42 answers must name this machine at `port`, or one of `public_urls`, the addresses that clients know besides,
+    as behind a proxy. Raises `MalformedError` for one of those that is none.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RelayServer:
         require_auth: bool = False,
         allow_writers: Container[str] | None = None,
         allow_readers: Container[str] | None = None,
-        public_url: str | None = None,
+        public_urls: Iterable[str] = (),
     ) -> None:
         self._path = database_path
         self._host = host
@@ -81,7 +81,7 @@ class RelayServer:
         self._require_auth = require_auth
         self._writers = allow_writers
         self._readers = allow_readers
-        self._public_host = urlsplit(public_url).hostname if public_url else None
+        self._public = public_authorities(public_urls)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._server: Server | None = None
         self._shared: Shared | None = None
@@ -200,20 +200,18 @@ class RelayServer:
         shared = self._shared
         if shared is None:
             return
-        session = Session(shared, cast("ServerSocket", websocket), self._hosts(websocket))
+        session = Session(shared, cast("ServerSocket", websocket), self._addresses(websocket))
         self._sessions.add(session)
         try:
             await session.run()
         finally:
             self._sessions.discard(session)
 
-    def _hosts(self, websocket: ServerConnection) -> frozenset[str]:
+    def _addresses(self, websocket: ServerConnection) -> Addresses:
         # The address that this connection came in on is one of ours, whatever name was bound.
+        address, port = websocket.local_address[:2]
         name = socket.gethostname().lower().removesuffix(".local")
-        names = {self._host.lower(), str(websocket.local_address[0]), name, f"{name}.local"}
-        if self._public_host is not None:
-            names.add(self._public_host)
-        return frozenset(names)
+        return Addresses(frozenset({self._host.lower(), str(address), name, f"{name}.local"}), port, self._public)
 
     def _deliver(self, event: Event, raw: bytes, seq: int) -> None:
         if self._shared is None:

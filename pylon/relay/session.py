@@ -29,6 +29,7 @@ from pylon.nostr.messages import (
 from pylon.nostr.websocket.sending import sent_at_once
 from pylon.nostr.websocket.sockets import ServerSocket
 from pylon.relay import access
+from pylon.relay.addresses import Addresses
 from pylon.relay.outbox import Outbox
 from pylon.relay.publishing import Publishing
 from pylon.relay.reading import Reading
@@ -46,10 +47,10 @@ _log = log.get("relay")
 class Session:
     """A connection from its opening to its end."""
 
-    def __init__(self, shared: Shared, websocket: ServerSocket, hosts: frozenset[str]) -> None:
+    def __init__(self, shared: Shared, websocket: ServerSocket, addresses: Addresses) -> None:
         self._shared = shared
         self._websocket = websocket
-        self._hosts = hosts
+        self._addresses = addresses
         self._challenge = secrets.token_urlsafe(24)
         self._lagging = asyncio.Event()
         limits = shared.limits
@@ -141,7 +142,9 @@ class Session:
 
     async def _authenticate(self, event: Event) -> None:
         shared = self._shared
-        reason = access.refuse_auth(event, challenge=self._challenge, hosts=self._hosts, now=shared.clock.wall())
+        reason = access.refuse_auth(
+            event, challenge=self._challenge, addresses=self._addresses, now=shared.clock.wall()
+        )
         if reason is None and len(self._reading.keys) >= shared.limits.keys:
             reason = f"restricted: at most {shared.limits.keys} keys a connection"
         if reason is None:

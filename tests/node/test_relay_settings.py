@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from pylon.errors import UsageError
 from pylon.jobs import kinds
 from pylon.money.nwc import nip47
 from pylon.node.household import wire
-from pylon.node.relay_settings import relay_limits
+from pylon.node.relay_settings import public_urls, relay_limits
 from pylon.nostr.nip65 import RELAY_LIST_KIND
 from pylon.relay.limits import RelayLimits
 from pylon.sections import RelaySection
@@ -28,6 +29,22 @@ def test_options_go_before_settings_and_zero_is_no_bound() -> None:
     )
     given = relay_limits(section, writes_per_minute=0, max_mb=0)
     assert (given.writes_per_minute, given.store_bytes) == (None, None)
+
+
+def test_addresses_on_the_command_line_go_before_those_of_the_settings() -> None:
+    section = RelaySection(public_urls=["wss://Relay.Example/"])
+    assert public_urls(section) == ("wss://relay.example",)
+    assert public_urls(section, ["ws://relay:7447", "wss://relay.example"]) == (
+        "ws://relay:7447",
+        "wss://relay.example",
+    )
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="public-url"):
+        public_urls(RelaySection(), ["https://relay.example"])
+    with pytest.raises(ValidationError):
+        RelaySection(public_urls=["https://relay.example"])
 
 
 def test_what_is_no_kind_is_refused() -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import socket
 from urllib.request import Request, urlopen
 
 import pytest
 from relay_peer import ALICE, BOB, EVE, note, peer
+from websockets.asyncio.server import serve
 
 from pylon.errors import SetupError
+from pylon.nostr.pool import RelayPool
 from pylon.relay import server
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
@@ -222,13 +225,66 @@ async def test_a_wrong_answer_to_the_challenge_is_refused(relay, changes):
 
 async def test_an_answer_meant_for_another_relay_is_refused(relay):
     async with peer(relay) as client:
-        for url in ("wss://evil.example", "http://127.0.0.1", "127.0.0.1", "ws://[", ""):
+        port = relay.url.rpartition(":")[2]
+        for url in (f"wss://evil.example:{port}", f"http://127.0.0.1:{port}", f"127.0.0.1:{port}", "ws://[", ""):
             assert not (await client.authenticate(ALICE, url, created_at=NOW))[0], url
 
 
-async def test_the_public_name_of_the_relay_is_accepted(clock):
-    async with RelayServer(clock=clock, public_url="wss://Relay.Example/x") as relay, peer(relay) as client:
-        assert (await client.authenticate(ALICE, "wss://relay.example", created_at=NOW))[0]
+async def test_an_answer_meant_for_another_port_of_this_machine_is_refused(relay):
+    async with peer(relay) as client:
+        for url in ("ws://127.0.0.1:18999", "ws://127.0.0.1", "wss://localhost", "ws://[::1]:7"):
+            accepted, text = await client.authenticate(ALICE, url, created_at=NOW)
+            assert not accepted, url
+            # Whoever runs both has to know what to set.
+            assert text.startswith("invalid:") and "public_urls" in text
+
+
+async def test_an_answer_that_names_this_machine_at_the_relays_port_is_accepted(relay):
+    port = relay.url.rpartition(":")[2]
+    name = socket.gethostname().lower().removesuffix(".local")
+    for host in ("127.0.0.1", "LOCALHOST", "[::1]", name, f"{name}.local"):
+        async with peer(relay) as client:
+            assert (await client.authenticate(ALICE, f"ws://{host}:{port}", created_at=NOW))[0], host
+
+
+async def test_the_public_addresses_of_the_relay_are_accepted_and_no_other_port_there(clock):
+    public = ["wss://Relay.Example/x", "ws://192.168.1.5:8000"]
+    async with RelayServer(clock=clock, public_urls=public) as relay, peer(relay) as client:
+        port = relay.url.rpartition(":")[2]
+        for url in ("wss://relay.example", "wss://relay.example:443/x", "ws://192.168.1.5:8000"):
+            assert (await client.authenticate(ALICE, url, created_at=NOW))[0], url
+        for url in (
+            f"ws://relay.example:{port}",
+            "ws://relay.example",
+            "ws://192.168.1.5",
+            f"ws://192.168.1.5:{port}",
+        ):
+            assert not (await client.authenticate(ALICE, url, created_at=NOW))[0], url
+
+
+async def test_a_relay_on_another_port_of_the_same_machine_cannot_read_as_who_came_to_it(clock):
+    hidden = job()
+    async with RelayServer(clock=clock) as ours, peer(ours) as writer, peer(ours) as passing:
+        await writer.publish(hidden)
+        signed = asyncio.get_running_loop().create_future()
+
+        async def evil(socket):
+            await socket.send(json.dumps(["AUTH", passing.challenge]))
+            async for frame in socket:
+                if json.loads(frame)[0] == "AUTH" and not signed.done():
+                    signed.set_result(json.loads(frame)[1])
+
+        async with serve(evil, "127.0.0.1", 0) as other:
+            port = other.sockets[0].getsockname()[1]
+            pool = RelayPool([f"ws://127.0.0.1:{port}"], secret=BOB, clock=clock)
+            pool.start()
+            try:
+                answer = await asyncio.wait_for(signed, 10)
+                await passing.say("AUTH", answer)
+                assert (await passing.hear())[2] is False
+                assert await passing.fetch({"#p": [BOB.public]}) == []
+            finally:
+                await pool.close()
 
 
 async def test_a_forged_answer_to_the_challenge_is_refused(relay):

@@ -3,7 +3,7 @@
 from pylon.node.home import Home
 from pylon.node.household.address import ALL_ADDRESSES
 from pylon.node.household.members import Door, HouseholdFile
-from pylon.node.relay_settings import relay_limits
+from pylon.node.relay_settings import public_urls, relay_limits
 from pylon.relay.server import RelayServer
 from pylon.sections import Config
 
@@ -20,4 +20,5 @@ def household_relay(home: Home, config: Config) -> RelayServer:
         limits=relay_limits(section),
         allow_writers=door,
         allow_readers=door,
+        public_urls=public_urls(section),
     )

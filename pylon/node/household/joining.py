@@ -51,7 +51,9 @@ async def join(
         async with asyncio.timeout(ANSWER_S):
             return await _ask(pool, subscription, invite, secret, name, clock)
     except (RelayError, TimeoutError) as error:
-        reason = f": {error}" if isinstance(error, RelayError) else ""
+        # A relay that refuses the invite's key says nothing of what is published there.
+        refused = [f"{one.url}: {one.error}" for one in pool.statuses if one.state == "open" and one.error]
+        reason = f": {'; '.join(refused) or error}" if refused or isinstance(error, RelayError) else ""
         raise UnreachableError(
             f"nobody let this machine in{reason}",
             hint="`pylon invite` has to be waiting on the other machine, and an invite lets one machine in.",
