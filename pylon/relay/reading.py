@@ -28,6 +28,7 @@ _log = log.get("relay")
 class _Subscription:
     filters: tuple[Filter, ...]
     prefix: bytes
+    open: bool = True
     # Live events that come while stored ones are being sent; None when those are through.
     held: list[tuple[int, bytes]] | None = None
     # Stored events that were sent before their own live delivery came round.
@@ -132,7 +133,12 @@ class Reading:
         for page in pages(found):
             for raw in await shared.store.load(page):
                 await self._outbox.room_for_stored()
+                # Closed while this waited: after a CLOSED nothing comes.
+                if not subscription.open:
+                    return
                 self._push(subscription, raw)
+        if not subscription.open:
+            return
         if end is not None:
             self._tell(end)
         for seq, raw in held:
@@ -144,7 +150,9 @@ class Reading:
 
     def unsubscribe(self, name: str) -> None:
         """Ends a subscription. Unknown names are ignored."""
-        if self._subscriptions.pop(name, None) is not None:
+        subscription = self._subscriptions.pop(name, None)
+        if subscription is not None:
+            subscription.open = False
             self._shared.index.remove(self, name)
 
     async def count(self, name: str, filters: tuple[Filter, ...]) -> None:

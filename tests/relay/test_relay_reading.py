@@ -7,9 +7,10 @@ import pytest
 from relay_peer import ALICE, BOB, EVE, note, peer
 
 from pylon.nostr.event import Event
-from pylon.relay import lookups
+from pylon.relay import lookups, server
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
+from pylon.relay.outbox import Outbox
 from pylon.relay.queries import Privacy
 from pylon.relay.reading import Reading
 from pylon.relay.rows import Publication
@@ -131,6 +132,57 @@ async def test_a_lookup_that_fails_for_a_new_key_ends_that_subscription_alone(re
         heard = [await client.hear() for _ in range(2)]
         assert sorted(message[0] for message in heard) == ["EVENT", "OK"]
         assert ["EVENT", "whole"] in [message[:2] for message in heard]
+
+
+@pytest.mark.parametrize("step", ["find", "load"])
+async def test_who_is_taken_off_the_list_while_stored_events_are_sent_gets_none_after_the_word(monkeypatch, step):
+    monkeypatch.setattr(server, "RECHECK_S", 0.01)
+    work, begun, goes_on = getattr(EventStore, step), asyncio.Event(), asyncio.Event()
+    readers = {ALICE.public}
+    async with RelayServer(allow_readers=readers) as relay, peer(relay) as reader:
+        for text in "ab":
+            await reader.publish(note(content=text))
+        await reader.authenticate(ALICE, relay.url)
+
+        async def slow(*wanted):
+            done = await work(*wanted)
+            begun.set()
+            await goes_on.wait()
+            return done
+
+        monkeypatch.setattr(EventStore, step, slow)
+        await reader.say("REQ", "s", {})
+        await asyncio.wait_for(begun.wait(), 10)
+        readers.clear()
+        assert (await reader.hear())[:2] == ["CLOSED", "s"]
+        goes_on.set()
+        await reader.say("COUNT", "c", {})
+        assert (await reader.hear())[:2] == ["CLOSED", "c"]
+
+
+async def test_who_is_taken_off_the_list_between_two_stored_events_gets_no_second_one(monkeypatch):
+    monkeypatch.setattr(server, "RECHECK_S", 0.01)
+    room, waits, goes_on = Outbox.room_for_stored, asyncio.Event(), asyncio.Event()
+    readers = {ALICE.public}
+
+    async def second_waits(self):
+        await room(self)
+        if waits.is_set():
+            await goes_on.wait()
+        waits.set()
+
+    monkeypatch.setattr(Outbox, "room_for_stored", second_waits)
+    async with RelayServer(allow_readers=readers) as relay, peer(relay) as reader:
+        for text in "ab":
+            await reader.publish(note(content=text))
+        await reader.authenticate(ALICE, relay.url)
+        await reader.say("REQ", "s", {})
+        assert (await reader.hear())[:2] == ["EVENT", "s"]
+        readers.clear()
+        assert (await reader.hear())[:2] == ["CLOSED", "s"]
+        goes_on.set()
+        await reader.say("COUNT", "c", {})
+        assert (await reader.hear())[:2] == ["CLOSED", "c"]
 
 
 def unsigned(number: int) -> Publication:
