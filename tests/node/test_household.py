@@ -1,6 +1,7 @@
 """A household's invite, its messages, its file and its relay's door."""
 
 import asyncio
+import errno
 import socket
 import time
 from pathlib import Path
@@ -228,6 +229,56 @@ async def test_an_invite_lets_one_machine_in_and_the_others_hear_of_it(house, tm
     await asyncio.gather(following, return_exceptions=True)
     await pool.close()
     await steps.aclose()
+
+
+async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_is_the_next(
+    house, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pylon.node.household.joining.REST_S", 0.01)
+    monkeypatch.setattr("pylon.forever.REST_S", 0.01)
+    head, url, file = house
+    three = (
+        found(HEAD.public, (url,), "desk").with_member(MEMBER.public, "kitchen").with_member(OTHER.public, "attic")
+    )
+    file.save(three)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    copy = HouseholdFile(folder)
+    copy.save(three)
+    save, refused = copy.save, []
+
+    def refusing(household):
+        if len(refused) < 3:
+            refused.append(household)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(household)
+
+    monkeypatch.setattr(copy, "save", refusing)
+    told = []
+
+    def changed():
+        told.append(copy.get())
+        if len(told) == 1:
+            raise LookupError("a fault of ours")
+
+    pool = RelayPool([url], secret=MEMBER)
+    pool.start()
+    following = asyncio.create_task(follow(pool, MEMBER, ConversationKeys(MEMBER), copy, changed))
+    try:
+        assert await head.remove(OTHER.public)
+        async with asyncio.timeout(20):
+            while not told:
+                await asyncio.sleep(0.01)
+        assert len(refused) == 3 and OTHER.public not in told[0].members
+        await head._spread(head._now().with_member(GUEST.public, "shed"))
+        async with asyncio.timeout(20):
+            while len(told) < 2:
+                await asyncio.sleep(0.01)
+        assert GUEST.public in told[1].members
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await pool.close()
 
 
 async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError, UsageError, WireError
+from pylon.forever import REST_S, forever
 from pylon.node.household.invite import Invite
 from pylon.node.household.lan import Neighbourhood
 from pylon.node.household.members import Household, HouseholdFile
@@ -103,22 +104,38 @@ async def follow(
     pool: RelayPool, secret: SecretKey, keys: ConversationKeys, file: HouseholdFile, changed: Callable[[], None]
 ) -> None:
     """Keeps a member's copy of the list as the head has it, until cancelled."""
-    household = file.get()
-    if household is None or household.head == secret.public:
+    known = file.get()
+    if known is None or known.head == secret.public:
         return
+    household = known
     subscription = pool.subscribe(_lists(household.head, secret.public), name="household")
+
+    async def next_list() -> None:
+        nonlocal household
+        for received in await subscription.next_batch(1):
+            try:
+                newer = read_list(received.event, keys, household.head)
+            except WireError as error:
+                logger.warning("a list was not understood", error=str(error))
+                continue
+            if newer.updated_at > household.updated_at:
+                await _save(file, newer)
+                household = newer
+                changed()
+                logger.info("the household has changed", members=len(household.members))
+
     try:
-        while True:
-            for received in await subscription.next_batch(BATCH):
-                try:
-                    newer = read_list(received.event, keys, household.head)
-                except WireError as error:
-                    logger.warning("a list was not understood", error=str(error))
-                    continue
-                if newer.updated_at > household.updated_at:
-                    household = newer
-                    file.save(household)
-                    changed()
-                    logger.info("the household has changed", members=len(household.members))
+        await forever(next_list, "household")
     finally:
         await subscription.close()
+
+
+async def _save(file: HouseholdFile, household: Household) -> None:
+    # However long the disk refuses it: until then whoever was taken out is served on.
+    while True:
+        try:
+            file.save(household)
+            return
+        except OSError as error:
+            logger.error("the household's new list could not be written; it is tried again", error=str(error))
+        await asyncio.sleep(REST_S)
