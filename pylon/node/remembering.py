@@ -1,11 +1,16 @@
 """What was seen of providers is written down every few seconds, and once more at the end."""
 
 import asyncio
+import sqlite3
 from dataclasses import dataclass
 
+from pylon import log
+from pylon.forever import forever
 from pylon.store.database import Database
 from pylon.swarm.checks import reputation_store
 from pylon.swarm.checks.reputation import Reputation
+
+logger = log.get("node")
 
 EVERY_S = 5.0
 
@@ -19,16 +24,19 @@ class Remembering:
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="remembering providers")
+        self._task = asyncio.create_task(forever(self._turn, "remembering providers"), name="remembering providers")
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await reputation_store.save(self.database, self.reputation)
+        try:
+            await reputation_store.save(self.database, self.reputation)
+        except sqlite3.Error as error:
+            # The answers that were asked for are there all the same.
+            logger.error("what was seen of providers lately could not be written", error=str(error))
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            # A write that began is finished, whoever cancels this.
-            await asyncio.shield(reputation_store.save(self.database, self.reputation))
+    async def _turn(self) -> None:
+        await asyncio.sleep(EVERY_S)
+        # A write that began is finished, whoever cancels this.
+        await asyncio.shield(reputation_store.save(self.database, self.reputation))

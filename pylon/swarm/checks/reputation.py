@@ -213,6 +213,11 @@ class Reputation:
         self._changed.clear()
         return changed
 
+    def not_written(self, changed: Iterable[Record], forgotten: Iterable[str]) -> None:
+        """What was taken could not be kept, and is given out again with what changes next."""
+        self._changed.update(record.provider for record in changed if record.provider in self._records)
+        self._forgotten.update(forgotten)
+
 
 def why(record: Record | None, now: float) -> list[str]:
     """What a person should read about a provider's standing, a line each."""

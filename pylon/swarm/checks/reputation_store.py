@@ -19,20 +19,27 @@ async def load(database: Database, now: float, *, own: frozenset[str] = frozense
 
 
 async def save(database: Database, reputation: Reputation) -> None:
-    """Writes what has changed since the last time, and deletes what was forgotten."""
+    """Writes what has changed since the last time, and deletes what was forgotten.
+
+    Where that fails, it is there to be written the next time.
+    """
     changed, forgotten = reputation.take_changed(), reputation.take_forgotten()
     if not (changed or forgotten):
         return
     rows = [(record.provider, record.at, orjson.dumps(asdict(record)).decode()) for record in changed]
-    async with database.transaction() as tx:
-        await tx.execute_many(
-            "INSERT INTO swarm_reputation (provider, at, record) VALUES (?, ?, ?)"
-            " ON CONFLICT (provider) DO UPDATE SET at = excluded.at, record = excluded.record",
-            rows,
-        )
-        await tx.execute_many(
-            "DELETE FROM swarm_reputation WHERE provider = ?", [(provider,) for provider in forgotten]
-        )
+    try:
+        async with database.transaction() as tx:
+            await tx.execute_many(
+                "INSERT INTO swarm_reputation (provider, at, record) VALUES (?, ?, ?)"
+                " ON CONFLICT (provider) DO UPDATE SET at = excluded.at, record = excluded.record",
+                rows,
+            )
+            await tx.execute_many(
+                "DELETE FROM swarm_reputation WHERE provider = ?", [(provider,) for provider in forgotten]
+            )
+    except BaseException:
+        reputation.not_written(changed, forgotten)
+        raise
 
 
 def _record(row: dict[str, object]) -> Record:
