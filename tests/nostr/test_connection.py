@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,6 +11,7 @@ from pylon.nostr import messages as m
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.introduction import CHALLENGE_SECONDS
+from pylon.nostr.client.relay_words import BURST
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -392,6 +394,25 @@ async def test_a_notice_is_kept_for_the_status():
         await relay.say(["NOTICE", "maintenance at noon"])
         await connection.publish(note())
         assert connection.status.notice == "maintenance at noon"
+
+
+async def test_a_flood_of_notices_or_of_closings_is_a_few_lines_in_the_log(caplog):
+    caplog.set_level("INFO", "pylon")
+
+    def floods(relay, socket, message):
+        match message:
+            case ["REQ", name, *_]:
+                closings = [["CLOSED", name, f"error: reason {n}"] for n in range(300)]
+                return [*closings, *(["NOTICE", f"notice {n}"] for n in range(300))]
+        return polite(relay, socket, message)
+
+    async with ScriptedRelay(floods) as relay, connected(relay) as connection:
+        connection.subscribe(lambda: (Filter(),), lambda _: None)
+        await relay.until(lambda: relay.of("REQ"))
+        await connection.publish(note())
+        assert connection.status.notice == "notice 299"
+    told = Counter(record.getMessage() for record in caplog.records)
+    assert told["relay notice"] == told["relay closed a subscription"] == BURST
 
 
 async def test_that_a_relay_wanted_to_know_who_we_are_is_no_news_once_it_knows():

@@ -29,6 +29,7 @@ from pylon.nostr.client.introduction import Introduction
 from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.client.publications import Publications
 from pylon.nostr.client.relay_status import RelayStatus as RelayStatus
+from pylon.nostr.client.relay_words import RelayWords
 from pylon.nostr.client.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -89,6 +90,7 @@ class RelayConnection:
         self._introduction = Introduction(
             url, secret, self._clock, self._sender.send_later, self._subscriptions.authenticated
         )
+        self._notices = RelayWords()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -264,12 +266,17 @@ class RelayConnection:
                 self._introduction.challenged(challenge)
             case m.Notice(text):
                 self.status.noticed(text)
-                # While we introduce ourselves it is no news that we have not.
-                told = logger.debug if text.startswith("auth-required:") else logger.info
-                told("relay notice", relay=self.url, text=text)
+                self._log_notice(text)
             case _:
                 pass
         return None
+
+    def _log_notice(self, text: str) -> None:
+        if text.startswith("auth-required:"):
+            # While we introduce ourselves it is no news that we have not.
+            logger.debug("relay notice", relay=self.url, text=text)
+        elif (beside := self._notices.tell(self._clock.monotonic())) is not None:
+            logger.info("relay notice", relay=self.url, text=text, **beside)
 
     def _authenticated(self, ok: m.Ok) -> None:
         if not ok.accepted:

@@ -12,6 +12,7 @@ from pylon.errors import RelayError, WireError
 from pylon.nostr import messages as m
 from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.client.pages import Pages
+from pylon.nostr.client.relay_words import RelayWords
 from pylon.nostr.client.stored import Room, StoredAnswer
 from pylon.nostr.client.tolerance import Tolerance
 from pylon.nostr.event import Event
@@ -64,7 +65,7 @@ class Subscriptions:
         self._room = Room()
         self._tolerance, self._warned = Tolerance(), False
         # Why it closed one last, as far as the log was told.
-        self._told = ""
+        self._told, self._refusals = "", RelayWords()
 
     def subscribe(
         self, filters: Filters, deliver: Deliver, *, name: str = "", ended: asyncio.Future[None] | None = None
@@ -152,13 +153,18 @@ class Subscriptions:
         delay = RETRY_SECONDS[min(subscription.refusals, len(RETRY_SECONDS) - 1)]
         subscription.refusals += 1
         subscription.refusal = reason
-        # The same again and again, for each subscription, is no news.
-        told = logger.debug if reason == self._told else logger.warning
-        self._told = reason
-        told("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        self._log_refusal(reason, delay)
         # One request answers however many refusals came meanwhile.
         subscription.stop_retrying()
         subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)
+
+    def _log_refusal(self, reason: str, delay: float) -> None:
+        if reason == self._told:
+            # The same again and again, for each subscription, is no news.
+            logger.debug("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
+        elif (beside := self._refusals.tell(asyncio.get_running_loop().time())) is not None:
+            self._told = reason
+            logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay, **beside)
 
     def close(self) -> None:
         """Asks for nothing any more."""
