@@ -48,6 +48,11 @@ class McpRun:
     error: PylonError | None = None
     task: "asyncio.Task[None] | None" = None
 
+    def over(self, task: "asyncio.Task[None]") -> None:
+        """Its task is done. One that was cancelled before its first step could not say so itself."""
+        if task.cancelled():
+            self.state = "cancelled"
+
     def told(self) -> dict[str, Any]:
         """For the client: the report, or how far it is."""
         if self.report is not None:
@@ -75,6 +80,7 @@ class McpRuns:
         run = McpRun(folder.name, question.question)
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._run(run, question))
+        run.task.add_done_callback(run.over)
         while len(self._runs) > REMEMBERED:
             oldest = next(iter(self._runs.values()))
             if oldest.state == "running":
@@ -128,9 +134,6 @@ class McpRuns:
             run.state = "ended"
         except PylonError as error:
             run.state, run.error = "failed", error
-        except asyncio.CancelledError:
-            run.state = "cancelled"
-            raise
         except Exception:
             logger.exception("a run failed")
             run.state, run.error = "failed", PylonError("the run failed", hint="See the server's log.")
