@@ -83,7 +83,9 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
     if a.software:
         tags.append(("client", a.software))
     tags.append(("v", SCHEMA))
-    content = orjson.dumps({"name": a.name, "about": a.about}).decode()
+    said = {key: value for key, value in (("name", a.name), ("about", a.about)) if value}
+    # NIP-89: clients show the key's own profile where the content is empty, and there alone.
+    content = orjson.dumps(said).decode() if said else ""
     draft = EventDraft(ANNOUNCEMENT, content, tuple(tags), created_at)
     answer.check_same(announcement, parse_announcement(unsigned(draft)))
     return check_size(draft, hint="Name fewer models and relays.")

@@ -80,6 +80,10 @@ class Event:
         return orjson.dumps(self.to_dict())
 
 
+# What the JSON of an event of these centuries has at the least besides its content: no tags, a kind of one digit.
+AROUND_CONTENT_BYTES = len(Event("0" * 64, "0" * 64, 1_000_000_000, 1, (), "", "0" * 128).to_json())
+
+
 def is_hex64(value: object) -> bool:
     """Whether this is an id or public key as NIP-01 writes them."""
     return isinstance(value, str) and _HEX64.match(value) is not None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pylon import __version__
-from pylon.nostr.event import MAX_TAGS
+from pylon.nostr.event import AROUND_CONTENT_BYTES, MAX_TAGS
 from pylon.nostr.messages import MAX_SUBSCRIPTION_ID
 from pylon.relay.limits import RelayLimits
 
@@ -21,7 +21,8 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "default_limit": limits.results,
         "max_subid_length": MAX_SUBSCRIPTION_ID,
         "max_event_tags": MAX_TAGS,
-        "max_content_length": limits.event_bytes,
+        # The event as a whole is bounded: so much of it is left where it has no tags.
+        "max_content_length": max(0, limits.event_bytes - AROUND_CONTENT_BYTES),
         "min_pow_difficulty": 0,
         "created_at_upper_limit": limits.ahead_s,
         "auth_required": require_auth,

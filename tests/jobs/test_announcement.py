@@ -38,6 +38,16 @@ def test_words_for_people_are_cleaned_and_cut_rather_than_refused():
     assert parse_announcement(event('{"name":"\\u001b[1mx","about":7}', ("d", "x"))).name == "[1mx"
 
 
+@pytest.mark.parametrize(
+    ("name", "about", "content"),
+    [("", "", ""), ("desk", "", '{"name":"desk"}'), ("", "b", '{"about":"b"}'), ("\x1b", "", "")],
+)
+def test_what_a_provider_does_not_say_of_itself_is_left_to_its_profile(name, about, content):
+    sent = signed(replace(ex.ANNOUNCEMENT, name=name, about=about))
+    assert sent.content == content
+    assert (parse_announcement(sent).name, parse_announcement(sent).about) == (name.strip("\x1b"), about)
+
+
 def test_relays_that_are_none_are_left_out():
     relays = ("wss://a.example", "http://b.example", "", "wss://c d", "wss://" + "x" * 300, "ws://e.example")
     assert parse_announcement(event("", ("d", "x"), ("relays", *relays))).relays == (relays[0], relays[5])

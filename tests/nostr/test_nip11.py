@@ -16,7 +16,7 @@ from pylon.nostr.client.nip11 import (
     fetch_relay_information,
     parse_relay_information,
 )
-from pylon.nostr.event import MAX_TAGS
+from pylon.nostr.event import AROUND_CONTENT_BYTES, MAX_TAGS
 from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
@@ -257,7 +257,7 @@ async def test_a_real_relay_says_its_limits() -> None:
             max_limit=limits.results,
             default_limit=limits.results,
             max_event_tags=MAX_TAGS,
-            max_content_length=limits.event_bytes,
+            max_content_length=limits.event_bytes - AROUND_CONTENT_BYTES,
             created_at_upper_limit=limits.ahead_s,
             auth_required=True,
             payment_required=False,

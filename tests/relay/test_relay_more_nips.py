@@ -10,6 +10,7 @@ from relay_peer import ALICE, BOB, EVE, note, peer
 from websockets.asyncio.server import serve
 
 from pylon.errors import SetupError
+from pylon.nostr.client.nip11 import fetch_relay_information
 from pylon.nostr.pool import RelayPool
 from pylon.relay import server
 from pylon.relay.limits import RelayLimits
@@ -184,6 +185,16 @@ async def test_the_information_document_names_the_nips_and_every_limit():
     for name in RelayLimits.__dataclass_fields__:
         value = getattr(limits, name)
         assert (value if name != "kinds" else sorted(value)) in values, name
+
+
+async def test_a_content_as_long_as_the_document_says_is_taken_and_none_that_is_longer(relay):
+    _, body = await get(relay, accept="application/nostr+json")
+    longest = json.loads(body)["limitation"]["max_content_length"]
+    async with peer(relay) as client:
+        assert await client.publish(at(content="x" * longest)) == (True, "")
+        assert (await client.publish(at(content="x" * (longest + 1))))[1].startswith("invalid:")
+    # What Pylon itself reads out of it is the bound of the relay.
+    assert (await fetch_relay_information(relay.url)).event_bytes == RelayLimits().event_bytes
 
 
 async def test_health_and_a_plain_visit_are_answered(relay):

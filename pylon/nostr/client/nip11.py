@@ -13,7 +13,7 @@ from websockets.http11 import Response
 from websockets.streams import StreamReader
 
 from pylon.errors import RelayError
-from pylon.nostr.event import MAX_TIMESTAMP
+from pylon.nostr.event import AROUND_CONTENT_BYTES, MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
 from pylon.nostr.websocket.dialing import Dial
 from pylon.nostr.websocket.tls import context_for
@@ -51,8 +51,8 @@ class RelayInformation:
         if self.max_message_length is not None:
             bounds.append(self.max_message_length - _EVENT_FRAME_BYTES)
         if self.max_content_length is not None:
-            # In characters of the content alone: an event of as many bytes is within it.
-            bounds.append(self.max_content_length)
+            # In characters of the content alone, which has no more of them than bytes.
+            bounds.append(self.max_content_length + AROUND_CONTENT_BYTES)
         return max(0, min(bounds)) if bounds else None
 
     def lowered(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
