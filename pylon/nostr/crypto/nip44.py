@@ -7,7 +7,6 @@ bytes and a 32-bit length in place of the 16-bit one.
 import hmac
 import os
 import struct
-import threading
 from collections import OrderedDict
 
 import pybase64
@@ -31,14 +30,15 @@ def conversation_key(secret: SecretKey, peer: str) -> bytes:
 
 
 class ConversationKeys:
-    """Conversation keys of one secret key, the most recently used kept: agreeing costs more than sealing."""
+    """Conversation keys of one secret key, the most recently used kept: agreeing costs more than sealing.
+
+    For one thread: a provider's answers are signed on that of its event loop (`store/group`).
+    """
 
     def __init__(self, secret: SecretKey, capacity: int = 10_000) -> None:
         self._secret = secret
         self._capacity = capacity
         self._keys: OrderedDict[str, bytes] = OrderedDict()
-        # Answers are signed in the database's thread, beside whatever the event loop reads.
-        self._turn = threading.Lock()
 
     @property
     def kept(self) -> int:
@@ -51,15 +51,14 @@ class ConversationKeys:
 
     def get(self, peer: str) -> bytes:
         """The key for this public key. Raises `MalformedError`."""
-        with self._turn:
-            key = self._keys.get(peer)
-            if key is None:
-                key = self._keys[peer] = conversation_key(self._secret, peer)
-                if len(self._keys) > self._capacity:
-                    self._keys.popitem(last=False)
-            else:
-                self._keys.move_to_end(peer)
-            return key
+        key = self._keys.get(peer)
+        if key is None:
+            key = self._keys[peer] = conversation_key(self._secret, peer)
+            if len(self._keys) > self._capacity:
+                self._keys.popitem(last=False)
+        else:
+            self._keys.move_to_end(peer)
+        return key
 
     def encrypt(self, peer: str, plaintext: bytes) -> str:
         """Encrypts for the peer. Raises `TooLargeError`, `MalformedError`."""
