@@ -21,6 +21,12 @@ def is_clean(text: str) -> bool:
     return _CONTROL.search(text) is None
 
 
+def whole_characters(text: str) -> str:
+    """The text in which two halves of a character (UTF-16's surrogates) are that character. A half alone, which UTF-8
+    cannot say, is U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def clean_line(text: str) -> str:
     """A name, or a few words for people, without what could make it look like more than one line or another one."""
     return text if text.isprintable() else _LINE.sub("", " ".join(text.split("\n")))

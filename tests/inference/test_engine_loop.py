@@ -3,10 +3,13 @@
 import queue
 from collections.abc import Sequence
 
+import pytest
+
+from pylon.frames import encode
 from pylon.inference.child.intake import Command, Prepared
 from pylon.inference.child.loop import BEAT_S, EngineLoop
 from pylon.inference.child.messages import Beat, Close
-from pylon.inference.engine import Event, Failed, TokenCount
+from pylon.inference.engine import Event, Failed, Finished, Generation, Progress, TokenCount
 from tests.manual_clock import ManualClock
 
 
@@ -118,3 +121,36 @@ def test_what_the_engine_does_not_take_is_told() -> None:
     sent: list[object] = []
     EngineLoop(Batching(1), intake, sent.extend, clock).run()
     assert sent[0] == Failed("1", "engine", "The engine could not take the prompt (RuntimeError).")
+
+
+def told_of(*events: Event) -> tuple[list[object], list[str]]:
+    """What goes out of one step that brought these events, and the requests that were cancelled over it."""
+    engine, clock, sent, cancelled = Batching(1), ManualClock(), [], []
+    engine.step = lambda: (Batching.step(engine), events)[1]
+    engine.cancel = cancelled.append
+
+    def send(messages: Sequence[object]) -> None:
+        for message in messages:
+            encode(message)
+        sent.extend(messages)
+
+    commands: list[tuple[float, Command]] = [(0, Prepared(event.id, True, engine.take)) for event in events]
+    EngineLoop(engine, Arriving(clock, [*commands, (1, Close())]), send, clock).run()
+    return [message for message in sent if not isinstance(message, Beat)], cancelled
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (Progress("bad", "\ud83d", 1), "surrogates"),
+        (Finished("bad", Generation("\ud83d", "stop", 1, 1, 1)), "surrogates"),
+        (Finished("bad", Generation("x", "stop", 2**70, 1, 1)), "64-bit"),
+        (Finished("bad", Generation("\x01" * 3_000_000, "stop", 1, 1, 1)), "bytes"),
+    ],
+)
+def test_an_answer_that_no_frame_can_say_fails_alone(bad: Event, why: str) -> None:
+    before, after = (Finished(key, Generation("well", "stop", 1, 1, 1)) for key in ("before", "after"))
+    [first, failed, last], cancelled = told_of(before, bad, after)
+    assert (first, last) == (before, after)
+    assert isinstance(failed, Failed) and (failed.id, failed.error) == ("bad", "engine") and why in failed.message
+    assert cancelled == ["bad"], "nobody waits for the rest of it"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import EngineFailedError, ModelError
+from pylon.frames import encode
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, Event, Failed, Finished, Progress
 from pylon.inference.openai import engine as openai
@@ -184,6 +185,36 @@ def test_without_usage_tokens_are_chunks_and_quarter_bytes(engine, peer: Peer, a
     openai_engine.add(ask("ninebytes"))
     answer = only(openai_engine).generation
     assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
+
+
+def test_a_character_that_the_server_cut_in_two_is_whole_again(engine, peer: Peer, ask) -> None:
+    peer.replies = [[text("so \ud83d"), text("\ude00"), text(" and \ude00\ud83d"), *end()]]
+    openai_engine = engine()
+    openai_engine.add(ask("hello"))
+    *steps, last = finish(openai_engine)
+    assert [step.text for step in steps] == ["so ", "so \U0001f600", "so \U0001f600 and \ufffd"]
+    assert last.generation.text == "so \U0001f600 and \ufffd\ufffd"
+
+
+@pytest.mark.parametrize("count", [-1, True, 1.0, "7", None, 10**9 + 1, 2**70])
+def test_a_count_that_can_be_none_is_not_taken_over(engine, peer: Peer, ask, count: object) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": count}}
+    peer.replies = [[text("a"), text("b"), *end(usage=False), usage]]
+    openai_engine = engine()
+    openai_engine.add(ask("ninebytes"))
+    answer = only(openai_engine).generation
+    assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
+
+
+def test_the_longest_answer_that_is_taken_fits_a_frame(engine, peer: Peer, ask) -> None:
+    peer.replies = [[text("\x01" * openai.MOST_CHARS), *end()], [text("x" * openai.MOST_CHARS), text("x"), *end()]]
+    openai_engine = engine()
+    openai_engine.add(ask("hello"))
+    for event in finish(openai_engine):
+        encode(event)
+    openai_engine.add(ask("hello"))
+    *_, failed = finish(openai_engine)
+    assert isinstance(failed, Failed) and "does not end" in failed.message
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, [text("half")], [text("a"), {"error": {"message": "gone"}}]])

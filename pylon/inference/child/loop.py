@@ -21,7 +21,7 @@ class EngineLoop:
     def __init__(
         self, engine: Engine, intake: Intake, send: Callable[[Sequence[FromChild]], None], clock: Clock
     ) -> None:
-        """`send` takes what belongs together: it goes out in one write."""
+        """`send` takes what belongs together: it goes out in one write, or raises WireError and nothing does."""
         self._engine = engine
         self._intake = intake
         self._send = send
@@ -96,8 +96,22 @@ class EngineLoop:
 
     def _tell(self, events: Sequence[Event]) -> None:
         wanted = [event for event in events if self._is_wanted(event)]
-        if wanted:
+        if not wanted:
+            return
+        try:
             self._send(wanted)
+        except WireError:
+            # One of them fits no frame; its neighbours do.
+            for event in wanted:
+                self._tell_alone(event)
+
+    def _tell_alone(self, event: Event) -> None:
+        try:
+            self._send([event])
+        except WireError as error:
+            self._shown.pop(event.id, None)
+            self._engine.cancel(event.id)
+            self._send([Failed(event.id, "engine", f"The answer cannot be passed on: {error}")])
 
     def _is_wanted(self, event: Event) -> bool:
         if not isinstance(event, Progress):

@@ -27,15 +27,16 @@ from pylon.inference.engine import (
     Progress,
     TokenCount,
 )
-from pylon.inference.openai.wire import Reply, TryAgainError, body_of, chunks, count, refusal, take
+from pylon.inference.openai.wire import Reply, TryAgainError, body_of, chunks, complete, count, refusal, take
 
 TRIES = 4
 BACKOFF_S, BACKOFF_MOST_S = 0.25, 8.0
 CONNECT_S = 10.0
 # A server that says nothing for so long, between two tokens or before the first, has lost the request.
 SILENCE_S = 300.0
-# An answer that grows past this is not what was asked for.
-MOST_CHARS = 4 * 1024 * 1024
+# An answer that grows past this is not what was asked for. Up to here it fits a frame, also when it is all control
+# characters, which JSON writes as six each.
+MOST_CHARS = 2 * 1024 * 1024
 _STEP_S = 0.05
 # Prose has about four bytes a token: for servers that do not say how many tokens a prompt had.
 _BYTES_PER_TOKEN = 4
@@ -164,12 +165,14 @@ class OpenAIEngine:
                 await response.aread()
                 raise refusal(response, request)
             async for chunk in chunks(response):
-                if take(reply, chunk):
+                grown = take(reply, chunk)
+                if len(reply.text) > MOST_CHARS:
+                    raise EngineFailedError("The server's answer does not end.")
+                if grown:
                     # Some servers count along; of the others it is known at the end alone.
                     counts = (reply.chunks, count(reply.usage, "prompt_tokens", 0))
                     self._events.append(Progress(request.id, reply.text, *counts))
-                if len(reply.text) > MOST_CHARS:
-                    raise EngineFailedError("The server's answer does not end.")
+        complete(reply)
         if reply.finish is None:
             raise TryAgainError("the answer broke off")
         return reply

@@ -14,6 +14,8 @@ import httpx
 from pylon.errors import EngineFailedError, ParameterError, PromptError
 from pylon.inference.engine import GenerationRequest
 from pylon.inference.schema import bounds as schema_bounds
+from pylon.money.price import MAX_TOKENS
+from pylon.text import whole_characters
 
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _TOO_MUCH = frozenset({400, 413, 422})
@@ -21,9 +23,11 @@ _TOO_MUCH = frozenset({400, 413, 422})
 
 @dataclass(slots=True)
 class Reply:
-    """An answer as it comes; token counts are the server's own where it gives them."""
+    """An answer as it comes; token counts are the server's own where it gives them. `half` is the first half of a
+    character (a UTF-16 surrogate) of which the other has not come: some servers cut a character in two."""
 
     text: str = ""
+    half: str = ""
     finish: Literal["stop", "length"] | None = None
     chunks: int = 0
     usage: dict[str, Any] = field(default_factory=dict)
@@ -97,9 +101,17 @@ def take(reply: Reply, chunk: Mapping[str, Any]) -> bool:
     content = (choices[0].get("delta") or {}).get("content")
     if not isinstance(content, str) or not content:
         return False
-    reply.text += content
+    content = reply.half + content
+    reply.half = content[-1] if "\ud800" <= content[-1] <= "\udbff" else ""
+    reply.text += whole_characters(content.removesuffix(reply.half))
     reply.chunks += 1
     return True
+
+
+def complete(reply: Reply) -> None:
+    """Nothing more comes: a half of a character stays one, and is U+FFFD."""
+    reply.text += whole_characters(reply.half)
+    reply.half = ""
 
 
 def refusal(response: httpx.Response, request: GenerationRequest) -> Exception:
@@ -126,4 +138,4 @@ def _seconds(text: str | None) -> float | None:
 def count(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
     """A count of tokens as the server gives it; `otherwise` where it gives none that can be."""
     value = usage.get(name)
-    return value if type(value) is int and value >= 0 else otherwise
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else otherwise
