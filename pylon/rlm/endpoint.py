@@ -12,7 +12,9 @@ import orjson
 
 from pylon import log
 from pylon.errors import PylonError, SetupError, UnreachableError
+from pylon.money.price import MAX_TOKENS
 from pylon.rlm.root import Charged, Message, Reply, RootError, estimate_tokens, unpaid
+from pylon.text import whole_characters
 
 logger = log.get("rlm")
 
@@ -160,13 +162,13 @@ def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
         text = ""  # a model that only thought, or refused
     if not isinstance(text, str):
         raise _MalformedError("the root model's endpoint sent no text")
-    text = _whole(text)
+    text = whole_characters(text)
     model = answer.get("model")
     return Reply(
         text,
         _count(answer, "prompt_tokens", estimate_tokens(messages)),
         _count(answer, "completion_tokens", estimate_tokens([Message("assistant", text)])),
-        _whole(model) if isinstance(model, str) and model else name,
+        whole_characters(model) if isinstance(model, str) and model else name,
     )
 
 
@@ -178,12 +180,7 @@ def _decoded(data: bytes) -> Any:
         return json.loads(data)
 
 
-def _whole(text: str) -> str:
-    """Halves of characters become U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _count(answer: dict[str, Any], name: str, otherwise: int) -> int:
     usage = answer.get("usage")
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if type(count) is int and count >= 0 else otherwise
+    return count if type(count) is int and 0 <= count <= MAX_TOKENS else otherwise

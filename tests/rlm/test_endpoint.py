@@ -1,5 +1,6 @@
 """The OpenAI-shaped root: a real HTTP server on loopback, that misbehaves as such servers do."""
 
+import json
 from contextlib import asynccontextmanager
 
 import orjson
@@ -7,7 +8,7 @@ import pytest
 
 from pylon.errors import SetupError, UnreachableError
 from pylon.rlm.endpoint import MAX_BODY_BYTES, OpenAIRoot, read_key
-from pylon.rlm.root import Message, RootError
+from pylon.rlm.root import Message, RootError, estimate_tokens
 from tests.rlm.completions import completion, served
 
 CHAT = [Message("system", "s"), Message("user", "hello")]
@@ -33,6 +34,16 @@ async def test_a_reply_and_its_usage_are_read_and_the_key_goes_along():
     assert body["messages"][1] == {"role": "user", "content": "hello"}
     assert (body["max_completion_tokens"], body["temperature"]) == (100, 0.5)
     assert "secret" not in repr(vars(model))
+
+
+@pytest.mark.parametrize("count", [-1, True, 1.0, "many", None, 10**9 + 1, 2**64 - 1, 2**70])
+async def test_a_count_that_can_be_none_is_estimated(count):
+    answer = completion(usage={"prompt_tokens": 12, "completion_tokens": "?"}).replace(
+        b'"?"', json.dumps(count).encode()
+    )
+    async with served((200, [], answer)) as (url, _), root(url) as model:
+        reply = await model.reply(CHAT)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (12, estimate_tokens([Message("assistant", "hi")]))
 
 
 async def test_busy_and_broken_answers_are_tried_again():
