@@ -115,7 +115,7 @@ class InferenceSection(_Section):
         0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
     )
     unload_after_s: float = Field(
-        0.0, ge=0, description="Seconds without a job after which the model leaves memory; 0 keeps it there."
+        0.0, ge=0, description="Seconds without use after which the model leaves memory; 0 keeps it there."
     )
     openai_url: str = Field(
         "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pylon.clock import Clock
-from pylon.errors import EngineFailedError, ModelError
+from pylon.errors import ModelError
 from pylon.inference.child.in_hand import InHand
 from pylon.inference.child.messages import Beat, Cancel
 from pylon.inference.child.process import COMMAND
@@ -96,14 +96,15 @@ class InferenceService:
                 supervisor.child.send(Cancel(job.key))
 
     async def score(self, request: ScoreRequest) -> tuple[int, ...]:
-        """The ranks of an answer's tokens, and of ending after it (see `Scored`).
+        """The ranks of an answer's tokens, and of ending after it (see `Scored`). Waits until the model is there.
 
         Nothing is tried again: an answer that takes the child down must not do so twice. Raises EngineError.
         """
-        child = self._supervisor.ready_child
-        if child is None:
-            raise EngineFailedError("The model is not ready.")
-        return await self._hand.score(request, child)
+        child = await self._supervisor.child_when_ready()
+        try:
+            return await self._hand.score(request, child)
+        finally:
+            self._supervisor.answered()
 
     @property
     def follows_schemas(self) -> bool:

@@ -18,7 +18,10 @@ class ModelRescorer:
     def holds(self) -> frozenset[str]:
         """See `Rescorer`."""
         model = self.inference.model
-        return frozenset({model.sha256}) if model is not None and self.inference.state == "ready" else frozenset()
+        # One that left memory comes back for it.
+        if model is None or self.inference.state not in ("ready", "unloaded"):
+            return frozenset()
+        return frozenset({model.sha256})
 
     async def score(self, asked: JobSpec, text: str) -> Score | None:
         """See `Rescorer`."""

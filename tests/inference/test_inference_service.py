@@ -342,14 +342,3 @@ def test_the_nodes_process_imports_no_mlx() -> None:
         "assert not [name for name in sys.modules if name.split('.')[0] in ('mlx', 'mlx_lm', 'transformers')]\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
-
-
-async def test_a_model_that_nobody_asks_leaves_memory_and_comes_back_for_the_next_request(serve, ask) -> None:
-    limits = ChildLimits(stall_s=0.5, unload_s=0.2)
-    service = await serve(INSTANT, limits=limits)
-    await service.generate(ask("first", model=MODEL_ID))
-    await until(lambda: service.status().state == "unloaded" and service.status().pid is None)
-    assert service.status().model is not None, "it is still announced"
-    answers = await asyncio.gather(*(service.generate(ask(f"{n}", model=MODEL_ID)) for n in range(3)))
-    assert len(answers) == 3
-    assert service.status().restarts == 0

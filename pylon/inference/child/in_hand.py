@@ -56,6 +56,11 @@ class InHand:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._jobs and not self._scores
+
     def add(self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None) -> Job:
         """Raises PromptError when it cannot be told to a child."""
         key = str(next(self._keys))  # ours, so that two callers with the same id never meet in the child

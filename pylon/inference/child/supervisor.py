@@ -125,6 +125,22 @@ class Supervisor:
         """There is a request: a model that left memory is loaded again."""
         self._wanted.set()
 
+    async def child_when_ready(self) -> ChildProcess:
+        """The child, once its model is loaded; one that left memory is loaded again. Raises EngineError when there is
+        to be none."""
+        changed = asyncio.Event()
+        unwatch = self.watch(changed.set)
+        try:
+            while (child := self.ready_child) is None:
+                if self.state in ("failed", "stopped"):
+                    raise self.failure
+                self.wake()
+                changed.clear()
+                await changed.wait()
+            return child
+        finally:
+            unwatch()
+
     def answered(self) -> None:
         """A request is done with: the time without any begins now."""
         self._asked_at = self._clock.monotonic()
@@ -160,9 +176,7 @@ class Supervisor:
     async def _rest(self) -> None:
         """Until there is a request."""
         _log.info("the model left memory", idle_s=self._limits.unload_s)
-        self._wanted.clear()
-        if not self._hand:
-            await self._wanted.wait()
+        await self._wanted.wait()
         self.state = "loading"
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -236,6 +250,7 @@ class Supervisor:
 
     def _unload_when_idle(self, child: ChildProcess) -> None:
         idle_s = self._clock.monotonic() - self._asked_at
-        if self._limits.unload_s and self.state == "ready" and not self._hand and idle_s >= self._limits.unload_s:
+        if self._limits.unload_s and self.state == "ready" and self._hand.idle and idle_s >= self._limits.unload_s:
+            self._wanted.clear()
             self.state = "unloaded"
             child.send(Close())
