@@ -1,27 +1,8 @@
-"""What an ask tells of its cost beside its outcomes, and what it came to when it was over. Amounts are msat."""
+"""What an ask tells of its cost beside its outcomes. Amounts are msat."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class CameTo:
-    """What an ask was `charged` up to now, all of it, and the `most` that it can come to. `over`: nobody is asked for
-    it any more. `decided`: that is what it cost."""
-
-    charged: int
-    most: int
-    over: bool
-    decided: bool
-
-
-class Teller(Protocol):
-    """Whoever can say what became of asks."""
-
-    async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """What asks came to, by the names that they told; None for one that nobody knows any more. Raises
-        `UnreachableError`."""
+from pylon.unsettled import Teller
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class LateCharges:
         charged, most = answers + tab.beside, tab.most(answers, bound)
         if tab.reserved is not None and most > charged:
             note, known = partial(self.note, loop, turn), tab.open is not None
-            self._unsettled.add(tab.reserved, budget, charged=charged, most=most, known=known, note=note)
+            self._unsettled.over(tab.reserved, budget, charged=charged, most=most, known=known, note=note)
 
     def close(self) -> None:
         """The run is over."""

@@ -15,7 +15,6 @@ from pylon.clock import Clock
 from pylon.errors import UsageError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
-from pylon.rlm.charges import CameTo
 from pylon.rlm.context import Context, FileFacts, file_facts
 from pylon.rlm.course import LoopOutcome
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
@@ -26,6 +25,7 @@ from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
+from pylon.unsettled import CameTo
 
 # Whatever held the run up then is known now.
 _UNBOUND_S = 1e9

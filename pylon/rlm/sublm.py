@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Protocol
 
-from pylon.rlm.charges import CameTo, Charge, Teller
+from pylon.rlm.charges import Charge
 from pylon.rlm.root import Message
+from pylon.unsettled import CameTo, Teller
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ FLOORS = {
         "collect",
         "forever",
         "rounds",
+        "unsettled",
         "loop_thread",
         "frames",
         "childprocess",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pylon import unsettled
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.gateway import unsettled as gateway_unsettled
@@ -51,8 +52,7 @@ class Hand:
 @pytest.fixture(scope="module", autouse=True)
 def by_hand():
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gateway_unsettled, "Rounds", Hand)
-        patched.setattr(rlm_unsettled, "Rounds", Hand)
+        patched.setattr(unsettled, "Rounds", Hand)
         yield
 
 

@@ -6,17 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pylon import rounds
+from pylon import rounds, unsettled
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Result
 from pylon.node.calls.reservations import Reservations
 from pylon.node.rlm.sublm import SwarmSubLM
-from pylon.rlm import unsettled
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import NOTHING, Budget, Cost, Limits, Refusal, Reservation
 from pylon.rlm.calls import CallRoom
-from pylon.rlm.charges import Beside, CameTo, Open, Reserved, Tab
+from pylon.rlm.charges import Beside, Open, Reserved, Tab
 from pylon.rlm.course import Reason
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
@@ -26,6 +25,7 @@ from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM
 from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
+from pylon.unsettled import CameTo
 from tests.rlm.fakes import Stage
 
 
@@ -115,7 +115,7 @@ async def test_a_run_that_ends_while_calls_are_out_leaves_no_more_to_the_others_
     assert isinstance(refused, Refusal) and not refused.waits
     sub.found = CameTo(300, 300, True, True)
     await until(lambda: shared.books == (300, 8_000, 0))
-    assert not len(shared.purse.unsettled)
+    assert not len(shared.purse.unsettled) and not shared.budget._open
     await shared.purse.close()
 
 
@@ -191,7 +191,7 @@ async def test_more_asks_than_a_core_takes_in_one_call_are_asked_after_in_severa
     for number in range(10_001):
         with core.reservations.of({"budget_msat": 1, "reservation": f"{number}"}):
             pass
-        late.add(Reserved(f"{number}", sub), budget, charged=0, most=1, known=True, note=lambda _: None)
+        late.over(Reserved(f"{number}", sub), budget, charged=0, most=1, known=True, note=lambda _: None)
     assert budget.kept.msat == 10_001
     await until(lambda: not len(late))
     assert (budget.spent, budget.kept) == (NOTHING, NOTHING)
@@ -264,7 +264,7 @@ async def test_no_history_of_asks_is_over_the_budget_and_all_that_was_not_charge
         spent, name = int(share * price), f"ask {number}"
         charged += spent
         if spent < price:
-            late.add(Reserved(name, Charging()), budget, charged=spent, most=price, known=known, note=lambda _: None)
+            late.over(Reserved(name, Charging()), budget, charged=spent, most=price, known=known, note=lambda _: None)
             said[name] = (spent, price, words)
         gate.settle(budget, granted, Cost(spent))
         in_bounds()

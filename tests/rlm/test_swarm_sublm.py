@@ -5,10 +5,11 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Event, RemoteNode, Result, ended
 from pylon.node.rlm.sublm import SwarmSubLM
-from pylon.rlm.charges import Beside, CameTo, Open, Reserved
+from pylon.rlm.charges import Beside, Open, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure
+from pylon.unsettled import CameTo
 
 ANSWER = {
     "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "dd" * 32, "finish": "stop",

@@ -15,9 +15,10 @@ from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
-from pylon.rlm.charges import Beside, CameTo, Open, Reserved
+from pylon.rlm.charges import Beside, Open, Reserved
 from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.unsettled import CameTo, told
 
 # A core that has just started hears of its first providers within this time.
 WAIT_S = 2.0
@@ -108,8 +109,7 @@ class SwarmSubLM:
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
         """See `SubLM`. A core that was started since knows none of them."""
-        rows = (await result_of(self._node, "reservations", {"names": list(names)}))["reservations"]
-        return {name: None if rows[name] is None else _came_to(rows[name]) for name in names}
+        return told(await result_of(self._node, "reservations", {"names": list(names)}), names)
 
     async def _missing(self, models: set[str]) -> dict[str | None, str]:
         """What to say of each model that nobody has, while others are there."""
@@ -137,10 +137,6 @@ def _context(row: dict[str, Any], model: str | None) -> int:
     """Its window for that model; where any will do a job is for the first one that it names. 0 where none is told."""
     told = zip(row["models"], row["contexts"], row["weights"], strict=True)
     return next((context for name, context, sha256 in told if model in (None, name, f"sha256:{sha256}")), 0)
-
-
-def _came_to(row: dict[str, Any]) -> CameTo:
-    return CameTo(row["charged_msat"], row["most_msat"], row["over"], row["decided"])
 
 
 def _row(job: Job) -> dict[str, Any]:
