@@ -1,33 +1,32 @@
-"""The packaged model in a real inference child."""
+"""A real model in a real inference child."""
 
 import asyncio
 import os
 import signal
-from pathlib import Path
 
-import pytest
-
-from pylon.errors import ModelError
 from pylon.inference.child.supervisor import ChildLimits
-from pylon.inference.engine import EngineSpec
-from pylon.inference.models.weights import PACKAGED, weights_sha256
-
-PATIENT = ChildLimits(backoff_s=0.01)
+from pylon.inference.models.weights import weights_sha256
 
 
-async def test_the_packaged_model_answers_from_its_child_even_after_a_kill(serve, ask) -> None:
-    spec = EngineSpec("mlx", "needle-1", PACKAGED / "needle-1", slots=4)
-    service = await serve(spec, limits=PATIENT)
+async def test_a_real_model_answers_from_its_child_even_after_a_kill_and_its_answers_only_grow(
+    serve, babble, ask
+) -> None:
+    service = await serve(babble, limits=ChildLimits(backoff_s=0.01))
     prompts = [f"What is {number} and one?" for number in range(12)]
 
     async def answers(customer: str) -> list[str]:
-        asked = (service.generate(ask(prompt, customer=customer)) for prompt in prompts)
+        asked = (service.generate(ask(prompt, model="babble", customer=customer)) for prompt in prompts)
         return [one.text for one in await asyncio.gather(*asked)]
 
-    first = await answers("one")
+    seen = []
+    story = ask("Tell a story.", model="babble", max_tokens=200)
+    first, whole = await asyncio.gather(answers("one"), service.generate(story, seen.append))
+    assert len(seen) >= 2
+    for earlier, later in zip(seen, [*seen[1:], whole], strict=True):
+        assert later.text.startswith(earlier.text)
     model = service.status().model
     assert model is not None
-    assert model.sha256 == weights_sha256(PACKAGED / "needle-1")
+    assert model.sha256 == weights_sha256(babble.model_dir)
     scratch = service._supervisor._scratch
     assert scratch is not None
     assert scratch.stat().st_mode & 0o777 == 0o700
@@ -40,21 +39,3 @@ async def test_the_packaged_model_answers_from_its_child_even_after_a_kill(serve
     assert service.status().restarts == 1
     await service.close()
     assert not scratch.exists()
-
-
-async def test_progress_of_a_real_answer_only_grows(serve, babble, ask) -> None:
-    service = await serve(babble, limits=PATIENT)
-    seen = []
-    generation = await service.generate(ask("Tell a story.", model="babble", max_tokens=400), seen.append)
-    assert len(seen) >= 2
-    for earlier, later in zip(seen, [*seen[1:], generation], strict=True):
-        assert later.text.startswith(earlier.text)
-
-
-async def test_a_folder_that_holds_no_loadable_model_fails_for_good(serve, ask, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "no such architecture"}')
-    (tmp_path / "model.safetensors").write_bytes(b"junk")
-    service = await serve(EngineSpec("mlx", "junk", tmp_path), limits=PATIENT)
-    with pytest.raises(ModelError):
-        await service.generate(ask("hello", model="junk"))
-    assert service.status().state == "failed"

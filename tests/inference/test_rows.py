@@ -40,11 +40,13 @@ def test_small_groups_are_read_one_after_the_other_and_then_decoded_together(bab
 
 
 def test_running_answers_do_not_stall_for_more_than_so_many_tokens_of_small_groups(babble, ask, monkeypatch) -> None:
+    # Fewer than in earnest, which would take prompts as much longer.
+    monkeypatch.setattr(rows, "_STALL_TOKENS", 512)
     engine, stalls = loaded(babble, monkeypatch)
-    engine.add(ask("word", key="running", max_tokens=60))
+    engine.add(ask("word", key="running", max_tokens=20))
     engine.step()
     for number in range(7):
-        words = 200 + 40 * number
+        words = 50 + 10 * number
         for twin in "ab":
             engine.add(ask(f"{twin} " + "word " * words, key=f"{number}{twin}", customer=str(words), max_tokens=4))
     while engine.busy:
@@ -55,10 +57,11 @@ def test_running_answers_do_not_stall_for_more_than_so_many_tokens_of_small_grou
 
 
 def test_running_answers_go_on_between_the_parts_of_a_long_prompt(babble, ask, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "ROW_TOKENS", 128)
     engine, stalls = loaded(babble, monkeypatch)
-    engine.add(ask("word", key="running", max_tokens=60))
+    engine.add(ask("word", key="running", max_tokens=20))
     engine.step()
-    engine.add(ask("word " * 1500, key="long", customer="another", max_tokens=2))
+    engine.add(ask("word " * 360, key="long", customer="another", max_tokens=2))
     while engine.busy:
         engine.step()
     assert len([stall for stall in stalls if stall > rows.ROW_TOKENS / 2]) == 3
