@@ -11,6 +11,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.moves import (
@@ -73,6 +74,9 @@ class Histories(RuleBasedStateMachine):
         self.outcomes: dict[int, Deliver | GiveUp | str] = {}
         self.live: dict[int, Send] = {}
         self.attempts = 0
+        # Jobs that went out, and providers of whom anything else was heard than answers.
+        self.begun: set[int] = set()
+        self.doubted: set[str] = set()
         for number, name in enumerate(PROVIDERS if crowd else ()):
             self.comes(name, 1 + number % 3, ("m", "n"), "", 0.0, 1, 0, None, True)
 
@@ -87,6 +91,8 @@ class Histories(RuleBasedStateMachine):
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
             over = self.live.pop(event.attempt, None)
+            if over is not None:
+                self.doubted.add(over.provider)
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
                 # What was refused, or never left, cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
@@ -128,12 +134,13 @@ class Histories(RuleBasedStateMachine):
                     assert len(mine) == (1 if hedge else 0), "one attempt at a time, hedges aside"
                     assert self.now < expires_at <= self.jobs[slot].deadline
                     self.live[attempt] = command
+                    self.begun.add(slot)
                 case Lapsed(attempt):
                     [costs] = [costs for _, costs in self.books if attempt in costs]
                     costs[attempt] = 0
                 case CancelAttempt(_, attempt, _):
                     assert attempt in self.live, "what is over is not cancelled"
-                    del self.live[attempt]
+                    self.doubted.add(self.live.pop(attempt).provider)
                 case Deliver(slot, attempt, _) | GiveUp(slot, _, _, attempt):
                     assert slot in self.jobs
                     assert slot not in self.outcomes, "one outcome for each slot"
@@ -226,6 +233,7 @@ class Histories(RuleBasedStateMachine):
         self.jobs[slot] = job = Job(slot, need, 20.0, self.now + 100.0, run=0)
         self.attempts += 1
         self.live[self.attempts] = Send(slot, self.attempts, name, self.now + 20.0)
+        self.begun.add(slot)
         self.tell(Adopt(job, name))
 
     @rule()
@@ -343,6 +351,37 @@ class Histories(RuleBasedStateMachine):
             assert lane._silent == sum(seat.silent for seat in seats)
         for account, costs in self.books:
             assert account.most == sum(costs.values()) <= account.limit, "no history is over its budget"
+
+    @invariant()
+    def nobody_idles_beside_a_job_that_it_could_have(self) -> None:
+        if not hasattr(self, "dispatcher") or self.dispatcher.in_flight >= WIDTH:
+            return
+        idle = [listing for listing in self.alive.values() if self.has_nothing_to_do(listing)]
+        for slot, job in self.jobs.items():
+            if slot in self.begun or slot in self.outcomes or job.to or job.without:
+                continue
+            left = BUDGETS.get(job.run, 10**9) - sum(self.costs[job.run].values())
+            for listing in idle:
+                cost = 0 if listing.own else int(listing.price.base_msat)
+                assert job.need.why_not(listing) or cost > left or self.is_slow(listing, job), (
+                    "no job waits that somebody idle could have, and its run could pay"
+                )
+
+    def has_nothing_to_do(self, listing: Listing) -> bool:
+        """Whether one more may go there, and nothing but answers is known of it."""
+        if listing.width == 0 or listing.provider in self.doubted:
+            return False
+        if any(send.provider == listing.provider for send in self.live.values()):
+            return False
+        open_ones = set(RELAYS) - self.down or set(RELAYS)
+        # What was adopted is on one of them, nobody knows on which.
+        on_it = {url: sum(send.relay in (url, None) for send in self.live.values()) for url in RELAYS}
+        return not listing.relays or any(url in open_ones and on_it[url] < RELAY_WIDTH for url in listing.relays)
+
+    def is_slow(self, listing: Listing, job: Job) -> bool:
+        """Whether waiting for somebody quicker, who has jobs of ours now, is better."""
+        lane = self.dispatcher._company._lanes[job.need]
+        return lane.members[listing.provider].step > step(lane._within_s())
 
     def teardown(self) -> None:
         if not hasattr(self, "dispatcher"):

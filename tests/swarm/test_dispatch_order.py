@@ -190,6 +190,43 @@ def test_a_run_never_reserves_more_than_its_budget_and_goes_on_with_what_was_not
     assert play.dispatcher.open == 0
 
 
+def test_a_run_whose_money_is_out_holds_up_neither_its_equals_nor_those_of_a_lower_priority() -> None:
+    for priority in (0, 1):
+        play = Play(priced("a", 100, slots=50, funded=lambda: True))
+        play.tell(Fund(1, 250))
+        play.tell(Add(tuple(job(n, need=PRICED, run=1, priority=priority) for n in range(5))))
+        play.tell(Add(tuple(job(n, need=PRICED, run=2) for n in range(5, 10))))
+        assert Counter(send.slot // 5 for send in sends(play.commands)) == {0: 2, 1: 5}
+        # What it gets back is its own again at once.
+        [first, *_] = [send for send in sends(play.commands) if send.slot < 5]
+        [again] = sends(play.tell(Answered(first.attempt, charged=0)))
+        assert again.slot < 5
+
+
+def test_however_many_runs_wait_for_their_money_they_hold_up_nobody() -> None:
+    play = Play(priced("a", 100, slots=500), width=500)
+    for run in range(1, 101):
+        play.tell(Fund(run, 150))
+        play.tell(Add(tuple(job(2 * run + n, need=PRICED, run=run) for n in range(2))))
+    out = sends(play.tell(Add(tuple(job(n, need=PRICED, run=101) for n in range(1_000, 1_010)))))
+    assert [send.slot for send in out] == list(range(1_000, 1_010))
+
+
+def test_jobs_of_a_lower_priority_go_out_in_the_same_turn_as_the_last_of_a_higher_one() -> None:
+    play = Play(provider("a", slots=50))
+    out = sends(play.tell(Add((job(0, priority=1), job(1), job(2, need=Need(context=64), priority=2)))))
+    assert [send.slot for send in out] == [2, 0, 1]
+
+
+def test_a_run_whose_money_is_out_lets_no_lower_priority_before_a_higher_one_of_another_need() -> None:
+    play = Play(priced("a", 100, slots=3, funded=lambda: True), overcommit=1.0)
+    other = Need(bid=Msat(100), network="play", context=64)
+    play.tell(Fund(1, 100))
+    play.tell(Add((job(0, need=PRICED, run=1, priority=1), job(1, need=PRICED, run=1, priority=1))))
+    jobs = (job(2, need=PRICED), job(3, need=other), job(4, need=other, priority=1))
+    assert sends(play.tell(Add(jobs)))[0].slot == 4
+
+
 def test_where_nobody_says_a_word_no_job_waits_longer_than_it_has_time() -> None:
     play = Play(provider("a"))
     out = sends(play.tell(Add(tuple(Job(n, NEED, 10.0, 1e4) for n in range(20)))))

@@ -183,34 +183,34 @@ class Dispatcher:
     def _fill(self, now: float) -> None:
         if self._in_flight.count >= self._settings.width:
             return
+        self._in_flight.look_anew()
         for priority in self._priorities():
             idle = 0
             while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
                 lane = self._company.turns[0]
                 self._company.turns.rotate(-1)
                 idle += 1
-                if lane.waiting and lane.priority >= priority and self._one_of(lane, now):
+                if lane.waiting and lane.priority >= priority and self._one_of(lane, priority, now):
                     idle = 0
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""
-        waiting = [lane for lane in self._company.turns if lane.again or lane.fresh.count]
-        return sorted({lane.priority for lane in waiting}, reverse=True) if waiting else []
+        waiting = [lane.priorities for lane in self._company.turns if lane.waiting]
+        return sorted(set().union(*waiting), reverse=True) if waiting else []
 
-    def _one_of(self, lane: Lane, now: float) -> bool:
-        """Sends a job of this lane or gives one up; whether there was one."""
-        self._in_flight.short = None
-        found = lane.next_send(self._rng, self._in_flight.may)
+    def _one_of(self, lane: Lane, priority: int, now: float) -> bool:
+        """Sends a job of this lane, of this priority or a higher one, or gives one up; whether there was one."""
+        in_flight = self._in_flight
+        in_flight.broke = None
+        found = lane.next_send(self._rng, in_flight, priority)
         if found is not None:
             slot, standing = found
-            self._in_flight.send(slot, standing, now, hedge=False)
+            in_flight.send(slot, standing, now, hedge=False)
             return True
         if lane.again and not lane.again[0].done and lane.is_refused_by_all(lane.again[0]):
             self._slots.give_up(lane.again.popleft(), m.Failure.REFUSED, now)
             return True
-        short = self._in_flight.short
-        if short is not None and not short.done and not self._in_flight.budgets.reserved(short.job.run):
-            # Nothing that is out could still give money back.
-            self._slots.give_up(short, m.Failure.BUDGET, now)
+        if in_flight.broke is not None:
+            self._slots.give_up(in_flight.broke, m.Failure.BUDGET, now)
             return True
         return False

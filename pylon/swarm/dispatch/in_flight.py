@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.budget import Budgets, Claim
 from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.room import RelayRoom
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -29,8 +30,11 @@ class InFlight:
         self.budgets = Budgets()
         self.last = 0
         self.count = 0
-        # The slot that would have gone out, had its run had the money.
-        self.short: Slot | None = None
+        self.broke: Slot | None = None
+        """What would have gone out, had its run had the money, of which nothing is out either."""
+        # The same where some may come back, and by lane and size what was left to runs that had too little.
+        self._short: Slot | None = None
+        self._too_little: dict[tuple[Lane, int, int], int] = {}
         self._company = company
         self._room = room
         self._timers = timers
@@ -46,8 +50,34 @@ class InFlight:
         left = self.budgets.left(slot.job.run) if self.budgets.accounts else None
         if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
             return True
-        self.short = slot
+        if self.budgets.reserved(slot.job.run):
+            self._short = slot
+        else:
+            self.broke = slot
         return False
+
+    def look_anew(self) -> None:
+        """Since anybody was found to be short, money may have come back, and somebody cheaper may be there."""
+        self._short = None
+        if self._too_little:
+            self._too_little.clear()
+
+    def is_short(self, slot: Slot) -> bool:
+        """Whether it was just refused since its run's money is out, and some of that may come back."""
+        left = self.budgets.left(slot.job.run)
+        if self._short is not slot or left is None:
+            return False
+        size = (slot.lane, slot.job.prompt_tokens, slot.job.max_tokens)
+        self._too_little[size] = max(left, self._too_little.get(size, left))
+        return True
+
+    def lacks_as_much(self, slot: Slot) -> bool:
+        """Whether its run waits for money, and has no more left than one that was short for a job of that size."""
+        if not self._too_little:
+            return False
+        run, left = slot.job.run, self.budgets.left(slot.job.run)
+        least = self._too_little.get((slot.lane, slot.job.prompt_tokens, slot.job.max_tokens))
+        return least is not None and left is not None and left <= least and self.budgets.reserved(run) > 0
 
     def may_unpaid(self, slot: Slot, standing: Standing) -> bool:
         """The same, and no payment is waited for there: its provider is free, or has money or credit of ours."""

@@ -5,7 +5,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Protocol
 
 from pylon.swarm.dispatch.candidates import Candidates, step
 from pylon.swarm.dispatch.pace import Recent
@@ -122,17 +124,20 @@ class Lane:
             self._silent += 1 if silent else -1
 
     @property
+    def priorities(self) -> set[int]:
+        """Those of what waits."""
+        return {*self.fresh.priorities, *(slot.job.priority for slot in islice(self.again, _LOOKED_AT))}
+
+    @property
     def priority(self) -> int:
-        """The highest of those that wait."""
-        if not self.again:
-            return self.fresh.priority or 0
-        again = (slot.job.priority for slot in islice(self.again, _LOOKED_AT))
-        return max(again, default=self.fresh.priority or 0)
+        """The highest of them."""
+        return max(self.priorities, default=0)
 
-    def next_send(self, rng: random.Random, may: "May") -> tuple[Slot, Standing] | None:
-        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first.
+    def next_send(self, rng: random.Random, means: "Means", least: int) -> tuple[Slot, Standing] | None:
+        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first, and
+        of the others those of a priority below `least` stay.
 
-        `may` says whether this slot may go to that provider just now.
+        Whoever is short of money is passed over.
         """
         if not (self.again or self.candidates.count):
             return None
@@ -141,18 +146,20 @@ class Lane:
             slot = self.again.popleft()
             if slot.done:
                 continue
-            seat = self._seat_for(slot, rng, within_s, may)
+            seat = self._seat_for(slot, rng, within_s, means.may)
             if seat is not None:
                 return slot, seat.standing
             self.again.append(slot)
-        slot_or_none = self.fresh.first()
-        if slot_or_none is None:
-            return None
-        seat = self.choose(rng, within_s=within_s, accept=lambda seat: may(slot_or_none, seat.standing))
-        if seat is None:
-            return None
-        self.fresh.pop()
-        return slot_or_none, seat.standing
+        for slot in self.fresh.firsts(least):
+            if means.lacks_as_much(slot):
+                continue
+            seat = self.choose(rng, within_s=within_s, accept=partial(_accepts, means.may, slot))
+            if seat is not None:
+                self.fresh.take(slot)
+                return slot, seat.standing
+            if not means.is_short(slot):
+                return None
+        return None
 
     def choose(
         self,
@@ -240,4 +247,24 @@ class Lane:
         return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
 
 
+def _accepts(may: "May", slot: Slot, seat: Seat) -> bool:
+    return may(slot, seat.standing)
+
+
 type May = Callable[[Slot, Standing], bool]
+
+
+class Means(Protocol):
+    """What relays and budgets have left."""
+
+    def may(self, slot: Slot, standing: Standing) -> bool:
+        """Whether this slot may go to that provider just now."""
+        ...
+
+    def is_short(self, slot: Slot) -> bool:
+        """Whether it may go nowhere since its run's money is out, and some of that may come back."""
+        ...
+
+    def lacks_as_much(self, slot: Slot) -> bool:
+        """Whether the same is true of it as of one that was looked at before."""
+        ...

@@ -4,6 +4,7 @@ So one question that a person waits for does not stand behind ten thousand of a 
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Waiting:
-    """A queue; every call takes constant time for a handful of priorities."""
+    """A queue; every call takes constant time for a handful of priorities, and each step of `firsts` does."""
 
     def __init__(self) -> None:
         self._levels: dict[int, OrderedDict[int, deque[Slot]]] = {}
@@ -30,32 +31,41 @@ class Waiting:
         self.count += 1
 
     @property
-    def priority(self) -> int | None:
-        """That of the next one."""
-        return max(self._levels, default=None)
+    def priorities(self) -> Collection[int]:
+        """Those that there are, in no order."""
+        return self._levels.keys()
 
-    def first(self) -> "Slot | None":
-        """The next one; those that are over are dropped on the way."""
-        while self._levels:
-            queue = next(iter(self._levels[max(self._levels)].values()))
-            if not queue[0].done:
-                return queue[0]
-            self.pop()
-        return None
+    def firsts(self, least: int) -> Iterator["Slot"]:
+        """The next of each run, as far as it is of this priority or a higher one.
 
-    def pop(self) -> None:
-        """Takes out the next one, as `first` gives it; the next run has its turn."""
-        priority = max(self._levels)
+        Those that are over are dropped on the way. A run whose next one is passed over has its turn after the others.
+        """
+        for priority in sorted(self._levels, reverse=True):
+            if priority < least:
+                return
+            level = self._levels[priority]
+            for _ in range(len(level)):
+                run, queue = next(iter(level.items()))
+                while queue and queue[0].done:
+                    queue.popleft()
+                    self.count -= 1
+                if queue:
+                    yield queue[0]
+                    level.move_to_end(run)
+                else:
+                    self._drop(priority, run)
+
+    def take(self, slot: "Slot") -> None:
+        """Takes out one that `firsts` just gave; the next run has its turn."""
+        priority, run = slot.job.priority, slot.job.run
         level = self._levels[priority]
-        run, queue = next(iter(level.items()))
+        queue = level[run]
         queue.popleft()
         self.count -= 1
         if queue:
             level.move_to_end(run)
         else:
-            del level[run]
-            if not level:
-                del self._levels[priority]
+            self._drop(priority, run)
 
     def forget(self, run: int) -> None:
         """All of a run are over."""
@@ -64,6 +74,12 @@ class Waiting:
                 self.count -= len(queue)
             if not level:
                 del self._levels[priority]
+
+    def _drop(self, priority: int, run: int) -> None:
+        level = self._levels[priority]
+        del level[run]
+        if not level:
+            del self._levels[priority]
 
     def slots(self) -> list["Slot"]:
         """All of them."""
