@@ -195,7 +195,7 @@ class Dispatcher:
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""
-        waiting = [lane.priorities for lane in self._company.turns if lane.waiting]
+        waiting = [lane.priorities for lane in self._company.turns if lane.again or lane.fresh.count]
         return sorted(set().union(*waiting), reverse=True) if waiting else []
 
     def _one_of(self, lane: Lane, priority: int, now: float) -> bool:

@@ -124,8 +124,10 @@ class Lane:
             self._silent += 1 if silent else -1
 
     @property
-    def priorities(self) -> set[int]:
+    def priorities(self) -> Collection[int]:
         """Those of what waits."""
+        if not self.again:
+            return self.fresh.priorities
         return {*self.fresh.priorities, *(slot.job.priority for slot in islice(self.again, _LOOKED_AT))}
 
     @property
