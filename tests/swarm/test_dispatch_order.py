@@ -10,12 +10,14 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
+from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.moves import (
     Acknowledged,
     Add,
     Adopt,
     Answered,
     Charged,
+    Command,
     Deliver,
     Failure,
     Fund,
@@ -31,7 +33,7 @@ from pylon.swarm.dispatch.moves import (
     Unheard,
 )
 from pylon.swarm.dispatch.standing import Standing
-from pylon.swarm.providers.directory import ProviderUp
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 from tests.swarm.test_dispatch import NEED, Play, provider, sends
@@ -225,6 +227,59 @@ def test_a_run_whose_money_is_out_lets_no_lower_priority_before_a_higher_one_of_
     play.tell(Add((job(0, need=PRICED, run=1, priority=1), job(1, need=PRICED, run=1, priority=1))))
     jobs = (job(2, need=PRICED), job(3, need=other), job(4, need=other, priority=1))
     assert sends(play.tell(Add(jobs)))[0].slot == 4
+
+
+def given_up(commands: list[Command]) -> dict[int, Failure]:
+    return {one.slot: one.failure for one in commands if isinstance(one, GiveUp)}
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
+    """The lanes that were looked through, each time."""
+    found: list[Lane] = []
+    slots = Lane.slots
+    monkeypatch.setattr(Lane, "slots", lambda lane: found.append(lane) or slots(lane))
+    return found
+
+
+def test_one_look_serves_all_that_waits_where_nobody_is(looks: list[Lane]) -> None:
+    play = Play(provider("a", slots=50), width=50, overcommit=1.0)
+    out = sends(play.tell(Add(tuple(job(n) for n in range(60)))))
+    play.tell(ProviderDown("a"))
+    for send in out:
+        play.tell(Refused(send.attempt, ErrorCode.ENGINE_FAILED))
+    assert len(given_up(play.wait(10.1))) == 60
+    assert len(looks) == 1
+
+
+def test_what_comes_later_to_where_nobody_is_waits_as_long_and_so_does_all_when_somebody_came_between() -> None:
+    play = Play(patience_s=10.0)
+    play.add(1)
+    play.wait(4.0)
+    play.add(1)
+    assert given_up(play.wait(5.9)) == {}
+    assert given_up(play.wait(0.2)) == {0: Failure.NO_PROVIDER}
+    assert given_up(play.wait(3.7)) == {}
+    assert given_up(play.wait(0.3)) == {1: Failure.NO_PROVIDER}
+    play.tell(Add((job(2), job(3), job(4))))
+    play.wait(5.0)
+    play.tell(ProviderUp(provider("a", slots=1)))
+    play.tell(ProviderDown("a"))
+    assert given_up(play.wait(9.9)) == {}
+    assert given_up(play.wait(0.2)) == {4: Failure.NO_PROVIDER}
+
+
+def test_one_look_serves_all_that_waits_for_a_word_and_comes_in_time_for_the_most_hurried(looks: list[Lane]) -> None:
+    play = Play(provider("a", slots=40), overcommit=1.0)
+    hurried = tuple(Job(n, NEED, 20.0, 1e4) for n in (39, 40))
+    for send in sends(play.tell(Add((*(job(n) for n in range(39)), *hurried, job(41))))):
+        play.tell(Published(send.attempt))
+    # One of the hurried went out. The other would be the next, had anybody a word.
+    assert set(given_up(play.wait(25.1))) == {39, 40}
+    assert len(looks) == 1
+    assert set(given_up(play.wait(100.0))) == {*range(39), 41}
+    assert len(looks) == 2
+    assert {one.failure for one in play.commands if isinstance(one, GiveUp)} == {Failure.UNHEARD}
 
 
 def test_where_nobody_says_a_word_no_job_waits_longer_than_it_has_time() -> None:

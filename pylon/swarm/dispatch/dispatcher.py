@@ -175,7 +175,7 @@ class Dispatcher:
         self._out.append(m.Lapsed(claim.attempt))
 
     def _emptied(self, lane: Lane, now: float) -> None:
-        self._slots.emptied(lane, now)
+        self._slots.look_for_nobody(lane, now)
 
     def _sent(self, attempt: Attempt, now: float) -> None:
         self._outcomes.sent(attempt, now)

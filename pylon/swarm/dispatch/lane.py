@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 from pylon.swarm.dispatch.candidates import Candidates, step
+from pylon.swarm.dispatch.means import May, Means
 from pylon.swarm.dispatch.pace import Recent
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -68,8 +68,12 @@ class Lane:
         self.answered = 0
         self.hedged = 0
         self.empty_since = 0.0
+        # Of all jobs that it has had, the shortest that one waits for anybody to come.
+        self.least_wait_s = math.inf
         # When the first request was sent that met silence since anybody had a word.
         self.unheard_since = math.inf
+        # When what waits is next looked at: since nobody is here, or since nobody has a word.
+        self.lack_at = self.silence_at = math.inf
 
     @property
     def waiting(self) -> bool:
@@ -135,7 +139,11 @@ class Lane:
         """The highest of them."""
         return max(self.priorities, default=0)
 
-    def next_send(self, rng: random.Random, means: "Means", least: int) -> tuple[Slot, Standing] | None:
+    def slots(self) -> list[Slot]:
+        """All that waits."""
+        return [slot for slot in (*self.again, *self.fresh.slots()) if not slot.done]
+
+    def next_send(self, rng: random.Random, means: Means, least: int) -> tuple[Slot, Standing] | None:
         """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first, and
         of the others those of a priority below `least` stay.
 
@@ -228,7 +236,7 @@ class Lane:
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return 4 * usual + queue
 
-    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: "May") -> Seat | None:
+    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: May) -> Seat | None:
         if slot.job.to:
             return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
@@ -249,24 +257,5 @@ class Lane:
         return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
 
 
-def _accepts(may: "May", slot: Slot, seat: Seat) -> bool:
+def _accepts(may: May, slot: Slot, seat: Seat) -> bool:
     return may(slot, seat.standing)
-
-
-type May = Callable[[Slot, Standing], bool]
-
-
-class Means(Protocol):
-    """What relays and budgets have left."""
-
-    def may(self, slot: Slot, standing: Standing) -> bool:
-        """Whether this slot may go to that provider just now."""
-        ...
-
-    def is_short(self, slot: Slot) -> bool:
-        """Whether it may go nowhere since its run's money is out, and some of that may come back."""
-        ...
-
-    def lacks_as_much(self, slot: Slot) -> bool:
-        """Whether the same is true of it as of one that was looked at before."""
-        ...

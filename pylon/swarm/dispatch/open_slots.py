@@ -1,7 +1,7 @@
 """Slots from the job to its outcome: exactly one `Deliver` or `GiveUp` each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pylon.swarm.dispatch import moves as m
@@ -34,24 +34,26 @@ class _End:
 
 @dataclass(slots=True, eq=False)
 class _Lack:
-    """Nobody is in a lane."""
+    """A look at who waits for anybody in a lane; an earlier one takes its place."""
 
     lane: Lane
+    when: float
 
     @property
     def live(self) -> bool:
-        return not self.lane.members
+        return self.lane.lack_at == self.when
 
 
 @dataclass(slots=True, eq=False)
 class _Silence:
-    """Nobody in a lane has a word for what was sent."""
+    """The same of who waits for any word of those in a lane."""
 
     lane: Lane
+    when: float
 
     @property
     def live(self) -> bool:
-        return self.lane.unheard_since < math.inf
+        return self.lane.silence_at == self.when
 
 
 class OpenSlots:
@@ -72,15 +74,14 @@ class OpenSlots:
 
     def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
         """More jobs, which wait now."""
-        # Of each lane, how long its jobs wait for somebody.
-        lanes: dict[Lane, set[float]] = {}
+        lanes: dict[Lane, None] = {}
         lane = None
         ends: dict[float, list[Slot]] = {}
         for job in jobs:
             # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
             if lane is None or (lane.need is not job.need and lane.need != job.need):
                 lane = self._company.lane(job, now)
-            lanes.setdefault(lane, set()).add(self._patience(job))
+                lanes[lane] = None
             slot = self._open(job, lane, now)
             ends.setdefault(job.deadline, []).append(slot)
             # One that is for some only is looked at by itself, as those are that were sent before.
@@ -90,9 +91,9 @@ class OpenSlots:
                 lane.fresh.put(slot)
         for deadline, slots in ends.items():
             self._end_at(slots, deadline)
-        for lane, waits in lanes.items():
+        for lane in lanes:
             if not lane.members:
-                self._look_for_nobody(lane, waits, now)
+                self.look_for_nobody(lane, now)
 
     def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
         """A job that an earlier process sent to this provider, who may charge so many msat for it."""
@@ -160,22 +161,26 @@ class OpenSlots:
             slot.queued_at = now
             slot.lane.again.append(slot)
             if not slot.lane.members:
-                self._look_for_nobody(slot.lane, {self._patience(slot.job)}, now)
+                self.look_for_nobody(slot.lane, now)
 
-    def emptied(self, lane: Lane, now: float) -> None:
-        """Nobody is there any more who could; if nobody comes, what waits is given up."""
-        waits = {self._patience(slot.job) for slot in (*lane.again, *lane.fresh.slots())}
-        self._look_for_nobody(lane, waits, now)
+    def look_for_nobody(self, lane: Lane, now: float) -> None:
+        """Nobody is there who could; if nobody comes, what waits is given up."""
+        self._look_for_nobody_at(lane, now + lane.least_wait_s)
 
-    def _look_for_nobody(self, lane: Lane, waits: set[float], now: float) -> None:
-        for wait_s in waits:
-            self._timers.at(now + wait_s, self._nobody, _Lack(lane))
+    def _look_for_nobody_at(self, lane: Lane, when: float) -> None:
+        # One for all that waits: each look is as long as the queue.
+        if when < lane.lack_at:
+            lane.lack_at = when
+            self._timers.at(when, self._nobody, _Lack(lane, when))
 
-    def _nobody(self, lack: "_Lack", now: float) -> None:
+    def _nobody(self, lack: _Lack, now: float) -> None:
         lane = lack.lane
-        for slot in (*lane.again, *lane.fresh.slots()):
-            if not slot.done and max(lane.empty_since, slot.queued_at) + self._patience(slot.job) <= now:
-                self.give_up(slot, m.Failure.NO_PROVIDER, now)
+        lane.lack_at = math.inf
+        if lane.members:
+            return
+        since = lane.empty_since
+        over = ((slot, max(since, slot.queued_at) + self._patience(slot.job)) for slot in lane.slots())
+        self._look_for_nobody_at(lane, self._give_up_all(over, m.Failure.NO_PROVIDER, now))
 
     def _patience(self, job: m.Job) -> float:
         """How long a job waits for anybody to come: no longer than it has time."""
@@ -186,17 +191,36 @@ class OpenSlots:
         """It met silence. If nobody has a word for anything as long as a job has time, what waits is given up."""
         lane = attempt.slot.lane
         lane.unheard_since = min(lane.unheard_since, attempt.sent_at)
-        self._timers.at(now + attempt.slot.job.timeout, self._unheard, _Silence(lane))
+        self._look_for_words_at(lane, now + attempt.slot.job.timeout)
 
-    def _unheard(self, silence: "_Silence", now: float) -> None:
+    def _look_for_words_at(self, lane: Lane, when: float) -> None:
+        if when < lane.silence_at:
+            lane.silence_at = when
+            self._timers.at(when, self._unheard, _Silence(lane, when))
+
+    def _unheard(self, silence: _Silence, now: float) -> None:
         lane = silence.lane
-        for slot in (*lane.again, *lane.fresh.slots()):
-            if not slot.done and max(lane.unheard_since, slot.queued_at) + slot.job.timeout <= now:
-                self.give_up(slot, m.Failure.UNHEARD, now)
+        lane.silence_at = math.inf
+        if lane.unheard_since == math.inf:
+            return
+        since = lane.unheard_since
+        over = ((slot, max(since, slot.queued_at) + slot.job.timeout) for slot in lane.slots())
+        self._look_for_words_at(lane, self._give_up_all(over, m.Failure.UNHEARD, now))
+
+    def _give_up_all(self, over: Iterable[tuple[Slot, float]], failure: m.Failure, now: float) -> float:
+        """Gives up those slots whose time is over; when the next one's is."""
+        following = math.inf
+        for slot, when in over:
+            if when <= now:
+                self.give_up(slot, failure, now)
+            else:
+                following = min(following, when)
+        return following
 
     def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
         lane.open += 1
+        lane.least_wait_s = min(lane.least_wait_s, self._patience(job))
         return slot
 
     def _end_at(self, slots: Sequence[Slot], when: float) -> None:
