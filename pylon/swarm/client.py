@@ -262,7 +262,7 @@ class SwarmClient:
         try:
             kept, charged = await self._kept(run.journal, deadline)
             run.msat = run.before = sum(charged.values())
-            if reservation is not None:
+            if reservation is not None and runs.is_open(run):
                 runs.fund(run, reservation)
                 await runs.owe(run, kept, charged)
             found, rest = await runs.take_up(run, kept, charged)

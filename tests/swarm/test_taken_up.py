@@ -158,6 +158,24 @@ async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(ho
     assert reservation.charged_msat == sum(home.till.receipts.values()) == (JOBS + 1) * COST
 
 
+async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the_run_and_sets_nothing_aside(
+    home: Home,
+) -> None:
+    await home.dead_with_all_of_it_out()
+    home.relays.open_from = time.monotonic() + 600.0
+    reservation = Reservation(2 * JOBS * COST)
+    async with AsyncExitStack() as stack:
+        swarm = await home.process(stack)
+        asking = asyncio.create_task(home.mapped(swarm, reservation))
+        await until(lambda: bool(swarm._conductor.runs.by_number))
+        await asyncio.sleep(0.2)
+        await swarm.close()
+        outcomes = await asking
+    assert [one.reason for one in outcomes if isinstance(one, JobFailed)] == [Failure.CANCELLED] * JOBS
+    assert (reservation.charged_msat, reservation.decided) == (0, True)
+    assert not swarm._conductor.coordinator.dispatcher._in_flight.budgets.accounts
+
+
 async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(home: Home) -> None:
     dead = await home.dead_with_all_of_it_out()
     dead.withdraw()

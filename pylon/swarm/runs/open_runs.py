@@ -53,6 +53,10 @@ class OpenRuns:
         run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
 
+    def is_open(self, run: Run) -> bool:
+        """Whether anything may still be asked for it: a client that is closed ends all of its runs."""
+        return run.number in self.by_number
+
     def fund(self, run: Run, reservation: Reservation) -> None:
         """Bounds what a run may cost, with what it was charged before."""
         now, wall = self._clock.monotonic(), self._clock.wall()
@@ -69,6 +73,8 @@ class OpenRuns:
             return
         now, wall = self._clock.monotonic(), self._clock.wall()
         for some in batched(kept.owed(wall, charged), AT_ONCE):
+            if not self.is_open(run):
+                return
             for sent in some:
                 lapses_at = now + sent.expires_at + LAPSE_S - wall
                 attempt, commands = self._coordinator.owe(run.number, int(sent.quote or 0), lapses_at, now, wall)
@@ -84,12 +90,14 @@ class OpenRuns:
         are left, to be asked. `charged` are the requests that have a receipt, and what that says.
         """
         for some in batched(kept.answers.items(), AT_ONCE):
+            if not self.is_open(run):
+                return [], []
             for place, answer in some:
                 if run.broken is None:
                     run.settle(place, answer, self._coordinator.dispatcher.in_flight)
             await asyncio.sleep(0)
-            if run.number not in self.by_number:
-                return [], []
+        if not self.is_open(run):
+            return [], []
         if run.done.is_set():
             self._over(run)
             return [], []
@@ -113,7 +121,7 @@ class OpenRuns:
     async def ask(self, run: Run, places: Sequence[int]) -> None:
         """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
         for at in range(0, len(places), AT_ONCE):
-            if run.number not in self.by_number:
+            if not self.is_open(run):
                 return
             questions: list[tuple[int, JobSpec]] = []
             for place in places[at : at + AT_ONCE]:
@@ -121,7 +129,7 @@ class OpenRuns:
                     self.settle(run.number, place, failure)
                 else:
                     questions.append((place, run.specs[place]))
-            if run.number not in self.by_number:
+            if not self.is_open(run):
                 return
             coming = max(0, len(places) - at - AT_ONCE)
             now, wall = self._clock.monotonic(), self._clock.wall()
@@ -135,18 +143,18 @@ class OpenRuns:
 
     def drop(self, run: Run) -> None:
         """Whoever waited for it does so no longer; nothing happens to a run that is over."""
-        if run.number in self.by_number:
+        if self.is_open(run):
             self._over(run)
 
     def cancel(self, run: Run) -> None:
         """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
-        if run.number not in self.by_number:
+        if not self.is_open(run):
             return
         cancelled = failed(m.Failure.CANCELLED, None, 0)
         for place, outcome in enumerate(run.outcomes):
             if outcome is None and run.broken is None:
                 run.settle(place, cancelled, self._coordinator.dispatcher.in_flight)
-        if run.number in self.by_number:
+        if self.is_open(run):
             self._over(run)
 
     def need(self, spec: JobSpec) -> Need:
@@ -193,7 +201,7 @@ class OpenRuns:
 
     def lose(self, run: Run | None, error: Exception) -> None:
         """Ends a run by a fault of ours; None, and one that is over, are no matter."""
-        if run is not None and run.number in self.by_number:
+        if run is not None and self.is_open(run):
             run.give_up(error)
             self._over(run)
 
