@@ -1,6 +1,7 @@
 """A run's rows on disk: they are what they were, so that a run of an older version is taken up again."""
 
 import asyncio
+import sqlite3
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -99,6 +100,26 @@ async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_t
     await written([journal.sent(Flight("1" * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), 0, 2.0)])
     asked = await database.fetch_all("SELECT run FROM swarm_request JOIN swarm_run ON run = id")
     assert [row["run"] for row in asked] == [journal.run]
+    await group.close()
+    await database.close()
+
+
+async def test_a_run_whose_row_was_lost_has_it_written_once_more_before_its_next_request(tmp_path):
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    async with database.transaction() as tx:
+        await tx.execute("CREATE TRIGGER full BEFORE INSERT ON swarm_run BEGIN SELECT RAISE(ABORT, 'full'); END")
+    group = GroupCommit(database)
+    group.start()
+    journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
+    requests = [Flight(f"{n}" * 64, 25910, 0, n, "b" * 64, 1, 0.0, None) for n in (1, 2, 3)]
+    with pytest.raises(sqlite3.IntegrityError):
+        await written([journal.sent(requests[0], 0, 2.0)])
+    async with database.transaction() as tx:
+        await tx.execute("DROP TRIGGER full")
+    for request in requests[1:]:
+        await written([journal.sent(request, 0, 2.0)])
+    assert (await RunJournal.open(database, group, SystemClock(), SPECS, resume=True)).run == journal.run
+    assert len((await journal.kept()).requests) == 2
     await group.close()
     await database.close()
 

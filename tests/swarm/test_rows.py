@@ -79,7 +79,7 @@ async def test_requests_written_in_the_order_of_their_ids_are_in_that_of_their_s
     await old.close()
     async with AsyncExitStack() as stack:
         database, group = await opened(stack, tmp_path, SWARM)
-        journal = RunJournal("run", database, group, SystemClock(), taken_up=True)
+        journal = RunJournal("run", database, group, SystemClock())
         assert (await journal.kept()).requests == ("cc", "aa", "bb")
         async with database.transaction() as tx:
             await tx.execute("DELETE FROM swarm_run")

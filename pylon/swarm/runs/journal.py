@@ -41,6 +41,7 @@ _PIECE, _TURN_BYTES = 16, 1024 * 1024
 # So many rows are read before others have their turn.
 _AT_ONCE = 500
 
+_BEGIN = "INSERT OR IGNORE INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)"
 _INSERT = (
     "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
     " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -120,12 +121,19 @@ class RunJournal:
     A crash before that finds the request unanswered, and asks after it first.
     """
 
-    def __init__(self, run: str, database: Database, group: GroupCommit, clock: Clock, *, taken_up: bool) -> None:
+    def __init__(
+        self, run: str, database: Database, group: GroupCommit, clock: Clock, *, row: tuple[object, ...] | None = None
+    ) -> None:
+        """`row` begins it; None for one that is there, and is taken up."""
         self.run = run
-        self.taken_up = taken_up
+        self.taken_up = row is None
         self._database = database
         self._group = group
         self._clock = clock
+        self._row = row
+        # Whether that row is on disk, as far as it is known.
+        self._begun: asyncio.Future[int] | None = None
+        self._begin()
 
     @classmethod
     async def open(
@@ -143,14 +151,16 @@ class RunJournal:
                 (digest, long_ago),
             )
             if found is not None:
-                return cls(found["id"], database, group, clock, taken_up=True)
+                return cls(found["id"], database, group, clock)
         run = uuid.uuid4().hex
-        group.execute_later(
-            "INSERT INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)",
-            (run, digest, len(specs), clock.wall()),
-        )
+        journal = cls(run, database, group, clock, row=(run, digest, len(specs), clock.wall()))
         group.execute_later("DELETE FROM swarm_run WHERE created_at < ?", (long_ago,))
-        return cls(run, database, group, clock, taken_up=False)
+        return journal
+
+    def _begin(self) -> None:
+        if self._row is not None:
+            self._begun = self._group.execute(_BEGIN, self._row)
+            self._begun.add_done_callback(_lost)
 
     async def kept(self) -> Kept:
         """What there is of it."""
@@ -170,6 +180,9 @@ class RunJournal:
 
     def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
         """A request is about to go out; for what its row says see `Sent`."""
+        if self._begun is not None and _lost(self._begun):
+            # It was lost with a write that failed. In the queue it stands before its request.
+            self._begin()
         offer, price = flight.offer, FREE
         # What follows from the offer: what it may cost, and what bounds that.
         terms: tuple[int | None, ...] = (None, None, 0, 0, 0)
@@ -198,6 +211,11 @@ class RunJournal:
     def ended(self) -> asyncio.Future[int]:
         """Every place has its outcome: what to wait for, until that is on disk."""
         return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
+
+
+def _lost(begun: asyncio.Future[int]) -> bool:
+    """Whether it is known that this was not written."""
+    return begun.done() and begun.exception() is not None
 
 
 async def digest_of(specs: Sequence[JobSpec]) -> str:
