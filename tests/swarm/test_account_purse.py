@@ -101,6 +101,13 @@ async def test_a_stranger_gets_one_job_until_money_is_there(purse):
     assert purse.width(PRICED) == 1
 
 
+async def test_nothing_is_remembered_of_keys_that_were_only_looked_at(purse):
+    for n in range(100):
+        stranger = replace(PRICED, provider=f"{n:064x}")
+        assert (purse.width(stranger), purse.barred(stranger), purse.funded(stranger)) == (1, "", True)
+    assert not purse._relations
+
+
 async def test_deposits_grow_with_accepted_work_and_end_with_the_run(purse):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)

@@ -41,6 +41,8 @@ CHECK_S = 3.0
 # Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
+# Whoever is only looked at is not remembered: anybody can make up keys. Nothing is ever written into it.
+_STRANGER = Relation()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,15 +100,15 @@ class AccountPurse:
 
     def width(self, listing: Listing) -> int | None:
         """See `Purse`."""
-        return self._relations[listing.provider].width(listing.price)
+        return self._relations.get(listing.provider, _STRANGER).width(listing.price)
 
     def barred(self, listing: Listing) -> str:
         """See `Purse`."""
-        return self._relations[listing.provider].barred
+        return self._relations.get(listing.provider, _STRANGER).barred
 
     def funded(self, listing: Listing) -> bool:
         """See `Purse`. Providers give a stranger one job on credit."""
-        return self._relations[listing.provider].funded
+        return self._relations.get(listing.provider, _STRANGER).funded
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
         """See `Purse`."""
