@@ -15,6 +15,7 @@ from pylon.inference.service import InferenceService
 from pylon.jobs.announcement import announcement_draft, parse_announcement
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
 from pylon.nostr.crypto.nip44 import ConversationKeys
+from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip65 import RelayList
@@ -289,3 +290,43 @@ async def test_heartbeats_that_come_while_relays_are_looked_for_do_not_put_it_of
     assert reach.holds(listing(provider, "wss://other.example.com"))
     await until(lambda: reached == [provider.public])
     assert asked == 1
+
+
+class Changing:
+    """A fake pool whose queries find no list, while those of `changing` say each time that they are elsewhere."""
+
+    urls = OWN
+
+    def __init__(self) -> None:
+        self.queries = 0
+        self.changing: list[str] = []
+        self.reach: Reach
+
+    async def query(self, filters: tuple[Filter, ...], *, timeout: float) -> list[Event]:
+        self.queries += 1
+        await asyncio.sleep(0)
+        for provider in self.changing:
+            self.reach.holds(Listing(provider, relays=(f"wss://{self.queries}.example.com",)))
+        return []
+
+    async def remove(self, url: str) -> None:
+        raise AssertionError("none was added")
+
+
+async def test_providers_that_are_elsewhere_each_time_keep_nobody_else_from_being_reached() -> None:
+    pool = Changing()
+    pool.reach = reach = Reach(pool, most=1, resolve=lambda host: asyncio.sleep(0, []))  # type: ignore[arg-type]
+    pool.changing = [f"{n:064x}" for n in range(250)]
+    reached: list[str] = []
+    reach.reached = reached.append
+    for provider in (*pool.changing, "f" * 64):
+        assert reach.holds(Listing(provider, relays=("wss://0.example.com",)))
+    following = asyncio.create_task(reach.run())
+    async with asyncio.timeout(10.0):
+        while len(reached) < 251:
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert sorted(reached) == [*pool.changing, "f" * 64]
+    # Each of them was looked for twice at the most.
+    assert pool.queries <= 4

@@ -70,6 +70,8 @@ class Reach:
         # Those added by us, and who is reached there.
         self._added: dict[str, set[str]] = {}
         self._lost: dict[str, Listing] = {}
+        # Those of them that were elsewhere when they had been looked for.
+        self._moved: set[str] = set()
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._wake = asyncio.Event()
 
@@ -92,6 +94,7 @@ class Reach:
     def gone(self, provider: str) -> None:
         """The provider is not alive any more; relays that nobody else is reached at are let go."""
         self._lost.pop(provider, None)
+        self._moved.discard(provider)
         self._known.pop(provider, None)
         for users in self._added.values():
             users.discard(provider)
@@ -118,11 +121,17 @@ class Reach:
         wanted = [url for url, _ in votes.most_common() if url not in self._pool.urls]
         await asyncio.gather(*map(self._open, wanted[: self._most - len(self._added)]))
         for listing in lost:
-            # Gone meanwhile, or to be reached elsewhere: then it is looked at again. Each heartbeat is a new listing.
-            now = self._lost.get(listing.provider)
-            if now is not None and now.relays == listing.relays:
-                del self._lost[listing.provider]
-                self._settle(listing.provider, named[listing.provider])
+            provider = listing.provider
+            # Gone meanwhile, or to be reached elsewhere: then it is looked at once more, after the others. Each
+            # heartbeat is a new listing.
+            if (now := self._lost.pop(provider, None)) is None:
+                continue
+            if now.relays != listing.relays and provider not in self._moved:
+                self._moved.add(provider)
+                self._lost[provider] = now
+                continue
+            self._moved.discard(provider)
+            self._settle(provider, named[provider])
         await self._let_go()
 
     async def _let_go(self) -> None:
