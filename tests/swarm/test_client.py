@@ -34,8 +34,9 @@ from pylon.swarm.runs.journal import digest_of
 from pylon.swarm.runs.places import Piece
 from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
-from pylon.swarm.wire import requests
+from pylon.swarm.wire import inbox, requests
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+from tests.swarm.test_reservation import until
 
 type Customer = Callable[..., Awaitable[SwarmClient]]
 
@@ -115,6 +116,29 @@ async def test_who_says_unasked_that_a_job_was_taken_back_has_failed_it(relays, 
     record = swarm.reputation.get(liar.public)
     seen = [] if record is None else [reason.seen for reason in record.reasons]
     assert set(seen) == ({Seen.FAULTY} if checks else set())
+
+
+async def test_an_answer_that_cannot_be_read_by_a_fault_of_ours_keeps_no_other_from_being_heard(
+    relays, customer, monkeypatch
+) -> None:
+    provider(relays, slots=4)
+    read, failed = inbox.read_answer, []
+
+    def reads(event, *rest):
+        if not failed:
+            failed.append(event.id)
+            raise ValueError("a fault of ours")
+        return read(event, *rest)
+
+    monkeypatch.setattr(inbox, "read_answer", reads)
+    swarm = await customer()
+    first = asyncio.create_task(swarm.complete("the first"))
+    await until(lambda: failed)
+    assert (await asyncio.wait_for(swarm.complete("the second"), 5.0)).text == "echo: the second"
+    # Not by a look at what relays have stored.
+    assert not any(task.done() for task in swarm._tasks)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
 
 
 async def test_a_private_request_shows_nothing_of_the_prompt(relays, customer) -> None:

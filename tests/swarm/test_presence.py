@@ -3,17 +3,34 @@
 import asyncio
 import time
 
+import pytest
+
 from pylon.clock import SystemClock
 from pylon.nostr.crypto.nip44 import ConversationKeys
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.providers.directory import Change, Directory, ProviderUp
 from pylon.swarm.providers.presence import Presence
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 
-async def test_a_provider_that_cannot_be_taken_in_keeps_nobody_else_from_being_heard() -> None:
+class Faulty(Directory):
+    """Fails over what one key says."""
+
+    bad = ""
+
+    def observe(self, event: Event, now: float) -> list[Change]:
+        if event.pubkey == self.bad:
+            raise ValueError("a fault of ours")
+        return super().observe(event, now)
+
+
+@pytest.mark.parametrize("when", ["read", "told"])
+async def test_a_provider_that_cannot_be_taken_in_keeps_nobody_else_from_being_heard(when: str) -> None:
     relays, heard = FakeRelays(), asyncio.Queue[str]()
     bad = FakeProvider(relays, now=time.time())
+    directory = Faulty(keep=frozenset())
+    directory.bad = bad.public if when == "read" else ""
 
     def changed(change: Change) -> None:
         assert isinstance(change, ProviderUp)
@@ -22,7 +39,7 @@ async def test_a_provider_that_cannot_be_taken_in_keeps_nobody_else_from_being_h
         heard.put_nowait(change.listing.provider)
 
     keys = ConversationKeys(SecretKey.generate())
-    presence = Presence(relays, Directory(keep=frozenset()), keys, SystemClock(), changed)
+    presence = Presence(relays, directory, keys, SystemClock(), changed)
     running = asyncio.create_task(presence.run())
     try:
         await asyncio.wait_for(presence.caught_up.wait(), 5)

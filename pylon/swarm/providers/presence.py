@@ -120,11 +120,15 @@ class Presence:
         except MalformedError as error:
             logger.debug("presence not understood", kind=event.kind, author=event.pubkey, error=str(error))
             return
+        except Exception as error:
+            # A fault of ours, brought up by what one of them says: the others must still be heard.
+            logger.error("what a provider says could not be taken in", author=event.pubkey, exc_info=error)
+            return
         for change in changes:
             if isinstance(change, ProviderUp) and not change.listing.plain:
                 self._cold.append(change.listing.provider)
             try:
                 self._changed(change)
             except Exception as error:
-                # A fault of ours, brought up by what one of them says: the others must still be heard.
+                # The same.
                 logger.error("a provider could not be taken in", author=event.pubkey, exc_info=error)

@@ -101,11 +101,11 @@ class Inbox:
             return False
         first, flight.heard = not flight.heard, True
         self._looks.answered(self._clock.monotonic())
-        meaning = read_answer(event, flight, self._keys)
-        if meaning is not None:
-            try:
+        try:
+            meaning = read_answer(event, flight, self._keys)
+            if meaning is not None:
                 self._heard(event, flight, meaning)
-            except Exception as error:
-                # A fault of ours, over one answer: what the others say must be heard all the same.
-                logger.error("an answer could not be dealt with", exc_info=error)
+        except Exception as error:
+            # A fault of ours, over one answer: what the others say must be heard all the same.
+            logger.error("an answer could not be dealt with", exc_info=error)
         return first
