@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from itertools import batched
 from typing import Any
 
@@ -21,6 +21,7 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
+from pylon.swarm.meanwhile import meanwhile
 from pylon.swarm.runs.asked import fault_in, spec_of
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import Reservation
@@ -97,12 +98,15 @@ async def ask_all(
     if kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
     run = _Mapping(client, specs, stream=stream)
+    options = {"journal": journal, "priority": priority, "deadline_s": deadline, "reservation": reservation}
+    # It has ended before another call may take it up.
     with books.held(journal):
         if journal is None or not journal.taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
             yield Event(run.told())
-        async for event in run.run(journal=journal, priority=priority, deadline_s=deadline, reservation=reservation):
-            yield event
+        async with aclosing(run.run(**options)) as events:
+            async for event in events:
+                yield event
     result = {
         "resumed": journal is not None and journal.taken_up,
         **await summary_of(run.outcomes, run.wall_s, run.msat),
@@ -130,16 +134,9 @@ class _Mapping:
     async def run(self, **options: Any) -> AsyncGenerator[Event]:
         """Runs it; events until it is done."""
         started = time.monotonic()
-        asking = asyncio.create_task(
-            self._client.map(
-                self._specs,
-                on_progress=self._progressed,
-                on_outcome=self._outcome_came if self.stream else None,
-                **options,
-            )
-        )
-        asking.add_done_callback(lambda _: self._came.set())
-        try:
+        on_outcome = self._outcome_came if self.stream else None
+        mapping = self._client.map(self._specs, on_progress=self._progressed, on_outcome=on_outcome, **options)
+        async with meanwhile(mapping, self._came.set) as asking:
             while not asking.done() or self._fresh:
                 if self.stream:
                     await self._came.wait()
@@ -148,8 +145,6 @@ class _Mapping:
                     await asyncio.wait({asking}, timeout=REPORT_S)
                 yield Event(self.told())
             self.outcomes = await asking
-        finally:
-            asking.cancel()
         self.wall_s = time.monotonic() - started
 
     @property

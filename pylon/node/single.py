@@ -1,6 +1,7 @@
 """One question to the swarm as a call, with pieces of its answer while it is made."""
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
+from pylon.swarm.meanwhile import meanwhile
 from pylon.swarm.runs.asked import unaskable
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.runs.run import Single
@@ -42,8 +44,9 @@ async def ask_one(
     if not stream:
         yield Result(_row(await client.single(spec, reservation=reservation)))
         return
-    async for answer in _streamed(client, replace(spec, stream=True), reservation):
-        yield answer
+    async with aclosing(_streamed(client, replace(spec, stream=True), reservation)) as answers:
+        async for answer in answers:
+            yield answer
 
 
 async def _streamed(client: SwarmClient, spec: JobSpec, reservation: Reservation | None) -> Answers:
@@ -55,17 +58,13 @@ async def _streamed(client: SwarmClient, spec: JobSpec, reservation: Reservation
         latest[:] = [text]
         came.set()
 
-    asking = asyncio.create_task(client.single(spec, reservation=reservation, partial=heard))
-    asking.add_done_callback(lambda _: came.set())
-    try:
+    async with meanwhile(client.single(spec, reservation=reservation, partial=heard), came.set) as asking:
         while not asking.done():
             await came.wait()
             came.clear()
             if latest:
                 yield Event({"text": latest.pop()})
         yield Result(_row(await asking))
-    finally:
-        asking.cancel()
 
 
 def _row(single: Single) -> dict[str, Any]:

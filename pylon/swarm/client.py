@@ -27,6 +27,7 @@ from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
+from pylon.swarm.meanwhile import meanwhile
 from pylon.swarm.providers.directory import Directory
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.presence import Presence
@@ -176,14 +177,11 @@ class SwarmClient:
         """
         spec = spec_of(job, parameters)
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        asking = asyncio.create_task(self._one(Run([replace(spec, stream=True)], partial=pieces.put_nowait)))
-        asking.add_done_callback(lambda _: pieces.put_nowait(None))
-        try:
+        run = Run([replace(spec, stream=True)], partial=pieces.put_nowait)
+        async with meanwhile(self._one(run), lambda: pieces.put_nowait(None)) as asking:
             while (piece := await pieces.get()) is not None:
                 yield piece
             yield await asking
-        finally:
-            asking.cancel()
 
     async def map(
         self,

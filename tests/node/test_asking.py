@@ -18,6 +18,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.schema import SWARM
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+from tests.swarm.test_reservation import until
 
 
 class Relays(FakeRelays):
@@ -115,3 +116,26 @@ async def test_a_run_that_goes_on_is_not_taken_up_beside_it_and_is_once_its_call
             await first.aclose()
             taken_up = [answer async for answer in call(resume=True)][-1]
             assert isinstance(taken_up, Result) and taken_up.data["resumed"] and taken_up.data["answered"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_it_up(tmp_path, stream: bool) -> None:
+    relays = Relays()
+    provider = FakeProvider(relays, now=time.time(), slots=4, silent=True)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+        books = Books(database, group, SystemClock())
+        params = {"jobs": [{"prompt": "a"}, {"prompt": "b", "max_tokens": -1}], "journal": True, "stream": stream}
+        call = ask_all(client, relays, CustomerSection(), books, params)  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            for _ in range(2):
+                await anext(call)
+            await until(lambda: provider.received)
+            assert books.open and client._conductor.runs.by_number
+            await call.aclose()
+            assert not books.open and not client._conductor.runs.by_number
