@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.dispatch.budget import Account, Claim
+from pylon.swarm.dispatch.budget import Account
 from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
@@ -128,7 +128,7 @@ class Dispatcher:
             case m.Adopt(job, provider, cost):
                 self._slots.adopt(job, provider, cost, now)
             case m.Owe(run, cost, lapses_at):
-                self._owe(run, cost, lapses_at)
+                self._in_flight.owe(run, cost, lapses_at)
             case m.Fund(run, msat):
                 self._in_flight.budgets.fund(run, msat)
             case m.Drop(slots, failure):
@@ -164,15 +164,6 @@ class Dispatcher:
         out = self._out.copy()
         self._out.clear()
         return out
-
-    def _owe(self, run: int, cost: int, lapses_at: float) -> None:
-        self._in_flight.last += 1
-        if (claim := self._in_flight.budgets.owe(run, self._in_flight.last, cost)) is not None:
-            self._timers.at(lapses_at, self._lapse, claim)
-
-    def _lapse(self, claim: Claim, _: float) -> None:
-        self._in_flight.budgets.charged(claim.attempt, 0)
-        self._out.append(m.Lapsed(claim.attempt))
 
     def _emptied(self, lane: Lane, now: float) -> None:
         self._slots.look_for_nobody(lane, now)

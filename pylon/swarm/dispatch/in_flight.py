@@ -156,6 +156,12 @@ class InFlight:
         """The same for one of a slot that has its outcome, as far as that was not known."""
         self.budgets.charged(attempt, charged)
 
+    def owe(self, run: int, cost: int, lapses_at: float) -> None:
+        """An earlier process sent something for this run, which may be charged until then. It has the next number."""
+        self.last += 1
+        if (claim := self.budgets.owe(run, self.last, cost)) is not None:
+            self._timers.at(lapses_at, self._lapse, claim)
+
     def _keep(self, attempt: Attempt) -> None:
         slot = attempt.slot
         claim = self.budgets.give_up(slot.job.run, attempt.id, attempt.cost)
