@@ -175,13 +175,15 @@ class Dispatcher:
         if self._in_flight.count >= self._settings.width:
             return
         self._in_flight.look_anew()
-        for priority in self._priorities():
-            idle = 0
+        priorities = self._priorities()
+        for priority in priorities:
+            # Most often there is one, and every lane has its turn.
+            lowest, idle = priority == priorities[-1], 0
             while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
                 lane = self._company.turns[0]
                 self._company.turns.rotate(-1)
                 idle += 1
-                if lane.waiting and lane.priority >= priority and self._one_of(lane, priority, now):
+                if lane.waiting and (lowest or lane.priority >= priority) and self._one_of(lane, priority, now):
                     idle = 0
 
     def _priorities(self) -> list[int]:
