@@ -13,6 +13,7 @@ from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
+from pylon.money.schema import MONEY
 from pylon.node import identity
 from pylon.node.core import Core
 from pylon.node.home import Home
@@ -65,7 +66,7 @@ async def core(stack, inference, tmp_path):
     """A customer's core, with one provider across a real relay."""
     relay = await stack.enter_async_context(RelayServer())
     secret = SecretKey.generate()
-    database = await Database.open(tmp_path / "provider.db", [SCHEMA], label="play")
+    database = await Database.open(tmp_path / "provider.db", [SCHEMA, MONEY], label="play")
     stack.push_async_callback(database.close)
     group = GroupCommit(database)
     group.start()

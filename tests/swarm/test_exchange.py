@@ -14,6 +14,7 @@ from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.money.schema import MONEY
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -49,7 +50,7 @@ async def serve(
 ) -> str:
     """Starts a provider; its public key."""
     secret = SecretKey.generate()
-    database = await Database.open(path, [SCHEMA], label="play")
+    database = await Database.open(path, [SCHEMA, MONEY], label="play")
     stack.push_async_callback(database.close)
     group = GroupCommit(database)
     group.start()

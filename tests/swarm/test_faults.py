@@ -47,8 +47,9 @@ async def test_whatever_a_relay_does_to_live_events_every_job_is_answered_once(
 ) -> None:
     """With `both` the providers are behind the faults too: what they are sent is lost as well."""
     async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(RelayServer())
-        proxy = await stack.enter_async_context(FaultRelay(relay.url, faults))
+        proxy = await stack.enter_async_context(FaultRelay("", faults))
+        relay = await stack.enter_async_context(RelayServer(public_urls=[proxy.url]))
+        proxy.upstream = relay.url
         for n in range(2):
             await serve(stack, proxy if both else relay, tmp_path / f"{n}.db")
         secret = SecretKey.generate()

@@ -15,6 +15,7 @@ from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Progress
 from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
+from pylon.money.schema import MONEY
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -78,7 +79,7 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
 ) -> None:
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
-        database = await Database.open(tmp_path / "pylon.db", [SCHEMA], label="play")
+        database = await Database.open(tmp_path / "pylon.db", [SCHEMA, MONEY], label="play")
         stack.push_async_callback(database.close)
         group = GroupCommit(database)
         group.start()

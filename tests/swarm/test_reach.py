@@ -14,6 +14,7 @@ from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
 from pylon.jobs.announcement import announcement_draft, parse_announcement
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
+from pylon.money.schema import MONEY
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -100,7 +101,7 @@ async def open_pool(stack: AsyncExitStack, url: str, secret: SecretKey) -> Relay
 async def serve(stack: AsyncExitStack, relay: RelayServer, path: Path) -> SecretKey:
     """Starts a provider that reads this relay alone; its key."""
     secret = SecretKey.generate()
-    database = await Database.open(path, [SCHEMA], label="play")
+    database = await Database.open(path, [SCHEMA, MONEY], label="play")
     stack.push_async_callback(database.close)
     group = GroupCommit(database)
     group.start()
