@@ -12,7 +12,7 @@ until a relay has that; so does one with a price that its customer takes back.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event, loads_event
@@ -77,10 +77,19 @@ class Journal:
         """A job ends without a result. `word` is pending until its customer is told of that."""
         await self._group.execute(rows.END, rows.ending(job_id, state, code, finished_at, word))
 
-    async def pending(self) -> list[Pending]:
-        """What a crash left, oldest first."""
-        found = [rows.pending(row) for row in await self._database.fetch_all(rows.PENDING)]
-        return [pending for pending in found if pending is not None]
+    async def pending(self) -> AsyncIterator[Pending]:
+        """What a crash left, oldest first; one at a time, since all of it may be more than memory holds."""
+        for left in await self._database.fetch_all(rows.LEFT):
+            row = await self._database.fetch_one(rows.PENDING, (left["id"],))
+            if row is not None and (pending := rows.pending(row)) is not None:
+                yield pending
+
+    async def request(self, job_id: str) -> Event:
+        """What a job asks for that has not ended. Raises `LookupError` for any other."""
+        row = await self._database.fetch_one("SELECT request FROM job WHERE id = ?", (job_id,))
+        if row is None or row["request"] is None:
+            raise LookupError(f"the journal has no request of job {job_id}")
+        return loads_event(row["request"])
 
     async def known(self, job_ids: Iterable[str]) -> dict[str, Event | None]:
         """Which of these jobs were taken on before, each with its result if there is one still."""

@@ -19,12 +19,13 @@ _MANY = 64
 class Job:
     """An admitted request. `received_at` is wall time, `relay` where it came from.
 
+    `event` is None, and `request` says nothing of the prompt, while the journal alone has them (`contents`).
     `left`: an earlier process took it on. `again`: that may have sent pieces of an answer to it, and `sent` is how
     much of that relays have.
     """
 
     request: ReceivedRequest
-    event: Event
+    event: Event | None
     terms: Accept
     received_at: float
     relay: str

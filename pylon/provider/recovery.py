@@ -35,7 +35,7 @@ class Recovery:
     async def run(self) -> None:
         """Takes all of it up, oldest first."""
         again = 0
-        for pending in await self._journal.pending():
+        async for pending in self._journal.pending():
             if pending.result is not None:
                 # Its own first `e` tag names the request; nothing but it is kept once it is signed.
                 again_out = self._results.publish if pending.state is JobState.SIGNED else self._results.tell

@@ -172,6 +172,7 @@ TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'canc
 def admission(job: Job) -> tuple[object, ...]:
     """The values of `INSERT`."""
     event, terms, price = job.event, job.terms, job.terms.price
+    assert event is not None  # noqa: S101 - only what is journaled is ever put aside
     row = (job.relay, terms.model, job.received_at, terms.expires_at)
     amounts = map(int, (terms.quote, price.base_msat, price.in_msat_per_1k, price.out_msat_per_1k))
     whose = (event.id, event.pubkey, event.kind, JobState.QUEUED.value)
@@ -217,12 +218,15 @@ async def end(
     await tx.execute(END, ending(job_id, state, code, finished_at, word))
 
 
+_LEFT = (
+    "state IN ('awaiting_funds', 'queued', 'signed')"
+    " OR (state IN ('expired', 'cancelled', 'failed') AND result NOT NULL)"
+)
+LEFT = f"SELECT id FROM job WHERE {_LEFT} ORDER BY received_at"  # noqa: S608 - the states above
 PENDING = (
     "SELECT request, result, relay, received_at, expires_at, state, model, prompt_tokens, completion_tokens, begun,"
     " quote_msat, base_msat, in_msat_per_1k, out_msat_per_1k, max_tokens FROM job"
-    " WHERE state IN ('awaiting_funds', 'queued', 'signed')"
-    " OR (state IN ('expired', 'cancelled', 'failed') AND result NOT NULL)"
-    " ORDER BY received_at"
+    " WHERE id = ?"
 )
 NEWEST = (
     "SELECT id, customer, kind, state, code, model, received_at, finished_at, prompt_tokens,"

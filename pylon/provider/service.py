@@ -18,6 +18,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.admission import Load
+from pylon.provider.contents import Contents
 from pylon.provider.intake import refused, regulars
 from pylon.provider.intake.intake import Intake
 from pylon.provider.intake.open_cancels import OpenCancels
@@ -114,6 +115,7 @@ class Provider:
         self._runner = Runner(
             inference=inference,
             journal=journal,
+            contents=Contents(journal, keys),
             results=results,
             replies=replies,
             clock=clock,

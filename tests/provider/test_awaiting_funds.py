@@ -139,6 +139,17 @@ async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(des
     assert await desk.held() == 0
 
 
+async def test_a_long_job_that_waits_for_its_payment_leaves_what_it_says_in_the_journal(desk):
+    job = await desk.taken("words " * 2_000)
+    await desk.till.restore(job)
+    waits = desk.till._waiting.get(job.id)
+    assert (waits.event, waits.request.job.text) == (None, "")
+    await desk.pay()
+    await desk.till._decide_on_all(KEY.public, "")
+    assert [one.id for one in desk.ran] == [job.id]
+    assert await desk.states() == ["queued"]
+
+
 async def test_a_job_that_has_ended_holds_nothing_when_it_is_decided_on(desk):
     job = await desk.waiting()
     await desk.pay()

@@ -359,7 +359,7 @@ async def test_after_a_restart_a_streamed_job_comes_in_pieces_unless_pieces_of_i
 
     serving = await serve(delay_s=30.0, slots=1)
     begun = await customer.ask(serving.public, customer.job("Tell a story", stream=True))
-    while not any(pending.begun for pending in await serving.journal.pending()):
+    while not any([pending.begun async for pending in serving.journal.pending()]):
         await asyncio.sleep(0.02)
     waiting = await customer.ask(serving.public, customer.job("Tell another", stream=True))
     while (await serving.provider.status()).queued < 1:

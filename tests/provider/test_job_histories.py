@@ -33,6 +33,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
+from pylon.provider.contents import Contents
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter
 from pylon.provider.payments import collecting
@@ -133,6 +134,7 @@ class World:
         self.runner = Runner(
             inference=self.engine,
             journal=self.journal,
+            contents=Contents(self.journal, ConversationKeys(US)),
             results=self.published,
             replies=self,
             clock=self.clock,
@@ -334,7 +336,7 @@ class History:
         await world.stop()
         await world.start()
         by_id = {job.id: job for job in self.jobs}
-        for pending in await world.journal.pending():
+        async for pending in world.journal.pending():
             if pending.result is not None:
                 again_out = world.published.publish if pending.state is JobState.SIGNED else world.published.tell
                 again_out(pending.result, pending.result.tag("e") or "", pending.relay)

@@ -46,7 +46,7 @@ async def test_what_is_queued_or_signed_is_pending_and_nothing_else(journal):
     await sign(journal, done, event("other result", 6940))
     journal.settled(done.id)
     await journal.ended(dropped.id, JobState.CANCELLED, code="cancelled", finished_at=3.0)
-    pending = await journal.pending()
+    pending = [one async for one in journal.pending()]
     assert [(p.event, p.result) for p in pending] == [(waiting, None), (result, result)]
 
 
@@ -55,7 +55,7 @@ async def test_a_job_is_remembered_to_have_begun_when_pieces_of_its_answer_may_b
     await queue(journal, begun, at=1.0)
     await queue(journal, waiting, at=2.0)
     await journal.begun(begun.id)
-    assert [(one.event, one.begun) for one in await journal.pending()] == [(begun, True), (waiting, False)]
+    assert [(one.event, one.begun) async for one in journal.pending()] == [(begun, True), (waiting, False)]
 
 
 async def test_the_first_result_of_a_job_stays_its_result(journal):
@@ -126,10 +126,10 @@ async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(t
     group.start()
     journal = Journal(database, group)
     assert await journal.rows() == rows
-    pending = [(one.event, one.relay, one.received_at, one.result) for one in await journal.pending()]
+    pending = [(one.event, one.relay, one.received_at, one.result) async for one in journal.pending()]
     assert pending == [(waiting, "ws://r", 1.0, None), (result, "ws://r", 2.0, result)]
-    assert (await journal.pending())[0].begun, "pieces of its answer may be out"
-    assert (await journal.pending())[0].agreed is None
+    assert (await anext(journal.pending())).begun, "pieces of its answer may be out"
+    assert (await anext(journal.pending())).agreed is None
     # Those that come after are told apart from those that were there.
     await queue(journal, waiting)
     assert await journal.counts() == {"queued": 1, "signed": 1}

@@ -337,7 +337,7 @@ async def test_a_job_that_waited_for_its_payment_is_answered_once_where_work_has
             await asyncio.sleep(0.02)
     await free.stop()
     again = await serve(secret=serving.secret)
-    assert await again.journal.pending() == []
+    assert [one async for one in again.journal.pending()] == []
     assert customer.results(request) == [result]
     await clean(again)
 

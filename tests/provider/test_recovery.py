@@ -368,7 +368,7 @@ async def test_a_word_that_has_expired_before_a_relay_had_it_is_given_up(machine
     await after.recovery.run()
     after.outbox.letters[0].done(False)
     await after.written()
-    assert await after.journal.pending() == []
+    assert [one async for one in after.journal.pending()] == []
 
 
 async def test_a_key_that_was_told_no_too_often_hears_no_more_and_its_job_ends_all_the_same(machine):
@@ -388,7 +388,7 @@ async def test_a_job_for_named_weights_is_run_though_the_model_is_still_being_lo
     # Of another model, or of other weights that have been read, it is known that they are not meant.
     for model in (("another", ""), ("m", "00" * 32)):
         other = machine.starts(model=model)
-        assert other.judge.restore((await other.journal.pending())[0]).code is ErrorCode.UNSUPPORTED_MODEL
+        assert other.judge.restore(await anext(other.journal.pending())).code is ErrorCode.UNSUPPORTED_MODEL
 
 
 async def test_over_a_relay_whoever_is_not_served_after_a_restart_hears_it_once(serve, customer):
@@ -402,7 +402,7 @@ async def test_over_a_relay_whoever_is_not_served_after_a_restart_hears_it_once(
         again = await serve(secret=serving.secret, max_prompt_bytes=3)
         assert (await customer.refusal(request)).code is ErrorCode.TOO_LARGE
         async with asyncio.timeout(10):
-            while await again.journal.pending():
+            while [one async for one in again.journal.pending()]:
                 await asyncio.sleep(0.02)
         await again.stop()
     assert len(customer.feedback(request)) == 1

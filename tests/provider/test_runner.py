@@ -11,7 +11,7 @@ from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError
 from pylon.inference.engine import Progress
 from pylon.jobs.parameters import JobParameters
-from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.jobs.request import JobRequest, ReceivedRequest, private_draft
 from pylon.jobs.result import Finish, parse_result
 from pylon.money import audit
 from pylon.money.accounts.account import Terms
@@ -20,9 +20,10 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
 from pylon.nostr.crypto.nip44 import ConversationKeys
-from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
+from pylon.provider.contents import Contents
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
@@ -95,6 +96,9 @@ class Outbox:
         self.published.append(letter.event)
         return True
 
+    def put(self, letter) -> None:
+        self.published.append(letter.event)
+
 
 class Stage:
     """A runner and what it stands on."""
@@ -118,6 +122,7 @@ class Stage:
         self.runner = Runner(
             inference=self.engine,
             journal=journal,
+            contents=Contents(journal, ConversationKeys(US)),
             results=results,
             replies=self.replies,
             clock=clock,
@@ -125,10 +130,17 @@ class Stage:
         )
 
     async def add(
-        self, text: str, secret: SecretKey = CUSTOMER, *, stream: bool = False, quote: int = 2_000, **changes
+        self,
+        text: str,
+        secret: SecretKey = CUSTOMER,
+        *,
+        stream: bool = False,
+        quote: int = 2_000,
+        tags: tuple[Tag, ...] = (),
+        **changes,
     ) -> Job:
         now = int(time.time())
-        event = secret.sign(EventDraft(5940, text, created_at=now))
+        event = secret.sign(EventDraft(5940, text, tags, created_at=now))
         asked = JobRequest(text, JobParameters(stream=stream))
         request = ReceivedRequest(event.id, event.pubkey, now, asked, True, (US.public,))
         job = Job(request, event, Accept(Msat(quote), now + 60, "m", 40, PRICE), now, "ws://r", **changes)
@@ -343,3 +355,15 @@ async def test_a_job_that_an_earlier_process_began_sends_no_pieces_and_owes_thos
     await stage.idle()
     assert stage.replies.pieces == []
     assert (await stage.account()).charged_total == 7
+
+
+async def test_a_long_job_that_waits_is_read_again_for_what_it_owes_when_it_is_taken_back(stage):
+    await stage.add("runs")
+    await begun(stage)
+    sealed = private_draft(JobRequest("a story " * 2_000), US.public, ConversationKeys(CUSTOMER), created_at=1)
+    job = await stage.add(sealed.content, tags=sealed.tags, sent=Usage(30, 7), again=True)
+    assert stage.runner.queue.get(job.id).event is None
+    await stage.runner.cancel(job.id, CUSTOMER.public)
+    assert (await stage.account()).charged_total == 7
+    stage.engine.answer.set()
+    await stage.idle()

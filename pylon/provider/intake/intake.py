@@ -12,6 +12,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
+from pylon.provider.contents import length
 from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
@@ -27,6 +28,8 @@ from pylon.provider.work.results import Results
 logger = log.get("provider")
 
 BATCH = 256
+# So much of what its jobs say is open at once, in characters: a batch of sealed requests may say a gigabyte.
+MOST_OPEN = 4 * 1024 * 1024
 # How far back stored requests are asked for: the longest that one without a deadline is valid, and clock skew.
 LOOK_BACK_S = 900
 
@@ -101,6 +104,7 @@ class Intake:
 
     async def _take(self, batch: Sequence[Received], *, live: bool) -> None:
         queued: list[Job] = []
+        opened = 0
         refused: list[Refusal] = []
         for received in batch:
             if received.event.kind == DELETION:
@@ -113,19 +117,26 @@ class Intake:
                 refused.append(Refusal(request.customer, found.id, request.private, found.relay, code, reason))
             elif isinstance(found, Job):
                 queued.append(found)
+                opened += length(found)
+                if opened >= MOST_OPEN:
+                    await self._take_all_on(queued, live=live)
+                    queued, opened = [], 0
             elif found is not None:
                 refused.append(found)
+        await self._take_all_on(queued, live=live)
+        if refused:
+            await _alone(self._refuse(refused, live=live))
+        for received in batch:
+            if received.event.kind == DELETION:
+                await self._in_hand.take_back(received.event)
+
+    async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
         if len(queued) == 1:
             # The usual case of a quiet node, and a task costs more than the call.
             await _alone(self._take_on(queued[0], live=live))
         else:
             # Group commit makes one disk flush of them.
             await asyncio.gather(*(_alone(self._take_on(job, live=live)) for job in queued))
-        if refused:
-            await _alone(self._refuse(refused, live=live))
-        for received in batch:
-            if received.event.kind == DELETION:
-                await self._in_hand.take_back(received.event)
 
     async def _take_on(self, job: Job, *, live: bool) -> None:
         try:

@@ -15,6 +15,7 @@ from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitF
 from pylon.money.invoices.receiver import PACE_S
 from pylon.money.invoices.store import Issued
 from pylon.nostr.event import Event
+from pylon.provider.contents import put_aside
 from pylon.provider.payments.asking import Asking, NotAsked
 from pylon.provider.payments.behind import Misfit, unpaid
 from pylon.provider.payments.collecting import Collecting
@@ -109,6 +110,7 @@ class Till:
                 reason = "this costs more than is kept here"
                 await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)
             case AskTopUp() | WaitForTopUp():
+                job = put_aside(job)
                 self._waiting.add(job, newcomer=newcomer)
                 self._collecting.wake()
                 await self._say_what_is_due(job, decision)

@@ -54,6 +54,8 @@ class Results:
 
     async def sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event:
         """The result of a job, on disk with what it cost. Raises `WireError` when none can be made of this text."""
+        asked = job.event
+        assert asked is not None  # noqa: S101 - who has it signed has read it
         now = self._clock.wall()
         run_s = run_ms / 1_000
         model = self._inference.model
@@ -72,7 +74,7 @@ class Results:
         def sign(receipt: AccountReceipt | None) -> Event:
             result = with_account(account=receipt)
             return self._secret.sign(
-                result_draft(result, self._keys, request=job.event, created_at=int(now), limit=limit)
+                result_draft(result, self._keys, request=asked, created_at=int(now), limit=limit)
             )
 
         work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)

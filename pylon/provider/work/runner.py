@@ -13,6 +13,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.nostr.event import Event
+from pylon.provider.contents import Contents, put_aside
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies
@@ -35,6 +36,7 @@ class Runner:
         *,
         inference: InferenceService,
         journal: Journal,
+        contents: Contents,
         results: Results,
         replies: Replies,
         clock: Clock,
@@ -50,6 +52,7 @@ class Runner:
         self.latency = Latency()
         self._inference = inference
         self._journal = journal
+        self._contents = contents
         self._results = results
         self._replies = replies
         self._clock = clock
@@ -83,6 +86,9 @@ class Runner:
     def add(self, job: Job) -> None:
         """Takes on a job that the journal has."""
         self._idle.clear()
+        # What begins at once is not opened twice.
+        if self.queue or not self._has_room:
+            job = put_aside(job)
         self.queue.push(job)
         self._since[job.id] = self._clock.monotonic()
         self._overdue.add(job)
@@ -123,11 +129,15 @@ class Runner:
         finally:
             self._feeding = False
 
-    def _fill_slots(self) -> None:
-        loop = asyncio.get_running_loop()
+    @property
+    def _has_room(self) -> bool:
         slots = self._inference.slots
         # Answers that are being written down hold no slot, but no more of them than there are slots.
-        while not self._closed and self.computing < slots and len(self.running) < 2 * slots:
+        return not self._closed and self.computing < slots and len(self.running) < 2 * slots
+
+    def _fill_slots(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._has_room:
             job = self.queue.pop()
             if job is None:
                 break
@@ -171,7 +181,7 @@ class Runner:
                 raise
             running.task.uncancel()
             run_ms = round((self._clock.monotonic() - running.began) * 1_000)
-            return await self._charge_sent(job, running.sent, run_ms)
+            return await self._charge_sent(running.job, running.sent, run_ms)
         except PromptError as error:
             await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
         except ParameterError as error:
@@ -182,7 +192,7 @@ class Runner:
         else:
             self.seconds_per_job += 0.1 * (generation.run_ms / 1_000 - self.seconds_per_job)
             usage = Usage(generation.prompt_tokens, generation.completion_tokens)
-            return await self._sign(job, generation.text, Finish(generation.finish), usage, generation.run_ms)
+            return await self._sign(running.job, generation.text, Finish(generation.finish), usage, generation.run_ms)
         return None
 
     async def _generate(self, job: Job, running: Running) -> Generation:
@@ -190,6 +200,7 @@ class Runner:
         running.began = now = self._clock.monotonic()
         running.queued_s = now - self._since.pop(job.id, now)
         try:
+            job = running.job = await self._contents.whole(job)
             generation = await self._inference.generate(request_of(job), await self._progress(job, running))
             running.answered = self._clock.monotonic()
             return generation
@@ -242,6 +253,7 @@ class Runner:
     async def _sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event | None:
         self._begin_writing(job)
         try:
+            job = await self._contents.whole(job)
             return await self._results.sign(job, text, finish, usage, run_ms)
         except WireError as error:
             logger.warning("a result could not be made", job=job.id, error=str(error))
