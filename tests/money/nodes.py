@@ -199,15 +199,13 @@ class ProviderNode(Node):
                 await self.note(tx, job, "queued" if isinstance(decision, Run) else "waiting")
             if isinstance(decision, AskTopUp):
                 try:
-                    issued = await self.receiver.prepare(CUSTOMER, job, decision.amount, description="work")
+                    issued = await self.receiver.issue(CUSTOMER, job, decision.amount, description="work")
                 except ReceiveError as error:
                     if error.code is not ReceiveCode.JOB_HAD_INVOICE:
                         raise
                     async with self.database.transaction() as tx:
                         await self.note(tx, job, "expired")
                     continue
-                async with self.database.transaction() as tx:
-                    await self.receiver.record(tx, issued)
                 self.wire.publish(Asked(job, issued.amount, issued.invoice))
 
     async def check(self) -> None:

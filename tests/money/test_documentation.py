@@ -10,7 +10,7 @@ from pylon.money.accounts import account, deposit
 from pylon.money.accounts.mirror import Fault
 from pylon.money.accounts.usage import UsageFault
 from pylon.money.books import ledger
-from pylon.money.invoices import invoice, receiver
+from pylon.money.invoices import allowance, invoice
 from pylon.money.invoices.invoice import InvoiceCode
 from pylon.money.invoices.receiver import ReceiveCode
 from pylon.money.limits import PLAY_CAPS, Limit
@@ -61,8 +61,8 @@ def test_the_figures_in_the_text_are_those_of_the_code():
     assert f"{playbank.FAUCET_PER_DAY.whole_sats():,} play sat" in TEXT
     assert f"at most {invoice.MAX_LENGTH:,} characters" in TEXT
     assert f"less than {invoice.MIN_LEFT_S} seconds" in TEXT.lower()
-    assert f"{receiver.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
-    assert f"every {receiver.PACE_S:g} seconds" in TEXT
+    assert f"{allowance.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
+    assert f"every {allowance.PACE_S:g} seconds" in TEXT
     assert f"Beyond {MOST.payment:,} sat a payment, {MOST.day:,}\na day and {MOST.all:,} in all" in TEXT
     assert (deposit.FIRST_JOBS, deposit.GROWTH) == (3, 12)
 

@@ -102,9 +102,7 @@ async def test_the_first_run_goes_through_the_code_that_real_money_goes_through(
     theirs = await open_database(tmp_path, "provider.db")
     receiver = Receiver(theirs, house.bob, house.clock, network=Network.PLAY)
     sender = Sender(ours, house.alice, SendPolicy(Network.PLAY, PLAY_CAPS, stopped=lambda: False), house.clock)
-    issued = await receiver.prepare("customer", "j1", sats(15), description="work")
-    async with theirs.transaction() as tx:
-        await receiver.record(tx, issued)
+    issued = await receiver.issue("customer", "j1", sats(15), description="work")
     order = Order("j1", "provider", "customer", sats(5), sats(5), "r", sats(15))
     ask = Ask("provider", "j1", "customer", sats(15), issued.invoice, verified=True)
     assert (await sender.pay(ask, order)).state is PaymentState.SETTLED

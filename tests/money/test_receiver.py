@@ -5,7 +5,7 @@ import pytest
 from pylon.money import audit
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
-from pylon.money.invoices import receiver
+from pylon.money.invoices import allowance, receiver
 from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
@@ -33,10 +33,7 @@ class Side:
         return self
 
     async def issue(self, customer=ALICE, job="j1", amount=5, **more):
-        issued = await self.receiver.prepare(customer, job, sats(amount), description="work", **more)
-        async with self.database.transaction() as tx:
-            await self.receiver.record(tx, issued)
-        return issued
+        return await self.receiver.issue(customer, job, sats(amount), description="work", **more)
 
     async def balance(self, customer=ALICE):
         return await ledger_store.balance(self.database, ledger.customer(customer))
@@ -244,7 +241,7 @@ async def test_more_than_was_asked_is_credited_as_what_was_asked(side):
 
 
 async def test_invoices_to_unknown_keys_are_capped_an_hour(side, monkeypatch):
-    monkeypatch.setattr(receiver, "MAX_STRANGER_INVOICES", 3)
+    monkeypatch.setattr(allowance, "MAX_STRANGER_INVOICES", 3)
     for number in range(3):
         await side.issue(customer=f"c{number}", job=f"j{number}")
     assert await side.refused(customer="c3", job="j3") is ReceiveCode.TOO_MANY
@@ -256,7 +253,7 @@ async def test_invoices_to_unknown_keys_are_capped_an_hour(side, monkeypatch):
     await side.issue(customer="c3", job="j3")
     assert await side.refused(customer="c4", job="j4b") is ReceiveCode.TOO_MANY
     # However many were used up at once, another is made in a while.
-    side.clock.advance(receiver.PACE_S + 1)
+    side.clock.advance(allowance.PACE_S + 1)
     await side.issue(customer="c4", job="j4b")
     assert await side.refused(customer="c5", job="j5") is ReceiveCode.TOO_MANY
     side.clock.advance(3_601)

@@ -171,7 +171,7 @@ async def test_a_node_that_runs_holds_to_caps_that_were_lowered_and_to_a_permiss
         with pytest.raises(SetupError, match="live money is not allowed"):
             await core.customer()
         with pytest.raises(ReceiveError) as caught:
-            await takings.receiver.prepare("aa" * 32, "job", Msat(5_000), description="")
+            await takings.receiver.issue("aa" * 32, "job", Msat(5_000), description="")
         assert caught.value.code is ReceiveCode.NOT_LIVE
         assert not set(wallet.asked) & MOVES
         # So do caps that were raised, or allowed anew.

@@ -109,7 +109,7 @@ async def test_too_many_strangers_are_told_to_come_later_and_that_is_not_the_wal
     async def too_many(*_, **__):
         raise ReceiveError(ReceiveCode.TOO_MANY, "too many")
 
-    monkeypatch.setattr(desk.receiver, "prepare", too_many)
+    monkeypatch.setattr(desk.receiver, "issue", too_many)
     assert await desk.asking.issue(await desk.job("a"), ASKED) is NotAsked.LATER
     assert not desk.asking.down
 

@@ -186,7 +186,7 @@ class World:
         return US.sign(EventDraft(7000, f"{self.clock.now} {id(self.engine)}", (("e", job.id),), 1))
 
     # As a receiver.
-    async def prepare(self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int) -> Issued:
+    async def issue(self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int) -> Issued:
         before = await invoice_store.of_job(self.database, job)
         if before is not None and before.state != "pending":
             raise ReceiveError(ReceiveCode.JOB_HAD_INVOICE, "it had one")
@@ -194,9 +194,12 @@ class World:
             return before
         self.hashes += 1
         now = self.clock.wall()
-        return Issued(f"{self.hashes:064x}", job, customer, amount, "lnbc", now, now + expiry_s, "pending")
+        issued = Issued(f"{self.hashes:064x}", job, customer, amount, "lnbc", now, now + expiry_s, "pending")
+        async with self.database.transaction() as tx:
+            await self._record(tx, issued)
+        return issued
 
-    async def record(self, tx: Any, issued: Issued) -> None:
+    async def _record(self, tx: Any, issued: Issued) -> None:
         if await invoice_store.of_job(tx, issued.job) is not None:
             return
         if await invoice_store.open_of(tx, issued.customer) is not None:

@@ -103,7 +103,10 @@ def job(now: float, customer: str = "alice", relay: str = "") -> SimpleNamespace
     id_ = f"job of {customer}"
     request = SimpleNamespace(customer=customer, id=id_, private=True)
     terms = SimpleNamespace(expires_at=now + 600)
-    return SimpleNamespace(id=id_, request=request, relay=relay, terms=terms, received_at=now)
+    # Its event is None: what it says is in a journal that is not here.
+    return SimpleNamespace(
+        id=id_, request=request, relay=relay, terms=terms, received_at=now, event=None, trusted=False
+    )
 
 
 async def test_it_sleeps_while_nobody_waits(till, clock):
@@ -123,7 +126,7 @@ async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
 class Slow(Nobody):
     """A stand-in for a receiver whose wallet takes its time."""
 
-    async def prepare(self, *_, **__):
+    async def issue(self, *_, **__):
         await asyncio.Event().wait()
 
 
@@ -199,7 +202,7 @@ async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listeni
 class Unable(Nobody):
     """A stand-in for a receiver to which nothing is owed, and whose wallet makes no invoices."""
 
-    async def prepare(self, *_, **__):
+    async def issue(self, *_, **__):
         raise ReceiveError(ReceiveCode.WALLET_DOWN, "the wallet made no invoice")
 
 
@@ -252,15 +255,12 @@ class Crowded(Nobody):
     def __init__(self, left: int) -> None:
         self.left, self.made = left, []
 
-    async def prepare(self, customer, job, amount, *, description, expiry_s):
+    async def issue(self, customer, job, amount, *, description, expiry_s):
         if not self.left:
             raise ReceiveError(ReceiveCode.TOO_MANY, "too many")
         self.left -= 1
         self.made.append(customer)
         return SimpleNamespace(payment_hash=customer, amount=amount, invoice="lnbc", customer=customer, job=job)
-
-    async def record(self, tx, issued):
-        pass
 
 
 def crowded(clock, receiver: Crowded, most: int) -> tuple[Till, Ending]:

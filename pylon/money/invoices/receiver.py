@@ -16,8 +16,8 @@ from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.invoices import invoice as invoices
 from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.allowance import MAX_STRANGER_INVOICES, Allowance
 from pylon.money.invoices.store import Issued
-from pylon.money.limits import HOUR_S
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError, proves
@@ -30,9 +30,6 @@ EXPIRY_S = 600
 GRACE_S = 60.0
 # Given-up invoices are looked up again at start for this long.
 MEMORY_S = 86_400.0
-MAX_STRANGER_INVOICES = 200
-# So seldom is one more made beyond that: an hour's worth must not be used up in a second, and then be nobody's.
-PACE_S = HOUR_S / MAX_STRANGER_INVOICES
 LOOKUPS_AT_ONCE = 8
 # An invoice is asked about after a tenth of its age, and at least this often.
 LOOKUP_EVERY_S = 30.0
@@ -88,14 +85,15 @@ class Receiver:
         self._clock = clock
         self._network = network
         self._live = live
+        self._allowance = Allowance(database, clock)
         self._asked: dict[str, float] = {}
 
-    async def prepare(
+    async def issue(
         self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
     ) -> Issued:
-        """An invoice from the wallet, checked; `record` it before it is published.
+        """An invoice for a job, on disk before anybody hears of it. A job's open one is given again.
 
-        A job's open invoice is given again. Raises `ReceiveError`.
+        Raises `ReceiveError`.
         """
         if self._network.is_live and not self._live():
             raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
@@ -108,7 +106,21 @@ class Receiver:
             )
         if before is not None:
             return before
-        await self._check_allowance(customer)
+        async with self._allowance.place(customer) as is_free:
+            if not is_free:
+                raise ReceiveError(
+                    ReceiveCode.TOO_MANY,
+                    f"{MAX_STRANGER_INVOICES} invoices to unknown keys in the last hour: the next is made later",
+                )
+            issued = await self.prepare(customer, job, amount, description=description, expiry_s=expiry_s)
+            async with self._database.transaction() as tx:
+                await self.record(tx, issued)
+        return issued
+
+    async def prepare(
+        self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
+    ) -> Issued:
+        """An invoice from the wallet, checked; `record` it before it is published. Raises `ReceiveError`."""
         try:
             text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
         except WalletError as error:
@@ -135,7 +147,7 @@ class Receiver:
         )
 
     async def record(self, tx: Transaction, issued: Issued) -> None:
-        """Writes a prepared invoice, in the transaction of the job's own step. Raises `ReceiveError`."""
+        """Writes a prepared invoice. Raises `ReceiveError`."""
         existing = await invoice_store.of_job(tx, issued.job)
         if existing is not None and existing.payment_hash == issued.payment_hash:
             return
@@ -206,20 +218,6 @@ class Receiver:
         if silent and not credited:
             raise silent[0]
         return credited
-
-    async def _check_allowance(self, customer: str) -> None:
-        # Invoices cost the wallet a row each, for ever; whoever has paid once may have as many as it needs.
-        if await invoice_store.has_paid(self._database, customer):
-            return
-        now = self._clock.wall()
-        issued = await invoice_store.count_to_strangers(self._database, since=now - HOUR_S)
-        if issued < MAX_STRANGER_INVOICES:
-            return
-        if await invoice_store.count_to_strangers(self._database, since=now - PACE_S):
-            raise ReceiveError(
-                ReceiveCode.TOO_MANY,
-                f"{issued} invoices to unknown keys in the last hour went unpaid: the next is made later",
-            )
 
 
 def _patience(issued: Issued, now: float) -> float:

@@ -70,15 +70,13 @@ class Asking:
         """An invoice for this job, on disk before anybody hears of it."""
         seconds = int(job.terms.expires_at - self._clock.wall())
         try:
-            issued = await self._receiver.prepare(
+            issued = await self._receiver.issue(
                 job.request.customer,
                 job.id,
                 amount,
                 description="work on a job",
                 expiry_s=max(60, min(EXPIRY_S, seconds)),
             )
-            async with self._database.transaction() as tx:
-                await self._receiver.record(tx, issued)
         except ReceiveError as error:
             return await self._why_not(job, error)
         self.down = False

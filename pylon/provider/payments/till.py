@@ -12,7 +12,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
-from pylon.money.invoices.receiver import PACE_S
+from pylon.money.invoices.allowance import PACE_S
 from pylon.money.invoices.store import Issued
 from pylon.nostr.event import Event
 from pylon.provider.contents import put_aside
