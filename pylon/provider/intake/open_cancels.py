@@ -25,7 +25,7 @@ class OpenCancels:
     """`is_here` says whether a job is still in hand; `take` is given what came."""
 
     def __init__(
-        self, pool: RelayPool, is_here: Callable[[str], bool], take: Callable[[Event], Awaitable[None]]
+        self, pool: RelayPool, is_here: Callable[[str], bool], take: Callable[[Event], Awaitable[object]]
     ) -> None:
         self._pool = pool
         self._is_here = is_here
@@ -34,6 +34,8 @@ class OpenCancels:
         self._added = asyncio.Event()
         self._asked: frozenset[str] = frozenset()
         self._reader: asyncio.Task[None] | None = None
+        # Held while a cancellation is taken: cut off in between, its job would be neither run nor let go.
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -70,7 +72,9 @@ class OpenCancels:
         before, self._asked = self._reader, here
         self._reader = asyncio.create_task(self._read(here), name="open cancellations read") if here else None
         if before is not None:
-            before.cancel()
+            async with self._turn:
+                # What this one has not taken, the next one is given anew.
+                before.cancel()
             await asyncio.gather(before, return_exceptions=True)
 
     async def _read(self, ids: frozenset[str]) -> None:
@@ -78,6 +82,7 @@ class OpenCancels:
         subscription = self._pool.subscribe(lambda: (asked,), name="cancels")
         try:
             async for received in subscription:
-                await self._take(received.event)
+                async with self._turn:
+                    await self._take(received.event)
         finally:
             await subscription.close()
