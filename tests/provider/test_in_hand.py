@@ -114,8 +114,9 @@ async def test_a_job_of_an_earlier_process_goes_where_it_was_and_runs_where_work
 
 
 async def test_a_cancellation_is_its_author_s_and_the_till_hears_of_each_job_before_the_runner(both):
-    event = CUSTOMER.sign(cancel_draft((job(1).id, job(2).id), 5940, US, created_at=1))
-    await both.in_hand.take_back(event)
+    both.runner.queue.push(job(2))
+    event = CUSTOMER.sign(cancel_draft((job(1).id, job(3).id, job(2).id), 5940, US, created_at=1))
+    assert await both.in_hand.take_back(event) == [(ALICE, job(3).id)]
     assert both.said == [
         (who, one.id, ALICE) for one in (job(1), job(2)) for who in ("till lets go", "runner lets go")
     ]
@@ -123,6 +124,7 @@ async def test_a_cancellation_is_its_author_s_and_the_till_hears_of_each_job_bef
 
 async def test_a_job_that_cannot_be_let_go_keeps_no_other_from_it(both):
     both.till.fails_for = job(1).id
+    both.runner.queue.push(job(2))
     await both.in_hand.take_back(CUSTOMER.sign(cancel_draft((job(1).id, job(2).id), 5940, US, created_at=1)))
     assert both.said == [("till lets go", job(2).id, ALICE), ("runner lets go", job(2).id, ALICE)]
 

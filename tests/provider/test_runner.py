@@ -10,6 +10,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.errors import EngineFailedError
 from pylon.inference.engine import Progress
+from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest, private_draft
 from pylon.jobs.result import Finish, parse_result
@@ -28,6 +29,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA
+from pylon.provider.work.in_hand import InHand
 from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
 from pylon.store.database import Database
@@ -365,5 +367,23 @@ async def test_a_long_job_that_waits_is_read_again_for_what_it_owes_when_it_is_t
     assert stage.runner.queue.get(job.id).event is None
     await stage.runner.cancel(job.id, CUSTOMER.public)
     assert (await stage.account()).charged_total == 7
+    stage.engine.answer.set()
+    await stage.idle()
+
+
+async def test_jobs_that_wait_and_are_taken_back_together_share_a_flush(stage, monkeypatch):
+    await stage.add("runs", quote=0)
+    jobs = [await stage.add(f"waits {n}", quote=0) for n in range(40)]
+    flushes, transaction = [], stage.database.transaction_here
+
+    def counted():
+        flushes.append(1)
+        return transaction()
+
+    monkeypatch.setattr(stage.database, "transaction_here", counted)
+    cancellation = CUSTOMER.sign(cancel_draft(tuple(job.id for job in jobs), 5940, US.public, created_at=1))
+    assert await InHand(till=None, runner=stage.runner).take_back(cancellation) == []
+    assert len(flushes) <= 2
+    assert sorted(await stage.states()) == ["cancelled"] * 40 + ["queued"]
     stage.engine.answer.set()
     await stage.idle()

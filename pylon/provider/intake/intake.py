@@ -13,6 +13,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.contents import length
+from pylon.provider.intake.early import Early
 from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
@@ -68,6 +69,7 @@ class Intake:
         self._clock = clock
         self._cannot_write = cannot_write
         self._regulars = Regulars()
+        self._early = Early()
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -110,12 +112,9 @@ class Intake:
             if received.event.kind == DELETION:
                 continue
             found = self._judge.judge(received, queued)
-            if isinstance(found, Job) and (code := self._refused.code(found.id)) is not None:
-                # There would be room for it by now, and its customer has gone elsewhere.
-                request = found.request
-                reason = "it was refused before: a new request may do better"
-                refused.append(Refusal(request.customer, found.id, request.private, found.relay, code, reason))
-            elif isinstance(found, Job):
+            if isinstance(found, Job):
+                found = self._still_wanted(found)
+            if isinstance(found, Job):
                 queued.append(found)
                 opened += length(found)
                 if opened >= MOST_OPEN:
@@ -128,7 +127,14 @@ class Intake:
             await _alone(self._refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
-                await self._in_hand.take_back(received.event)
+                self._early.add(await self._in_hand.take_back(received.event))
+
+    def _still_wanted(self, job: Job) -> Job | Refusal | None:
+        if (code := self._refused.code(job.id)) is not None:
+            # There would be room for it by now, and its customer has gone elsewhere.
+            request, reason = job.request, "it was refused before: a new request may do better"
+            return Refusal(request.customer, job.id, request.private, job.relay, code, reason)
+        return _taken_back(job) if (job.request.customer, job.id) in self._early else job
 
     async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
         if len(queued) == 1:
@@ -195,6 +201,14 @@ class Intake:
             return None
         logger.info("refused", job=refusal.id, customer=customer, code=code.value)
         return self._replies.refusal(customer, refusal.id, refusal.private, code, refusal.reason)
+
+
+def _taken_back(job: Job) -> Refusal | None:
+    # Whoever might have owed something keeps that aside until it hears.
+    if not job.terms.quote:
+        return None
+    request, code = job.request, ErrorCode.CANCELLED
+    return Refusal(request.customer, job.id, request.private, job.relay, code, "it costs nothing")
 
 
 async def _alone(part: Awaitable[None]) -> None:

@@ -1,5 +1,7 @@
 """The jobs that are in hand: those that wait for a payment, those that wait for the engine, and those that it has."""
 
+import asyncio
+
 from pylon import log
 from pylon.errors import MalformedError
 from pylon.jobs.cancel import parse_cancel
@@ -69,20 +71,24 @@ class InHand:
         else:
             self._runner.add(job)
 
-    async def take_back(self, event: Event) -> None:
-        """Lets the jobs go that this cancellation names, so far as they are its author's."""
+    async def take_back(self, event: Event) -> list[tuple[str, str]]:
+        """Lets the jobs go that this cancellation names, so far as they are its author's; which of those that it
+        names are not in hand, each behind its author."""
         try:
             cancellation = parse_cancel(event)
         except MalformedError:
-            return
-        for job_id in cancellation.requests:
-            try:
-                await self._let_go(job_id, cancellation.customer)
-            except Exception:
-                logger.exception("a job could not be let go", job=job_id)
+            return []
+        customer, named = cancellation.customer, dict.fromkeys(cancellation.requests)
+        here = {job_id for job_id in named if self.has(job_id)}
+        # Together: their ends share a flush.
+        await asyncio.gather(*(self._let_go(job_id, customer) for job_id in named if job_id in here))
+        return [(customer, job_id) for job_id in named if job_id not in here]
 
     async def _let_go(self, job_id: str, customer: str) -> None:
-        # The runner after the till: a job that is paid for at this moment is with it by then.
-        if self._till is not None:
-            await self._till.cancel(job_id, customer)
-        await self._runner.cancel(job_id, customer)
+        try:
+            # The runner after the till: a job that is paid for at this moment is with it by then.
+            if self._till is not None:
+                await self._till.cancel(job_id, customer)
+            await self._runner.cancel(job_id, customer)
+        except Exception:
+            logger.exception("a job could not be let go", job=job_id)
