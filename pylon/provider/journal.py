@@ -115,15 +115,14 @@ class Journal:
     async def forget(self, *, results_before: float, rows_before: float, refusals_before: float) -> None:
         """Drops contents of jobs whose deadline lies before the first time, whole rows before the second, and
         refusals before the third."""
-        await self._group.execute(
-            "UPDATE job SET result = NULL WHERE state = 'settled' AND result NOT NULL AND expires_at < ?",
-            (int(results_before),),
-        )
-        await self._group.execute(
-            "DELETE FROM job WHERE state NOT IN ('awaiting_funds', 'queued', 'signed') AND received_at < ?",
-            (rows_before,),
-        )
-        await self._group.execute("DELETE FROM refused_request WHERE said_at < ?", (refusals_before,))
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(rows.FORGET_RESULTS, (int(results_before),))
+            connection.execute(rows.FORGET, (rows_before,))
+            connection.execute("DELETE FROM refused_request WHERE said_at < ?", (refusals_before,))
+
+        # On the database's own thread: there may be thousands, and everybody waits for the loop's.
+        await self._database.write(work)
 
     async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
         """The newest jobs."""

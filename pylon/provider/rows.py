@@ -73,6 +73,8 @@ SCHEMA = Schema(
         """,
         # Requests that were refused in words.
         "CREATE TABLE refused_request (id TEXT PRIMARY KEY, code TEXT NOT NULL, said_at REAL NOT NULL) STRICT;",
+        # The few results that are kept for a while, among the rows of months.
+        "CREATE INDEX job_result ON job (expires_at) WHERE state = 'settled' AND result NOT NULL;",
     ),
 )
 
@@ -166,6 +168,12 @@ END = (
     "UPDATE job SET state = ?, code = ?, finished_at = ?, result = ?, request = NULL, prompt_tokens = 0,"
     " completion_tokens = 0 WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
 )
+# Left to itself SQLite takes the other index, and looks at all that ever was settled.
+FORGET_RESULTS = (
+    "UPDATE job INDEXED BY job_result SET result = NULL"
+    " WHERE state = 'settled' AND result NOT NULL AND expires_at < ?"
+)
+FORGET = "DELETE FROM job WHERE state NOT IN ('awaiting_funds', 'queued', 'signed') AND received_at < ?"
 TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'cancelled', 'failed')"
 
 

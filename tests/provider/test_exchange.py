@@ -416,19 +416,26 @@ async def test_a_provider_is_announced_beats_and_withdraws_when_it_stops(serve, 
 async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve, monkeypatch):
     monkeypatch.setattr(service, "HOUSEKEEPING_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
-    turns = 0
+    turns, forget = 0, Journal.forget
 
-    async def forget(*_, **__):
+    async def forgets(journal, **before):
         nonlocal turns
         turns += 1
         if turns == 1:
             raise sqlite3.OperationalError("database is locked")
+        await forget(journal, **before)
 
-    monkeypatch.setattr(Journal, "forget", forget)
-    await serve()
+    monkeypatch.setattr(Journal, "forget", forgets)
+    serving = await serve()
+    async with serving.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO job (id, customer, kind, state, relay, received_at, expires_at)"
+            " VALUES ('old', 'c', 5940, 'settled', 'ws://r', 1.0, 1)"
+        )
     async with asyncio.timeout(10):
-        while turns < 3:
+        while await serving.journal.rows():
             await asyncio.sleep(0.01)
+    assert turns > 1
 
 
 async def test_where_nothing_can_be_written_jobs_are_refused_until_it_can(serve, customer, monkeypatch):

@@ -63,8 +63,8 @@ async def row(tx) -> sqlite3.Row:
 
 
 async def pending(tx):
-    found = await tx.fetch_one(rows.PENDING)
-    return None if found is None else rows.pending(found)
+    left = await tx.fetch_one(rows.LEFT)
+    return None if left is None else rows.pending(await tx.fetch_one(rows.PENDING, (left["id"],)))
 
 
 async def test_a_job_is_written_once_with_all_that_it_takes_to_run_it_again(tx):

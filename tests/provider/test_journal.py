@@ -4,6 +4,7 @@ from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.msat import ZERO
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
+from pylon.provider import rows
 from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
@@ -134,6 +135,12 @@ async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(t
     await queue(journal, waiting)
     assert await journal.counts() == {"queued": 1, "signed": 1}
     indexes = await database.fetch_all("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL")
-    assert {row["name"] for row in indexes} == {"job_state", "job_received"}
+    assert {row["name"] for row in indexes} == {"job_state", "job_received", "job_result"}
     await group.close()
     await database.close()
+
+
+@pytest.mark.parametrize(("statement", "index"), [(rows.FORGET_RESULTS, "job_result"), (rows.FORGET, "job_received")])
+async def test_what_is_forgotten_is_found_without_a_look_at_all_rows(journal, statement, index):
+    plan = await journal._database.fetch_all(f"EXPLAIN QUERY PLAN {statement}", (1,))
+    assert [index in row["detail"] for row in plan] == [True]
