@@ -9,6 +9,8 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
+from pylon.provider.intake import intake as module
+from pylon.provider.refusals import RefusalBudget, RefusalLimits
 from pylon.provider.rows import JobState
 
 
@@ -43,3 +45,18 @@ async def test_a_write_that_fails_costs_its_job_and_nothing_else_of_its_batch(se
             await asyncio.sleep(0.02)
     rows = {row.id: row.state for row in await serving.journal.rows()}
     assert rows == {unwanted.id: JobState.CANCELLED, lucky.id: JobState.QUEUED}
+
+
+async def test_a_refusal_that_nobody_is_told_is_not_logged(serve, customer, monkeypatch):
+    serving = await serve()
+    intake, logged = serving.provider._intake, []
+    monkeypatch.setattr(intake._replies, "_budget", RefusalBudget(RefusalLimits(burst=2, per_s=0.0)))
+    monkeypatch.setattr(module.logger, "info", lambda said, **about: logged.append((said, about["job"])))
+    now = int(SystemClock().wall())
+    drafts = [
+        private_draft(customer.job(f"{n}", model="another"), serving.public, customer.keys, created_at=now)
+        for n in range(9)
+    ]
+    refused = [customer.secret.sign(draft) for draft in drafts]
+    await intake._take([Received(event, "") for event in refused], live=True)
+    assert logged == [("refused", event.id) for event in refused[:2]]

@@ -199,8 +199,11 @@ class Intake:
             # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
             logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
             return None
-        logger.info("refused", job=refusal.id, customer=customer, code=code.value)
-        return self._replies.refusal(customer, refusal.id, refusal.private, code, refusal.reason)
+        word = self._replies.refusal(customer, refusal.id, refusal.private, code, refusal.reason)
+        if word is not None:
+            # Noise has no more of the log than it has answers.
+            logger.info("refused", job=refusal.id, customer=customer, code=code.value)
+        return word
 
 
 def _taken_back(job: Job) -> Refusal | None:
