@@ -111,8 +111,8 @@ async def test_what_has_ended_is_not_read_again(journal):
 
 
 async def test_long_jobs_that_wait_are_answered_and_hold_nothing_until_then(serve, customer, monkeypatch):
-    serving = await serve(delay_s=0.5, slots=1)
-    runner, read, asked = serving.provider._runner, [], []
+    serving = await serve(slots=1)
+    runner, read, asked, begins = serving.provider._runner, [], [], asyncio.Event()
     request, generate = serving.journal.request, serving.inference.generate
 
     async def reads(job_id):
@@ -121,6 +121,7 @@ async def test_long_jobs_that_wait_are_answered_and_hold_nothing_until_then(serv
 
     async def generates(wanted, progress):
         asked.append(wanted)
+        await begins.wait()
         return await generate(wanted, progress)
 
     monkeypatch.setattr(serving.journal, "request", reads)
@@ -130,11 +131,12 @@ async def test_long_jobs_that_wait_are_answered_and_hold_nothing_until_then(serv
         while len(runner.queue) < 2:
             await asyncio.sleep(0.01)
     assert all(length(job) == 0 for job in runner.queue._jobs.values())
+    begins.set()
     for job in jobs:
         assert await customer.result(job)
     assert sorted(wanted.messages[-1].content for wanted in asked) == [f"{n} {LONG}" for n in range(3)]
     # The one that began at once was not opened a second time, and the others once more each.
-    assert sorted(read) == sorted(job.id for job in jobs[1:])
+    assert read == [wanted.id for wanted in asked[1:]]
 
 
 async def test_a_long_job_that_waits_is_taken_up_after_a_crash_and_answered(serve, customer, tmp_path):
