@@ -209,14 +209,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of a run's first round: how many sub-calls, their cost in msat, and whether the limits hold it.
+    """Of a run's first round: how many sub-calls, their cost in msat, and which limits it is over.
 
     It bounds no run: what comes after is not counted.
     """
 
     calls: int
     msat: int
-    within: bool
+    over: frozenset[Bound]
 
 
 def estimate_map(characters: int, *, piece: int, overlap: int, most_msat: int, limits: Limits) -> Estimate:
@@ -224,5 +224,7 @@ def estimate_map(characters: int, *, piece: int, overlap: int, most_msat: int, l
     step = max(1, piece - overlap)
     calls = 1 if characters <= piece else 1 + math.ceil((characters - piece) / step)
     msat = calls * most_msat
-    within = (limits.calls is None or calls <= limits.calls) and (limits.msat is None or msat <= limits.msat)
-    return Estimate(calls, msat, within)
+    asked = ((Bound.CALLS, calls, limits.calls), (Bound.SATS, msat, limits.msat))
+    return Estimate(
+        calls, msat, frozenset(bound for bound, most, limit in asked if limit is not None and most > limit)
+    )

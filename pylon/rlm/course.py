@@ -18,6 +18,7 @@ class Reason(StrEnum):
     BUDGET = "budget"
     ROOT_FAILED = "root_failed"
     ROOT_SILENT = "root_silent"
+    PROGRAM_FAILED = "program_failed"
     NO_CODE = "no_code"
     REPEATED = "repeated"
     SANDBOX = "sandbox"
@@ -26,14 +27,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopOutcome:
-    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot; `fault` is what
-    a root failed with."""
+    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot, and `hint` what
+    they may do about it; `fault` is what a root failed with."""
 
     answer: str | None
     partial: bool
     reason: Reason
     turns: int
     detail: str = ""
+    hint: str = ""
     fault: RootError | None = None
 
 

@@ -70,7 +70,10 @@ class LastTurn:
                     detail = f"{detail}; the root model gave no answer in words, this is what its code printed last"
         if self._cells.lacks and answer == self._cells.answer:
             detail = f"{detail}; {self._cells.lacks}"
-        return LoopOutcome(answer, partial=True, reason=end.reason, turns=turns, detail=detail, fault=fault)
+        hint = "" if fault is None else fault.hint
+        return LoopOutcome(
+            answer, partial=True, reason=end.reason, turns=turns, detail=detail, hint=hint, fault=fault
+        )  # fmt: skip
 
     async def _said(self, kept: Reservation) -> str:
         """What the root says; it is asked once more when that is code and the budget allows it.

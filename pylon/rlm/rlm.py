@@ -38,8 +38,14 @@ from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
 
 ROOT_LOOP = "0"
-# Bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut it up.
-_SPENT_UP = {Bound.SATS, Bound.CALLS, Bound.TOKENS, Bound.WALL}
+# What raises the bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut
+# it up.
+_RAISED_BY = {
+    Bound.SATS: "--sats (rlm.max_sats)",
+    Bound.CALLS: "--calls (rlm.max_calls)",
+    Bound.TOKENS: "--tokens (rlm.max_tokens)",
+    Bound.WALL: "--seconds (rlm.max_wall_s)",
+}
 
 
 class Rlm:
@@ -101,10 +107,7 @@ class Rlm:
                 outcome = LoopOutcome(None, partial=True, reason=Reason.BUDGET, turns=0, detail=over.message)
                 return outcome
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
-            if outcome.reason is Reason.FINAL and self._room.refused & _SPENT_UP:
-                refused = f"sub-calls were refused: {', '.join(sorted(self._room.refused))}"
-                detail = "; ".join(part for part in (outcome.detail, refused) if part)
-                outcome = replace(outcome, partial=True, detail=detail)
+            outcome = self._lacking(outcome)
         except PylonError as error:
             outcome = replace(outcome, reason=Reason.SANDBOX, detail=str(error))
             raise
@@ -116,6 +119,20 @@ class Rlm:
                 await self._unsettled.close()
             ended(self._trajectory, outcome, budget)
         return outcome
+
+    def _lacking(self, outcome: LoopOutcome) -> LoopOutcome:
+        """What the budget refused may be what an answer lacks. A program that was refused anything has come as far as
+        the budget let it; a root model knows what it says all the same."""
+        refused = sorted(self._room.refused & _RAISED_BY.keys())
+        if not refused or outcome.reason not in (Reason.FINAL, Reason.PROGRAM_FAILED):
+            return outcome
+        told = f"sub-calls were refused: {', '.join(refused)}"
+        detail = "; ".join(part for part in (outcome.detail, told) if part)
+        more = ", ".join(_RAISED_BY[bound] for bound in refused)
+        reason = outcome.reason if self._root.max_tokens else Reason.BUDGET
+        return replace(
+            outcome, partial=True, reason=reason, detail=detail, hint=f"A larger budget asks more: {more}."
+        )
 
     def _used_up(self, budget: Budget) -> Refusal | None:
         """Why nothing can be done with what others have left of a budget: no sandbox need start for that."""

@@ -76,7 +76,7 @@ def ended(trajectory: Trajectory, outcome: LoopOutcome, budget: Budget) -> None:
         partial=outcome.partial,
         reason=outcome.reason,
         detail=outcome.detail,
-        hint="" if outcome.fault is None else outcome.fault.hint,
+        hint=outcome.hint,
         turns=outcome.turns,
         spent=asdict(budget.spent),
     )

@@ -12,7 +12,8 @@ from typing import Literal
 from pylon.inference.models import needle
 from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
-from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
+from pylon.rlm.course import LoopEnd, Reason
+from pylon.rlm.root import Charged, Message, Reply, unpaid
 from pylon.rlm.sublm import SubModels
 
 type Strategy = Literal["rlm", "map-reduce", "search"]
@@ -43,9 +44,9 @@ class ProgramRoot:
         loop: str = "",  # noqa: ARG002 - the seam's
         charged: Charged = unpaid,  # noqa: ARG002 - the seam's
     ) -> Reply:
-        """See `Root`."""
+        """See `Root`; a program that has ended without an answer raises `LoopEnd`."""
         if any(message.role == "assistant" for message in messages):
-            raise RootError(f"the program has ended without an answer: {prompts.fault(messages[-1].content)}")
+            raise LoopEnd(Reason.PROGRAM_FAILED, prompts.fault(messages[-1].content))
         return Reply(f"```repl\n{self._code}\n```", 0, 0, self.name)
 
     async def close(self) -> None:

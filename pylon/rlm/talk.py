@@ -96,10 +96,11 @@ class Talk:
             self._course.write("charged", msat=charge.msat)
 
     async def _said(self, messages: list[Message], tab: Tab) -> Reply:
-        """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has."""
+        """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has.
+        A program says itself how it ends."""
         try:
             return await self.root.reply(messages, loop=self._course.task.name, charged=partial(self._charged, tab))
-        except (RootError, TimeoutError):
+        except (RootError, LoopEnd, TimeoutError):
             raise
         except PylonError as error:
             raise RootError(str(error), hint=error.hint, lasting=False, means=meaning(error)) from error

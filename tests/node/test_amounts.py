@@ -3,7 +3,7 @@
 from pylon.cli import earnings, mapping, rlm_ask
 from pylon.cli.output import counted
 from pylon.node.rlm.run import _first_round
-from pylon.rlm.budget import Estimate, Limits
+from pylon.rlm.budget import Bound, Estimate, Limits
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import failed
 
@@ -66,9 +66,15 @@ def test_one_of_a_thing_is_called_so():
 
 
 def test_what_a_run_expects_is_told_of_its_first_round_alone():
-    told = _first_round(Estimate(29, 14_500, True), Limits(msat=500_000), "play sat")
+    told = _first_round(Estimate(29, 14_500, frozenset()), Limits(msat=500_000), "play sat")
     assert told == (
         "first round: about 29 sub-calls, up to 14.5 play sat; more may follow; the run stops at 500 play sat"
+    )
+    dear = Estimate(29, 14_500, frozenset({Bound.SATS}))
+    assert "up to 14.5 play sat, which is over the budget" in _first_round(dear, Limits(msat=9_000), "play sat")
+    free = Estimate(91, 0, frozenset({Bound.CALLS}))
+    assert _first_round(free, Limits(calls=3), "play sat") == (
+        "first round: about 91 sub-calls, of which the budget allows 3, free; more may follow"
     )
 
 

@@ -84,7 +84,7 @@ def test_a_reservation_ends_once():
 def test_an_estimate_counts_the_pieces_of_a_map():
     assert estimate_map(1_500, piece=1_500, overlap=150, most_msat=5, limits=Limits()).calls == 1
     much = estimate_map(250_000, piece=1_500, overlap=150, most_msat=660, limits=Limits(calls=100))
-    assert (much.calls, much.msat, much.within) == (186, 186 * 660, False)
+    assert (much.calls, much.msat, much.over) == (186, 186 * 660, {Bound.CALLS})
 
 
 costs = st.builds(Cost, st.integers(0, 50), st.integers(0, 3), st.integers(0, 100))

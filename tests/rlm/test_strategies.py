@@ -110,8 +110,44 @@ async def test_files_are_searched_one_by_one(tmp_path):
 
 
 async def test_out_of_budget_the_best_so_far_is_given_and_marked_partial(tmp_path):
-    _, outcome = await run(tmp_path, "map-reduce", reader(), text(60_000), limits=Limits(calls=30))
-    assert outcome.partial and outcome.answer in (VALUE, needle.ABSENT)
+    context = text(60_000)
+    stage, outcome = await run(tmp_path, "map-reduce", reader(), context, limits=Limits(calls=48))
+    pieces = len(stage.events("returned")) - 8
+    assert 40 < pieces < 48, "the text is read, and its looks are not all made"
+    assert (outcome.answer, outcome.partial, outcome.reason) == (VALUE, True, Reason.BUDGET)
+    assert "--calls (rlm.max_calls)" in outcome.hint
+
+
+@pytest.mark.parametrize("models", [READER, ANY])
+async def test_a_budget_that_ends_while_pieces_are_read_is_the_reason_and_nothing_is_asked_in_vain_after_it(
+    tmp_path, models
+):
+    sub = FunctionSubLM(lambda _: needle.ABSENT, models=models)
+    stage, outcome = await run(tmp_path, "map-reduce", sub, text(120_000), limits=Limits(calls=3))
+    assert (outcome.answer, outcome.partial, outcome.reason) == (None, True, Reason.BUDGET)
+    pieces = len(stage.events("returned"))
+    assert outcome.detail == (
+        f"3 of {pieces} pieces were read before the budget ended, and nothing was found in them;"
+        " sub-calls were refused: calls"
+    )
+    assert outcome.hint == "A larger budget asks more: --calls (rlm.max_calls)."
+    assert stage.events("final")[0]["hint"] == outcome.hint
+
+
+async def test_what_was_found_before_the_budget_ended_is_a_partial_answer_without_a_second_look(tmp_path):
+    context = f"The special magic number for {KEY} is {VALUE}. {text(60_000).replace(KEY, 'x')}"
+    _, outcome = await run(tmp_path, "map-reduce", reader(), context, limits=Limits(calls=3))
+    assert (outcome.answer, outcome.partial, outcome.reason) == (VALUE, True, Reason.BUDGET)
+    assert re.match(r"3 of \d\d pieces were read before the budget ended; no second look", outcome.detail)
+
+
+async def test_a_later_round_that_fails_does_not_undo_that_the_first_one_read_the_text(tmp_path):
+    sub = FunctionSubLM(lambda _: needle.ABSENT, models=READER)
+    # The first round asks as the question stands.
+    sub._answer = lambda prompt: needle.ABSENT if prompt.startswith(QUESTION) else SubFailure("exhausted", "gone")
+    _, outcome = await run(tmp_path, "map-reduce", sub, text(9_000))
+    assert (outcome.answer, outcome.partial, outcome.reason) == (needle.ABSENT, True, Reason.FINAL)
+    assert re.fullmatch(r"\d+ of \d+ pieces got no answer", outcome.detail)
 
 
 async def test_failed_calls_do_not_end_a_map(tmp_path):
@@ -165,7 +201,7 @@ def test_needle_is_asked_as_it_was_trained():
 async def test_where_no_call_is_answered_there_is_no_answer(tmp_path, models):
     sub = FunctionSubLM(lambda _: SubFailure("exhausted", "nobody is there"), models=models)
     _, outcome = await run(tmp_path, "map-reduce", sub, text(9_000), question="Where do falcons nest?")
-    assert (outcome.answer, outcome.partial) == (None, True)
+    assert (outcome.answer, outcome.partial, outcome.reason) == (None, True, Reason.PROGRAM_FAILED)
 
 
 async def test_without_a_conclusion_the_notes_are_the_answer(tmp_path):

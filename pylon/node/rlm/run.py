@@ -23,7 +23,7 @@ from pylon.node.home import Home, private_folder
 from pylon.node.rlm import parts as parts
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
-from pylon.rlm.budget import Estimate, Limits, estimate_map
+from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.course import LoopOutcome
 from pylon.rlm.progress import Tally
@@ -232,9 +232,13 @@ def _estimate(
 def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
     # Its answers are asked about again, and a call that fails too, so that this is no bound of the run's.
     calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
-    over = "" if expected.within else ", which is over the budget"
+    if Bound.CALLS in expected.over:
+        calls += f", of which the budget allows {limits.calls:,}"
+    money = f"up to {sats_text(expected.msat, unit)}" if expected.msat else "free"
+    if Bound.SATS in expected.over:
+        money += ", which is over the budget"
     stop = "" if limits.msat is None else f"; the run stops at {sats_text(limits.msat, unit)}"
-    return f"first round: about {calls}, up to {sats_text(expected.msat, unit)}{over}; more may follow{stop}"
+    return f"first round: about {calls}, {money}; more may follow{stop}"
 
 
 def _who(models: SubModels) -> str:
@@ -252,7 +256,7 @@ def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) 
         "partial": outcome.partial,
         "reason": outcome.reason.value,
         "detail": outcome.detail,
-        "hint": "" if outcome.fault is None else outcome.fault.hint,
+        "hint": outcome.hint,
         "strategy": work.strategy,
         **work.tally.counts,
         "spent": work.spent,

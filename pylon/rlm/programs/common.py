@@ -10,6 +10,8 @@ else:
 # A piece of so few characters is not cut again.
 LEAST = 200
 TOO_LARGE = ("too_large", "budget_prompt_size")
+# The budget refuses so, and whatever else is asked would be refused as well.
+SPENT = ("budget_sats", "budget_calls", "budget_tokens", "budget_wall_time")
 # What the answer lacks, in words.
 missing = []
 
@@ -19,10 +21,33 @@ def counted(number, word):
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def none_answered(replies):
-    """Ends the program where no sub-call was answered: that nothing is found would be no answer then."""
-    if replies and all(isinstance(reply, SubCallError) for reply in replies):
-        raise RuntimeError(f"none of {counted(len(replies), 'piece')} got an answer; the last one: {replies[-1]}")
+def failures(replies):
+    """Those in whose place no answer stands."""
+    return [reply for reply in replies if isinstance(reply, SubCallError)]
+
+
+def spent(replies):
+    """Whether the budget ended over them."""
+    return any(reply.code in SPENT for reply in failures(replies))
+
+
+def read_of(replies):
+    """How many of the pieces that these are about were read, in words. Ends the program where none was: that nothing
+    is found would be no answer then."""
+    failed = failures(replies)
+    if spent(replies):
+        read = f"{len(replies) - len(failed):,} of {counted(len(replies), 'piece')} were read before the budget ended"
+    else:
+        read = f"{len(failed):,} of {counted(len(replies), 'piece')} got no answer" if failed else ""
+    if failed and len(failed) == len(replies):
+        none = f"none of {counted(len(replies), 'piece')} got an answer; the last one: {failed[-1]}"
+        raise RuntimeError(read if spent(replies) else none)
+    return read
+
+
+def nothing_found(read):
+    """Ends the program where the budget did not let it look at all of the text, and nothing stands in the rest."""
+    raise RuntimeError(f"{read}, and nothing was found in them")
 
 
 def finish(content):

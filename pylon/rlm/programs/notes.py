@@ -8,16 +8,18 @@ def says_nothing(reply):
 
 places, replies = about(ASKS[0], places_of(0))
 print(counted(len(places), "piece"))
-none_answered(replies)
-failed = sum(isinstance(reply, SubCallError) for reply in replies)
+read = read_of(replies)
 notes = [
     f"[{name}, from character {start:,}] {reply.strip()}"
     for (name, start, end), reply in zip(places, replies)
     if not isinstance(reply, SubCallError) and not says_nothing(reply)
 ]
+failed = len(failures(replies))
 print(f"{counted(len(notes), 'piece')} {'says' if len(notes) == 1 else 'say'} something, {failed} failed")
-if failed:
-    missing.append(f"{failed:,} of {counted(len(places), 'piece')} got no answer")
+if read:
+    missing.append(read)
+if not notes and spent(replies):
+    nothing_found(read)
 
 
 def bundles(notes):
@@ -42,7 +44,7 @@ while len(groups) > 1:
         for group, reply in zip(groups, shorter)
     ]
     kept = [note for note in kept if note]
-    lost = sum(isinstance(reply, SubCallError) for reply in shorter)
+    lost = len(failures(shorter))
     print(f"{counted(len(groups), 'group')} of notes put together, {lost} failed")
     if lost:
         missing.append(f"{lost:,} of {len(groups):,} groups of notes could not be put together")

@@ -7,8 +7,11 @@ now and then does so about a place, not about all ways of looking at it.
 
 # Bytes left and right of a candidate: what has to fit is counted in them.
 AROUND = ((300, 300), (700, 200), (200, 700), (120, 120), (450, 450), (900, 60), (60, 900), (600, 600))
+# Of the looks that were answered: where so many agree no further round is made, and below the other it is no answer.
 ENOUGH = 0.6
-failed = asked = unread = read = 0
+LEAST_SHARE = 0.3
+failed = asked = 0
+pieces_read = []
 scores = {}
 times = {}
 
@@ -46,12 +49,17 @@ def looks(value, name, at):
         yield ASKS[number % len(ASKS)] + text[start:end]
 
 
+def share(value):
+    """Of the looks that were answered, how many agree."""
+    answered, agreed = scores[value]
+    return agreed / answered if answered else 0.0
+
+
 for number in range(ROUNDS):
     places, replies = about(ASKS[number % len(ASKS)], places_of(number))
     print(f"round {number + 1}: {counted(len(places), 'piece')}")
-    none_answered(replies)
-    read += len(replies)
-    unread += sum(isinstance(reply, SubCallError) for reply in replies)
+    pieces_read += replies
+    read = read_of(pieces_read)
     found = values(places, replies)
     again = [
         (value, prompt) for value in found for place in sorted(found[value])[:3] for prompt in looks(value, *place)
@@ -59,22 +67,28 @@ for number in range(ROUNDS):
     print(f"{counted(len(found), 'candidate')}, {counted(len(again), 'look')} at their surroundings")
     second = llm_query_batched([prompt for _, prompt in again])
     for (value, _), reply in zip(again, second):
-        asked_so_far, agreed = scores.get(value, (0, 0))
-        scores[value] = (asked_so_far + 1, agreed + (reply.strip() == value))
+        answered, agreed = scores.get(value, (0, 0))
+        # A look that got no answer speaks neither for a value nor against it.
+        looked = not isinstance(reply, SubCallError)
+        scores[value] = (answered + looked, agreed + (looked and reply.strip() == value))
     asked += len(replies) + len(second)
-    failed += sum(isinstance(reply, SubCallError) for reply in replies + second)
+    failed += len(failures(replies + second))
     for value in found:
         times[value] = times.get(value, 0) + len(found[value])
-    ranking_of_values = sorted(scores, key=lambda value: (-scores[value][1] / scores[value][0], -times[value], value))
+    ranking_of_values = sorted(scores, key=lambda value: (-share(value), -times[value], value))
     for value in ranking_of_values[:5]:
         print(f"  {value!r}: {scores[value][1]} of {counted(scores[value][0], 'look')} agree")
-    if ranking_of_values:
-        answer["content"] = ranking_of_values[0]
-        if scores[ranking_of_values[0]][1] / scores[ranking_of_values[0]][0] >= ENOUGH:
-            break
-best = ranking_of_values[0] if ranking_of_values else ""
-sure = bool(best) and scores[best][1] / scores[best][0] >= 0.3
+    best = ranking_of_values[0] if ranking_of_values else ""
+    unseen = bool(best) and not scores[best][0]
+    sure = bool(best) and (unseen or share(best) >= LEAST_SHARE)
+    answer["content"] = best if sure else ""
+    if (best and share(best) >= ENOUGH) or spent(replies + second):
+        break
 print(f"{counted(asked, 'sub-call')}, {failed} of them failed")
-if unread:
-    missing.append(f"{unread:,} of {counted(read, 'piece')} got no answer")
+if read:
+    missing.append(read)
+if unseen:
+    missing.append("no second look at this answer was answered")
+if not sure and number == 0 and spent(replies):
+    nothing_found(read)
 finish(best if sure else ABSENT)
