@@ -80,9 +80,14 @@ class FramedProcess:
     async def end(self) -> str:
         """Waits until it is gone, killing it when it still lives; says how it ended."""
         self.kill()
-        code = await self._process.wait()
-        # The pipe of a killed child ends with it, so its last words are complete.
-        await self._errors
+        try:
+            code = await self._process.wait()
+            # The pipe of a killed child ends with it, so its last words are complete.
+            await self._errors
+        finally:
+            # Whoever waits may be cancelled. What the event loop's end leaves open complains when it is collected.
+            # There is no public way to close it.
+            self._process._transport.close()  # type: ignore[attr-defined]
         return self._verdict or self.CODES.get(code) or _how(code)
 
     async def exited(self, within_s: float) -> None:

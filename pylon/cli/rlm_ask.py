@@ -175,13 +175,16 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
 
 
 def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
-    """What was done and spent until then stays true."""
+    """What was done and spent until then stays true, and an answer that it had come to is one."""
     if not run.begun:
         fail(InterruptError("interrupted before anything was asked"), as_json=as_json)
-    report = runs.summary(run)
-    error = InterruptError("the run was interrupted", hint=f"`pylon rlm show {run.id}` tells what was done.")
+    report, answer = runs.summary(run), runs.answer_of(run)
+    what = "the run was interrupted" if answer is None else "interrupted after the run had come to its answer"
+    error = InterruptError(what, hint=f"`pylon rlm show {run.id}` tells what was done.")
     if as_json:
-        print_json({**report, "trajectory": str(run.folder), "error": error_row(error)})
+        print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
+    elif answer is not None:
+        print_text(answer)
     _tell(_summary(report, unit))
     fail(error)
 

@@ -83,6 +83,7 @@ class Rlm:
         # REPLs of loops that begin together would all take as long to start as all of them.
         self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._models = SubModels((), 0, 1)
+        self._come_to: LoopOutcome | None = None
 
     async def run(
         self, question: str, context: Context, limits: Limits, *, origin: Origin | None = None
@@ -111,13 +112,19 @@ class Rlm:
         except PylonError as error:
             outcome = replace(outcome, reason=Reason.SANDBOX, detail=str(error))
             raise
+        except asyncio.CancelledError:
+            # Whoever is ended while the sandbox is has come to its answer.
+            outcome = outcome if self._come_to is None else self._lacking(self._come_to)
+            raise
         finally:
-            await self._room.close()
-            self._late.close()
-            if self._above is None:
-                # A purse's goes on for the others.
-                await self._unsettled.close()
-            ended(self._trajectory, outcome, budget)
+            try:
+                await self._room.close()
+                self._late.close()
+                if self._above is None:
+                    # A purse's goes on for the others.
+                    await self._unsettled.close()
+            finally:
+                ended(self._trajectory, outcome, budget)
         return outcome
 
     def _lacking(self, outcome: LoopOutcome) -> LoopOutcome:
@@ -181,7 +188,10 @@ class Rlm:
         try:
             async with self._starts:
                 await repl.open(source, settings.cell, on_calls)
-            return await loop.run()
+            outcome = await loop.run()
+            if name == ROOT_LOOP:
+                self._come_to = outcome
+            return outcome
         finally:
             await repl.close()
 

@@ -133,6 +133,14 @@ def summary(run: Run) -> dict[str, Any]:
     return {**row, **tally.counts}
 
 
+def answer_of(run: Run) -> str | None:
+    """The whole answer of a run; None where it has none, or has not ended."""
+    for event in run.events():
+        if event["type"] == "final" and event["answer"] is not None:
+            return run.text(event["answer"])
+    return None
+
+
 def prune(folder: Path, keep: int) -> int:
     """Lets the oldest runs go until `keep` are left; how many went. Runs under way stay."""
     gone = 0

@@ -6,6 +6,7 @@ import pytest
 
 from pylon.errors import SandboxError, UnreachableError
 from pylon.rlm.budget import Limits
+from pylon.rlm.calls import CallRoom
 from pylon.rlm.course import Reason
 from pylon.rlm.repl.protocol import Answer, CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
@@ -244,6 +245,25 @@ async def test_cancelling_a_run_leaves_a_final_event(tmp_path):
     final = stage.events("final")[0]
     assert (final["answer"], final["reason"]) == (None, "interrupted")
     assert stage.events("returned")[0]["code"] == "cancelled"
+
+
+@pytest.mark.parametrize("where", ["sandbox", "sub-calls"])
+async def test_a_run_that_is_ended_once_it_has_its_answer_keeps_it(tmp_path, monkeypatch, where):
+    closing = asyncio.Event()
+
+    async def slow(_):
+        closing.set()
+        await asyncio.sleep(60)
+
+    stage = Stage(tmp_path, [repl("FINAL('here')")])
+    monkeypatch.setattr(*((InProcessRepl, "close") if where == "sandbox" else (CallRoom, "close")), slow)
+    run = asyncio.create_task(stage.run())
+    await closing.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    final = stage.events("final")[0]
+    assert (stage.text(final["answer"]), final["partial"], final["reason"]) == ("here", False, "final")
 
 
 async def test_cell_limits_reach_the_repl(tmp_path):

@@ -479,3 +479,22 @@ async def test_a_sandbox_whose_start_fails_in_any_way_leaves_no_process(tmp_path
     with pytest.raises(MalformedError):
         await ChildRepl(PROCESS).open(source, CellLimits(), shout)
     assert psutil.Process().children() == before
+
+
+async def test_a_repl_whose_closing_is_cut_short_leaves_no_context_and_no_process_behind(
+    monkeypatch, folders, tmp_path
+):
+    (tmp_path / "context").write_text("x")
+    repl = ChildRepl(UNSAFE)
+    await repl.open(ContextSource("text", (ContextFile("context", tmp_path / "context"),)), CellLimits(), shout)
+    child, ending = psutil.Process().children()[-1], SandboxChild.end
+
+    async def cancelled(self):
+        await ending(self)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(SandboxChild, "end", cancelled)
+    assert folders()
+    with pytest.raises(asyncio.CancelledError):
+        await repl.close()
+    assert not folders() and not child.is_running()

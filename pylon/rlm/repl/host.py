@@ -91,9 +91,12 @@ class ChildRepl:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
-        await self._end()
-        if opened is not None:
-            await asyncio.to_thread(opened.made.remove)
+        try:
+            await self._end()
+        finally:
+            # Also when whoever closes it is ended meanwhile: the context is in there.
+            if opened is not None:
+                await asyncio.to_thread(opened.made.remove)
 
     async def _laid_out(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> "_Opened":
         made: ReplFolder | None = None

@@ -123,10 +123,12 @@ class Life:
 
     async def end(self) -> str:
         """Ends it, whatever it does, and says how it went."""
-        how = await self._child.end()
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        await self._answering.cancel()
+        try:
+            how = await self._child.end()
+        finally:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            await self._answering.cancel()
         if any(_STACK_ENDED in line for line in self._child.last_lines) or how.endswith(signal.SIGSEGV.name):
             how = f"{how}, since it {_NO_STACK}"
         return self._fault or how
