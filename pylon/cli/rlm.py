@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,9 +35,14 @@ class _Group(typer.core.TyperGroup):
     """`pylon rlm "question"` is `pylon rlm ask "question"`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] != "--help" and not self._mistyped(args):
             args = ["ask", *args]
         return super().parse_args(ctx, args)
+
+    def _mistyped(self, args: list[str]) -> bool:
+        """Whether a command is meant, and its name is written wrongly: a question names what it is about."""
+        asked = any(arg.startswith(("-c", "--context", "--questions")) for arg in args)
+        return not asked and bool(get_close_matches(args[0], self.commands))
 
 
 # In so many columns there is room for the turns and the answer of a run, too.

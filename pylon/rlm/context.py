@@ -149,6 +149,12 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     if kind != "files" and len(found) != 1:
         raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
     facts = tuple(file_facts(name, path.absolute()) for name, path in found)
+    if not any(file.chars for file in facts):
+        named = clean_line(facts[0].name) if len(facts) == 1 else f"each of {len(facts):,} files"
+        raise UsageError(
+            f"the context is empty: {named} holds nothing",
+            hint="Name a file that holds a text; `pylon ask` asks a question without one.",
+        )
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
 

@@ -207,9 +207,20 @@ def test_a_replacement_character_across_two_pieces_is_the_files_own(tmp_path, at
     assert from_paths([str(path)], shape="auto", spool=tmp_path / "s").doubts() == []
 
 
-def test_a_context_without_a_character_is_doubted(tmp_path):
-    (tmp_path / "empty.jsonl").touch()
-    [doubt] = from_paths([str(tmp_path / "empty.jsonl")], shape="auto", spool=tmp_path / "s").doubts()
+def test_files_without_a_character_are_refused_and_an_empty_value_is_doubted(tmp_path):
+    for name in ("empty.jsonl", "other"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"the context is empty: .*empty\.jsonl holds nothing") as refused:
+        load(tmp_path / "empty.jsonl")
+    assert "pylon ask" in refused.value.hint
+    with pytest.raises(UsageError, match="each of 2 files holds nothing"):
+        load(tmp_path / "empty.jsonl", tmp_path / "other")
+    with pytest.raises(UsageError, match="stdin holds nothing"):
+        load("-", spool=tmp_path / "spool", stdin=io.BytesIO())
+    (tmp_path / "other").write_text("x")
+    assert load(tmp_path / "empty.jsonl", tmp_path / "other").doubts() == []
+    # Whoever gives one from a program means it.
+    [doubt] = from_value("", tmp_path / "spool").doubts()
     assert "is empty" in doubt
 
 

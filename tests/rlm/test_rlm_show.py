@@ -1,5 +1,7 @@
 """What `pylon rlm show` says of an event."""
 
+import asyncio
+
 import pytest
 from rich.console import Console
 
@@ -54,6 +56,24 @@ def test_calls_that_were_cancelled_together_are_one_line_and_no_failures(tmp_pat
     for event in [*out_there, *ended]:
         tally.add(event)
     assert (tally.counts["failed"], tally.counts["cancelled"], tally.back) == (1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shwo", "last"], "Did you mean 'show'?"),
+        (["lst"], "Did you mean 'list'?"),
+        (["exprot", "last", "-o", "x"], "Did you mean 'export'?"),
+        (["shwo", "--context", "gone.txt"], "pylon init"),
+        (["Who, and what?", "--sats", "1"], "there is no --context"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+async def test_a_command_that_is_written_wrongly_is_no_question(tmp_path, arguments, said):
+    env = {**programs.environment(tmp_path / "home", "ws://127.0.0.1:9"), "COLUMNS": "200"}
+    process = await programs.spawn("rlm", *arguments, env=env, stderr=asyncio.subprocess.PIPE)
+    _, told = await process.communicate()
+    assert process.returncode == (3 if said == "pylon init" else 2) and said in told.decode()
 
 
 async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_listed(tmp_path):
