@@ -62,6 +62,7 @@ class Gateway:
             Route("/metrics", page.metrics, methods=["GET"]),
             Route("/", page.page, methods=["GET"]),
             Route("/runs", page.page, methods=["GET"]),
+            Route("/runs/{run}", page.named_run, methods=["GET"]),
             Route("/session", page.session, methods=["POST"]),
             Route("/api/now", page.now, methods=["GET"]),
             Route("/api/runs", page.runs, methods=["GET"]),

@@ -15,6 +15,8 @@ from pylon.gateway.problems import Problem
 
 # What tells nothing, and how a browser gets its session.
 _OPEN = frozenset({"/health", "/", "/runs"})
+# Leads to the page, whatever the run's name is.
+_RUN = "/runs/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Doors:
 
 def is_open(knock: Knock) -> bool:
     """Whether this is for everybody who may reach the gateway."""
-    looks = knock.method in ("GET", "HEAD") and knock.path in _OPEN
+    looks = knock.method in ("GET", "HEAD") and (knock.path in _OPEN or knock.path.startswith(_RUN))
     return looks or (knock.method == "POST" and knock.path == "/session")
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from pylon import __version__
 from pylon.gateway import trajectories
@@ -53,6 +53,10 @@ class Page:
             media_type="text/html",
             headers={"content-security-policy": policy},
         )
+
+    async def named_run(self, request: Request) -> Response:
+        """The address of a run as one guesses it: its name stands behind a # in the one that it has."""
+        return RedirectResponse(f"/runs#{quote(request.path_params['run'], safe='')}")
 
     async def session(self, request: Request) -> Response:
         """A cookie for whoever shows the token, or the code that was printed."""

@@ -74,7 +74,9 @@ class Customer:
     async def providers(self, params: dict[str, Any]) -> dict[str, Any]:
         """The `providers` call."""
         core = self._core
-        return await providers(self.client, core.pool, core.config.customer, params)
+        household = core.household.get()
+        names = {} if household is None else household.members
+        return await providers(self.client, core.pool, core.config.customer, params, names)
 
     async def members(self, household: Household) -> list[dict[str, Any]]:
         """How the members of the household do."""

@@ -5,6 +5,7 @@ Nobody is asked for it: announcements, heartbeats and what earlier jobs showed a
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from pylon.errors import UsageError, WireError
@@ -24,10 +25,15 @@ LISTEN_S = 2.0
 
 
 async def providers(
-    client: SwarmClient, pool: RelayPool, settings: CustomerSection, params: dict[str, Any]
+    client: SwarmClient,
+    pool: RelayPool,
+    settings: CustomerSection,
+    params: dict[str, Any],
+    names: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The `providers` call: who is alive after listening for `wait_s` seconds. Raises `UnreachableError` when it
-    listens and no relay is there.
+    """The `providers` call: who is alive after listening for `wait_s` seconds. `names` are those of one's household,
+    by public key: they stand over what a provider calls itself. Raises `UnreachableError` when it listens and no
+    relay is there.
 
     Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
     `trust` (at least).
@@ -47,7 +53,7 @@ async def providers(
     caught_up = await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
-    rows = [_listing(client, listing) for listing in client.directory if _shown(client, listing, wanted)]
+    rows = [_listing(client, listing, names) for listing in client.directory if _shown(client, listing, wanted)]
     return {
         "providers": rows,
         "heard_of": client.directory.known,
@@ -108,14 +114,14 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
     }
 
 
-def _listing(client: SwarmClient, listing: Listing) -> dict[str, Any]:
+def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:
     state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
     if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
         state = "its household's alone"
     price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
     return {
         "npub": nip19.npub(listing.provider),
-        "name": listing.name,
+        "name": names.get(listing.provider) or listing.name,
         "models": [model.id for model in listing.models],
         "weights": [model.sha256 for model in listing.models],
         "contexts": [model.context for model in listing.models],

@@ -172,6 +172,17 @@ async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
         assert exported.headers["content-disposition"].startswith("attachment") and b'"metadata"' in exported.content
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [(OLDER, OLDER), ("a%20b%23c", "a%20b%23c"), ("%0d%0aset-cookie:x", "%0D%0Aset-cookie%3Ax")],
+)
+async def test_the_address_of_a_run_as_one_guesses_it_leads_there_and_tells_strangers_nothing(tmp_path, path, place):
+    async with client_of(gateway_of(FakeCore(), tmp_path), token=None) as client:
+        response = await client.get(f"/runs/{path}")
+        assert (response.status_code, response.headers["location"]) == (307, f"/runs#{place}")
+        assert (await client.get("/api/runs")).status_code == 401
+
+
 async def test_a_run_of_any_name_can_be_had_as_a_file_and_one_without_a_name_in_text_hides_no_other(tmp_path):
     for name in ('ünï€ "run"', os.fsdecode(b"\xff\xfe")):
         Trajectory(tmp_path / name, ManualClock()).close()

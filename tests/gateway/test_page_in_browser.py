@@ -144,6 +144,34 @@ async def test_a_prompt_is_answered_piece_by_piece_and_the_page_counts_it(seen: 
     await seen.fits()
 
 
+@pytest.mark.parametrize(
+    ("reason", "answer", "shown", "told"),
+    [
+        ("interrupted", None, "interrupted", "ends: interrupted, without an answer; why"),
+        ("budget", None, "over the budget", "ends: over the budget, without an answer; why"),
+        ("budget", "7", "partly answered: over the budget", "ends: over the budget, the answer is partial; why"),
+        ("final", "7", "partly answered", "ends: it came to its answer, the answer is partial; why"),
+    ],
+)
+async def test_a_run_that_did_not_come_to_a_whole_answer_says_why(
+    seen: Seen, reason: str, answer: str | None, shown: str, told: str
+) -> None:
+    made = Trajectory(seen.runs / RUN, SystemClock())
+    made.write("run", question=made.text("What?"), strategy="search", context={"chars": 3})
+    said = None if answer is None else made.text(answer)
+    made.write("final", answer=said, partial=True, reason=reason, detail="why", turns=0, spent={})
+    made.close()
+    tab = seen.tab
+    await tab.open(seen.page)
+    await tab.until("!document.getElementById('now').hidden")
+    await tab.open(f"{seen.root}/runs")
+    await tab.until("document.querySelector('#list a.mono') !== null")
+    assert await tab.value("document.querySelectorAll('#list td')[1].innerText") == shown
+    await tab.open(f"{seen.root}/runs/{RUN}")
+    await tab.until(f"document.getElementById('runs-head').innerText === {RUN!r}")
+    assert told in await tab.text("list")
+
+
 async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen) -> None:
     made = Trajectory(seen.runs / RUN, SystemClock())
     question = made.text("What is it? " + "W" * 300)
@@ -155,6 +183,7 @@ async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen) -> None:
     tab = seen.tab
     await tab.open(seen.page)
     await tab.until("!document.getElementById('now').hidden")
+    assert "up to" not in await tab.text("asked-more")
     await tab.open(f"{seen.root}/runs")
     await tab.until("document.querySelector('#list a.mono') !== null")
     await seen.fits()

@@ -9,6 +9,7 @@ from pylon.cli.providers import _columns
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.node.providers import providers as list_providers
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
@@ -36,7 +37,7 @@ async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
         return True
 
     client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
-    found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0})
+    found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0}, {})
     assert found["event_bytes"] == 20_000 and found["caught_up"] is True
 
 
@@ -45,7 +46,7 @@ async def listed(**params: object) -> list[dict]:
     for announced in ({}, {"price": None, "network": ""}, {"price": Price(Msat(7))}):
         FakeProvider(relays, now=time.time(), **announced)
     async with SwarmClient(relays, SecretKey.generate()) as client:
-        return (await list_providers(client, relays, bounds, {"wait_s": 0.5, **params}))["providers"]  # type: ignore[arg-type]
+        return (await list_providers(client, relays, bounds, {"wait_s": 0.5, **params}, {}))["providers"]  # type: ignore[arg-type]
 
 
 async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_anywhere():
@@ -75,3 +76,14 @@ def test_a_price_that_nobody_named_is_shown_as_a_question(
         "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready",
     }  # fmt: skip
     assert _columns([row])[f">{title}"] == [shown]
+
+
+async def test_a_member_of_ones_household_has_the_name_that_it_has_there():
+    relays = Relays()
+    member, stranger = (FakeProvider(relays, now=time.time(), name="best in town") for _ in range(2))
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        told = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5}, {member.public: "desk"})  # type: ignore[arg-type]
+    assert {row["npub"]: row["name"] for row in told["providers"]} == {
+        nip19.npub(member.public): "desk",
+        nip19.npub(stranger.public): "best in town",
+    }
