@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
@@ -199,7 +201,7 @@ async def _call(
     unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     result: dict[str, Any] = {}
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
+    with _Bar(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
         task = progress.add_task("asking", total=len(params["jobs"]))
         async with open_node(home, config) as node:
             async for answer in node.call("map", params):
@@ -213,6 +215,13 @@ async def _call(
                 else:
                     result = answer.data
     return result, unit
+
+
+class _Bar(Progress):
+    """Ends before the terminal's edge: the `^C` that is echoed behind it would wrap there, and leave it twice."""
+
+    def get_renderable(self) -> RenderableType:
+        return Constrain(super().get_renderable(), err.width - len("^C"))
 
 
 class _Plain:

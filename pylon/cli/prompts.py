@@ -14,6 +14,7 @@ import orjson
 import typer
 
 from pylon.cli import stdin
+from pylon.cli.whole_file import whole_file
 from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
 from pylon.node.calls.params import MOST_JOBS
@@ -186,19 +187,5 @@ def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) 
 
 def write_file(outcomes: list[dict[str, Any]], file: Path) -> None:
     """The rows as a file, in whose place nothing half-written ever stands. Raises `OSError`."""
-    if file.exists() and not file.is_file():
-        # A pipe or a terminal is written to, not put away for a file.
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
-        return
-    # A link stays one.
-    real = file.resolve()
-    fresh = real.with_name(f".{real.name}.new")
-    try:
-        with fresh.open("w", encoding="utf-8", newline="") as stream:
-            write_rows(outcomes, stream, as_csv=file.suffix == ".csv")
-        fresh.replace(real)
-    except BaseException:
-        # Half of it on a disk that is full is of no use to anybody.
-        fresh.unlink(missing_ok=True)
-        raise
+    with whole_file(file) as stream:
+        write_rows(outcomes, stream, as_csv=file.suffix == ".csv")

@@ -16,7 +16,9 @@ from rich.text import Text
 from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
 from pylon.cli.running import Json, fail, print_json, print_text, run
+from pylon.cli.whole_file import whole_file
 from pylon.errors import JobsFailedError
+from pylon.jobs.size import text_bytes
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.home import open_home
@@ -223,13 +225,14 @@ async def _export(name: str, form: str, output: Path | None) -> None:
     home, _ = open_home()
     found = runs.find_run(home.runs, name)
     if form == "csv":
-        text = "".join(as_csv(call_rows(found))).encode()
+        text = "".join(as_csv(call_rows(found)))
     else:
         lines = export_rlm(found) if form == "rlm" else map(found.whole, found.events())
-        text = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        text = "".join(f"{orjson.dumps(line).decode()}\n" for line in lines)
     if output is None:
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(text.encode())
         sys.stdout.flush()
     else:
-        output.write_bytes(text)
-        err.print(f"{output}: {len(text):,} bytes")
+        with whole_file(output) as stream:
+            stream.write(text)
+        err.print(f"{output}: {text_bytes(text):,} bytes")

@@ -6,6 +6,8 @@ import signal
 from contextlib import AsyncExitStack
 
 import pytest
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
 
 from pylon.cli import mapping
 from pylon.cli.output import err
@@ -19,6 +21,18 @@ RESULT = {
     "jobs": 4, "answered": 4, "wall_s": 0.5, "p50_ms": 1, "p99_ms": 2, "checked": 0, "paid_msat": 0,
     "beside_msat": 0, "providers": {"a": 4}, "resumed": False,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_bar_leaves_room_for_what_ctrl_c_echoes(monkeypatch, width):
+    console = Console(width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(mapping, "err", console)
+    bar = mapping._Bar(TextColumn("{task.description}"), BarColumn(None), console=console, auto_refresh=False)
+    bar.add_task("words " * 4, total=9, completed=9)
+    with console.capture() as seen:
+        console.print(bar.get_renderable())
+    lines = seen.get().splitlines()
+    assert lines and max(len(line.rstrip()) for line in lines) <= width - 2
 
 
 async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on(tmp_path):

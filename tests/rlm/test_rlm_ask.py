@@ -1,4 +1,7 @@
-"""What `pylon rlm ask` says and ends with."""
+"""What `pylon rlm ask` and `pylon rlm export` leave when they cannot end as they should."""
+
+import asyncio
+import resource
 
 import pytest
 import typer
@@ -7,12 +10,14 @@ from pylon.cli import rlm_ask
 from pylon.clock import SystemClock
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Trajectory
+from tests.node import programs
 
 
 def ended_run(folder, answer):
     """A run of which its question and its end are written."""
     made = Trajectory(folder / "run", SystemClock())
-    made.write("run", question=made.text("What?"), strategy="search")
+    made.write("run", question=made.text("What?"), strategy="search", root={"name": "r"}, sub={"name": "s"},
+               limits={"depth": 1}, turns=1, context={"chars": 3})  # fmt: skip
     said = None if answer is None else made.text(answer)
     made.write("final", answer=said, partial=False, reason="final", detail="", turns=1, spent={})
     made.close()
@@ -26,3 +31,29 @@ def test_an_interrupted_run_that_had_its_answer_prints_the_whole_of_it(tmp_path,
     told = capsys.readouterr()
     assert (ended.value.exit_code, told.out) == (130, out)
     assert ("had come to its answer" in told.err) is (answer is not None)
+
+
+@pytest.mark.parametrize("form", ["rlm", "events", "csv"])
+async def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path, form):
+    env = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    await programs.run("init", env=env)
+    run = ended_run(tmp_path / "home" / "runs", "x" * 50_000)
+    there = tmp_path / "out"
+    there.write_text("before")
+
+    async def export(bytes_at_most):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_at_most, bytes_at_most))
+
+        process = await programs.spawn(
+            "rlm", "export", run.id, "--format", form, "-o", str(there), env=env,
+            stderr=asyncio.subprocess.PIPE, preexec_fn=limit,
+        )  # fmt: skip
+        _, told = await process.communicate()
+        return process.returncode, told.decode()
+
+    code, told = await export(16)
+    assert code and told.startswith("pylon: ") and there.read_text() == "before"
+    assert not list(tmp_path.glob(".out*"))
+    assert await export(1 << 20) == (0, f"{there}: {there.stat().st_size:,} bytes\n")
+    assert there.read_text() != "before"
