@@ -85,8 +85,8 @@ async def test_without_a_root_model_a_program_runs_within_its_budget(tmp_path, e
 
     long = " ".join(map(str, range(100_000))).encode()
     code, report, told = await programs.run("rlm", "Which?", "-c", "-", "--calls", "2", env=env, stdin=long)
-    assert code == 5 and report["partial"] and "over the budget" in told
-    assert report["calls"] - report["failed"] == 2
+    assert code == 5 and (report["partial"], report["reason"]) == (True, "budget")
+    assert report["calls"] - report["failed"] == 2 and "the budget allows 2" in told and "--calls" in report["hint"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
