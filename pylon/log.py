@@ -61,6 +61,12 @@ def configure(
         root.addHandler(rotating)
 
 
+def file() -> Path | None:
+    """Where this process logs to, besides standard error; None where that is all."""
+    handlers = logging.getLogger("pylon").handlers
+    return next((Path(each.baseFilename) for each in handlers if isinstance(each, _File)), None)
+
+
 class _File(logging.handlers.RotatingFileHandler):
     """Loses lines while its disk refuses them, and says how many as soon as it takes them again."""
 

@@ -1,5 +1,6 @@
 """`pylon price`: what this node asks for its work."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -15,8 +16,8 @@ from pylon.node.calls.control import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.service.place import installed
 from pylon.node.session import running_node
+from pylon.node.settings import terms
 from pylon.node.settings_file import change
-from pylon.sections import Config
 
 app = typer.Typer(no_args_is_help=True, help="What this node asks for its work.")
 
@@ -25,13 +26,27 @@ EXAMPLE_IN, EXAMPLE_OUT = 1_000, 200
 
 @app.command()
 def show(as_json: Json = False) -> None:
-    """Show what a job costs here."""
+    """Show what a job costs here: by the node that serves, and by the settings where its next start changes it."""
     run(_show(as_json), as_json=as_json)
 
 
 async def _show(as_json: bool) -> None:
-    _, config = open_home()
-    _print(config, as_json)
+    home, config = open_home()
+    network, wished = Network(config.network), terms(config.provider)
+    try:
+        now = (await result_of(running_node(home), "status")).get("price")
+    except UnreachableError:
+        now = None
+    if as_json:
+        print_json({**_object(wished, network), "now": None if now is None else _object(now, network)})
+    elif now in (None, wished):
+        _print(wished, network)
+    else:
+        out.print("now", style="bold")
+        _print(now, network)
+        out.print("from the next start on", style="bold")
+        _print(wished, network)
+        out.print(f"The next start: {await _restart(home)}", style="dim")
 
 
 @app.command("set")
@@ -60,8 +75,10 @@ async def _set(base: int | None, per_in: int | None, per_out: int | None, free: 
     for name, value in wanted.items():
         if getattr(config.provider, name) != value:
             err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides what was set", style="yellow")
-    _print(config, as_json)
-    if not as_json:
+    if as_json:
+        print_json(_object(terms(config.provider), Network(config.network)))
+    else:
+        _print(terms(config.provider), Network(config.network))
         out.print(turn(before.provider.pricing, config.provider.pricing, await _restart(home)), style="dim")
 
 
@@ -86,24 +103,29 @@ def turn(before: str, now: str, restart: str) -> str:
     return f"{changed} from the next start on{f': {restart}' if restart else ''}"
 
 
-def _print(config: Config, as_json: bool) -> None:
-    section, network = config.provider, Network(config.network)
-    price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
-    paid = section.pricing == "paid"
-    example = int(price.quote(EXAMPLE_IN, EXAMPLE_OUT)) if paid else 0
-    if as_json:
-        rates = {name: getattr(section, name) for name in ("base_msat", "in_msat_per_1k", "out_msat_per_1k")}
-        named = {"pricing": section.pricing, **rates, "network": network.value, "unit": network.unit}
-        print_json({**named, "example": {"in": EXAMPLE_IN, "out": EXAMPLE_OUT, "msat": example}})
-        return
-    rates_text = (
-        f"{sats_text(price.base_msat, network.unit)} a job,"
-        f" {sats_text(price.in_msat_per_1k, network.unit)} for 1,000 prompt tokens,"
-        f" {sats_text(price.out_msat_per_1k, network.unit)} for 1,000 completion tokens"
+def _price(found: Mapping[str, Any]) -> Price:
+    return Price(*(Msat(found[name]) for name in ("base_msat", "in_msat_per_1k", "out_msat_per_1k")))
+
+
+def _example(found: Mapping[str, Any]) -> int:
+    """What so many tokens cost by these terms (`settings.terms`), in msat."""
+    return int(_price(found).quote(EXAMPLE_IN, EXAMPLE_OUT)) if found["pricing"] == "paid" else 0
+
+
+def _object(found: Mapping[str, Any], network: Network) -> dict[str, Any]:
+    example = {"in": EXAMPLE_IN, "out": EXAMPLE_OUT, "msat": _example(found)}
+    return {**found, "network": network.value, "unit": network.unit, "example": example}
+
+
+def _print(found: Mapping[str, Any], network: Network) -> None:
+    price, unit = _price(found), network.unit
+    rates = (
+        f"{sats_text(price.base_msat, unit)} a job, {sats_text(price.in_msat_per_1k, unit)} for 1,000 prompt tokens,"
+        f" {sats_text(price.out_msat_per_1k, unit)} for 1,000 completion tokens"
     )
-    if paid:
-        out.print(rates_text)
-        cost = sats_text(example, network.unit)
+    if found["pricing"] == "paid":
+        out.print(rates)
+        cost = sats_text(_example(found), unit)
         out.print(f"so {EXAMPLE_IN:,} tokens in and {EXAMPLE_OUT} out cost {cost}", style="dim")
     else:
-        out.print(f"free: nobody is charged. When paid, it would be {rates_text}")
+        out.print(f"free: nobody is charged. When paid, it would be {rates}")

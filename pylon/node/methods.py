@@ -19,6 +19,7 @@ from pylon.node.calls.params import flag, number, text, whole
 from pylon.node.calls.reservations import Reservations
 from pylon.node.household import calls
 from pylon.node.owner import OWNER
+from pylon.node.settings import terms
 from pylon.node.wallet import accounting, earnings, payees, undecided
 from pylon.node.wallet.live import is_stopped
 from pylon.nostr.bech32 import nip19
@@ -98,13 +99,16 @@ class Methods:
             "spending": None,
             "household": core.household_status(),
             "provider": None,
+            "price": None,
             "owner": None,
+            "faults": core.control.faults.status(),
         }
         if core.sender is not None:
             data["spending"] = await accounting.spending(core.database, core.allowance.caps, core.clock.wall())
         if core.provider is not None:
             data["model"] = core.engine_spec.model
             data["provider"] = asdict(await core.provider.status())
+            data["price"] = terms(core.config.provider)
         if core.watch is not None:
             data["owner"] = core.watch.status()
         yield Result(data)

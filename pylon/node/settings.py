@@ -15,7 +15,7 @@ from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOf
 from pylon.provider.owner.rulings import OwnerRules
 from pylon.provider.owner.schedule import Closed, parse_spans
 from pylon.provider.settings import ProviderSettings
-from pylon.sections import Config, InferenceSection
+from pylon.sections import Config, InferenceSection, ProviderSection
 
 
 def model_id(config: Config) -> str:
@@ -87,6 +87,11 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
         max_tokens=section.max_tokens,
         default_max_tokens=section.default_max_tokens,
     )
+
+
+def terms(section: ProviderSection) -> dict[str, str | int]:
+    """What work costs by the settings: `pricing`, and the rates in msat that count where that is `paid`."""
+    return {name: getattr(section, name) for name in ("pricing", "base_msat", "in_msat_per_1k", "out_msat_per_1k")}
 
 
 def owner_rules(config: Config, *, attended: bool) -> OwnerRules:

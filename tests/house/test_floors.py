@@ -111,6 +111,7 @@ DECIDERS = [
     "relay/access.py",
     "node/doctor/finding.py",
     "node/doctor/machine.py",
+    "node/doctor/offer.py",
     "node/doctor/relays.py",
     "node/doctor/serving.py",
     "rlm/budget.py",

@@ -1,10 +1,12 @@
 import asyncio
 import errno
+import os
 import sqlite3
 import stat
 
 import pytest
 
+from pylon import log
 from pylon.errors import JobsFailedError, PylonError, UnreachableError, UsageError
 from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
 
@@ -73,10 +75,26 @@ async def test_an_error_arrives_as_the_error_it_was(served):
     assert caught.value.hint == "look again"
 
 
-async def test_a_fault_of_the_node_tells_no_details(served):
+async def test_a_fault_of_the_node_tells_no_details_but_its_kind_and_where_more_of_it_stands(served):
     with pytest.raises(PylonError) as caught:
         await result_of(served[0], "crash")
-    assert "detail" not in str(caught.value)
+    told = f"{caught.value} {caught.value.hint}"
+    assert "ZeroDivisionError" in told and "pylon doctor" in told and "detail" not in told
+
+
+async def test_a_node_counts_the_calls_that_it_failed_in_and_keeps_the_last_error_for_its_owner(served, tmp_path):
+    node, server, _ = served
+    for call in ("crash", "fail", "crash"):
+        with pytest.raises(PylonError):
+            await result_of(node, call)
+    said = server.faults.status()
+    assert (said["count"], said["last"]) == (2, "crash: ZeroDivisionError: a detail of ours")
+    assert said["log"] == f"process {os.getpid()}"
+    log.configure("error", file=tmp_path / "here.log", stderr=False)
+    try:
+        assert server.faults.status()["log"] == str(tmp_path / "here.log")
+    finally:
+        log.configure("warning")
 
 
 @pytest.mark.parametrize(("call", "file"), [("unstored", "/where/pylon.db"), ("unwritten", "/where/live")])

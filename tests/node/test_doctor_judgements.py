@@ -8,19 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon.errors import PylonError
 from pylon.jobs.heartbeat import Heartbeat
-from pylon.node.doctor import machine, relays, serving
+from pylon.node.doctor import machine, offer, relays, serving
 from pylon.node.doctor.finding import Finding, Verdict, ok, warning, worst, wrong
 from pylon.node.doctor.machine import HomeReading, MachineReading
+from pylon.node.doctor.offer import OfferReading, WalletReading
 from pylon.node.doctor.relays import Answers, RelayReading
-from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
+from pylon.node.doctor.serving import CodeReading, ModelReading, ServiceReading
 from pylon.nostr.client.nip11 import RelayInformation
 
 MAC = MachineReading("Darwin", "arm64", False, "3.13.0", 10**11)
 HOME = HomeReading("/h", same_machine=True)
 OPEN = RelayReading("wss://relay.example", information=RelayInformation())
 NO_WALLET = WalletReading(connected=False)
-FREE = OfferReading("free", False, False, False, False)
+RATES = {"base_msat": 100, "in_msat_per_1k": 10, "out_msat_per_1k": 50}
+FREE_TERMS, PAID_TERMS = {"pricing": "free", **RATES}, {"pricing": "paid", **RATES}
+FREE = OfferReading(FREE_TERMS, False, False, False)
 
 
 BY_SYSTEMD = ServiceReading("systemd", install="pylon service install")
@@ -301,15 +305,15 @@ def test_who_has_the_packaged_model_hears_what_it_cannot_do():
 
 def test_price_and_pricing_have_to_fit():
     wallet = WalletReading(connected=True, said="answers")
-    paid = replace(FREE, pricing="paid")
+    paid = replace(FREE, terms=PAID_TERMS)
     assert verdicts(
-        serving.judge_offer(FREE, NO_WALLET),
-        serving.judge_offer(replace(FREE, price_changed=True), NO_WALLET),
-        serving.judge_offer(paid, NO_WALLET),
-        serving.judge_offer(paid, wallet),
-        serving.judge_offer(replace(paid, free_price=True), wallet),
-        serving.judge_offer(replace(paid, live_not_allowed=True), wallet),
-        serving.judge_offer(replace(paid, household=True), NO_WALLET),
+        offer.judge_offer(FREE, NO_WALLET),
+        offer.judge_offer(replace(FREE, price_changed=True), NO_WALLET),
+        offer.judge_offer(paid, NO_WALLET),
+        offer.judge_offer(paid, wallet),
+        offer.judge_offer(replace(paid, terms={**dict.fromkeys(RATES, 0), "pricing": "paid"}), wallet),
+        offer.judge_offer(replace(paid, live_not_allowed=True), wallet),
+        offer.judge_offer(replace(paid, household=True), NO_WALLET),
     ) == [
         ("ok", False),
         ("warning", False),
@@ -321,11 +325,67 @@ def test_price_and_pricing_have_to_fit():
     ]
 
 
+def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
+    """The file alone said the opposite of what customers saw."""
+    wallet = WalletReading(connected=True, said="answers")
+    to_be_free = offer.judge_offer(replace(FREE, now=PAID_TERMS), wallet)
+    assert verdicts(to_be_free) == [("warning", False)] and "pylon stop" in to_be_free.todo
+    assert to_be_free.said == (
+        "the node serves for 100 msat a job, 10 and 50 for 1,000 tokens in and out; the settings of its next start:"
+        " for free"
+    )
+    paid = replace(FREE, terms=PAID_TERMS, now=FREE_TERMS)
+    assert offer.judge_offer(paid, wallet).said.startswith(
+        "the node serves for free; the settings of its next start:"
+    )
+    lacking = offer.judge_offer(paid, NO_WALLET)
+    assert verdicts(lacking) == [("wrong", False)] and "no wallet is connected" in lacking.said, "jobs come for now"
+    same = replace(FREE, terms=PAID_TERMS, now=PAID_TERMS)
+    assert verdicts(offer.judge_offer(same, wallet), offer.judge_offer(same, NO_WALLET)) == [
+        ("ok", False),
+        ("wrong", False),
+    ]
+    forbidden = replace(same, live_not_allowed=True)
+    assert verdicts(offer.judge_offer(forbidden, wallet)) == [("wrong", True)]
+    assert (paid.pricing, to_be_free.check, replace(paid, now=None).pricing) == ("free", "offer", "paid")
+
+
+def test_a_wallet_that_was_connected_after_the_start_keeps_no_jobs_away():
+    unused = WalletReading(connected=True, unused=True)
+    found = offer.judge_wallet(unused, "free")
+    assert verdicts(found) == [("warning", False)] and "pylon start" in found.todo
+
+
+def test_a_node_that_is_older_than_its_code_is_named_and_one_that_is_not_is_not():
+    here = CodeReading("0.2.0", 5_000.0)
+    old = {"version": "0.2.0", "uptime_s": 2_000.0}
+    found = serving.judge_code(here, old, 6_000.0)
+    assert found is not None and verdicts(found) == [("warning", False)] and "17 min ago" in found.said
+    assert serving.judge_code(here, {**old, "uptime_s": 900.0}, 6_000.0) is None
+    other = serving.judge_code(here, {"version": "0.1.0", "uptime_s": 900.0}, 6_000.0)
+    assert other is not None and "0.1.0" in other.said and "0.2.0" in other.said
+
+
+def test_a_node_that_failed_in_calls_is_named_with_what_it_was_and_where_it_stands():
+    faults = {"count": 2, "last": "map: KeyError: 'x'", "log": "/h/logs/pylon.log"}
+    found = serving.judge_calls({"faults": faults})
+    assert found is not None and verdicts(found) == [("warning", False)]
+    assert "2 calls" in found.said and "map: KeyError: 'x'" in found.said and "/h/logs/pylon.log" in found.todo
+    assert serving.judge_calls({"faults": {**faults, "count": 0}}) is None
+    assert serving.judge_calls({}) is None, "one that began with an older Pylon does not count them"
+
+
+def test_a_node_that_cannot_say_how_it_does_is_not_taken_for_none():
+    broken = PylonError("the node failed: KeyError: 'x'", hint="")
+    found = serving.judge_node(None, NO_MANAGER, fault=broken)
+    assert verdicts(found) == [("wrong", False)] and "KeyError" in found.said and "log" in found.todo
+
+
 def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
     silent = WalletReading(connected=True, fault="no answer")
-    assert verdicts(serving.judge_wallet(silent, "free")) == [("wrong", False)]
-    assert verdicts(serving.judge_wallet(silent, "paid")) == [("wrong", True)]
-    assert verdicts(serving.judge_wallet(NO_WALLET, "free")) == [("ok", False)]
+    assert verdicts(offer.judge_wallet(silent, "free")) == [("wrong", False)]
+    assert verdicts(offer.judge_wallet(silent, "paid")) == [("wrong", True)]
+    assert verdicts(offer.judge_wallet(NO_WALLET, "free")) == [("ok", False)]
 
 
 @pytest.mark.parametrize(

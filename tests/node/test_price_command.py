@@ -1,5 +1,6 @@
 """`pylon price`: what the owner set is in the file, and the file is otherwise as it was."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import orjson
@@ -108,6 +109,30 @@ def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home
     again = " ".join(price("set", "--base", "600")[1].split())
     assert again.endswith("it counts from the next start on")
     assert turn("free", "free", "`x`") == "it counts from the next start on: `x`"
+
+
+async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_asked_and_both_are_shown(home):
+    now = {"pricing": "free", "base_msat": 0, "in_msat_per_1k": 0, "out_msat_per_1k": 0}
+
+    async def answered(_):
+        yield Result({"serving": True, "price": now})
+
+    change(home.config_file, "provider", {"pricing": "paid", "base_msat": 500, "in_msat_per_1k": 0})
+    server = ControlServer(home.socket, {"status": answered, "ping": answered})
+    await server.start()
+    try:
+        code, shown = await asyncio.to_thread(price, "show")
+        lines = shown.splitlines()
+        assert code == 0 and lines[0] == "now" and lines[1].startswith("free: nobody is charged")
+        assert lines[2] == "from the next start on" and lines[3].startswith("0.5 play sat a job")
+        assert "pylon stop" in lines[-1]
+        named = orjson.loads((await asyncio.to_thread(price, "show", "--json"))[1])
+        assert (named["pricing"], named["now"]["pricing"], named["now"]["example"]["msat"]) == ("paid", "free", 0)
+        change(home.config_file, "provider", now)
+        assert (await asyncio.to_thread(price, "show"))[1].startswith("free: nobody is charged")
+    finally:
+        await server.close()
+    assert orjson.loads((await asyncio.to_thread(price, "show", "--json"))[1])["now"] is None
 
 
 async def test_only_the_command_that_starts_this_very_node_anew_is_named(home, monkeypatch):

@@ -25,6 +25,7 @@ import orjson
 from pylon import errors, log
 from pylon.errors import PylonError, UnreachableError, UsageError, refusal
 from pylon.node.calls import long_lists
+from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.numbered import NumberedCalls, Send
 from pylon.node.home import private_folder
 from pylon.store.faults import told
@@ -67,10 +68,11 @@ async def result_of(node: Node, method: str, params: dict[str, Any] | None = Non
 
 
 class ControlServer:
-    """Offers the methods on the socket. `busy` counts the calls under way."""
+    """Offers the methods on the socket. `busy` counts the calls under way; `faults`: it failed in these."""
 
     def __init__(self, path: Path, methods: Mapping[str, Method]) -> None:
         self.busy = 0
+        self.faults = NodeFaults()
         self.idle = asyncio.Event()
         self.idle.set()
         self._path = path
@@ -181,8 +183,7 @@ class ControlServer:
         except Exception as error:
             said = _said(error)
             if said is None:
-                logger.exception("a control call failed", call=str(request.get("call")))
-                said = PylonError("the node failed", hint="See its log.")
+                said = self.faults.met(str(request.get("call")), error)
             await send(_error_line(said))
 
 
@@ -236,7 +237,9 @@ def understood(said: object) -> Event | Result:
 
 def ended() -> UnreachableError:
     """What a call meets whose node is gone before its result."""
-    return UnreachableError("the node ended during the call", hint="See its log, and try again.")
+    return UnreachableError(
+        "the node ended during the call", hint="`logs/pylon.log` in its home may say why. Then try again."
+    )
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from pylon import config as settings
 from pylon.errors import PylonError
-from pylon.node.doctor import machine, relays, serving
+from pylon.node.doctor import machine, offer, relays, serving
 from pylon.node.doctor.asking import listens, read_relays
 from pylon.node.doctor.finding import Finding, ok, wrong
 from pylon.node.doctor.reading import (
+    read_code,
     read_home,
     read_machine,
     read_model,
@@ -47,20 +48,21 @@ async def examine() -> Examination:
     except PylonError as error:
         found = read_machine(home)
         # A node that runs has the settings of its start.
-        status = await read_node(home)
+        status, fault = await read_node(home)
+        running = status is not None or fault is not None
         few = [
             machine.judge_python(found, ""),
             machine.judge_disk(found),
-            wrong("settings", str(error), error.hint, no_jobs=status is None),
-            serving.judge_node(status, ServiceReading()) if status is not None else None,
+            wrong("settings", str(error), error.hint, no_jobs=not running),
+            serving.judge_node(status, ServiceReading(), fault=fault) if running else None,
         ]
         serves = status is not None and status["provider"] is not None
         return Examination(tuple(one for one in few if one is not None), serves)
     computer = read_machine(home)
     disk = machine.judge_disk(computer)
     kept, secret = read_home(home)
-    status = await read_node(home)
-    running = status is not None
+    status, fault = await read_node(home)
+    running = status is not None or fault is not None
     public = secret.public if secret is not None else _public(status["npub"] if status else "")
     findings = [
         machine.judge_python(computer, config.inference.engine),
@@ -79,7 +81,7 @@ async def examine() -> Examination:
     asked, model, wallet, service = await asyncio.gather(
         read_relays(urls_of(status, planned), public, secret),
         read_model(home, config),
-        read_wallet(home, config, public, running=running),
+        read_wallet(home, config, public, status, running=running),
         asyncio.to_thread(read_service, home),
     )
     system = computer.system
@@ -89,14 +91,17 @@ async def examine() -> Examination:
         findings.append(relays.judge_port(config.relay.port, taken=taken, running=running, system=system))
     findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
     paused = "" if running else read_pause(home)
-    node = serving.judge_node(status, service, paused, room=not disk.no_jobs)
+    node = serving.judge_node(status, service, paused, room=not disk.no_jobs, fault=fault)
     serves = status is not None and status["provider"] is not None
+    asked_for, code = read_offer(home, config, public, household, status), read_code()
     findings += [
         serving.judge_model(model, status),
-        serving.judge_offer(read_offer(home, config, public, household), wallet),
-        serving.judge_wallet(wallet, config.provider.pricing),
-        serving.judge_payments(read_unknown(home, status)),
+        offer.judge_offer(asked_for, wallet),
+        offer.judge_wallet(wallet, asked_for.pricing),
+        offer.judge_payments(read_unknown(home, status)),
         node,
+        serving.judge_code(code, status, time.time()) if status is not None else None,
+        serving.judge_calls(status) if status is not None else None,
         relays.judge_presence(asked, time.time()) if serves else None,
         serving.judge_service(service),
     ]

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+# What has a node use the settings, the wallet and the code that are there now.
+RESTART = "`pylon stop`, then `pylon start`"
+
 
 class Verdict(StrEnum):
     """From good to bad."""

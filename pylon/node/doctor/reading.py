@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+import pylon
+from pylon import __version__
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, UnreachableError
 from pylon.host import hardware, memory
@@ -23,14 +25,15 @@ from pylon.node.binding import FILE as MARK
 from pylon.node.binding import is_this_machine
 from pylon.node.calls.control import result_of
 from pylon.node.doctor.machine import HomeReading, MachineReading
-from pylon.node.doctor.serving import ModelReading, OfferReading, ServiceReading, WalletReading
+from pylon.node.doctor.offer import OfferReading, WalletReading
+from pylon.node.doctor.serving import CodeReading, ModelReading, ServiceReading
 from pylon.node.home import Home
 from pylon.node.household.members import Household
 from pylon.node.service import installed as service
 from pylon.node.service.commands import run_command
 from pylon.node.service.place import install_command
 from pylon.node.session import running_node
-from pylon.node.settings import engine_spec
+from pylon.node.settings import engine_spec, terms
 from pylon.node.wallet.live import is_allowed
 from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
@@ -104,12 +107,14 @@ def _is_locked(home: Home) -> bool:
         return False
 
 
-async def read_node(home: Home) -> dict[str, Any] | None:
-    """What the node that runs says of itself, or None."""
+async def read_node(home: Home) -> tuple[dict[str, Any] | None, PylonError | None]:
+    """What the node that runs says of itself, or None; and what it failed with where it could not say."""
     try:
-        return await result_of(running_node(home), "status")
+        return await result_of(running_node(home), "status"), None
     except UnreachableError:
-        return None
+        return None, None
+    except PylonError as error:
+        return None, error
 
 
 def read_pause(home: Home) -> str:
@@ -165,13 +170,17 @@ async def _server_fault(url: str) -> str:
     return ""
 
 
-async def read_wallet(home: Home, config: Config, public: str, *, running: bool) -> WalletReading:
+async def read_wallet(
+    home: Home, config: Config, public: str, status: Mapping[str, Any] | None, *, running: bool
+) -> WalletReading:
     """The wallet: asked by the node that runs, which has it open, or else here."""
     try:
         link = load_link(home)
         if link is None:
             return WalletReading(connected=False)
         network = Network(config.network)
+        if status is not None and status["spending"] is None:
+            return WalletReading(connected=True, unused=True)
         if running:
             found = await result_of(running_node(home), "wallet-balance")
             balance = found["balance_msat"]
@@ -191,23 +200,30 @@ async def read_wallet(home: Home, config: Config, public: str, *, running: bool)
     )
 
 
-def read_offer(home: Home, config: Config, public: str, household: Household | None) -> OfferReading:
-    section = config.provider
-    names = ("base_msat", "in_msat_per_1k", "out_msat_per_1k")
-    amounts = {name: getattr(section, name) for name in names}
-    usual = {name: ProviderSection.model_fields[name].default for name in names}
+def read_offer(
+    home: Home, config: Config, public: str, household: Household | None, status: Mapping[str, Any] | None
+) -> OfferReading:
+    usual = {name: field.default for name, field in ProviderSection.model_fields.items()}
+    wished = terms(config.provider)
     try:
         allowed = bool(public) and is_allowed(home, public)
     except PylonError:
         allowed = False
     return OfferReading(
-        section.pricing,
-        not any(amounts.values()),
-        amounts != usual,
+        wished,
+        any(wished[name] != usual[name] for name in wished if name != "pricing"),
         household is not None,
         config.household.strangers,
         Network(config.network).is_live and not allowed,
+        # One that began with an older Pylon does not say.
+        None if status is None else status.get("price"),
     )
+
+
+def read_code() -> CodeReading:
+    """Of the Pylon that this command is."""
+    files = Path(pylon.__file__).parent.rglob("*.py")
+    return CodeReading(__version__, max(file.stat().st_mtime for file in files))
 
 
 def read_service(home: Home) -> ServiceReading:

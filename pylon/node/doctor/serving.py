@@ -1,13 +1,14 @@
-"""The node, its model, its price and its service, judged. Values in, findings out."""
+"""The node, its code, its model and its service, judged. Values in, findings out."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pylon.errors import PylonError
 from pylon.inference.memory import memory_limit
 from pylon.inference.models import needle
-from pylon.node.doctor.finding import Finding, ok, warning, wrong
+from pylon.node.doctor.finding import RESTART, Finding, ok, warning, wrong
 
 # How the last process of a service ended when its program was not there: systemd's own code, then a shell's.
 _NO_PROGRAM = ("203", "127")
@@ -27,25 +28,11 @@ class ModelReading:
 
 
 @dataclass(frozen=True, slots=True)
-class WalletReading:
-    """`fault` is what asking it raised; `said` what it holds, in words."""
+class CodeReading:
+    """The Pylon of this command: its version, and when its newest file of code was written, in Unix time."""
 
-    connected: bool
-    fault: str = ""
-    hint: str = ""
-    said: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OfferReading:
-    """What the settings say of whom is served at what price."""
-
-    pricing: str
-    free_price: bool
-    price_changed: bool
-    household: bool
-    strangers: bool
-    live_not_allowed: bool = False
+    version: str
+    written_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +53,20 @@ class ServiceReading:
 
 
 def judge_node(
-    status: Mapping[str, Any] | None, service: ServiceReading, paused_on_disk: str = "", *, room: bool = True
+    status: Mapping[str, Any] | None,
+    service: ServiceReading,
+    paused_on_disk: str = "",
+    *,
+    room: bool = True,
+    fault: PylonError | None = None,
 ) -> Finding:
-    """Whether a node serves; `status` is what it says of itself, None where none runs. `room`: the disk has some."""
+    """Whether a node serves; `status` is what it says of itself, None where none runs. `room`: the disk has some.
+    `fault` is what one that runs failed with when it was to say how it does.
+    """
+    if fault is not None:
+        return wrong(
+            "node", f"one runs, and cannot say how it does: {fault}", f"Its log says why. {RESTART} may mend it."
+        )
     if status is None:
         return _none_runs(service, paused_on_disk, room=room)
     provider = status["provider"]
@@ -163,43 +161,27 @@ def _one_trick(found: Finding, model: str) -> Finding:
     )
 
 
-def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
-    """Whether the price is meant, can be taken, and who is served at all."""
-    if read.household and not read.strangers:
-        return ok("offer", "serves its household alone; strangers send it nothing (`household.strangers`)")
-    if read.pricing == "paid" and read.live_not_allowed:
-        todo = 'Run `pylon wallet go-live`, or set `pricing = "free"`.'
-        return wrong("offer", "paid in live money, which is not allowed here", todo, no_jobs=True)
-    if read.pricing == "paid" and not wallet.connected:
-        todo = '`pylon wallet connect`, or `pricing = "free"`.'
-        return wrong("offer", "paid, and no wallet is connected: it cannot start", todo, no_jobs=True)
-    if read.pricing == "paid" and read.free_price:
-        return warning("offer", "paid, at a price of nothing", "`pylon price set` names one.")
-    if read.pricing == "free" and read.price_changed:
-        return warning(
-            "offer", "a price is set, and everybody is served for free", '`pricing = "paid"` makes it count.'
-        )
-    return ok("offer", f"everybody is served, {'for money' if read.pricing == 'paid' else 'for free'}")
-
-
-def judge_wallet(read: WalletReading, pricing: str) -> Finding:
-    """Whether the wallet answers, and is of the right network."""
-    if not read.connected:
-        return ok("wallet", f"none is connected{'' if pricing == 'paid' else ', and none is needed for free work'}")
-    if read.fault:
-        return wrong("wallet", read.fault, read.hint or "Does its relay run?", no_jobs=pricing == "paid")
-    return ok("wallet", read.said)
-
-
-def judge_payments(unknown: int) -> Finding | None:
-    """Whether nobody knows of payments what became of them."""
-    if not unknown:
+def judge_code(read: CodeReading, status: Mapping[str, Any], now: float) -> Finding | None:
+    """Whether the node that runs is what is installed here: what it loads only when it is needed is the newer one."""
+    if status["version"] != read.version:
+        said = f"the node that runs is Pylon {status['version']}, and here is {read.version}"
+    elif now - status["uptime_s"] < read.written_at:
+        since = (now - read.written_at) / 60
+        said = f"the node that runs began before Pylon's files were changed here, {since:,.0f} min ago"
+    else:
         return None
-    return warning(
-        "payments",
-        f"{unknown} of unknown outcome: what {'it takes' if unknown == 1 else 'they take'} stays set aside",
-        "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.",
-    )
+    return warning("code", said, f"{RESTART}: what it does may fail until then.")
+
+
+def judge_calls(status: Mapping[str, Any]) -> Finding | None:
+    """Whether the node that runs failed in what commands asked of it."""
+    # One that began with an older Pylon does not count them.
+    faults = status.get("faults")
+    if not faults or not faults["count"]:
+        return None
+    calls = "1 call" if faults["count"] == 1 else f"{faults['count']:,} calls"
+    said = f"the node failed in {calls} of commands since its start; the last: {faults['last']}"
+    return warning("calls", said, f"What {faults['log']} logged says where.")
 
 
 def judge_service(read: ServiceReading) -> Finding:

@@ -1,0 +1,107 @@
+"""Price, wallet and payments, judged. Values in, findings out.
+
+A node that runs has the price and the wallet of its start: what the file says counts from its next start on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pylon.node.doctor.finding import RESTART, Finding, Verdict, ok, warning, wrong
+
+
+@dataclass(frozen=True, slots=True)
+class WalletReading:
+    """`fault` is what asking it raised; `said` what it holds, in words.
+
+    `unused`: it was connected after the node began that runs.
+    """
+
+    connected: bool
+    fault: str = ""
+    hint: str = ""
+    said: str = ""
+    unused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReading:
+    """What the settings say of whom is served at what price.
+
+    `terms` are those of the settings, `now` those of the node that runs, None where none serves (`settings.terms`).
+    """
+
+    terms: Mapping[str, Any]
+    price_changed: bool
+    household: bool
+    strangers: bool
+    live_not_allowed: bool = False
+    now: Mapping[str, Any] | None = None
+
+    @property
+    def pricing(self) -> str:
+        """`free` or `paid`: what counts now."""
+        return str((self.terms if self.now is None else self.now)["pricing"])
+
+
+def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
+    """Whether the price is meant, can be taken, and who is served at all."""
+    planned = _judge_planned(read, wallet)
+    if read.now is None or (read.household and not read.strangers):
+        return planned
+    if read.now == read.terms:
+        # It has started; but live money may be taken back while it runs.
+        return replace(planned, no_jobs=planned.no_jobs and read.live_not_allowed)
+    said = f"the node serves {_at(read.now)}; the settings of its next start: {_at(read.terms)}"
+    if planned.verdict is Verdict.WRONG:
+        return wrong("offer", f"{said}: {planned.said}", planned.todo)
+    return warning("offer", said, f"{RESTART} has them count.")
+
+
+def _judge_planned(read: OfferReading, wallet: WalletReading) -> Finding:
+    """What a node that started now would do."""
+    pricing = read.terms["pricing"]
+    free_price = not any(rate for name, rate in read.terms.items() if name != "pricing")
+    if read.household and not read.strangers:
+        return ok("offer", "serves its household alone; strangers send it nothing (`household.strangers`)")
+    if pricing == "paid" and read.live_not_allowed:
+        todo = 'Run `pylon wallet go-live`, or set `pricing = "free"`.'
+        return wrong("offer", "paid in live money, which is not allowed here", todo, no_jobs=True)
+    if pricing == "paid" and not wallet.connected:
+        todo = '`pylon wallet connect`, or `pricing = "free"` in [provider] of config.toml.'
+        return wrong("offer", "paid, and no wallet is connected: it cannot start", todo, no_jobs=True)
+    if pricing == "paid" and free_price:
+        return warning("offer", "paid, at a price of nothing", "`pylon price set` names one.")
+    if pricing == "free" and read.price_changed:
+        todo = '`pricing = "paid"` in [provider] of config.toml makes it count.'
+        return warning("offer", "a price is set, and everybody is served for free", todo)
+    return ok("offer", f"everybody is served, {'for money' if pricing == 'paid' else 'for free'}")
+
+
+def _at(terms: Mapping[str, Any]) -> str:
+    if terms["pricing"] == "free":
+        return "for free"
+    rates = (terms["base_msat"], terms["in_msat_per_1k"], terms["out_msat_per_1k"])
+    return "for {:,} msat a job, {:,} and {:,} for 1,000 tokens in and out".format(*rates)
+
+
+def judge_wallet(read: WalletReading, pricing: str) -> Finding:
+    """Whether the wallet answers, and is of the right network. `pricing` is what counts now."""
+    if not read.connected:
+        return ok("wallet", f"none is connected{'' if pricing == 'paid' else ', and none is needed for free work'}")
+    if read.unused:
+        return warning("wallet", "connected after the node started, which does not use it yet", f"{RESTART}.")
+    if read.fault:
+        return wrong("wallet", read.fault, read.hint or "Does its relay run?", no_jobs=pricing == "paid")
+    return ok("wallet", read.said)
+
+
+def judge_payments(unknown: int) -> Finding | None:
+    """Whether nobody knows of payments what became of them."""
+    if not unknown:
+        return None
+    return warning(
+        "payments",
+        f"{unknown} of unknown outcome: what {'it takes' if unknown == 1 else 'they take'} stays set aside",
+        "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.",
+    )
