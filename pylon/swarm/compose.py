@@ -25,6 +25,15 @@ _CHARS_PER_TOKEN = 4
 _need = lru_cache(maxsize=64)(Need)
 
 
+def priced_size(spec: JobSpec) -> tuple[int, int]:
+    """The tokens by which providers price a question, at the most: of its prompt, a power of two, and of its answer.
+
+    They quote by the prompt's bytes, before anything has counted its tokens.
+    """
+    prompt_tokens = 1 << (question_bytes(spec.text, spec.system) + TEMPLATE_TOKENS).bit_length()
+    return prompt_tokens, spec.max_tokens or DEFAULT_MAX_TOKENS
+
+
 def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float, priority: int = 0) -> Job:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "")
@@ -35,8 +44,7 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
     bid = bid_of(spec, settings)
     priced = bid > ZERO
     if priced:
-        # Providers quote by the prompt's bytes, before anything has counted its tokens.
-        prompt_tokens = 1 << (question_bytes(spec.text, spec.system) + TEMPLATE_TOKENS).bit_length()
+        prompt_tokens, max_tokens = priced_size(spec)
     sizes = (prompt_tokens, max_tokens) if priced else (0, 0)
     context = least_context(characters, spec.max_tokens or 0)
     need = _need(

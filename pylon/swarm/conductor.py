@@ -12,6 +12,7 @@ from pylon.swarm.checks import moves as c
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
+from pylon.swarm.compose import priced_size
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.flights import Flights
@@ -35,11 +36,11 @@ logger = log.get("swarm")
 
 @dataclass(slots=True)
 class _Together:
-    """What one list of commands has in common: why there is nobody for a need, and what to do about it; providers of
-    whom something else is known now.
+    """What one list of commands has in common: why there is nobody for a need of that size, and what to do about it;
+    providers of whom something else is known now.
     """
 
-    nobody: dict[Need, tuple[str, str]] = field(default_factory=dict)
+    nobody: dict[tuple[Need, tuple[int, int]], tuple[str, str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
 
 
@@ -110,7 +111,7 @@ class Conductor:
 
     def nobody(self, spec: JobSpec) -> UnreachableError:
         """Who is there, why nobody takes this, and what to do about it."""
-        return self.outlook.lack(self.runs.need(spec), self._pool.refusals).error()
+        return self.outlook.lack(self.runs.need(spec), self._pool.refusals, priced_size(spec)).error()
 
     def why_not(self, spec: JobSpec, listing: Listing) -> str:
         """Why this provider does not take this, in a few words, or empty when it does."""
@@ -180,11 +181,12 @@ class Conductor:
                 # It ended with an earlier one of these: its caller's function broke.
                 pass
             case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
-                need = self.runs.need(self.runs.by_number[run].specs[place])
-                if need not in together.nobody:
-                    lack = self.outlook.lack(need, self._pool.refusals)
-                    together.nobody[need] = (str(lack), lack.hint)
-                self.runs.settle(run, place, failed(failure, code, attempts, *together.nobody[need]))
+                spec = self.runs.by_number[run].specs[place]
+                asked = (self.runs.need(spec), priced_size(spec))
+                if asked not in together.nobody:
+                    lack = self.outlook.lack(asked[0], self._pool.refusals, asked[1])
+                    together.nobody[asked] = (str(lack), lack.hint)
+                self.runs.settle(run, place, failed(failure, code, attempts, *together.nobody[asked]))
             case Fail(run, place, failure, code, attempts):
                 fault = self.runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
                 self.runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))

@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
-from pylon.swarm.providers.lack import UNPRICED, Lack
+from pylon.swarm.providers.lack import UNPRICED, Lack, Quoted
 from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.spending.purse import Purse
@@ -86,11 +86,22 @@ class Outlook:
         # By itself first: most do not for a reason of theirs, and there may be ten thousand.
         return need.why_not(listing) or need.why_not(listing.seen_as(*self._ours(listing)))
 
-    def lack(self, need: Need, refusals: Sequence[str] = ()) -> Lack:
-        """Who is there, and why nobody takes what is needed. `refusals` are those of relays."""
+    def lack(self, need: Need, refusals: Sequence[str] = (), size: tuple[int, int] | None = None) -> Lack:
+        """Who is there, and why nobody takes what is needed. `refusals` are those of relays.
+
+        `size` is what of it is priced, which a need of what is offered nothing for does not say.
+        """
+        prompt_tokens, max_tokens = size or (need.prompt_tokens, need.max_tokens)
         found = [(why, listing) for listing in self._directory if (why := self.why_not(need, listing))]
-        quotes = (one.price.quote(need.prompt_tokens, need.max_tokens) for why, one in found if why == TOO_DEAR)
-        cheapest, reasons = min(map(int, quotes), default=None), dict(Counter(why for why, _ in found))
+        dear = (
+            Quoted(
+                int(one.price.quote(prompt_tokens, max_tokens)), prompt_tokens, max_tokens, one.longest(need.model)
+            )
+            for why, one in found
+            if why == TOO_DEAR
+        )
+        cheapest = min(dear, key=lambda quoted: quoted.msat, default=None)
+        reasons = dict(Counter(why for why, _ in found))
         models = {model.id for listing in self._directory for model in listing.models}
         seen, alive = self._directory.known, len(self._directory)
         return Lack(need, seen, alive, reasons, tuple(refusals), cheapest, tuple(sorted(models)))

@@ -347,12 +347,25 @@ async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     client = await customer(DispatchSettings(patience_s=0.2))
     with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
         await client.complete("anyone?")
-    assert "The cheapest of these asks 7 msat and more. At most 0 msat a job are offered" in caught.value.hint
+    # 7 bytes and a chat template, rounded up, and the answer that a job has which names none.
+    asked = "The cheapest of these asks up to 7 msat for 512 tokens of prompt and 512 of answer."
+    assert f"{asked} At most 0 msat a job are offered" in caught.value.hint
     assert "bid_msat" in caught.value.hint and "max_tokens" not in caught.value.hint
     FakeProvider(relays, now=time.time(), model=OfferedModel("free"))
     [answer, dear] = await client.map([JobSpec("anyone?", model="free"), JobSpec("anyone?", model=MODEL.id)])
     assert isinstance(answer, Answer) and isinstance(dear, JobFailed)
     assert dear.reason is Failure.NO_PROVIDER and dear.hint == caught.value.hint
+
+
+async def test_what_is_offered_nothing_for_is_quoted_by_its_own_size(relays, customer) -> None:
+    FakeProvider(relays, now=time.time(), price=Price(Msat(1), Msat(1_000), Msat(2_000)), network="play")
+    client = await customer(DispatchSettings(patience_s=0.2))
+    FakeProvider(relays, now=time.time(), model=OfferedModel("free"))
+    jobs = [JobSpec("a" * size, model=MODEL.id, max_tokens=most) for size, most in ((10, 5), (1_000, 6))]
+    [short, long, _] = await client.map([*jobs, JobSpec("b", model="free")])
+    assert isinstance(short, JobFailed) and isinstance(long, JobFailed)
+    assert "up to 523 msat for 512 tokens of prompt and 5 of answer" in short.hint
+    assert "up to 2,061 msat for 2,048 tokens of prompt and 6 of answer" in long.hint
 
 
 async def test_who_was_found_lying_counts_as_nobody(relays, customer) -> None:

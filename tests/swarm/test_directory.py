@@ -14,7 +14,7 @@ from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.providers.directory import _OVER, Directory, ProviderDown, ProviderUp
-from pylon.swarm.providers.lack import Lack
+from pylon.swarm.providers.lack import Lack, Quoted
 from pylon.swarm.providers.listing import Listing, Need, least_context
 
 NOW = 1_700_000_000
@@ -307,7 +307,7 @@ def test_why_nobody_does_reads_well_of_one_and_of_many() -> None:
 
 def test_who_bids_too_little_hears_the_cheapest_quote_and_for_how_many_tokens() -> None:
     need = Need(prompt_tokens=300, max_tokens=1_024, bid=Msat(5_000))
-    hint = str(Lack(need, 1, 1, {"too dear": 1}, (), 6_400).error().hint)
+    hint = str(Lack(need, 1, 1, {"too dear": 1}, (), Quoted(6_400, 300, 1_024)).error().hint)
     assert "asks up to 6,400 msat for 300 tokens of prompt and 1,024 of answer" in hint
     assert (
         "At most 5,000 msat" in hint

@@ -1,12 +1,22 @@
 """That nobody takes a job, and what whoever waits for it can do."""
 
+import time
+
 import pytest
 
+from pylon.clock import SystemClock
+from pylon.jobs.announcement import OfferedModel
 from pylon.money.limits import Limit
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.money.wallet import WalletCode
-from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, limited
+from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.outlook import Outlook
+from pylon.swarm.providers.directory import Directory
+from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, Quoted, limited
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.spending.unpaid import LASTING
+from tests.swarm.fakes import FakeProvider, FakeRelays
 
 _CAPS = {
     Limit.PAYMENT: "--payment", Limit.FEE: "--payment", Limit.JOB: "--payment",
@@ -26,6 +36,33 @@ def test_whoever_reached_a_limit_hears_which_and_what_raises_it(code):
         assert "raise it there" in told.hint
     else:
         assert f"pylon wallet go-live {_CAPS[Limit(code)]}" in told.hint
+
+
+def test_a_model_that_gives_shorter_answers_than_were_counted_says_how_to_ask_for_less():
+    """Its quote goes by what was asked for: 512 tokens where nobody says, of a model that stops at 12."""
+    need = Need(prompt_tokens=512, max_tokens=512, bid=Msat(100))
+    told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, 12)).hint
+    assert "up to 131 msat for 512 tokens of prompt and 512 of answer, though it gives 12 at most." in told
+    assert "ask for 12 `max_tokens`" in told
+    for longest in (0, 512, 4_096):
+        told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, longest)).hint
+        assert "512 of answer. " in told and "ask for fewer `max_tokens`" in told
+
+
+def test_the_cheapest_of_several_is_quoted():
+    directory = Directory()
+    for price, longest in ((900, 12), (300, 40), (700, 0)):
+        relays = FakeRelays()
+        model = OfferedModel("m", max_completion_tokens=longest)
+        FakeProvider(relays, now=time.time(), price=Price(Msat(price)), network="play", model=model)
+        for event in relays.stored.values():
+            directory.observe(event, time.time())
+    outlook = Outlook(
+        directory, frozenset(), lambda _: None, SystemClock(),
+        purse=None, reputation=Reputation(), checked=False, reach=None,
+    )  # fmt: skip
+    assert outlook.lack(Need(network="play"), (), (64, 512)).cheapest == Quoted(300, 64, 512, 40)
+    assert outlook.lack(Need(network="play", bid=Msat(900))).cheapest is None
 
 
 def test_what_is_wrong_with_us_is_said_before_what_strangers_ask():

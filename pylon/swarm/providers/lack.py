@@ -54,11 +54,35 @@ _TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Quoted:
+    """What a provider asks for a job at the most, in msat, and for how many tokens.
+
+    `longest` is the longest answer that it says to give, in tokens, 0 where it does not say.
+    """
+
+    msat: int
+    prompt_tokens: int
+    max_tokens: int
+    longest: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.msat:,} msat for {self.prompt_tokens:,} tokens of prompt and {self.max_tokens:,} of answer"
+            f"{f', though it gives {self.longest:,} at most' if self.is_short else ''}"
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it says that its answers are shorter than what was counted."""
+        return 0 < self.longest < self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Lack:
     """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
 
-    `refusals` are what relays say that answer us nothing; `cheapest` is the least quote, in msat, of those
-    that are too dear; `models` what those alive run.
+    `refusals` are what relays say that answer us nothing; `cheapest` is the least quote of those that are
+    too dear; `models` what those alive run.
     """
 
     need: Need
@@ -66,7 +90,7 @@ class Lack:
     alive: int
     reasons: dict[str, int]
     refusals: tuple[str, ...] = ()
-    cheapest: int | None = None
+    cheapest: Quoted | None = None
     models: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -90,21 +114,19 @@ class Lack:
             return (
                 f"Those that are there: {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
             )
-        # What is offered nothing for is as dear however short it is.
-        cheaper = f"Or ask for fewer {ANSWER_TOKENS}." if self.need.bid else ""
-        return found.format(bid=int(self.need.bid), dear=self._dear(), cheaper=cheaper).rstrip()
+        return found.format(bid=int(self.need.bid), dear=self._dear(), cheaper=self._cheaper()).rstrip()
 
     def _dear(self) -> str:
-        if self.cheapest is None:
+        return "" if self.cheapest is None else f"The cheapest of these asks up to {self.cheapest}. "
+
+    def _cheaper(self) -> str:
+        if not self.need.bid:
+            # What is offered nothing for is as dear however short it is.
             return ""
-        need = self.need
-        if not need.bid:
-            # Of what is offered nothing for, nobody has counted the tokens.
-            return f"The cheapest of these asks {self.cheapest:,} msat and more. "
-        return (
-            f"The cheapest of these asks up to {self.cheapest:,} msat for {need.prompt_tokens:,} tokens of prompt and"
-            f" {need.max_tokens:,} of answer. "
-        )
+        # What a stranger says of its answers bounds no price; what is asked for does.
+        if self.cheapest is not None and self.cheapest.is_short:
+            return f"Or ask for {self.cheapest.longest:,} {ANSWER_TOKENS}: then only so many are counted."
+        return f"Or ask for fewer {ANSWER_TOKENS}."
 
     def error(self) -> UnreachableError:
         """What is raised when a person waits for it."""

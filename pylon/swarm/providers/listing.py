@@ -69,6 +69,11 @@ class Listing:
         """Its model of that id or `sha256:…`; the first one when any will do."""
         return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)
 
+    def longest(self, wanted: str | None) -> int:
+        """The longest answer that it announces with that model, in tokens; 0 where it says none."""
+        model = self.model(wanted)
+        return 0 if model is None else model.max_completion_tokens
+
 
 TOO_DEAR = "too dear"
 PAUSED = "paused"
