@@ -132,14 +132,24 @@ def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator
     if found["unaskable"] > _NAMED:
         yield "", f"and {found['unaskable'] - _NAMED} more; --json names 100"
     yield "providers that can", f"{found['providers']} with {found['slots']} slots"
-    least, most = sats_text(found["least_msat"], unit), sats_text(found["most_msat"], unit)
-    yield "cost", f"{least} to {most} at the very most"
+    yield "cost", _cost(found["least_msat"], found["most_msat"], unit)
     if budget is not None and found["most_msat"] > budget:
         pays = "may not" if found["least_msat"] <= budget else "does not"
         yield "budget", f"{sats_text(budget, unit)}, which {pays} pay for all of them"
     yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
-    seconds = found["seconds"]
-    yield "time", "nobody can take it now" if seconds is None else f"{seconds:.1f} s at the speeds named"
+    yield "time", _time(found["seconds"], found["providers"])
+
+
+def _cost(least: int, most: int, unit: str) -> str:
+    if least == most:
+        return f"{sats_text(most, unit)}{' at the very most' if most else ''}"
+    return f"{sats_text(least, unit)} to {sats_text(most, unit)} at the very most"
+
+
+def _time(seconds: float | None, providers: int) -> str:
+    if seconds is not None:
+        return f"about {seconds:.1f} s at the speeds named, if all answers are as long as they may be"
+    return "not known: nobody has measured how fast it is" if providers else "nobody can take it now"
 
 
 async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:

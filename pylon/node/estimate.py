@@ -1,6 +1,7 @@
 """What a run would take, before anything is sent: who could do it, what it could cost, how long it would be."""
 
 import asyncio
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from pylon.node.calls.params import AT_ONCE
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
-from pylon.swarm.dispatch.standing import UNKNOWN_S
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.asked import unaskable
@@ -25,9 +25,11 @@ _TOLD = 100
 
 
 async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
-    """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all;
-    `seconds` goes by what they say of their speed, with answers as long as they may be. `unaskable` jobs could be
-    asked of nobody, `faults` says of the first of them why, and no other figure counts them.
+    """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all.
+
+    `seconds` goes by what they say of their speed, with answers as long as they may be and as their models give them:
+    None where nobody could take a job, or nobody has measured how fast it is. `unaskable` jobs could be asked of
+    nobody, `faults` says of the first of them why, and no other figure counts them.
     """
     faults = await _faults(specs, plain=client.settings.plain)
     whole = [spec for index, spec in enumerate(specs) if index not in faults] if faults else specs
@@ -36,6 +38,8 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
     slots = sum(listing.slots for listing in everybody.values())
     # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
     least, usual, most = await asyncio.to_thread(_quotes, able, whole)
+    prompts, answers = sum(len(spec.text) // _CHARS_PER_TOKEN for spec in whole), _answer_tokens(able, whole)
+    at_once = max(1, min(slots, client.settings.dispatch.width))
     checks = client.settings.checks
     return {
         "jobs": len(specs),
@@ -46,10 +50,10 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
         "least_msat": least,
         "usual_msat": usual,
         "most_msat": most,
-        "prompt_tokens": sum(len(spec.text) // _CHARS_PER_TOKEN for spec in whole),
-        "most_completion_tokens": sum(spec.max_tokens or DEFAULT_MAX_TOKENS for spec in whole),
+        "prompt_tokens": prompts,
+        "most_completion_tokens": answers,
         "checks": 0 if checks is None else round(checks.share * len(whole)),
-        "seconds": round(_seconds(client, whole, slots), 1) if everybody and whole else None,
+        "seconds": _seconds(list(everybody.values()), prompts, answers, jobs=len(whole), at_once=at_once),
     }
 
 
@@ -106,8 +110,27 @@ def _median(counted: Sequence[tuple[int, int]]) -> int:
     raise ValueError("there is no median of nothing")
 
 
-def _seconds(client: SwarmClient, specs: Sequence[JobSpec], slots: int) -> float:
-    rates = [listing.tokens_out_per_s / listing.slots for listing in client.directory if listing.tokens_out_per_s]
-    longest = statistics.mean(spec.max_tokens or DEFAULT_MAX_TOKENS for spec in specs)
-    each = longest / statistics.median(rates) if rates else UNKNOWN_S
-    return each * -(-len(specs) // max(1, min(slots, client.settings.dispatch.width)))
+def _answer_tokens(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> int:
+    """How many tokens all answers have together, as long as they may be and as those who can give them say."""
+    longest: dict[str | None, float] = {}
+    for model, listings in able.items():
+        said = [listing.longest(model) for listing in listings]
+        # One that does not say gives whatever is asked for.
+        longest[model] = max(said) if said and all(said) else math.inf
+    return sum(int(min(spec.max_tokens or DEFAULT_MAX_TOKENS, longest[spec.model])) for spec in specs)
+
+
+def _seconds(
+    listings: Sequence[Listing], prompt_tokens: int, answer_tokens: int, *, jobs: int, at_once: int
+) -> float | None:
+    """How long jobs of so many tokens together take; None where nobody has measured how fast it writes."""
+    each = [
+        listing.slots
+        * (
+            answer_tokens / jobs / listing.tokens_out_per_s
+            + (prompt_tokens / jobs / listing.tokens_in_per_s if listing.tokens_in_per_s else 0.0)
+        )
+        for listing in listings
+        if listing.tokens_out_per_s and jobs
+    ]
+    return round(statistics.median(each) * -(-jobs // at_once), 1) if each else None
