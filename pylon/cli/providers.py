@@ -31,7 +31,10 @@ def providers(
     trust: Annotated[float, typer.Option(min=0, max=1, help="Only those that are trusted so much at least.")] = 0.0,
     live: Annotated[bool, typer.Option("--live", help="Keep the table on the screen until Ctrl-C.")] = False,
     why: Annotated[
-        str | None, typer.Option(help="What was seen of this provider: its key, or how its npub begins.")
+        str | None,
+        typer.Option(
+            help="What was seen of this provider: its name, its key, or how its npub begins (11 characters)."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -84,7 +84,9 @@ class Customer:
 
     async def why_provider(self, params: dict[str, Any]) -> dict[str, Any]:
         """The `why-provider` call."""
-        return await why_provider(self.client, self._core.clock.wall(), params)
+        household = self._core.household.get()
+        names = {} if household is None else household.members
+        return await why_provider(self.client, self._core.clock.wall(), params, names)
 
 
 async def _client(core: "Core", stack: AsyncExitStack) -> SwarmClient:

@@ -22,6 +22,8 @@ from pylon.swarm.providers.listing import Listing
 
 # How long providers are listened for unless a call says so.
 LISTEN_S = 2.0
+# Of those who have the same name so many are told.
+_TOLD = 8
 
 
 async def providers(
@@ -90,16 +92,15 @@ def _shown(client: SwarmClient, listing: Listing, wanted: _Wanted) -> bool:
     )
 
 
-async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) -> dict[str, Any]:
-    """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or the beginning of the
-    npub of one that is alive. Raises `UsageError`.
+async def why_provider(
+    client: SwarmClient, now: float, params: dict[str, Any], members: Mapping[str, str]
+) -> dict[str, Any]:
+    """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or of one that is alive
+    the beginning of its npub or its name. `members` are the household's names by key. Raises `UsageError`.
     """
     model, named = text(params, "model", None), text(params, "key", "")
     await client.caught_up(number(params, "wait_s", LISTEN_S))
-    try:
-        key = nip19.public_key_among(named, (listing.provider for listing in client.directory))
-    except WireError as error:
-        raise UsageError(f"that names no provider: {error}", hint="`pylon providers` shows them.") from error
+    key = _key_of(named, client, members)
     listing = client.directory.get(key)
     job = JobSpec(model=model)
     able = "is not alive here" if listing is None else client.why_not(job, listing) or "can take jobs"
@@ -110,8 +111,27 @@ async def why_provider(client: SwarmClient, now: float, params: dict[str, Any]) 
         "own": key in client.settings.own,
         "trust": round(client.reputation.trust(key), 3),
         "out": client.reputation.is_out(key, now),
-        "why": why(record, now),
+        "why": why(record, now, own=key in client.settings.own),
     }
+
+
+def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
+    try:
+        return nip19.public_key_among(named, (listing.provider for listing in client.directory))
+    except WireError as error:
+        name = named.strip().casefold()
+        # The head has let these in. Strangers may call themselves as they like.
+        found = [key for key, called in members.items() if called.casefold() == name] or [
+            listing.provider for listing in client.directory if listing.name and listing.name.casefold() == name
+        ]
+        if len(found) == 1:
+            return found[0]
+        hint = "`pylon providers` shows them: it takes a name, a key, or how one npub alone begins."
+        if found:
+            keys = ", ".join(map(nip19.npub, found[:_TOLD]))
+            raise UsageError(f"{len(found)} providers have that name: {keys}", hint=hint) from error
+        why_no_key = f": {error}" if name.startswith(("npub1", "nprofile1", "nsec1")) else ", and is no key"
+        raise UsageError(f"that names no provider that is alive here{why_no_key}", hint=hint) from error
 
 
 def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:

@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.cli.providers import _columns
+from pylon.errors import UsageError
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.node.providers import providers as list_providers
+from pylon.node.providers import why_provider
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.settings import SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 
@@ -87,3 +90,42 @@ async def test_a_member_of_ones_household_has_the_name_that_it_has_there():
         nip19.npub(member.public): "desk",
         nip19.npub(stranger.public): "best in town",
     }
+
+
+async def test_a_provider_is_asked_about_by_its_name_its_key_or_how_its_npub_begins():
+    relays = Relays()
+    desk, twin, other, liar = [
+        FakeProvider(relays, now=time.time(), name=name) for name in ("Desk", "twin", "Twin", "cellar")
+    ]
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        await client.caught_up()
+
+        async def key_of(named: str) -> str:
+            found = await why_provider(client, time.time(), {"key": named}, {desk.public: "Cellar"})
+            return nip19.parse_public_key(found["npub"])
+
+        assert await key_of("desk") == desk.public == await key_of(desk.public)
+        assert await key_of(nip19.npub(other.public)[:14] + "…") == other.public
+        assert await key_of("cellar") == desk.public != liar.public, "a member's name is the household's to give"
+        for named, told in (
+            ("twin", nip19.npub(twin.public)),
+            ("nobody", "is no key"),
+            ("", "is no key"),
+            (nip19.npub(twin.public)[:8], "11 characters of it at least"),
+        ):
+            with pytest.raises(UsageError, match=told) as caught:
+                await key_of(named)
+            assert "a name, a key, or how" in caught.value.hint
+
+
+async def test_ones_own_machine_is_said_to_be_trusted_and_not_to_be_unknown():
+    relays = Relays()
+    own, stranger = [FakeProvider(relays, now=time.time()) for _ in range(2)]
+    settings = SwarmSettings(own=frozenset({own.public}))
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings) as client:
+        await client.caught_up()
+        mine, others = [await why_provider(client, 0.0, {"key": one.public}, {}) for one in (own, stranger)]
+    assert mine["own"] and mine["why"] == [
+        "trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"
+    ]
+    assert not others["own"] and "nothing is known" in others["why"][0]

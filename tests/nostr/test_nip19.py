@@ -273,6 +273,9 @@ def test_the_beginning_of_an_npub_names_the_one_key_that_begins_so() -> None:
     for text in (wanted[:10], wanted[:14][:-1] + "b", "nsec1qqqqqqqqqq", "", "…"):
         with pytest.raises(MalformedError):
             nip19.public_key_among(text, known)
+    with pytest.raises(MalformedError, match="11 characters"):
+        nip19.public_key_among(wanted[:10], known)
+    assert nip19.public_key_among(wanted[:11], known) == known[7]
     with pytest.raises(MalformedError, match="2 keys"):
         nip19.public_key_among(wanted[:14], [known[7], known[7]])
     with pytest.raises(MalformedError, match="no keys"):

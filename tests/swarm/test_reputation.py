@@ -202,6 +202,9 @@ def test_trust_is_a_share_and_whoever_is_out_gets_nothing(seen: list[Seen]) -> N
 
 
 def test_a_person_reads_how_a_provider_stands() -> None:
+    assert why(after(Seen.LOST).get(P), 0.0, own=True) == [
+        "trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"
+    ]
     assert why(None, 0.0) == ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
     found = after(Seen.FAULTY, Seen.LOST)
     lines = why(found.get(P), 3_600.0)

@@ -163,8 +163,10 @@ def public_key_among(text: str, known: Iterable[str]) -> str:
     Raises as `parse_public_key` does, and `MalformedError` when none begins so, or several do.
     """
     beginning = text.strip().lower().removesuffix("…")
-    if not (beginning.startswith(_NPUB) and LEAST_BEGINNING <= len(beginning) < NPUB_LENGTH):
+    if not (beginning.startswith(_NPUB) and len(beginning) < NPUB_LENGTH):
         return parse_public_key(text)
+    if len(beginning) < LEAST_BEGINNING:
+        raise MalformedError(f"how an npub begins takes {LEAST_BEGINNING} characters of it at least")
     found = [key for key in known if npub(key).startswith(beginning)]
     if len(found) == 1:
         return found[0]

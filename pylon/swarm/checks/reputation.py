@@ -219,8 +219,10 @@ class Reputation:
         self._forgotten.update(forgotten)
 
 
-def why(record: Record | None, now: float) -> list[str]:
-    """What a person should read about a provider's standing, a line each."""
+def why(record: Record | None, now: float, *, own: bool = False) -> list[str]:
+    """What a person should read about a provider's standing, a line each. `own`: it is one's own machine."""
+    if own:
+        return ["trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"]
     if record is None:
         return ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
     record.fade(now)
