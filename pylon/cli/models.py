@@ -14,10 +14,12 @@ from pylon.cli.models_verify import verify
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json
 from pylon.errors import ModelError, PylonError, UsageError
+from pylon.host.hardware import has_metal
 from pylon.host.memory import total_bytes
+from pylon.inference.capacity import load_capacity
 from pylon.inference.models import catalogue, local, needle
 from pylon.inference.models.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
-from pylon.node.home import open_home, private_folder
+from pylon.node.home import Home, open_home, private_folder
 from pylon.node.settings_file import change
 
 app = typer.Typer(no_args_is_help=True, help="The models on this machine.")
@@ -25,6 +27,10 @@ app = typer.Typer(no_args_is_help=True, help="The models on this machine.")
 
 Model = Annotated[str, typer.Argument(help="A model's id, such as mlx-community/Qwen3-4B-Instruct-2507-4bit.")]
 _WATCH_S = 0.5
+
+
+def _choices(total: int) -> list[catalogue.Choice]:
+    return catalogue.choices(total, metal=has_metal())
 
 
 @app.command("list")
@@ -45,7 +51,7 @@ def list_(as_json: Json = False) -> None:
                     }
                     for model in here
                 ],
-                "catalogue": [_entry(choice) for choice in catalogue.choices(total_bytes())],
+                "catalogue": [_entry(choice) for choice in _choices(total_bytes())],
             }
         )
         return
@@ -55,32 +61,49 @@ def list_(as_json: Json = False) -> None:
     out.print(made)
     out.print()
     out.print("to fetch", style="bold")
-    for entry in catalogue.CATALOGUE:
-        out.print(f"{entry.mlx}  {_gb(entry.weights_bytes)}, {entry.context:,} tokens of context")
-        out.print(f"  {entry.strengths}", style="dim")
+    for choice in sorted(_choices(total_bytes()), key=lambda one: one.model.parameters):
+        out.print(f"{choice.id}  {_gb(choice.weights_bytes)}, {choice.model.context:,} tokens of context")
+        out.print(f"  {choice.model.strengths}", style="dim")
 
 
 @app.command()
 def recommend(
     memory_gb: Annotated[
-        float, typer.Option(min=0, max=1_000_000, help="For a machine with so much memory; 0 is this one.")
+        float,
+        typer.Option(min=0, max=1_000_000, help="For a machine of this kind with so much memory; 0 is this one."),
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say which model suits this machine's memory, with the arithmetic."""
+    """Say which model suits this machine's memory, with the arithmetic, and what is known of its speed here."""
     total = int(memory_gb * catalogue.GB) or total_bytes()
-    choices = catalogue.choices(total)
+    choices = _choices(total)
     if as_json:
         print_json({"memory_bytes": total, "choices": [_entry(choice) for choice in choices]})
         return
     out.print(f"{_gb(total)} of memory, of which {catalogue.OF_TOTAL:.0%} for a model:")
     for choice in choices:
-        out.print(f"  {'fits    ' if choice.fits else 'too much'}  {choice.model.mlx}", style=None)
+        out.print(f"  {'fits    ' if choice.fits else 'too much'}  {choice.id}", style=None)
         out.print(f"            {choice.arithmetic}", style="dim")
-    if choices[0].fits:
-        out.print(f"Fetch it with: pylon models pull {choices[0].model.mlx}")
-    else:
+        if (speed := _speed(choice)) is not None:
+            out.print(f"            measured here: {speed:.0f} tokens of answers a second", style="dim")
+    if not choices[0].fits:
         out.print(f"None of them fits; {needle.MODEL_ID}, which comes with Pylon, always does.")
+        return
+    if choices[0].gguf:
+        _tell_of_processors([choice for choice in choices if choice.fits])
+    elif _speed(choices[0]) is None:
+        out.print("How fast it is here, `pylon bench engine` measures once it is in use.", style="dim")
+    out.print(f"Fetch it with: pylon models pull {choices[0].id}")
+
+
+def _tell_of_processors(choices: list[catalogue.Choice]) -> None:
+    least, most = min(one.read_bytes for one in choices), max(one.read_bytes for one in choices)
+    read = _gb(least) if least == most else f"{_gb(least)} with the first of these, up to {_gb(most)}"
+    out.print(
+        "MLX has no accelerator here, so these are for llama.cpp (the engine `llama`, which `./scripts/setup --llama`"
+        f" builds). A processor reads the weights again for each token of an answer: {read}. Begin with the first,"
+        " see what `pylon bench engine` measures, and go up from there."
+    )
 
 
 @app.command()
@@ -186,13 +209,22 @@ def _check_id(model: str) -> None:
         raise UsageError(f"{model!r} is not a model id", hint="An id looks like mlx-community/Qwen3-4B-4bit.")
 
 
+def _speed(choice: catalogue.Choice) -> float | None:
+    """Tokens of answers a second that a benchmark measured on this machine, or None."""
+    known = load_capacity(Home(settings.home_directory()).capacity_file, choice.id)
+    return None if known is None else known.tokens_out_per_s
+
+
 def _entry(choice: catalogue.Choice) -> dict[str, object]:
     model = choice.model
     return {
-        "id": model.mlx,
+        "id": choice.id,
+        "mlx": model.mlx,
         "gguf": model.gguf,
-        "weights_bytes": model.weights_bytes,
-        "needs_bytes": model.needs_bytes,
+        "engine": "llama" if choice.gguf else "mlx",
+        "tokens_out_per_s": _speed(choice),
+        "weights_bytes": choice.weights_bytes,
+        "needs_bytes": choice.needs_bytes,
         "context": model.context,
         "strengths": model.strengths,
         "fits": choice.fits,

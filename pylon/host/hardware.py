@@ -1,6 +1,7 @@
 """Which machine this is, and what its processor makes of this program."""
 
 import hashlib
+import platform
 import re
 import subprocess
 import sys
@@ -28,6 +29,11 @@ def platform_uuid(printed: str) -> str:
     """The id of a Mac in what `ioreg -rd1 -c IOPlatformExpertDevice` prints, or empty."""
     found = _UUID.search(printed)
     return found[1] if found else ""
+
+
+def has_metal() -> bool:
+    """Whether MLX computes on an accelerator here: an Apple Silicon Mac, by a Python of its own processor."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def is_translated() -> bool:

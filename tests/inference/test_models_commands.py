@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pylon.cli import models as command
 from pylon.cli.main import app
+from pylon.inference.capacity import Capacity, save_capacity
 from pylon.inference.models.weights import PACKAGED, weights_sha256
 from pylon.node.example import example_toml
+from pylon.node.home import Home
 from tests.inference.hub import Hub
 
 TINY = "mlx-community/Tiny-4bit"
@@ -93,13 +96,38 @@ def test_what_cannot_be_removed_since_it_is_not_here_need_not_be_fetched_first(h
     assert code == 1 and said["error"]["hint"] == "`pylon models list` shows which there are."
 
 
-def test_a_recommendation_shows_its_arithmetic(home: Path) -> None:
+def test_a_recommendation_shows_its_arithmetic(home: Path, monkeypatch) -> None:
+    monkeypatch.setattr(command, "has_metal", lambda: True)
     code, said = models("recommend", "--memory-gb", "16")
     assert code == 0
     best = said["choices"][0]
     assert best["fits"] and best["id"] == "mlx-community/Qwen3-8B-4bit"
     assert "8.2 G weights × 4.5 bits" in best["arithmetic"]
     assert not models("recommend", "--memory-gb", "0.5")[1]["choices"][0]["fits"]
+
+
+def test_without_an_accelerator_it_is_gguf_files_for_llama_and_what_reads_least_is_named_first(
+    home: Path, monkeypatch
+) -> None:
+    """A 14B model for MLX was recommended to a Linux machine of two cores, for its memory alone."""
+    monkeypatch.setattr(command, "has_metal", lambda: False)
+    small, large = "unsloth/Qwen3-0.6B-GGUF", "unsloth/Qwen3-14B-GGUF"
+    code, said = models("recommend", "--memory-gb", "32")
+    assert code == 0
+    ids = [choice["id"] for choice in said["choices"]]
+    assert ids[0] == small and large in ids and {choice["engine"] for choice in said["choices"]} == {"llama"}
+    assert "0.6 G weights × 4.84 bits" in said["choices"][0]["arithmetic"]
+    assert said["choices"][0]["tokens_out_per_s"] is None
+    shown = CliRunner().invoke(app, ["models", "recommend", "--memory-gb", "32"]).stdout
+    assert shown.endswith(f"Fetch it with: pylon models pull {small}\n") and "setup --llama" in shown
+    assert "mlx-community" not in shown and "0.4 GB with the first of these, up to 9.0 GB" in shown
+    (home / "models").mkdir()
+    save_capacity(
+        Home(home).capacity_file, small, Capacity(tokens_in_per_s=9, tokens_out_per_s=31, slots=2, measured_at=0)
+    )
+    shown = CliRunner().invoke(app, ["models", "recommend", "--memory-gb", "32"]).stdout
+    assert shown.count("measured here: 31 tokens of answers a second") == 1
+    assert "mlx-community" not in CliRunner().invoke(app, ["models", "list"]).stdout
 
 
 @pytest.mark.slow

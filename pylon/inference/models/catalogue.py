@@ -1,14 +1,14 @@
 """Models worth serving, by the memory they need, and which of them suits a machine: plain arithmetic.
 
 Sizes follow from what the models' own pages and configurations say: weights of 4 bits with a scale and an offset of
-16 bits for each group of 64 take 4.5 bits each; a token's key-value state is layers × KV heads × head size × 2 × 2
-bytes.
+16 bits for each group of 64 take 4.5 bits each, those of a GGUF file of Q4_K_M 4.84 (llama.cpp's own table, of
+`llama-quantize`); a token's key-value state is layers × KV heads × head size × 2 × 2 bytes.
 """
 
 from dataclasses import dataclass
 
 GB = 10**9
-BITS_PER_WEIGHT = 4.5
+MLX_BITS, GGUF_BITS = 4.5, 4.84
 # A provider's batch that is worth having: so many jobs of so many tokens at once.
 JOBS, JOB_TOKENS = 8, 2_048
 # Of the machine's memory, for the model: the rest is the system's and its owner's.
@@ -31,14 +31,8 @@ class Model:
     context: int
     strengths: str
 
-    @property
-    def weights_bytes(self) -> int:
-        return int(self.parameters * 1e9 * BITS_PER_WEIGHT / 8)
-
-    @property
-    def needs_bytes(self) -> int:
-        """Weights, and the state of JOBS jobs of JOB_TOKENS tokens."""
-        return self.weights_bytes + JOBS * JOB_TOKENS * self.kv_bytes
+    def weights_bytes(self, bits: float) -> int:
+        return int(self.parameters * 1e9 * bits / 8)
 
 
 def _kv(layers: int, heads: int, size: int = 128) -> int:
@@ -105,28 +99,57 @@ CATALOGUE = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model, what it needs, and whether that fits into `limit`, all in bytes."""
+    """A model, what it needs, and whether that fits into `limit`, in bytes. `gguf`: for llama.cpp, else for MLX."""
 
     model: Model
     limit: int
+    gguf: bool
+
+    @property
+    def id(self) -> str:
+        """The repository to fetch it from."""
+        return self.model.gguf if self.gguf else self.model.mlx
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.model.weights_bytes(self._bits)
+
+    @property
+    def read_bytes(self) -> int:
+        """What is read of the weights for each token of an answer."""
+        return int(self.model.active * 1e9 * self._bits / 8)
+
+    @property
+    def needs_bytes(self) -> int:
+        """Weights, and the state of JOBS jobs of JOB_TOKENS tokens."""
+        return self.weights_bytes + JOBS * JOB_TOKENS * self.model.kv_bytes
 
     @property
     def fits(self) -> bool:
-        return self.model.needs_bytes <= self.limit
+        return self.needs_bytes <= self.limit
 
     @property
     def arithmetic(self) -> str:
         model = self.model
         kv = JOBS * JOB_TOKENS * model.kv_bytes
         return (
-            f"{model.parameters:g} G weights × {BITS_PER_WEIGHT:g} bits = {model.weights_bytes / GB:.1f} GB"
+            f"{model.parameters:g} G weights × {self._bits:g} bits = {self.weights_bytes / GB:.1f} GB"
             f" + {JOBS} jobs × {JOB_TOKENS:,} tokens × {model.kv_bytes / 1e3:.0f} kB = {kv / GB:.1f} GB"
-            f" → {model.needs_bytes / GB:.1f} GB of {self.limit / GB:.1f} GB"
+            f" → {self.needs_bytes / GB:.1f} GB of {self.limit / GB:.1f} GB"
         )
 
+    @property
+    def _bits(self) -> float:
+        return GGUF_BITS if self.gguf else MLX_BITS
 
-def choices(total: int) -> list[Choice]:
-    """Every model for a machine with `total` bytes of memory, the best that fits first, then what does not fit."""
-    limit = int(total * OF_TOTAL)
-    made = [Choice(model, limit) for model in CATALOGUE]
-    return sorted(made, key=lambda choice: (not choice.fits, choice.model.parameters * (-1 if choice.fits else 1)))
+
+def choices(total: int, *, metal: bool) -> list[Choice]:
+    """Every model for a machine with `total` bytes of memory, what fits first.
+
+    With `metal` the best of these comes first, for MLX. Without, it is GGUF files for llama.cpp, and the one that
+    reads the least for each token comes first: what a processor makes of a larger one has to be measured there.
+    """
+    made = [Choice(model, int(total * OF_TOTAL), not metal) for model in CATALOGUE]
+    if metal:
+        return sorted(made, key=lambda one: (not one.fits, one.model.parameters * (-1 if one.fits else 1)))
+    return sorted(made, key=lambda one: (not one.fits, one.model.active, one.model.parameters))
