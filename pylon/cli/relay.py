@@ -1,7 +1,7 @@
 """`pylon relay`: a relay of one's own, in the foreground."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -103,3 +103,7 @@ async def _relay(
                 first = "`pylon wallet connect` before `pylon start`"
                 out.print(f"  with a playbank: {first}, then `pylon wallet faucet 1000`", style="dim")
         await stop.wait()
+    if not as_json:
+        # The terminal may be gone.
+        with suppress(OSError):
+            out.print("the relay has ended", style="dim")

@@ -80,7 +80,7 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
 
 
 async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> None:
-    stop = _signals(core)
+    caught = _signals(core)
     async with core:
         assert core.provider is not None  # noqa: S101 - it was opened to serve
         hello: dict[str, Any] = {
@@ -108,7 +108,9 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
                 say(f"  {paused_line(hello['paused'], core.watch.status())}")
             say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
         following = asyncio.create_task(_tell_when_open(core.pool, missing))
-        await stop.wait()
+        await core.stopping.wait()
+        if not caught:
+            _last_words("asked to end by `pylon stop`: finishing what is there …", as_json)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         if not core.hurry.is_set():
@@ -118,6 +120,15 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             for task in (draining, hurry):
                 task.cancel()
             await asyncio.gather(draining, hurry, return_exceptions=True)
+    left = "; what was not done by then runs after the next start" if core.hurry.is_set() else ""
+    _last_words(f"stopped{left}", as_json)
+
+
+def _last_words(text: str, as_json: bool) -> None:
+    # The terminal may be gone.
+    with suppress(OSError):
+        if not as_json:
+            say(text, dim=True, err=True)
 
 
 def relays_lines(serving: str, opened: list[str], missing: list[str]) -> str:
@@ -176,10 +187,13 @@ def _waiting_line(status: dict[str, Any]) -> str:
     )
 
 
-def _signals(core: Core) -> asyncio.Event:
+def _signals(core: Core) -> set[signal.Signals]:
+    """Has them end the core; those that came are in the set."""
     loop = asyncio.get_running_loop()
+    seen: set[signal.Signals] = set()
 
     def caught(number: signal.Signals) -> None:
+        seen.add(number)
         if core.stopping.is_set():
             # A terminal that closes says so twice: once by the kernel, once by its shell.
             if number is not signal.SIGHUP:
@@ -192,4 +206,4 @@ def _signals(core: Core) -> asyncio.Event:
 
     for number in end_signals():
         loop.add_signal_handler(number, caught, number)
-    return core.stopping
+    return seen

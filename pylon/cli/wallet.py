@@ -12,6 +12,7 @@ from pylon.cli.wallet_decide import decide
 from pylon.cli.wallet_live import go_live, spending_lines
 from pylon.cli.wallet_payee import trust_payee
 from pylon.errors import MoneyError, PylonError, UsageError
+from pylon.money.books.ledger import meaning
 from pylon.money.msat import sats_text
 from pylon.money.nwc.uri import parse_uri
 from pylon.node.bank import bank_socket
@@ -119,9 +120,9 @@ async def _balance(as_json: bool) -> None:
     out.print(f"{sats_text(data['balance_msat'], unit)} in the wallet ({data['network']})")
     for line in spending_lines(data["spending"], unit):
         out.print(line)
-    made = table("account", ">balance")
+    made = table("in the books", ">balance", "what that says")
     for name, msat in data["accounts"].items():
-        made.add_row(_party(name), sats_text(msat, unit))
+        made.add_row(_party(name), sats_text(msat, unit), meaning(name, msat))
     if data["accounts"]:
         out.print(made)
 

@@ -62,7 +62,9 @@ class BankHost:
         await self._service.start()
         self._exit.push_async_callback(self._service.close)
         methods = {"bank-link": self._link, "bank-faucet": self._faucet}
-        control = ControlServer(socket_path(self._folder / SOCKET), methods)
+        control = ControlServer(
+            socket_path(self._folder / SOCKET), methods, more="What `pylon relay` printed says more."
+        )
         await control.start()
         self._exit.push_async_callback(control.close)
 

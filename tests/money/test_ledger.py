@@ -30,6 +30,22 @@ def test_a_top_up_and_its_charge_leave_the_rest_with_the_customer():
     assert ledger.balances(entries) == {ledger.WALLET: 5_000, ALICE: 3_500, ledger.EARNED: 1_500}
 
 
+def test_every_account_says_in_words_what_its_balance_means():
+    entries = [
+        *ledger.topup_paid(0, "bb", "h1", Msat(5_000), Msat(20)),
+        *ledger.paid_by_hand(0, "cc", "h2", Msat(5), Msat(0)),
+        *ledger.work_received(1, "bb", "bb/e/1", 1_500),
+        ledger.charged(1, "aa", "j1", Msat(1_500)),
+        ledger.credit_found(1, "bb", "bb/e/0", Msat(3)),
+    ]
+    said = {account: ledger.meaning(account, balance) for account, balance in ledger.balances(entries).items()}
+    assert all(said.values()) and len(said) == 8
+    # Who put money in by hand and spent it reads of a wallet below zero, and is told why.
+    assert said[ledger.WALLET] == "more went out than customers paid in"
+    assert said[ALICE] == "owes us" and said[ledger.provider("bb")] == "we have left with it"
+    assert ledger.meaning(ledger.provider("bb"), -1) == "we owe it"
+
+
 def test_credit_shows_as_a_balance_below_zero():
     assert ledger.balances([ledger.charged(1, "aa", "j1", Msat(1_500))])[ALICE] == -1_500
 

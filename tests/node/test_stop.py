@@ -109,3 +109,31 @@ async def test_what_does_not_end_is_named_by_its_process_with_the_next_step(
     assert command._goes_on(serving, now=False, timeout=1).hint == "`pylon stop --now` cuts it short."
     late = command._goes_on(serving, now=True, timeout=1)
     assert "process 7" in str(late) and "kill -9 7" in late.hint
+
+
+async def test_a_node_and_a_relay_have_a_last_word_in_their_window_when_they_are_told_to_end(tmp_path: Path) -> None:
+    """Whoever looked at it could not tell one that had ended from one that hung."""
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        env = programs.environment(tmp_path / "home", relay.url)
+        await programs.run("init", env=env)
+
+        async def window(*arguments: str) -> asyncio.subprocess.Process:
+            process = await programs.spawn(*arguments, env=env, stderr=asyncio.subprocess.PIPE)
+            stack.callback(lambda: process.kill() if process.returncode is None else None)
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), programs.READY_S)
+            return process
+
+        node = await window("start")
+        assert (await programs.run("stop", env=env))[1] == {"stopped": True}
+        lines = (await asyncio.wait_for(node.communicate(), 60))[1].decode().splitlines()
+        assert "asked to end by `pylon stop`: finishing what is there …" in lines and lines[-1] == "stopped"
+        again = await window("start")
+        again.send_signal(signal.SIGINT)
+        lines = (await asyncio.wait_for(again.communicate(), 60))[1].decode().splitlines()
+        assert lines[-1] == "stopped" and not any("pylon stop" in line for line in lines)
+        own = await window("relay", "--port", "0")
+        own.send_signal(signal.SIGINT)
+        shown = (await asyncio.wait_for(own.communicate(), 60))[0].decode().splitlines()
+        assert shown[-1] == "the relay has ended"

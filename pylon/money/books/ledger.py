@@ -119,6 +119,25 @@ def credit_found(at: float, key: str, reference: str, amount: Msat) -> Entry:
     return Entry(at, Kind.CREDIT_FOUND, reference, provider(key), FOUND, amount)
 
 
+# What the balance of each kind of account says: of one that is not below zero, and of one that is.
+_MEANINGS = {
+    # What its owner put in by hand is in no entry, so that who only asks has less than nothing here.
+    WALLET: ("customers paid in more than went out", "more went out than customers paid in"),
+    "customer": ("has left with us", "owes us"),
+    "provider": ("we have left with it", "we owe it"),
+    "paid_by_hand": ("paid to it by hand", "paid to it by hand"),
+    EARNED: ("charged for work done here", "given back for work done here"),
+    FOUND: ("credit that came without a payment of ours", "credit that came without a payment of ours"),
+    SPENT: ("charged for work done for us", "given back for work done for us"),
+    FEES: ("what payments cost on the way", "what payments cost on the way"),
+}
+
+
+def meaning(account: str, balance: int) -> str:
+    """What an account's balance says, in a few words for its owner."""
+    return _MEANINGS[account.partition(":")[0]][balance < 0]
+
+
 def balances(entries: Iterable[Entry]) -> dict[str, int]:
     """The balance of every account, in msat, each on its own side: an asset we have is above zero."""
     found: dict[str, int] = {}

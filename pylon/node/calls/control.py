@@ -32,6 +32,9 @@ from pylon.store.faults import told
 
 logger = log.get("node")
 
+# What whoever meets a fault of a node reads next.
+_MORE = "`pylon doctor` says more of it, and where its log is."
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -70,9 +73,9 @@ async def result_of(node: Node, method: str, params: dict[str, Any] | None = Non
 class ControlServer:
     """Offers the methods on the socket. `busy` counts the calls under way; `faults`: it failed in these."""
 
-    def __init__(self, path: Path, methods: Mapping[str, Method]) -> None:
+    def __init__(self, path: Path, methods: Mapping[str, Method], *, more: str = _MORE) -> None:
         self.busy = 0
-        self.faults = NodeFaults()
+        self.faults = NodeFaults(more)
         self.idle = asyncio.Event()
         self.idle.set()
         self._path = path

@@ -14,9 +14,13 @@ _MOST = 300
 
 
 class NodeFaults:
-    """How many calls failed so, and what the `last` of them was: its name, and the last line of the traceback."""
+    """How many calls failed so, and what the `last` of them was: its name, and the last line of the traceback.
 
-    def __init__(self) -> None:
+    `more` is where whoever called hears more.
+    """
+
+    def __init__(self, more: str) -> None:
+        self._more = more
         self.count = 0
         self.last = ""
 
@@ -27,8 +31,7 @@ class NodeFaults:
         logger.exception("a control call failed", call=call)
         self.count += 1
         self.last = clean_line(f"{call[:_MOST]}: {_last_line(error)}")
-        hint = "`pylon doctor` says more of it, and where its log is."
-        return PylonError(f"the node failed ({type(error).__name__})", hint=hint)
+        return PylonError(f"the node failed ({type(error).__name__})", hint=self._more)
 
     def status(self) -> dict[str, int | str]:
         """For its owner alone; `log` is a file, or what prints it."""
