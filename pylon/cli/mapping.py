@@ -132,7 +132,7 @@ def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator
     if found["unaskable"] > _NAMED:
         yield "", f"and {found['unaskable'] - _NAMED} more; --json names 100"
     yield "providers that can", f"{found['providers']} with {found['slots']} slots"
-    yield "cost", _cost(found["least_msat"], found["most_msat"], unit)
+    yield "cost", _cost(found["least_msat"], found["most_msat"], unit) if found["providers"] else "not known"
     if budget is not None and found["most_msat"] > budget:
         pays = "may not" if found["least_msat"] <= budget else "does not"
         yield "budget", f"{sats_text(budget, unit)}, which {pays} pay for all of them"

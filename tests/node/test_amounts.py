@@ -30,7 +30,8 @@ def test_an_estimate_with_one_price_names_one_figure_and_a_speed_that_nobody_kno
     same = dict(mapping._estimated({**FOUND, "least_msat": 4_001, "seconds": 4.25}, None, "play sat"))
     assert (free["cost"], free["time"]) == ("0 play sat", "not known: nobody has measured how fast it is")
     assert same["cost"] == "4.001 play sat at the very most" and same["time"].startswith("about 4.2 s")
-    assert dict(mapping._estimated({**FOUND, "providers": 0}, None, "sat"))["time"] == "nobody can take it now"
+    nobody = dict(mapping._estimated({**FOUND, "providers": 0}, None, "sat"))
+    assert (nobody["cost"], nobody["time"]) == ("not known", "nobody can take it now")
 
 
 def test_an_estimate_says_when_the_budget_is_below_it():

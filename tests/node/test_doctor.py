@@ -55,6 +55,15 @@ async def test_a_node_that_serves_is_found_on_its_relay(tmp_path, stack):
     shown = await programs.spawn("doctor", env=env)
     last = (await asyncio.wait_for(shown.communicate(), 100))[0].decode().splitlines()[-1]
     assert last == "Jobs come from this machine alone because of: relays"
+    # The settings changed since it began: what counts is what it has.
+    paid = env | {"PYLON_PROVIDER__PRICING": "paid"}
+    _, found, _ = await programs.run("doctor", env=paid)
+    assert by_check(found)["offer"][1].startswith(
+        "the node serves for free; the settings of its next start: for 1,000"
+    )
+    assert found["no_jobs"] == [] and "no wallet is connected" in by_check(found)["offer"][1]
+    _, price, _ = await programs.run("price", "show", env=paid)
+    assert (price["pricing"], price["now"]["pricing"]) == ("paid", "free")
     await programs.run("pause", env=env)
     code, found, _ = await programs.run("doctor", env=env)
     assert (code, by_check(found)["node"]) == (1, ("wrong", "paused (owner) by hand"))
