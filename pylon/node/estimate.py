@@ -5,11 +5,13 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import batched
 from typing import Any
 
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.accounts.usage import Bounds, quote_bound
+from pylon.money.price import FREE
 from pylon.node.calls.params import AT_ONCE
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient
@@ -73,15 +75,16 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
         if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
             longest[spec.model] = spec
     own = client.settings.own
-    found = {
-        model: client.directory.find(job_of(0, spec, client.settings, deadline=0.0).need)
-        for model, spec in longest.items()
-    }
-    # What another household's machines say of themselves is not for us.
-    return {
-        model: [each for each in listings if each.network != HOUSEHOLD or each.provider in own]
-        for model, listings in found.items()
-    }
+    mine = [replace(each, own=True, price=FREE) for key in own if (each := client.directory.get(key)) is not None]
+    able = {}
+    for model, spec in longest.items():
+        need = job_of(0, spec, client.settings, deadline=0.0).need
+        # What another household's machines say of themselves is not for us, and our own work for nothing.
+        others = [
+            each for each in client.directory.find(need) if each.network != HOUSEHOLD and each.provider not in own
+        ]
+        able[model] = [*others, *(each for each in mine if not need.why_not(each))]
+    return able
 
 
 def _quotes(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> tuple[int, int, int]:

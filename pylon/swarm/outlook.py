@@ -83,8 +83,9 @@ class Outlook:
 
     def why_not(self, need: Need, listing: Listing) -> str:
         """Why this provider does not take what is needed, in a few words, or empty when it does."""
-        # By itself first: most do not for a reason of theirs, and there may be ten thousand.
-        return need.why_not(listing) or need.why_not(listing.seen_as(*self._ours(listing)))
+        # By itself first: most do not for a reason of theirs, and there may be ten thousand. To us our own are free.
+        by_itself = "" if listing.provider in self.own else need.why_not(listing)
+        return by_itself or need.why_not(listing.seen_as(*self._ours(listing)))
 
     def lack(self, need: Need, refusals: Sequence[str] = (), size: tuple[int, int] | None = None) -> Lack:
         """Who is there, and why nobody takes what is needed. `refusals` are those of relays.
@@ -109,7 +110,8 @@ class Outlook:
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
         width, trust, barred = None, 1.0, ""
-        if purse is not None and (width := purse.width(listing)) is not None:
+        own = provider in self.own
+        if purse is not None and not own and (width := purse.width(listing)) is not None:
             barred = purse.barred(listing) if not width else ""
             width = min(width, _MOST_TIMES * max(1, listing.slots))
         if self._checked:
@@ -118,7 +120,6 @@ class Outlook:
             trust = self._reputation.trust(provider)
             if allowed == 0:
                 barred = "left out for wrong answers (`pylon providers --why`)"
-        own = provider in self.own
         if listing.network == HOUSEHOLD and not own:
             barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):

@@ -94,6 +94,17 @@ async def test_the_time_goes_by_who_has_measured_and_is_not_known_where_nobody_h
         await known.close()
 
 
+async def test_ones_own_machine_costs_nothing_whatever_it_asks_of_others():
+    relays = FakeRelays()
+    own = FakeProvider(relays, now=time.time(), slots=2, price=Price(Msat(900)), network="play")
+    FakeProvider(relays, now=time.time(), price=Price(Msat(5)), network="play")
+    settings = SwarmSettings(bid=Msat(10), own=frozenset({own.public}))
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings) as client:
+        assert await client.caught_up()
+        found = await estimate(client, [JobSpec("a")])
+    assert (found["providers"], found["slots"], found["least_msat"], found["most_msat"]) == (2, 3, 0, 5)
+
+
 async def test_nothing_takes_nothing(client):
     found = await estimate(client, [])
     assert (found["jobs"], found["most_msat"], found["seconds"]) == (0, 0, None)

@@ -112,6 +112,27 @@ async def test_second_opinions_are_in_the_sum_and_a_run_that_is_taken_up_knows_w
         assert sums[-1] == (JOBS + asked) * EACH
 
 
+@pytest.mark.parametrize("bid", [ZERO, EACH])
+@pytest.mark.parametrize("empty", [False, True])
+async def test_ones_own_machine_is_asked_for_nothing_though_it_has_a_price_for_others(bid: Msat, empty: bool) -> None:
+    """It was too dear where nothing was bid, and "became dearer" where something was: nobody answered either."""
+
+    class Wallet(Till):
+        def width(self, listing: Listing) -> int | None:
+            return 0 if empty else None
+
+    relays, till = FakeRelays(), Wallet()
+    own = FakeProvider(relays, now=time.time(), slots=4, price=Price(Msat(900)), network="play")
+    settings = SwarmSettings(bid=bid, own=frozenset({own.public}), dispatch=DispatchSettings(patience_s=0.5))
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as client:
+        await client.caught_up()
+        [listing] = client.directory
+        assert client.why_not(JobSpec("a"), listing) == ""
+        answers = await client.map(["one", "another"])
+    assert [isinstance(one, Answer) and one.paid for one in answers] == [ZERO, ZERO] and not till.receipts
+    assert {request.job.bid for request in own.received} == {None}, "nothing is offered, and so no bound is told"
+
+
 async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
     class Empty(Till):
         def width(self, listing: Listing) -> int | None:

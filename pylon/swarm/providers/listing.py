@@ -137,7 +137,7 @@ class Need:
         return "silent about models" if self.model is not None else ""
 
     def _why_not_price(self, listing: Listing) -> str:
-        if listing.price.is_free:
+        if listing.price.is_free or listing.own:
             return ""
         if listing.network != self.network:
             return f"taking payment on {listing.network or 'an unnamed network'}"

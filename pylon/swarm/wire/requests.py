@@ -178,7 +178,8 @@ class Requests:
             self.tell(m.Drop((send.slot,), reason))
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
-        if self.purse is None or listing.plain:
+        # One's own machines work for nothing, whatever they announce to others.
+        if self.purse is None or listing.plain or listing.provider in self.coordinator.own:
             return None
         dispatcher = self.coordinator.dispatcher
         left = dispatcher.budget_left(piece.run)
