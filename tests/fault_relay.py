@@ -1,4 +1,5 @@
-"""A relay with faults: a proxy in front of a real one that loses, delays, doubles, shuffles, forges, hangs up.
+"""A relay with faults: a proxy in front of a real one that loses, delays, doubles, shuffles, forges, hangs up, and
+says OK to what it then throws away.
 
 What it does to an event that the relay pushes is decided by `Faults`, and by nothing but the event and a seed, so
 that a run can be repeated. Stored events that were asked for (before EOSE) pass untouched unless `stored` says so.
@@ -20,7 +21,8 @@ from websockets.exceptions import ConnectionClosed
 
 @dataclass
 class Faults:
-    """Shares are of live events, 0 to 1. `only` limits all of them to some events."""
+    """Shares are of live events, 0 to 1; `swallow` is of those that are published. `only` limits all of them to some
+    events."""
 
     drop: float = 0.0
     duplicate: float = 0.0
@@ -29,6 +31,7 @@ class Faults:
     reorder: float = 0.0
     forge: float = 0.0
     hang_up: float = 0.0
+    swallow: float = 0.0
     stored: bool = False
     only: Callable[[dict[str, Any]], bool] = lambda event: True
 
@@ -70,7 +73,11 @@ class FaultRelay:
     async def _up(self, client: ServerConnection, relay: Any) -> None:
         try:
             async for message in client:
-                await relay.send(message)
+                said = orjson.loads(message) if self.faults.swallow else [""]
+                if said[0] == "EVENT" and self.faults.only(said[1]) and self._does("swallow"):
+                    await client.send(orjson.dumps(["OK", said[1]["id"], True, ""]).decode())
+                else:
+                    await relay.send(message)
         except ConnectionClosed:
             pass
         await relay.close()

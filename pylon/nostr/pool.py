@@ -16,6 +16,7 @@ from pylon.errors import RelayError, UnreachableError
 from pylon.nostr.client.backoff import Backoff
 from pylon.nostr.client.connection import RelayConnection, RelayStatus
 from pylon.nostr.client.subscriptions import Filters
+from pylon.nostr.copies import Copies
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -164,9 +165,10 @@ class RelayPool:
             errors += [f"{sends[task]} was closed" if task.cancelled() else str(task.exception()) for task in done]
         raise RelayError("no relay took the event: " + "; ".join(errors))
 
-    def subscribe(self, filters: Filters, *, name: str = "") -> PoolSubscription:
-        """One subscription on every relay. `filters` is asked anew at each (re)connection."""
-        subscription = PoolSubscription(name)
+    def subscribe(self, filters: Filters, *, name: str = "", copies: Copies | None = None) -> PoolSubscription:
+        """One subscription on every relay. `filters` is asked anew at each (re)connection; `copies` says which copies
+        of known events are handed over as well."""
+        subscription = PoolSubscription(name, copies)
         for connection in self._connections.values():
             subscription.open_on(connection, filters)
         self._subscriptions = [item for item in self._subscriptions if not item[0].closed]

@@ -1,9 +1,11 @@
 """What several relays send for one need: every event once and verified, in the order in which they come.
 
-A reader that falls behind holds up the relays, each by itself, and nothing is dropped.
+A reader that falls behind holds up the relays, each by itself, and nothing is dropped. Whoever has to answer where an
+event came from may ask for copies as well.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
@@ -13,6 +15,7 @@ from pylon.nostr import messages as m
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.stored import weight
 from pylon.nostr.client.subscriptions import Filters
+from pylon.nostr.copies import Copies
 from pylon.nostr.event import Event, verify
 from pylon.records import record
 
@@ -46,10 +49,11 @@ class SeenIds:
 
 
 class PoolSubscription:
-    """What all relays send for one need: an endless async iterator, until `close`."""
+    """What all relays send for one need: an endless async iterator, until `close`. `copies` are handed over too."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, copies: Copies | None = None) -> None:
         self.name = name
+        self._copies = copies
         # Set when one relay has sent all it had stored.
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
@@ -104,6 +108,13 @@ class PoolSubscription:
         verify(event)
         return True
 
+    def _is_wanted_copy(self, event: Event, relay: str) -> bool:
+        if self._copies is None or not self._copies.is_first(event.id, relay):
+            return False
+        # Its id is one that is known, and nothing else of it is yet.
+        verify(event)
+        return self._copies.counts(event.id, relay, time.monotonic())
+
     @property
     def _is_full(self) -> bool:
         return self._queue.full() or self._queued_bytes >= QUEUE_BYTES
@@ -128,6 +139,8 @@ class PoolSubscription:
     def _add(self, received: Received) -> None:
         # Only what holds and is here is remembered: neither a forged copy nor one that was dropped while it waited
         # for room may hide the true event.
+        if self._copies is not None and received.event.id not in self._seen:
+            self._copies.first(received.event.id, received.relay, time.monotonic())
         self._seen.add(received.event.id)
         self._queue.put_nowait(received)
         self._queued_bytes += weight(received.event)
@@ -137,6 +150,9 @@ class PoolSubscription:
             self.caught_up.set()
             return None
         if not self._is_new(item):
+            # A full queue is no reason to wait for what is here already.
+            if not self._is_full and self._is_wanted_copy(item, relay):
+                self._add(Received(item, relay))
             return None
         received = Received(item, relay)
         if self._is_full:

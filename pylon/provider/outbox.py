@@ -1,6 +1,7 @@
 """Publishing until a relay has said OK, however long the relays are away."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -17,6 +18,8 @@ logger = log.get("provider")
 
 AT_ONCE = 64
 RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+# Of so many requests, the last ones, it is known that their customers ask for answers over other relays too.
+MOST_ELSEWHERE = 4_096
 
 
 @record
@@ -40,6 +43,7 @@ class Outbox:
         self._pool = pool
         self._wall = wall
         self._sending: set[asyncio.Task[Any]] = set()
+        self._elsewhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._empty = asyncio.Event()
         self._empty.set()
@@ -58,6 +62,12 @@ class Outbox:
     def event_bytes(self, relay: str) -> int:
         """The largest event that the relay takes."""
         return self._pool.event_bytes([relay], most=MAX_EVENT_BYTES)
+
+    def also(self, request: str, relay: str) -> None:
+        """From now on what answers this request goes over that relay as well: its customer asked again there."""
+        self._elsewhere[request] = (*self._elsewhere.pop(request, ()), relay)
+        if len(self._elsewhere) > MOST_ELSEWHERE:
+            self._elsewhere.popitem(last=False)
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""
@@ -94,11 +104,16 @@ class Outbox:
             letter.done(published)
         return published
 
+    def _near(self, letter: Letter) -> list[str] | None:
+        asked = self._elsewhere.get(letter.event.tag("e") or "", ()) if self._elsewhere else ()
+        urls = self._pool.urls
+        return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls] or None
+
     async def _deliver(self, letter: Letter) -> bool:
         attempt = 0
         ends = min((end for end in (letter.give_up_at, expiration(letter.event)) if end is not None), default=inf)
         while self._wall() < ends:
-            near = [letter.relay] if attempt == 0 and letter.relay in self._pool.urls else None
+            near = self._near(letter) if attempt == 0 else None
             try:
                 async with self._room:
                     await self._pool.publish(letter.event, relays=near)

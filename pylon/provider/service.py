@@ -154,6 +154,7 @@ class Provider:
             results=results,
             replies=replies,
             refused=self._refused,
+            outbox=outbox,
             clock=clock,
             cannot_write=self._disk.failed,
         )

@@ -98,7 +98,7 @@ class SwarmClient:
         flights, answers = conductor.flights, conductor.answers
         self._inbox = Inbox(
             pool=pool, flights=flights, keys=keys, public=secret.public, clock=self._clock, heard=answers.heard,
-            unheard=answers.unheard,
+            unheard=answers.unheard, repeat=conductor.repeat,
         )  # fmt: skip
         self._late = (
             None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits, answers.booked)

@@ -15,7 +15,7 @@ from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.compose import priced_size
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.flights import Flights
+from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault, JobSpec, failed
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Directory
@@ -116,6 +116,10 @@ class Conductor:
     def why_not(self, spec: JobSpec, listing: Listing) -> str:
         """Why this provider does not take this, in a few words, or empty when it does."""
         return self.outlook.why_not(self.runs.need(spec), listing)
+
+    def repeat(self, flight: Flight) -> bool:
+        """Sends a request that met silence over other relays, if there are any; whether it does."""
+        return self._requests.repeat(flight)
 
     # --- the deciders' commands -------------------------------------------------------------------------------
 

@@ -61,6 +61,10 @@ class Flight:
     let_go: bool = False
     # Anything at all came from its provider.
     heard: bool = False
+    # The relay that it went over, if it was one, and what went, as long as it may be sent again over another.
+    relay: str | None = None
+    event: Event | None = None
+    repeated: bool = False
     # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
     # not be booked is not settled.
     settled: bool = False
@@ -139,7 +143,7 @@ class Flights:
         for flight in self._by_slot.pop(slot, ()):
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
-            flight.partial = ""
+            flight.partial, flight.event = "", None
             if flight.offer is None or not flight.offer.quote or flight.decided:
                 continue
             if not flight.settled:

@@ -77,6 +77,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         name: str = "a",
         command: Sequence[str] = COMMAND,
         takings: Callable[[Database], Takings] | None = None,
+        others: tuple[str, ...] = (),
         **changes: Any,
     ) -> Serving:
         mine = AsyncExitStack()
@@ -88,8 +89,9 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         group = GroupCommit(database)
         group.start()
         mine.push_async_callback(group.close)
-        pool = RelayPool([relay.url], secret=secret)
+        pool = RelayPool([relay.url, *others], secret=secret)
         pool.start()
+        await pool.opened(10.0)
         mine.push_async_callback(pool.close)
         spec = EngineSpec("instant", MODEL, slots=slots, options={"delay_s": delay_s})
         inference = InferenceService(spec, clock, limits=ChildLimits(backoff_s=0.01), command=command)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pylon.jobs.kinds import FEEDBACK, REQUEST_KINDS, RESULT_KINDS
+from pylon.jobs.kinds import DELETION, FEEDBACK, REQUEST_KINDS, RESULT_KINDS
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -73,3 +74,34 @@ async def test_whatever_a_relay_does_to_live_events_every_job_is_answered_once(
         results = await quiet.query((Filter(kinds=RESULT_KINDS, tags={"p": frozenset({secret.public})}),))
         answered = Counter(event.tag("e") for event in results)
         assert set(answered.values()) == {1}, "no request was worked on twice"
+
+
+def is_word(event: dict[str, Any]) -> bool:
+    """What a provider says to a customer."""
+    return event["kind"] in RESULT_KINDS | {FEEDBACK}
+
+
+@pytest.mark.parametrize("lost", [is_word, is_job], ids=["answers", "requests and answers"])
+async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_another_is_shared(
+    lost: Callable[[dict[str, Any]], bool], tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        good = await stack.enter_async_context(RelayServer())
+        behind = await stack.enter_async_context(RelayServer())
+        bad = await stack.enter_async_context(FaultRelay(behind.url, Faults(swallow=1.0, only=lost)))
+        provider = await serve(stack, good, tmp_path / "provider.db", others=(bad.url,))
+        secret = SecretKey.generate()
+        pool = RelayPool([good.url, bad.url], secret=secret)
+        pool.start()
+        stack.push_async_callback(pool.close)
+        assert len(await pool.opened(10.0)) == 2
+        swarm = await stack.enter_async_context(SwarmClient(pool, secret, settings=SwarmSettings(checks=None)))
+        while not any(not listing.loading for listing in swarm.directory):
+            await asyncio.sleep(0.05)
+        outcomes = await swarm.map([f"question number {n}" for n in range(JOBS)], deadline_s=60.0)
+        assert all(isinstance(outcome, Answer) for outcome in outcomes)
+        assert bad.counted["swallow"] > 0
+        seen = await pool.query((Filter(kinds=RESULT_KINDS | {DELETION}),))
+        assert {event.pubkey for event in seen} == {provider}, "none was given up, and none is asked for anew"
+        assert Counter(event.tag("e") for event in seen).most_common(1)[0][1] == 1, "none was worked on twice"
+        assert len(seen) == JOBS

@@ -8,6 +8,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import DELETION
+from pylon.nostr.copies import Copies
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
@@ -19,8 +20,10 @@ from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge, Refusal
+from pylon.provider.outbox import Outbox
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
+from pylon.provider.refusals import RefusalBudget, RefusalLimits
 from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.work.in_hand import InHand
@@ -33,6 +36,10 @@ BATCH = 256
 MOST_OPEN = 4 * 1024 * 1024
 # How far back stored requests are asked for: the longest that one without a deadline is valid, and clock skew.
 LOOK_BACK_S = 900
+# Customers whom no word reached over one relay ask over another by then; what comes sooner was sent to both at once.
+COPY_S = 2.0
+# How often a key is answered once more: as often as a map over a relay that delivers nothing may need it.
+AGAIN = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=5_000.0, total_per_s=200.0)
 
 
 class Intake:
@@ -52,6 +59,7 @@ class Intake:
         results: Results,
         replies: Replies,
         refused: Refused,
+        outbox: Outbox,
         clock: Clock,
         cannot_write: Callable[[], None],
     ) -> None:
@@ -66,6 +74,8 @@ class Intake:
         self._results = results
         self._replies = replies
         self._refused = refused
+        self._outbox = outbox
+        self._again = RefusalBudget(AGAIN)
         self._clock = clock
         self._cannot_write = cannot_write
         self._regulars = Regulars()
@@ -76,7 +86,7 @@ class Intake:
     def start(self, customers: Iterable[str] = ()) -> None:
         """Begins to listen. These had jobs taken on before, the last of them latest."""
         self._regulars.add(customers)
-        self._subscription = self._pool.subscribe(self._filters, name="jobs")
+        self._subscription = self._pool.subscribe(self._filters, name="jobs", copies=Copies(COPY_S))
         self._task = asyncio.create_task(self._run(self._subscription), name="intake")
 
     async def close(self) -> None:
@@ -159,10 +169,11 @@ class Intake:
     async def _write(self, job: Job, *, live: bool) -> None:
         decision = await self._settlement.take(job)
         if decision is None:
-            # Taken on before: by an earlier process, or so long ago that the relays' copies are new again.
+            # Taken on before: a copy over another relay, or by an earlier process, or so long ago that the relays'
+            # copies are new again.
             known = await self._journal.known([job.id])
             if live:
-                self._repeat(job.relay, known.get(job.id))
+                self._repeat(job.request.customer, job.id, job.relay, known.get(job.id))
             return
         self._regulars.add((job.request.customer,))
         self._open_cancels.add(job)
@@ -175,15 +186,20 @@ class Intake:
         for refusal in refused:
             if refusal.id in known:
                 if live:
-                    self._repeat(refusal.relay, known[refusal.id])
+                    self._repeat(refusal.customer, refusal.id, refusal.relay, known[refusal.id])
             elif live or self._refused.code(refusal.id) is None:
                 unsaid.append(refusal)
         await self._say_no(unsaid)
 
-    def _repeat(self, relay: str, result: Event | None) -> None:
-        # The customer asks again: it gets the same answer, and the work is not done twice.
+    def _repeat(self, customer: str, job_id: str, relay: str, result: Event | None) -> None:
+        # The customer asks again: it gets the same answer, where it asks, and the work is not done twice.
+        if not (customer in self._settings.trusted or self._again.allow(customer, self._clock.monotonic())):
+            return
         if result is not None:
             self._results.repeat(result, relay)
+        elif self._in_hand.has(job_id):
+            self._outbox.also(job_id, relay)
+            self._in_hand.say_again(job_id)
 
     async def _say_no(self, refused: Sequence[Refusal]) -> None:
         words = [(refusal, word) for refusal in refused if (word := self._word(refusal)) is not None]

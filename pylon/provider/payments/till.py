@@ -77,6 +77,15 @@ class Till:
         """Whether this job waits here."""
         return job_id in self._waiting
 
+    def say_again(self, job_id: str) -> None:
+        """Tells the customer of a job that waits here what it was told last, or that the job is not lost."""
+        if (job := self._waiting.get(job_id)) is None:
+            return
+        if (told := self._waiting.told(job_id)) is not None:
+            self._replies.payment_required(job.request, job.relay, told.amount, told.invoice)
+        else:
+            self._replies.processing(job.request, job.relay)
+
     async def start(self) -> None:
         """Looks up what was paid while nobody was here, then listens."""
         await self._collecting.start()

@@ -57,6 +57,13 @@ class InHand:
             return True
         return self._till is not None and self._till.has(job_id)
 
+    def say_again(self, job_id: str) -> None:
+        """Tells the customer of a job in hand once more how that stands."""
+        if self._till is not None and self._till.has(job_id):
+            self._till.say_again(job_id)
+        else:
+            self._runner.say_again(job_id)
+
     async def take(self, job: Job, decision: Decision) -> None:
         """Takes on a job that the journal has, and about which this was decided."""
         if self._till is None:

@@ -53,10 +53,14 @@ class Overdue:
     def queued(self, job: Job) -> None:
         """A job that came has its place in the queue, or has begun."""
         # Whoever learns of a long wait at once can ask somebody idle.
-        wait_s = self._wait_s(job)
-        if wait_s >= self._after_s:
-            self._say_processing(job, wait_s)
+        if self._wait_s(job) >= self._after_s:
+            self.say(job)
         self._watch()
+
+    def say(self, job: Job) -> None:
+        """Tells its customer how long it waits."""
+        self._unheard.heard(job.id)
+        self._replies.processing(job.request, job.relay, self._wait_s(job))
 
     def _watch(self) -> None:
         """Looks again when something may be due. Nothing is while nothing is here: an idle node sleeps."""
@@ -78,14 +82,10 @@ class Overdue:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
         for job in self._unheard.due(now):
-            self._say_processing(job, self._wait_s(job))
+            self.say(job)
         self._watch()
 
     def _next_tick(self) -> float:
         # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
         due = None if self._queue else self._unheard.next_at()
         return TICK_S if due is None else max(TICK_S, due - self._clock.wall())
-
-    def _say_processing(self, job: Job, wait_s: float) -> None:
-        self._unheard.heard(job.id)
-        self._replies.processing(job.request, job.relay, wait_s)

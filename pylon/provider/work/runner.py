@@ -95,6 +95,12 @@ class Runner:
         self._feed()
         self._overdue.queued(job)
 
+    def say_again(self, job_id: str) -> None:
+        """Tells the customer of a job that waits or runs once more how long it waits."""
+        running = self.running.get(job_id)
+        if (job := running.job if running is not None else self.queue.get(job_id)) is not None:
+            self._overdue.say(job)
+
     async def cancel(self, job_id: str, customer: str) -> None:
         """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
         running = self.running.get(job_id)

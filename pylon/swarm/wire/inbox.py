@@ -17,13 +17,18 @@ from pylon.swarm.wire.looks import Looks
 
 logger = log.get("swarm")
 
+# Of all that is silent so many are sent again in one look: when everything is silent, other relays are not to drown.
+MOST_REPEATS = 32
+
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
 
 class Inbox:
     """`heard` is called with an answer and what it means, `unheard` with a request of which relays hold no word.
 
-    `public` is the customer's key.
+    `repeat` sends such a request again over other relays, if it can, and says whether it does: it is unheard when
+    that brings no word either. `spoke` hears over which relay the first word for a request came, None being what a
+    look found. `public` is the customer's key.
     """
 
     def __init__(
@@ -36,6 +41,8 @@ class Inbox:
         clock: Clock,
         heard: Callable[[Event, Flight, Meaning], None],
         unheard: Callable[[Flight], None],
+        repeat: Callable[[Flight], bool] = lambda _: False,
+        spoke: Callable[[Flight, str | None], None] = lambda *_: None,
     ) -> None:
         self._pool = pool
         self._flights = flights
@@ -44,6 +51,9 @@ class Inbox:
         self._clock = clock
         self._heard = heard
         self._unheard = unheard
+        self._repeat = repeat
+        self._spoke = spoke
+        self._repeats_left = MOST_REPEATS
         self._looks = Looks()
 
     async def run(self) -> None:
@@ -52,7 +62,7 @@ class Inbox:
         try:
             while True:
                 for received in await subscription.next_batch(BATCH):
-                    self._receive(received.event)
+                    self._receive(received.event, received.relay)
                 # A full queue would be read without a pause, and no further request would go out meanwhile.
                 await asyncio.sleep(0)
         finally:
@@ -64,6 +74,7 @@ class Inbox:
         if not self._looks.is_due(now):
             return
         silent = self._flights.silent(now)
+        self._repeats_left = MOST_REPEATS
         self._looks.found(len(silent), await self.look_for(silent))
 
     async def look_for(self, flights: list[Flight]) -> int:
@@ -85,21 +96,30 @@ class Inbox:
         # The oldest first: the pieces of an answer before what is charged for them.
         found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
         for flight in flights:
-            if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S:
+            if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S and not self._sends_again(flight):
                 self._unheard(flight)
         return found
+
+    def _sends_again(self, flight: Flight) -> bool:
+        if self._repeats_left <= 0 or not self._repeat(flight):
+            return False
+        self._repeats_left -= 1
+        return True
 
     def _filters(self) -> tuple[Filter, ...]:
         # Asked anew at each connection: nothing older than what is still out can matter.
         oldest = min((flight.created_at for flight in self._flights), default=int(self._clock.wall()))
         return (Filter(kinds=ANSWER_KINDS, tags={"p": frozenset({self._public})}, since=oldest - SKEW_S),)
 
-    def _receive(self, event: Event) -> bool:
+    def _receive(self, event: Event, relay: str | None = None) -> bool:
         """Whether it is the first word for its request."""
         flight = self._flights.asked(event, self._public)
         if flight is None:
             return False
         first, flight.heard = not flight.heard, True
+        if first and flight.relay is not None:
+            flight.event = None
+            self._spoke(flight, relay)
         self._looks.answered(self._clock.monotonic())
         try:
             meaning = read_answer(event, flight, self._keys)

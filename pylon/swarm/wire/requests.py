@@ -37,6 +37,9 @@ from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
 logger = log.get("swarm")
 
+# Over so many other relays a request that meets silence is sent again.
+MOST_OTHERS = 2
+
 
 @dataclass(slots=True, kw_only=True)
 class Requests:
@@ -71,6 +74,30 @@ class Requests:
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
         self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
+
+    def repeat(self, flight: Flight) -> bool:
+        """Has the very same event sent over other relays at which its provider is reached, once: it knows it again,
+        and answers there. Whether there are any."""
+        event, flight.event = flight.event, None
+        listing = self.directory.get(flight.provider)
+        if event is None or listing is None or flight.cancelled:
+            return False
+        others = [url for url in self._both_use(listing) if url != flight.relay][:MOST_OTHERS]
+        if not others:
+            return False
+        flight.repeated = True
+        self.outbox.put(partial(self._again, flight, event, others), first=True)
+        return True
+
+    def _again(self, flight: Flight, event: Event, relays: list[str]) -> Work | None:
+        # What was taken back meanwhile would be worked on in vain, and relays were asked to delete it.
+        return None if flight.heard or flight.cancelled else self._published_again(event, relays)
+
+    async def _published_again(self, event: Event, relays: list[str]) -> None:
+        try:
+            await self.pool.publish(event, relays=relays)
+        except RelayError as error:
+            logger.info("a request was not taken by another relay", relays=relays, error=str(error))
 
     def _made(self, send: m.Send) -> Work | None:
         try:
@@ -110,6 +137,8 @@ class Requests:
         event = self.secret.sign(draft)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
         flight.offered, flight.stream = listing.models, piece.spec.stream
+        if over is not None and len(over) == 1 and len(self.pool.urls) > 1:
+            flight.relay, flight.event = over[0], event
         self.flights.add(flight)
         return self._publish(flight, piece, event, over, expires_at)
 
@@ -230,6 +259,7 @@ class Requests:
                     raise
             else:
                 return
+            flight.relay = flight.event = None
             listing = self.directory.get(flight.provider)
             relays = (listing and self._both_use(listing)) or relays
         await self.pool.publish(event, relays=relays)
