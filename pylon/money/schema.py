@@ -246,6 +246,13 @@ CREATE TABLE money_payee_offer (
 ) STRICT, WITHOUT ROWID;
 """
 
+# Until when a provider is left alone whose receipts are missing, what gaps charged, and where the last one ended.
+_GAPS = """
+ALTER TABLE money_mirror ADD COLUMN suspended_until REAL NOT NULL DEFAULT 0;
+ALTER TABLE money_mirror ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE money_mirror ADD COLUMN skipped_to INTEGER NOT NULL DEFAULT 0;
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -260,5 +267,6 @@ MONEY = Schema(
         _ORDERS_BY_TIME,
         _RELEASED_BY_TIME,
         _PAYEE_OFFERS,
+        _GAPS,
     ),
 )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
+from pylon.money.accounts.gaps import tick
 from pylon.money.accounts.mirror import (
     CREDIT_PATIENCE_S,
     PATIENCE_S,
@@ -17,7 +18,6 @@ from pylon.money.accounts.mirror import (
     Paid,
     balance,
     observe,
-    tick,
 )
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import UsageFault

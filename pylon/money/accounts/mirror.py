@@ -1,7 +1,8 @@
 """A customer's mirror of its account with one provider: does each receipt follow from the last.
 
 Receipts come with results, and results come in any order: one that is ahead of its turn waits, for a minute at
-most, while the missing ones are asked for. What cannot be explained ends the relation, with a code of its own.
+most, while the missing ones are asked for. What cannot be explained ends the relation, with a code of its own; where
+lost results may explain it (`gaps`), the provider is left alone for a while, and then the account goes on.
 
 An account that is new to us, or starts a new epoch, is taken up where it stands when that costs us nothing: the
 provider must hold at least what we left there.
@@ -46,7 +47,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     PENDING = "pending"  # receipts before it are missing
-    STALE = "stale"  # it belongs to an epoch that the provider has left
+    STALE = "stale"  # it belongs to an epoch that the provider has left, or to a gap that is closed
     REFUSED = "refused"  # it is at fault, or the relation had ended before
 
 
@@ -100,6 +101,11 @@ class Mirror:
     short: bool = False
     waiting: tuple[Claim, ...] = ()
     ended: End | None = None
+    # Until when nothing goes there since receipts are missing (Unix seconds), or zero.
+    suspended_until: float = 0.0
+    # What was charged in gaps that were closed, and the last receipt of this epoch that was missing in one.
+    lost: Msat = ZERO
+    skipped_to: int = 0
 
     @property
     def seen(self) -> AccountSeen | None:
@@ -109,12 +115,14 @@ class Mirror:
 
 @record
 class Step:
-    """What follows from a receipt or from time: the mirror, the claims to book in order, and credit found."""
+    """What follows from a receipt or from time: the mirror, the claims to book in order, credit found, and what
+    receipts charged that never came."""
 
     mirror: Mirror
     outcome: Outcome
     booked: tuple[Claim, ...] = ()
     found: Msat = ZERO
+    lost: Msat = ZERO
 
 
 def balance(mirror: Mirror, paid: Paid) -> int:
@@ -143,43 +151,35 @@ def observe(
     if known is not None:
         if known == (receipt, claim.job):
             return Step(mirror, Outcome.DUPLICATE)
-        return _end(mirror, Fault.REPLAYED)
+        return ends(mirror, Fault.REPLAYED)
     for other in mirror.waiting:
         if (other.receipt.epoch, other.receipt.seq) == (receipt.epoch, receipt.seq):
             if (other.receipt, other.job) == (receipt, claim.job):
                 return Step(mirror, Outcome.DUPLICATE)
-            return _end(mirror, Fault.REPLAYED)
+            return ends(mirror, Fault.REPLAYED)
     job_charged += sum([other.receipt.charge_msat for other in mirror.waiting if other.job == claim.job])
     if receipt.charge_msat > 0 and receipt.charge_msat + max(0, job_charged) > claim.quote:
-        return _end(mirror, Fault.OVER_QUOTE)
+        return ends(mirror, Fault.OVER_QUOTE)
+    if receipt.epoch == mirror.epoch and receipt.seq <= mirror.skipped_to:
+        # What it charged is in the books.
+        return Step(mirror, Outcome.STALE)
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.seq:
         # It was never accepted, yet its place is taken: the account was taken up after it.
-        return _end(mirror, Fault.REPLAYED)
+        return ends(mirror, Fault.REPLAYED)
     if len(mirror.waiting) >= MAX_WAITING:
-        return _end(mirror, Fault.GAP)
+        return ends(mirror, Fault.GAP)
     waiting: tuple[Claim, ...] = (claim,)
     if mirror.waiting:
         waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
-    step = _drain(mirror, waiting, paid)
+    step = drain(mirror, waiting, paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
     return step
 
 
-def tick(mirror: Mirror, paid: Paid, now: float) -> Step:
-    """Time passed while relays could be asked: what has waited too long is unexplained."""
-    if mirror.ended is not None:
-        return Step(mirror, Outcome.REFUSED)
-    if mirror.waiting and now - min(claim.at for claim in mirror.waiting) >= PATIENCE_S:
-        if mirror.epoch:
-            return _end(mirror, Fault.GAP)
-        # We have no memory of this account: we, not the provider, lost a database.
-        return _drain(mirror, mirror.waiting, paid, take_up=True)
-    return Step(mirror, Outcome.ACCEPTED)
-
-
-def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
-    """Books what follows of the claims that wait; the mirror's own are those from before."""
+def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
+    """Books what follows of the claims that wait; the mirror's own are those from before. With `take_up` the first of
+    them opens the account, whatever its number."""
     booked: list[Claim] = []
     found = ZERO
     while (claim := _next(mirror, waiting, take_up=take_up)) is not None:
@@ -192,7 +192,7 @@ def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: b
             fault, after = _follow(mirror, claim, paid)
         if fault is not None:
             # What was in order before it stays booked.
-            return replace(_end(replace(mirror, waiting=waiting), fault), booked=tuple(booked), found=found)
+            return replace(ends(replace(mirror, waiting=waiting), fault), booked=tuple(booked), found=found)
         epoch = claim.receipt.epoch
         waiting = tuple(
             other for other in waiting if other is not claim and (not opens or other.receipt.epoch == epoch)
@@ -201,6 +201,9 @@ def _drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: b
         booked.append(claim)
     if waiting != mirror.waiting:
         mirror = replace(mirror, waiting=waiting)
+    if mirror.suspended_until and not waiting:
+        # What was missing has come.
+        mirror = replace(mirror, suspended_until=0.0)
     return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
 
 
@@ -235,6 +238,9 @@ def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mir
         short,
         mirror.waiting,
         mirror.ended,
+        mirror.suspended_until,
+        mirror.lost,
+        mirror.skipped_to,
     )
 
 
@@ -267,6 +273,8 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
         mirror.short,
         mirror.waiting,
         mirror.ended,
+        mirror.suspended_until,
+        mirror.lost,
     )
     short = _lacks(after, claim, paid, PATIENCE_S)
     if short and _lacks(after, claim, paid, CREDIT_PATIENCE_S):
@@ -279,5 +287,6 @@ def end(mirror: Mirror, why: End) -> Mirror:
     return mirror if mirror.ended is not None else replace(mirror, ended=why)
 
 
-def _end(mirror: Mirror, fault: Fault) -> Step:
+def ends(mirror: Mirror, fault: Fault) -> Step:
+    """The relation is over."""
     return Step(replace(mirror, ended=fault), Outcome.REFUSED)

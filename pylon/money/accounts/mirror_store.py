@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pylon.money.accounts import gaps, orders
 from pylon.money.accounts import mirror as decider
 from pylon.money.accounts.mirror import Claim, End, Fault, Mirror, Paid, Step
 from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
@@ -33,12 +34,13 @@ async def load(reader: Reader, provider: str) -> Mirror:
 @record
 class Position:
     """Where we stand with a provider by the books, receipts that wait counted. `balance` is in msat; below zero: what
-    we owe. `asked` says whether a payment to it was ever begun."""
+    we owe. `asked` says whether a payment to it was ever begun, `suspended` whether receipts are missing for long."""
 
     seen: AccountSeen | None
     ended: End | None
     balance: int
     asked: bool
+    suspended: bool
 
 
 async def positions(reader: Reader) -> dict[str, Position]:
@@ -58,7 +60,11 @@ async def positions(reader: Reader) -> dict[str, Position]:
         mirrors[row["provider"]] = await _mirror(reader, row["provider"], row)
     return {
         provider: Position(
-            mirror.seen, mirror.ended, left[provider] + decider.balance(mirror, Paid()), provider in asked
+            mirror.seen,
+            mirror.ended,
+            left[provider] + decider.balance(mirror, Paid()),
+            provider in asked,
+            bool(mirror.suspended_until),
         )
         for provider, mirror in mirrors.items()
     }
@@ -131,7 +137,12 @@ async def _accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
     """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
     mirror = await load(tx, provider)
-    step = decider.tick(mirror, await paid(tx, provider), now)
+    if not gaps.is_due(mirror, now):
+        return gaps.tick(mirror, Paid(), now)
+    ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
+    step = gaps.tick(mirror, await paid(tx, provider), now, [int(order.quote) for order in ordered])
+    if step.mirror.skipped_to != mirror.skipped_to:
+        await orders.close(tx, provider, now=now)
     await _save(tx, provider, mirror, step, now)
     return step
 
@@ -178,6 +189,9 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
         if number == 0 and step.found:
             await book(tx, [ledger.credit_found(now, provider, reference, step.found)])
         await book(tx, ledger.work_received(now, provider, reference, receipt.charge_msat))
+    if step.lost:
+        missing = f"{provider}/{mirror.epoch}/lost by {mirror.skipped_to}"
+        await book(tx, ledger.work_received(now, provider, missing, int(step.lost)))
     if mirror.waiting != before.waiting:
         await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
         await tx.execute_many(
@@ -185,10 +199,11 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             [(provider, *_row(claim)) for claim in mirror.waiting],
         )
     await tx.execute(
-        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
+        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
         " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"
         " charged_total = excluded.charged_total, paid_seen = excluded.paid_seen, paid_base = excluded.paid_base,"
-        " short = excluded.short, ended = excluded.ended",
+        " short = excluded.short, ended = excluded.ended, suspended_until = excluded.suspended_until,"
+        " lost = excluded.lost, skipped_to = excluded.skipped_to",
         (
             provider,
             mirror.epoch,
@@ -199,6 +214,9 @@ async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now:
             mirror.paid_base,
             int(mirror.short),
             None if mirror.ended is None else mirror.ended.value,
+            mirror.suspended_until,
+            int(mirror.lost),
+            mirror.skipped_to,
         ),
     )
 
@@ -223,6 +241,9 @@ async def _mirror(reader: Reader, provider: str, row: Row) -> Mirror:
         short=bool(row["short"]),
         waiting=claims,
         ended=_end(row["ended"]),
+        suspended_until=row["suspended_until"],
+        lost=Msat(row["lost"]),
+        skipped_to=row["skipped_to"],
     )
 
 

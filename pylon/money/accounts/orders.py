@@ -54,6 +54,11 @@ async def dearest(reader: Reader, *, since: float) -> dict[str, Msat]:
     return {row["provider"]: Msat(row["quote"]) for row in rows}
 
 
+async def close(tx: Transaction, provider: str, *, now: float) -> None:
+    """Whatever this provider was given by now and did not answer is written off: it explains no other gap."""
+    await tx.execute("DELETE FROM money_order WHERE provider = ? AND at <= ?", (provider, now))
+
+
 async def forget(tx: Transaction, *, before: float) -> None:
     """Drops what nobody can answer any more."""
     await tx.execute("DELETE FROM money_order WHERE at < ?", (before,))

@@ -1,6 +1,7 @@
 """The purse of a customer that keeps an account with every provider (see `docs/money.md`)."""
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
 # Whoever is only looked at is not remembered: anybody can make up keys. Nothing is ever written into it.
 _STRANGER = Relation()
+# What did not turn up within a minute may when a relay is back.
+SEEK_S = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class AccountPurse:
     _task: asyncio.Task[None] | None = None
     # Payments that are in the balances.
     _deposits: set[str] = field(default_factory=set)
+    _sought_at: float = -math.inf
     _unpaid: UnpaidInvoices = field(init=False)
     _means: Means = field(init=False)
 
@@ -83,6 +87,7 @@ class AccountPurse:
         for provider, position in (await mirror_store.positions(self.database)).items():
             relation = self._relations[provider]
             relation.ended, relation.seen = position.ended, position.seen
+            relation.suspended = position.suspended
             relation.balance, relation.asked = position.balance, position.asked
         now = self.clock.wall()
         for provider, quote in (await order_store.dearest(self.database, since=now - QUOTE_S)).items():
@@ -104,7 +109,11 @@ class AccountPurse:
 
     def barred(self, listing: Listing) -> str:
         """See `Purse`."""
-        return self._relations.get(listing.provider, _STRANGER).barred
+        relation = self._relations.get(listing.provider, _STRANGER)
+        left = relation.ended is not None or relation.suspended
+        if left and relation.balance > 0:
+            return f"{relation.barred}; {sats_text(relation.balance, self.sender.unit)} of ours are left there"
+        return relation.barred
 
     def funded(self, listing: Listing) -> bool:
         """See `Purse`. Providers give a stranger one job on credit."""
@@ -139,6 +148,8 @@ class AccountPurse:
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
         """See `Purse`."""
         gaps = None if at_start else await mirror_store.waiting_providers(self.database)
+        if gaps is not None:
+            gaps = self._sought(gaps)
         if gaps == []:
             return []
         since = self.clock.wall() - order_store.KEEP_S
@@ -147,6 +158,14 @@ class AccountPurse:
             Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
             for one in orders
         ]
+
+    def _sought(self, gaps: list[str]) -> list[str]:
+        """Those whose receipts are asked for now: where these are missing for long, once in a while."""
+        now = self.clock.monotonic()
+        if now - self._sought_at >= SEEK_S:
+            self._sought_at = now
+            return gaps
+        return [provider for provider in gaps if not self._relations[provider].suspended]
 
     async def charged(self, requests: Sequence[str]) -> Mapping[str, int]:
         """See `Purse`."""
@@ -198,7 +217,7 @@ class AccountPurse:
 
     async def _booked(self, provider: str, receipt: AccountReceipt, booking: Awaitable[Step]) -> Msat | None:
         step, relation = await booking, self._relations[provider]
-        relation.ended = step.mirror.ended
+        relation.ended, relation.suspended = step.mirror.ended, bool(step.mirror.suspended_until)
         if relation.ended is not None:
             logger.warning("nothing more goes to this provider", provider=provider, code=relation.ended.value)
             self.changed(provider)
@@ -252,13 +271,30 @@ class AccountPurse:
                 self._deposited(payment)
         await self._unpaid.look()
         await self._means.look()
-        for provider in await mirror_store.waiting_providers(self.database):
+        waiting = await mirror_store.waiting_providers(self.database)
+        for provider in [one for one, relation in self._relations.items() if relation.suspended]:
+            if provider not in waiting and self._relations[provider].suspended:
+                # What was missing came as that was decided.
+                self._relations[provider].suspended = False
+                self.changed(provider)
+        for provider in waiting:
             async with self.database.transaction() as tx:
                 step = await mirror_store.tick(tx, provider, self.clock.wall())
-            self._relations[provider].balance += int(step.found)
-            if step.mirror.ended is not None:
-                self._relations[provider].ended = step.mirror.ended
-                self.changed(provider)
+            self._ticked(provider, step)
+
+    def _ticked(self, provider: str, step: Step) -> None:
+        relation, suspended = self._relations[provider], bool(step.mirror.suspended_until)
+        relation.balance += int(step.found) - int(step.lost)
+        if (step.mirror.ended, suspended) == (relation.ended, relation.suspended):
+            return
+        if suspended:
+            logger.warning("receipts are missing: nothing goes to this provider for a while", provider=provider)
+        elif step.lost:
+            lost = sats_text(int(step.lost), self.sender.unit)
+            logger.warning("an account goes on without what was missing", provider=provider, lost=lost)
+        relation.ended, relation.suspended = step.mirror.ended, suspended
+        relation.seen = step.mirror.seen
+        self.changed(provider)
 
 
 async def _nothing() -> Msat:

@@ -6,7 +6,8 @@ Values in, decisions out. `account_purse` fills it from the books; a simulation 
 from dataclasses import dataclass
 
 from pylon.money.accounts.deposit import DepositPolicy, wish
-from pylon.money.accounts.mirror import End
+from pylon.money.accounts.gaps import SUSPENSION_S
+from pylon.money.accounts.mirror import End, Fault
 from pylon.money.accounts.receipt import AccountSeen
 from pylon.money.msat import MSAT_PER_SAT, ZERO, Msat
 from pylon.money.price import Price
@@ -23,6 +24,8 @@ class Relation:
     seen: AccountSeen | None = None
     verified: int = 0
     ended: End | None = None
+    suspended: bool = False
+    """Whether nothing goes there for a while, since receipts of it are missing."""
     balance: int = 0
     quote: Msat = ZERO
     asked: bool = False
@@ -44,7 +47,7 @@ class Relation:
         That one asks for the next deposit, which grows with the work that was done well by then. Sending more
         at once would have each of them ask for a small one.
         """
-        if self.ended is not None or self.unpaid_until:
+        if self.ended is not None or self.suspended or self.unpaid_until:
             return 0
         if price.is_free:
             return None
@@ -52,15 +55,18 @@ class Relation:
 
     @property
     def barred(self) -> str:
-        """Why nothing may go there until somebody does something about it, or empty."""
+        """Why nothing may go there until somebody does something about it, or for long; or empty."""
         if self.ended is not None:
             return f"left alone since a receipt was at fault ({self.ended.value})"
+        if self.suspended:
+            minutes = SUSPENSION_S / 60
+            return f"left alone for up to {minutes:.0f} minutes since receipts are missing ({Fault.GAP.value})"
         return self.unpaid_why if self.unpaid_until else ""
 
     @property
     def funded(self) -> bool:
         """Whether one more job would run there without a payment: on our money, or a stranger's on trial."""
-        if self.ended is not None:
+        if self.ended is not None or self.suspended:
             return False
         return (self.seen is None and not self.asked) or 0 < self.quote <= self.balance
 

@@ -1,0 +1,165 @@
+"""Receipts that are missing: what lost results may explain, what that costs, and when it is over."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.money import audit
+from pylon.money.accounts import mirror_store
+from pylon.money.accounts import orders as order_store
+from pylon.money.accounts.gaps import SUSPENSION_S, Gap, is_due, may_be_lost, tick
+from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, balance, observe
+from pylon.money.accounts.orders import Ordered
+from pylon.money.accounts.receipt import AccountReceipt
+from pylon.money.accounts.usage import Bounds
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.msat import ZERO, Msat
+from pylon.money.price import Price
+from tests.money.craft import NOW
+from tests.money.test_mirror import E1, E2, PAID, QUOTE, after, claim, see
+from tests.money.test_mirror import database as database
+
+OVER = NOW + PATIENCE_S
+BACK = OVER + SUSPENSION_S
+
+
+def suspended(*quotes: int) -> Mirror:
+    """Of four receipts the second is missing."""
+    step = tick(after(claim(1), claim(3), claim(4)), PAID, OVER, quotes)
+    assert step.mirror.ended is None
+    return step.mirror
+
+
+def test_a_gap_that_lost_results_may_explain_suspends_and_then_the_account_goes_on():
+    mirror = suspended(2_000)
+    assert mirror.suspended_until == BACK
+    assert tick(mirror, PAID, BACK - 1, [2_000]).mirror == mirror
+    step = tick(mirror, PAID, BACK, [2_000])
+    assert [one.receipt.seq for one in step.booked] == [3, 4]
+    assert (step.lost, balance(step.mirror, PAID)) == (1_000, 6_000)
+    assert (step.mirror.suspended_until, step.mirror.waiting, step.mirror.lost) == (0.0, (), 1_000)
+    assert after(claim(5), mirror=step.mirror).seq == 5
+
+
+def test_what_was_missing_and_comes_in_time_ends_the_suspension():
+    mirror = after(claim(2), mirror=suspended(2_000))
+    assert (mirror.seq, mirror.suspended_until, mirror.lost) == (4, 0.0, 0)
+
+
+def test_what_comes_after_that_is_in_the_books_already():
+    mirror = tick(suspended(2_000), PAID, BACK, [2_000]).mirror
+    late = observe(mirror, claim(2), PAID)
+    assert (late.outcome, late.mirror, late.booked) == (Outcome.STALE, mirror, ())
+
+
+def test_a_clock_that_is_set_back_makes_no_suspension_longer():
+    mirror = suspended(2_000)
+    assert not is_due(mirror, OVER)
+    assert is_due(mirror, OVER - 86_400)
+
+
+@pytest.mark.parametrize(
+    ("quotes", "receipts"),
+    [
+        pytest.param((), (1, 3, 4), id="nothing was ordered"),
+        pytest.param((999,), (1, 3, 4), id="it charged more than what was ordered may cost"),
+        pytest.param((2_000,), (1, 4), id="it charged more often than was ordered"),
+        pytest.param((2_000, 2_000, 2_000), (1, 5), id="it charged more without an answer than with one"),
+    ],
+)
+def test_a_gap_that_lost_results_do_not_explain_ends_the_relation(quotes, receipts):
+    mirror = after(*map(claim, receipts))
+    assert tick(mirror, PAID, OVER, quotes).mirror.ended is Fault.GAP
+
+
+def test_a_gap_that_grew_while_its_provider_was_left_alone_is_judged_anew():
+    mirror = after(claim(7), mirror=suspended(2_000))
+    assert tick(mirror, PAID, BACK, [2_000]).mirror.ended is Fault.GAP
+
+
+def test_totals_that_fall_within_a_gap_are_a_fault():
+    # Together the two gaps charge nothing, the second one less than nothing.
+    mirror = after(claim(1), claim(3, 1_000, 5_000), claim(5, 1_000, 4_000))
+    mirror = tick(mirror, PAID, OVER, [2_000, 2_000]).mirror
+    assert tick(mirror, PAID, BACK, [2_000, 2_000]).mirror.ended is Fault.WRONG_SUM
+
+
+def test_a_gap_before_an_account_that_opened_anew_ends_the_relation():
+    mirror = after(claim(1), claim(2, epoch=E2))
+    assert tick(mirror, PAID, OVER, [2_000] * 9).mirror.ended is Fault.GAP
+
+
+amounts = st.integers(0, 5_000)
+
+
+@given(st.integers(0, 6), st.integers(-9, 20_000), st.lists(amounts, max_size=6), amounts, amounts)
+def test_no_gap_is_larger_than_what_was_ordered_or_than_what_was_answered(receipts, msat, quotes, lost, answered):
+    if may_be_lost(Gap(receipts, msat), quotes, lost=lost, answered=answered):
+        assert 0 <= msat <= sum(quotes)
+        assert receipts <= len(quotes)
+        assert lost + msat <= answered
+
+
+jobs = st.lists(st.tuples(st.integers(0, 2_000), st.booleans(), st.booleans(), st.floats(0, 300)), max_size=25)
+
+
+@given(jobs, st.integers(0, 500))
+def test_in_any_history_the_books_hold_and_no_more_is_lost_than_is_answered(history, adds):
+    """Jobs that are charged, of which some results are lost, and some come late; `adds` is charged beside them."""
+    mirror, now, total, accepted, lost = Mirror(), float(NOW), 0, 0, 0
+    open_quotes: dict[int, int] = {}
+    late: list[Claim] = []
+    for seq, (charge, comes, comes_late, wait) in enumerate(history, 1):
+        now += wait
+        total += charge + (adds if not comes else 0)
+        receipt = AccountReceipt(E1, seq, charge, Msat(total), Msat(10_000))
+        one = Claim(receipt, f"j{seq}", QUOTE, NOW, now)
+        if not comes:
+            open_quotes[seq] = int(QUOTE)
+            late += [one] * comes_late
+            continue
+        steps = [observe(mirror, one, PAID)]
+        steps.append(tick(steps[0].mirror, PAID, now, list(open_quotes.values())))
+        if late and wait > 150:
+            steps.append(observe(steps[1].mirror, late.pop(0), PAID))
+        for step in steps:
+            accepted += sum(c.receipt.charge_msat for c in step.booked)
+            lost += int(step.lost)
+            before, mirror = mirror, step.mirror
+            if step.mirror.skipped_to != before.skipped_to:
+                open_quotes.clear()
+    assert balance(mirror, PAID) == 10_000 - accepted - lost
+    assert lost == mirror.lost <= accepted
+    assert accepted + lost <= total
+
+
+async def order(database, job: str, at: float, quote: int = 2_000):
+    price = Price(Msat(1_000), ZERO, ZERO)
+    ordered = Ordered(job, "pp", 5940, Msat(quote), price, Bounds(10, 10), at)
+    async with database.transaction() as tx:
+        await tx.execute(order_store.INSERT, ordered.row)
+
+
+async def ticked(database, now: float):
+    async with database.transaction() as tx:
+        return await mirror_store.tick(tx, "pp", now)
+
+
+async def test_a_closed_gap_is_in_the_books_and_what_was_ordered_explains_no_other(database):
+    for job in ("j1", "j2", "j3", "x"):
+        await order(database, job, NOW)
+    await see(database, claim(1))
+    await see(database, claim(3))
+    assert (await ticked(database, OVER)).mirror.suspended_until == BACK
+    assert (await mirror_store.positions(database))["pp"].suspended
+    assert (await ticked(database, BACK - 1)).lost == 0
+    step = await ticked(database, BACK)
+    assert (step.lost, await mirror_store.load(database, "pp")) == (1_000, step.mirror)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 7_000
+    assert await mirror_store.waiting_providers(database) == []
+    assert (await see(database, claim(2))).outcome is Outcome.STALE
+    await see(database, claim(4))
+    await see(database, claim(6, at=BACK))
+    assert (await ticked(database, BACK + PATIENCE_S)).mirror.ended is Fault.GAP
+    assert audit.examine(await audit.collect(database)) == []
