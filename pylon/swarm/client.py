@@ -26,6 +26,7 @@ from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.dispatch import moves as m
+from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.meanwhile import meanwhile
 from pylon.swarm.providers.directory import Directory
@@ -44,6 +45,7 @@ from pylon.swarm.spending.receipts import LateReceipts
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.inbox import Inbox
 from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.relay_record import RelayRecord
 from pylon.swarm.wire.settling import report
 
 logger = log.get("swarm")
@@ -84,6 +86,7 @@ class SwarmClient:
         # Since when relays are not connected, and what the dispatcher was told of that.
         self._down_since: dict[str, float] = {}
         self._down = m.RelaysDown(frozenset())
+        self._relays = RelayRecord()
         self._purse = purse
         self._reach = reach
         self._clock = clock or SystemClock()
@@ -98,7 +101,7 @@ class SwarmClient:
         flights, answers = conductor.flights, conductor.answers
         self._inbox = Inbox(
             pool=pool, flights=flights, keys=keys, public=secret.public, clock=self._clock, heard=answers.heard,
-            unheard=answers.unheard, repeat=conductor.repeat,
+            unheard=answers.unheard, repeat=conductor.repeat, spoke=self._spoke,
         )  # fmt: skip
         self._late = (
             None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits, answers.booked)
@@ -309,10 +312,25 @@ class SwarmClient:
         now, known = self._clock.monotonic(), self._down_since
         since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
         self._down_since = since
-        down = m.RelaysDown(frozenset(since), frozenset(url for url, began in since.items() if now - began >= GONE_S))
+        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there.
+        avoided = self._relays.avoided(now)
+        if avoided.union(since).issuperset(self._pool.urls):
+            avoided = frozenset()
+        gone = frozenset(url for url, began in since.items() if now - began >= GONE_S)
+        down = m.RelaysDown(avoided.union(since), gone | (avoided - since.keys()))
         if down != self._down:
             self._down = down
             self._conductor.tell(down)
+
+    def _spoke(self, flight: Flight, relay: str | None) -> None:
+        """The first word for a request came over this relay, or by a look at what relays have stored."""
+        if flight.relay is None:
+            return
+        if not flight.repeated:
+            self._relays.delivered(flight.relay)
+        elif relay is not None and relay != flight.relay:
+            logger.info("a relay lost a request or its answer", relay=flight.relay, provider=flight.provider)
+            self._relays.lost(flight.relay, self._clock.monotonic())
 
     async def _look(self) -> None:
         while True:

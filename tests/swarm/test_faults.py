@@ -105,3 +105,6 @@ async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_a
         assert {event.pubkey for event in seen} == {provider}, "none was given up, and none is asked for anew"
         assert Counter(event.tag("e") for event in seen).most_common(1)[0][1] == 1, "none was worked on twice"
         assert len(seen) == JOBS
+        lost = bad.counted["swallow"]
+        assert all(isinstance(outcome, Answer) for outcome in await swarm.map(["one", "two", "three", "four"]))
+        assert bad.counted["swallow"] == lost, "nothing goes over that relay for a while"

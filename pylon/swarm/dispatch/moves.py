@@ -155,8 +155,8 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True)
 class RelaysDown:
-    """Those of the customer's relays that are not connected now, and no others. Those that are `gone` have not been
-    for long: nobody waits for them."""
+    """Those of the customer's relays that are not connected now or deliver little, and no others. Nobody waits for
+    those that are `gone`: they have not been connected for long, or are, and what has no other way goes over them."""
 
     urls: frozenset[str]
     gone: frozenset[str] = frozenset()

@@ -20,7 +20,7 @@ class RelayRoom:
         self._gone: frozenset[str] = frozenset()
 
     def lost(self, urls: frozenset[str], gone: frozenset[str]) -> None:
-        """These are not connected, and some have not been for long. While none is, all are waited for alike."""
+        """These are not to be used, and nobody waits for some of them. While that is so of all, they are alike."""
         down = urls & self._in_flight.keys()
         self._down = down if len(down) < len(self._in_flight) else frozenset()
         self._gone = self._down & gone

@@ -1,0 +1,43 @@
+"""Relays that lose what they took: when they are avoided, and for how long."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylon.swarm.wire.relay_record import AVOIDED_S, RelayRecord
+
+A, B = "ws://a", "ws://b"
+
+
+def losing(times: int, relay: str = A) -> RelayRecord:
+    record = RelayRecord()
+    for _ in range(times):
+        record.lost(relay, 0.0)
+    return record
+
+
+def test_a_relay_that_loses_a_few_in_a_row_is_avoided_and_one_that_lost_once_is_not():
+    assert losing(1).avoided(0.0) == frozenset()
+    assert losing(4).avoided(0.0) == {A}
+
+
+def test_it_is_tried_again_and_avoided_at_its_next_loss_or_not_when_it_delivers():
+    for delivers in (False, True):
+        record = losing(4)
+        assert record.avoided(AVOIDED_S - 1) == {A}
+        assert record.avoided(AVOIDED_S) == frozenset()
+        for _ in range(20 * delivers):
+            record.delivered(A)
+        record.lost(A, AVOIDED_S)
+        assert record.avoided(AVOIDED_S) == (frozenset() if delivers else {A})
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_one_that_delivers_nine_in_ten_is_seldom_avoided_and_others_have_no_part_in_it(order):
+    record = RelayRecord()
+    for number, _ in enumerate(order):
+        record.delivered(A)
+        if number % 10 == 0:
+            record.lost(A, float(number))
+        record.lost(B, float(number))
+        assert A not in record.avoided(float(number))
+    assert (B in record.avoided(float(len(order)))) is (len(order) >= 3)
