@@ -10,7 +10,7 @@ from collections import OrderedDict
 class Copies:
     """See the module. Pure: `now` is given, in monotonic seconds. The last `capacity` events are known."""
 
-    def __init__(self, after_s: float, capacity: int = 100_000) -> None:
+    def __init__(self, after_s: float, capacity: int = 20_000) -> None:
         self._after_s = after_s
         self._capacity = capacity
         # When each event came, and over which relays.

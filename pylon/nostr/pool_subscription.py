@@ -139,7 +139,7 @@ class PoolSubscription:
     def _add(self, received: Received) -> None:
         # Only what holds and is here is remembered: neither a forged copy nor one that was dropped while it waited
         # for room may hide the true event.
-        if self._copies is not None and received.event.id not in self._seen:
+        if self._copies is not None and len(self._opened) > 1 and received.event.id not in self._seen:
             self._copies.first(received.event.id, received.relay, time.monotonic())
         self._seen.add(received.event.id)
         self._queue.put_nowait(received)
