@@ -26,7 +26,7 @@ from pylon.swarm.transport import Transport
 
 logger = log.get("swarm")
 
-# An account's gap is explained within a minute, or its relation ends: it is asked about several times.
+# An account's gap is explained within a minute, or its provider left alone: it is asked about several times.
 EVERY_S = 5.0
 # At start relays are still being connected.
 SOON_S = 0.25
