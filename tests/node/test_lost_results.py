@@ -24,8 +24,9 @@ def is_word(event: dict[str, Any]) -> bool:
 async def test_invoices_and_receipts_that_one_relay_throws_away_come_over_the_other_and_both_books_agree(tmp_path):
     async with AsyncExitStack() as stack:
         good = await stack.enter_async_context(RelayServer())
-        behind = await stack.enter_async_context(RelayServer())
-        bad = await stack.enter_async_context(FaultRelay(behind.url, Faults(swallow=1.0, only=is_word)))
+        bad = await stack.enter_async_context(FaultRelay("", Faults(swallow=1.0, only=is_word)))
+        behind = await stack.enter_async_context(RelayServer(public_urls=[bad.url]))
+        bad.upstream = behind.url
         await stack.enter_async_context(BankHost(tmp_path / "bank", good.url))
         bank = RemoteNode(bank_socket(tmp_path / "bank"))
 

@@ -87,8 +87,9 @@ async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_a
 ) -> None:
     async with AsyncExitStack() as stack:
         good = await stack.enter_async_context(RelayServer())
-        behind = await stack.enter_async_context(RelayServer())
-        bad = await stack.enter_async_context(FaultRelay(behind.url, Faults(swallow=1.0, only=lost)))
+        bad = await stack.enter_async_context(FaultRelay("", Faults(swallow=1.0, only=lost)))
+        behind = await stack.enter_async_context(RelayServer(public_urls=[bad.url]))
+        bad.upstream = behind.url
         provider = await serve(stack, good, tmp_path / "provider.db", others=(bad.url,))
         secret = SecretKey.generate()
         pool = RelayPool([good.url, bad.url], secret=secret)
