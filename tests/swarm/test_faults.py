@@ -81,13 +81,13 @@ def is_word(event: dict[str, Any]) -> bool:
     return event["kind"] in RESULT_KINDS | {FEEDBACK}
 
 
-@pytest.mark.parametrize("lost", [is_word, is_job], ids=["answers", "requests and answers"])
+@pytest.mark.parametrize("thrown", [is_word, is_job], ids=["answers", "requests and answers"])
 async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_another_is_shared(
-    lost: Callable[[dict[str, Any]], bool], tmp_path: Path
+    thrown: Callable[[dict[str, Any]], bool], tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
         good = await stack.enter_async_context(RelayServer())
-        bad = await stack.enter_async_context(FaultRelay("", Faults(swallow=1.0, only=lost)))
+        bad = await stack.enter_async_context(FaultRelay("", Faults(swallow=1.0, only=thrown)))
         behind = await stack.enter_async_context(RelayServer(public_urls=[bad.url]))
         bad.upstream = behind.url
         provider = await serve(stack, good, tmp_path / "provider.db", others=(bad.url,))
@@ -106,6 +106,12 @@ async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_a
         assert {event.pubkey for event in seen} == {provider}, "none was given up, and none is asked for anew"
         assert Counter(event.tag("e") for event in seen).most_common(1)[0][1] == 1, "none was worked on twice"
         assert len(seen) == JOBS
-        lost = bad.counted["swallow"]
-        assert all(isinstance(outcome, Answer) for outcome in await swarm.map(["one", "two", "three", "four"]))
+        # A handful of losses decides, and how many there were is the relays' load's to say.
+        rounds = 0
+        lost = -1
+        while bad.counted["swallow"] != lost and rounds < 5:
+            lost, rounds = bad.counted["swallow"], rounds + 1
+            assert all(
+                isinstance(outcome, Answer) for outcome in await swarm.map([f"{rounds} {n}" for n in range(8)])
+            )
         assert bad.counted["swallow"] == lost, "nothing goes over that relay for a while"
