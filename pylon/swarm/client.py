@@ -162,6 +162,11 @@ class SwarmClient:
         """Why this provider is not asked for such a job, in a few words, or empty when it may be."""
         return self._conductor.why_not(job, listing)
 
+    def rest_of(self, provider: str) -> tuple[float, str] | None:
+        """Until when this provider is left alone, in Unix seconds, and why; None for one that is not."""
+        rest = self._conductor.coordinator.dispatcher.rest_of(provider, self._clock.monotonic())
+        return None if rest is None else (self._clock.wall() + rest[0], rest[1])
+
     # --- asking -----------------------------------------------------------------------------------------------
 
     async def complete(self, job: JobSpec | str = "", **parameters: Any) -> Answer:

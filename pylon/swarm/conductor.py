@@ -158,6 +158,8 @@ class Conductor:
         for command in commands:
             if isinstance(command, m.CancelAttempt) and (flight := self.flights.of_attempt(command.attempt)):
                 flight.cancelled = True
+                if flight.journal is not None:
+                    flight.journal.taken_back(flight.request)
                 found.setdefault((command.provider, flight.kind), []).append(flight.request)
         return found
 

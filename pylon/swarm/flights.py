@@ -9,6 +9,7 @@ one has most likely lost the request.
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from pylon.errors import DecryptionError, MalformedError, TooLargeError
 from pylon.jobs.announcement import OfferedModel
@@ -59,6 +60,10 @@ class Flight:
     cancelled: bool = False
     # Its provider said, with a code, that it does not do it: that costs nothing.
     let_go: bool = False
+    # It was taken back by an earlier process, as is known of it: no answer comes but one that relays have by now.
+    taken_back: bool = False
+    # Where it is written down, so that whoever takes its run up knows what became of it.
+    journal: "Written | None" = None
     # Anything at all came from its provider.
     heard: bool = False
     # The relay that it went over, if it was one, and what went, as long as it may be sent again over another.
@@ -81,10 +86,22 @@ class Flight:
     # Attempts of other calls whose budgets count this request too: the run was taken up while they did.
     also: tuple[int, ...] = ()
 
+    def is_lost(self, asked_at: float) -> bool:
+        """Whether nothing is to be waited for, where relays were asked then for what they hold and this is all."""
+        if self.taken_back:
+            return self.result is None and not self.settled
+        return not self.heard and asked_at - self.sent_at >= WORD_DUE_S
+
     @property
     def attempts(self) -> tuple[int, ...]:
         """All that it is charged to."""
         return (self.attempt, *self.also)
+
+
+class Written(Protocol):
+    """Where a request is written down: `RunJournal`."""
+
+    def taken_back(self, request: str) -> None: ...
 
 
 class Flights:

@@ -59,4 +59,13 @@ ALTER TABLE swarm_asked RENAME TO swarm_request;
 CREATE INDEX swarm_request_run ON swarm_request (run);
 """  # noqa: S608 - a constant
 
-SWARM = Schema("swarm", (_RUNS + _REPUTATION, _REQUESTS_BY_RUN))
+# Requests that nobody waits for any more. Rows beside theirs, which are found by run alone.
+_TAKEN_BACK = """
+CREATE TABLE swarm_taken_back (
+    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
+    request TEXT NOT NULL
+) STRICT;
+CREATE INDEX swarm_taken_back_run ON swarm_taken_back (run);
+"""
+
+SWARM = Schema("swarm", (_RUNS + _REPUTATION, _REQUESTS_BY_RUN, _TAKEN_BACK))

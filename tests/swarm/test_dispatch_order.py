@@ -462,3 +462,48 @@ def test_an_adopted_job_whose_provider_stays_silent_goes_elsewhere() -> None:
     play = Play(provider("b"))
     play.tell(Adopt(job(0), "gone"))
     assert [send.provider for send in sends(play.wait(61.0))] == ["b"]
+
+
+def test_what_was_taken_back_is_sent_again_once_relays_have_no_answer_to_it() -> None:
+    # To the very same provider too: it has failed nothing.
+    play = Play(provider("a"))
+    play.tell(Adopt(job(0), "a", taken_back=True))
+    assert play.tell(Acknowledged(1)) == []
+    found = play.tell(Unheard(1))
+    assert [type(command) for command in found] == [Send] and sends(found)[0].provider == "a"
+    assert play.tell(Answered(2)) == [Deliver(0, 2, 2)]
+
+
+def test_an_answer_that_came_before_it_was_taken_back_is_taken() -> None:
+    play = Play(provider("a"))
+    play.tell(Adopt(job(0), "a", taken_back=True))
+    assert play.tell(Answered(1)) == [Deliver(0, 1, 1)]
+
+
+def test_what_was_taken_back_may_still_be_charged_and_only_who_can_pay_for_both_asks_again() -> None:
+    play = Play(priced("a", 4))
+    play.tell(Fund(1, 10))
+    account = play.dispatcher.account(1)
+    assert account is not None
+    for slot in (0, 1):
+        play.tell(Adopt(job(slot, need=PRICED, run=1), "a", 4, taken_back=True))
+    assert (account.reserved, account.left) == (8, 2)
+    assert play.tell(Unheard(1)) == []
+    # Its provider says that it costs nothing.
+    assert len(sends(play.tell(Refused(2, None, ours=True)))) == 0
+    play.tell(Charged(2, 0))
+    play.tell(Fund(1, 20))
+    [again] = sends(play.tell(Unheard(1)))
+    assert again.slot == 0 and (account.open, account.reserved) == (4, 8)
+    play.tell(Charged(1, 3))
+    assert (account.open, account.spent) == (0, 3)
+
+
+def test_nothing_that_an_earlier_process_sent_is_held_against_its_provider() -> None:
+    play = Play(provider("a"), provider("b"))
+    for slot in range(4):
+        play.tell(Adopt(job(slot), "a"))
+        play.tell(Acknowledged(slot + 1))
+    assert {send.provider for send in sends(play.wait(61.0))} <= {"a", "b"}
+    assert play.dispatcher.rest_of("a", play.now) is None
+    assert not play.dispatcher._company["a"].pace.seconds

@@ -168,3 +168,21 @@ def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_wa
     answer, spec = answered(flight, 1, 100.006), JobSpec("tell me a story", max_tokens=512)
     assert answer.latency_ms == 30_006
     assert fault_of(spec, answer) is None and Doubt.TIMING not in doubts_of(spec, answer)
+
+
+async def test_what_was_taken_back_is_known_as_that_and_is_open_where_nothing_else_of_its_place_is(tmp_path):
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    group = GroupCommit(database)
+    group.start()
+    journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
+    for name, place in (("1", 0), ("2", 0), ("3", 1)):
+        await written([journal.sent(Flight(name * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), place, 2.0)])
+    for name in ("2", "3"):
+        journal.taken_back(name * 64)
+    await group.execute("SELECT 1")
+    kept = await journal.kept()
+    assert [(one.request[0], one.taken_back) for one in kept.sent] == [("1", False), ("2", True), ("3", True)]
+    assert {place: one.request[0] for place, one in kept.open_at(1.0).items()} == {0: "1", 1: "3"}
+    assert kept.sent[1].flight(0, 1, 0.0, 0.0).taken_back
+    await group.close()
+    await database.close()

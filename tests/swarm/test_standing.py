@@ -22,7 +22,7 @@ def rests(one: Standing, act: Callable[[float], None], times: int) -> list[float
 @pytest.mark.parametrize(
     ("act", "first"),
     [
-        (lambda one: lambda now: one.missed(now, 1.0), MISSES),
+        (lambda one: lambda now: one.missed(now, 1.0, now), MISSES),
         (lambda one: one.refused, REFUSALS),
         (lambda one: lambda now: one.silent(now, now, ENOUGH), ENOUGH),
     ],
@@ -53,10 +53,38 @@ def test_silences_of_requests_that_were_out_together_count_as_one() -> None:
 def test_an_answer_makes_good_for_all_that_was_missed_or_refused() -> None:
     one = Standing("a")
     for _ in range(MISSES - 1):
-        one.missed(0.0, 1.0)
+        one.missed(0.0, 1.0, 0.0)
     for _ in range(REFUSALS - 1):
         one.refused(0.0)
     one.answered(1, 1.0)
-    one.missed(0.0, 1.0)
+    one.missed(0.0, 1.0, 0.0)
     one.refused(0.0)
     assert one.rests_until < 0.0
+
+
+def test_deadlines_of_requests_that_were_out_together_are_missed_once() -> None:
+    one = Standing("a")
+    for _ in range(9):
+        one.missed(70.0, 60.0, 10.0)
+    assert (one.misses, one.rests(70.0)) == (1, False)
+    one.missed(130.0, 60.0, 70.0)
+    assert (one.misses, one.rests_until) == (2, 160.0)
+
+
+@pytest.mark.parametrize(
+    ("act", "times", "why"),
+    [
+        (lambda one, now: one.missed(now, 1.0, now), MISSES, "failed or did not answer, 2 times in a row"),
+        (lambda one, now: one.refused(now), REFUSALS, "refused what it was sent, 5 times in a row"),
+        (lambda one, now: one.silent(now, now, ENOUGH), ENOUGH, "no word for what it was sent, 3 times in a row"),
+        (lambda one, now: one.was_busy(now), 1, "said that it is busy"),
+    ],
+)
+def test_who_rests_does_so_for_the_reason_that_lasts_longest(act, times, why) -> None:
+    one = Standing("a")
+    for now in range(times):
+        act(one, float(now))
+    assert (one.rests(times - 1.0), one.rests_for) == (True, why)
+    one.rests_until = 1e6
+    one.was_busy(2.0)
+    assert one.rests_for == why

@@ -231,3 +231,43 @@ async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home
     assert first.charged_msat == second.charged_msat == JOBS * COST
     assert len(silent.received) == JOBS
     assert not swarm._conductor.flights._late
+
+
+async def interrupted(home: Home, swarm: SwarmClient, silent: FakeProvider, reservation: Reservation) -> None:
+    """A call that asks all of it, and is ended: its process goes on, and takes back what was out."""
+    asking = asyncio.create_task(home.mapped(swarm, reservation, resume=False))
+    await until(lambda: len(silent.received) == JOBS)
+    await cancel(asking)
+    await until(lambda: len(silent.cancelled) == JOBS)
+
+
+async def test_what_was_taken_back_goes_on_with_somebody_else_while_its_money_stays_set_aside(home: Home) -> None:
+    silent = home.provider(silent=True)
+    first, second = Reservation(JOBS * COST), Reservation(2 * JOBS * COST)
+    async with AsyncExitStack() as stack:
+        swarm = await home.process(stack)
+        await interrupted(home, swarm, silent, first)
+        silent.withdraw()
+        live = home.provider()
+        outcomes = await home.mapped(swarm, second)
+        assert {one.provider for one in outcomes if isinstance(one, Answer)} == {live.public}
+        assert (len(live.received), len(silent.received)) == (JOBS, JOBS)
+        assert (second.charged_msat, second.most_msat) == (JOBS * COST, 2 * JOBS * COST)
+        home.answer(silent)
+        await until(lambda: first.decided and second.decided)
+        assert swarm.rest_of(silent.public) is None
+    assert (first.charged_msat, second.charged_msat) == (JOBS * COST, 2 * JOBS * COST)
+    assert sum(home.till.receipts.values()) == 2 * JOBS * COST
+
+
+async def test_an_answer_that_came_before_it_was_taken_back_is_neither_asked_nor_paid_again(home: Home) -> None:
+    silent = home.provider(silent=True)
+    reservation = Reservation(2 * JOBS * COST)
+    async with AsyncExitStack() as stack:
+        swarm = await home.process(stack)
+        await interrupted(home, swarm, silent, Reservation(JOBS * COST))
+        home.answer(silent)
+        outcomes = await home.mapped(swarm, reservation)
+    assert [one.text for one in outcomes if isinstance(one, Answer)] == ["done meanwhile"] * JOBS
+    assert len(home.relays.requests()) == JOBS
+    assert sum(home.till.receipts.values()) == reservation.charged_msat == JOBS * COST

@@ -52,6 +52,10 @@ class Company:
     def __getitem__(self, provider: str) -> Standing:
         return self._standings[provider]
 
+    def standing_of(self, provider: str) -> Standing | None:
+        """What is known of a provider, if anything is."""
+        return self._standings.get(provider)
+
     def remember(self, provider: str) -> Standing:
         """What is known of a provider, which may never have been seen."""
         standing = self._standing(provider)

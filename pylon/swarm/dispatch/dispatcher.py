@@ -73,6 +73,13 @@ class Dispatcher:
         """The number of the latest attempt; the next one has the next number."""
         return self._in_flight.last
 
+    def rest_of(self, provider: str, now: float) -> tuple[float, str] | None:
+        """For how many seconds more a provider is left alone, and why; None for one that is not."""
+        standing = self._company.standing_of(provider)
+        if standing is None or not standing.rests(now):
+            return None
+        return standing.rests_until - now, standing.rests_for
+
     def budget_left(self, run: int) -> int | None:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)
@@ -125,8 +132,8 @@ class Dispatcher:
                 self._slots.add(jobs, now)
             case m.Coming(count):
                 self._company.coming = count
-            case m.Adopt(job, provider, cost):
-                self._slots.adopt(job, provider, cost, now)
+            case m.Adopt(job, provider, cost, taken_back):
+                self._slots.adopt(job, provider, cost, now, taken_back=taken_back)
             case m.Owe(run, cost, lapses_at):
                 self._in_flight.owe(run, cost, lapses_at)
             case m.Fund(run, msat):

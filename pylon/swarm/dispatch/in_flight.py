@@ -79,6 +79,11 @@ class InFlight:
         least = self._too_little.get((slot.lane, slot.job.prompt_tokens, slot.job.max_tokens))
         return least is not None and left is not None and left <= least and self.budgets.reserved(run) > 0
 
+    def may_again(self, attempt: Attempt) -> bool:
+        """Whether its run could pay for another one as dear beside it."""
+        left = self.budgets.left(attempt.slot.job.run) if self.budgets.accounts else None
+        return left is None or attempt.cost <= left
+
     def may_unpaid(self, slot: Slot, standing: Standing) -> bool:
         """The same, and no payment is waited for there: its provider is free, or has money or credit of ours."""
         listing = standing.listing

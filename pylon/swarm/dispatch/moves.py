@@ -73,12 +73,14 @@ class Coming:
 class Adopt:
     """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now.
 
-    `cost` is the most that it may charge, in msat: this much of the run's budget is set aside, as far as it goes.
+    `cost` is the most that it may charge, in msat: this much of the run's budget is set aside, as far as it goes. One
+    that was `taken_back` since may have been answered before: it is waited for until relays were asked.
     """
 
     job: Job
     provider: str
     cost: int = 0
+    taken_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,10 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Relays were asked, and hold no word of the provider's, though one was due by now."""
+    """Relays were asked, and hold no word of the provider's, though one was due by now.
+
+    Of what an earlier process took back: they hold no answer.
+    """
 
     attempt: int
 

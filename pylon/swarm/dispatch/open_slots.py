@@ -95,13 +95,14 @@ class OpenSlots:
             if not lane.members:
                 self.look_for_nobody(lane, now)
 
-    def adopt(self, job: m.Job, provider: str, cost: int, now: float) -> None:
-        """A job that an earlier process sent to this provider, who may charge so many msat for it."""
+    def adopt(self, job: m.Job, provider: str, cost: int, now: float, *, taken_back: bool) -> None:
+        """A job that an earlier process sent to this provider, who may charge so many msat for it. See `Adopt`."""
         slot = self._open(job, self._company.lane(job, now), now)
         standing = self._company.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
         attempt.published = attempt.adopted = True
+        attempt.taken_back = taken_back
 
     def drop(self, slots: Sequence[int], failure: m.Failure, now: float) -> None:
         """Gives up those of them that are open."""

@@ -126,7 +126,7 @@ class Outcomes:
             slot.refusals += 1
         elif code in _FAULTS:
             if not ours:
-                standing.missed(now, 0.0)
+                standing.missed(now, 0.0, attempt.sent_at)
             slot.tried |= {standing.provider}
             slot.failures += 1
         else:
@@ -146,10 +146,19 @@ class Outcomes:
         Where silence is common, or a later request was not met with it, no further deadline is waited for. One that
         was adopted was most likely never sent, which says nothing of its provider.
         """
-        if attempt.live and attempt.adopted and not attempt.acknowledged:
+        if attempt.live and attempt.taken_back:
+            self._taken_back(attempt, now)
+        elif attempt.live and attempt.adopted and not attempt.acknowledged:
             self._elsewhere(attempt, now)
         elif attempt.live and (self._silence.is_common or attempt.was_passed_over):
             self._unacknowledged(attempt, now)
+
+    def _taken_back(self, attempt: Attempt, now: float) -> None:
+        """No answer came before it was taken back: its job goes to anybody, who may be the same provider. What it may
+        be charged stays set aside; a run that could not pay for both waits for the word that it costs nothing."""
+        if self._in_flight.may_again(attempt):
+            self._in_flight.release(attempt, now)
+            self._slots.again(attempt.slot, now)
 
     def _heard(self, attempt: Attempt, now: float) -> None:
         """A word came: neither the request nor its provider is lost."""
@@ -177,8 +186,10 @@ class Outcomes:
         if not attempt.slot.lane.others_for(attempt.slot):
             self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
             return
-        attempt.standing.missed(now, now - attempt.sent_at)
-        attempt.slot.failures += 1
+        # One that was adopted may have been taken back, by a process that died before it had written that down.
+        if not attempt.adopted:
+            attempt.standing.missed(now, now - attempt.sent_at, attempt.sent_at)
+            attempt.slot.failures += 1
         self._elsewhere(attempt, now)
 
     def _elsewhere(self, attempt: Attempt, now: float) -> None:

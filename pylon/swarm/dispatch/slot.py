@@ -37,6 +37,8 @@ class Attempt:
     told: bool = False
     # Sent by an earlier process, if it came to that: the process may have died when it had only written it down.
     adopted: bool = False
+    # That process took it back since, and nobody works on it any more.
+    taken_back: bool = False
 
     @property
     def was_passed_over(self) -> bool:

@@ -45,6 +45,7 @@ class Standing:
     # Of the relays in the listing, those that we use too.
     relays: tuple[str, ...] = ()
     misses: int = 0
+    missed_at: float = -math.inf
     silences: int = 0
     silent_at: float = -math.inf
     # When the latest of the requests was sent for which it had a word.
@@ -52,6 +53,8 @@ class Standing:
     refusals: int = 0
     busy: int = 0
     rests_until: float = -math.inf
+    # What for, in a few words for people.
+    rests_for: str = ""
     # The last price that was asked for, and of which sizes.
     _quoted: int = 0
     _quoted_for: tuple[int, int] | None = None
@@ -164,12 +167,19 @@ class Standing:
         # One more than when it last had enough: it says so again when that is too many.
         self.limit = min(self.limit + 1, self.ceiling)
 
-    def missed(self, now: float, seconds: float) -> None:
-        """It let a deadline pass, or failed. After several in a row it is left alone, longer each time."""
+    def missed(self, now: float, seconds: float, sent_at: float) -> None:
+        """It let the deadline of a request pass that was sent then, or failed. After several in a row it is left
+        alone, longer each time.
+
+        Requests that were out together most often fail together, and count as one.
+        """
         self.pace.at_least(seconds)
-        self.misses += 1
+        if sent_at < self.missed_at:
+            return
+        self.misses, self.missed_at = self.misses + 1, now
         if self.misses >= MISSES:
-            self._rest(now, _REST_S * 2 ** min(self.misses - MISSES, 10))
+            times = f"{self.misses} times in a row"
+            self._rest(now, _REST_S * 2 ** min(self.misses - MISSES, 10), f"failed or did not answer, {times}")
 
     def silent(self, now: float, sent_at: float, enough: int) -> None:
         """No word came for a request sent then. After `enough` in a row it is left alone, longer each time.
@@ -181,23 +191,27 @@ class Standing:
             return
         self.silences, self.silent_at = self.silences + 1, now
         if self.silences >= enough:
-            self._rest(now, _REST_S * 2 ** min(self.silences - enough, 10))
+            times = f"{self.silences} times in a row"
+            self._rest(now, _REST_S * 2 ** min(self.silences - enough, 10), f"no word for what it was sent, {times}")
 
     def refused(self, now: float) -> None:
         """It said no to one job. One that says no to all of them is left alone too."""
         self.refusals += 1
         if self.refusals >= REFUSALS:
-            self._rest(now, _REST_S * 2 ** min(self.refusals - REFUSALS, 10))
+            times = f"{self.refusals} times in a row"
+            self._rest(now, _REST_S * 2 ** min(self.refusals - REFUSALS, 10), f"refused what it was sent, {times}")
 
     def was_busy(self, now: float) -> None:
         """It has enough for now: no more than is in flight there, or a pause when nothing is."""
         self.limit = max(1, self.in_flight)
         if not self.in_flight:
-            self._rest(now, _BUSY_S * 2 ** min(self.busy, 5))
+            self._rest(now, _BUSY_S * 2 ** min(self.busy, 5), "said that it is busy")
             self.busy += 1
 
-    def _rest(self, now: float, seconds: float) -> None:
-        self.rests_until = max(self.rests_until, now + min(seconds, _MOST_S))
+    def _rest(self, now: float, seconds: float, why: str) -> None:
+        until = now + min(seconds, _MOST_S)
+        if until >= self.rests_until:
+            self.rests_until, self.rests_for = until, why
 
 
 def _claimed(listing: Listing, prompt_tokens: int, max_tokens: int) -> float:

@@ -67,15 +67,24 @@ class Coordinator:
         return self.handle(added, now, wall) + self._expect(now, wall)
 
     def adopt(
-        self, run: int, place: int, spec: JobSpec, provider: str, cost: int, now: float, wall: float
+        self,
+        run: int,
+        place: int,
+        spec: JobSpec,
+        provider: str,
+        cost: int,
+        now: float,
+        wall: float,
+        *,
+        taken_back: bool = False,
     ) -> tuple[int, int, list[Command]]:
         """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows.
 
-        `cost` is the most that it may charge, in msat.
+        `cost` is the most that it may charge, in msat; for what was `taken_back` see `Adopt`.
         """
         job = self.pieces.add(Piece(run, place, spec))
         attempt = self.dispatcher.last_attempt + 1
-        return job.slot, attempt, self.handle(m.Adopt(job, provider, cost), now, wall)
+        return job.slot, attempt, self.handle(m.Adopt(job, provider, cost, taken_back), now, wall)
 
     def owe(self, run: int, cost: int, lapses_at: float, now: float, wall: float) -> tuple[int, list[Command]]:
         """Counts what an earlier process sent, and nobody waits for, in a run's budget: as which attempt, and what

@@ -7,7 +7,7 @@ the rest first asks after the requests that are still good, instead of sending n
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from itertools import batched
@@ -52,7 +52,7 @@ _INSERT = (
 class Sent:
     """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
 
-    `expires_at` is in Unix seconds, `price` in msat.
+    `expires_at` is in Unix seconds, `price` in msat. One that was `taken_back` is worked on by nobody any more.
     """
 
     request: str
@@ -66,6 +66,7 @@ class Sent:
     bid: Msat
     bounds: Bounds
     price: Price
+    taken_back: bool = False
 
     def flight(self, slot: int, attempt: int, now: float, wall: float, *, before: Msat = ZERO) -> Flight:
         """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix;
@@ -76,7 +77,7 @@ class Sent:
         age_s = max(0.0, wall - self.created_at)
         return Flight(
             self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
-            cancelled=True, age_s=age_s, before=before,
+            cancelled=True, taken_back=self.taken_back, age_s=age_s, before=before,
         )  # fmt: skip
 
 
@@ -90,12 +91,15 @@ class Kept:
     requests: tuple[str, ...] = ()
 
     def open_at(self, wall: float) -> dict[int, Sent]:
-        """By place, the latest request that is still good then."""
-        return {
-            sent.place: sent
-            for sent in self.sent
-            if sent.place is not None and sent.place not in self.answers and sent.expires_at > wall
-        }
+        """By place, the latest request that is still good then; one that was taken back where there is no other."""
+        found: dict[int, Sent] = {}
+        for sent in self.sent:
+            if sent.place is None or sent.place in self.answers or sent.expires_at <= wall:
+                continue
+            before = found.get(sent.place)
+            if before is None or before.taken_back or not sent.taken_back:
+                found[sent.place] = sent
+        return found
 
     def owed(self, wall: float, charged: Mapping[str, int]) -> list[Sent]:
         """Requests that are not open then, and for which a receipt may yet come: none of `charged` is for them."""
@@ -172,9 +176,15 @@ class RunJournal:
         rows = await self._database.fetch_all(
             "SELECT * FROM swarm_request WHERE run = ? ORDER BY created_at, rowid", (self.run,)
         )
+        back = {
+            row["request"]
+            for row in await self._database.fetch_all(
+                "SELECT request FROM swarm_taken_back WHERE run = ?", (self.run,)
+            )
+        }
         sent: list[Sent] = []
         for some in batched(rows, _AT_ONCE):
-            sent += [_sent(row) for row in some if row["place"] not in answers or row["quote"]]
+            sent += [_sent(row, back) for row in some if row["place"] not in answers or row["quote"]]
             await asyncio.sleep(0)
         return Kept(answers, tuple(sent), tuple(row["request"] for row in rows))
 
@@ -193,6 +203,12 @@ class RunJournal:
         rates = [int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k)]
         asked = (flight.request, self.run, place, flight.provider, flight.kind, flight.created_at, expires_at)
         return Row(self._group, _INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
+
+    def taken_back(self, request: str) -> None:
+        """Its provider is about to be told to stop: whoever takes the run up does not wait for it."""
+        self._group.execute_later(
+            "INSERT INTO swarm_taken_back (run, request) VALUES (?, ?)", (self.run, request), soon=True
+        )
 
     def filled(self, place: int, answer: Answer) -> None:
         """A place has this answer."""
@@ -244,7 +260,7 @@ async def digest_of(specs: Sequence[JobSpec]) -> str:
     return whole.hexdigest()
 
 
-def _sent(row: sqlite3.Row) -> Sent:
+def _sent(row: sqlite3.Row, taken_back: Collection[str]) -> Sent:
     return Sent(
         request=row["request"],
         place=row["place"],
@@ -257,6 +273,7 @@ def _sent(row: sqlite3.Row) -> Sent:
         bid=Msat(row["bid"]),
         bounds=Bounds(row["prompt_bytes"], row["max_tokens"]),
         price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
+        taken_back=row["request"] in taken_back,
     )
 
 

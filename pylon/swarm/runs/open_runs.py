@@ -109,9 +109,11 @@ class OpenRuns:
             number, spec = run.number, run.specs[place]
             before = charged.get(sent.request)
             cost = int(sent.quote or 0) if before is None else 0
-            slot, attempt, commands = self._coordinator.adopt(number, place, spec, sent.provider, cost, now, wall)
+            slot, attempt, commands = self._coordinator.adopt(
+                number, place, spec, sent.provider, cost, now, wall, taken_back=sent.taken_back
+            )
             flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
-            flight.stream = spec.stream
+            flight.stream, flight.journal = spec.stream, run.journal
             self._flights.add(flight)
             self._flights.went_out(attempt, now)
             flights.append(flight)

@@ -10,7 +10,7 @@ from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.swarm.flights import WORD_DUE_S, Flight, Flights, Meaning, read_answer
+from pylon.swarm.flights import Flight, Flights, Meaning, read_answer
 from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.looks import Looks
@@ -96,7 +96,7 @@ class Inbox:
         # The oldest first: the pieces of an answer before what is charged for them.
         found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
         for flight in flights:
-            if not flight.heard and asked_at - flight.sent_at >= WORD_DUE_S and not self._sends_again(flight):
+            if flight.is_lost(asked_at) and not self._sends_again(flight):
                 self._unheard(flight)
         return found
 

@@ -272,6 +272,7 @@ class Requests:
             # Before anybody can work for it: whoever takes the run up again asks after it first.
             place = piece.place if piece.opinion_of is None else None
             rows.append(run.journal.sent(flight, place, expires_at))
+            flight.journal = run.journal
         if self.purse is not None and offer is not None:
             # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
             ordered = self.purse.ordered(flight.request, flight.kind, offer)

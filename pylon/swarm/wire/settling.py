@@ -51,7 +51,8 @@ class Settling:
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
-        if not self.is_live(asked.attempt):
+        # For one that was taken back nothing is done any more, whatever is paid.
+        if not self.is_live(asked.attempt) or flight.taken_back:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
             # Only what is free was asked for.
