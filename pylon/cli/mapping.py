@@ -52,7 +52,10 @@ def map_(
     votes: Annotated[
         int, typer.Option(min=1, max=9, help="Ask up to so many providers each, until most of them agree.")
     ] = 1,
-    deadline: Annotated[float | None, typer.Option(min=1, help="Seconds for the whole run.")] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds for the whole run; with --resume, 0 gives what there is and asks nobody."),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most that the run may cost, in sats.")
     ] = None,
@@ -69,7 +72,8 @@ def map_(
 
     Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
     timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
-    was killed is taken up again with --resume and the same prompts.
+    was interrupted or killed is taken up again with --resume and the same prompts; with --resume --deadline 0 what is
+    answered so far comes out, also while it goes on.
 
     A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
     then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves. Of a CSV
@@ -78,6 +82,10 @@ def map_(
     an empty prompt of a CSV or of JSONL fails in its place, and nobody is asked. Answers stand in a CSV as they are:
     a spreadsheet takes one that begins with =, +, - or @ for a formula unless that column is opened as text.
     """
+    if deadline == 0 and not resume:
+        raise typer.BadParameter(
+            "nobody can answer in 0 s; with --resume it gives what there is", param_hint="--deadline"
+        )
     if output is not None:
         check_output(output, file)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
@@ -190,7 +198,8 @@ def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> Interrupt
     # A run that was taken up tells what it had before only with what it has now.
     far = _far(told, jobs) if told else "before anything more was answered"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
-    hint = f"`{again}` goes on from there; nothing is asked or paid twice."
+    hint = f"`{again}` goes on from there; nothing is asked or paid twice. With `--deadline 0` behind it"
+    hint += " what is answered so far comes out, and nobody is asked."
     return InterruptError(f"interrupted: {far}", hint=hint)
 
 

@@ -9,7 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
-from pylon.cli.output import ago, err, out, short, speed, table
+from pylon.cli.output import ago, err, out, rest_text, short, speed, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
@@ -106,9 +106,14 @@ async def _status_of_all(as_json: bool) -> None:
             made.add_row(name, short(row["npub"]), "away", "", "", "", "")
             continue
         state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "ready"
+        if row["rests"] is not None and state == "ready":
+            state = rest_text(row["rests"])
         figures = (_free(row), f"{row['queue_s']:g}", speed(row["tokens_out_per_s"]))
         made.add_row(name, short(row["npub"]), state, row["model"], *figures)
     out.print(made)
+    for row in data["members"]:
+        if row["rests"] is not None:
+            err.print(f"{row['name']} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
 
 
 def _free(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Output for people: what is printed, tables, durations, short keys."""
 
+import time
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -67,6 +68,11 @@ def ago(seconds: float) -> str:
 def speed(per_s: float) -> str:
     """Tokens a second for a table; nobody has measured what is 0."""
     return f"{per_s:.0f}" if per_s else "?"
+
+
+def rest_text(rests: dict[str, Any]) -> str:
+    """Until when a provider is left alone: `rests until 17:22:05`."""
+    return f"rests until {time.strftime('%H:%M:%S', time.localtime(rests['until']))}"
 
 
 def short(key: str) -> str:

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import err, out, short, speed, table
+from pylon.cli.output import err, out, rest_text, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
@@ -64,6 +64,8 @@ async def _why(key: str, model: str | None, wait: float, as_json: bool) -> None:
         print_json(data)
         return
     out.print(f"{data['npub']}\n  {data['now']}{'; one of your own machines' if data['own'] else ''}")
+    if data["rests"] is not None:
+        out.print(f"  {rest_text(data['rests'])}: {data['rests']['why']}")
     for line in data["why"]:
         out.print(f"  {line}")
 
@@ -78,6 +80,9 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
             await _follow(node, params, data)
         elif data["providers"]:
             out.print(_table(data["providers"]))
+            for row in data["providers"]:
+                if row["rests"] is not None:
+                    err.print(f"{short(row['npub'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
         elif data["heard_of"]:
             out.print(f"none of {data['heard_of']} that were heard of is alive and fits")
         else:
@@ -121,7 +126,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
         ">queue": [f"{row['queue_s']:.0f} s" for row in rows],
         f">{unit or 'price'}": [_price(row["price_msat"], "" if unit else _unit(row)) for row in rows],
         ">trust": [f"{row['trust']:.2f}" for row in rows],
-        "state": [row["state"] for row in rows],
+        "state": [rest_text(row["rests"]) if row["state"] == "resting" else row["state"] for row in rows],
     }
     # What says nothing leaves its room to the models: in 80 columns there is little.
     nothing = {"name": "", ">queue": "0 s", "state": "ready"}

@@ -15,6 +15,7 @@ from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import AT_ONCE, flag, job_list, number, whole
 from pylon.node.estimate import estimate
 from pylon.node.outcomes import row_of, rows_of, summary_of
+from pylon.node.so_far import so_far
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.store.database import Database
@@ -75,7 +76,8 @@ async def ask_all(
 
     Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
     in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
-    out. Raises `UsageError` for a job that is not one and for a run that another call has, `UnreachableError` when no
+    out. With `resume` a deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job that is not
+    one, for a run that another call has, and for one that is only looked at and not there; `UnreachableError` when no
     relay is there, or nobody who could take any.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
@@ -84,12 +86,19 @@ async def ask_all(
     priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
     deadline = number(params, "deadline_s", None)
     specs = await _specs(params, timeout)
-    patience_s = settings.patience_s if deadline is None else min(settings.patience_s, deadline)
-    await pool.wait_open(patience_s)
-    # Whoever asks the first provider it hears of gives all its jobs to that one.
-    await client.caught_up(patience_s)
+    looks = resume and deadline == 0 and not dry
+    patience_s = settings.patience_s if deadline is None or looks else min(settings.patience_s, deadline)
+    if pinned or not looks:
+        await pool.wait_open(patience_s)
+        # Whoever asks the first provider it hears of gives all its jobs to that one.
+        await client.caught_up(patience_s)
     if pinned:
         specs = await _pinned(client, specs, patience_s)
+    if looks:
+        journal = await RunJournal.find(books.database, books.group, books.clock, specs)
+        for answer in await so_far(client, journal, specs, stream=stream):
+            yield answer
+        return
     if dry:
         await _somebody(client, patience_s)
         yield Result(await estimate(client, specs))

@@ -24,6 +24,7 @@ from pylon.swarm.providers.listing import Listing
 LISTEN_S = 2.0
 # Of those who have the same name so many are told.
 _TOLD = 8
+_CAN = "can take jobs"
 
 
 async def providers(
@@ -103,11 +104,14 @@ async def why_provider(
     key = _key_of(named, client, members)
     listing = client.directory.get(key)
     job = JobSpec(model=model)
-    able = "is not alive here" if listing is None else client.why_not(job, listing) or "can take jobs"
-    record = client.reputation.get(key)
+    able = "is not alive here" if listing is None else client.why_not(job, listing) or _CAN
+    record, rests = client.reputation.get(key), resting(client, key)
+    if rests is not None and able == _CAN:
+        able = "is left alone for a while"
     return {
         "npub": nip19.npub(key),
         "now": able,
+        "rests": rests,
         "own": key in client.settings.own,
         "trust": round(client.reputation.trust(key), 3),
         "out": client.reputation.is_out(key, now),
@@ -134,8 +138,17 @@ def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
         raise UsageError(f"that names no provider that is alive here{why_no_key}", hint=hint) from error
 
 
+def resting(client: SwarmClient, provider: str) -> dict[str, Any] | None:
+    """Until when a provider is left alone, in Unix seconds, and why; None for one that is not."""
+    rest = client.rest_of(provider)
+    return None if rest is None else {"until": round(rest[0], 1), "why": rest[1]}
+
+
 def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:
     state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
+    rests = resting(client, listing.provider)
+    if rests is not None and state == "ready":
+        state = "resting"
     if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
         state = "its household's alone"
     price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
@@ -155,6 +168,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
         "network": listing.network or None,
         "plain": listing.plain,
         "state": state,
+        "rests": rests,
         "trust": round(client.reputation.trust(listing.provider), 3),
         "expires_at": client.directory.alive_until(listing.provider),
     }

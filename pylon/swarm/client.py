@@ -35,7 +35,8 @@ from pylon.swarm.providers.presence import Presence
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.asked import check_bounds, spec_of, unaskable
 from pylon.swarm.runs.callbacks import check_callbacks
-from pylon.swarm.runs.journal import Kept, RunJournal
+from pylon.swarm.runs.journal import RunJournal
+from pylon.swarm.runs.kept import Kept
 from pylon.swarm.runs.open_runs import AT_ONCE
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.runs.run import Run, Single
@@ -227,6 +228,11 @@ class SwarmClient:
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
             raise self._conductor.nobody(specs[0])
         return run.results()
+
+    async def so_far(self, journal: RunJournal) -> tuple[Kept, int]:
+        """What an earlier call left of a run, and what it was charged, in msat. Nobody is asked anything."""
+        kept = await journal.kept()
+        return kept, 0 if self._purse is None else sum((await self._purse.charged(kept.requests)).values())
 
     async def single(
         self,

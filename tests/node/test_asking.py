@@ -139,3 +139,45 @@ async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_
             assert books.open and client._conductor.runs.by_number
             await call.aclose()
             assert not books.open and not client._conductor.runs.by_number
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tmp_path, stream: bool) -> None:
+    relays = Relays()
+    silent = FakeProvider(relays, now=time.time(), slots=4, silent=True)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+        books = Books(database, group, SystemClock())
+
+        async def call(**params: object) -> list[Event | Result]:
+            job = {"jobs": [{"prompt": "a"}, {"prompt": "b"}], "journal": True, "stream": stream, **params}
+            calls = ask_all(client, relays, CustomerSection(), books, job)  # type: ignore[arg-type]
+            return [answer async for answer in calls]
+
+        async def look() -> dict:
+            *events, result = await call(resume=True, deadline_s=0)
+            assert isinstance(result, Result) and ("outcomes" in result.data) is not stream
+            return {**result.data, **(events[0].data if stream else {})}
+
+        async with asyncio.timeout(30):
+            with pytest.raises(UsageError, match="not asked before"):
+                await look()
+            assert await database.fetch_all("SELECT * FROM swarm_run") == []
+            goes_on = asyncio.create_task(call())
+            while len(silent.received) < 2:
+                await asyncio.sleep(0.01)
+            assert ((found := await look())["answered"], found["jobs"], found["resumed"]) == (0, 2, True)
+            [request] = [one for one in silent.received if one.job.text == "b"]
+            silent.result(relays.stored[request.id], request, "an answer")
+            while not (found := await look())["answered"]:
+                await asyncio.sleep(0.01)
+            assert [row["text"] for row in found["outcomes"]] == [None, "an answer"]
+            error = found["outcomes"][0]["error"]
+            assert (error["reason"], error["message"]) == ("deadline", "there is no answer so far")
+            assert len(relays.requests()) == 2 and not silent.cancelled and not goes_on.done()
+            goes_on.cancel()

@@ -1,14 +1,18 @@
 """The `providers` call of the control socket, and how the command shows what it tells."""
 
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 
 from pylon.cli.providers import _columns
-from pylon.errors import UsageError
+from pylon.errors import PylonError, UsageError
+from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.node.household.members import Household
+from pylon.node.household.status import members
 from pylon.node.providers import providers as list_providers
 from pylon.node.providers import why_provider
 from pylon.nostr.bech32 import nip19
@@ -76,7 +80,7 @@ def test_a_price_that_nobody_named_is_shown_as_a_question(
 ):
     row = {
         "npub": "npub1x", "name": "", "models": ["m"], "slots_free": 1, "slots": 1, "tokens_out_per_s": 1.0,
-        "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready",
+        "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready", "rests": None,
     }  # fmt: skip
     assert _columns([row])[f">{title}"] == [shown]
 
@@ -129,3 +133,29 @@ async def test_ones_own_machine_is_said_to_be_trusted_and_not_to_be_unknown():
         "trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"
     ]
     assert not others["own"] and "nothing is known" in others["why"][0]
+
+
+async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_are():
+    relays = Relays()
+    one, other = (FakeProvider(relays, now=time.time(), refuse=code) for code in (ErrorCode.ENGINE_FAILED, None))
+    household = Household(one.public, members={one.public: "desk", other.public: "attic"})
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        for _ in range(20):
+            with suppress(PylonError):
+                await client.complete("a")
+        found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5})  # type: ignore[arg-type]
+        rows = {row["npub"]: row for row in found["providers"]}
+        why = [
+            await why_provider(client, time.time(), {"key": key.public, "wait_s": 0.5}, {}) for key in (one, other)
+        ]
+        of_all = {row["name"]: row["rests"] for row in await members(household, other.public, client)}
+    resting, ready = rows[nip19.npub(one.public)], rows[nip19.npub(other.public)]
+    assert (ready["state"], ready["rests"], resting["state"]) == ("ready", None, "resting")
+    rest = resting["rests"]
+    assert rest["why"] == "failed or did not answer, 2 times in a row"
+    assert time.time() < rest["until"] < time.time() + 31.0
+    assert [each["now"] for each in why] == ["is left alone for a while", "can take jobs"]
+    assert [each["rests"] and each["rests"]["why"] for each in why] == [rest["why"], None]
+    assert of_all["attic"] is None and of_all["desk"]["why"] == rest["why"]
+    until = time.strftime("%H:%M:%S", time.localtime(rest["until"]))
+    assert _columns([resting, ready])["state"] == [f"rests until {until}", "ready"]

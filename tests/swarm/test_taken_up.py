@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pylon.errors import UnreachableError
+from pylon.jobs.result import JobResult
 from pylon.money.accounts.usage import Bounds
+from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -26,7 +28,7 @@ from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.spending.purse import Offer, Owed
+from pylon.swarm.spending.purse import Bill, Offer, Owed
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_reservation import Ahead, cancel, until
 from tests.swarm.test_run_cost import EACH, PRICE, Till
@@ -260,7 +262,16 @@ async def test_what_was_taken_back_goes_on_with_somebody_else_while_its_money_st
     assert sum(home.till.receipts.values()) == 2 * JOBS * COST
 
 
+class Slow(Asking):
+    """Its disk takes a while."""
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        await asyncio.sleep(0.5)
+        return await super().accept(bill, offer, result)
+
+
 async def test_an_answer_that_came_before_it_was_taken_back_is_neither_asked_nor_paid_again(home: Home) -> None:
+    home.till = Slow()
     silent = home.provider(silent=True)
     reservation = Reservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from pylon.node.household.members import Household
+from pylon.node.providers import resting
 from pylon.nostr.bech32 import nip19
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.providers.listing import Listing
@@ -20,7 +21,10 @@ async def members(household: Household, own: str, swarm: SwarmClient) -> list[di
         if all(swarm.directory.get(key) is not None for key in household.members):
             break
         await asyncio.sleep(_LOOK_S)
-    rows = [_row(key, name, household, own, swarm.directory.get(key)) for key, name in household.members.items()]
+    rows = [
+        _row(key, name, household, own, swarm.directory.get(key)) | {"rests": resting(swarm, key)}
+        for key, name in household.members.items()
+    ]
     return sorted(rows, key=lambda row: (str(row["name"]), str(row["npub"])))
 
 

@@ -7,8 +7,8 @@ the rest first asks after the requests that are still good, instead of sending n
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from hashlib import sha256
 from itertools import batched
 from operator import attrgetter
@@ -19,17 +19,14 @@ from pylon.clock import Clock
 from pylon.errors import MalformedError
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Bounds, Usage
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
-from pylon.records import record
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import Row
-from pylon.swarm.spending.purse import Offer
+from pylon.swarm.runs.kept import Kept, Sent
 
 # Answers of runs older than this are deleted.
 KEEP_S = 7 * 86_400.0
@@ -46,77 +43,6 @@ _INSERT = (
     "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
     " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-
-@record
-class Sent:
-    """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
-
-    `expires_at` is in Unix seconds, `price` in msat. One that was `taken_back` is worked on by nobody any more.
-    """
-
-    request: str
-    place: int | None
-    provider: str
-    kind: int
-    created_at: int
-    expires_at: float
-    quote: Msat | None
-    topup: Msat | None
-    bid: Msat
-    bounds: Bounds
-    price: Price
-    taken_back: bool = False
-
-    def flight(self, slot: int, attempt: int, now: float, wall: float, *, before: Msat = ZERO) -> Flight:
-        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix;
-        `before` is what its receipt is known to charge."""
-        offer = None
-        if self.quote is not None:
-            offer = Offer(Listing(self.provider, price=self.price), self.bounds, self.quote, self.bid, self.topup)
-        age_s = max(0.0, wall - self.created_at)
-        return Flight(
-            self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
-            cancelled=True, taken_back=self.taken_back, age_s=age_s, before=before,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a run left behind: answers by place, the requests of places that have none and all others that may cost
-    something, the ids of all requests."""
-
-    answers: dict[int, Answer]
-    sent: tuple[Sent, ...]
-    requests: tuple[str, ...] = ()
-
-    def open_at(self, wall: float) -> dict[int, Sent]:
-        """By place, the latest request that is still good then; one that was taken back where there is no other."""
-        found: dict[int, Sent] = {}
-        for sent in self.sent:
-            if sent.place is None or sent.place in self.answers or sent.expires_at <= wall:
-                continue
-            before = found.get(sent.place)
-            if before is None or before.taken_back or not sent.taken_back:
-                found[sent.place] = sent
-        return found
-
-    def owed(self, wall: float, charged: Mapping[str, int]) -> list[Sent]:
-        """Requests that are not open then, and for which a receipt may yet come: none of `charged` is for them."""
-        open_ = {sent.request for sent in self.open_at(wall).values()}
-        return [
-            sent
-            for sent in self.sent
-            if sent.quote
-            and sent.expires_at + LAPSE_S > wall
-            and sent.request not in charged
-            and sent.request not in open_
-        ]
-
-    @property
-    def opinions(self) -> int:
-        """Requests for a second opinion; one that was sent again counts again."""
-        return sum(sent.place is None for sent in self.sent)
 
 
 class RunJournal:
@@ -148,15 +74,9 @@ class RunJournal:
         A new one gets on disk with its first request at the latest: without it no request of it can be written.
         """
         digest = await digest_of(specs)
-        long_ago = clock.wall() - KEEP_S
-        if resume:
-            found = await database.fetch_one(
-                "SELECT id FROM swarm_run WHERE digest = ? AND created_at >= ? ORDER BY created_at DESC LIMIT 1",
-                (digest, long_ago),
-            )
-            if found is not None:
-                return cls(found["id"], database, group, clock)
-        run = uuid.uuid4().hex
+        if resume and (found := await cls._last(database, group, clock, digest)) is not None:
+            return found
+        run, long_ago = uuid.uuid4().hex, clock.wall() - KEEP_S
         journal = cls(run, database, group, clock, row=(run, digest, len(specs), clock.wall()))
         group.execute_later("DELETE FROM swarm_run WHERE created_at < ?", (long_ago,))
         return journal
@@ -165,6 +85,21 @@ class RunJournal:
         if self._row is not None:
             self._begun = self._group.execute(_BEGIN, self._row)
             self._begun.add_done_callback(_lost)
+
+    @classmethod
+    async def find(
+        cls, database: Database, group: GroupCommit, clock: Clock, specs: Sequence[JobSpec]
+    ) -> "RunJournal | None":
+        """The last run of the very same questions, if there is one. Raises `MalformedError` as `digest_of` does."""
+        return await cls._last(database, group, clock, await digest_of(specs))
+
+    @classmethod
+    async def _last(cls, database: Database, group: GroupCommit, clock: Clock, digest: str) -> "RunJournal | None":
+        found = await database.fetch_one(
+            "SELECT id FROM swarm_run WHERE digest = ? AND created_at >= ? ORDER BY created_at DESC LIMIT 1",
+            (digest, clock.wall() - KEEP_S),
+        )
+        return None if found is None else cls(found["id"], database, group, clock)
 
     async def kept(self) -> Kept:
         """What there is of it."""

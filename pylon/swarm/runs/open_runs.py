@@ -14,7 +14,7 @@ from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.asked import unaskable
 from pylon.swarm.runs.coordinator import Coordinator
-from pylon.swarm.runs.journal import Kept
+from pylon.swarm.runs.kept import Kept
 from pylon.swarm.runs.places import Command
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.runs.run import Run

@@ -1,0 +1,33 @@
+"""What a run has by now, without asking anybody: how one gets at the answers of a `map` that was interrupted."""
+
+from collections.abc import Sequence
+
+from pylon.errors import UsageError
+from pylon.node.calls.control import Event, Result
+from pylon.node.outcomes import rows_of, summary_of
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.job import JobFailed, JobSpec, Outcome
+from pylon.swarm.runs.journal import RunJournal
+
+
+async def so_far(
+    client: SwarmClient, journal: RunJournal | None, specs: Sequence[JobSpec], *, stream: bool
+) -> list[Event | Result]:
+    """What a run of these questions has: read from the disk, also beside a call that goes on with it. The result, and
+    with `stream` an event before it that has the outcomes. Raises `UsageError` where there is no such run."""
+    if journal is None:
+        hint = "They have to be the same, with the same options. Without a deadline of 0 they are asked."
+        raise UsageError("these prompts were not asked before", hint=hint)
+    kept, msat = await client.so_far(journal)
+    missing = JobFailed(
+        "there is no answer so far", reason=Failure.DEADLINE, code=None, attempts=0,
+        hint="Taken up again without a deadline of 0, it is asked.",
+    )  # fmt: skip
+    outcomes: list[Outcome] = [kept.answers.get(place, missing) for place in range(len(specs))]
+    rows = await rows_of(outcomes)
+    result = {"resumed": True, **await summary_of(outcomes, 0.0, msat)}
+    if not stream:
+        return [Result({**result, "outcomes": rows})]
+    told = {"done": len(rows), "failed": len(rows) - len(kept.answers), "msat": msat, "in_flight": 0}
+    return [Event({**told, "providers": len(client.directory), "outcomes": rows}), Result(result)]
