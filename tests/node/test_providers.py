@@ -1,5 +1,6 @@
 """The `providers` call of the control socket, and how the command shows what it tells."""
 
+import asyncio
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -137,13 +138,20 @@ async def test_ones_own_machine_is_said_to_be_trusted_and_not_to_be_unknown():
 
 async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_are():
     relays = Relays()
-    one, other = (FakeProvider(relays, now=time.time(), refuse=code) for code in (ErrorCode.ENGINE_FAILED, None))
+    one, other = (
+        FakeProvider(relays, now=time.time(), refuse=ErrorCode.ENGINE_FAILED, seen=seen) for seen in (True, False)
+    )
     household = Household(one.public, members={one.public: "desk", other.public: "attic"})
     async with SwarmClient(relays, SecretKey.generate()) as client:
-        for _ in range(20):
-            with suppress(PylonError):
-                await client.complete("a")
-        found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5})  # type: ignore[arg-type]
+        # It fails it twice, and there is nobody else.
+        with suppress(PylonError):
+            await client.complete("a", timeout=2.0)
+        other.announce()
+        other.beat()
+        async with asyncio.timeout(20):
+            while len(client.directory) < 2:
+                await asyncio.sleep(0.01)
+        found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5}, {})  # type: ignore[arg-type]
         rows = {row["npub"]: row for row in found["providers"]}
         why = [
             await why_provider(client, time.time(), {"key": key.public, "wait_s": 0.5}, {}) for key in (one, other)

@@ -73,6 +73,7 @@ class Histories(RuleBasedStateMachine):
         self.jobs: dict[int, Job] = {}
         self.outcomes: dict[int, Deliver | GiveUp | str] = {}
         self.live: dict[int, Send] = {}
+        self.taken_back: set[int] = set()
         self.attempts = 0
         # Jobs that went out, and providers of whom anything else was heard than answers.
         self.begun: set[int] = set()
@@ -96,6 +97,9 @@ class Histories(RuleBasedStateMachine):
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
                 # What was refused, or never left, cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
+        if isinstance(event, Unheard) and event.attempt in self.taken_back:
+            # It is not taken back once more.
+            self.live.pop(event.attempt, None)
         silence = self.dispatcher._silence
         self.lost = silence.lost
         commands = self.dispatcher.handle(event, self.now)
@@ -225,8 +229,8 @@ class Histories(RuleBasedStateMachine):
         self.jobs.update((job.slot, job) for job in jobs)
         self.tell(Add(tuple(jobs)))
 
-    @rule(name=st.sampled_from(PROVIDERS[:5]), need=st.sampled_from(NEEDS))
-    def adopts(self, name: str, need: Need) -> None:
+    @rule(name=st.sampled_from(PROVIDERS[:5]), need=st.sampled_from(NEEDS), taken_back=st.booleans())
+    def adopts(self, name: str, need: Need, taken_back: bool) -> None:
         if self.dispatcher.in_flight >= WIDTH or len(self.live) >= WIDTH:
             return
         slot = len(self.jobs)
@@ -234,7 +238,15 @@ class Histories(RuleBasedStateMachine):
         self.attempts += 1
         self.live[self.attempts] = Send(slot, self.attempts, name, self.now + 20.0)
         self.begun.add(slot)
-        self.tell(Adopt(job, name))
+        if taken_back:
+            self.taken_back.add(self.attempts)
+        self.tell(Adopt(job, name, taken_back=taken_back))
+
+    @rule()
+    def relays_have_no_answer_to_what_was_taken_back(self) -> None:
+        for attempt in self.taken_back & self.live.keys():
+            self.tell(Unheard(attempt))
+            assert attempt not in self.live and not self.dispatcher.is_live(attempt)
 
     @rule()
     def published(self) -> None:

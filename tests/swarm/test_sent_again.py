@@ -16,7 +16,7 @@ A, B, C, D = (f"ws://{name}.invalid" for name in "abcd")
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
     monkeypatch.setattr(flights, "FIRST_LOOK_S", 0.1)
-    monkeypatch.setattr(inbox, "WORD_DUE_S", 0.1)
+    monkeypatch.setattr(flights, "WORD_DUE_S", 0.1)
     monkeypatch.setattr(client, "LOOK_S", 0.05)
 
 

@@ -254,3 +254,15 @@ async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobo
     [logged] = caplog.records
     assert logged.getMessage() == "a provider was not paid"
     assert logged.values == {"provider": THEM, "reason": payer.error}
+
+
+async def test_nothing_is_paid_for_what_an_earlier_process_took_back() -> None:
+    payer = Payer()
+    payer.let.set()
+    made, _, told = settling(payer)
+    for number, taken_back in enumerate((True, False)):
+        flight = Flight(f"{number}", 5940, number, number, THEM, 0, 0.0, OFFER, taken_back=taken_back)
+        made.flights.add(flight)
+        made.asked(RESULT, flight, PaymentAsked(number, Amount(Msat(5), f"lnbcrt{number}")))
+    await made.close()
+    assert (payer.paid, told) == (["1"], [Acknowledged(1)])
