@@ -59,7 +59,8 @@ def _announcement(event: Event | None) -> str | None:
         return "no k tag names 5940 or 5050"
     if event.tag("v") != SCHEMA:
         return f"there is no v tag with {SCHEMA}"
-    if _object(event.content) is None:
+    # Without any the profile of its key stands for it (NIP-89).
+    if event.content and _object(event.content) is None:
         return "the content is not a JSON object"
     relays = next((tag[1:] for tag in event.tags if tag[0] == "relays"), ())
     wrong = [url for url in relays if not _RELAY.fullmatch(url)]

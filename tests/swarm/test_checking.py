@@ -206,8 +206,8 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
     asking = asyncio.create_task(first.map(specs, journal=await journal(resume=False)))
     while len(relays.requests()) < 20:
         await asyncio.sleep(0.01)
-    # As kill -9 would: nothing is cancelled, nobody says goodbye.
-    asking.cancel()
+    # As kill -9 would: nothing is cancelled or written down, nobody says goodbye.
+    stack.callback(asking.cancel)
     for task in first._tasks:
         task.cancel()
     first._outbox._waiting.clear()
