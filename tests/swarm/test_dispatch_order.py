@@ -377,6 +377,27 @@ def test_what_costs_nothing_is_done_when_the_budget_is_spent() -> None:
     assert [send.provider for send in out] == ["free"]
 
 
+def test_a_job_that_only_the_dear_have_room_for_waits_for_the_cheap_one_that_its_run_can_pay() -> None:
+    play = Play(priced("dear", 100, slots=9), provider("free"), overcommit=1.0)
+    play.tell(Fund(7, 0))
+    [first] = sends(play.tell(Add(tuple(job(n, need=PRICED, run=7) for n in range(2)))))
+    # Another run that can pay is not held up by it.
+    [other] = sends(play.tell(Add((job(2, need=PRICED, run=8),))))
+    assert (first.provider, other.provider) == ("free", "dear")
+    [second] = sends(play.tell(Answered(first.attempt)))
+    assert (second.slot, second.provider) == (1, "free")
+    assert not [one for one in play.commands if isinstance(one, GiveUp)]
+
+
+def test_a_job_that_waits_for_the_cheap_one_is_given_up_once_only_the_dear_are_left() -> None:
+    play = Play(priced("dear", 100, slots=9), provider("free"), overcommit=1.0)
+    play.tell(Fund(7, 0))
+    [first] = sends(play.tell(Add(tuple(job(n, need=PRICED, run=7) for n in range(2)))))
+    play.tell(ProviderDown("free"))
+    [given_up] = [one for one in play.commands if isinstance(one, GiveUp)]
+    assert (given_up.slot, given_up.failure) == (1 - first.slot, Failure.BUDGET)
+
+
 def test_a_cancelled_attempt_counts_as_all_that_it_could_cost() -> None:
     play = Play(priced("a", 100), priced("b", 100))
     play.tell(Fund(7, 150))

@@ -181,7 +181,7 @@ class Dispatcher:
     def _fill(self, now: float) -> None:
         if self._in_flight.count >= self._settings.width:
             return
-        self._in_flight.look_anew()
+        self._in_flight.look_anew(now)
         priorities = self._priorities()
         for priority in priorities:
             # Most often there is one, and every lane has its turn.

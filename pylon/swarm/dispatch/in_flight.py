@@ -31,9 +31,10 @@ class InFlight:
         self.last = 0
         self.count = 0
         self.broke: Slot | None = None
-        """What would have gone out, had its run had the money, of which nothing is out either."""
-        # The same where some may come back, and by lane and size what was left to runs that had too little.
+        """What would have gone out, had its run had the money, of which nothing is out, nor enough for anybody."""
+        # The same where waiting may help, and by lane and size what was left to runs that had too little.
         self._short: Slot | None = None
+        self._looked_at = 0.0
         self._too_little: dict[tuple[Lane, int, int], int] = {}
         self._company = company
         self._room = room
@@ -50,20 +51,21 @@ class InFlight:
         left = self.budgets.left(slot.job.run) if self.budgets.accounts else None
         if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
             return True
-        if self.budgets.reserved(slot.job.run):
+        if self.budgets.reserved(slot.job.run) or slot.lane.is_cheaper(slot, left, self._looked_at):
             self._short = slot
         else:
             self.broke = slot
         return False
 
-    def look_anew(self) -> None:
+    def look_anew(self, now: float) -> None:
         """Since anybody was found to be short, money may have come back, and somebody cheaper may be there."""
         self._short = None
+        self._looked_at = now
         if self._too_little:
             self._too_little.clear()
 
     def is_short(self, slot: Slot) -> bool:
-        """Whether it was just refused since its run's money is out, and some of that may come back."""
+        """Whether it was just refused since its run's money is out, and waiting may help."""
         left = self.budgets.left(slot.job.run)
         if self._short is not slot or left is None:
             return False

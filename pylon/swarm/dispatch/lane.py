@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
+from heapq import nsmallest
 from itertools import islice
 
 from pylon.swarm.dispatch.candidates import Candidates, step
 from pylon.swarm.dispatch.means import May, Means
+from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.dispatch.pace import Recent
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -20,6 +22,8 @@ from pylon.swarm.providers.listing import Need
 _LOOKED_AT = 16
 # Among the slowest is who is still out when so many times as many have come back.
 STILL_OUT = 4
+# So many of the cheapest are known for a second, for jobs of one size: to find them, all members are looked at.
+_CHEAPEST, _CHEAPEST_S = 8, 1.0
 # So many of the latest waits are remembered, and at least so many must be known.
 _WAITS, _FEWEST_WAITS = 64, 8
 
@@ -72,6 +76,10 @@ class Lane:
         self.least_wait_s = math.inf
         # When the first request was sent that met silence since anybody had a word.
         self.unheard_since = math.inf
+        # The cheapest for jobs of that size, with room or not, and until when they are taken for that.
+        self._cheapest: list[Seat] = []
+        self._cheapest_size = (0, 0)
+        self._cheapest_until = -math.inf
         # When what waits is next looked at: since nobody is here, or since nobody has a word.
         self.lack_at = self.silence_at = math.inf
 
@@ -196,6 +204,25 @@ class Lane:
     def usual(self, quantile: float) -> float | None:
         """Seconds that this share of answers came within, or None when too few have come."""
         return self.recent.quantile(quantile) if self.recent.count >= self._samples else None
+
+    def is_cheaper(self, slot: Slot, msat: int, now: float) -> bool:
+        """Whether somebody here does it for so little, and only has no room now."""
+        job = slot.job
+        seats = (self.members.get(key) for key in job.to) if job.to else self._cheapest_for(job, now)
+        return any(
+            seat is not None
+            and seat.provider not in slot.barred
+            and seat.standing.quote(job.prompt_tokens, job.max_tokens) <= msat
+            for seat in seats
+        )
+
+    def _cheapest_for(self, job: Job, now: float) -> Iterable[Seat | None]:
+        size = job.prompt_tokens, job.max_tokens
+        if size != self._cheapest_size or now >= self._cheapest_until:
+            self._cheapest = nsmallest(_CHEAPEST, self.members.values(), key=lambda seat: seat.standing.quote(*size))
+            self._cheapest_size, self._cheapest_until = size, now + _CHEAPEST_S
+        # Some may have left since.
+        return (self.members.get(seat.provider) for seat in self._cheapest)
 
     def is_among_the_last(self, attempt: Attempt) -> bool:
         """Whether it is one of the slowest few: of those out together with it, most have come back since.

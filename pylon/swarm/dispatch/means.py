@@ -18,7 +18,10 @@ class Means(Protocol):
         ...
 
     def is_short(self, slot: Slot) -> bool:
-        """Whether it may go nowhere since its run's money is out, and some of that may come back."""
+        """Whether it may go nowhere since its run's money is out, and waiting may help.
+
+        Some of that may come back, or somebody cheaper is only busy.
+        """
         ...
 
     def lacks_as_much(self, slot: Slot) -> bool:
