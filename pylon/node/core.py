@@ -5,6 +5,7 @@ side as soon as a command needs it. Everything else speaks to it, here or over t
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pylon.inference.capacity import load_capacity
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
+from pylon.money.invoices.late import collect_late
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.network import Network
 from pylon.money.nwc.uri import NwcUri
@@ -194,6 +196,8 @@ class Core:
             clock=self.clock,
             takings=self._takings(),
         )
+        if self.config.provider.pricing == "free" and self.wallet is not None:
+            self._beside(collect_late(self._receiver(self.wallet)), "late payments")
         await self._open_watch(self.provider)
         await self.provider.start()
         self._exit.push_async_callback(self.provider.close)
@@ -230,8 +234,10 @@ class Core:
             return None
         self.need_permission('Or serve for free: `provider.pricing = "free"`.')
         wallet = self.need_wallet()
-        receiver = Receiver(self.database, wallet, self.clock, network=self.network, live=self._may_live)
-        return Takings(self.database, wallet, receiver)
+        return Takings(self.database, wallet, self._receiver(wallet))
+
+    def _receiver(self, wallet: Wallet) -> Receiver:
+        return Receiver(self.database, wallet, self.clock, network=self.network, live=self._may_live)
 
     def _may_live(self) -> bool:
         return self.allowance.live
@@ -291,7 +297,11 @@ class Core:
 
     def _follow_household(self) -> None:
         following = follow(self.pool, self.secret, self.keys, self.household, self.household_changed)
-        task = asyncio.create_task(following, name="household")
+        self._beside(following, "household")
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Has this done for as long as the core is open."""
+        task = asyncio.create_task(work, name=name)
 
         async def end() -> None:
             task.cancel()

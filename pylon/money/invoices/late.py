@@ -1,0 +1,29 @@
+"""What is paid late: a node that serves for free makes no invoices, and those that it made before may be paid yet."""
+
+import asyncio
+
+from pylon import log
+from pylon.forever import forever
+from pylon.money.invoices.receiver import LOOKUP_EVERY_S, Receiver
+from pylon.money.wallet import WalletError
+
+logger = log.get("money")
+
+
+async def collect_late(receiver: Receiver) -> None:
+    """Credits what comes for them, until it is cancelled. It is there when work costs something again."""
+    looked = False
+
+    async def look() -> None:
+        nonlocal looked
+        try:
+            credited = await receiver.check(at_start=not looked)
+            looked = True
+        except WalletError as error:
+            logger.warning("the wallet does not say what was paid late", error=str(error))
+        else:
+            for one in credited:
+                logger.info("paid", customer=one.customer, msat=int(one.amount), late=one.late)
+        await asyncio.sleep(LOOKUP_EVERY_S)
+
+    await forever(look, "late payments")
