@@ -21,7 +21,7 @@ from pylon.gateway.view import FRESH_S, View
 from pylon.jobs.size import text_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
-from pylon.money.price import Price
+from pylon.money.price import FREE, Price
 from pylon.swarm.job import DEFAULT_MAX_TOKENS
 
 logger = log.get("gateway")
@@ -141,13 +141,15 @@ class Asks:
             return 0
         # Who names no price is asked for what it does for nothing.
         ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price_msat"] is not None)
-        prices = {tuple(row["price_msat"]) for row in ready if has_model(row, job.get("model"))}
+        able = [row for row in ready if has_model(row, job.get("model"))]
+        # Our own machines have their price for others.
+        prices = {FREE if row["own"] else Price(*map(Msat, row["price_msat"])) for row in able}
         size = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
         size += sum(text_bytes(str(message)) for message in job.get("messages", ()))
         # Rounded up as the customer's own bound is, so that it finds providers within this.
         tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
         longest = job.get("max_tokens", DEFAULT_MAX_TOKENS)
-        quotes = (int(Price(*map(Msat, price)).quote(tokens, longest)) for price in prices)
+        quotes = (int(price.quote(tokens, longest)) for price in prices)
         # Who is dearer than the bid is not asked.
         return max((quote for quote in quotes if quote <= bid), default=bid)
 

@@ -37,13 +37,13 @@ def failure(reason, code=None, *, most=0, hint="do this"):
     return {"index": 0, "text": None, "attempts": 1, "error": error, "charged_msat": 0, "most_msat": most}
 
 
-def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4, context=4096, plain=False):
+def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4, context=4096, plain=False, own=False):
     return {
         "npub": "npub1x", "name": name, "models": [model], "weights": ["ab" * 32], "contexts": [context],
         "kinds": [5940],
         "slots": slots, "slots_free": slots, "queue_s": 0.0, "tokens_in_per_s": 1.0, "tokens_out_per_s": 1.0,
         "price_msat": price and list(price), "network": "play", "plain": plain, "state": state,
-        "trust": 0.5, "expires_at": 0,
+        "trust": 0.5, "expires_at": 0, "own": own,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pylon.errors import SetupError
 from pylon.gateway import connection, page, server
 from pylon.gateway.server import serving
 from pylon.gateway.upstream import Ended, Said
-from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of
+from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of, listing
 
 URL = "/v1/chat/completions"
 
@@ -96,6 +96,16 @@ async def test_a_paid_question_that_is_left_counts_with_what_it_cost(tmp_path):
         writer.close()
         await until(lambda: not gateway.asks.tally.in_flight)
         await until(lambda: (gateway.asks.budget.spent, gateway.asks.budget.held) == (7, 0))
+
+
+async def test_nothing_is_set_aside_for_what_our_own_machine_with_a_price_for_others_does(tmp_path):
+    core = FakeCore(
+        lambda _: [asyncio.Event(), Ended(answer())], bid=10, providers=[listing(price=(10, 0, 0), own=True)]
+    )
+    async with served(core, tmp_path, most_msat=100) as (gateway, port):
+        await raw(port, request(orjson.dumps(CHAT)))
+        await until(lambda: core.under_way)
+        assert (core.budgets, gateway.asks.budget.held) == ([0], 0)
 
 
 async def test_a_question_that_waits_for_money_is_left_when_its_client_hangs_up(tmp_path):

@@ -24,8 +24,8 @@ class FakeNode:
     """Answers calls from a table of its own."""
 
     def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
-        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain", "trust")
-        values = (["m"], [2_048], ["ee" * 32], False, 0.5)
+        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain", "trust", "own")
+        values = (["m"], [2_048], ["ee" * 32], False, 0.5, False)
         prices = [None if price is None else list(price) for price in prices]
         self.rows = [dict(zip(names, (16, state, price, *values), strict=True)) for price in prices]
         self.bid_msat = bid_msat
@@ -85,6 +85,12 @@ async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
     frugal = SwarmSubLM(FakeNode(), bid_msat=300)
     await frugal.describe(None)
     assert frugal.most_msat(Job("x", max_tokens=16)) == 300
+    node = FakeNode()
+    for row in node.rows:
+        row["own"] = True
+    ours = SwarmSubLM(node)
+    await ours.describe(None)
+    assert ours.most_msat(Job("x", max_tokens=4_000)) == 0, "our own machines have their price for others"
     free = SwarmSubLM(FakeNode(bid_msat=0))
     await free.describe(None)
     assert free.most_msat(Job("x")) == 0

@@ -48,8 +48,10 @@ class SwarmSubLM:
                 hint="See `pylon providers`; `pylon start` makes one.",
             )
         self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
-        # Who names no price is asked for what it does for nothing.
-        self._prices = [FREE if row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows]
+        # Who names no price is asked for what it does for nothing, and so are machines of our own.
+        self._prices = [
+            FREE if row["own"] or row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows
+        ]
         named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
         wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
         names = tuple(sorted({name for name, _ in wanted}))
