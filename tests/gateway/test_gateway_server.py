@@ -103,9 +103,10 @@ async def test_nothing_is_set_aside_for_what_our_own_machine_with_a_price_for_ot
         lambda _: [asyncio.Event(), Ended(answer())], bid=10, providers=[listing(price=(10, 0, 0), own=True)]
     )
     async with served(core, tmp_path, most_msat=100) as (gateway, port):
-        await raw(port, request(orjson.dumps(CHAT)))
+        _, writer = await raw(port, request(orjson.dumps(CHAT)))
         await until(lambda: core.under_way)
         assert (core.budgets, gateway.asks.budget.held) == ([0], 0)
+        writer.close()
 
 
 async def test_a_question_that_waits_for_money_is_left_when_its_client_hangs_up(tmp_path):
