@@ -43,7 +43,7 @@ def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4, c
         "kinds": [5940],
         "slots": slots, "slots_free": slots, "queue_s": 0.0, "tokens_in_per_s": 1.0, "tokens_out_per_s": 1.0,
         "price_msat": price and list(price), "network": "play", "plain": plain, "state": state,
-        "trust": 0.5, "expires_at": 0, "own": own,
+        "trust": 0.5, "expires_at": 0, "own": own, "rests": None,
     }  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.settings import SwarmSettings
+from tests.gateway import fakes as gateway_fakes
+from tests.rlm.test_swarm_sublm import FakeNode
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 
@@ -65,6 +67,13 @@ async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_
     assert [row["price_msat"] for row in await listed(free=True)] == [[0, 0, 0]]
     assert None not in [row["price_msat"] for row in await listed(most_msat=100)]
     assert None not in [row["price_msat"] for row in await listed(network="play")]
+
+
+async def test_the_stand_ins_of_gateway_and_rlm_have_the_fields_that_a_core_gives():
+    [row] = await listed(free=True)
+    assert set(gateway_fakes.listing()) == set(row)
+    assert set(FakeNode().rows[0]) <= set(row)
+    assert row["own"] is False
 
 
 @pytest.mark.parametrize(
