@@ -4,6 +4,7 @@ A node is asked over its control socket, a relay and a gateway over HTTP; anythi
 long as it runs. Which of them it is stands in the command line of process 1, or in the file that is named.
 """
 
+import json
 import subprocess
 import sys
 import urllib.request
@@ -26,8 +27,12 @@ def main() -> None:
 
 
 def _serves() -> bool:
-    asked = subprocess.run(["pylon", "status"], capture_output=True, check=False, timeout=ASKED_S)  # noqa: S607
-    return asked.returncode == 0
+    asked = subprocess.run(["pylon", "status", "--json"], capture_output=True, check=False, timeout=ASKED_S)  # noqa: S607
+    if asked.returncode:
+        return False
+    said = json.loads(asked.stdout)
+    serves = said["provider"] is not None and said["provider"]["engine"]["state"] != "failed"
+    return serves and any(relay["state"] == "open" for relay in said["relays"])
 
 
 def _address(command: str, words: list[str]) -> str:

@@ -15,6 +15,7 @@
     ├── RelayError            a relay refused or closed something                       exit 4
     ├── EngineError           a model did not answer                                    exit 1
     │   ├── ModelError        no such model, or its files do not load
+    │   │   └── NoRoomError   it does not fit into the memory that is free now
     │   ├── PromptError       a prompt that this model cannot take
     │   ├── ParameterError    a wish that this engine cannot meet, such as a schema it cannot follow
     │   └── EngineFailedError the inference child died, stalled or sent garbage
@@ -127,6 +128,10 @@ class EngineError(PylonError):
 
 
 class ModelError(EngineError):
+    pass
+
+
+class NoRoomError(ModelError):
     pass
 
 

@@ -165,6 +165,10 @@ def _print_status(data: dict[str, Any]) -> None:
         free = "draining" if provider["draining"] else "taking jobs"
         if data["refused"]:
             free += ", but no relay lets this key in: nobody can ask"
+        elif not any(relay["state"] == "open" for relay in data["relays"]):
+            free += ", but no relay is open: nobody can ask"
+        if engine["state"] == "failed":
+            free = "every job is turned down: the model failed"
         owner = data["owner"]
         made.add_row("serving", paused_line(provider["paused"], owner) if provider["paused"] else free)
         for rule in owner["rules"]:
@@ -173,6 +177,9 @@ def _print_status(data: dict[str, Any]) -> None:
             made.add_row("owner", waived_line(owner["waived_until_local"], now))
         restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
+        if engine["failure"]:
+            made.add_row("", engine["failure"])
+            made.add_row("", engine["hint"])
         measured = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
         made.add_row("speed", measured if engine["tokens_in_per_s"] else "not measured yet")
         made.add_row("a job", latency_line(provider["latency"]))

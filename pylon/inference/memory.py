@@ -6,7 +6,7 @@ A batch's key-value state is as wide as its longest row, so what a request costs
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pylon.errors import ModelError
+from pylon.errors import ModelError, NoRoomError
 
 # Of the limit: above it nothing new starts, which leaves the rest for what estimates do not see (the chunk that is
 # being read, copies while rows join and leave).
@@ -30,10 +30,11 @@ def memory_limit(free: int, accelerator: int | None, wished: int = 0) -> int:
     return min(limit, wished) if wished else limit
 
 
-def check_weights(size: int, limit: int, model: str) -> None:
-    """Raises ModelError when weights of `size` bytes leave nothing of `limit`."""
+def check_weights(size: int, limit: int, most: int, model: str) -> None:
+    """Raises NoRoomError when weights of `size` bytes leave nothing of `limit`, and ModelError when they do not of
+    `most` either: the limit of a machine on which nothing else runs."""
     if size >= limit:
-        raise ModelError(
+        raise (ModelError if size >= most else NoRoomError)(
             f"The weights of {model} take {size / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be used here now.",
             hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
         )

@@ -23,7 +23,8 @@ from pylon.inference.engine import (
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended.
+    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended, `failure`
+    why there is none where the state is `failed`, and `hint` what to do about it.
 
     `unloaded` is a model that nobody asked for lately: the next request loads it again.
     """
@@ -36,6 +37,8 @@ class EngineStatus:
     tokens_in_per_s: float
     tokens_out_per_s: float
     reason: str = ""
+    failure: str = ""
+    hint: str = ""
     pid: int | None = None
 
 
@@ -137,6 +140,7 @@ class InferenceService:
 
     def status(self) -> EngineStatus:
         supervisor = self._supervisor
+        failure = supervisor.failure if supervisor.state == "failed" else None
         return EngineStatus(
             state=supervisor.state,
             model=supervisor.model,
@@ -146,5 +150,7 @@ class InferenceService:
             tokens_in_per_s=self._speed.prompt_per_s,
             tokens_out_per_s=self._speed.completion_per_s,
             reason=supervisor.reason,
+            failure="" if failure is None else str(failure),
+            hint="" if failure is None else failure.hint,
             pid=supervisor.child.pid if supervisor.child is not None else None,
         )

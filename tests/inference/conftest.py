@@ -34,7 +34,7 @@ LLAMA = pytest.param(
         ),
     ],
 )
-QUICK = ChildLimits(stall_s=2, loading_s=60, backoff_s=0.01, close_s=2)
+QUICK = ChildLimits(stall_s=2, loading_s=60, backoff_s=0.01, room_s=0.01, close_s=2)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pylon.errors import ModelError, PromptError
+from pylon.errors import ModelError, NoRoomError, PromptError
 from pylon.inference.child import main as child
 from pylon.inference.engine import Finished, Generation, ModelInfo, Progress, TokenCount
 
@@ -28,7 +28,10 @@ class MisbehavingEngine:
         misdeed = self.spec.options.get("load", "")
         if misdeed == "unloadable":
             raise ModelError("The files do not load.", hint="Fetch them again.")
-        if misdeed:
+        if misdeed == "no room":
+            if not (Path(self.spec.options["marks"]) / "room").exists():
+                raise NoRoomError("It does not fit now.", hint="End what uses memory.")
+        elif misdeed:
             self.do(str(misdeed))
         print("a library prints on standard output", flush=True)  # noqa: T201
         return ModelInfo("misbehaving", "00" * 32, "none", 100, "misbehaving")

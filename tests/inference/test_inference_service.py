@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pylon.errors import EngineFailedError, ModelError, PromptError
+from pylon.errors import EngineFailedError, ModelError, NoRoomError, PromptError
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
@@ -229,6 +229,20 @@ async def test_a_model_that_cannot_be_loaded_fails_at_once_and_for_good(misbehav
     await asyncio.sleep(0.2)
     status = service.status()
     assert (status.state, status.restarts, status.pid) == ("failed", 0, None)
+
+
+async def test_a_model_that_memory_was_too_short_for_is_there_once_others_have_made_room(
+    misbehave, ask, tmp_path
+) -> None:
+    service = await misbehave(load="no room")
+    with pytest.raises(NoRoomError):
+        await service.generate(ask("hello", model="misbehaving"))
+    status = service.status()
+    assert (status.state, status.failure, status.hint) == ("failed", "It does not fit now.", "End what uses memory.")
+    (tmp_path / "room").touch()
+    await until(lambda: service.status().state == "ready")
+    assert (await service.generate(ask("hello", model="misbehaving"))).text.startswith("hello")
+    assert (service.status().restarts, service.status().failure) == (0, "")
 
 
 async def test_an_engine_that_never_loads_is_refused_after_a_few_tries_yet_tried_on(misbehave, ask) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.errors import ModelError, PromptError
+from pylon.errors import ModelError, NoRoomError, PromptError
 from pylon.inference.engine import EngineSpec, Failed, Finished
 from pylon.inference.memory import MemoryPlan, memory_limit
 from pylon.inference.mlx.engine import MlxEngine
@@ -45,7 +45,15 @@ def test_the_limit_is_the_least_of_what_machine_gpu_and_owner_allow(free, accele
 
 def test_weights_that_leave_no_room_are_refused_before_they_are_loaded() -> None:
     with pytest.raises(ModelError, match=r"24\.0 GB"):
-        check_weights(24 * GB, 16 * GB, "large")
+        check_weights(24 * GB, 16 * GB, 20 * GB, "large")
+
+
+def test_weights_for_which_others_might_make_room_are_told_from_those_that_never_fit() -> None:
+    with pytest.raises(NoRoomError):
+        check_weights(24 * GB, 16 * GB, 25 * GB, "large")
+    with pytest.raises(ModelError) as caught:
+        check_weights(24 * GB, 16 * GB, 24 * GB, "large")
+    assert not isinstance(caught.value, NoRoomError)
 
 
 @pytest.fixture

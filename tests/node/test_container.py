@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pylon.relay.server import RelayServer
 from tests.node.programs import environment, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +62,27 @@ async def test_a_node_is_healthy_while_it_serves(env, tmp_path):
     enter("init", env=env)
     assert not await healthy("start", env=env, tmp_path=tmp_path)
     async with AsyncExitStack() as stack:
-        await serve("start", env=env, stack=stack)
+        relay = await stack.enter_async_context(RelayServer())
+        await serve("start", env={**env, "PYLON_RELAYS": f'["{relay.url}"]'}, stack=stack)
         assert await healthy("start", env=env, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize("lack", ["relay", "model"])
+async def test_a_node_that_nobody_can_ask_or_whose_model_failed_is_not_healthy(env, tmp_path, lack):
+    enter("init", env=env)
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer())
+        if lack == "model":
+            env |= {"PYLON_RELAYS": f'["{relay.url}"]', "PYLON_INFERENCE__INSTANT_DELAY_S": "0"}
+            env |= {"PYLON_INFERENCE__ENGINE": "mlx", "PYLON_INFERENCE__MEMORY_GB": "0.001"}
+        await serve("start", env=env, stack=stack)
+        if lack == "model":
+            said = ""
+            async with asyncio.timeout(60):
+                while "the model failed" not in said:
+                    said = (await asyncio.to_thread(enter, "status", env=env)).stdout
+            assert "GB may be used here now" in " ".join(said.split())
+        assert not await healthy("start", env=env, tmp_path=tmp_path)
 
 
 async def test_a_relay_is_healthy_at_the_port_that_it_was_told(env, tmp_path):

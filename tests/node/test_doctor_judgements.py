@@ -39,8 +39,8 @@ BATTERY = rule("battery", "mains power")
 HEAT = rule("heat", "a minute below serious heat", yielding=False)
 
 
-def status(*, state="ready", reason="", paused="", draining=False, model="qwen", provider=True, rules=()):
-    engine = {"state": state, "reason": reason}
+def status(*, state="ready", failure="", hint="", paused="", draining=False, model="qwen", provider=True, rules=()):
+    engine = {"state": state, "reason": "", "failure": failure, "hint": hint}
     serving_side = {
         "paused": paused,
         "draining": draining,
@@ -216,6 +216,7 @@ def test_a_node_that_no_relay_shows_is_not_there():
         (status(provider=False), ("wrong", True), "does not serve"),
         (status(paused="owner"), ("wrong", True), "paused (owner)"),
         (status(draining=True), ("wrong", True), "draining"),
+        (status(state="failed"), ("wrong", True), "turns every job down"),
         (status(), ("ok", False), "5 served"),
     ],
 )
@@ -284,10 +285,12 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
         serving.judge_model(replace(files, free=10**10), None),
         serving.judge_model(replace(files, wished=10**9), None),
         serving.judge_model(replace(files, fault="not here"), None),
-        serving.judge_model(files, status(state="failed", reason="boom")),
+        serving.judge_model(files, status(state="failed", failure="boom")),
         serving.judge_model(files, status(state="loading")),
         serving.judge_model(replace(files, fault="not here"), status()),
     ) == [("ok", False)] + [("wrong", True)] * 4 + [("warning", True), ("ok", False)]
+    found = serving.judge_model(files, status(state="failed", failure="It takes 24.0 GB.", hint="End what runs."))
+    assert "It takes 24.0 GB." in found.said and found.todo == "End what runs."
 
 
 def test_a_port_that_another_took_is_a_warning_until_a_node_runs():

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import ModelError, WireError
+from pylon.errors import ModelError, NoRoomError, WireError
 from pylon.frames import encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.child.intake import Intake
@@ -112,7 +112,7 @@ def _serve(
         engine = open_engine(spec)
         model = engine.load()
     except ModelError as error:
-        send([Unloadable(str(error), error.hint)])
+        send([Unloadable(str(error), error.hint, isinstance(error, NoRoomError))])
         return
     send([Ready(model)])
     intake.prepare_for(engine, send)

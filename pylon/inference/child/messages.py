@@ -66,10 +66,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Unloadable:
-    """The model cannot be loaded, and trying again will not help."""
+    """The model cannot be loaded. `later`: it may be when others leave it more memory; else nothing will help."""
 
     message: str
     hint: str
+    later: bool
     type: Literal["unloadable"] = "unloadable"
 
 

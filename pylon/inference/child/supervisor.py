@@ -10,7 +10,7 @@ from typing import Literal
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import EngineError, EngineFailedError, ModelError, WireError
+from pylon.errors import EngineError, EngineFailedError, ModelError, NoRoomError, WireError
 from pylon.frames import encode
 from pylon.inference.child.in_hand import InHand
 from pylon.inference.child.messages import Beat, Close, FromChild, Load, Ready, Unloadable
@@ -36,6 +36,8 @@ class ChildLimits:
     backoff_s: float = 0.2
     backoff_most_s: float = 30.0
     settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
+    room_s: float = 30.0  # where memory is short, this long until the next try, and longer each time
+    room_most_s: float = 300.0
     loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
     unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
@@ -148,10 +150,12 @@ class Supervisor:
     @property
     def _over(self) -> bool:
         """No further child: closed, or the model's files are at fault."""
-        return self.state == "stopped" or isinstance(self.failure, ModelError)
+        failed = isinstance(self.failure, ModelError) and not isinstance(self.failure, NoRoomError)
+        return self.state == "stopped" or failed
 
     async def _supervise(self, load: bytes) -> None:
         in_a_row = 0  # children that ended before they had settled
+        without_room = 0
         while True:
             ready_at = await self._one_life(load)
             if self._over:
@@ -160,6 +164,11 @@ class Supervisor:
                 in_a_row = 0
                 await self._rest()
                 continue
+            if self.state == "failed" and isinstance(self.failure, NoRoomError):
+                await asyncio.sleep(min(self._limits.room_s * 2**without_room, self._limits.room_most_s))
+                without_room += 1
+                continue
+            without_room = 0
             settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
             in_a_row = 1 if settled else in_a_row + 1
             self.restarts += 1
@@ -213,7 +222,7 @@ class Supervisor:
                 self.state = "loading"
             self.reason = await child.end()
             self._hand.child_ended(self.reason)
-        if not self._over and self.state != "unloaded":
+        if not self._over and self.state not in ("unloaded", "failed"):
             _log.warning("the inference child ended", reason=self.reason, last_lines=child.last_lines[-5:])
         return ready_at
 
@@ -228,9 +237,11 @@ class Supervisor:
                 _log.info("model ready", model=message.model.id, weights=message.model.sha256)
                 self._hand.send_all(child)
             case Unloadable():
+                told = self.state == "failed"
+                self.failure = (NoRoomError if message.later else ModelError)(message.message, hint=message.hint)
                 self.state = "failed"
-                self.failure = ModelError(message.message, hint=message.hint)
-                _log.error("the model cannot be loaded", reason=message.message)
+                if not (told and message.later):
+                    _log.error("the model cannot be loaded", reason=message.message, tried_again=message.later)
                 self._hand.fail_all(self.failure)
             case _:
                 self._hand.take(message)

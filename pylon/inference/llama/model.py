@@ -15,8 +15,8 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from pylon.errors import EngineFailedError, ModelError
-from pylon.host.memory import free_bytes
+from pylon.errors import EngineFailedError, ModelError, NoRoomError
+from pylon.host.memory import free_bytes, total_bytes
 from pylon.inference.batching.prefixes import MOST_PREFIXES
 from pylon.inference.batching.score import ROWS
 from pylon.inference.blas import processors, threads_for
@@ -44,8 +44,8 @@ class LlamaModel:
             raise ModelError(f"The file of the model {spec.model} is not set.")
         files = weight_files(spec.model_file)
         size = sum(file.stat().st_size for file in files)
-        limit = memory_limit(free_bytes(), None, spec.memory)
-        check_weights(size, limit, spec.model)
+        limit, most = (memory_limit(room(), None, spec.memory) for room in (free_bytes, total_bytes))
+        check_weights(size, limit, most, spec.model)
         longest = describe(spec.model_file).max_completion_tokens
         sha256 = weights_sha256(spec.model_file, spec.hash_cache)
         llama_cpp.llama_backend_init()
@@ -67,7 +67,7 @@ class LlamaModel:
         self.memory = MemoryPlan(limit, size, *self._state_sizes(spec.model))
         self.cells = CellPlan.within(self.memory, self.slots, self.slots + _FURTHER, self.info.context)
         if not self.cells.total:
-            raise ModelError(
+            raise NoRoomError(
                 f"{spec.model} leaves no room for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
                 hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
             )
@@ -155,7 +155,7 @@ class LlamaModel:
         params.n_threads = params.n_threads_batch = self._threads
         context = llama_cpp.llama_init_from_model(self._model, params)
         if not context:
-            raise ModelError(
+            raise NoRoomError(
                 f"There is no memory for {cells} tokens of prompts and answers beside the model {model}.",
                 hint="Set inference.memory_gb to what the machine, or its GPU, has to spare.",
             )

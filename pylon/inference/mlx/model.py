@@ -16,7 +16,7 @@ from mlx_lm.sample_utils import make_sampler
 from numpy.typing import NDArray
 
 from pylon.errors import ModelError, PromptError
-from pylon.host.memory import free_bytes
+from pylon.host.memory import free_bytes, total_bytes
 from pylon.inference.batching.answer import Detokenizer
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
 from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
@@ -49,8 +49,9 @@ class MlxModel:
         """Raises ModelError."""
         if spec.model_dir is None:
             raise ModelError(f"The folder of the model {spec.model} is not set.")
-        limit = memory_limit(free_bytes(), _accelerator_bytes(), spec.memory)
-        check_weights(sum(file.stat().st_size for file in weight_files(spec.model_dir)), limit, spec.model)
+        size = sum(file.stat().st_size for file in weight_files(spec.model_dir))
+        limit, most = (memory_limit(room(), _accelerator_bytes(), spec.memory) for room in (free_bytes, total_bytes))
+        check_weights(size, limit, most, spec.model)
         longest = describe(spec.model_dir).max_completion_tokens
         sha256 = weights_sha256(spec.model_dir, spec.hash_cache)
         try:

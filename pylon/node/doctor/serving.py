@@ -82,6 +82,8 @@ def judge_node(
         return _paused(provider["paused"], rules)
     if provider["draining"]:
         return wrong("node", "draining: it takes nothing new on", "`pylon resume` ends that.", no_jobs=True)
+    if provider["engine"]["state"] == "failed":
+        return wrong("node", "it runs, and turns every job down", "Its model failed: see below.", no_jobs=True)
     served = sum(count for state, count in provider["jobs"].items() if state == "settled")
     return ok("node", f"takes jobs; {provider['running']} running, {provider['queued']} waiting, {served} served")
 
@@ -121,8 +123,8 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
         engine = status["provider"]["engine"]
         said = f"{status['model']} {engine['state']}"
         if engine["state"] == "failed":
-            todo = "`pylon models list` says what is here, `pylon models recommend` what fits."
-            return wrong("model", f"{said}: {engine['reason']}", todo, no_jobs=True)
+            todo = engine["hint"] or "`pylon models list` says what is here, `pylon models recommend` what fits."
+            return wrong("model", f"{said}: {engine['failure']}", todo, no_jobs=True)
         if engine["state"] == "loading":
             return warning("model", said, "Wait; the log says if it fails.", no_jobs=True)
         return _one_trick(ok("model", said), status["model"])
