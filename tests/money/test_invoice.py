@@ -2,6 +2,7 @@ import json
 import random
 from pathlib import Path
 
+import bolt11
 import pytest
 from bech32 import CHARSET, bech32_decode, bech32_encode
 
@@ -24,6 +25,24 @@ def refused(text: str) -> InvoiceCode:
 
 def test_all_26_printed_invoices_are_there():
     assert len(VECTORS) == 26
+
+
+@pytest.mark.parametrize("what", ["currency", "amount_msat", "payment_hash", "date"])
+def test_an_invoice_that_the_library_reads_otherwise_is_refused(monkeypatch, what):
+    text, read = honest(5), bolt11.decode
+
+    class Otherwise:
+        """Stands in for what the library reads, but for one field."""
+
+        def __init__(self, decoded: object) -> None:
+            self.decoded = decoded
+
+        def __getattr__(self, name: str) -> object:
+            return None if name == what else getattr(self.decoded, name)
+
+    decode(text)
+    monkeypatch.setattr(bolt11, "decode", lambda given: Otherwise(read(given)))
+    assert refused(text) is InvoiceCode.DECODERS_DISAGREE
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["title"][:50])

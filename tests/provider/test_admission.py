@@ -129,6 +129,33 @@ def test_a_model_is_found_by_its_weights_hash():
     assert isinstance(judge(with_parameters(model="sha256:" + "f" * 64)), Accept)
 
 
+def test_a_model_is_found_by_its_name():
+    verdict = judge(with_parameters(model="needle-1"))
+    assert isinstance(verdict, Accept) and verdict.model == "needle-1"
+
+
+def test_while_the_wallet_is_down_what_costs_something_waits_and_trusted_keys_and_free_work_do_not():
+    down, paid = replace(LOAD, wallet_down=True), replace(SETTINGS, price=Price(Msat(10)))
+    assert judge(settings=paid, load=down) == Refuse(ErrorCode.PAUSED, "wallet")
+    assert isinstance(judge(settings=replace(paid, trusted=frozenset({CUSTOMER})), load=down), Accept)
+    assert isinstance(judge(load=down), Accept)
+
+
+def test_whoever_owes_for_many_jobs_still_has_what_costs_nothing_done():
+    owing, paid = replace(LOAD, unpaid_of_customer=10**6), replace(SETTINGS, price=Price(Msat(10)))
+    refused = judge(settings=paid, load=owing)
+    assert isinstance(refused, Refuse) and refused.code is ErrorCode.CUSTOMER_LIMIT
+    assert isinstance(judge(load=owing), Accept)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_open_requests_that_name_us_and_those_to_everybody_are_served_each_by_its_own_setting(named):
+    request = replace(REQUEST, private=False, providers=(US,) if named else ())
+    for serve_open in (True, False):
+        settings = replace(SETTINGS, serve_open=serve_open, serve_broadcast=not serve_open)
+        assert isinstance(judge(request, settings=settings), Accept) is (serve_open is named)
+
+
 def test_an_unknown_weights_hash_matches_no_empty_one():
     verdict = judge(with_parameters(model="sha256:"), load=Load((("loading-model", ""),)))
     assert isinstance(verdict, Refuse)

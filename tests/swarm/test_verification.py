@@ -1,13 +1,14 @@
 """What can be told of answers from the values alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Address
 from pylon.jobs.result import Finish, JobResult, ModelUsed
-from pylon.money.accounts.usage import Usage, quote_bound
+from pylon.money.accounts.usage import TEMPLATE_TOKENS, Usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.checks.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
@@ -54,6 +55,34 @@ def test_an_answer_that_is_deeper_than_a_schema_can_be_followed_has_the_wrong_fo
 
 def test_an_answer_that_says_it_was_cut_off_is_none() -> None:
     assert fault_of(VOTE, replace(answer("a whole one"), finish=Finish.CANCELLED)) is Fault.CUT_OFF
+
+
+LIMITED = JobSpec("count", max_tokens=50)
+STOPPED = replace(LIMITED, stop=("9",))
+FREE_LENGTH = JobSpec("count")
+
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "changes", "fault"),
+    [
+        (LIMITED, Usage(9, 50), {"text": "x" * 50}, None),
+        (LIMITED, Usage(9, 51), {"text": "x" * 51}, Fault.LENGTH),
+        (LIMITED, Usage(9, 20), {"text": "four"}, None),
+        (LIMITED, Usage(9, 21), {"text": "four"}, Fault.USAGE),
+        # What a stop sequence or the room of an event took away was written all the same.
+        (STOPPED, Usage(9, 21), {"text": "four"}, None),
+        (LIMITED, Usage(9, 21), {"text": "four", "finish": Finish.SIZE}, None),
+        (LIMITED, Usage(5 + TEMPLATE_TOKENS, 1), {}, None),
+        (LIMITED, Usage(6 + TEMPLATE_TOKENS, 1), {}, Fault.USAGE),
+        (FREE_LENGTH, Usage(9, 63), {"text": "x" * 63, "latency_ms": 1}, None),
+        (FREE_LENGTH, Usage(9, 500), {"text": "x" * 500, "latency_ms": 10}, None),
+        (FREE_LENGTH, Usage(9, 501), {"text": "x" * 501, "latency_ms": 10}, Fault.SPEED),
+    ],
+)
+def test_who_counts_more_tokens_than_there_can_be_or_is_faster_than_any_machine_is_at_fault_and_at_the_bound_is_not(
+    asked: JobSpec, usage: Usage, changes: dict[str, Any], fault: Fault | None
+) -> None:
+    assert fault_of(asked, replace(answer("1 2 3"), usage=usage, **changes)) is fault
 
 
 OFFERED = (OfferedModel("m", "b" * 64),)
