@@ -14,15 +14,17 @@ from pylon.swarm.dispatch.moves import (
     CancelAttempt,
     Deliver,
     Drop,
+    Failure,
     Fund,
     GiveUp,
     Job,
-    ProviderUp,
     Published,
     Refused,
     Send,
 )
 from pylon.swarm.dispatch.queues import MOST_MOVES
+from pylon.swarm.dispatch.standing import MISSES
+from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Need
 from tests.swarm.test_dispatch import NEED, Play, provider, sends, slow_tail
 
@@ -452,3 +454,24 @@ def test_who_says_that_it_is_slow_gets_the_time_that_it_needs(speed: float, late
     play.tell(ProviderUp(provider("b", tokens_out_per_s=speed)))
     assert bool(play.wait(61.0)) is late
     assert bool(play.wait(70.0)) is not late
+
+
+def test_a_job_that_is_never_sent_ends_at_its_deadline() -> None:
+    play = Play(provider("a"), overcommit=1.0, answer_s=1e5)
+    play.send()
+    play.add(deadline=5.0)
+    given_up = [one for one in play.wait(6.0) if isinstance(one, GiveUp)]
+    assert [(one.slot, one.failure) for one in given_up] == [(1, Failure.DEADLINE)]
+
+
+def test_whoever_acknowledges_and_never_answers_is_left_alone_after_a_while() -> None:
+    play = Play(provider("mute", slots=9), overcommit=1.0, answer_s=5.0)
+    for _ in range(MISSES):
+        [send] = [one for one in play.add() if isinstance(one, Send)]
+        play.tell(Acknowledged(send.attempt))
+        # Nobody is given up for while there is nobody else.
+        play.tell(ProviderUp(provider("other")))
+        play.wait(30.0)
+        play.tell(ProviderDown("other"))
+    rest = play.dispatcher.rest_of("mute", play.now)
+    assert rest is not None and "did not answer" in rest[1]
