@@ -93,3 +93,30 @@ async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connect
         await relay.until(lambda: "of the second" in answered(relay))
         await asyncio.sleep(0.5)
         assert answered(relay) == ["0", "1", "2", "of the second"]
+
+
+async def test_who_is_not_believed_proves_itself_again_on_the_same_connection_until_it_is(monkeypatch):
+    monkeypatch.setattr(introduction, "AGAIN_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.05)
+
+    def believes_the_third(relay, socket, message):
+        match message:
+            case ["AUTH", event]:
+                good = len(relay.of("AUTH")) >= 3
+                return [["OK", event["id"], good, "" if good else "invalid: not in time"]]
+            case ["REQ", name, *_] if len(relay.of("AUTH")) < 3:
+                return [["CLOSED", name, "auth-required: who are you?"]]
+        return accepts(relay, socket, message)
+
+    async with ScriptedRelay(believes_the_third, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
+        heard: list[object] = []
+        connection.subscribe(lambda: NOTES, heard.append)
+        await relay.until(lambda: len(relay.of("AUTH")) == 2)
+        assert connection.status.error == "the relay refused our key: invalid: not in time"
+        async with asyncio.timeout(10):
+            while not heard:
+                await asyncio.sleep(0.01)
+        assert (connection.status.error, connection.refusal) == ("", "")
+        await asyncio.sleep(0.3)
+        assert answered(relay) == ["riddle"] * 3
+        assert relay.connections == 1

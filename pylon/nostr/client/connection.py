@@ -21,7 +21,7 @@ from websockets.frames import CloseCode
 from websockets.typing import BytesLike
 
 from pylon import log
-from pylon.clock import Clock, SystemClock
+from pylon.clock import Clock, ClockMoves, SystemClock
 from pylon.errors import ConnectionLostError, MalformedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.client.backoff import Backoff, Retries
@@ -45,6 +45,8 @@ logger = log.get("nostr")
 
 # What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
 LEARN_SECONDS = 1.0
+# A clock that was set, or a machine that slept, is noticed within so long.
+CLOCK_SECONDS = 5.0
 
 
 class RelayConnection:
@@ -81,6 +83,8 @@ class RelayConnection:
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
         # Whether this connection was of use: the relay did something that was asked of it.
         self._answered = False
+        # What has moved the clock while this connection lasted, in words.
+        self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
@@ -126,7 +130,7 @@ class RelayConnection:
     @property
     def refusal(self) -> str:
         """What the relay says that answers none of our subscriptions, or empty."""
-        return self._subscriptions.refusal
+        return self._subscriptions.refusal or (self.status.error if self._subscriptions.shut_out else "")
 
     async def publish(self, event: Event, *, timeout: float = 15.0, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
@@ -176,7 +180,7 @@ class RelayConnection:
     async def _run(self) -> None:
         while True:
             opened_at: float | None = None
-            flooded, self._answered = False, False
+            flooded, self._answered, self._moved = False, False, ""
             learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
             try:
                 async with await open_socket(self.url, self._dial) as socket:
@@ -208,6 +212,7 @@ class RelayConnection:
                 self._opened.clear()
                 self._introduction.lost()
                 learning.cancel()
+            reason = self._moved or reason
             self.status.turn("connecting", self._clock.wall(), reason)
             lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
             delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
@@ -228,14 +233,28 @@ class RelayConnection:
         self._known = True
 
     async def _serve(self, socket: ClientSocket) -> None:
-        self._sender.socket = socket
-        self._introduction.opened()
-        self.status.turn("open", self._clock.wall())
-        self._subscriptions.opened()
-        self._sender.beside(self._publications.opened())
-        self._opened.set()
-        with suppress(ConnectionClosedOK):
-            await socket.hand_to(self._take)
+        watch = asyncio.create_task(self._watch(socket, ClockMoves(self._clock)), name=f"clock for {self.url}")
+        try:
+            self._sender.socket = socket
+            self._introduction.opened()
+            self.status.turn("open", self._clock.wall())
+            self._subscriptions.opened()
+            self._sender.beside(self._publications.opened())
+            self._opened.set()
+            with suppress(ConnectionClosedOK):
+                await socket.hand_to(self._take)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, socket: ClientSocket, moves: ClockMoves) -> None:
+        """Hangs up when the clock has moved: what we said of the time, to prove who we are and in `since` of what is
+        asked for, is of another one, and a relay goes by it for as long as the connection lasts."""
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            if moved := moves.said():
+                self._moved = moved
+                await socket.close()
+                return
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:  # noqa: ARG002 - either may be JSON
         # Undecoded: whoever parses JSON checks UTF-8 as well.
@@ -280,8 +299,11 @@ class RelayConnection:
 
     def _authenticated(self, ok: m.Ok) -> None:
         if not ok.accepted:
-            self.status.error = f"the relay refused our key: {ok.message}"
-            logger.warning("relay refused authentication", relay=self.url, reason=ok.message)
+            error = f"the relay refused our key: {ok.message}"
+            # It is proved again and again, and refused in the same words that is no news.
+            told = logger.debug if error == self.status.error else logger.warning
+            told("relay refused authentication", relay=self.url, reason=ok.message)
+            self.status.error = error
             return
         self.status.let_in()
         self._sender.beside(self._publications.authenticated())

@@ -18,6 +18,9 @@ CHALLENGE_SECONDS, KNOWN_SECONDS = 0.3, 2.0
 # A relay may ask anew whenever it likes, and a signature costs more than the question: so many in a row are answered
 # on one connection, then one in so many seconds, which is the newest. How fast connections follow each other is ours.
 BURST, EVERY_SECONDS = 3, 10.0
+# One that does not believe us may later: its clock or ours is set, or its owner lets us in. A challenge holds for its
+# whole connection, so that need not end; the last wait is the longest.
+AGAIN_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 class Introduction:
@@ -46,6 +49,9 @@ class Introduction:
         self._even_at = -math.inf
         # Set while a challenge came too soon after those before.
         self._later: asyncio.TimerHandle | None = None
+        # Set while we were not believed, and how often in a row that was.
+        self._again: asyncio.TimerHandle | None = None
+        self._refusals = 0
 
     async def wait(self) -> None:
         """Returns when it is over."""
@@ -53,7 +59,7 @@ class Introduction:
 
     def opened(self) -> None:
         """A connection begins: the relay may ask who is there, and is given a moment for that."""
-        self._challenge, self._answer, self._even_at = None, None, -math.inf
+        self._challenge, self._answer, self._even_at, self._refusals = None, None, -math.inf, 0
         self._begin(0.0 if self._secret is None else CHALLENGE_SECONDS)
 
     def lost(self) -> None:
@@ -63,6 +69,7 @@ class Introduction:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        self._try_no_more()
 
     def challenged(self, challenge: str) -> None:
         """The relay asks who is there."""
@@ -85,10 +92,22 @@ class Introduction:
             return False
         self._answer = None
         self._end()
+        if ok.accepted:
+            self._refusals = 0
+        elif self._secret is not None:
+            wait = AGAIN_SECONDS[min(self._refusals, len(AGAIN_SECONDS) - 1)]
+            self._refusals += 1
+            self._again = asyncio.get_running_loop().call_later(wait, self._reply, self._secret)
         return True
+
+    def _try_no_more(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     def _reply(self, secret: SecretKey) -> None:
         self._later = None
+        self._try_no_more()
         self._even_at = max(self._even_at, self._clock.monotonic()) + EVERY_SECONDS
         event = secret.sign(auth_draft(self._url, self._challenge or "", int(self._clock.wall())))
         self._answer = event.id

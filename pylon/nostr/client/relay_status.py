@@ -42,6 +42,7 @@ class RelayStatus:
             self.notice = self.noticed_of = ""
 
     def let_in(self) -> None:
-        """The relay knows who we are: that it asked for it was before."""
+        """The relay knows who we are: that it asked for it, or did not believe us, was before."""
+        self.error = ""
         if self.notice.removeprefix(_CLOSED).startswith("auth-required:"):
             self.notice = ""

@@ -142,6 +142,11 @@ class Subscriptions:
         reasons = [subscription.refusal for subscription in self._open.values() if subscription.refusals]
         return reasons[-1] if reasons and len(reasons) == len(self._open) else ""
 
+    @property
+    def shut_out(self) -> bool:
+        """Whether all of them wait until the relay knows who we are."""
+        return bool(self._open) and all(subscription.waits_for_auth for subscription in self._open.values())
+
     def refused(self, name: str, reason: str) -> None:
         """The relay closed a subscription: it is asked for again, later each time."""
         subscription = self._open.get(name)

@@ -1,0 +1,100 @@
+"""A clock that is set, or a machine that sleeps, under a connection that lasts."""
+
+import asyncio
+
+import pytest
+
+from pylon.nostr.client import connection as module
+from pylon.nostr.client.connection import RelayConnection
+from pylon.nostr.filter import Filter
+from tests.manual_clock import ManualClock
+from tests.nostr.scripted import ScriptedRelay, polite
+from tests.nostr.test_connection import KEY, QUICK
+
+START = 1_700_000_000
+SLACK = 900
+
+
+def believes_who_is_in_time(now: int):
+    """A relay whose clock says that, and which believes and answers nobody whose clock says another."""
+
+    def answer(relay, socket, message):
+        match message:
+            case ["AUTH", event]:
+                good = abs(event["created_at"] - now) <= 600
+                socket.let_in = good
+                return [["OK", event["id"], good, "" if good else "invalid: created_at is more than 600 s away"]]
+            case ["REQ", name, *_] if not getattr(socket, "let_in", False):
+                return [["CLOSED", name, "auth-required: who are you?"]]
+        return polite(relay, socket, message)
+
+    return answer
+
+
+class Client:
+    """A connection that asks for what is new, as a provider does for jobs."""
+
+    def __init__(self, relay: ScriptedRelay, clock: ManualClock) -> None:
+        self.clock = clock
+        self.connection = RelayConnection(relay.url, secret=KEY, clock=clock, backoff=QUICK)
+        self.connection.subscribe(self._filters, lambda _: None, name="jobs")
+
+    def _filters(self) -> tuple[Filter, ...]:
+        return (Filter(kinds=frozenset({1}), since=int(self.clock.wall()) - SLACK),)
+
+    async def __aenter__(self) -> "Client":
+        self.connection.start()
+        assert await self.connection.wait_open(10)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.close()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(module, "CLOCK_SECONDS", 0.01)
+
+
+def sinces(relay: ScriptedRelay) -> list[int]:
+    return [message[2]["since"] for message in relay.of("REQ")]
+
+
+@pytest.mark.parametrize("move", ["set_by", "sleep"])
+@pytest.mark.parametrize("seconds", [31, 10_800, -10_800])
+async def test_what_is_asked_for_goes_by_the_new_time_after_the_clock_moved(move, seconds):
+    if move == "sleep" and seconds < 0:
+        return
+    async with ScriptedRelay() as relay, Client(relay, ManualClock(START)) as client:
+        await relay.until(lambda: relay.of("REQ"))
+        getattr(client.clock, move)(seconds)
+        await relay.until(lambda: len(relay.of("REQ")) == 2)
+        assert sinces(relay) == [START - SLACK, START + seconds - SLACK]
+        assert relay.connections == 2
+
+
+async def test_time_that_passes_and_a_clock_that_is_corrected_end_no_connection():
+    async with ScriptedRelay() as relay, Client(relay, ManualClock(START)) as client:
+        await relay.until(lambda: relay.of("REQ"))
+        client.clock.advance(86_400)
+        client.clock.set_by(-29)
+        await asyncio.sleep(0.1)
+        assert relay.connections == 1
+        # Small steps add up.
+        client.clock.set_by(-2)
+        await relay.until(lambda: relay.connections == 2)
+
+
+async def test_who_was_not_believed_for_its_clock_is_answered_once_that_is_right():
+    clock = ManualClock(START - 10_800)
+    relay = ScriptedRelay(believes_who_is_in_time(START), ["AUTH", "riddle"])
+    async with relay, Client(relay, clock) as client:
+        await relay.until(lambda: relay.of("AUTH"))
+        async with asyncio.timeout(10):
+            while "refused our key" not in client.connection.refusal:
+                await asyncio.sleep(0.01)
+        clock.set_by(10_800)
+        async with asyncio.timeout(10):
+            while client.connection.refusal or relay.connections < 2 or sinces(relay)[-1] != START - SLACK:
+                await asyncio.sleep(0.01)
+        assert client.connection.status.error == ""
