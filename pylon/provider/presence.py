@@ -19,6 +19,8 @@ from pylon.provider.settings import ProviderSettings
 logger = log.get("provider")
 
 ANNOUNCE_EVERY_S = 86_400
+# What is dated further ahead no relay takes, as relays are set, and no customer believes.
+MOST_AHEAD_S = 900
 
 
 class Presence:
@@ -42,6 +44,8 @@ class Presence:
         self._load = load
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        # By kinds: why no relay took what was last said of this node.
+        self._faults: dict[int, str] = {}
         self._announced: Announcement | None = None
         self._announced_at = 0.0
         self._last_created_at = 0
@@ -59,6 +63,11 @@ class Presence:
         """Says at once what has changed (paused, resumed, the model is there) instead of at the next beat."""
         self._changed.set()
 
+    @property
+    def fault(self) -> str:
+        """Why no relay took the last announcement, or heartbeat; empty when one did."""
+        return "; ".join(dict.fromkeys(self._faults.values()))
+
     async def close(self) -> None:
         """Withdraws the announcement, and says that nothing more is taken."""
         if self._task is not None:
@@ -70,15 +79,15 @@ class Presence:
             return
         await self._publish(self._heartbeat(stopping=True))
         # Not later than it must be: relays refuse what the next start announces if it is dated before this.
-        created_at = max(int(self._clock.wall()), self._announcement_created_at)
+        created_at = self._dated(self._announcement_created_at)
         await self._publish(withdrawal_draft(self._secret.public, self._settings.d, created_at=created_at))
 
     async def _beat(self) -> None:
         self._changed.clear()
-        now = self._clock.wall()
+        now = self._clock.boot()
         announcement = self._announcement()
         if announcement != self._announced or now - self._announced_at >= ANNOUNCE_EVERY_S:
-            self._announcement_created_at = max(int(now), self._announcement_created_at + 1)
+            self._announcement_created_at = self._dated(self._announcement_created_at + 1)
             draft = announcement_draft(announcement, created_at=self._announcement_created_at)
             if await self._publish(draft):
                 self._announced, self._announced_at = announcement, now
@@ -126,15 +135,25 @@ class Presence:
 
     def _next_created_at(self) -> int:
         # Of two replaceable events of one second relays keep either: ours are a second apart at least.
-        self._last_created_at = max(int(self._clock.wall()), self._last_created_at + 1)
+        self._last_created_at = self._dated(self._last_created_at + 1)
         return self._last_created_at
+
+    def _dated(self, earliest: int) -> int:
+        """Now, or `earliest` if that is later: relays take nothing that is older than what it replaces.
+
+        Of a clock that was further ahead than relays believe nothing is there to be replaced.
+        """
+        now = int(self._clock.wall())
+        return earliest if now < earliest <= now + MOST_AHEAD_S else now
 
     async def _publish(self, draft: EventDraft) -> bool:
         try:
             await self._pool.publish(self._secret.sign(draft), timeout=hb.INTERVAL_S / 3)
         except RelayError as error:
+            self._faults[draft.kind] = str(error)
             logger.warning("not announced", kind=draft.kind, error=str(error))
             return False
+        self._faults.pop(draft.kind, None)
         return True
 
 

@@ -63,6 +63,8 @@ class ProviderStatus:
     engine: EngineStatus
     # See `Latency.told`.
     latency: dict[str, dict[str, Any]]
+    # Why no relay took the last announcement or heartbeat; empty when one did.
+    unannounced: str
     jobs: dict[str, int] = field(default_factory=dict)
 
 
@@ -262,6 +264,7 @@ class Provider:
             self._in_hand.wallet_down,
             self._inference.status(),
             self._runner.latency.told(),
+            self._presence.fault,
             await self._journal.counts(),
         )
 
