@@ -105,7 +105,7 @@ class Core:
         self.allowance: Allowance
         self.wallet: Wallet | None = None
         self.sender: Sender | None = None
-        self.started_at = self.clock.wall()
+        self.started_at, self.booted_at = self.clock.wall(), self.clock.boot()
         self.household = HouseholdFile(home.folder)
         self._serve = serve
         self.stays = serve or stays

@@ -91,7 +91,7 @@ class Methods:
             "network": core.home.network,
             "home": str(core.home.root),
             "npub": nip19.npub(core.secret.public),
-            "uptime_s": round(core.clock.wall() - core.started_at, 1),
+            "uptime_s": round(core.clock.boot() - core.booted_at, 1),
             "relays": [asdict(relay) for relay in core.pool.statuses],
             "refused": core.pool.refusals,
             "live_money": core.allowance.live,

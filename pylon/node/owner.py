@@ -78,7 +78,7 @@ class OwnerWatch:
                 f"owner rules give way for {MOST_WAIVED_S / 86_400:.0f} days at most",
                 hint="What is to hold for longer is a setting: [owner] in config.toml.",
             )
-        self._rules.waived_until = self._clock.wall() + seconds
+        self._rules.waive(seconds, wall=self._clock.wall(), boot=self._clock.boot())
         self._judge()
 
     def status(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class OwnerWatch:
 
         `…_local` is the same by the clock of this node, which schedules go by: who asks may live by another.
         """
-        until = self._rules.waived_until if self._rules.waived_until > self._clock.wall() else None
+        until = self._rules.waived_until(wall=self._clock.wall(), boot=self._clock.boot())
         rules = [asdict(ruling) | {"since_local": _local(ruling.since)} for ruling in self._rulings]
         return {"rules": rules, "waived_until": until, "waived_until_local": _local(until)}
 
@@ -104,7 +104,11 @@ class OwnerWatch:
         time.tzset()
         before = {ruling.name for ruling in self._rulings if ruling.holds}
         self._rulings = self._rules.decide(
-            self._readings, datetime.fromtimestamp(wall), now=self._clock.monotonic(), wall=wall
+            self._readings,
+            datetime.fromtimestamp(wall),
+            now=self._clock.monotonic(),
+            wall=wall,
+            boot=self._clock.boot(),
         )
         for ruling in self._rulings:
             if ruling.holds and ruling.name not in before:

@@ -56,12 +56,18 @@ class FakeMachine:
 
 
 class Ahead(SystemClock):
-    """This machine's clocks, whose monotonic one can be set ahead: rules end after half a minute."""
+    """This machine's clocks, for which time can pass: rules end after half a minute. `set_by` is the wall's alone."""
 
-    ahead = 0.0
+    ahead = set_by = 0.0
+
+    def wall(self) -> float:  # type: ignore[override]
+        return SystemClock.wall() + self.ahead + self.set_by
 
     def monotonic(self) -> float:  # type: ignore[override]
         return SystemClock.monotonic() + self.ahead
+
+    def boot(self) -> float:  # type: ignore[override]
+        return SystemClock.boot() + self.ahead
 
 
 class Node:
@@ -220,6 +226,19 @@ async def test_an_owner_who_says_so_has_it_serve_for_a_while(tmp_path, relay, cu
         assert (await result_of(serving.asked, "resume", {"for_s": 0}))["paused"] == "in use, battery"
         with pytest.raises(UsageError, match="for_s is a number"):
             await result_of(serving.asked, "resume", {"for_s": "2h"})
+
+
+async def test_a_clock_that_is_set_back_makes_a_word_no_longer_and_a_node_no_younger(tmp_path, relay):
+    async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
+        await result_of(serving.asked, "resume", {"for_s": 3600})
+        serving.clock.set_by = -10_800
+        await serving.pass_time(1_800)
+        status = await serving.status()
+        assert status["uptime_s"] >= 1_800
+        assert status["owner"]["waived_until"] == pytest.approx(serving.clock.wall() + 1_800, abs=60)
+        assert status["provider"]["paused"] == ""
+        await serving.pass_time(1_800)
+        assert (await serving.status())["provider"]["paused"] == "battery"
 
 
 async def test_no_seconds_end_what_was_said_for_a_while_and_nothing_else(tmp_path, relay):

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from pylon.host.readings import Heat, MemoryPressure, Power, Readings, Sense
 from pylon.provider.owner.rules import Battery, InUse, Overheated, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules, reason
 from pylon.provider.owner.schedule import Closed, parse_spans
+from tests.manual_clock import ManualClock
 
 NOON = datetime(2026, 11, 27, 12, 0)
 WALL = 1_800_000_000.0
@@ -23,7 +25,7 @@ def all_rules(*hours: str) -> OwnerRules:
 
 
 def decide(rules: OwnerRules, readings: Readings, now: float, local: datetime = NOON):
-    return rules.decide(readings, local, now=now, wall=WALL + now)
+    return rules.decide(readings, local, now=now, wall=WALL + now, boot=now)
 
 
 def reasons(rules: OwnerRules, readings: Readings, now: float, local: datetime = NOON) -> str:
@@ -74,7 +76,7 @@ def test_an_owners_word_waives_what_is_theirs_and_not_what_protects_the_machine(
     rules = all_rules("daily 22:00-06:00")
     readings = Readings(1.0, Power(True, 80), Heat.CRITICAL, MemoryPressure.CRITICAL)
     assert reasons(rules, readings, 0) == "in use, battery, heat, memory, schedule"
-    rules.waived_until = WALL + 100
+    rules.waive(100, wall=WALL, boot=0)
     assert reasons(rules, readings, 10) == "heat, memory"
     assert [ruling.name for ruling in decide(rules, readings, 20) if ruling.waived] == [
         "in use",
@@ -84,6 +86,44 @@ def test_an_owners_word_waives_what_is_theirs_and_not_what_protects_the_machine(
     assert reasons(rules, readings, 100) == "in use, battery, heat, memory, schedule"
     found = {ruling.name: ruling for ruling in decide(rules, readings, 110)}
     assert found["battery"].since == WALL + 100 and not found["battery"].waived
+
+
+@pytest.mark.parametrize(
+    ("move", "seconds", "left"),
+    [
+        ("advance", 3_000, 4_200),
+        ("sleep", 3_000, 4_200),
+        ("advance", 7_200, None),
+        ("sleep", 7_200, None),
+        ("set_by", -10_800, 7_200),
+        ("set_by", 3_000, 4_200),
+        ("set_by", 10_800, None),
+    ],
+)
+def test_two_hours_are_two_hours_by_the_clock_and_no_longer_when_that_is_set_back(move, seconds, left):
+    rules, clock = all_rules(), ManualClock(WALL)
+    rules.waive(7_200, wall=clock.wall(), boot=clock.boot())
+    getattr(clock, move)(seconds)
+
+    def waived() -> float | None:
+        until = rules.waived_until(wall=clock.wall(), boot=clock.boot())
+        return None if until is None else until - clock.wall()
+
+    def holds() -> str:
+        wall, boot = clock.wall(), clock.boot()
+        return reason(rules.decide(ON_BATTERY, NOON, now=clock.monotonic(), wall=wall, boot=boot))
+
+    assert waived() == left
+    assert holds() == ("" if left else "battery")
+    clock.advance(left or 0)
+    assert (waived(), holds()) == (None, "battery")
+
+
+def test_a_word_is_ended_by_no_seconds():
+    rules = all_rules()
+    rules.waive(7_200, wall=WALL, boot=0)
+    rules.waive(0, wall=WALL + 1, boot=1)
+    assert rules.waived_until(wall=WALL + 1, boot=1) is None
 
 
 def test_only_what_the_rules_look_at_is_needed():

@@ -1,5 +1,6 @@
 """Which owner rules hold: values in, verdicts out. A rule begins at once, and ends when its reason stays away."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,22 +41,42 @@ class OwnerRules:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
         self._held: dict[str, _Held] = {}
-        # Unix time: until then rules that yield do not hold. A person means hours by the clock, sleep included.
-        self.waived_until = 0.0
+        self._waived_until = self._waived_until_boot = -math.inf
 
     @property
     def needs(self) -> frozenset[Sense]:
         """The readings that the rules look at."""
         return frozenset().union(*(rule.needs for rule in self._rules))
 
-    def decide(self, readings: Readings, local: datetime, *, now: float, wall: float) -> tuple[Ruling, ...]:
-        """What each rule says, in their order. `now` is monotonic, `wall` Unix time, `local` the same for people."""
-        return tuple(self._ruling(rule, readings, local, now, wall) for rule in self._rules)
+    def waive(self, seconds: float, *, wall: float, boot: float) -> None:
+        """For so long rules that yield do not hold; 0 ends that."""
+        # A person means hours by the clock, sleep included.
+        self._waived_until, self._waived_until_boot = wall + seconds, boot + seconds
 
-    def _ruling(self, rule: Rule, readings: Readings, local: datetime, now: float, wall: float) -> Ruling:
+    def waived_until(self, *, wall: float, boot: float) -> float | None:
+        """Until when rules that yield do not hold, in Unix seconds; None when they do.
+
+        It is by the clock, and no longer than was said: a clock that is set back later does not stretch it.
+        """
+        until = min(self._waived_until, wall + self._waived_until_boot - boot)
+        return until if wall < until else None
+
+    def decide(
+        self, readings: Readings, local: datetime, *, now: float, wall: float, boot: float
+    ) -> tuple[Ruling, ...]:
+        """What each rule says, in their order.
+
+        `now` is monotonic, `wall` Unix time, `local` the same for people; `boot` counts sleep and is never set.
+        """
+        waived = self.waived_until(wall=wall, boot=boot) is not None
+        return tuple(self._ruling(rule, readings, local, now, wall, waived=waived) for rule in self._rules)
+
+    def _ruling(
+        self, rule: Rule, readings: Readings, local: datetime, now: float, wall: float, *, waived: bool
+    ) -> Ruling:
         held = self._held.get(rule.name)
         look = rule.look(readings, local, held=held is not None)
-        if rule.yielding and wall < self.waived_until:
+        if rule.yielding and waived:
             self._held.pop(rule.name, None)
             return Ruling(rule.name, False, look.pauses, rule.yielding, None, look.reading, look.ends)
         if look.pauses:
