@@ -146,6 +146,21 @@ def latency_line(latency: dict[str, Any]) -> str:
     return f"{waited} waiting, {computed} computed, {published} until a relay had it (medians)"
 
 
+def _but(data: dict[str, Any]) -> str:
+    """What keeps jobs away from a node that takes them; empty where nothing does."""
+    if data["refused"]:
+        return ", but no relay lets this key in: nobody can ask"
+    opened = [relay for relay in data["relays"] if relay["state"] == "open"]
+    if not opened:
+        return ", but no relay is open: nobody can ask"
+    if all(relay["error"] for relay in opened):
+        return ", but no relay lets this key in: sealed jobs, as most are, may not come"
+    # A node that began with an older Pylon does not say.
+    if data["provider"].get("unannounced"):
+        return f", but it is not seen: {data['provider']['unannounced']}"
+    return ""
+
+
 def _print_status(data: dict[str, Any]) -> None:
     made = table("", "", show_header=False)
     made.add_row("node", data["npub"])
@@ -163,10 +178,7 @@ def _print_status(data: dict[str, Any]) -> None:
     else:
         engine, now = provider["engine"], time.time()
         free = "draining" if provider["draining"] else "taking jobs"
-        if data["refused"]:
-            free += ", but no relay lets this key in: nobody can ask"
-        elif not any(relay["state"] == "open" for relay in data["relays"]):
-            free += ", but no relay is open: nobody can ask"
+        free += _but(data)
         if engine["state"] == "failed":
             free = "every job is turned down: the model failed"
         owner = data["owner"]

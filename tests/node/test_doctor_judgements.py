@@ -242,6 +242,33 @@ def test_a_service_is_proposed_where_there_is_one_to_be_had():
     assert serving.judge_node(None, replace(BY_SYSTEMD, installed=True)).todo == "`pylon service restart`."
 
 
+def test_a_relay_that_is_open_to_the_doctor_and_not_to_the_node_that_runs_is_wrong():
+    refused = "the relay refused our key: invalid: created_at is more than 600 s away"
+    there = {"url": OPEN.url, "state": "open", "error": ""}
+    elsewhere = {"url": "wss://other.example", "state": "open", "error": refused}
+
+    def judged(relay, *reads):
+        reads = relays.beside_own(reads or [OPEN], {"relays": [relay, elsewhere]})
+        each = [relays.judge_relay(read, system="Linux", key=True) for read in reads]
+        return each[0], relays.judge_reach(reads, household=True)
+
+    assert verdicts(*judged(there)) == [("ok", False), ("ok", False)]
+    found, reach = judged({**there, "error": refused})
+    assert refused in found.said and verdicts(found, reach) == [("wrong", False), ("wrong", True)]
+    found, reach = judged({**there, "error": refused}, OPEN, replace(OPEN, url="wss://third.example"))
+    assert verdicts(found, reach) == [("wrong", False), ("ok", False)]
+    found, _ = judged({**there, "state": "connecting", "error": "no route"})
+    assert "no route" in found.said and verdicts(found) == [("warning", False)]
+    assert relays.beside_own([OPEN], None) == [OPEN]
+
+
+def test_what_no_relay_shows_is_told_with_what_relays_said_of_it():
+    why = "created_at is more than 900 s ahead"
+    found = relays.judge_presence([OPEN], 900, why)
+    assert why in found.said and "every half minute" in found.todo and verdicts(found) == [("wrong", True)]
+    assert "()" not in relays.judge_presence([OPEN], 900).said
+
+
 def test_room_on_the_disk_comes_before_a_start():
     assert serving.judge_node(None, NO_MANAGER, room=False).todo.startswith("Make room")
     full = serving.judge_node(status(paused="disk"), NO_MANAGER)

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pylon import config as settings
 from pylon.errors import PylonError
@@ -84,7 +86,7 @@ async def examine() -> Examination:
         read_wallet(home, config, public, status, running=running),
         asyncio.to_thread(read_service, home),
     )
-    system = computer.system
+    asked, system = relays.beside_own(asked, status), computer.system
     findings += [relays.judge_relay(read, system=system, key=secret is not None) for read in asked]
     if household is not None and household.head == public and config.relay.port:
         taken = await listens(config.relay.port)
@@ -102,10 +104,15 @@ async def examine() -> Examination:
         node,
         serving.judge_code(code, status, time.time()) if status is not None else None,
         serving.judge_calls(status) if status is not None else None,
-        relays.judge_presence(asked, time.time()) if serves else None,
+        relays.judge_presence(asked, time.time(), _unannounced(status)) if serves else None,
         serving.judge_service(service),
     ]
     return Examination(tuple(one for one in findings if one is not None), serves)
+
+
+def _unannounced(status: Mapping[str, Any] | None) -> str:
+    # One that began with an older Pylon does not say.
+    return "" if status is None else str(status["provider"].get("unannounced", ""))
 
 
 def _public(npub: str) -> str:

@@ -1,14 +1,15 @@
 """The relays, judged: reachable, willing, in time, and showing this node. Values in, findings out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
+from typing import Any
 from urllib.parse import urlsplit
 
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat
 from pylon.jobs.size import MAX_EVENT_BYTES
-from pylon.node.doctor.finding import Finding, Verdict, ok, warning, wrong
+from pylon.node.doctor.finding import RESTART, Finding, Verdict, ok, warning, wrong
 from pylon.nostr.client.nip11 import RelayInformation
 
 # `EHOSTUNREACH` of macOS: what a program gets that the owner has not allowed to look into the local network.
@@ -40,6 +41,9 @@ class RelayReading:
 
     `ahead_s` is how far this machine's clock is ahead of the relay's, None where that does not say. `heartbeat` and
     `announced` are what the relay shows of this node; `refusal` is why it shows nothing to us.
+
+    All of that is learnt over a new connection. `own` is what keeps the one of the node that runs from being of use,
+    `own_lost` that it is down.
     """
 
     url: str
@@ -54,6 +58,19 @@ class RelayReading:
     refusal: str = ""
     here: bool = False
     near: bool = False
+    own: str = ""
+    own_lost: bool = False
+
+
+def beside_own(reads: Iterable[RelayReading], status: Mapping[str, Any] | None) -> list[RelayReading]:
+    """The readings, with what the node that runs says of its own connections; `status` is None where none runs."""
+    own = {relay["url"]: relay for relay in status["relays"]} if status is not None else {}
+    return [
+        replace(read, own=relay["error"], own_lost=relay["state"] != "open")
+        if (relay := own.get(read.url)) is not None
+        else read
+        for read in reads
+    ]
 
 
 def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
@@ -64,6 +81,13 @@ def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
     if read.refusal:
         said = f"open, and it answers no query of this node: {read.refusal}"
         return wrong(check, said, "Is it a Nostr relay? Ask its operator, or take another.")
+    if read.own and read.own_lost:
+        return warning(check, f"open, but not to the node that runs: {read.own}", "It tries again within a minute.")
+    if read.own:
+        said = f"open, but not to the node that runs: {read.own}"
+        return wrong(
+            check, said, f"It proves its key again, every ten minutes at the longest; {RESTART} does at once."
+        )
     information = read.information
     if information is None:
         return ok(check, "open; it says nothing of its limits (NIP-11)")
@@ -93,6 +117,13 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
             "Start one with `pylon relay`, or name others as `relays` in config.toml."
             if all(read.answers is Answers.NOTHING for read in reads)
             else "Do what is said of them above, or name others as `relays` in config.toml.",
+            no_jobs=True,
+        )
+    if all(read.own for read in reached):
+        return wrong(
+            "relays",
+            f"{len(reached)} of {len(reads)} reached, and none by the node that runs: nobody can ask it",
+            "Do what is said of them above.",
             no_jobs=True,
         )
     if all(read.here for read in reached) and not household:
@@ -133,8 +164,11 @@ def judge_clock(reads: Sequence[RelayReading]) -> Finding:
     return ok("clock", f"within {CLOCK_FINE_S:.0f} s of the relays'")
 
 
-def judge_presence(reads: Sequence[RelayReading], now: float) -> Finding | None:
-    """Whether a node that runs can be seen by customers. None where no relay is there to look at."""
+def judge_presence(reads: Sequence[RelayReading], now: float, fault: str = "") -> Finding | None:
+    """Whether a node that runs can be seen by customers. None where no relay is there to look at.
+
+    `fault` is why no relay took what it last said of itself.
+    """
     reached = [read for read in reads if not read.error]
     if not reached:
         return None
@@ -144,8 +178,10 @@ def judge_presence(reads: Sequence[RelayReading], now: float) -> Finding | None:
         lacking = "announcement" if fresh else "heartbeat"
         return wrong(
             "seen",
-            f"no relay shows this node's {lacking}: to customers it is not there",
-            "Wait half a minute after a start; then look for `not announced` in its log.",
+            f"no relay shows this node's {lacking}: to customers it is not there{f' ({fault})' if fault else ''}",
+            "What relays said of it is what to mend; it is tried again every half minute."
+            if fault
+            else "Wait half a minute after a start; then look for `not announced` in its log.",
             no_jobs=True,
         )
     beat = max(fresh, key=lambda one: one.expires_at)
