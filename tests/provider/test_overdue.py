@@ -67,6 +67,18 @@ async def test_whoever_will_wait_long_hears_at_once_for_how_long_and_no_second_t
     assert len(desk.told) == 2
 
 
+@pytest.mark.parametrize("seconds", [-10_800, 10_800])
+async def test_a_word_is_due_after_the_same_time_though_the_clock_is_set_meanwhile(desk, seconds):
+    desk.comes("one", queued=False, lasts=100_000)
+    desk.clock.set_by(seconds)
+    assert desk.overdue._next_tick() <= AFTER_S
+    desk.overdue._tick()
+    assert desk.told == []
+    desk.clock.advance(AFTER_S)
+    desk.overdue._tick()
+    assert [id_ for id_, _ in desk.told] == ["one"]
+
+
 async def test_whoever_has_heard_something_else_is_told_nothing(desk):
     desk.comes("one")
     desk.overdue.heard("one")

@@ -14,7 +14,7 @@ AFTER_S = 2.5
 def test_a_word_is_due_to_whoever_has_waited_for_it_and_heard_nothing(came, heard, now):
     unheard = Unheard(AFTER_S)
     for number, at in enumerate(came):
-        unheard.add(SimpleNamespace(id=number, received_at=at))
+        unheard.add(SimpleNamespace(id=number), at)
     for number in heard:
         unheard.heard(number)
     still = [(number, at) for number, at in enumerate(came) if number not in heard]
@@ -26,5 +26,5 @@ def test_a_word_is_due_to_whoever_has_waited_for_it_and_heard_nothing(came, hear
 def test_a_thousand_words_are_not_said_in_one_breath():
     unheard = Unheard(AFTER_S)
     for number in range(1_000):
-        unheard.add(SimpleNamespace(id=number, received_at=0.0))
+        unheard.add(SimpleNamespace(id=number), 0.0)
     assert [job.id for job in unheard.due(10.0)] == list(range(_WORDS))

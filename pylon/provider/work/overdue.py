@@ -44,7 +44,7 @@ class Overdue:
 
     def add(self, job: Job) -> None:
         """A job came, and its customer has heard nothing yet."""
-        self._unheard.add(job)
+        self._unheard.add(job, self._clock.monotonic())
 
     def heard(self, job_id: str) -> None:
         """Its customer hears of it, or need not any more."""
@@ -76,16 +76,16 @@ class Overdue:
 
     def _tick(self) -> None:
         self._timer = None
-        now = self._clock.wall()
-        for job in self._queue.take_expired(now):
+        # Deadlines are in events, and so by the wall; how long somebody has waited here is not.
+        for job in self._queue.take_expired(self._clock.wall()):
             ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-        for job in self._unheard.due(now):
+        for job in self._unheard.due(self._clock.monotonic()):
             self.say(job)
         self._watch()
 
     def _next_tick(self) -> float:
         # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
         due = None if self._queue else self._unheard.next_at()
-        return TICK_S if due is None else max(TICK_S, due - self._clock.wall())
+        return TICK_S if due is None else max(TICK_S, due - self._clock.monotonic())
