@@ -47,7 +47,7 @@ class Waiting:
         self.unpaid = UnpaidInvoices(self.relations, None, self.sender, self.clock, self.told.append)
 
     def left_for(self, provider: str) -> float:
-        return self.relations[provider].unpaid_until - self.clock.wall()
+        return self.relations[provider].unpaid_until - self.clock.boot()
 
     async def looks(self, *, holds: int | None = None, after: float = WALLET_S) -> list[str]:
         """Who is changed by a look so long after the last one."""
@@ -85,6 +85,22 @@ def test_a_provider_is_left_alone_as_long_as_it_holds_its_invoice(waiting, monke
 def test_what_is_no_invoice_is_waited_out_for_a_minute(waiting, invoice):
     waiting.unpaid.add(A, invoice, Msat(1_000), EMPTY)
     assert waiting.left_for(A) == LEAST_UNPAID_S
+
+
+@pytest.mark.parametrize(
+    ("move", "seconds"), [("set_by", -10_800), ("set_by", 10_800), ("advance", 0)], ids=["back", "ahead", "not"]
+)
+async def test_a_provider_is_left_alone_no_longer_and_no_shorter_though_the_clock_is_set(waiting, move, seconds):
+    waiting.unpaid.add(A, None, Msat(1_000), EMPTY)
+    getattr(waiting.clock, move)(seconds)
+    assert await waiting.looks(after=LEAST_UNPAID_S - 1) == []
+    assert await waiting.looks(after=1) == [A]
+
+
+async def test_a_machine_that_slept_meanwhile_asks_again_when_it_wakes(waiting):
+    waiting.unpaid.add(A, None, Msat(1_000), EMPTY)
+    waiting.clock.sleep(LEAST_UNPAID_S)
+    assert await waiting.looks(after=0) == [A]
 
 
 async def test_whose_time_is_over_is_asked_again_and_not_a_moment_sooner(waiting):

@@ -31,7 +31,10 @@ class Relation:
     asked: bool = False
     """Whether it has asked to be paid: as long as it has answered nothing, it gives no job on trial."""
     unpaid_until: float = 0.0
-    """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent."""
+    """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent.
+
+    In seconds of the clock that counts sleep and is never set; 0 for none.
+    """
     unpaid_why: str = ""
     """Why it was not paid, in a few words for people; empty where that may pass by itself."""
     unpaid: Msat = ZERO

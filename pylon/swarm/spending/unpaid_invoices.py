@@ -82,7 +82,7 @@ class UnpaidInvoices:
         self.changed(provider)
 
     def _forgive(self) -> None:
-        now = self.clock.wall()
+        now = self.clock.boot()
         for provider, relation in self.relations.items():
             if 0.0 < relation.unpaid_until <= now:
                 relation.unpaid_until = 0.0
@@ -111,11 +111,13 @@ class UnpaidInvoices:
         return found
 
     def _runs_out(self, invoice: str | None) -> float:
-        """When its provider has given up the invoice, in Unix seconds."""
+        """When its provider has given up the invoice, by the clock that is never set."""
+        least = self.clock.boot() + LEAST_UNPAID_S
         try:
-            return max(self._gone(decode(invoice or "").expires_at), self.clock.wall() + LEAST_UNPAID_S)
+            return max(self._gone(decode(invoice or "").expires_at), least)
         except InvoiceError:
-            return self.clock.wall() + LEAST_UNPAID_S
+            return least
 
     def _gone(self, expires_at: float) -> float:
-        return min(expires_at + GRACE_S, self.clock.wall() + MOST_UNPAID_S)
+        left = min(expires_at + GRACE_S - self.clock.wall(), MOST_UNPAID_S)
+        return self.clock.boot() + max(0.0, left)
