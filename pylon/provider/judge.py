@@ -1,7 +1,7 @@
 """A request as it came, read and judged: a job, what its customer is told instead, or nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode, RequestError
@@ -12,20 +12,9 @@ from pylon.nostr.event import Event
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
 from pylon.provider.queue import Job
+from pylon.provider.refusal import Refusal
 from pylon.provider.rows import Pending
 from pylon.provider.settings import ProviderSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a customer is told about a request that is not taken on. `relay` is where that came from."""
-
-    customer: str
-    id: str
-    private: bool
-    relay: str
-    code: ErrorCode
-    reason: str
 
 
 class Judge:
@@ -63,7 +52,7 @@ class Judge:
             case Accept() as terms:
                 return Job(request, event, terms, now, relay, request.customer in self._settings.trusted)
             case Refuse(code, reason):
-                return Refusal(request.customer, request.id, request.private, relay, code, reason)
+                return Refusal.to(request, relay, code, reason)
             case _:
                 return None
 
@@ -80,7 +69,7 @@ class Judge:
         now = self._clock.wall()
         if pending.expires_at <= now:
             reason = "the deadline passed before the job was done"
-            return Refusal(request.customer, request.id, request.private, relay, ErrorCode.EXPIRED, reason)
+            return Refusal.to(request, relay, ErrorCode.EXPIRED, reason)
         load = self._load(request.customer, ())
         # It was taken on when there was room for it, and nobody had paused.
         models = _as_then(load.models, request, pending.model)
@@ -101,7 +90,7 @@ class Judge:
                     pending.sent, again=pending.begun, left=True,
                 )  # fmt: skip
             case Refuse(code, reason):
-                return Refusal(request.customer, request.id, request.private, relay, code, reason)
+                return Refusal.to(request, relay, code, reason)
             case _:
                 return None
 

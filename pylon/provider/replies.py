@@ -6,7 +6,6 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import WireError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.request import ReceivedRequest
 from pylon.money.msat import Msat
@@ -14,8 +13,8 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.provider.outbox import Letter, Outbox
-from pylon.provider.queue import Job
-from pylon.provider.refusals import RefusalBudget
+from pylon.provider.refusal import Refusal
+from pylon.provider.refusal_budget import RefusalBudget
 
 logger = log.get("provider")
 
@@ -47,29 +46,22 @@ class Replies:
         self._trusted = trusted
         self._budget = RefusalBudget()
 
-    def refuse(self, customer: str, request: str, private: bool, relay: str, code: ErrorCode, reason: str) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """An error feedback, unless this key has had too many."""
-        if (event := self.refusal(customer, request, private, code, reason)) is not None:
-            self._put(event, relay)
+        if (event := self.refusal(refusal)) is not None:
+            self._put(event, refusal.relay)
+
+    def refusal(self, refusal: Refusal) -> Event | None:
+        """The same, not sent yet; None where this key has had too many, or cannot be written to."""
+        customer = refusal.customer
+        if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
+            return None
+        address = Address(refusal.id, customer, refusal.private, self._expiry())
+        return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason))
 
     def say(self, refusal: Event, relay: str) -> None:
         """Sends one that was made."""
         self._put(refusal, relay)
-
-    def refusal(self, customer: str, request: str, private: bool, code: ErrorCode, reason: str) -> Event | None:
-        """The same, not sent yet; None where this key has had too many, or cannot be written to."""
-        if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
-            return None
-        address = Address(request, customer, private, self._expiry())
-        return self._sign(Feedback(address, Status.ERROR, code, reason))
-
-    def let_go(self, job: Job) -> Event | None:
-        """That a job was taken back and costs nothing, not sent yet: as long as it might cost something, its customer
-        keeps that aside. None where it was free, and where this key has had too many words."""
-        if not job.terms.quote:
-            return None
-        request = job.request
-        return self.refusal(request.customer, request.id, request.private, ErrorCode.CANCELLED, "it costs nothing")
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """The job will take a while: it begins in so many seconds, or nobody knows when."""

@@ -133,7 +133,7 @@ class Provider:
                 replies=replies,
                 clock=clock,
                 run=self._runner.add,
-                tell=results.tell,
+                end=results.end,
                 most=settings.max_unpaid,
             )
         self._in_hand = InHand(till=self._till, runner=self._runner)

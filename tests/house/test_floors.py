@@ -55,7 +55,7 @@ DECIDERS = [
     "provider/payments/newcomers.py",
     "provider/work/pieces.py",
     "provider/queue.py",
-    "provider/refusals.py",
+    "provider/refusal_budget.py",
     "provider/owner/rules.py",
     "provider/owner/rulings.py",
     "provider/owner/schedule.py",

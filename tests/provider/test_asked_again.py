@@ -11,7 +11,7 @@ from pylon.jobs.request import private_draft
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.provider.intake import intake
-from pylon.provider.refusals import RefusalLimits
+from pylon.provider.refusal_budget import RefusalLimits
 from pylon.relay.server import RelayServer
 from tests.customer import Customer
 from tests.provider.test_paid import paid as paid

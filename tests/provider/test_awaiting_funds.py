@@ -16,6 +16,7 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.schema import MONEY
+from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
@@ -26,6 +27,7 @@ from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
+from pylon.provider.work.results import Results
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money import accounts
@@ -53,24 +55,33 @@ class Desk:
     """A till over a real database, in which two jobs of strangers may wait; `ran` are those the runner was given."""
 
     def __init__(self, database, group) -> None:
-        self.database = database
-        self.settlement = AccountSettlement(Journal(database, group), CreditPolicy(stranger=Terms(), trial=None))
+        self.database, self.clock, journal = database, SystemClock(), Journal(database, group)
+        self.settlement = AccountSettlement(journal, CreditPolicy(stranger=Terms(), trial=None))
         self.ran: list[Job] = []
         self.errors: list[str] = []
         self.told: list[str] = []
         replies = SimpleNamespace(
-            refuse=lambda *said: self.errors.append(said[4].value),
+            refuse=lambda refusal: self.errors.append(refusal.code.value),
             processing=lambda *_: None,
-            let_go=lambda job: KEY.sign(EventDraft(7000, "cancelled", (("e", job.id),), 1)),
+            refusal=lambda refusal: KEY.sign(EventDraft(7000, "cancelled", (("e", refusal.id),), 1)),
         )
-        self.clock = SystemClock()
+        results = Results(
+            secret=KEY,
+            keys=ConversationKeys(KEY),
+            inference=SimpleNamespace(model=None),
+            journal=journal,
+            settlement=self.settlement,
+            outbox=SimpleNamespace(put=lambda letter: self.told.append(letter.event.tag("e"))),
+            replies=replies,
+            clock=self.clock,
+        )
         self.till = Till(
             asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
             settlement=self.settlement,
             replies=replies,
             clock=self.clock,
             run=self.ran.append,
-            tell=lambda word, job_id, relay: self.told.append(job_id),
+            end=results.end,
             most=2,
         )
 

@@ -10,7 +10,7 @@ from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.intake import intake as module
-from pylon.provider.refusals import RefusalBudget, RefusalLimits
+from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.rows import JobState
 
 

@@ -41,6 +41,7 @@ from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
+from pylon.provider.refusal import Refusal
 from pylon.provider.rows import SCHEMA, JobState
 from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
@@ -146,7 +147,7 @@ class World:
             replies=self,
             clock=self.clock,
             run=self.runner.add,
-            tell=self.published.tell,
+            end=self.published.end,
             most=100,
         )
 
@@ -178,12 +179,12 @@ class World:
         self.pieces[request.id].add(id(self.engine))
         sent()
 
-    def refuse(self, customer: str, request: str, private: bool, relay: str, code: Any, reason: str) -> None:
-        self.errors.append((request, code.value))
+    def refuse(self, refusal: Refusal) -> None:
+        self.errors.append((refusal.id, refusal.code.value))
 
-    def let_go(self, job: Job) -> Event:
+    def refusal(self, refusal: Refusal) -> Event:
         # The hour makes each that is signed another one.
-        return US.sign(EventDraft(7000, f"{self.clock.now} {id(self.engine)}", (("e", job.id),), 1))
+        return US.sign(EventDraft(7000, f"{self.clock.now} {id(self.engine)}", (("e", refusal.id),), 1))
 
     # As a receiver.
     async def issue(self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int) -> Issued:

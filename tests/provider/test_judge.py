@@ -13,8 +13,9 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
-from pylon.provider.judge import Judge, Refusal
+from pylon.provider.judge import Judge
 from pylon.provider.queue import Job
+from pylon.provider.refusal import Refusal
 from pylon.provider.rows import JobState, Pending
 from pylon.provider.settings import ProviderSettings
 from tests.manual_clock import ManualClock

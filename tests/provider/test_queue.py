@@ -6,7 +6,7 @@ from pylon.money.msat import ZERO
 from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.provider.queue import Job, JobQueue
-from pylon.provider.refusals import RefusalBudget, RefusalLimits
+from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 
 
 def job(name: str, customer: str = "c", *, expires_at: int = 100, trusted: bool = False) -> Job:

@@ -1,5 +1,6 @@
 """How a job ends: what its result says, what is written before anything is told, and for how long it is published."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.queue import Job
+from pylon.provider.refusal import Refusal
 from pylon.provider.rows import JobState, Work
 from pylon.provider.work.results import REPEAT_S, Results
 from tests.manual_clock import ManualClock
@@ -84,11 +86,12 @@ class Stage:
         self.said.append(("told", job_id))
 
     # As replies.
-    def let_go(self, job):
+    def refusal(self, refusal):
+        assert refusal == Refusal.of(self.job, ErrorCode.CANCELLED, "it costs nothing")
         return self.word
 
-    def refuse(self, customer, request, private, relay, code, reason) -> None:
-        self.said.append(("told", request, code, reason))
+    def refuse(self, refusal) -> None:
+        self.said.append(("told", refusal.id, refusal.code, refusal.reason))
 
 
 @pytest.fixture
@@ -139,8 +142,8 @@ async def test_a_customer_is_told_that_there_is_no_result_once_that_is_written(s
 
 
 async def test_whoever_took_back_what_is_free_is_told_nothing(stage):
-    stage.word = None
-    await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+    free = replace(stage.job, terms=replace(stage.job.terms, quote=Msat(0)))
+    await stage.results.end_without(free, JobState.CANCELLED, ErrorCode.CANCELLED, "")
     assert stage.said == [("written", JobState.CANCELLED, "cancelled", None)]
     assert stage.letters == []
 
@@ -162,6 +165,8 @@ async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that
 async def test_of_an_end_that_is_not_on_disk_nobody_hears(stage):
     stage.broken = True
     await stage.results.end_without(stage.job, JobState.FAILED, ErrorCode.BUSY, "full")
+    with pytest.raises(OSError, match="full"):
+        await stage.results.end(stage.job, JobState.FAILED, ErrorCode.BUSY, "full")
     assert stage.said == []
 
 

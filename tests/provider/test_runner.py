@@ -78,10 +78,10 @@ class Replies:
         if self.arrives:
             sent()
 
-    def refuse(self, customer, request, private, relay, code, reason) -> None:
-        self.errors.append(code.value)
+    def refuse(self, refusal) -> None:
+        self.errors.append(refusal.code.value)
 
-    def let_go(self, job) -> None:
+    def refusal(self, refusal) -> None:
         pass
 
 

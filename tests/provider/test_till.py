@@ -57,19 +57,22 @@ def strangers(monkeypatch):
     monkeypatch.setattr(asking.invoice_store, "has_paid", never_paid)
 
 
-def till_of(clock, receiver, *, wallet=None, settlement=None, most=10) -> Till:
+async def nothing_written(*_):
+    pass
+
+
+def till_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_written, most=10) -> Till:
     """A till whose customers hear nothing."""
     database = SimpleNamespace(transaction=nullcontext)
     wallet = wallet or SilentWallet()
-    said = ("refuse", "processing", "payment_required", "let_go")
-    replies = SimpleNamespace(**dict.fromkeys(said, lambda *_: None))
+    replies = SimpleNamespace(processing=lambda *_: None, payment_required=lambda *_: None)
     return Till(
         asking=Asking(database=database, wallet=wallet, receiver=receiver, clock=clock),
         settlement=settlement,
         replies=replies,
         clock=clock,
         run=lambda _: None,
-        tell=lambda *_: None,
+        end=end,
         most=most,
     )
 
@@ -134,9 +137,6 @@ class Settlement:
     """A stand-in that counts what it is asked."""
 
     decided = 0
-
-    async def end(self, *_, **__):
-        pass
 
     async def decide(self, job):
         self.decided += 1
@@ -242,8 +242,8 @@ class Ending(Settlement):
     def __init__(self) -> None:
         self.ended: dict[str, str] = {}
 
-    async def end(self, job_id, state, *, code, finished_at, word=None):
-        self.ended[job_id] = code
+    async def end(self, job, state, code, reason):
+        self.ended[job.id] = code.value
 
     async def decide(self, job):
         return AskTopUp(Msat(1_000))
@@ -265,7 +265,7 @@ class Crowded(Nobody):
 
 def crowded(clock, receiver: Crowded, most: int) -> tuple[Till, Ending]:
     settlement = Ending()
-    return till_of(clock, receiver, settlement=settlement, most=most), settlement
+    return till_of(clock, receiver, settlement=settlement, end=settlement.end, most=most), settlement
 
 
 async def asked(till: Till) -> None:

@@ -19,11 +19,12 @@ from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
 from pylon.provider.journal import Journal
-from pylon.provider.judge import Judge, Refusal
+from pylon.provider.judge import Judge
 from pylon.provider.outbox import Outbox
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
-from pylon.provider.refusals import RefusalBudget, RefusalLimits
+from pylon.provider.refusal import Refusal, taken_back
+from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.work.in_hand import InHand
@@ -142,9 +143,8 @@ class Intake:
     def _still_wanted(self, job: Job) -> Job | Refusal | None:
         if (code := self._refused.code(job.id)) is not None:
             # There would be room for it by now, and its customer has gone elsewhere.
-            request, reason = job.request, "it was refused before: a new request may do better"
-            return Refusal(request.customer, job.id, request.private, job.relay, code, reason)
-        return _taken_back(job) if (job.request.customer, job.id) in self._early else job
+            return Refusal.of(job, code, "it was refused before: a new request may do better")
+        return taken_back(job) if (job.request.customer, job.id) in self._early else job
 
     async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
         if len(queued) == 1:
@@ -161,9 +161,7 @@ class Intake:
             self._cannot_write()
             if live:
                 # Whoever hears nothing waits.
-                request = job.request
-                no = Refusal(request.customer, job.id, request.private, job.relay, ErrorCode.PAUSED, "disk")
-                await self._say_no([no])
+                await self._say_no([Refusal.of(job, ErrorCode.PAUSED, "disk")])
             raise
 
     async def _write(self, job: Job, *, live: bool) -> None:
@@ -215,19 +213,11 @@ class Intake:
             # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
             logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
             return None
-        word = self._replies.refusal(customer, refusal.id, refusal.private, code, refusal.reason)
+        word = self._replies.refusal(refusal)
         if word is not None:
             # Noise has no more of the log than it has answers.
             logger.info("refused", job=refusal.id, customer=customer, code=code.value)
         return word
-
-
-def _taken_back(job: Job) -> Refusal | None:
-    # Whoever might have owed something keeps that aside until it hears.
-    if not job.terms.quote:
-        return None
-    request, code = job.request, ErrorCode.CANCELLED
-    return Refusal(request.customer, job.id, request.private, job.relay, code, "it costs nothing")
 
 
 async def _alone(part: Awaitable[None]) -> None:

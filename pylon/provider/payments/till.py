@@ -6,7 +6,7 @@ learns what was paid.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pylon import log
 from pylon.clock import Clock
@@ -14,7 +14,6 @@ from pylon.jobs.codes import ErrorCode
 from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
 from pylon.money.invoices.allowance import PACE_S
 from pylon.money.invoices.store import Issued
-from pylon.nostr.event import Event
 from pylon.provider.contents import put_aside
 from pylon.provider.payments.asking import Asking, NotAsked
 from pylon.provider.payments.behind import Misfit, unpaid
@@ -27,10 +26,13 @@ from pylon.provider.rows import JobState
 
 logger = log.get("provider")
 
+# See `Results.end`.
+type End = Callable[[Job, JobState, ErrorCode, str], Awaitable[None]]
+
 
 class Till:
-    """`run` puts a job that may run into the queue; `tell` publishes what stands in the journal about a job (its id),
-    first on this relay; `most` jobs of customers that never paid may wait."""
+    """`run` puts a job that may run into the queue, `end` writes down that one has no result, and tells its customer;
+    `most` jobs of customers that never paid may wait."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class Till:
         replies: Replies,
         clock: Clock,
         run: Callable[[Job], None],
-        tell: Callable[[Event, str, str], None],
+        end: End,
         most: int,
     ) -> None:
         self._asking = asking
@@ -48,7 +50,7 @@ class Till:
         self._replies = replies
         self._clock = clock
         self._run = run
-        self._tell = tell
+        self._end_job = end
         self._waiting = Waiting(most)
         # Whoever decides about a job that waits has it alone until memory says what is on disk: nothing is both taken
         # back and run, and no two ask for a payment.
@@ -217,15 +219,9 @@ class Till:
                 await self._write_end(job, state, code, reason)
 
     async def _write_end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        word = self._replies.let_go(job) if state is JobState.CANCELLED else None
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
+        await self._end_job(job, state, code, reason)
         self._waiting.remove(job.id)
         self._waiting.left(job.request.customer)
-        if word is not None:
-            self._tell(word, job.id, job.relay)
-        elif state is not JobState.CANCELLED:
-            request = job.request
-            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
 
     # --- decided on anew ----------------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.provider.journal import Journal
-from pylon.provider.judge import Refusal
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
+from pylon.provider.refusal import Refusal, taken_back
 from pylon.provider.replies import Replies, answer_expiry
 from pylon.provider.rows import JobState, Work
 
@@ -84,22 +84,26 @@ class Results:
         """The result that stands in the journal, if one does."""
         return (await self._journal.known([job_id])).get(job_id)
 
-    async def end_without(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+    async def end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         """Writes down that a job has no result, and tells its customer. Of one that was taken back it is told until a
-        relay has it, and only where it would have cost something."""
-        word = self._replies.let_go(job) if state is JobState.CANCELLED else None
-        try:
-            await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
-        except Exception:
-            # The next start finds its row as it was, and may answer after all. Whoever heard that there is no answer
-            # would have gone elsewhere, and pay two.
-            logger.exception("the end of a job was not written down", job=job.id, state=state.value)
-            return
+        relay has it, and only where it would have cost something. Raises what the writing does: then nobody hears
+        that there is no answer, since the next start finds the job's row as it was, and may answer after all. Whoever
+        had heard so would have gone elsewhere, and pay two.
+        """
+        refusal = taken_back(job) if state is JobState.CANCELLED else None
+        word = None if refusal is None else self._replies.refusal(refusal)
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
         if word is not None:
             self.tell(word, job.id, job.relay)
         elif state is not JobState.CANCELLED:
-            request = job.request
-            self._replies.refuse(request.customer, request.id, request.private, job.relay, code, reason)
+            self._replies.refuse(Refusal.of(job, code, reason))
+
+    async def end_without(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+        """The same for whoever can do nothing about it when that cannot be written down."""
+        try:
+            await self.end(job, state, code, reason)
+        except Exception:
+            logger.exception("the end of a job was not written down", job=job.id, state=state.value)
 
     async def end_left(self, job_id: str, refusal: Refusal | None) -> None:
         """Writes down that a job of an earlier process is not done any more, together with what its customer is told,
@@ -109,7 +113,7 @@ class Results:
             await self._settlement.end(job_id, JobState.FAILED, code="", finished_at=self._clock.wall())
             return
         code = refusal.code
-        word = self._replies.refusal(refusal.customer, job_id, refusal.private, code, refusal.reason)
+        word = self._replies.refusal(refusal)
         state = JobState.EXPIRED if code is ErrorCode.EXPIRED else JobState.FAILED
         await self._settlement.end(job_id, state, code=code.value, finished_at=self._clock.wall(), word=word)
         if word is not None:
