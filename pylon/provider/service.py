@@ -20,7 +20,8 @@ from pylon.nostr.pool import RelayPool
 from pylon.provider.admission import Load
 from pylon.provider.contents import Contents
 from pylon.provider.intake import refused, regulars
-from pylon.provider.intake.intake import Intake
+from pylon.provider.intake.intake import Intake, for_provider
+from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
@@ -144,20 +145,24 @@ class Provider:
         self._disk = Writable(journal=journal, clock=clock, changed=self._presence.changed)
         judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=self._load)
         self._refused = Refused(journal, clock)
-        self._intake = Intake(
-            provider=secret.public,
-            settings=settings,
-            pool=pool,
-            judge=judge,
+        not_taken = NotTaken(
+            trusted=settings.trusted.__contains__,
             journal=journal,
-            settlement=self._settlement,
             in_hand=self._in_hand,
-            open_cancels=self._open_cancels,
             results=results,
             replies=replies,
             refused=self._refused,
             outbox=outbox,
             clock=clock,
+        )
+        self._intake = Intake(
+            pool=pool,
+            filters=lambda: for_provider(secret.public, settings, clock.wall()),
+            judge=judge,
+            settlement=self._settlement,
+            in_hand=self._in_hand,
+            open_cancels=self._open_cancels,
+            not_taken=not_taken,
             cannot_write=self._disk.failed,
         )
         self._recovery = Recovery(

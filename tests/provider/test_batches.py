@@ -9,7 +9,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.intake import intake as module
+from pylon.provider.intake import not_taken
 from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.rows import JobState
 
@@ -50,8 +50,8 @@ async def test_a_write_that_fails_costs_its_job_and_nothing_else_of_its_batch(se
 async def test_a_refusal_that_nobody_is_told_is_not_logged(serve, customer, monkeypatch):
     serving = await serve()
     intake, logged = serving.provider._intake, []
-    monkeypatch.setattr(intake._replies, "_budget", RefusalBudget(RefusalLimits(burst=2, per_s=0.0)))
-    monkeypatch.setattr(module.logger, "info", lambda said, **about: logged.append((said, about["job"])))
+    monkeypatch.setattr(intake._not_taken._replies, "_budget", RefusalBudget(RefusalLimits(burst=2, per_s=0.0)))
+    monkeypatch.setattr(not_taken.logger, "info", lambda said, **about: logged.append((said, about["job"])))
     now = int(SystemClock().wall())
     drafts = [
         private_draft(customer.job(f"{n}", model="another"), serving.public, customer.keys, created_at=now)

@@ -1,0 +1,131 @@
+"""What is said of requests that are not taken on, and what of those that were taken on before."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.jobs.codes import ErrorCode
+from pylon.provider.intake import not_taken as module
+from pylon.provider.intake.not_taken import NotTaken
+from pylon.provider.refusal import Refusal
+from pylon.provider.refusal_budget import RefusalLimits
+from tests.manual_clock import ManualClock
+
+
+class Desk:
+    """`NotTaken` with stand-ins around it, which note in which order they are called."""
+
+    def __init__(self) -> None:
+        self.did: list[tuple[str, ...]] = []
+        # As a journal: with its result, or None, what was taken on.
+        self.taken_on: dict[str, str | None] = {}
+        self.here: set[str] = set()
+        self.codes: dict[str, ErrorCode] = {}
+        self.mute: set[str] = set()
+        self.not_taken = NotTaken(
+            trusted={"friend"}.__contains__,
+            journal=self,
+            in_hand=SimpleNamespace(
+                has=self.here.__contains__, say_again=lambda job_id: self.did.append(("said again", job_id))
+            ),
+            results=SimpleNamespace(repeat=lambda result, relay: self.did.append(("repeated", result, relay))),
+            replies=self,
+            refused=self,
+            outbox=SimpleNamespace(also=lambda job_id, relay: self.did.append(("also", job_id, relay))),
+            clock=ManualClock(),
+        )
+
+    async def known(self, ids):
+        return {id_: self.taken_on[id_] for id_ in ids if id_ in self.taken_on}
+
+    # As what was refused.
+    def code(self, request):
+        return self.codes.get(request)
+
+    async def remember(self, refusals):
+        self.did += [("remembered", id_, code.value) for id_, code in refusals]
+
+    # As replies.
+    def refusal(self, refusal):
+        return None if refusal.customer in self.mute else f"no to {refusal.id}"
+
+    def say(self, word, relay):
+        self.did.append((word, relay))
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+def no(id_: str, customer: str = "somebody", code: ErrorCode = ErrorCode.BUSY) -> Refusal:
+    return Refusal(customer, id_, True, "ws://r", code, "")
+
+
+def job(id_: str, customer: str = "somebody") -> SimpleNamespace:
+    request = SimpleNamespace(customer=customer, id=id_, private=True)
+    return SimpleNamespace(id=id_, request=request, relay="ws://r")
+
+
+async def test_every_no_is_on_disk_before_the_first_is_said(desk):
+    await desk.not_taken.refuse([no("a"), no("b", code=ErrorCode.PAUSED)], live=True)
+    assert desk.did == [
+        ("remembered", "a", "busy"),
+        ("remembered", "b", "paused"),
+        ("no to a", "ws://r"),
+        ("no to b", "ws://r"),
+    ]
+
+
+async def test_what_is_not_said_is_not_remembered(desk):
+    desk.mute = {"somebody"}
+    await desk.not_taken.refuse([no("a")], live=True)
+    assert desk.did == []
+
+
+async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to_nobody_else(desk):
+    noise = [no(f"of {who}", who, ErrorCode.MALFORMED) for who in ("stranger", "friend", "regular")]
+    desk.not_taken.served(["regular"])
+    await desk.not_taken.refuse(noise, live=True)
+    assert [words for words in desk.did if words[0] != "remembered"] == [
+        ("no to of friend", "ws://r"),
+        ("no to of regular", "ws://r"),
+    ]
+
+
+async def test_what_was_refused_before_is_said_again_to_whoever_asks_now_and_not_of_stored_requests(desk):
+    desk.codes["a"] = ErrorCode.BUSY
+    await desk.not_taken.refuse([no("a")], live=False)
+    assert desk.did == []
+    await desk.not_taken.refuse([no("a"), no("b")], live=True)
+    assert desk.did[-2:] == [("no to a", "ws://r"), ("no to b", "ws://r")]
+    before = desk.not_taken.before(job("a"))
+    assert (before.id, before.code) == ("a", ErrorCode.BUSY)
+    assert desk.not_taken.before(job("b")) is None
+
+
+async def test_what_was_taken_on_before_is_answered_as_it_was_then_and_only_where_it_is_asked_for_now(desk):
+    desk.taken_on = {"done": "its result", "runs": None, "over": None}
+    desk.here.add("runs")
+    asked = [no("done"), no("runs"), no("over")]
+    await desk.not_taken.refuse(asked, live=False)
+    assert desk.did == []
+    said = [("repeated", "its result", "ws://r"), ("also", "runs", "ws://r"), ("said again", "runs")]
+    await desk.not_taken.refuse(asked, live=True)
+    assert desk.did == said
+    desk.did.clear()
+    for one in asked:
+        await desk.not_taken.repeat(job(one.id))
+    assert desk.did == said
+
+
+async def test_no_key_is_answered_anew_without_end_but_friends_are(desk, monkeypatch):
+    monkeypatch.setattr(module, "AGAIN", RefusalLimits(burst=2.0, per_s=0.0))
+    desk = Desk()
+    desk.taken_on = {"done": "its result"}
+    for _ in range(5):
+        await desk.not_taken.repeat(job("done"))
+    assert len(desk.did) == 2
+    for _ in range(5):
+        await desk.not_taken.repeat(job("done", "friend"))
+    assert len(desk.did) == 7
