@@ -13,6 +13,7 @@ from pylon.money.accounts.account import AskTopUp, Run, Terms, TooMuch, WaitForT
 from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.invoices import store as invoice_store
+from pylon.money.invoices.receiver import Credited
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.schema import MONEY
@@ -148,6 +149,17 @@ async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(des
     assert desk.ran == []
     assert await desk.states() == ["cancelled"]
     assert await desk.held() == 0
+
+
+@pytest.mark.parametrize("decided", [AskTopUp(QUOTE), WaitForTopUp(QUOTE, QUOTE)])
+async def test_a_job_whose_payment_comes_between_its_row_and_the_till_runs_at_once(desk, decided):
+    job = await desk.taken()
+    await desk.pay()
+    # Whoever learns of the payment does not find the job yet.
+    await desk.till._collecting.credited(Credited(KEY.public, "", "f" * 64, Msat(5_000), False))
+    await desk.till.handle(job, decided)
+    assert [one.id for one in desk.ran] == [job.id]
+    assert await desk.states() == ["queued"]
 
 
 async def test_a_long_job_that_waits_for_its_payment_leaves_what_it_says_in_the_journal(desk):

@@ -33,7 +33,6 @@ class Desk:
         self.hinted: asyncio.Queue[Hint] = asyncio.Queue()
         self.looked_up: dict[str, Credited | Exception] = {}
         self.decided: list[tuple[str, str]] = []
-        self.turns: list[str] = []
         self.timed_out: list[str] = []
         self.collecting = Collecting(
             waiting=self.waiting, asking=self, clock=self.clock, decide=self.decide, time_out=self.time_out
@@ -41,7 +40,6 @@ class Desk:
 
     async def decide(self, customer: str, first: str) -> None:
         self.decided.append((customer, first))
-        self.turns.append(self.waiting.turn_of)
 
     async def time_out(self, job) -> None:
         self.timed_out.append(job.id)
@@ -157,24 +155,11 @@ async def test_a_wallet_that_does_not_answer_changes_nothing(desk):
     assert desk.decided == []
 
 
-async def test_one_in_line_is_decided_on_and_has_its_turn_for_as_long_as_that_takes(desk):
-    for customer in ("alice", "bob"):
-        desk.waiting.stand_in_line(desk.waits(f"job of {customer}", customer, newcomer=True, open_=False))
+async def test_one_in_line_is_decided_on_a_look_and_first_of_its_customer_s_the_one_whose_turn_it_is(desk):
+    for id_, customer in (("one", "alice"), ("two", "bob"), ("three", "bob")):
+        desk.waiting.stand_in_line(desk.waits(id_, customer, newcomer=True, open_=False))
     await desk.collecting.check()
-    [(customer, first)] = desk.decided
-    assert first == "" and desk.turns == [customer] and desk.waiting.turn_of == ""
-
-
-async def test_a_turn_ends_when_deciding_fails(desk):
-    desk.waiting.stand_in_line(desk.waits("one", "alice", newcomer=True))
-
-    async def fails(*_):
-        raise OSError("disk")
-
-    desk.collecting._decide = fails
-    with pytest.raises(OSError, match="disk"):
-        await desk.collecting.check()
-    assert desk.waiting.turn_of == ""
+    assert desk.decided == [("bob", "three")]
 
 
 async def test_at_the_start_all_that_was_paid_meanwhile_is_looked_up(desk):

@@ -46,7 +46,7 @@ async def till(clock, monkeypatch):
     monkeypatch.setattr(collecting, "TICK_S", 0.02)
     monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
     monkeypatch.setattr(asking, "behind", nothing_open)
-    till = till_of(clock, Nobody())
+    till = till_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
     await till.start()
     yield till
     await till.close()
@@ -79,6 +79,17 @@ def till_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_writte
 
 async def never_paid(database, customer):
     return False
+
+
+class Settlement:
+    """A stand-in that counts what it is asked, and always says the same."""
+
+    def __init__(self, decision) -> None:
+        self.decision, self.decided = decision, 0
+
+    async def decide(self, job):
+        self.decided += 1
+        return self.decision
 
 
 class SilentWallet:
@@ -133,26 +144,16 @@ class Slow(Nobody):
         await asyncio.Event().wait()
 
 
-class Settlement:
-    """A stand-in that counts what it is asked."""
-
-    decided = 0
-
-    async def decide(self, job):
-        self.decided += 1
-        return WaitForTopUp(Msat(1_000), Msat(1_000))
-
-
 async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhile(clock, monkeypatch):
     monkeypatch.setattr(collecting, "TICK_S", 0.01)
     monkeypatch.setattr(collecting, "CHECK_S", 0.0)
     monkeypatch.setattr(asking.invoice_store, "open_of", none_open)
-    settlement = Settlement()
+    settlement = Settlement(AskTopUp(Msat(1_000)))
     till = till_of(clock, Slow(), settlement=settlement)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     await asyncio.sleep(0.2)
-    assert settlement.decided == 0
+    assert settlement.decided == 1, "when it came"
     await till.close()
 
 
@@ -221,7 +222,7 @@ class Mute(SilentWallet):
 async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_sooner(clock, monkeypatch):
     monkeypatch.setattr(collecting, "TICK_S", 0.01)
     monkeypatch.setattr(collecting, "CHECK_S", 0.0)
-    wallet, settlement = Mute(), Settlement()
+    wallet, settlement = Mute(), Settlement(AskTopUp(Msat(1_000)))
     till = till_of(clock, Unable(), wallet=wallet, settlement=settlement)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
@@ -240,13 +241,11 @@ class Ending(Settlement):
     """A stand-in that notes what ended, and finds that everybody has to pay first."""
 
     def __init__(self) -> None:
+        super().__init__(AskTopUp(Msat(1_000)))
         self.ended: dict[str, str] = {}
 
     async def end(self, job, state, code, reason):
         self.ended[job.id] = code.value
-
-    async def decide(self, job):
-        return AskTopUp(Msat(1_000))
 
 
 class Crowded(Nobody):

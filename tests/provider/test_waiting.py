@@ -161,8 +161,7 @@ def test_newcomers_stand_behind_those_in_line_until_it_is_their_turn():
     assert not waiting.must_stand_in_line(first)
     assert waiting.stand_in_line(first) and not waiting.stand_in_line(first)
     assert waiting.must_stand_in_line(second) and not waiting.must_stand_in_line(regular)
-    waiting.turn_of = "b"
-    assert not waiting.must_stand_in_line(second)
+    assert not waiting.must_stand_in_line(first), "whoever stands there is decided on when it is its turn"
 
 
 def test_whoever_has_an_invoice_stands_in_line_with_none_of_its_jobs():

@@ -108,7 +108,8 @@ class Collecting:
             return
         for item in credited:
             await self.credited(item)
-        await self._next_in_line()
+        if (job := self._waiting.next_in_line()) is not None:
+            await self._decide(job.request.customer, job.id)
         for customer in self._waiting.behind_invoices():
             issued = await self._asking.open_of(customer)
             if issued is None:
@@ -126,16 +127,6 @@ class Collecting:
         self._waiting.has_paid(credited.customer)
         # Whoever asked for what was paid comes first: it gets no second invoice.
         await self._decide(credited.customer, credited.job)
-
-    async def _next_in_line(self) -> None:
-        job = self._waiting.next_in_line()
-        if job is None:
-            return
-        self._waiting.turn_of = job.request.customer
-        try:
-            await self._decide(job.request.customer, "")
-        finally:
-            self._waiting.turn_of = ""
 
     async def _replace(self, issued: Issued) -> None:
         """Lets another invoice take the place of one that no job of its customer waits for."""

@@ -101,30 +101,25 @@ class Till:
 
     async def restore(self, job: Job) -> None:
         """A job that waited when the last process ended."""
-        async with self._turn:
-            await self._decide(job)
+        decision = await self._settlement.decide(job)
+        if decision is not None:
+            await self.handle(job, decision)
 
     async def handle(self, job: Job, decision: Decision) -> None:
-        """Does what was decided about a job that the journal has."""
-        would_wait = isinstance(decision, AskTopUp | WaitForTopUp) and not self.has(job.id)
+        """Takes on a job that the journal has, and about which this was decided."""
+        if not isinstance(decision, AskTopUp | WaitForTopUp):
+            await self._do(job, decision)
+            return
         # Keys cost nothing. Whoever has paid once is no part of a flood of them.
-        newcomer = would_wait and not await self._asking.has_paid(job.request.customer)
+        newcomer = not await self._asking.has_paid(job.request.customer)
         if newcomer and not self._waiting.makes_room(self._clock.wall()):
             reason = f"{self._waiting.newcomers} jobs of new customers wait for payments here"
             await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, reason)
             return
-        match decision:
-            case Run():
-                self._waiting.remove(job.id)
-                self._run(job)
-            case TooMuch():
-                reason = "this costs more than is kept here"
-                await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)
-            case AskTopUp() | WaitForTopUp():
-                job = put_aside(job)
-                self._waiting.add(job, newcomer=newcomer)
-                self._collecting.wake()
-                await self._say_what_is_due(job, decision)
+        self._waiting.add(put_aside(job), newcomer=newcomer)
+        self._collecting.wake()
+        # Whoever hears of a payment finds it from now on. One may have come since this was decided.
+        await self._decide(job.id)
 
     async def cancel(self, job_id: str, customer: str) -> None:
         """Lets a waiting job go, if it is this customer's. An invoice that was paid meanwhile becomes credit."""
@@ -227,14 +222,26 @@ class Till:
 
     async def _decide_on_all(self, customer: str, first: str) -> None:
         for job in sorted(self._waiting.of_customer(customer), key=lambda job: job.id != first):
-            # A turn a job, so that who takes one back does not wait for all of them.
-            async with self._turn:
-                if self.has(job.id):
-                    await self._decide(job)
+            await self._decide(job.id)
 
-    async def _decide(self, job: Job) -> None:
-        decision = await self._settlement.decide(job)
-        if decision is None:
-            self._waiting.remove(job.id)
-        else:
-            await self.handle(job, decision)
+    async def _decide(self, job_id: str) -> None:
+        # A turn a job, so that who takes one back does not wait for all of its customer's.
+        async with self._turn:
+            if (job := self._waiting.get(job_id)) is None:
+                return
+            decision = await self._settlement.decide(job)
+            if decision is None:
+                self._waiting.remove(job_id)
+            else:
+                await self._do(job, decision)
+
+    async def _do(self, job: Job, decision: Decision) -> None:
+        match decision:
+            case Run():
+                self._waiting.remove(job.id)
+                self._run(job)
+            case TooMuch():
+                reason = "this costs more than is kept here"
+                await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)
+            case AskTopUp() | WaitForTopUp():
+                await self._say_what_is_due(job, decision)

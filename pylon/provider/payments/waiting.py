@@ -48,8 +48,6 @@ class Waiting:
     """Pure: `now` is given, in Unix seconds. `most` jobs of customers that have never paid may wait."""
 
     def __init__(self, most: int) -> None:
-        # Whose turn in the line it is: while it is decided on, its jobs stand behind nobody.
-        self.turn_of = ""
         self._most = most
         self._jobs: dict[str, WaitingJob] = {}
         self._customers: dict[str, Customer] = {}
@@ -187,8 +185,9 @@ class Waiting:
             self._newcomers.remove(job.id)
 
     def must_stand_in_line(self, job: Job) -> bool:
-        """Whether others come before it: those that were told to come back later, unless it is this one's turn."""
-        return job.id in self._newcomers and len(self._line) > 0 and job.request.customer != self.turn_of
+        """Whether others come before it: those that were told to come back later. One of these is decided on when it
+        is its turn."""
+        return job.id in self._newcomers and len(self._line) > 0 and job.id not in self._line
 
     def stand_in_line(self, job: Job) -> bool:
         """A job waits until an invoice may be made for it; False when it does already, or does not wait at all."""
