@@ -4,34 +4,32 @@ What survives a crash is in the journal, and `start` first takes up what the las
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.forever import forever
 from pylon.inference.service import EngineStatus, InferenceService
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.wallet import Wallet
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.admission import Load
+from pylon.provider.closed import Closed
 from pylon.provider.contents import Contents
-from pylon.provider.intake import refused, regulars
+from pylon.provider.housekeeping import Housekeeping
 from pylon.provider.intake.intake import Intake, for_provider
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
+from pylon.provider.occupancy import Occupancy
 from pylon.provider.outbox import Outbox
 from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.provider.payments.till import Till
 from pylon.provider.presence import Presence
-from pylon.provider.queue import Job
 from pylon.provider.recovery import Recovery
 from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
@@ -40,14 +38,6 @@ from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
 from pylon.provider.writable import Writable
 from pylon.store.database import Database
-
-logger = log.get("provider")
-
-# Answers are kept until nobody may ask for them again; the numbers of a job for as long as an owner looks back.
-KEEP_RESULTS_S = 3_600
-KEEP_ROWS_S = 90 * 86_400
-HOUSEKEEPING_S = 600
-PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +68,10 @@ class Takings:
     receiver: Receiver
     credit: CreditPolicy = field(default_factory=CreditPolicy)
 
+    def asking(self, clock: Clock) -> Asking:
+        """Who asks for it."""
+        return Asking(database=self.database, wallet=self.wallet, receiver=self.receiver, clock=clock)
+
 
 class Provider:
     """One node's serving side."""
@@ -97,20 +91,19 @@ class Provider:
     ) -> None:
         """`takings` is how payment is taken; None serves for free."""
         self.settings = settings
-        self._clock = clock = clock or SystemClock()
+        clock = clock or SystemClock()
         self._inference = inference
-        self._model = model
         self._journal = journal
         self._outbox = outbox = Outbox(pool, clock.wall)
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
         accounts = None if takings is None else AccountSettlement(journal, takings.credit)
-        self._settlement: Settlement = accounts or FreeSettlement(journal)
+        settlement: Settlement = accounts or FreeSettlement(journal)
         results = Results(
             secret=secret,
             keys=keys,
             inference=inference,
             journal=journal,
-            settlement=self._settlement,
+            settlement=settlement,
             outbox=outbox,
             replies=replies,
             clock=clock,
@@ -127,9 +120,7 @@ class Provider:
         self._till: Till | None = None
         if takings is not None and accounts is not None:
             self._till = Till(
-                asking=Asking(
-                    database=takings.database, wallet=takings.wallet, receiver=takings.receiver, clock=clock
-                ),
+                asking=takings.asking(clock),
                 settlement=accounts,
                 replies=replies,
                 clock=clock,
@@ -139,19 +130,22 @@ class Provider:
             )
         self._in_hand = InHand(till=self._till, runner=self._runner)
         self._open_cancels = OpenCancels(pool, self._in_hand.has, self._in_hand.take_back)
-        self._presence = Presence(
-            secret=secret, pool=pool, settings=settings, clock=clock, engine=inference.status, load=self._room
+        self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
+        self._closed = Closed(journal, self._disk)
+        occupancy = Occupancy(
+            inference=inference, model=model, runner=self._runner, in_hand=self._in_hand, closed=self._closed
         )
-        self._disk = Writable(journal=journal, clock=clock, changed=self._presence.changed)
-        judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=self._load)
-        self._refused = Refused(journal, clock)
-        not_taken = NotTaken(
+        self._presence = Presence(
+            secret=secret, pool=pool, settings=settings, clock=clock, engine=inference.status, load=occupancy.room
+        )
+        judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=occupancy.load)
+        self._not_taken = NotTaken(
             trusted=settings.trusted.__contains__,
             journal=journal,
             in_hand=self._in_hand,
             results=results,
             replies=replies,
-            refused=self._refused,
+            refused=Refused(journal, clock),
             outbox=outbox,
             clock=clock,
         )
@@ -159,44 +153,36 @@ class Provider:
             pool=pool,
             filters=lambda: for_provider(secret.public, settings, clock.wall()),
             judge=judge,
-            settlement=self._settlement,
+            settlement=settlement,
             in_hand=self._in_hand,
             open_cancels=self._open_cancels,
-            not_taken=not_taken,
+            not_taken=self._not_taken,
             cannot_write=self._disk.failed,
         )
         self._recovery = Recovery(
-            journal=journal,
-            judge=judge,
-            in_hand=self._in_hand,
-            open_cancels=self._open_cancels,
-            results=results,
+            journal=journal, judge=judge, in_hand=self._in_hand, open_cancels=self._open_cancels, results=results
         )
-        self._paused = ""
-        # Which owner rules hold, and what others hear of them. Whoever watches them says so; it is written nowhere.
-        self._held, self._held_told = "", ""
-        self._draining = False
-        self._housekeeper: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(journal=journal, settlement=settlement, clock=clock)
         self._unwatch: Callable[[], None] | None = None
 
     async def start(self) -> None:
         """Takes up what was left, then listens and is seen."""
-        self._paused = await self._journal.setting(PAUSED)
+        await self._closed.start()
         if self._till is not None:
             await self._till.start()
         await self._recovery.run()
-        await self._refused.start()
-        self._intake.start(await self._journal.customers(regulars.MOST))
+        await self._not_taken.start()
+        self._intake.start()
         self._open_cancels.start()
         self._presence.start()
-        self._housekeeper = asyncio.create_task(forever(self._keep_house, "housekeeping"), name="housekeeping")
+        self._housekeeping.start()
         # A model that becomes ready, or falls away, is told at once.
-        self._unwatch = self._inference.watch(self._presence.changed)
+        self._unwatch = self._inference.watch(self._changed)
 
     async def drain(self, timeout: float) -> bool:
         """Takes nothing new on and finishes what is there; whether all of it was, within `timeout` seconds."""
-        self._draining = True
-        self._presence.changed()
+        self._closed.draining = True
+        self._changed()
         try:
             async with asyncio.timeout(timeout):
                 await self._runner.wait_idle()
@@ -208,9 +194,7 @@ class Provider:
         """Stops now. Unfinished jobs stay in the journal."""
         if self._unwatch is not None:
             self._unwatch()
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
-            await asyncio.gather(self._housekeeper, return_exceptions=True)
+        await self._housekeeping.close()
         await self._open_cancels.close()
         await self._intake.close()
         await self._disk.close()
@@ -222,35 +206,26 @@ class Provider:
 
     async def pause(self, reason: str = "owner") -> None:
         """Takes nothing new on, over restarts too; what is there is finished."""
-        await self._journal.remember(PAUSED, reason)
-        self._paused = reason
-        self._presence.changed()
+        await self._closed.pause(reason)
+        self._changed()
 
     async def resume(self) -> None:
         """Takes jobs on again."""
-        await self._journal.remember(PAUSED, "")
-        self._paused = ""
-        self._draining = False
-        self._presence.changed()
+        await self._closed.resume()
+        self._changed()
 
     def hold(self, reason: str, told: str) -> None:
         """Takes nothing new on while owner rules hold; empty lets go. A pause by hand lasts beside it.
 
         `reason` names them, `told` is what customers and heartbeats say.
         """
-        if (reason, told) != (self._held, self._held_told):
-            self._held, self._held_told = reason, told
-            self._presence.changed()
+        if self._closed.hold(reason, told):
+            self._changed()
 
     @property
     def paused(self) -> str:
         """Why nothing is taken on, for its owner, or empty."""
-        return self._paused or self._held or self._disk.reason
-
-    @property
-    def _closed(self) -> str:
-        """The same for others."""
-        return "draining" if self._draining else self._paused or self._held_told or self._disk.reason
+        return self._closed.reason
 
     @property
     def busy(self) -> bool:
@@ -261,7 +236,7 @@ class Provider:
         """How things stand."""
         return ProviderStatus(
             self.paused,
-            self._draining,
+            self._closed.draining,
             len(self._runner.queue),
             len(self._runner.running),
             self._outbox.waiting,
@@ -273,31 +248,6 @@ class Provider:
             await self._journal.counts(),
         )
 
-    def _load(self, customer: str, ahead: Sequence[Job]) -> Load:
-        model, in_hand = self._inference.model, self._in_hand
-        return Load(
-            models=((self._model, "" if model is None else model.sha256),),
-            waiting=in_hand.paid + len(ahead),
-            of_customer=in_hand.of_customer(customer) + sum(1 for job in ahead if job.request.customer == customer),
-            paused=self._closed or ("engine" if self._inference.state == "failed" else ""),
-            wallet_down=in_hand.wallet_down,
-            schemas=self._inference.follows_schemas,
-            unpaid_of_customer=in_hand.unpaid_of(customer),
-            max_completion_tokens=0 if model is None else model.max_completion_tokens,
-        )
-
-    def _room(self) -> tuple[int, float, str]:
-        slots = self._inference.slots
-        waiting = len(self._runner.queue)
-        # Answers that are being written down take no slot, until there are as many of them as slots.
-        free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
-        queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
-        return free, queue_s, self._closed
-
-    async def _keep_house(self) -> None:
-        now = self._clock.wall()
-        await self._journal.forget(
-            results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S, refusals_before=now - refused.KEEP_S
-        )
-        await self._settlement.forget(before=now - KEEP_ROWS_S)
-        await asyncio.sleep(HOUSEKEEPING_S)
+    def _changed(self) -> None:
+        # Others hear of it at once.
+        self._presence.changed()

@@ -20,7 +20,7 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
-from pylon.provider import judge, service, writable
+from pylon.provider import housekeeping, judge, writable
 from pylon.provider.admission import Accept
 from pylon.provider.intake import open_cancels
 from pylon.provider.journal import Journal
@@ -126,7 +126,7 @@ async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of
 ):
     serving = await serve(slots=1)
     runner = serving.provider._runner
-    settlement = serving.provider._settlement
+    settlement = serving.provider._intake._settlement
     written, finish = asyncio.Event(), settlement.finish
 
     async def slow(*args):
@@ -414,7 +414,7 @@ async def test_a_provider_is_announced_beats_and_withdraws_when_it_stops(serve, 
 
 
 async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve, monkeypatch):
-    monkeypatch.setattr(service, "HOUSEKEEPING_S", 0.01)
+    monkeypatch.setattr(housekeeping, "EVERY_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
     turns, forget = 0, Journal.forget
 
@@ -472,7 +472,7 @@ async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch)
     serving.provider._disk.failed()
     await asyncio.sleep(0.2)
     assert (await serving.provider.status()).paused == "disk"
-    assert serving.provider._room()[2] == "disk"
+    assert serving.provider._closed.told == "disk"
     full.clear()
     async with asyncio.timeout(10):
         while (await serving.provider.status()).paused:

@@ -85,7 +85,7 @@ async def test_what_is_not_said_is_not_remembered(desk):
 
 async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to_nobody_else(desk):
     noise = [no(f"of {who}", who, ErrorCode.MALFORMED) for who in ("stranger", "friend", "regular")]
-    desk.not_taken.served(["regular"])
+    desk.not_taken.served("regular")
     await desk.not_taken.refuse(noise, live=True)
     assert [words for words in desk.did if words[0] != "remembered"] == [
         ("no to of friend", "ws://r"),

@@ -37,7 +37,7 @@ from pylon.node.settings import engine_spec, terms
 from pylon.node.wallet.live import is_allowed
 from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
-from pylon.provider.service import PAUSED
+from pylon.provider.closed import PAUSED
 from pylon.sections import Config, ProviderSection
 
 _SERVER_S = 5.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from pylon import log
 from pylon.jobs.codes import ErrorCode
@@ -70,9 +70,8 @@ class Intake:
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, customers: Iterable[str] = ()) -> None:
-        """Begins to listen. These had jobs taken on before, the last of them latest."""
-        self._not_taken.served(customers)
+    def start(self) -> None:
+        """Begins to listen."""
         self._subscription = self._pool.subscribe(self._filters, name="jobs", copies=Copies(COPY_S))
         self._task = asyncio.create_task(self._run(self._subscription), name="intake")
 
@@ -149,7 +148,7 @@ class Intake:
             if live:
                 await self._not_taken.repeat(job)
             return
-        self._not_taken.served((job.request.customer,))
+        self._not_taken.served(job.request.customer)
         self._open_cancels.add(job)
         await self._in_hand.take(job, decision)
 

@@ -1,11 +1,12 @@
 """Requests that are not taken on: refused in words, or, where they were taken on before, answered as then."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.nostr.event import Event
+from pylon.provider.intake import regulars
 from pylon.provider.intake.refused import Refused
 from pylon.provider.intake.regulars import Regulars
 from pylon.provider.journal import Journal
@@ -49,9 +50,14 @@ class NotTaken:
         self._again = RefusalBudget(AGAIN)
         self._regulars = Regulars()
 
-    def served(self, customers: Iterable[str]) -> None:
-        """These had a job taken on, the last of them latest."""
-        self._regulars.add(customers)
+    async def start(self) -> None:
+        """Takes up what earlier processes said, and whose jobs they took on."""
+        await self._refused.start()
+        self._regulars.add(await self._journal.customers(regulars.MOST))
+
+    def served(self, customer: str) -> None:
+        """It had a job taken on."""
+        self._regulars.add((customer,))
 
     def before(self, job: Job) -> Refusal | None:
         """What is said of a job that was refused before: there may be room for it now, and its customer has gone

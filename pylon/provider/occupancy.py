@@ -1,0 +1,46 @@
+"""How full it is here: for the admission of a job, and for heartbeats."""
+
+from collections.abc import Sequence
+
+from pylon.inference.service import InferenceService
+from pylon.provider.admission import Load
+from pylon.provider.closed import Closed
+from pylon.provider.queue import Job
+from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.runner import Runner
+
+
+class Occupancy:
+    """Of one engine, which has this model, and of what waits for it."""
+
+    def __init__(
+        self, *, inference: InferenceService, model: str, runner: Runner, in_hand: InHand, closed: Closed
+    ) -> None:
+        self._inference = inference
+        self._model = model
+        self._runner = runner
+        self._in_hand = in_hand
+        self._closed = closed
+
+    def load(self, customer: str, ahead: Sequence[Job]) -> Load:
+        """How things stand for one customer, when these jobs go before the next."""
+        model, in_hand = self._inference.model, self._in_hand
+        return Load(
+            models=((self._model, "" if model is None else model.sha256),),
+            waiting=in_hand.paid + len(ahead),
+            of_customer=in_hand.of_customer(customer) + sum(1 for job in ahead if job.request.customer == customer),
+            paused=self._closed.told or ("engine" if self._inference.state == "failed" else ""),
+            wallet_down=in_hand.wallet_down,
+            schemas=self._inference.follows_schemas,
+            unpaid_of_customer=in_hand.unpaid_of(customer),
+            max_completion_tokens=0 if model is None else model.max_completion_tokens,
+        )
+
+    def room(self) -> tuple[int, float, str]:
+        """Free slots, how long the queue takes (seconds), and why nothing is taken on, or empty."""
+        slots = self._inference.slots
+        waiting = len(self._runner.queue)
+        # Answers that are being written down take no slot, until there are as many of them as slots.
+        free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
+        queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
+        return free, queue_s, self._closed.told

@@ -1,0 +1,61 @@
+"""How full it is, for admission and for heartbeats."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pylon.provider.occupancy import Occupancy
+
+
+class Machine:
+    """An engine of two slots, and what waits for it: plain values, as a test says."""
+
+    def __init__(self) -> None:
+        self.engine = SimpleNamespace(slots=2, state="ready", model=None, follows_schemas=True)
+        self.runner = SimpleNamespace(queue=[], running=[], computing=0, seconds_per_job=3.0)
+        self.in_hand = SimpleNamespace(paid=5, wallet_down=False, of_customer=lambda _: 2, unpaid_of=lambda _: 1)
+        self.closed = SimpleNamespace(told="")
+        self.occupancy = Occupancy(
+            inference=self.engine, model="m", runner=self.runner, in_hand=self.in_hand, closed=self.closed
+        )
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+def job(customer: str) -> SimpleNamespace:
+    return SimpleNamespace(request=SimpleNamespace(customer=customer))
+
+
+def test_what_goes_before_a_job_counts_for_everybody_and_for_its_own_customer(machine):
+    load = machine.occupancy.load("alice", [job("alice"), job("bob"), job("alice")])
+    assert (load.waiting, load.of_customer, load.unpaid_of_customer) == (8, 4, 1)
+
+
+def test_weights_are_named_once_the_model_is_there(machine):
+    load = machine.occupancy.load("alice", [])
+    assert (load.models, load.max_completion_tokens) == ((("m", ""),), 0)
+    machine.engine.model = SimpleNamespace(sha256="ab" * 32, max_completion_tokens=64)
+    load = machine.occupancy.load("alice", [])
+    assert (load.models, load.max_completion_tokens) == ((("m", "ab" * 32),), 64)
+
+
+def test_an_engine_that_has_failed_takes_nothing_on_and_any_other_reason_is_named_first(machine):
+    machine.engine.state = "failed"
+    assert machine.occupancy.load("alice", []).paused == "engine"
+    machine.closed.told = "owner"
+    assert machine.occupancy.load("alice", []).paused == "owner"
+    assert machine.occupancy.room() == (2, 0.0, "owner")
+
+
+@pytest.mark.parametrize(
+    ("computing", "running", "queued", "free"),
+    [(0, 0, 0, 2), (1, 1, 0, 1), (2, 2, 3, 0), (0, 2, 0, 2), (0, 3, 0, 1), (0, 4, 0, 0), (1, 1, 1, 0)],
+)
+def test_answers_that_are_being_written_down_take_no_slot_until_there_are_as_many_as_slots(
+    machine, computing, running, queued, free
+):
+    machine.runner.computing, machine.runner.running, machine.runner.queue = computing, [0] * running, [0] * queued
+    assert machine.occupancy.room()[:2] == (free, queued / 2 * 3.0)
