@@ -4,7 +4,7 @@ One that comes `after_s` seconds or more after the event did was sent on purpose
 sooner was published to several relays at once.
 """
 
-from collections import OrderedDict
+from pylon.latest import Latest
 
 
 class Copies:
@@ -12,15 +12,12 @@ class Copies:
 
     def __init__(self, after_s: float, capacity: int = 20_000) -> None:
         self._after_s = after_s
-        self._capacity = capacity
         # When each event came, and over which relays.
-        self._came: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._came: Latest[str, tuple[float, tuple[str, ...]]] = Latest(capacity)
 
     def first(self, event_id: str, relay: str, now: float) -> None:
         """It came, and was not known."""
-        self._came[event_id] = (now, (relay,))
-        if len(self._came) > self._capacity:
-            self._came.popitem(last=False)
+        self._came.put(event_id, (now, (relay,)))
 
     def is_first(self, event_id: str, relay: str) -> bool:
         """Whether this event is known, and not from there."""
@@ -29,8 +26,9 @@ class Copies:
 
     def counts(self, event_id: str, relay: str, now: float) -> bool:
         """Whether this copy is to be handed over; the next one from there is not."""
-        if not self.is_first(event_id, relay):
+        came = self._came.get(event_id)
+        if came is None or relay in came[1]:
             return False
-        at, relays = self._came[event_id]
-        self._came[event_id] = (at, (*relays, relay))
+        at, relays = came
+        self._came.put(event_id, (at, (*relays, relay)))
         return now - at >= self._after_s

@@ -1,7 +1,6 @@
 """Publishing until a relay has said OK, however long the relays are away."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -10,6 +9,7 @@ from typing import Any
 from pylon import log
 from pylon.errors import RelayError
 from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.latest import Latest
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.pool import RelayPool
 from pylon.records import record
@@ -43,7 +43,7 @@ class Outbox:
         self._pool = pool
         self._wall = wall
         self._sending: set[asyncio.Task[Any]] = set()
-        self._elsewhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._elsewhere: Latest[str, tuple[str, ...]] = Latest(MOST_ELSEWHERE)
         self._room = asyncio.Semaphore(AT_ONCE)
         self._empty = asyncio.Event()
         self._empty.set()
@@ -65,9 +65,7 @@ class Outbox:
 
     def also(self, request: str, relay: str) -> None:
         """From now on what answers this request goes over that relay as well: its customer asked again there."""
-        self._elsewhere[request] = (*self._elsewhere.pop(request, ()), relay)
-        if len(self._elsewhere) > MOST_ELSEWHERE:
-            self._elsewhere.popitem(last=False)
+        self._elsewhere.put(request, (*(self._elsewhere.get(request) or ()), relay))
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""
@@ -105,7 +103,7 @@ class Outbox:
         return published
 
     def _near(self, letter: Letter) -> list[str] | None:
-        asked = self._elsewhere.get(letter.event.tag("e") or "", ()) if self._elsewhere else ()
+        asked = self._elsewhere.get(letter.event.tag("e") or "") or ()
         urls = self._pool.urls
         return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls] or None
 

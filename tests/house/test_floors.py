@@ -23,6 +23,7 @@ FLOORS = {
         "unsettled",
         "loop_thread",
         "frames",
+        "latest",
         "childprocess",
         "records",
         "relay_url",

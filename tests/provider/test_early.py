@@ -2,9 +2,6 @@
 
 import time
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
@@ -12,7 +9,6 @@ from pylon.jobs.request import private_draft
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.intake.early import Early
 from pylon.provider.rows import JobState
 
 
@@ -47,14 +43,3 @@ async def test_nobody_takes_back_what_another_will_ask(serve, customer, another_
     request, cancellation = made(customer, serving.public)
     await take(serving, (await another_customer()).secret.sign(cancellation), request)
     assert await serving.journal.counts() == {JobState.QUEUED: 1}
-
-
-@given(st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123456")), max_size=4)))
-def test_the_latest_are_remembered_and_no_more_than_there_may_be(batches):
-    early, said = Early(most=5), []
-    for batch in batches:
-        early.add(batch)
-        said += batch
-    latest = list(dict.fromkeys(reversed(said)))[:5]
-    assert all(request in early for request in latest)
-    assert len(early._taken_back) == len(latest)

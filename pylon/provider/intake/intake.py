@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pylon import log
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import DELETION
+from pylon.latest import Latest
 from pylon.nostr.client.subscriptions import Filters
 from pylon.nostr.copies import Copies
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.contents import length
-from pylon.provider.intake.early import Early
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
 from pylon.provider.judge import Judge
@@ -32,6 +32,8 @@ MOST_OPEN = 4 * 1024 * 1024
 LOOK_BACK_S = 900
 # Customers whom no word reached over one relay ask over another by then; what comes sooner was sent to both at once.
 COPY_S = 2.0
+# Of so many cancellations, the last ones, that came before their requests it is known what they name.
+MOST_EARLY = 10_000
 
 
 def for_provider(provider: str, settings: ProviderSettings, now: float) -> tuple[Filter, ...]:
@@ -66,7 +68,8 @@ class Intake:
         self._open_cancels = open_cancels
         self._not_taken = not_taken
         self._cannot_write = cannot_write
-        self._early = Early()
+        # Pairs of customer and id: cancellations come over another relay, or as stored events do, the newest first.
+        self._early: Latest[tuple[str, str], None] = Latest(MOST_EARLY)
         self._subscription: PoolSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -115,7 +118,8 @@ class Intake:
             await _alone(self._not_taken.refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
-                self._early.add(await self._in_hand.take_back(received.event))
+                for request in await self._in_hand.take_back(received.event):
+                    self._early.put(request, None)
 
     def _still_wanted(self, job: Job) -> Job | Refusal | None:
         if (refusal := self._not_taken.before(job)) is not None:

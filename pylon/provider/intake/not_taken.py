@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
+from pylon.latest import Latest
 from pylon.nostr.event import Event
-from pylon.provider.intake import regulars
 from pylon.provider.intake.refused import Refused
-from pylon.provider.intake.regulars import Regulars
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Outbox
 from pylon.provider.queue import Job
@@ -22,6 +21,8 @@ logger = log.get("provider")
 
 # How often a key is answered once more: as often as a map over a relay that delivers nothing may need it.
 AGAIN = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=5_000.0, total_per_s=200.0)
+
+MOST_REGULARS = 10_000
 
 
 class NotTaken:
@@ -48,16 +49,18 @@ class NotTaken:
         self._outbox = outbox
         self._clock = clock
         self._again = RefusalBudget(AGAIN)
-        self._regulars = Regulars()
+        # Whose jobs were taken on here: such a key is no stranger, and is told what is wrong with a request.
+        self._regulars: Latest[str, None] = Latest(MOST_REGULARS)
 
     async def start(self) -> None:
         """Takes up what earlier processes said, and whose jobs they took on."""
         await self._refused.start()
-        self._regulars.add(await self._journal.customers(regulars.MOST))
+        for customer in await self._journal.customers(MOST_REGULARS):
+            self.served(customer)
 
     def served(self, customer: str) -> None:
         """It had a job taken on."""
-        self._regulars.add((customer,))
+        self._regulars.put(customer, None)
 
     def before(self, job: Job) -> Refusal | None:
         """What is said of a job that was refused before: there may be room for it now, and its customer has gone
