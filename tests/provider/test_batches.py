@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 
+import pytest
+
 from pylon.clock import SystemClock
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
@@ -60,3 +62,22 @@ async def test_a_refusal_that_nobody_is_told_is_not_logged(serve, customer, monk
     refused = [customer.secret.sign(draft) for draft in drafts]
     await intake._take([Received(event, "") for event in refused], live=True)
     assert logged == [("refused", event.id) for event in refused[:2]]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_of_a_job_that_the_journal_has_nobody_hears_that_it_is_not_done(serve, customer, monkeypatch, known):
+    serving = await serve(delay_s=30.0)
+    intake, now = serving.provider._intake, int(SystemClock().wall())
+    request = customer.secret.sign(private_draft(customer.job(), serving.public, customer.keys, created_at=now))
+    batch = [Received(request, "")]
+    if known:
+        await intake._take(batch, live=True)
+
+    async def fails(*_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(intake._in_hand, "take", fails)
+    monkeypatch.setattr(serving.journal, "known", fails)
+    await intake._take(batch, live=True)
+    assert await serving.journal.counts() == {JobState.QUEUED: 1}
+    assert intake._not_taken._refused.code(request.id) is None

@@ -136,16 +136,14 @@ class Intake:
 
     async def _take_on(self, job: Job, *, live: bool) -> None:
         try:
-            await self._write(job, live=live)
+            decision = await self._settlement.take(job)
         except sqlite3.Error:
             self._cannot_write()
             if live:
                 # Whoever hears nothing waits.
                 await self._not_taken.say_no([Refusal.of(job, ErrorCode.PAUSED, "disk")])
             raise
-
-    async def _write(self, job: Job, *, live: bool) -> None:
-        decision = await self._settlement.take(job)
+        # Whatever fails from here on, the journal has it: it may be done, and charged, after all.
         if decision is None:
             # Taken on before: a copy over another relay, or by an earlier process, or so long ago that the relays'
             # copies are new again.
