@@ -1,6 +1,5 @@
 """One question to the swarm as a call, with pieces of its answer while it is made."""
 
-import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
-from pylon.swarm.meanwhile import meanwhile
+from pylon.swarm.meanwhile import Latest, meanwhile
 from pylon.swarm.runs.asked import unaskable
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.runs.run import Single
@@ -50,20 +49,10 @@ async def ask_one(
 
 
 async def _streamed(client: SwarmClient, spec: JobSpec, reservation: Reservation | None) -> Answers:
-    latest: list[str] = []
-    came = asyncio.Event()
-
-    def heard(text: str) -> None:
-        # Whoever reads slowly gets the longest alone.
-        latest[:] = [text]
-        came.set()
-
-    async with meanwhile(client.single(spec, reservation=reservation, partial=heard), came.set) as asking:
-        while not asking.done():
-            await came.wait()
-            came.clear()
-            if latest:
-                yield Event({"text": latest.pop()})
+    texts = Latest[str]()
+    async with meanwhile(client.single(spec, reservation=reservation, partial=texts.say), texts.over) as asking:
+        async for text in texts:
+            yield Event({"text": text})
         yield Result(_row(await asking))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pylon.loop_thread import Blocking
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
-from pylon.swarm.runs.asked import listed
+from pylon.swarm.runs.asked import check_jobs
 
 
 class NodeSwarm(Blocking):
@@ -30,8 +30,9 @@ class NodeSwarm(Blocking):
 
     def map(self, jobs: Iterable[JobSpec | str], **options: Any) -> list[Outcome]:
         """See `NodeSwarmClient.map`. Its functions are called in the swarm's own thread. Ctrl-C cancels the jobs."""
+        check_jobs(jobs)
         # Here, since nothing goes on in that thread while a generator makes the next question.
-        return self._thread.run(self._client.map(listed(jobs), **options))
+        return self._thread.run(self._client.map(list(jobs), **options))
 
     def stream(self, job: JobSpec | str = "", **parameters: Any) -> Iterator[str | Answer]:
         """See `NodeSwarmClient.stream`."""

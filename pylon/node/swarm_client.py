@@ -20,7 +20,7 @@ from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
-from pylon.swarm.runs.asked import LONGEST_S, check_bounds, listed, malformed, spec_of, unaskable
+from pylon.swarm.runs.asked import LONGEST_S, check_bounds, check_jobs, malformed, spec_of, unaskable
 from pylon.swarm.runs.callbacks import call, check_callbacks
 
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}
@@ -71,9 +71,10 @@ class NodeSwarmClient(HomeClient):
         a single one or the node ends meanwhile, and what one of these functions raises. Cancelling it cancels the
         jobs.
         """
+        check_jobs(jobs)
         check_bounds(deadline_s, budget_msat, priority)
         check_callbacks(on_progress=on_progress, on_outcome=on_outcome)
-        asked = _Asked([spec_of(job, {}) for job in listed(jobs)], on_progress, on_outcome)
+        asked = _Asked([spec_of(job, {}) for job in jobs], on_progress, on_outcome)
         params = {
             "jobs": asked.rows,
             "deadline_s": None if deadline_s is None else min(deadline_s, LONGEST_S),

@@ -18,7 +18,7 @@ from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.runs.asked import listed
+from pylon.swarm.runs.asked import check_jobs
 from pylon.swarm.settings import SwarmSettings
 
 _NAME_ONE = 'Name one that is reached from here: `Swarm(["wss://…"])`.'
@@ -65,8 +65,9 @@ class Swarm(Blocking):
         """See `SwarmClient.map`. `on_progress` is called in the swarm's own thread; what it raises is raised here.
         Ctrl-C cancels the jobs.
         """
+        check_jobs(jobs)
         # Here, since nothing goes on in that thread while a generator makes the next question.
-        return self._thread.run(self._swarm.map(listed(jobs), on_progress=on_progress, **options))
+        return self._thread.run(self._swarm.map(list(jobs), on_progress=on_progress, **options))
 
     def stream(self, job: JobSpec | str = "", **parameters: Any) -> Iterator[str | Answer]:
         """See `SwarmClient.stream`."""

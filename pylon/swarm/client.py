@@ -28,12 +28,12 @@ from pylon.swarm.conductor import Conductor
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.meanwhile import meanwhile
+from pylon.swarm.meanwhile import Latest, meanwhile
 from pylon.swarm.providers.directory import Directory
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.presence import Presence
 from pylon.swarm.providers.reach import Reach
-from pylon.swarm.runs.asked import check_bounds, spec_of, unaskable
+from pylon.swarm.runs.asked import check_bounds, check_jobs, spec_of, unaskable
 from pylon.swarm.runs.callbacks import check_callbacks
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.kept import Kept
@@ -182,14 +182,15 @@ class SwarmClient:
     async def stream(self, job: JobSpec | str = "", **parameters: Any) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
 
-        A text may start anew when its provider is replaced by another. Raises as `complete` does.
+        Whoever reads slowly gets the longest alone. A text may start anew when its provider is replaced by another.
+        Raises as `complete` does.
         """
         spec = spec_of(job, parameters)
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        run = Run([replace(spec, stream=True)], partial=pieces.put_nowait)
-        async with meanwhile(self._one(run), lambda: pieces.put_nowait(None)) as asking:
-            while (piece := await pieces.get()) is not None:
-                yield piece
+        texts = Latest[str]()
+        run = Run([replace(spec, stream=True)], partial=texts.say)
+        async with meanwhile(self._one(run), texts.over) as asking:
+            async for text in texts:
+                yield text
             yield await asking
 
     async def map(
@@ -215,6 +216,7 @@ class SwarmClient:
         of these functions raises (`UsageError` for a StopIteration and the like, which would end something else).
         Cancelling it cancels the jobs.
         """
+        check_jobs(jobs)
         check_callbacks(on_progress=on_progress, on_outcome=on_outcome)
         specs: list[JobSpec] = []
         for some in batched(jobs, AT_ONCE):

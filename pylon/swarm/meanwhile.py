@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 
 @asynccontextmanager
@@ -17,3 +17,36 @@ async def meanwhile[T](work: Coroutine[Any, Any, T], over: Callable[[], None]) -
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+class Latest[T]:
+    """What was said last, for one reader: whoever reads slowly misses what came before it, and nothing piles up.
+
+    Reading ends when it is `over` and the last was read.
+    """
+
+    def __init__(self) -> None:
+        self._said: list[T] = []
+        self._came = asyncio.Event()
+        self._over = False
+
+    def say(self, what: T) -> None:
+        """This is the latest now."""
+        self._said[:] = [what]
+        self._came.set()
+
+    def over(self) -> None:
+        """Nothing more comes."""
+        self._over = True
+        self._came.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._said:
+            if self._over:
+                raise StopAsyncIteration
+            await self._came.wait()
+            self._came.clear()
+        return self._said.pop()

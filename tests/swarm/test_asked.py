@@ -136,6 +136,13 @@ async def test_what_is_no_question_at_all_is_refused_before_anything_is_asked(sw
     assert len(relays.stored) == stored
 
 
+@pytest.mark.parametrize("one", ["What?", b"What?", JobSpec("What?")], ids=["text", "bytes", "spec"])
+async def test_one_question_alone_is_no_list_of_them_and_its_letters_are_not_asked(swarm, relays, one):
+    with pytest.raises(TypeError, match="not one"):
+        await swarm.map(one)
+    assert relays.requests() == []
+
+
 @pytest.mark.parametrize(
     ("bound", "error"),
     [

@@ -97,6 +97,21 @@ async def test_a_late_piece_of_an_attempt_that_was_given_up_is_not_shown(relays,
     assert pieces == ["one"]
 
 
+async def test_for_a_reader_that_pauses_the_latest_text_alone_is_kept(relays, customer) -> None:
+    one = provider(relays, silent=True)
+    swarm = await customer()
+    answers = swarm.stream("a question")
+    reading = asyncio.create_task(anext(answers))
+    await until(lambda: one.received)
+    [flight] = swarm._conductor.flights
+    event = relays.stored[flight.request]
+    for text in ("one", "one, two", "one, two, three"):
+        swarm._conductor.answers.heard(event, flight, Partial(flight.attempt, text))
+    one.result(event, one.received[0], "one, two, three, four")
+    assert await reading == "one, two, three"
+    assert [answer.text async for answer in answers] == ["one, two, three, four"]
+
+
 @pytest.mark.parametrize("checks", [None, CheckSettings(share=0.0)], ids=["unchecked", "checked"])
 async def test_who_says_unasked_that_a_job_was_taken_back_has_failed_it(relays, customer, checks) -> None:
     liar = provider(relays)

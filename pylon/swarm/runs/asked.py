@@ -1,7 +1,7 @@
 """What callers want to ask: taken as people write it, and looked at before anything is made of it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -35,11 +35,10 @@ def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
     return replace(spec, stop=_stops(spec.stop), messages=_pairs(spec.messages))
 
 
-def listed(jobs: Iterable[JobSpec | str]) -> list[JobSpec | str]:
-    """Questions as a list. Raises `TypeError` for one alone, whose letters would be asked."""
+def check_jobs(jobs: object) -> None:
+    """Whether these are several questions. Raises `TypeError` for one alone, whose letters would be asked."""
     if isinstance(jobs, (str, bytes, JobSpec)):
         raise TypeError(f"jobs is a list of questions, and not one {type(jobs).__name__}; `complete` asks one")
-    return list(jobs)
 
 
 def fault_in(spec: JobSpec) -> str:
