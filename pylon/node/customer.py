@@ -96,7 +96,7 @@ async def _client(core: "Core", stack: AsyncExitStack) -> SwarmClient:
     if core.config.customer.rescore and core.inference is None:
         await core.open_inference()
     settings = swarm_settings(core.config, core.household.get(), core.secret.public)
-    reputation = await reputation_store.load(core.database, core.clock.wall(), own=settings.own)
+    reputation = await reputation_store.load(core.database, core.clock.wall())
     # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
     relays = core.pool.extended()
     stack.push_async_callback(relays.close)

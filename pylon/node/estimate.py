@@ -74,11 +74,11 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
     for spec in specs:
         if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
             longest[spec.model] = spec
-    own = client.settings.own
+    own = client.circle.own
     mine = [replace(each, own=True, price=FREE) for key in own if (each := client.directory.get(key)) is not None]
     able = {}
     for model, spec in longest.items():
-        need = job_of(0, spec, client.settings, deadline=0.0).need
+        need = job_of(0, spec, client.settings, client.circle, deadline=0.0).need
         # What another household's machines say of themselves is not for us, and our own work for nothing.
         others = [
             each for each in client.directory.find(need) if each.network != HOUSEHOLD and each.provider not in own

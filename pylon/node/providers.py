@@ -112,10 +112,10 @@ async def why_provider(
         "npub": nip19.npub(key),
         "now": able,
         "rests": rests,
-        "own": key in client.settings.own,
+        "own": key in client.circle.own,
         "trust": round(client.reputation.trust(key), 3),
         "out": client.reputation.is_out(key, now),
-        "why": why(record, now, own=key in client.settings.own),
+        "why": why(record, now, own=key in client.circle.own),
     }
 
 
@@ -149,7 +149,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
     rests = resting(client, listing.provider)
     if rests is not None and state == "ready":
         state = "resting"
-    if listing.network == HOUSEHOLD and listing.provider not in client.settings.own:
+    if listing.network == HOUSEHOLD and listing.provider not in client.circle.own:
         state = "its household's alone"
     price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
     return {

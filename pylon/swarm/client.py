@@ -24,6 +24,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
+from pylon.swarm.circle import Circle
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.flights import Flight
@@ -79,10 +80,13 @@ class SwarmClient:
         rescorer: Rescorer | None = None,
         reach: Reach | None = None,
     ) -> None:
-        """`reach` finds providers at relays of theirs; without one they are asked at ours alone."""
+        """`reach` finds providers at relays of theirs; without one they are asked at ours alone. `reputation` is seen
+        with this client's `circle` from now on."""
         settings = settings or SwarmSettings()
-        self.directory = Directory(keep=settings.allow or frozenset())
-        self.reputation = Reputation(own=settings.own) if reputation is None else reputation
+        self.circle = Circle(settings.own, settings.allow, settings.block)
+        self.directory = Directory(circle=self.circle)
+        self.reputation = Reputation() if reputation is None else reputation
+        self.reputation.circle = self.circle
         self._pool = pool
         # Since when relays are not connected, and what the dispatcher was told of that.
         self._down_since: dict[str, float] = {}
@@ -95,8 +99,9 @@ class SwarmClient:
         keys = keys or ConversationKeys(secret)
         self._outbox = Outbox(settings.publishing)
         self._conductor = conductor = Conductor(
-            pool=pool, secret=secret, keys=keys, settings=settings, directory=self.directory, outbox=self._outbox,
-            clock=self._clock, rng=rng, purse=purse, reputation=self.reputation, rescorer=rescorer, reach=reach,
+            pool=pool, secret=secret, keys=keys, settings=settings, circle=self.circle, directory=self.directory,
+            outbox=self._outbox, clock=self._clock, rng=rng, purse=purse, reputation=self.reputation,
+            rescorer=rescorer, reach=reach,
         )  # fmt: skip
         self._presence = Presence(pool, self.directory, keys, self._clock, conductor.outlook.changed)
         flights, answers = conductor.flights, conductor.answers
@@ -113,7 +118,7 @@ class SwarmClient:
 
     @property
     def settings(self) -> SwarmSettings:
-        """The rules in force."""
+        """The rules for all jobs, as they were given. Who may be asked by now is in `circle`."""
         return self._conductor.settings
 
     async def start(self) -> None:

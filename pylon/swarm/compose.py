@@ -12,6 +12,7 @@ from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
 from pylon.swarm.providers.listing import Listing, Need, least_context
@@ -34,7 +35,9 @@ def priced_size(spec: JobSpec) -> tuple[int, int]:
     return prompt_tokens, spec.max_tokens or DEFAULT_MAX_TOKENS
 
 
-def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float, priority: int = 0) -> Job:
+def job_of(
+    slot: int, spec: JobSpec, settings: SwarmSettings, circle: Circle, *, deadline: float, priority: int = 0
+) -> Job:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "")
     if spec.messages:
@@ -54,8 +57,8 @@ def job_of(slot: int, spec: JobSpec, settings: SwarmSettings, *, deadline: float
         bid,
         *sizes,
         settings.network,
-        settings.allow,
-        settings.block,
+        circle.allow,
+        circle.block,
         settings.plain,
     )
     return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)

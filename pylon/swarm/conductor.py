@@ -1,7 +1,7 @@
 """Between the deciders and the wire: what is heard is told to them, and what they command is done."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pylon import log
 from pylon.clock import Clock
@@ -12,6 +12,7 @@ from pylon.swarm.checks import moves as c
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
+from pylon.swarm.circle import Circle
 from pylon.swarm.compose import priced_size
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
@@ -56,6 +57,7 @@ class Conductor:
         secret: SecretKey,
         keys: ConversationKeys,
         settings: SwarmSettings,
+        circle: Circle,
         directory: Directory,
         outbox: Outbox,
         clock: Clock,
@@ -68,14 +70,14 @@ class Conductor:
         self.flights = Flights(lambda attempt: self.coordinator.dispatcher.is_open(attempt))
         self.checks = None if settings.checks is None else Checks(settings.checks, reputation, rng)
         dispatcher = Dispatcher(settings.dispatch, rng, pool.urls)
-        self.coordinator = Coordinator(dispatcher, self.checks, settings.own)
-        self.runs = OpenRuns(settings, self.coordinator, self.flights, clock, self._follow)
+        self.coordinator = Coordinator(dispatcher, self.checks, circle)
+        self.runs = OpenRuns(settings, circle, self.coordinator, self.flights, clock, self._follow)
         self.outlook = Outlook(
-            directory, settings.own, self.tell, clock,
+            directory, circle, self.tell, clock,
             purse=purse, reputation=reputation, checked=self.checks is not None, reach=reach,
         )  # fmt: skip
+        self._circle = circle
         self._pool = pool
-        self._reputation = reputation
         self._clock = clock
         self._requests = Requests(
             pool=pool, secret=secret, keys=keys, clock=clock, rng=rng, directory=directory,
@@ -90,7 +92,7 @@ class Conductor:
 
     @property
     def settings(self) -> SwarmSettings:
-        """The rules in force."""
+        """The rules for all jobs. Who may be asked by now is in the circle."""
         return self.runs.settings
 
     @property
@@ -104,9 +106,7 @@ class Conductor:
 
     def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """From now on these alone may be asked (None: anybody), and these are one's own machines."""
-        before, self.runs.settings = self.settings.own, replace(self.settings, allow=allow, own=own)
-        self.coordinator.own = self._reputation.own = self.outlook.own = own
-        for provider in before ^ own:
+        for provider in self._circle.change(allow=allow, own=own):
             self.outlook.reconsider(provider)
 
     def nobody(self, spec: JobSpec) -> UnreachableError:

@@ -8,6 +8,7 @@ from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.circle import Circle
 from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.providers.lack import UNPRICED, Lack, Quoted
 from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
@@ -23,13 +24,13 @@ _MOST_TIMES = 8
 
 
 class Outlook:
-    """`tell` takes what the dispatcher must know of a provider. `own` are one's own machines, `checked` says whether
+    """`tell` takes what the dispatcher must know of a provider. `circle` says who is one's own, `checked` whether
     answers are, so that experience counts."""
 
     def __init__(
         self,
         directory: Directory,
-        own: frozenset[str],
+        circle: Circle,
         tell: Callable[[Change], None],
         clock: Clock,
         *,
@@ -38,7 +39,7 @@ class Outlook:
         checked: bool,
         reach: Reach | None,
     ) -> None:
-        self.own = own
+        self._circle = circle
         self._directory = directory
         self._tell = tell
         self._clock = clock
@@ -84,7 +85,7 @@ class Outlook:
     def why_not(self, need: Need, listing: Listing) -> str:
         """Why this provider does not take what is needed, in a few words, or empty when it does."""
         # By itself first: most do not for a reason of theirs, and there may be ten thousand. To us our own are free.
-        by_itself = "" if listing.provider in self.own else need.why_not(listing)
+        by_itself = "" if self._circle.is_own(listing.provider) else need.why_not(listing)
         return by_itself or need.why_not(listing.seen_as(*self._ours(listing)))
 
     def lack(self, need: Need, refusals: Sequence[str] = (), size: tuple[int, int] | None = None) -> Lack:
@@ -110,7 +111,7 @@ class Outlook:
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
         width, trust, barred = None, 1.0, ""
-        own = provider in self.own
+        own = self._circle.is_own(provider)
         if purse is not None and not own and (width := purse.width(listing)) is not None:
             barred = purse.barred(listing) if not width else ""
             width = min(width, _MOST_TIMES * max(1, listing.slots))

@@ -68,7 +68,8 @@ class SwarmSettings:
 
     `allow` None asks anybody who is not in `block`. `bid` is the most that one job may cost; providers whose quote
     for it is higher are left alone, and at zero only free ones are asked. `own` are one's own machines: they come
-    first, and what they say is not checked. Without `checks` nobody's answers are.
+    first, and what they say is not checked. These three are what a client begins with: `Circle` has what they become.
+    Without `checks` nobody's answers are.
     """
 
     dispatch: DispatchSettings = DispatchSettings()

@@ -15,6 +15,7 @@ from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.moves import Accept, Ask, Wait
 from pylon.swarm.checks.reputation import PROVEN, Reputation, Seen
+from pylon.swarm.circle import Circle
 from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
@@ -300,7 +301,9 @@ def test_what_was_on_its_way_for_a_run_that_is_over_is_not_looked_at_beside_anot
     coordinator.handle(ProviderUp(Listing("a" * 64, slots=2)), 0.0, 0.0)
 
     def begin(jobs: int, coming: int = 0) -> int:
-        run = coordinator.begin(lambda spec, slot: job_of(slot, spec, settings, deadline=100.0), jobs + coming)
+        run = coordinator.begin(
+            lambda spec, slot: job_of(slot, spec, settings, Circle(), deadline=100.0), jobs + coming
+        )
         coordinator.ask(run, [(n, JobSpec(f"question {n}")) for n in range(jobs)], 0.0, 0.0, coming=coming)
         return run
 

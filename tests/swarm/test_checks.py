@@ -119,7 +119,7 @@ def test_who_became_one_s_own_machine_is_not_left_out_for_what_it_did_before() -
     for _ in range(4):
         reputation.note("a", Seen.LOST, 0.0)
     assert reputation.is_out("a", 1.0) and reputation.width("a", 1.0) == 0
-    reputation.own = frozenset({"a"})
+    reputation.circle.change(own=frozenset({"a"}), allow=None)
     assert not reputation.is_out("a", 1.0) and reputation.width("a", 1.0) is None
 
 

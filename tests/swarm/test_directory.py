@@ -13,6 +13,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
+from pylon.swarm.circle import Circle
 from pylon.swarm.providers.directory import _OVER, Directory, ProviderDown, ProviderUp
 from pylon.swarm.providers.lack import Lack, Quoted
 from pylon.swarm.providers.listing import Listing, Need, least_context
@@ -242,7 +243,7 @@ def test_the_context_a_job_needs_errs_towards_too_little() -> None:
 
 def test_many_thousand_keys_do_not_fill_the_memory_nor_push_out_who_is_alive() -> None:
     kept = SecretKey(b"\x03" * 32)
-    directory = Directory(capacity=100, keep=frozenset({kept.public}))
+    directory = Directory(capacity=100, circle=Circle(allow=frozenset({kept.public})))
     directory.observe(announced(), NOW)
     directory.observe(beat(), NOW)
     announcement = announced()

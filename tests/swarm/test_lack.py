@@ -11,6 +11,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.wallet import WalletCode
 from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.circle import Circle
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Directory
 from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, Quoted, limited
@@ -58,7 +59,7 @@ def test_the_cheapest_of_several_is_quoted():
         for event in relays.stored.values():
             directory.observe(event, time.time())
     outlook = Outlook(
-        directory, frozenset(), lambda _: None, SystemClock(),
+        directory, Circle(), lambda _: None, SystemClock(),
         purse=None, reputation=Reputation(), checked=False, reach=None,
     )  # fmt: skip
     assert outlook.lack(Need(network="play"), (), (64, 512)).cheapest == Quoted(300, 64, 512, 40)

@@ -8,6 +8,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.checks.reputation import Reputation
+from pylon.swarm.circle import Circle
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
@@ -45,14 +46,15 @@ class Waits:
         self.gone_.append(provider)
 
 
-def setting():
-    relays, directory, told = FakeRelays(), Directory(keep=frozenset()), []
+def setting(circle: Circle | None = None):
+    circle = circle or Circle()
+    relays, directory, told = FakeRelays(), Directory(), []
     provider = FakeProvider(relays, now=time.time())
     for event in relays.stored.values():
         directory.observe(event, time.time())
     till, reach = Till(), Waits()
     outlook = Outlook(
-        directory, frozenset(), told.append, SystemClock(),
+        directory, circle, told.append, SystemClock(),
         purse=till, reputation=Reputation(), checked=False, reach=reach,
     )  # fmt: skip
     return outlook, directory.get(provider.public), till, reach, told
@@ -126,11 +128,12 @@ def test_one_that_jobs_go_to_is_asked_on_by_what_it_says_now_while_its_new_relay
 
 
 def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
-    outlook, listing, _, _, told = setting()
+    circle = Circle()
+    outlook, listing, _, _, told = setting(circle)
     listing = replace(listing, network=HOUSEHOLD)
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == "reserved for a household"
-    outlook.own = frozenset({listing.provider})
+    circle.change(own=frozenset({listing.provider}), allow=None)
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == ""
 

@@ -29,7 +29,7 @@ class Faulty(Directory):
 async def test_a_provider_that_cannot_be_taken_in_keeps_nobody_else_from_being_heard(when: str) -> None:
     relays, heard = FakeRelays(), asyncio.Queue[str]()
     bad = FakeProvider(relays, now=time.time())
-    directory = Faulty(keep=frozenset())
+    directory = Faulty()
     directory.bad = bad.public if when == "read" else ""
 
     def changed(change: Change) -> None:

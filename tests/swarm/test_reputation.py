@@ -23,6 +23,7 @@ from pylon.swarm.checks.reputation import (
     Seen,
     why,
 )
+from pylon.swarm.circle import Circle
 
 P = "p"
 
@@ -164,7 +165,7 @@ def test_a_pardon_of_somebody_of_whom_nothing_bad_is_known_changes_nothing() -> 
 
 
 def test_one_s_own_machines_are_trusted_and_never_looked_at() -> None:
-    found = Reputation(own=frozenset({P}))
+    found = Reputation(circle=Circle(frozenset({P})))
     assert not found.note(P, Seen.FORGED, 0.0)
     assert found.get(P) is None
     assert (found.trust(P), found.width(P, 0.0), found.check_share(P, 10**6)) == (1.0, None, 0.0)

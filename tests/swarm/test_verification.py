@@ -12,6 +12,7 @@ from pylon.money.accounts.usage import TEMPLATE_TOKENS, Usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.checks.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
+from pylon.swarm.circle import Circle
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, answered
@@ -167,7 +168,7 @@ def test_an_answer_names_the_longest_that_its_provider_announced_with_its_model(
 def test_a_bid_covers_the_system_prompt_too() -> None:
     spec = JobSpec("hi", system="x" * 50_000, max_tokens=16)
     price, settings = Price(Msat(0), Msat(1_000), Msat(1_000)), SwarmSettings(bid=Msat(1_000))
-    need = job_of(0, spec, settings, deadline=1.0).need
+    need = job_of(0, spec, settings, Circle(), deadline=1.0).need
     assert price.quote(need.prompt_tokens, need.max_tokens) >= quote_bound(price, bounds_of(spec)) > 1_000
 
 

@@ -17,6 +17,7 @@ from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
+from pylon.swarm.circle import Circle
 from pylon.swarm.client import LOOK_S, TICK_S
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.dispatch import moves as m
@@ -59,7 +60,9 @@ class Person:
     def begin(self, jobs: int, *, deadline_s: float) -> None:
         """Maps this many jobs."""
         deadline = self._world.agenda.now + deadline_s
-        self._handle(m.Add(tuple(job_of(n, self._spec, self._settings, deadline=deadline) for n in range(jobs))))
+        anybody = Circle()
+        asked = (job_of(n, self._spec, self._settings, anybody, deadline=deadline) for n in range(jobs))
+        self._handle(m.Add(tuple(asked)))
         self._tick()
         self._look()
 

@@ -71,7 +71,7 @@ class Evidence:
 
     def _caught(self, provider: str, now: float, out: list[Command]) -> None:
         slots, others = self.unchecked.caught(provider)
-        self._doubted |= others - self.reputation.own
+        self._doubted |= others - self.reputation.circle.own
         _ask_again(out, provider, slots)
         for other in sorted(others):
             if self.reputation.is_out(other, now):

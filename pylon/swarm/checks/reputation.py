@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pylon.swarm.circle import Circle
+
 DAY_S = 86_400.0
 HALF_LIFE_S = 14 * DAY_S
 FIRST_OUT_S = DAY_S
@@ -96,12 +98,12 @@ class Record:
 
 
 class Reputation:
-    """See the module. `own` are one's own machines, which are trusted without looking."""
+    """See the module. One's own machines, by `circle`, are trusted without looking."""
 
-    def __init__(self, records: Iterable[Record] = (), *, own: frozenset[str] = frozenset()) -> None:
+    def __init__(self, records: Iterable[Record] = (), *, circle: Circle | None = None) -> None:
         # Of whom nothing was seen for longest first.
         self._records = OrderedDict((one.provider, one) for one in sorted(records, key=lambda one: one.at))
-        self.own = own
+        self.circle = circle or Circle()
         self._changed: set[str] = set()
         self._forgotten: set[str] = set()
 
@@ -111,7 +113,7 @@ class Reputation:
 
     def trust(self, provider: str) -> float:
         """0 to 1."""
-        if provider in self.own:
+        if self.circle.is_own(provider):
             return 1.0
         record = self._records.get(provider)
         return 0.5 if record is None else record.trust
@@ -119,12 +121,12 @@ class Reputation:
     def is_proven(self, provider: str) -> bool:
         """Whether three of its answers have passed a check."""
         record = self._records.get(provider)
-        return provider in self.own or (record is not None and record.proven)
+        return self.circle.is_own(provider) or (record is not None and record.proven)
 
     def is_out(self, provider: str, now: float) -> bool:
         """Whether nothing goes there."""
         record = self._records.get(provider)
-        return record is not None and now < record.out_until and provider not in self.own
+        return record is not None and now < record.out_until and not self.circle.is_own(provider)
 
     def width(self, provider: str, now: float) -> int | None:
         """The most jobs in flight there; None: as many as it has room for."""
@@ -137,7 +139,7 @@ class Reputation:
 
         It grows with these, so that nobody who begins to lie stays unseen for long.
         """
-        if provider in self.own:
+        if self.circle.is_own(provider):
             return 0.0
         record = self._records.get(provider)
         return 1.0 if record is None or record.streak < WELL_KNOWN else SAMPLED * max(1.0, loose / SELDOM)
@@ -145,7 +147,7 @@ class Reputation:
     def was_checked(self, provider: str) -> bool:
         """Whether any answer of it was ever checked, whatever came of it."""
         record = self._records.get(provider)
-        return provider in self.own or (record is not None and (record.passed > 0 or record.bad > 0))
+        return self.circle.is_own(provider) or (record is not None and (record.passed > 0 or record.bad > 0))
 
     def is_suspect(self, provider: str) -> bool:
         """Whether it failed a check and has not passed ten since."""
@@ -154,7 +156,7 @@ class Reputation:
 
     def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> bool:
         """Books what was seen of an answer; whether the provider is out because of it, and was not before."""
-        if provider in self.own:
+        if self.circle.is_own(provider):
             return False
         record = self._records.get(provider)
         if record is None:

@@ -10,12 +10,12 @@ from pylon.swarm.checks.reputation import HALF_LIFE_S, REMEMBERED, Reason, Recor
 FORGOTTEN_S = 6 * HALF_LIFE_S
 
 
-async def load(database: Database, now: float, *, own: frozenset[str] = frozenset()) -> Reputation:
+async def load(database: Database, now: float) -> Reputation:
     """All that is remembered. What has faded is deleted."""
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
     rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
-    return Reputation((_record(orjson.loads(row["record"])) for row in rows), own=own)
+    return Reputation(_record(orjson.loads(row["record"])) for row in rows)
 
 
 async def save(database: Database, reputation: Reputation) -> None:

@@ -20,6 +20,7 @@ from pylon.jobs.heartbeat import EXPIRY_S, Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, SCHEMA
 from pylon.nostr.event import Event
 from pylon.records import record
+from pylon.swarm.circle import Circle
 from pylon.swarm.providers.entry import Announced, Entry, Version, listing_of
 from pylon.swarm.providers.listing import Listing, Need, names_of
 
@@ -52,11 +53,11 @@ type Change = ProviderUp | ProviderDown
 
 
 class Directory:
-    """See the module. `keep` are keys that are never turned away (one's own, or an allow list)."""
+    """See the module. Who is in `circle` is never turned away."""
 
-    def __init__(self, *, capacity: int = MAX_PROVIDERS, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, capacity: int = MAX_PROVIDERS, circle: Circle | None = None) -> None:
         self._capacity = capacity
-        self._keep = keep
+        self._circle = circle or Circle()
         self._entries: dict[str, Entry] = {}
         # Known keys that are not alive, the longest unheard first.
         self._dormant: OrderedDict[str, None] = OrderedDict()
@@ -179,7 +180,7 @@ class Directory:
             if provider in self._dormant:
                 self._dormant.move_to_end(provider)
             return entry
-        if len(self._entries) >= self._capacity and provider not in self._keep:
+        if len(self._entries) >= self._capacity and not self._circle.keeps(provider):
             if not self._dormant:
                 self.turned_away += 1
                 return None

@@ -13,6 +13,7 @@ from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.checks.verification import Verdict, fault_of, is_cut_off
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
@@ -23,12 +24,12 @@ from pylon.swarm.runs.places import Command, Piece
 
 
 class Coordinator:
-    """See the module. Without `checks` every answer is taken as it comes."""
+    """See the module. Without `checks` every answer is taken as it comes, and one's own machine's by `circle`."""
 
-    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, own: frozenset[str] = frozenset()) -> None:
+    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, circle: Circle | None = None) -> None:
         self.dispatcher = dispatcher
         self.checks = checks
-        self.own = own
+        self.circle = circle or Circle()
         self.pieces = Pieces()
         self._pieces = self.pieces.by_slot
         self._arrived: dict[int, Answer] = {}
@@ -133,7 +134,7 @@ class Coordinator:
         piece = self._pieces.get(slot)
         if piece is None:
             return []
-        watched = None if answer.provider in self.own else self.checks
+        watched = None if self.circle.is_own(answer.provider) else self.checks
         fault = None if watched is None else fault_of(piece.spec, answer, offered)
         if fault is not None or is_cut_off(answer):
             if self.dispatcher.is_live(attempt):
@@ -187,7 +188,7 @@ class Coordinator:
         if piece.sent:
             self._unwatch(slot)
             self._unasked(slot, now)
-        elif self.checks is not None and provider not in self.own:
+        elif self.checks is not None and not self.circle.is_own(provider):
             self._sent.setdefault(piece.job.need, {})[slot] = provider
         piece.sent = True
 
@@ -214,7 +215,7 @@ class Coordinator:
         self.over.append(slot)
         if self._sent:
             self._unwatch(slot)
-        if self.checks is None or answer.provider in self.own:
+        if self.checks is None or self.circle.is_own(answer.provider):
             if piece.opinion_of is None:
                 self._unasked(slot, now)
                 self._out.append(piece.fill(answer, ()))

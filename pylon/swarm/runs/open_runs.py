@@ -6,6 +6,7 @@ from itertools import batched
 
 from pylon.clock import Clock
 from pylon.money.msat import Msat
+from pylon.swarm.circle import Circle
 from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.in_flight import LAPSE_S
@@ -27,17 +28,19 @@ _NO_SLOT = -1
 
 
 class OpenRuns:
-    """`follow` does what the deciders command. `settings` may be replaced: they count for what is asked later."""
+    """`follow` does what the deciders command. What `circle` says counts for what is asked later."""
 
     def __init__(
         self,
         settings: SwarmSettings,
+        circle: Circle,
         coordinator: Coordinator,
         flights: Flights,
         clock: Clock,
         follow: Callable[[list[Command]], None],
     ) -> None:
         self.settings = settings
+        self._circle = circle
         self.by_number: dict[int, Run] = {}
         self._coordinator = coordinator
         self._flights = flights
@@ -48,7 +51,7 @@ class OpenRuns:
         """A run begins, and gets its number. `deadline` is on the monotonic clock."""
 
         def job(spec: JobSpec, slot: int) -> m.Job:
-            return job_of(slot, spec, self.settings, deadline=deadline, priority=priority)
+            return job_of(slot, spec, self.settings, self._circle, deadline=deadline, priority=priority)
 
         run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
@@ -161,7 +164,7 @@ class OpenRuns:
 
     def need(self, spec: JobSpec) -> Need:
         """What a provider must do for this question."""
-        return job_of(0, spec, self.settings, deadline=0.0).need
+        return job_of(0, spec, self.settings, self._circle, deadline=0.0).need
 
     # --- places -----------------------------------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ class Requests:
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         # One's own machines work for nothing, whatever they announce to others.
-        if self.purse is None or listing.plain or listing.provider in self.coordinator.own:
+        if self.purse is None or listing.plain or self.coordinator.circle.is_own(listing.provider):
             return None
         dispatcher = self.coordinator.dispatcher
         left = dispatcher.budget_left(piece.run)
