@@ -1,6 +1,7 @@
 """Results whose receipts are booked before anybody hears of them."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -49,9 +50,10 @@ class Till:
 class Payer(Till):
     """Pays when it is let, and only what somebody wants then; counts what it was asked."""
 
-    def __init__(self, error: str = "") -> None:
+    def __init__(self, error: str = "", fault: Exception | None = None) -> None:
         super().__init__()
         self.error = error
+        self.fault = fault
         self.let = asyncio.Event()
         self.paid: list[str] = []
 
@@ -59,6 +61,8 @@ class Payer(Till):
         self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True
     ) -> None:
         await self.let.wait()
+        if self.fault is not None:
+            raise self.fault
         if self.error or not wanted():
             raise MoneyError(self.error or "nobody waits for it")
         self.paid.append(bill.request)
@@ -254,6 +258,25 @@ async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobo
     [logged] = caplog.records
     assert logged.getMessage() == "a provider was not paid"
     assert logged.values == {"provider": THEM, "reason": payer.error}
+
+
+async def test_a_payment_that_a_fault_of_ours_keeps_sends_all_that_wait_for_it_elsewhere_and_is_made_when_asked_again(
+    caplog,
+) -> None:
+    payer = Payer(fault=sqlite3.OperationalError("database or disk is full"))
+    made, _, told = settling(payer)
+    flights = [waits(made, f"r{n}", n) for n in range(3)]
+    for flight in flights[:2]:
+        asks(made, flight)
+    payer.let.set()
+    await made.close()
+    refused = [one for one in told if isinstance(one, Refused)]
+    assert refused == [Refused(0, None, ours=True), Refused(1, None, ours=True)], "what they may cost stays set aside"
+    assert [logged.getMessage() for logged in caplog.records] == ["what a provider asks for could not be paid"]
+    payer.fault = None
+    asks(made, flights[0])
+    await made.close()
+    assert payer.paid == ["r0"]
 
 
 async def test_nothing_is_paid_for_what_an_earlier_process_took_back() -> None:

@@ -81,6 +81,10 @@ class Settling:
             one for one in self.flights if one.provider == provider and not one.settled and self.is_live(one.attempt)
         ]
 
+    def _billed(self, provider: str, invoice: str) -> list[Flight]:
+        """Those that wait for this payment."""
+        return [one for one in self._waiting(provider) if invoice in one.billed]
+
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
         if self.purse is None or flight.offer is None:
@@ -131,7 +135,7 @@ class Settling:
         provider = flight.provider
 
         def wanted() -> bool:
-            return self.is_live(flight.attempt) or any(invoice in one.billed for one in self._waiting(provider))
+            return self.is_live(flight.attempt) or bool(self._billed(provider, invoice))
 
         self._paying.add((provider, invoice))
         try:
@@ -145,9 +149,16 @@ class Settling:
                 reason=reason if code in reason else f"{reason} ({code})",
             )
             # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
-            for other in [one for one in self._waiting(provider) if invoice in one.billed]:
+            for other in self._billed(provider, invoice):
                 self.not_paid(other.slot, str(error))
                 self.tell(m.Refused(other.attempt, None, unpaid=True))
+        except Exception as error:
+            logger.error("what a provider asks for could not be paid", provider=provider, error=repr(error))
+            for other in self._billed(provider, invoice):
+                # Asked for once more it is looked at once more.
+                other.billed = tuple(one for one in other.billed if one != invoice)
+                # Without a code: it may be paid all the same, so runs' budgets keep all that these could cost.
+                self.tell(m.Refused(other.attempt, None, ours=True))
         finally:
             self._paying.discard((provider, invoice))
 
