@@ -23,7 +23,7 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.runs.coordinator import Coordinator
-from pylon.swarm.runs.places import Fail, Fill
+from pylon.swarm.runs.places import Fail, Fill, Piece
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.virtual import HOP_S, JOB_S, Bench
 
@@ -313,3 +313,47 @@ def test_what_was_on_its_way_for_a_run_that_is_over_is_not_looked_at_beside_anot
     begin(3)
     coordinator.handle(Tick(), 2.0, 2.0)
     assert coordinator.dispatcher.open == 3
+
+
+class Looks(dict[int, Piece]):
+    """Counts who is looked at."""
+
+    count = 0
+
+    def __getitem__(self, slot: int) -> Piece:
+        self.count += 1
+        return super().__getitem__(slot)
+
+
+def test_the_end_of_one_question_looks_at_no_other_that_is_out() -> None:
+    rng, settings = random.Random(7), SwarmSettings()
+    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
+    for number in range(200):
+        coordinator.handle(ProviderUp(Listing(f"{number:064x}", slots=4)), 0.0, 0.0)
+
+    def begin(question: str, jobs: int) -> int:
+        run = coordinator.begin(lambda spec, slot: job_of(slot, spec, settings, Circle(), deadline=100.0), jobs)
+        coordinator.ask(run, [(n, JobSpec(f"{question} {n}")) for n in range(jobs)], 0.0, 0.0, coming=1)
+        return run
+
+    many = begin("map", 20)
+    runs = [begin(f"question {n}", 1) for n in range(100)]
+    assert len(sent(coordinator)) == 120, "each is on its way, and not looked at for a second opinion yet"
+    coordinator.pieces.by_slot = coordinator._pieces = looks = Looks(coordinator.pieces.by_slot)
+    coordinator.end(runs.pop(), 1.0, 1.0)
+    assert looks.count < 5 and len(sent(coordinator)) == 119
+    coordinator.end(many, 1.0, 1.0)
+    assert len(sent(coordinator)) == 99
+    # One that has had more than are on their way: these are looked at then.
+    for run in runs[1:]:
+        coordinator.end(run, 1.0, 1.0)
+    last = begin("map", 20)
+    for slot in list(coordinator.pieces.of_run(last))[:-1]:
+        coordinator._unwatch(slot)
+    looks.count = 0
+    coordinator.end(last, 1.0, 1.0)
+    assert looks.count < 5 and len(sent(coordinator)) == 1
+
+
+def sent(coordinator: Coordinator) -> set[int]:
+    return {slot for slots in coordinator._sent.values() for slot in slots}

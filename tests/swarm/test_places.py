@@ -74,10 +74,12 @@ def test_a_slot_is_known_by_its_place_as_long_as_its_run_is_open() -> None:
     assert (job.run, job.to, job.without, other.run) == (first, ("one",), {"a liar"}, second)
     assert (pieces.place_of(job.slot), pieces.place_of(opinion.slot), pieces.run_of(opinion.slot)) == (7, None, first)
     assert pieces.is_final(first) and not pieces.is_final(second)
-    pieces.come(first, 5)
+    pieces.come(first, 9)
     pieces.come(second, 2)
+    pieces.come(first, 5)
     assert pieces.coming == 7
-    assert pieces.end(first) == [job.slot, opinion.slot]
+    assert list(pieces.of_run(first)) == [job.slot, opinion.slot]
+    pieces.end(first)
     assert (pieces.run_of(job.slot), pieces.place_of(job.slot), pieces.run_of(other.slot)) == (None, None, second)
     assert pieces.coming == 2
 

@@ -95,12 +95,11 @@ class Coordinator:
 
     def end(self, run: int, now: float, wall: float) -> list[Command]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
-        # While it is known what they are for. There are no more than are on their way, and a run has any number.
-        for need, sent in list(self._sent.items()):
-            self._sent[need] = {slot: to for slot, to in sent.items() if self._pieces[slot].run != run}
-            if not self._sent[need]:
-                del self._sent[need]
-        slots = self.pieces.end(run)
+        # While it is known what they are for.
+        slots = self.pieces.of_run(run)
+        for slot in slots if len(slots) <= sum(map(len, self._sent.values())) else self._sent_for(run):
+            self._unwatch(slot)
+        self.pieces.end(run)
         if self.checks is not None:
             self.checks.closed(run, slots)
         self.over += slots
@@ -196,6 +195,9 @@ class Coordinator:
         need = self._pieces[slot].job.need
         if (sent := self._sent.get(need)) is not None and sent.pop(slot, None) is not None and not sent:
             del self._sent[need]
+
+    def _sent_for(self, run: int) -> list[int]:
+        return [slot for sent in self._sent.values() for slot in sent if self._pieces[slot].run == run]
 
     def _look_beside(self, now: float) -> None:
         """Has second opinions asked for beside what is on its way, while the last jobs wait."""

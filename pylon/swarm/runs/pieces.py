@@ -1,6 +1,6 @@
 """What each slot is for: runs and slots get their numbers here, and a slot its job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pylon.swarm.dispatch import moves as m
@@ -12,7 +12,7 @@ from pylon.swarm.runs.places import Piece
 class _Run:
     job: Callable[[JobSpec, int], m.Job]
     final: bool = False
-    # Questions that are still to be asked.
+    # Questions that are still to be asked, of this one.
     coming: int = 0
     slots: list[int] = field(default_factory=list)
 
@@ -25,6 +25,8 @@ class Pieces:
         self._runs: dict[int, _Run] = {}
         self._next_slot = 0
         self._next_run = 1
+        # Questions of all runs that are still to be asked.
+        self.coming = 0
 
     def begin(self, job: Callable[[JobSpec, int], m.Job], *, final: bool) -> int:
         """The number of a new run; `job` makes one of a question and a slot."""
@@ -41,12 +43,15 @@ class Pieces:
         run.slots.append(slot)
         return job
 
-    def end(self, run: int) -> list[int]:
-        """The run is over; the slots that it had."""
-        slots = self._runs.pop(run).slots
-        for slot in slots:
+    def end(self, run: int) -> None:
+        """The run is over, and nothing is known of its slots any more."""
+        self.come(run, 0)
+        for slot in self._runs.pop(run).slots:
             del self.by_slot[slot]
-        return slots
+
+    def of_run(self, run: int) -> Sequence[int]:
+        """The slots that it has had."""
+        return self._runs[run].slots
 
     def is_final(self, run: int) -> bool:
         """Whether a place of it that was filled stays so."""
@@ -54,12 +59,8 @@ class Pieces:
 
     def come(self, run: int, jobs: int) -> None:
         """So many of its questions are still to be asked."""
+        self.coming += jobs - self._runs[run].coming
         self._runs[run].coming = jobs
-
-    @property
-    def coming(self) -> int:
-        """The same of all runs."""
-        return sum(run.coming for run in self._runs.values())
 
     def spec_of(self, slot: int) -> JobSpec:
         """What is asked in a slot."""
