@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pylon import forever
 from pylon.errors import MalformedError, UnreachableError, UsageError
 from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
@@ -252,6 +253,34 @@ async def test_a_fault_over_one_answer_keeps_no_other_from_being_heard(swarm, mo
         await swarm.complete("lost", timeout=0.3)
     assert faults and (await swarm.complete("heard", timeout=20)).text == "echo: heard"
     assert not any(task.done() for task in swarm._tasks)
+
+
+@pytest.mark.parametrize("name", ["answers", "presence"])
+async def test_an_error_of_what_relays_bring_is_not_the_end_of_hearing_them(relays, monkeypatch, name):
+    monkeypatch.setattr(forever, "REST_S", 0.01)
+    faults, subscribe = [], relays.subscribe
+
+    def fails_once(filters, *, name=""):
+        made = subscribe(filters, name=name)
+        next_batch = made.next_batch
+
+        async def batch(most):
+            if name == failing and not faults:
+                faults.append(name)
+                raise RuntimeError("a fault of ours")
+            return await next_batch(most)
+
+        made.next_batch = batch
+        return made
+
+    failing = name
+    monkeypatch.setattr(relays, "subscribe", fails_once)
+    FakeProvider(relays, now=time.time())
+    # What is pushed is all there is.
+    monkeypatch.setattr(relays, "query", lambda *_, **__: asyncio.sleep(0, []))
+    async with SwarmClient(relays, SecretKey.generate(), settings=SwarmSettings(checks=None)) as client:
+        assert (await client.complete("heard", timeout=20)).text == "echo: heard"
+        assert faults == [name] and not any(task.done() for task in client._tasks)
 
 
 async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.providers.directory import Change, Directory, ProviderUp
 from pylon.swarm.providers.presence import Presence
@@ -23,6 +24,30 @@ class Faulty(Directory):
         if event.pubkey == self.bad:
             raise ValueError("a fault of ours")
         return super().observe(event, now)
+
+
+async def test_announcements_that_cannot_be_asked_for_keep_nobody_from_being_heard(monkeypatch) -> None:
+    relays, heard = FakeRelays(), asyncio.Queue[str]()
+    lacking = FakeProvider(relays, now=time.time(), seen=False)
+    lacking.beat()
+
+    async def fails(filters: tuple[Filter, ...], *, timeout: float) -> list[Event]:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(relays, "query", fails)
+    presence = Presence(
+        relays, Directory(), ConversationKeys(SecretKey.generate()), SystemClock(),
+        lambda change: heard.put_nowait(change.listing.provider),
+    )  # fmt: skip
+    running = asyncio.create_task(presence.run())
+    try:
+        await asyncio.wait_for(presence.caught_up.wait(), 5)
+        good = FakeProvider(relays, now=time.time())
+        assert await asyncio.wait_for(heard.get(), 5) == good.public
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.parametrize("when", ["read", "told"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pylon import forever
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.inference.engine import EngineSpec
@@ -331,3 +332,26 @@ async def test_providers_that_are_elsewhere_each_time_keep_nobody_else_from_bein
     assert sorted(reached) == [*pool.changing, "f" * 64]
     # Each of them was looked for twice at the most.
     assert pool.queries <= 4
+
+
+async def test_an_error_while_relays_are_looked_for_keeps_nobody_from_being_reached(monkeypatch) -> None:
+    monkeypatch.setattr(forever, "REST_S", 0.01)
+    pool, faults = Changing(), [ValueError("a fault of ours")]
+    reach = Reach(pool, most=1, resolve=lambda host: asyncio.sleep(0, []))  # type: ignore[arg-type]
+    query, reached = pool.query, []
+    reach.reached = reached.append
+
+    async def fails_once(filters: tuple[Filter, ...], *, timeout: float) -> list[Event]:
+        if faults:
+            raise faults.pop()
+        return await query(filters, timeout=timeout)
+
+    monkeypatch.setattr(pool, "query", fails_once)
+    following = asyncio.create_task(reach.run())
+    assert reach.holds(Listing("a" * 64, relays=("wss://0.example.com",)))
+    await until(lambda: reached == ["a" * 64])
+    assert reach.holds(Listing("b" * 64, relays=("wss://0.example.com",)))
+    await until(lambda: reached == ["a" * 64, "b" * 64])
+    assert not faults and not following.done()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

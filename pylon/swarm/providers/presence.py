@@ -4,10 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import MalformedError, UnreachableError
+from pylon.forever import forever
 from pylon.jobs.heartbeat import EXPIRY_S
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, REQUEST_KINDS
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -53,22 +55,25 @@ class Presence:
         subscription = self._pool.subscribe(self._filters, name="presence")
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(subscription))
+                group.create_task(forever(partial(self._read, subscription), "presence"))
                 group.create_task(self._catch_up(subscription))
         finally:
             await subscription.close()
 
     async def _read(self, subscription: Subscription) -> None:
-        while True:
-            for received in await subscription.next_batch(BATCH):
-                self._observe(received.event)
-            # A full queue would be read without a pause, and nothing else would run.
-            await asyncio.sleep(0)
+        for received in await subscription.next_batch(BATCH):
+            self._observe(received.event)
+        # A full queue would be read without a pause, and nothing else would run.
+        await asyncio.sleep(0)
 
     async def _catch_up(self, subscription: Subscription) -> None:
         await subscription.caught_up.wait()
         await asyncio.sleep(0)
-        await self.complete()
+        try:
+            await self.complete()
+        except Exception as error:
+            # What is lacking is asked for again. What relays know is here, and must still be heard.
+            logger.error("announcements could not be asked for", exc_info=error)
         self.caught_up.set()
 
     async def complete(self) -> None:

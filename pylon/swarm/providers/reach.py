@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pylon import log
 from pylon.errors import MalformedError, UnreachableError
+from pylon.forever import forever
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.nip65 import RELAY_LIST_KIND, parse_relay_list
@@ -103,13 +104,17 @@ class Reach:
 
     async def run(self) -> None:
         """Follows lists until cancelled."""
-        while True:
+        await forever(self._turn, "reach")
+
+    async def _turn(self) -> None:
+        # After an error some are still to be found.
+        if not self._lost:
             await self._wake.wait()
-            await asyncio.sleep(GATHER_S)
-            self._wake.clear()
-            await self._let_go()
-            while self._lost:
-                await self._follow(list(self._lost.values())[:CHUNK])
+        await asyncio.sleep(GATHER_S)
+        self._wake.clear()
+        await self._let_go()
+        while self._lost:
+            await self._follow(list(self._lost.values())[:CHUNK])
 
     async def _follow(self, lost: list[Listing]) -> None:
         lists = await self._read_lists(frozenset(listing.provider for listing in lost))

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import UnreachableError
+from pylon.forever import forever
 from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.swarm.flights import Flight, Flights, Meaning, read_answer
 from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
-from pylon.swarm.transport import Transport
+from pylon.swarm.transport import Subscription, Transport
 from pylon.swarm.wire.looks import Looks
 
 logger = log.get("swarm")
@@ -60,13 +62,15 @@ class Inbox:
         """Listens until cancelled."""
         subscription = self._pool.subscribe(self._filters, name="answers")
         try:
-            while True:
-                for received in await subscription.next_batch(BATCH):
-                    self._receive(received.event, received.relay)
-                # A full queue would be read without a pause, and no further request would go out meanwhile.
-                await asyncio.sleep(0)
+            await forever(partial(self._read, subscription), "answers")
         finally:
             await subscription.close()
+
+    async def _read(self, subscription: Subscription) -> None:
+        for received in await subscription.next_batch(BATCH):
+            self._receive(received.event, received.relay)
+        # A full queue would be read without a pause, and no further request would go out meanwhile.
+        await asyncio.sleep(0)
 
     async def look(self) -> None:
         """Asks relays for stored answers to requests that were silent for a while."""
