@@ -1,6 +1,6 @@
 """What a caller asks of the swarm, and what comes back for it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -8,7 +8,6 @@ from typing import Any, Literal
 import orjson
 
 from pylon.errors import JobsFailedError
-from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.result import Finish
@@ -16,7 +15,6 @@ from pylon.money.accounts.usage import Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 from pylon.swarm.dispatch.moves import Failure
-from pylon.swarm.flights import Flight
 from pylon.swarm.providers.lack import ANSWER_TOKENS, UNPRICED
 
 TIMEOUT_S = 120.0
@@ -147,33 +145,6 @@ class Progress:
     failed: int
     in_flight: int
     msat: int = 0
-
-
-def answered(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
-    """What a request that was answered brought, from one of the models that its provider `offered`."""
-    result = flight.result
-    if result is None:
-        raise ValueError("this request has no result")
-    model, timing = result.model, result.timing
-    named = () if model is None else (model.id, model.sha256)
-    longest = (one.max_completion_tokens for one in offered if (one.id, one.sha256) == named)
-    return Answer(
-        text=result.text,
-        provider=flight.provider,
-        model="" if model is None else model.id,
-        sha256="" if model is None else model.sha256,
-        usage=result.usage,
-        finish=result.finish,
-        queue_ms=0 if timing is None else timing.queue_ms,
-        run_ms=0 if timing is None else timing.run_ms,
-        latency_ms=round(1_000 * (now - flight.sent_at + flight.age_s)),
-        attempts=attempts,
-        request_id=flight.request,
-        result_id=flight.result_id,
-        paid=flight.paid,
-        verified=("signature", "receipt") if flight.decided else ("signature",),
-        max_completion_tokens=next(filter(None, longest), 0),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from pylon.swarm import compose
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.moves import Failure, Refused
-from pylon.swarm.flights import Flight, Partial
+from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.rows import Row
 from pylon.swarm.runs import open_runs
@@ -35,6 +35,7 @@ from pylon.swarm.runs.places import Piece
 from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.wire import inbox, requests
+from pylon.swarm.wire.meaning import Partial
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 from tests.swarm.test_reservation import until
 

@@ -18,11 +18,12 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.checks.verification import Doubt, doubts_of, fault_of
 from pylon.swarm.flights import Flight
-from pylon.swarm.job import Answer, JobSpec, answered
+from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.rows import written
 from pylon.swarm.runs.journal import KEEP_S, RunJournal, digest_of
 from pylon.swarm.runs.kept import Sent
 from pylon.swarm.schema import SWARM
+from pylon.swarm.wire.meaning import answered
 from tests.manual_clock import ManualClock
 
 SPECS = [

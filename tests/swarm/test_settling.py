@@ -14,10 +14,11 @@ from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
 from pylon.swarm.dispatch.moves import Acknowledged, Refused
-from pylon.swarm.flights import Flight, Flights, PaymentAsked
+from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.spending.shown import Shown
+from pylon.swarm.wire.meaning import PaymentAsked
 from pylon.swarm.wire.settling import MOST_INVOICES, Settling
 
 THEM, US = "b" * 64, "a" * 64

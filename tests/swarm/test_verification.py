@@ -15,8 +15,9 @@ from pylon.swarm.checks.verification import Doubt, Fault, Score, Verdict, doubts
 from pylon.swarm.circle import Circle
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
-from pylon.swarm.job import Answer, JobSpec, answered
+from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.wire.meaning import answered
 
 VOTE = JobSpec("which?", votes=3)
 DEEP = "[" * 1_000 + "]" * 1_000

@@ -12,13 +12,13 @@ from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.rescoring import Rescorer, Rescoring
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.flights import Flight, Flights, Meaning, Partial, PaymentAsked, TakenBack
-from pylon.swarm.job import answered
+from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.runs.coordinator import Coordinator
 from pylon.swarm.runs.open_runs import OpenRuns
 from pylon.swarm.runs.places import Command
 from pylon.swarm.runs.run import Run
 from pylon.swarm.spending.purse import Purse
+from pylon.swarm.wire.meaning import Meaning, Partial, PaymentAsked, TakenBack, answered
 from pylon.swarm.wire.settling import Settling
 
 logger = log.get("swarm")

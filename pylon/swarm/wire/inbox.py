@@ -12,10 +12,11 @@ from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.swarm.flights import Flight, Flights, Meaning, read_answer
+from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Subscription, Transport
 from pylon.swarm.wire.looks import Looks
+from pylon.swarm.wire.meaning import Meaning, read_answer
 
 logger = log.get("swarm")
 

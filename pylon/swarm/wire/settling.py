@@ -13,9 +13,10 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.errands import Errands
-from pylon.swarm.flights import Flight, Flights, PaymentAsked
+from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.spending.purse import Bill, Offer, Purse
+from pylon.swarm.wire.meaning import PaymentAsked
 
 logger = log.get("swarm")
 
