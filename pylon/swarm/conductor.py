@@ -157,7 +157,7 @@ class Conductor:
         found: dict[tuple[str, int], list[str]] = {}
         for command in commands:
             if isinstance(command, m.CancelAttempt) and (flight := self.flights.of_attempt(command.attempt)):
-                flight.cancelled = True
+                flight.take_back()
                 if flight.journal is not None:
                     flight.journal.taken_back(flight.request)
                 found.setdefault((command.provider, flight.kind), []).append(flight.request)

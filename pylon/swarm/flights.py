@@ -8,13 +8,14 @@ one has most likely lost the request.
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import JobResult
-from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
+from pylon.swarm.spending.charge import Charge
 from pylon.swarm.spending.purse import Offer
 from pylon.swarm.spending.shown import NOTHING, Shown
 
@@ -24,6 +25,15 @@ WORD_DUE_S = 2.9
 MOST_S = 10.0
 # Of flights that nobody waits for, and that no budget counts, so many are kept.
 LATE = 10_000
+
+
+class Back(StrEnum):
+    """Whether a request was taken back."""
+
+    NO = "no"
+    HERE = "by this process"
+    PERHAPS = "an earlier process sent it, and may have"
+    BEFORE = "by an earlier process: no answer comes but one that relays have by now"
 
 
 @dataclass(slots=True)
@@ -40,20 +50,13 @@ class Flight:
     offer: Offer | None = None
     result: JobResult | None = None
     result_id: str = ""
-    paid: Msat = ZERO
-    # The invoices that were asked for: the same feedback, found again in a relay's store, asks for nothing new.
-    billed: tuple[str, ...] = ()
+    charge: Charge = field(default_factory=Charge)
     # Whether its answer is wanted while it is made, and what has come of it so far.
     stream: bool = False
     partial: str = ""
     # How much of it came, from its beginning without a gap, in characters and in bytes.
     shown: Shown = NOTHING
-    # It was taken back, or may have been: by an earlier process.
-    cancelled: bool = False
-    # Its provider said, with a code, that it does not do it: that costs nothing.
-    let_go: bool = False
-    # It was taken back by an earlier process, as is known of it: no answer comes but one that relays have by now.
-    taken_back: bool = False
+    back: Back = Back.NO
     # Where it is written down, so that whoever takes its run up knows what became of it.
     journal: "Written | None" = None
     # Anything at all came from its provider.
@@ -62,27 +65,28 @@ class Flight:
     relay: str | None = None
     event: Event | None = None
     repeated: bool = False
-    # Its receipt is being booked, or was: a copy of the result that comes another way changes nothing. One that could
-    # not be booked is not settled.
-    settled: bool = False
-    # What it cost is known, and nothing that comes for it changes that.
-    decided: bool = False
-    # Its answer was taken as it came, without a receipt. What comes now is no other one, but may say what it cost.
-    taken: bool = False
     # The models that its provider offered when it was sent.
     offered: tuple[OfferedModel, ...] = ()
     # Seconds before `sent_at` that an earlier process sent it.
     age_s: float = 0.0
-    # What its receipt charged for it before this run was taken up: that is in the run's sum.
-    before: Msat = ZERO
     # Attempts of other calls whose budgets count this request too: the run was taken up while they did.
     also: tuple[int, ...] = ()
 
     def is_lost(self, asked_at: float) -> bool:
         """Whether nothing is to be waited for, where relays were asked then for what they hold and this is all."""
-        if self.taken_back:
-            return self.result is None and not self.settled
+        if self.back is Back.BEFORE:
+            return self.result is None and not self.charge.is_settled
         return not self.heard and asked_at - self.sent_at >= WORD_DUE_S
+
+    @property
+    def may_be_back(self) -> bool:
+        """Whether it was taken back, or may have been."""
+        return self.back is not Back.NO
+
+    def take_back(self) -> None:
+        """Nobody wants it any more."""
+        if self.back is not Back.BEFORE:
+            self.back = Back.HERE
 
     @property
     def attempts(self) -> tuple[int, ...]:
@@ -153,9 +157,9 @@ class Flights:
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
             flight.partial, flight.event = "", None
-            if flight.offer is None or not flight.offer.quote or flight.decided:
+            if flight.offer is None or not flight.offer.quote or flight.charge.is_known:
                 continue
-            if not flight.settled:
+            if not flight.charge.is_settled:
                 # A copy of it may be booked, and brings what that needs.
                 flight.result = None
             self._keep(flight)
@@ -163,9 +167,10 @@ class Flights:
                 self._sweep()
 
     def booked(self, flight: Flight) -> None:
-        """Nobody reads its answer any more. Where it is decided nothing more is waited for, once its slot is over."""
+        """Nobody reads its answer any more. Once its slot is over, nothing more is waited for where it is known what
+        it cost."""
         flight.result = None
-        if flight.decided and flight.request in self._late:
+        if flight.charge.is_known and flight.request in self._late:
             self._forget(flight)
 
     def lapse(self, attempt: int) -> None:

@@ -68,6 +68,7 @@ DECIDERS = [
     "swarm/checks/case.py",
     "swarm/checks/checks.py",
     "swarm/checks/conclusions.py",
+    "swarm/spending/charge.py",
     "swarm/runs/coordinator.py",
     "swarm/providers/directory.py",
     "swarm/dispatch/dispatcher.py",

@@ -7,7 +7,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import flights
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.spending.purse import Offer
 
@@ -68,11 +68,22 @@ def test_what_a_budget_counts_is_remembered_beyond_that_until_it_is_known_or_lap
     assert [out.of_request(made[n].request) is made[n] for n in counted] == [True] * 3
     assert sum(out.of_request(one.request) is not None for one in made) <= 6
     assert made[0].result is None, "nobody reads it"
-    made[0].decided = True
+    made[0].charge.book(price)
     out.booked(made[0])
     counted.discard(1)
     out.lapse(1)
     assert [out.of_request(made[n].request) is not None for n in range(3)] == [False, False, True]
+
+
+def test_what_an_earlier_process_took_back_is_looked_for_once_and_what_it_may_have_is_waited_for() -> None:
+    lost: list[bool] = []
+    for back in (Back.BEFORE, Back.PERHAPS, Back.NO):
+        flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, back=back)
+        assert flight.may_be_back is (back is not Back.NO)
+        flight.take_back()
+        assert flight.may_be_back
+        lost.append(flight.is_lost(1.0))
+    assert lost == [True, False, False]
 
 
 def test_a_silent_request_is_asked_after_less_and_less_often_until_something_is_heard() -> None:

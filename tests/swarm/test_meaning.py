@@ -7,7 +7,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.dispatch.moves import Acknowledged, Answered
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.wire import meaning as meanings
 from pylon.swarm.wire.meaning import Partial, TakenBack, read_answer
 
@@ -61,7 +61,8 @@ def whole(text: str, flight: Flight) -> object:
 def test_the_first_of_two_results_stands_once_its_receipt_is_being_booked() -> None:
     flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0)
     assert whole("unbooked", flight) == whole("one", flight) == Answered(7)
-    flight.settled, first = True, flight.result_id
+    assert flight.charge.begin()
+    first = flight.result_id
     assert whole("two", flight) == Answered(7)
     assert flight.result is not None and (flight.result.text, flight.result_id) == ("one", first)
 
@@ -74,7 +75,7 @@ def cut_off(flight: Flight) -> object:
 
 
 def test_what_is_said_of_a_job_that_was_taken_back_is_no_answer_and_leaves_one_that_came_before() -> None:
-    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, cancelled=True)
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 0.0, back=Back.HERE)
     whole = flight.result = JobResult(Address(REQUEST, US.public, True), 6940, "whole")
     meaning = cut_off(flight)
     assert isinstance(meaning, TakenBack)

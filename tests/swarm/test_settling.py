@@ -14,12 +14,13 @@ from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
 from pylon.swarm.dispatch.moves import Acknowledged, Refused
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.listing import Listing
+from pylon.swarm.spending.charge import MOST_INVOICES
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.spending.shown import Shown
 from pylon.swarm.wire.meaning import PaymentAsked
-from pylon.swarm.wire.settling import MOST_INVOICES, Settling
+from pylon.swarm.wire.settling import Settling
 
 THEM, US = "b" * 64, "a" * 64
 OFFER = Offer(Listing(THEM), Bounds(10, 10), Msat(5), Msat(5))
@@ -117,7 +118,7 @@ async def test_a_result_that_could_not_be_booked_fails_its_attempt_and_counts_on
     made.result(RESULT, flight)
     made.result(RESULT, flight)
     await made.close()
-    assert (answered, told, flight.paid) == (["broken"], [Refused(0, None, ours=True)], Msat(3))
+    assert (answered, told, flight.charge.paid) == (["broken"], [Refused(0, None, ours=True)], Msat(3))
     assert till.asked == ["broken"] * 2
 
 
@@ -141,7 +142,7 @@ PART = JobResult(Address("part", US), 6940, "", usage=Usage(5, 10), finish=Finis
 
 
 def taken_back(*, stream: bool = True) -> Flight:
-    return Flight("part", 5940, 0, 0, THEM, 0, 0.0, OFFER, stream=stream, cancelled=True)
+    return Flight("part", 5940, 0, 0, THEM, 0, 0.0, OFFER, stream=stream, back=Back.HERE)
 
 
 async def test_what_was_sent_of_an_answer_that_was_taken_back_is_booked_once_and_is_no_answer() -> None:
@@ -152,7 +153,7 @@ async def test_what_was_sent_of_an_answer_that_was_taken_back_is_booked_once_and
     made.taken_back(RESULT, flight, PART)
     made.taken_back(RESULT, flight, PART)
     await made.close()
-    assert (answered, told, flight.paid) == (["a part of part"], [], Msat(3))
+    assert (answered, told, flight.charge.paid) == (["a part of part"], [], Msat(3))
     assert till.sent_bytes == [10]
 
 
@@ -284,8 +285,8 @@ async def test_nothing_is_paid_for_what_an_earlier_process_took_back() -> None:
     payer = Payer()
     payer.let.set()
     made, _, told = settling(payer)
-    for number, taken_back in enumerate((True, False)):
-        flight = Flight(f"{number}", 5940, number, number, THEM, 0, 0.0, OFFER, taken_back=taken_back)
+    for number, back in enumerate((Back.BEFORE, Back.PERHAPS)):
+        flight = Flight(f"{number}", 5940, number, number, THEM, 0, 0.0, OFFER, back=back)
         made.flights.add(flight)
         made.asked(RESULT, flight, PaymentAsked(number, Amount(Msat(5), f"lnbcrt{number}")))
     await made.close()

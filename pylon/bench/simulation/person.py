@@ -219,8 +219,7 @@ class Person:
 
     def _result(self, flight: Flight, result: Result) -> None:
         world = self._world
-        if flight.offer is not None and self._books is not None and not flight.settled:
-            flight.settled = True
+        if flight.offer is not None and self._books is not None and flight.charge.begin():
             accepted = self._books.accept(flight.offer, flight.request, result)
             self._reconsider(flight.provider)
             if not accepted:
@@ -236,13 +235,13 @@ class Person:
 
     def _bill(self, flight: Flight, amount: Msat) -> None:
         books, offer = self._books, flight.offer
-        if books is None or offer is None or flight.billed or not self._dispatcher.is_live(flight.attempt):
+        if books is None or offer is None or flight.charge.invoices or not self._dispatcher.is_live(flight.attempt):
             return
         books.relation(flight.provider).asked = True
         if not books.may_pay(offer, amount):
             self._handle(m.Refused(flight.attempt, None, unpaid=True))
             return
-        flight.billed = ("lnbcrt",)
+        flight.charge.bill("lnbcrt")
         self._handle(m.Acknowledged(flight.attempt))
 
         def settled() -> None:

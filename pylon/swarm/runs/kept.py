@@ -8,9 +8,10 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.records import record
 from pylon.swarm.dispatch.in_flight import LAPSE_S
-from pylon.swarm.flights import Flight
+from pylon.swarm.flights import Back, Flight
 from pylon.swarm.job import Answer
 from pylon.swarm.providers.listing import Listing
+from pylon.swarm.spending.charge import Charge
 from pylon.swarm.spending.purse import Offer
 
 
@@ -43,7 +44,7 @@ class Sent:
         age_s = max(0.0, wall - self.created_at)
         return Flight(
             self.request, self.kind, slot, attempt, self.provider, self.created_at, now, offer,
-            cancelled=True, taken_back=self.taken_back, age_s=age_s, before=before,
+            back=Back.BEFORE if self.taken_back else Back.PERHAPS, age_s=age_s, charge=Charge(before),
         )  # fmt: skip
 
 

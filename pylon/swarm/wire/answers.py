@@ -87,8 +87,8 @@ class Answers:
                 age_s = max(0.0, self._clock.wall() - event.created_at)
                 self._tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
             case m.Refused(attempt, ErrorCode() as code):
-                flight.let_go = True
-                if code is ErrorCode.CANCELLED and flight.cancelled:
+                flight.charge.waive()
+                if code is ErrorCode.CANCELLED and flight.may_be_back:
                     # Perhaps by an earlier process: it is held against nobody.
                     meaning = m.Refused(attempt, None, ours=True)
                 self._tell(meaning)
@@ -109,7 +109,7 @@ class Answers:
         if flight is None or self._coordinator.dispatcher.is_live(flight.attempt):
             # An answer that is waited for brings its receipt once more, and counts with it.
             return
-        flight.paid, flight.settled, flight.decided = charged, True, True
+        flight.charge.book(charged)
         for attempt in flight.attempts:
             self._tell(m.Charged(attempt, int(charged)))
         self._flights.booked(flight)
@@ -118,8 +118,7 @@ class Answers:
         if self._checks is not None:
             self._checks.examination.holds = self.rescoring.holds()
         now, run = self._clock.monotonic(), self._runs.of_slot(flight.slot)
-        # None: it may be charged later for all that was offered.
-        charged = None if flight.taken and not flight.decided else max(0, int(flight.paid) - int(flight.before))
+        charged = flight.charge.added
         if run is not None:
             run.msat += charged or 0
         offered = self._offered(flight)
@@ -140,19 +139,19 @@ class Answers:
     def _part_paid(self, flight: Flight) -> None:
         """What was sent of an answer that was taken back is in the books, or what was taken without a receipt. It is
         nobody's answer."""
-        charged = max(0, int(flight.paid) - int(flight.before))
+        charged = flight.charge.added or 0
         if (run := self._runs.of_slot(flight.slot)) is not None:
             run.msat += charged
         # One that an earlier process took back, and whose answer this one waits for.
         self._tell(m.Refused(flight.attempt, None, ours=True))
-        if flight.decided or flight.offer is None:
+        if flight.charge.is_known or flight.offer is None:
             self._tell(m.Charged(flight.attempt, charged))
         self._also(flight)
 
     def _also(self, flight: Flight) -> None:
         """Other budgets count it too."""
-        for attempt in flight.also if flight.decided else ():
-            self._tell(m.Charged(attempt, int(flight.paid)))
+        for attempt in flight.also if flight.charge.is_known else ():
+            self._tell(m.Charged(attempt, int(flight.charge.paid)))
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:

@@ -70,9 +70,9 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             return Acknowledged(flight.attempt, feedback.wait_s)
         if event.kind == result_kind(flight.kind):
             result = parse_result(event, keys)
-            if result.finish is Finish.CANCELLED and flight.cancelled:
+            if result.finish is Finish.CANCELLED and flight.may_be_back:
                 return TakenBack(flight.attempt, result)
-            if not flight.settled:
+            if not flight.charge.is_settled:
                 # Once its receipt is being booked the first stands: another text is not what that was signed with.
                 flight.result, flight.result_id = result, event.id
             return Answered(flight.attempt)
@@ -102,7 +102,7 @@ def answered(flight: Flight, attempts: int, now: float, offered: Iterable[Offere
         attempts=attempts,
         request_id=flight.request,
         result_id=flight.result_id,
-        paid=flight.paid,
-        verified=("signature", "receipt") if flight.decided else ("signature",),
+        paid=flight.charge.paid,
+        verified=("signature", "receipt") if flight.charge.is_known else ("signature",),
         max_completion_tokens=next(filter(None, longest), 0),
     )

@@ -80,7 +80,7 @@ class Requests:
         and answers there. Whether there are any."""
         event, flight.event = flight.event, None
         listing = self.directory.get(flight.provider)
-        if event is None or listing is None or flight.cancelled:
+        if event is None or listing is None or flight.may_be_back:
             return False
         others = [url for url in self._both_use(listing) if url != flight.relay][:MOST_OTHERS]
         if not others:
@@ -91,7 +91,7 @@ class Requests:
 
     def _again(self, flight: Flight, event: Event, relays: list[str]) -> Work | None:
         # What was taken back meanwhile would be worked on in vain, and relays were asked to delete it.
-        return None if flight.heard or flight.cancelled else self._published_again(event, relays)
+        return None if flight.heard or flight.may_be_back else self._published_again(event, relays)
 
     async def _published_again(self, event: Event, relays: list[str]) -> None:
         try:

@@ -13,15 +13,12 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.errands import Errands
-from pylon.swarm.flights import Flight, Flights
+from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.wire.meaning import PaymentAsked
 
 logger = log.get("swarm")
-
-# A job waits for an invoice of another job's, and then perhaps for one of its own. So many are looked at.
-MOST_INVOICES = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +50,7 @@ class Settling:
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
         # For one that was taken back nothing is done any more, whatever is paid.
-        if not self.is_live(asked.attempt) or flight.taken_back:
+        if not self.is_live(asked.attempt) or flight.back is Back.BEFORE:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
             # Only what is free was asked for.
@@ -63,9 +60,9 @@ class Settling:
             return
         self.tell(m.Acknowledged(asked.attempt))
         invoice = (asked.amount.bolt11 if asked.amount is not None else None) or ""
-        if invoice in flight.billed or len(flight.billed) >= MOST_INVOICES or self._is_anothers(flight, asked.amount):
+        if not flight.charge.may_bill(invoice) or self._is_anothers(flight, asked.amount):
             return
-        flight.billed = (*flight.billed, invoice)
+        flight.charge.bill(invoice)
         if (flight.provider, invoice) not in self._paying:
             bill = Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
             self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice))
@@ -79,12 +76,14 @@ class Settling:
 
     def _waiting(self, provider: str) -> list[Flight]:
         return [
-            one for one in self.flights if one.provider == provider and not one.settled and self.is_live(one.attempt)
+            one
+            for one in self.flights
+            if one.provider == provider and not one.charge.is_settled and self.is_live(one.attempt)
         ]
 
     def _billed(self, provider: str, invoice: str) -> list[Flight]:
         """Those that wait for this payment."""
-        return [one for one in self._waiting(provider) if invoice in one.billed]
+        return [one for one in self._waiting(provider) if invoice in one.charge.invoices]
 
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
@@ -115,9 +114,8 @@ class Settling:
         result: JobResult,
         then: Callable[[Flight], None],
     ) -> None:
-        if flight.settled:
+        if not flight.charge.begin():
             return
-        flight.settled = True
         try:
             booking = purse.accept(bill, offer, result)
         except Exception as error:
@@ -126,7 +124,7 @@ class Settling:
         if booking is None:
             self._without_receipt(flight, then)
             return
-        self._came.append((flight, booking, self.part_paid if flight.taken else then))
+        self._came.append((flight, booking, self.part_paid if flight.charge.was_taken else then))
         if len(self._came) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
 
@@ -156,8 +154,7 @@ class Settling:
         except Exception as error:
             logger.error("what a provider asks for could not be paid", provider=provider, error=repr(error))
             for other in self._billed(provider, invoice):
-                # Asked for once more it is looked at once more.
-                other.billed = tuple(one for one in other.billed if one != invoice)
+                other.charge.unbill(invoice)
                 # Without a code: it may be paid all the same, so runs' budgets keep all that these could cost.
                 self.tell(m.Refused(other.attempt, None, ours=True))
         finally:
@@ -178,9 +175,10 @@ class Settling:
                     self._unbooked(flight, error)
                     continue
                 if charged is None:
+                    flight.charge.end()
                     self.tell(m.Refused(flight.attempt, None))
                 else:
-                    flight.paid, flight.decided = charged, True
+                    flight.charge.book(charged)
                     then(flight)
                 self.flights.booked(flight)
             except Exception as error:
@@ -188,10 +186,8 @@ class Settling:
 
     def _without_receipt(self, flight: Flight, then: Callable[[Flight], None]) -> None:
         """What came counts. All that it may cost stays set aside: its provider may charge for it later."""
-        flight.settled = False
-        if not flight.taken:
+        if flight.charge.take():
             logger.info("a result has no receipt", job=flight.request, provider=flight.provider)
-            flight.taken = True
             then(flight)
         self.flights.booked(flight)
 
@@ -200,14 +196,14 @@ class Settling:
         logger.error("a result could not be settled", error=repr(error))
         # A copy that a look finds in a relay's store is booked and counts, while the slot is open; after that it is
         # one of the late receipts, which are asked for by what was ordered.
-        flight.settled = False
+        flight.charge.fail()
         # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
         self.tell(m.Refused(flight.attempt, None, ours=True))
 
 
 def _bill(event: Event, flight: Flight, result: JobResult, sent_bytes: int | None = None) -> Bill:
     customer = result.address.customer
-    return Bill(event.pubkey, customer, flight.request, event.created_at, sent_bytes, flight.let_go)
+    return Bill(event.pubkey, customer, flight.request, event.created_at, sent_bytes, flight.charge.waived)
 
 
 def _offers(flight: Flight, amount: Msat) -> bool:
