@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pylon.swarm.dispatch.standing import MISSES, REFUSALS, Standing
+from pylon.swarm.providers.listing import Listing
 
 ENOUGH = 3
 
@@ -39,6 +40,13 @@ def test_a_busy_one_pauses_for_seconds_when_nothing_is_in_flight_there() -> None
     assert rests(one, one.was_busy, 7) == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0]
     other = Standing("b", in_flight=3, limit=8)
     assert rests(other, other.was_busy, 1) == [0.0] and other.limit == 3
+
+
+def test_one_that_has_fewer_slots_than_it_had_and_says_that_it_is_busy_gets_no_more_than_those() -> None:
+    one = Standing("a", in_flight=4)
+    one.update(Listing("a", slots=1), 1.5)
+    one.was_busy(0.0)
+    assert one.limit == 2 and not one.has_room(0.0)
 
 
 def test_silences_of_requests_that_were_out_together_count_as_one() -> None:

@@ -203,7 +203,7 @@ class Standing:
 
     def was_busy(self, now: float) -> None:
         """It has enough for now: no more than is in flight there, or a pause when nothing is."""
-        self.limit = max(1, self.in_flight)
+        self.limit = max(1, min(self.limit, self.in_flight))
         if not self.in_flight:
             self._rest(now, _BUSY_S * 2 ** min(self.busy, 5), "said that it is busy")
             self.busy += 1
