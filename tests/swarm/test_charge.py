@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.money.msat import ZERO, Msat
@@ -61,6 +61,7 @@ def test_of_a_relation_that_ended_no_copy_is_booked_and_what_it_cost_is_not_know
     assert not charge.begin() and not charge.is_known
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(list(STEPS)), max_size=12))
 def test_whatever_comes_what_is_known_stands_and_no_step_is_taken_from_where_it_does_not_lead(
     steps: list[str],
