@@ -155,7 +155,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
     return {
         "npub": nip19.npub(listing.provider),
         "name": names.get(listing.provider) or listing.name,
-        "own": listing.provider in client.settings.own,
+        "own": listing.provider in client.circle.own,
         "models": [model.id for model in listing.models],
         "weights": [model.sha256 for model in listing.models],
         "contexts": [model.context for model in listing.models],
