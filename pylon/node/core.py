@@ -277,7 +277,7 @@ class Core:
 
     def head(self) -> Head:
         """This node as the head of its household."""
-        return Head(self.secret, self.keys, self.pool, self.household, self.clock)
+        return Head(self.secret, self.keys, self.pool, self.household, self.clock, self.household_changed)
 
     def household_status(self) -> dict[str, Any] | None:
         """The household in a few words: `machines` counts its members, `strangers` says whether others are served."""

@@ -44,10 +44,13 @@ class Customer:
         """Raises `SetupError` where it shall pay and live money is not allowed, or a setting does not fit."""
         stack = AsyncExitStack()
         try:
-            return cls(core, await _client(core, stack), stack)
+            customer = cls(core, await _client(core, stack), stack)
+            # Who was expelled meanwhile was told of to nobody: there was no customer yet.
+            customer.household_changed()
         except BaseException:
             await stack.aclose()
             raise
+        return customer
 
     async def close(self) -> None:
         await self._exit.aclose()

@@ -29,11 +29,13 @@ from pylon.node.household.wire import join_event, list_event, read_join, read_li
 from pylon.node.session import LocalNode
 from pylon.node.settings import provider_settings
 from pylon.nostr.bech32 import checksum as bech32
+from pylon.nostr.bech32 import nip19
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
+from pylon.swarm.checks import reputation_store
 
 HEAD, MEMBER, OTHER, GUEST = (SecretKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
 NOW = 1_800_000_000
@@ -195,7 +197,7 @@ async def house(tmp_path):
         pool = RelayPool([relay.url], secret=HEAD)
         pool.start()
         await pool.wait_open()
-        yield Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock()), relay.url, file
+        yield Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock(), lambda: None), relay.url, file
         await pool.close()
 
 
@@ -345,6 +347,49 @@ async def test_a_head_without_its_relay_hands_out_no_invites(tmp_path, monkeypat
         code = (await anext(steps)).data["code"]
         await steps.aclose()
     assert decode(code).relays == (f"ws://127.0.0.1:{port}",)
+
+
+async def test_who_is_expelled_while_the_customers_side_opens_is_nobodys_own_any_more(tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    home.create()
+    head = identity.create(home.identity_file).public
+    file = HouseholdFile(home.folder)
+    file.save(found(head, (), "desk").with_member(MEMBER.public, "kitchen"))
+    async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False) as core:
+        load = reputation_store.load
+
+        async def slow(*arguments, **options):
+            await result_of(LocalNode(core), "household-remove", {"key": nip19.npub(MEMBER.public)})
+            return await load(*arguments, **options)
+
+        monkeypatch.setattr(reputation_store, "load", slow)
+        asked = (await core.customer()).client.settings
+    assert asked.own == {head}, "an own machine is not checked, and not paid"
+    assert asked.allow == {head}, "and it is sent prompts"
+
+
+async def test_who_is_expelled_is_nobodys_own_before_the_others_are_told_of_it(tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    home.create()
+    head = identity.create(home.identity_file).public
+    file = HouseholdFile(home.folder)
+    file.save(found(head, (), "desk").with_member(MEMBER.public, "kitchen").with_member(OTHER.public, "attic"))
+    async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False) as core:
+        client = (await core.customer()).client
+        told = asyncio.Event()
+
+        async def silent(*_, **__):
+            told.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(RelayPool, "publish", silent)
+        removing = asyncio.create_task(
+            result_of(LocalNode(core), "household-remove", {"key": nip19.npub(MEMBER.public)})
+        )
+        await asyncio.wait_for(told.wait(), 30)
+        assert client.settings.own == client.settings.allow == {head, OTHER.public}
+        removing.cancel()
+        await asyncio.gather(removing, return_exceptions=True)
 
 
 async def test_an_invite_whose_time_is_over_is_refused_before_anything_is_sent():

@@ -126,7 +126,7 @@ async def house(tmp_path):
         pool = RelayPool([relay.url], secret=HEAD)
         pool.start()
         await pool.wait_open()
-        yield Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock()), relay.url
+        yield Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock(), lambda: None), relay.url
         await pool.close()
 
 

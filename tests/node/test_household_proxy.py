@@ -60,7 +60,9 @@ async def test_who_joins_over_a_proxy_is_let_in_where_its_address_is_known_and_e
             pool = RelayPool([hub.url], secret=HEAD)
             pool.start()
             await pool.wait_open()
-            steps = Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock()).invite(1, 60, (url,), "desk")
+            steps = Head(HEAD, ConversationKeys(HEAD), pool, file, SystemClock(), lambda: None).invite(
+                1, 60, (url,), "desk"
+            )
             invite = decode(await anext(steps))
             waiting = asyncio.create_task(anext(steps))
             if named:

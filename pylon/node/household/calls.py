@@ -40,7 +40,6 @@ async def invite(core: "Core", params: dict[str, Any]) -> Answers:
         async for step in steps:
             if isinstance(step, Joined):
                 joined += 1
-                core.household_changed()
                 yield Event({"joined": nip19.npub(step.key), "name": step.name})
             else:
                 yield Event({"code": step, "expires_at": expires_at})
@@ -83,7 +82,6 @@ async def remove(core: "Core", params: dict[str, Any]) -> Answers:
             hint="Not the name, but the key: `pylon status --all` shows it.",
         ) from error
     removed = await core.head().remove(key)
-    core.household_changed()
     if not removed:
         raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
     yield Result({"removed": nip19.npub(key)})

@@ -1,7 +1,7 @@
 """The head's side: invites are made, whoever comes with one is entered, and every member gets the new list."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 
 from pylon import log
@@ -33,13 +33,14 @@ class Joined:
 
 @dataclass(slots=True)
 class Head:
-    """The machine that a household began with."""
+    """The machine that a household began with. `changed` hears of members that came or went once the file says so."""
 
     secret: SecretKey
     keys: ConversationKeys
     pool: RelayPool
     file: HouseholdFile
     clock: Clock
+    changed: Callable[[], None]
 
     async def invite(
         self, count: int, seconds: int, relays: tuple[str, ...], name: str
@@ -126,6 +127,8 @@ class Head:
         created_at = max(int(self.clock.wall()), household.updated_at + 1)
         household = replace(household, updated_at=created_at)
         self.file.save(household)
+        # Not after the others were told: while a relay is silent, whoever was taken out would stay one's own.
+        self.changed()
         others = [key for key in household.members if key != household.head]
         events = [list_event(household, key, self.secret, self.keys, created_at=created_at) for key in others]
         for result in await asyncio.gather(*map(self.pool.publish, events), return_exceptions=True):
