@@ -33,6 +33,7 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
+from pylon.node.settings import model_id
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
@@ -82,39 +83,40 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
 async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> None:
     caught = _signals(core)
     async with core:
-        assert core.provider is not None  # noqa: S101 - it was opened to serve
+        assert core.serving is not None  # noqa: S101 - it was opened to serve
+        provider, pool = core.serving.provider, core.opened.pool
         hello: dict[str, Any] = {
             "pid": os.getpid(),
-            "npub": nip19.npub(core.secret.public),
+            "npub": nip19.npub(core.opened.secret.public),
             "network": config.network,
-            "relays": core.pool.urls,
-            "model": core.engine_spec.model,
+            "relays": pool.urls,
+            "model": model_id(config),
             "version": __version__,
             "household": core.household_status(),
-            "paused": core.provider.paused,
+            "paused": provider.paused,
         }
         if as_json:
             print_json(hello)
             missing = []
         else:
-            opened = await core.pool.opened(_OPENING_S)
-            missing = [url for url in core.pool.urls if url not in opened]
+            opened = await pool.opened(_OPENING_S)
+            missing = [url for url in pool.urls if url not in opened]
             say(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
             if hello["household"] is not None:
                 say(f"  {household_line(hello['household'])}")
             if hello["model"] == needle.MODEL_ID:
                 say(f"  {NEEDLE_ONLY}", dim=True)
-            if core.watch is not None and hello["paused"]:
-                say(f"  {paused_line(hello['paused'], core.watch.status())}")
+            if hello["paused"]:
+                say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
             say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
-        following = asyncio.create_task(_tell_when_open(core.pool, missing))
+        following = asyncio.create_task(_tell_when_open(pool, missing))
         await core.stopping.wait()
         if not caught:
             _last_words("asked to end by `pylon stop`: finishing what is there …", as_json)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         if not core.hurry.is_set():
-            draining = asyncio.create_task(core.provider.drain(drain_s))
+            draining = asyncio.create_task(provider.drain(drain_s))
             hurry = asyncio.create_task(core.hurry.wait())
             await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
             for task in (draining, hurry):

@@ -5,13 +5,16 @@ Imported by the first call that asks somebody: a node that only serves does with
 
 import uuid
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pylon.inference.service import InferenceService
 from pylon.money.msat import Msat
 from pylon.node.asking import Books, ask_all
 from pylon.node.calls.control import Answers
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
+from pylon.node.inference import open_inference
+from pylon.node.open_home import OpenHome
 from pylon.node.providers import providers, why_provider
 from pylon.node.remembering import Remembering
 from pylon.node.rescoring import ModelRescorer
@@ -25,26 +28,25 @@ from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.account_purse import AccountPurse
 
-if TYPE_CHECKING:
-    from pylon.node.core import Core
-
 
 class Customer:
     """Made by `open`."""
 
-    def __init__(self, core: "Core", client: SwarmClient, exit_stack: AsyncExitStack) -> None:
+    def __init__(self, opened: OpenHome, client: SwarmClient, exit_stack: AsyncExitStack) -> None:
         self.client = client
-        self._core = core
+        self._opened = opened
         self._exit = exit_stack
         # The runs of maps that go on.
         self._open_runs: set[str] = set()
 
     @classmethod
-    async def open(cls, core: "Core") -> "Customer":
-        """Raises `SetupError` where it shall pay and live money is not allowed, or a setting does not fit."""
+    async def open(cls, opened: OpenHome, inference: InferenceService | None, *, stays: bool) -> "Customer":
+        """`inference` is the model that serves here, if one does; `stays`: see `Core`. Raises `SetupError` where it
+        shall pay and live money is not allowed, or a setting does not fit; `ModelError` where answers are to be
+        rescored here and nothing can."""
         stack = AsyncExitStack()
         try:
-            customer = cls(core, await _client(core, stack), stack)
+            customer = cls(opened, await _client(opened, stack, inference, stays=stays), stack)
             # Who was expelled meanwhile was told of to nobody: there was no customer yet.
             customer.household_changed()
         except BaseException:
@@ -57,65 +59,67 @@ class Customer:
 
     def household_changed(self) -> None:
         """Members came or went."""
-        core = self._core
-        settings = swarm_settings(core.config, core.household.get(), core.secret.public)
+        opened = self._opened
+        settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
         self.client.change_company(allow=settings.allow, own=settings.own)
 
     async def map(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
         """The `map` call."""
-        core = self._core
-        books = Books(core.database, core.group, core.clock, self._open_runs)
-        async for answer in ask_all(self.client, core.pool, core.config.customer, books, params, reservation):
+        opened = self._opened
+        books = Books(opened.database, opened.group, opened.clock, self._open_runs)
+        async for answer in ask_all(self.client, opened.pool, opened.config.customer, books, params, reservation):
             yield answer
 
     async def ask(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
         """The `ask` call."""
-        core = self._core
-        async for answer in ask_one(self.client, core.pool, core.config.customer, params, reservation):
+        opened = self._opened
+        async for answer in ask_one(self.client, opened.pool, opened.config.customer, params, reservation):
             yield answer
 
     async def providers(self, params: dict[str, Any]) -> dict[str, Any]:
         """The `providers` call."""
-        core = self._core
-        household = core.household.get()
+        opened = self._opened
+        household = opened.household.get()
         names = {} if household is None else household.members
-        return await providers(self.client, core.pool, core.config.customer, params, names)
+        return await providers(self.client, opened.pool, opened.config.customer, params, names)
 
     async def members(self, household: Household) -> list[dict[str, Any]]:
         """How the members of the household do."""
-        return await members(household, self._core.secret.public, self.client)
+        return await members(household, self._opened.secret.public, self.client)
 
     async def why_provider(self, params: dict[str, Any]) -> dict[str, Any]:
         """The `why-provider` call."""
-        household = self._core.household.get()
+        household = self._opened.household.get()
         names = {} if household is None else household.members
-        return await why_provider(self.client, self._core.clock.wall(), params, names)
+        return await why_provider(self.client, self._opened.clock.wall(), params, names)
 
 
-async def _client(core: "Core", stack: AsyncExitStack) -> SwarmClient:
-    purse = _purse(core)
+async def _client(
+    opened: OpenHome, stack: AsyncExitStack, inference: InferenceService | None, *, stays: bool
+) -> SwarmClient:
+    purse = _purse(opened, stays=stays)
     if purse is not None:
         stack.push_async_callback(purse.close)
-    if core.config.customer.rescore and core.inference is None:
-        await core.open_inference()
-    settings = swarm_settings(core.config, core.household.get(), core.secret.public)
-    reputation = await reputation_store.load(core.database, core.clock.wall())
+    if opened.config.customer.rescore and inference is None:
+        inference = await open_inference(stack, opened.home, opened.config, opened.clock)
+    settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
+    reputation = await reputation_store.load(opened.database, opened.clock.wall())
     # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
-    relays = core.pool.extended()
+    relays = opened.pool.extended()
     stack.push_async_callback(relays.close)
-    remembering = Remembering(core.database, reputation)
+    remembering = Remembering(opened.database, reputation)
     remembering.start()
     stack.push_async_callback(remembering.close)
     client = SwarmClient(
         relays,
-        core.secret,
+        opened.secret,
         settings=settings,
-        keys=core.keys,
-        clock=core.clock,
+        keys=opened.keys,
+        clock=opened.clock,
         purse=purse,
         reputation=reputation,
-        rescorer=None if core.inference is None else ModelRescorer(core.inference),
-        reach=Reach(relays, most=core.config.customer.further_relays),
+        rescorer=None if inference is None else ModelRescorer(inference),
+        reach=Reach(relays, most=opened.config.customer.further_relays),
     )
     if purse is not None:
         purse.changed = client.reconsider
@@ -125,18 +129,18 @@ async def _client(core: "Core", stack: AsyncExitStack) -> SwarmClient:
     return client
 
 
-def _purse(core: "Core") -> AccountPurse | None:
-    if core.sender is None or not core.config.customer.bid_msat:
+def _purse(opened: OpenHome, *, stays: bool) -> AccountPurse | None:
+    if opened.money is None or not opened.config.customer.bid_msat:
         return None
-    core.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
+    opened.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
     return AccountPurse(
-        database=core.database,
-        group=core.group,
-        sender=core.sender,
-        clock=core.clock,
-        customer=core.secret.public,
+        database=opened.database,
+        group=opened.group,
+        sender=opened.money.sender,
+        clock=opened.clock,
+        customer=opened.secret.public,
         # What is left with a provider serves whichever run comes: a node that stays pays for none of them alone.
-        run="" if core.stays else uuid.uuid4().hex,
+        run="" if stays else uuid.uuid4().hex,
     )
 
 

@@ -7,6 +7,7 @@ this process and over the control socket. The table in `docs/control.md` lists t
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +16,49 @@ from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.books.electricity import Tariff
 from pylon.node.calls.control import Answers, Event, Method, Result
+from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.params import flag, number, text, whole
 from pylon.node.calls.reservations import Reservations
-from pylon.node.household import calls
+from pylon.node.household.calls import HouseholdCalls
+from pylon.node.open_home import OpenHome
 from pylon.node.owner import OWNER
-from pylon.node.settings import terms
+from pylon.node.serving import Serving
+from pylon.node.settings import model_id, terms
 from pylon.node.wallet import accounting, earnings, payees, undecided
 from pylon.node.wallet.live import is_stopped
 from pylon.nostr.bech32 import nip19
-from pylon.provider.journal import Journal
 from pylon.provider.rows import JobState
-from pylon.provider.service import Provider
 
 if TYPE_CHECKING:
-    from pylon.node.core import Core
+    # A node that only serves does without it.
+    from pylon.node.customer import Customer
 
 DRAIN_REPORT_S = 0.25
 
 
 class Methods:
-    """The methods of one core."""
+    """The methods of one core. `serving` is None where it does not serve; `customer` opens the asking side when it is
+    first called, `stop` has the core end, `faults` are those that its calls met."""
 
-    def __init__(self, core: "Core") -> None:
-        self._core = core
-        self._reservations = Reservations(core.clock)
+    def __init__(
+        self,
+        opened: OpenHome,
+        serving: Serving | None,
+        household: HouseholdCalls,
+        *,
+        customer: "Callable[[], Awaitable[Customer]]",
+        stop: Callable[..., None],
+        household_status: Callable[[], dict[str, Any] | None],
+        faults: NodeFaults,
+    ) -> None:
+        self._opened = opened
+        self._serving = serving
+        self._household = household
+        self._customer = customer
+        self._stop_core = stop
+        self._household_status = household_status
+        self._faults = faults
+        self._reservations = Reservations(opened.clock)
 
     def table(self) -> dict[str, Method]:
         """Every method by its name."""
@@ -67,79 +87,79 @@ class Methods:
             "wallet-decide": self._wallet_decide,
             "earnings": self._earnings,
             "invite": self._invite,
-            "household": lambda params: calls.household(self._core, params),
-            "household-remove": lambda params: calls.remove(self._core, params),
+            "household": lambda params: self._household.household(params),
+            "household-remove": lambda params: self._household.remove(params),
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:
         yield Result(
             {
                 "pid": os.getpid(),
-                "serving": self._core.provider is not None,
+                "serving": self._serving is not None,
                 "version": __version__,
                 "command": _command(),
-                "started_at": self._core.started_at,
+                "started_at": self._opened.opened_at,
             }
         )
 
     async def _status(self, _: dict[str, Any]) -> Answers:
-        core = self._core
+        opened = self._opened
         data: dict[str, Any] = {
             "running": True,
             "pid": os.getpid(),
             "version": __version__,
-            "network": core.home.network,
-            "home": str(core.home.root),
-            "npub": nip19.npub(core.secret.public),
-            "uptime_s": round(core.clock.boot() - core.booted_at, 1),
-            "relays": [asdict(relay) for relay in core.pool.statuses],
-            "refused": core.pool.refusals,
-            "live_money": core.allowance.live,
-            "spending_stopped": is_stopped(core.home.root),
+            "network": opened.home.network,
+            "home": str(opened.home.root),
+            "npub": nip19.npub(opened.secret.public),
+            "uptime_s": round(opened.clock.boot() - opened.booted_at, 1),
+            "relays": [asdict(relay) for relay in opened.pool.statuses],
+            "refused": opened.pool.refusals,
+            "live_money": opened.allowance.live,
+            "spending_stopped": is_stopped(opened.home.root),
             "spending": None,
-            "household": core.household_status(),
+            "household": self._household_status(),
             "provider": None,
             "price": None,
             "owner": None,
-            "faults": core.control.faults.status(),
+            "faults": self._faults.status(),
         }
-        if core.sender is not None:
-            data["spending"] = await accounting.spending(core.database, core.allowance.caps, core.clock.wall())
-        if core.provider is not None:
-            data["model"] = core.engine_spec.model
-            data["provider"] = asdict(await core.provider.status())
-            data["price"] = terms(core.config.provider)
-        if core.watch is not None:
-            data["owner"] = core.watch.status()
+        if opened.money is not None:
+            caps, now = opened.allowance.caps, opened.clock.wall()
+            data["spending"] = await accounting.spending(opened.database, caps, now)
+        if self._serving is not None:
+            data["model"] = model_id(opened.config)
+            data["provider"] = asdict(await self._serving.provider.status())
+            data["price"] = terms(opened.config.provider)
+            data["owner"] = self._serving.watch.status()
         yield Result(data)
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
         at_once = flag(params, "at_once")
         # A command's own core lasts as long as that, and may be spending money.
-        self._provider()
-        self._core.stop(at_once=at_once)
+        self._need_serving()
+        self._stop_core(at_once=at_once)
         yield Result({"stopping": True})
 
     async def _pause(self, _: dict[str, Any]) -> Answers:
-        await self._provider().pause()
+        await self._need_serving().provider.pause()
         yield Result({"paused": OWNER})
 
     async def _resume(self, params: dict[str, Any]) -> Answers:
-        provider, seconds = self._provider(), number(params, "for_s", None)
+        serving, seconds = self._need_serving(), number(params, "for_s", None)
+        provider, watch = serving.provider, serving.watch
         if seconds == 0 and provider.paused == OWNER:
             raise UsageError(
                 "this node is paused by hand, which no time ends: 0 s only has the owner rules hold again",
                 hint="`pylon resume` ends the pause.",
             )
-        watch = self._core.watch
-        if seconds is not None and watch is not None:
+        if seconds is not None:
             watch.waive(seconds)
         if seconds != 0:
             await provider.resume()
-        yield Result({"paused": provider.paused, "owner": None if watch is None else watch.status()})
+        yield Result({"paused": provider.paused, "owner": watch.status()})
 
     async def _drain(self, _: dict[str, Any]) -> Answers:
-        provider = self._provider()
+        provider = self._need_serving().provider
         draining = asyncio.create_task(provider.drain(timeout=float("inf")))
         try:
             while not draining.done():
@@ -156,87 +176,81 @@ class Methods:
         if state and state not in JobState:
             raise UsageError(f"there is no state {state!r}", hint=f"States are {', '.join(JobState)}.")
         limit = whole(params, "limit", 20)
-        rows = await self._journal().rows(limit=limit, state=JobState(state) if state else None)
+        rows = await self._opened.journal.rows(limit=limit, state=JobState(state) if state else None)
         yield Result({"jobs": [asdict(row) for row in rows]})
 
     async def _providers(self, params: dict[str, Any]) -> Answers:
-        yield Result(await (await self._core.customer()).providers(params))
+        yield Result(await (await self._customer()).providers(params))
 
     async def _why_provider(self, params: dict[str, Any]) -> Answers:
-        yield Result(await (await self._core.customer()).why_provider(params))
+        yield Result(await (await self._customer()).why_provider(params))
 
     async def _map(self, params: dict[str, Any]) -> Answers:
         with self._reservations.of(params) as reservation:
-            async for answer in (await self._core.customer()).map(params, reservation):
+            async for answer in (await self._customer()).map(params, reservation):
                 yield answer
 
     async def _ask(self, params: dict[str, Any]) -> Answers:
         # Before anything is waited for: a call that is cancelled at once is known all the same.
         with self._reservations.of(params) as reservation:
-            async for answer in (await self._core.customer()).ask(params, reservation):
+            async for answer in (await self._customer()).ask(params, reservation):
                 yield answer
 
     async def _told(self, params: dict[str, Any]) -> Answers:
         yield Result(self._reservations.told(params))
 
     async def _totals(self, _: dict[str, Any]) -> Answers:
-        yield Result(await accounting.totals(self._core.database, self._core.network))
+        yield Result(await accounting.totals(self._opened.database, self._opened.network))
 
     async def _wallet_balance(self, _: dict[str, Any]) -> Answers:
-        core = self._core
-        now = core.clock.wall()
-        yield Result(
-            await accounting.balance(core.need_wallet(), core.database, core.network, core.allowance.caps, now)
-        )
+        opened = self._opened
+        wallet, caps, now = opened.need_money().wallet, opened.allowance.caps, opened.clock.wall()
+        yield Result(await accounting.balance(wallet, opened.database, opened.network, caps, now))
 
     async def _wallet_history(self, params: dict[str, Any]) -> Answers:
-        yield Result(await accounting.history(self._core.database, self._core.network, params))
+        yield Result(await accounting.history(self._opened.database, self._opened.network, params))
 
     async def _wallet_invoice(self, params: dict[str, Any]) -> Answers:
-        yield Result(await accounting.invoice(self._core.need_wallet(), self._core.network, params))
+        yield Result(await accounting.invoice(self._opened.need_money().wallet, self._opened.network, params))
 
     async def _wallet_pay(self, params: dict[str, Any]) -> Answers:
-        core = self._core
-        yield Result(await accounting.pay(core.need_sender(), core.network, params))
+        opened = self._opened
+        yield Result(await accounting.pay(opened.need_money().sender, opened.network, params))
 
     async def _wallet_audit(self, _: dict[str, Any]) -> Answers:
-        core = self._core
-        yield Result(await accounting.examine(core.wallet, core.database, core.network))
+        opened = self._opened
+        yield Result(await accounting.examine(opened.wallet, opened.database, opened.network))
 
     async def _wallet_payees(self, _: dict[str, Any]) -> Answers:
-        yield Result(await payees.offers(self._core.database, self._core.network))
+        yield Result(await payees.offers(self._opened.database, self._opened.network))
 
     async def _wallet_trust_payee(self, params: dict[str, Any]) -> Answers:
-        core = self._core
-        yield Result(await payees.trust(core.database, core.network, core.clock.wall(), params))
+        opened = self._opened
+        yield Result(await payees.trust(opened.database, opened.network, opened.clock.wall(), params))
 
     async def _wallet_undecided(self, params: dict[str, Any]) -> Answers:
-        core = self._core
-        yield Result(await undecided.payments(core.need_sender(), core.database, core.network, params))
+        opened = self._opened
+        yield Result(await undecided.payments(opened.need_money().sender, opened.database, opened.network, params))
 
     async def _wallet_decide(self, params: dict[str, Any]) -> Answers:
-        core = self._core
-        yield Result(await undecided.decide(core.need_sender(), core.network, params))
+        opened = self._opened
+        yield Result(await undecided.decide(opened.need_money().sender, opened.network, params))
 
     async def _earnings(self, params: dict[str, Any]) -> Answers:
-        core = self._core
-        tariff = Tariff(**core.config.earnings.model_dump())
-        yield Result(await earnings.earnings(core.database, core.network, tariff, params))
+        opened = self._opened
+        tariff = Tariff(**opened.config.earnings.model_dump())
+        yield Result(await earnings.earnings(opened.database, opened.network, tariff, params))
 
     async def _invite(self, params: dict[str, Any]) -> Answers:
         numbers = {name: whole(params, name, 1) for name in ("count", "minutes") if params.get(name) is not None}
         rest = {name: value for name, value in params.items() if name not in ("count", "minutes")}
-        async for answer in calls.invite(self._core, rest | numbers):
+        async for answer in self._household.invite(rest | numbers):
             yield answer
 
-    def _provider(self) -> Provider:
-        provider = self._core.provider
-        if provider is None:
+    def _need_serving(self) -> Serving:
+        if self._serving is None:
             raise UsageError("this node does not serve", hint="Start one that does with `pylon start`.")
-        return provider
-
-    def _journal(self) -> Journal:
-        return self._core.journal
+        return self._serving
 
 
 def _command() -> str:

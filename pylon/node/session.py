@@ -23,7 +23,7 @@ class LocalNode:
     """The core of this process, called as if it were another's."""
 
     def __init__(self, core: "Core") -> None:
-        self._table = core.methods.table()
+        self._table = core.methods
 
     def call(self, method: str, params: dict[str, object] | None = None) -> Answers:
         """See `Node`."""

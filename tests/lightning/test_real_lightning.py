@@ -23,8 +23,8 @@ from pylon.money.price import Price
 from pylon.money.wallet import LookupState
 from pylon.node import identity
 from pylon.node.calls.control import RemoteNode, result_of
-from pylon.node.core import SCHEMAS
 from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal

@@ -9,7 +9,7 @@ from pylon.money.books.electricity import Tariff
 from pylon.money.books.store import book
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.node.core import SCHEMAS
+from pylon.node.open_home import SCHEMAS
 from pylon.node.wallet import earnings
 from pylon.store.database import Database
 

@@ -10,6 +10,7 @@ from pylon.money.msat import Msat
 from pylon.node.bank import BankHost, bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.core import Core
+from pylon.node.serving import takings
 from pylon.node.session import LocalNode
 from pylon.relay.server import RelayServer
 from tests.node.homes import move_in
@@ -33,12 +34,12 @@ async def test_what_is_paid_for_an_invoice_of_when_the_node_charged_is_credited_
             return Core(homes[name], settings.parse(raw), serve=name == "provider")
 
         async with core_of("provider", "paid") as core:
-            takings = core._takings()
-            assert takings is not None
-            issued = await takings.receiver.issue(CUSTOMER, "job", Msat(5_000), description="work")
+            taken = takings(core.opened)
+            assert taken is not None
+            issued = await taken.receiver.issue(CUSTOMER, "job", Msat(5_000), description="work")
         async with core_of("payer", "free") as core:
             paid = await result_of(LocalNode(core), "wallet-pay", {"invoice": issued.invoice, "most_sat": 5})
             assert paid["state"] == "settled"
         async with core_of("provider", "free") as core, asyncio.timeout(30.0):
-            while await ledger_store.balance(core.database, ledger.customer(CUSTOMER)) != 5_000:
+            while await ledger_store.balance(core.opened.database, ledger.customer(CUSTOMER)) != 5_000:
                 await asyncio.sleep(0.1)

@@ -27,6 +27,7 @@ from pylon.node import identity
 from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.serving import takings
 from pylon.node.session import LocalNode
 from pylon.node.wallet import live
 from pylon.node.wallet.purse import save_link
@@ -75,7 +76,7 @@ async def try_everything(core: Core, invoice: str) -> set[str]:
         "count": 0,
     }
     done = set()
-    for name in core.methods.table():
+    for name in core.methods:
         try:
             await asyncio.wait_for(result_of(LocalNode(core), name, params), CALL_S)
         except (PylonError, TimeoutError):
@@ -112,8 +113,8 @@ async def test_without_go_live_no_call_makes_accepts_or_pays_an_lnbc_invoice(
         done = await try_everything(core, wallet.invoice())
         assert {"ping", "wallet-balance"} <= done
         assert not {"wallet-invoice", "wallet-pay"} & done
-        assert await core.database.fetch_all("SELECT * FROM money_payment") == []
-        assert await core.database.fetch_all("SELECT * FROM money_invoice") == []
+        assert await core.opened.database.fetch_all("SELECT * FROM money_payment") == []
+        assert await core.opened.database.fetch_all("SELECT * FROM money_invoice") == []
     allowed = set() if network.is_live else {"make_invoice"}
     assert set(wallet.asked) & MOVES <= allowed, (
         "a wallet may be asked for test money, and what it gives is not taken"
@@ -155,11 +156,11 @@ async def test_a_node_that_runs_holds_to_caps_that_were_lowered_and_to_a_permiss
     live.allow(home, public(home), FIRST, AGREED)
     pay = {"invoice": wallet.invoice(20), "most_sat": 20}
     async with core_of(home, relay.url, serve=True, provider={"pricing": "paid"}) as core:
-        node, takings = LocalNode(core), core._takings()
-        assert takings is not None
+        node, taken = LocalNode(core), takings(core.opened)
+        assert taken is not None
         live.allow(home, public(home), Agreed(10, 100, 1_000), "10 100 1000")
         assert (await result_of(node, "status"))["spending"]["most_payment_msat"] == 10_000
-        assert core.sender is not None and core.sender.most == Msat(10_000)
+        assert core.opened.money is not None and core.opened.money.sender.most == Msat(10_000)
         with pytest.raises(PylonError, match="limit_payment"):
             await result_of(node, "wallet-pay", pay)
         live.withdraw(home)
@@ -171,7 +172,7 @@ async def test_a_node_that_runs_holds_to_caps_that_were_lowered_and_to_a_permiss
         with pytest.raises(SetupError, match="live money is not allowed"):
             await core.customer()
         with pytest.raises(ReceiveError) as caught:
-            await takings.receiver.issue("aa" * 32, "job", Msat(5_000), description="")
+            await taken.receiver.issue("aa" * 32, "job", Msat(5_000), description="")
         assert caught.value.code is ReceiveCode.NOT_LIVE
         assert not set(wallet.asked) & MOVES
         # So do caps that were raised, or allowed anew.
@@ -320,14 +321,14 @@ async def test_a_node_spends_up_to_the_caps_of_its_permission_and_says_what_is_u
     save_link(home, wallet.link)
     live.allow(home, public(home), Agreed(60, 200, 1_000), "60 200 1000")
     async with core_of(home, relay.url) as core:
-        assert core.allowance.caps == Agreed(60, 200, 1_000).caps
+        assert core.opened.allowance.caps == Agreed(60, 200, 1_000).caps
         paid = await result_of(LocalNode(core), "wallet-pay", {"invoice": wallet.invoice(60), "most_sat": 60})
         assert paid["state"] == "settled"
         said = (await result_of(LocalNode(core), "status"))["spending"]
         assert said == (await result_of(LocalNode(core), "wallet-balance"))["spending"]
         assert (said["hour_msat"], said["most_hour_msat"], said["most_all_msat"]) == (60_000, 80_000, 1_000_000)
         assert "60 sat of 200 sat in the last day" in spending_lines(said, "sat")[0]
-        assert core.sender.most == Msat(60_000)
+        assert core.opened.money.sender.most == Msat(60_000)
 
 
 def test_without_a_permission_live_caps_are_the_first_ones_and_test_money_has_its_own():

@@ -45,6 +45,6 @@ async def test_invoices_and_receipts_that_one_relay_throws_away_come_over_the_ot
         outcomes = await client.map([f"question number {n}" for n in range(JOBS)], deadline_s=100.0)
         assert all(isinstance(outcome, Answer) for outcome in outcomes), outcomes
         assert bad.counted["swallow"] > 0
-        assert await customer.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+        assert await customer.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
         ours, _ = await agreed(LocalNode(customer), provider.home)
         assert ours["spent_msat"] == JOBS * 1_000, "no job was done and charged twice"

@@ -75,16 +75,16 @@ class Node:
 
     def __init__(self, core: Core, machine: FakeMachine, clock: Ahead) -> None:
         self.core, self.machine, self.clock = core, machine, clock
-        self.public = core.secret.public
+        self.public = core.opened.secret.public
         self.asked = RemoteNode(core.home.socket)
 
     async def becomes(self, **readings: Any) -> None:
         self.machine.now |= readings
-        await self.core.watch.look()
+        await self.core.serving.watch.look()
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.ahead += seconds
-        await self.core.watch.look()
+        await self.core.serving.watch.look()
 
     async def status(self) -> dict[str, Any]:
         return await result_of(self.asked, "status")
@@ -163,7 +163,7 @@ async def test_a_laptop_on_battery_refuses_with_the_reason_and_serves_again_on_m
         out = " ".join((await asyncio.wait_for(shown.communicate(), 60))[0].decode().split())
         assert "paused (battery): mains power ends it" in out
         assert "in use: last input 278 h ago" in out and "heat: nominal (0 of 4)" in out
-        assert await serving.core.journal.setting("paused") == "", "a restart asks the machine anew"
+        assert await serving.core.opened.journal.setting("paused") == "", "a restart asks the machine anew"
 
         await serving.becomes(power=ON_MAINS)
         assert (await serving.status())["provider"]["paused"] == "battery", "it might be a plug that is loose"
@@ -175,7 +175,7 @@ async def test_a_laptop_on_battery_refuses_with_the_reason_and_serves_again_on_m
 async def test_what_runs_when_a_rule_begins_is_finished(tmp_path, relay, customer):
     async with node(tmp_path / "home", relay, FakeMachine()) as serving:
         taken = await customer.ask(serving.public, customer.job())
-        while not serving.core.provider.busy:
+        while not serving.core.serving.provider.busy:
             await asyncio.sleep(0.01)
         await serving.becomes(input_age_s=0.0)
         assert (await customer.refusal(await customer.ask(serving.public, customer.job()))).text == "in use"
@@ -196,7 +196,7 @@ async def test_a_node_that_starts_on_battery_is_never_seen_free(tmp_path, relay,
         async with asyncio.timeout(20):
             while not seen:
                 await asyncio.sleep(0.05)
-        assert serving.core.provider.paused == "battery"
+        assert serving.core.serving.provider.paused == "battery"
     listening.cancel()
     await subscription.close()
     assert set(seen) <= {"battery", "stopping"}

@@ -42,7 +42,7 @@ async def test_start_waits_for_a_command_says_whose_and_keeps_the_home_from_then
         with pytest.raises(HomeBusyError):
             HomeLock(home).acquire()
         async with core:
-            assert core.provider is not None
+            assert core.serving is not None
             with pytest.raises(HomeBusyError):
                 HomeLock(home).acquire()
         after = HomeLock(home)

@@ -138,7 +138,7 @@ async def test_a_story_that_is_taken_back_is_paid_as_far_as_it_was_heard_and_the
         assert isinstance(answer, Answer)
         assert len(answer.text.split()) == 150
         await agreed(LocalNode(core), stage.home("provider"))
-        assert await core.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+        assert await core.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
 
 
 async def test_a_story_that_is_taken_back_before_it_is_heard_costs_nothing_and_both_sides_know_it_at_once(stage):
@@ -172,7 +172,7 @@ async def test_a_provider_that_dies_with_the_receipt_in_hand_publishes_the_same_
         [(signed,)] = ask(stage.provider, "SELECT result FROM job")
         await programs.start(stage.provider, stage.stack)
         await agreed(LocalNode(core), stage.home("provider"))
-        published = await core.pool.query((Filter(kinds=frozenset({6940})),))
+        published = await core.opened.pool.query((Filter(kinds=frozenset({6940})),))
         assert [event.id for event in published] == [json.loads(signed)["id"]]
 
 
@@ -196,7 +196,7 @@ async def test_a_provider_that_dies_while_it_streams_charges_for_what_it_sent_wh
         [(charge, _, written)] = charges(stage)
         assert written >= sent > 0
         assert ours["spent_msat"] == theirs["earned_msat"] == charge > 100
-        assert await core.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+        assert await core.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
 
 
 TAKES_BACK_AND_DIES = """
@@ -230,4 +230,4 @@ async def test_a_customer_that_dies_after_it_took_a_job_back_books_the_receipt_w
     async with stage.core() as core:
         ours, _ = await agreed(LocalNode(core), stage.home("provider"))
         assert ours["spent_msat"] == charges(stage)[0][0] > 100
-        assert await core.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
+        assert await core.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []

@@ -12,8 +12,9 @@ from pylon.cli.main import app
 from pylon.money.payments import payees as payee_store
 from pylon.money.schema import MONEY
 from pylon.node import identity
-from pylon.node.core import SCHEMAS, Core
+from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 
@@ -107,4 +108,4 @@ async def test_a_node_that_runs_is_told(home):
         )
         said, _ = await asyncio.wait_for(program.communicate(), 60)
         assert (program.returncode, orjson.loads(said)["payee"]) == (0, NEW)
-        assert (await core.database.fetch_one("SELECT payee FROM money_payee"))["payee"] == NEW
+        assert (await core.opened.database.fetch_one("SELECT payee FROM money_payee"))["payee"] == NEW

@@ -24,8 +24,9 @@ from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.store import Payment
 from pylon.node.calls.control import result_of
-from pylon.node.core import SCHEMAS, Core
+from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
 from pylon.node.session import LocalNode
 from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
@@ -224,16 +225,16 @@ async def test_beside_a_node_that_runs_it_is_that_node_that_decides(home):
     async with Core(home, settings.parse({"relays": [NOWHERE]}), serve=False) as core:
         code, said = await program("wallet", "decide", HASH, "--preimage", PREIMAGE.hex(), "--json")
         assert (code, orjson.loads(said)["state"]) == (0, "settled")
-        assert (await payment_store.get(core.database, HASH)).state is PaymentState.SETTLED
+        assert (await payment_store.get(core.opened.database, HASH)).state is PaymentState.SETTLED
         # What waits for it in that node hears of it.
-        assert core.sender is not None
-        assert [one.payment_hash for one in await core.sender.check()] == [HASH]
+        assert core.opened.money is not None
+        assert [one.payment_hash for one in await core.opened.money.sender.check()] == [HASH]
 
 
 async def test_what_a_dead_process_was_sending_is_unknown_as_soon_as_anybody_looks(home):
     died = await unknown(home, b"\x09" * 32, age_s=7_200, state="sending")
     async with Core(home, settings.parse({"relays": [NOWHERE]}), serve=False) as core:
-        assert (await payment_store.get(core.database, died)).state is PaymentState.UNKNOWN
+        assert (await payment_store.get(core.opened.database, died)).state is PaymentState.UNKNOWN
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------

@@ -1,17 +1,17 @@
 """The calls of a core about its household: `invite`, `household`, `household-remove`."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pylon.errors import MalformedError, SetupError, UnreachableError, UsageError, WireError
 from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.household.address import invited, own_relay
-from pylon.node.household.inviting import Joined
+from pylon.node.household.inviting import Head, Joined
+from pylon.node.household.members import Household
 from pylon.nostr.bech32 import nip19
 from pylon.relay_url import normalize_relay_url
-
-if TYPE_CHECKING:
-    from pylon.node.core import Core
+from pylon.sections import Config
 
 MOST_INVITES = 20
 MOST_MINUTES = 24 * 60
@@ -19,72 +19,87 @@ MOST_MINUTES = 24 * 60
 OPEN_S = 5.0
 
 
-async def invite(core: "Core", params: dict[str, Any]) -> Answers:
-    """Events `{"code", "expires_at"}`, then `{"joined", "name"}` each time; the result counts."""
-    count, minutes = int(params.get("count", 1)), int(params.get("minutes", 10))
-    if not 1 <= count <= MOST_INVITES or not 1 <= minutes <= MOST_MINUTES:
-        raise UsageError(f"up to {MOST_INVITES} invites at a time, for up to {MOST_MINUTES} minutes")
-    if core.provider is not None and not core.provider.settings.only_trusted and not core.config.household.strangers:
-        raise UsageError(
-            "this node serves everybody, and a household keeps to its members",
-            hint="Stop it, and start it again with `pylon start --relay`. A `pylon relay` that holds the port has to"
-            " end first.",
-        )
-    hub = core.hub or own_relay(core.config.relay)
-    relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(core.pool.urls, hub)
-    await _heard(core)
-    head = core.head()
-    expires_at = int(core.clock.wall()) + 60 * minutes
-    joined = 0
-    async with aclosing(head.invite(count, 60 * minutes, relays, str(params.get("name") or ""))) as steps:
-        async for step in steps:
-            if isinstance(step, Joined):
-                joined += 1
-                yield Event({"joined": nip19.npub(step.key), "name": step.name})
-            else:
-                yield Event({"code": step, "expires_at": expires_at})
-    yield Result({"joined": joined, "invites": count})
+class HouseholdCalls:
+    """`hub` is where the household's relay listens that runs beside this node, or empty. `only_trusted` says whom it
+    serves, None that it serves nobody. `how` gives a row of each member.
+    """
 
+    def __init__(
+        self,
+        head: Head,
+        config: Config,
+        *,
+        hub: str,
+        only_trusted: bool | None,
+        how: Callable[[Household], Awaitable[list[dict[str, Any]]]],
+    ) -> None:
+        self._head = head
+        self._config = config
+        self._hub = hub
+        self._only_trusted = only_trusted
+        self._how = how
 
-async def _heard(core: "Core") -> None:
-    """Whoever is invited must reach this machine. Raises `UnreachableError` where no relay of it runs."""
-    known = core.household.get()
-    if known is not None and known.head != core.secret.public:
-        # A member is told that it cannot invite, whatever runs.
-        return
-    try:
-        await core.pool.wait_open(OPEN_S)
-    except UnreachableError as error:
-        raise UnreachableError(
-            str(error), hint="An invite needs the household's relay: `pylon start --relay` here first, then invite."
-        ) from error
+    async def invite(self, params: dict[str, Any]) -> Answers:
+        """Events `{"code", "expires_at"}`, then `{"joined", "name"}` each time; the result counts."""
+        count, minutes = int(params.get("count", 1)), int(params.get("minutes", 10))
+        if not 1 <= count <= MOST_INVITES or not 1 <= minutes <= MOST_MINUTES:
+            raise UsageError(f"up to {MOST_INVITES} invites at a time, for up to {MOST_MINUTES} minutes")
+        if self._only_trusted is False and not self._config.household.strangers:
+            raise UsageError(
+                "this node serves everybody, and a household keeps to its members",
+                hint="Stop it, and start it again with `pylon start --relay`. A `pylon relay` that holds the port has"
+                " to end first.",
+            )
+        head, hub = self._head, self._hub or own_relay(self._config.relay)
+        relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(head.pool.urls, hub)
+        await self._heard()
+        expires_at = int(head.clock.wall()) + 60 * minutes
+        joined = 0
+        async with aclosing(head.invite(count, 60 * minutes, relays, str(params.get("name") or ""))) as steps:
+            async for step in steps:
+                if isinstance(step, Joined):
+                    joined += 1
+                    yield Event({"joined": nip19.npub(step.key), "name": step.name})
+                else:
+                    yield Event({"code": step, "expires_at": expires_at})
+        yield Result({"joined": joined, "invites": count})
 
+    async def household(self, _: dict[str, Any]) -> Answers:
+        """The members and how they do."""
+        known = self._head.file.get()
+        if known is None:
+            raise SetupError(
+                "this machine is in no household", hint="`pylon invite` begins one, `pylon join` enters one."
+            )
+        yield Result({"relays": list(known.relays), "members": await self._how(known)})
 
-async def household(core: "Core", _: dict[str, Any]) -> Answers:
-    """The members and how they do."""
-    known = core.household.get()
-    if known is None:
-        raise SetupError(
-            "this machine is in no household", hint="`pylon invite` begins one, `pylon join` enters one."
-        )
-    rows = await (await core.customer()).members(known)
-    yield Result({"relays": list(known.relays), "members": rows})
+    async def remove(self, params: dict[str, Any]) -> Answers:
+        """Takes a member out."""
+        try:
+            known = self._head.file.get()
+            key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
+        except WireError as error:
+            raise UsageError(
+                "this is no member's public key, nor how one alone of them begins",
+                hint="Not the name, but the key: `pylon status --all` shows it.",
+            ) from error
+        if not await self._head.remove(key):
+            raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
+        yield Result({"removed": nip19.npub(key)})
 
-
-async def remove(core: "Core", params: dict[str, Any]) -> Answers:
-    """Takes a member out."""
-    try:
-        known = core.household.get()
-        key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
-    except WireError as error:
-        raise UsageError(
-            "this is no member's public key, nor how one alone of them begins",
-            hint="Not the name, but the key: `pylon status --all` shows it.",
-        ) from error
-    removed = await core.head().remove(key)
-    if not removed:
-        raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
-    yield Result({"removed": nip19.npub(key)})
+    async def _heard(self) -> None:
+        """Whoever is invited must reach this machine. Raises `UnreachableError` where no relay of it runs."""
+        known = self._head.file.get()
+        if known is not None and known.head != self._head.secret.public:
+            # A member is told that it cannot invite, whatever runs.
+            return
+        try:
+            await self._head.pool.wait_open(OPEN_S)
+        except UnreachableError as error:
+            raise UnreachableError(
+                str(error),
+                hint="An invite needs the household's relay: `pylon start --relay` here first, then invite.",
+            ) from error
 
 
 def _relay(url: str) -> str:

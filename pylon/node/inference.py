@@ -1,0 +1,31 @@
+"""The model of this machine, loaded for a node."""
+
+from contextlib import AsyncExitStack
+
+from pylon.clock import Clock
+from pylon.inference.capacity import load_capacity
+from pylon.inference.child.supervisor import ChildLimits
+from pylon.inference.service import InferenceService
+from pylon.node.home import Home
+from pylon.node.settings import engine_spec
+from pylon.sections import Config
+
+
+async def open_inference(stack: AsyncExitStack, home: Home, config: Config, clock: Clock) -> InferenceService:
+    """Starts the child that loads it; it ends with `stack`. Raises `ModelError`."""
+    spec = engine_spec(home, config)
+    inference = InferenceService(
+        spec,
+        clock,
+        limits=ChildLimits(unload_s=config.inference.unload_after_s),
+        expected=_expected_speed(home, spec.model),
+    )
+    await inference.start()
+    stack.push_async_callback(inference.close)
+    return inference
+
+
+def _expected_speed(home: Home, model: str) -> tuple[float, float]:
+    """What `pylon bench engine` measured here: told to customers until the engine has shown its own speed."""
+    known = load_capacity(home.capacity_file, model)
+    return (known.tokens_in_per_s, known.tokens_out_per_s) if known is not None else (0.0, 0.0)

@@ -1,0 +1,167 @@
+"""A home that a process has to itself, opened: its key, its database, its wallet and its relays.
+
+What serves, what asks and the calls between them each take one of these. The wallet is connected here alone, behind
+the lock of its link and what its owner allowed.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from pylon.clock import Clock
+from pylon.errors import SetupError
+from pylon.money.network import Network
+from pylon.money.payments.sender import Sender
+from pylon.money.schema import MONEY
+from pylon.money.wallet import Wallet
+from pylon.node.home import Home
+from pylon.node.household.address import local, own_relay
+from pylon.node.household.lan import neighbourhood, reach
+from pylon.node.household.members import HouseholdFile, relay_urls
+from pylon.node.wallet.link_lock import LinkLock
+from pylon.node.wallet.live import Allowance, permission
+from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
+from pylon.nostr.crypto.nip44 import ConversationKeys
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
+from pylon.provider.journal import Journal
+from pylon.provider.rows import SCHEMA
+from pylon.sections import Config
+from pylon.store.database import Database
+from pylon.store.group import GroupCommit
+from pylon.swarm.schema import SWARM
+
+SCHEMAS = (SCHEMA, MONEY, SWARM)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMoney:
+    """The wallet that was connected when the home was opened, and what pays from it."""
+
+    wallet: Wallet
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHome:
+    """Made by `open`. What its stack has closed is of no use any more."""
+
+    home: Home
+    config: Config
+    clock: Clock
+    # In Unix seconds, and by the clock that is never set.
+    opened_at: float
+    booted_at: float
+    secret: SecretKey
+    keys: ConversationKeys
+    # The members, as the file says now.
+    household: HouseholdFile
+    # What may be spent, which a person changes while this runs.
+    allowance: Allowance
+    database: Database
+    group: GroupCommit
+    journal: Journal
+    pool: RelayPool
+    # None where no wallet was connected.
+    money: OpenMoney | None
+
+    @classmethod
+    async def open(
+        cls,
+        stack: AsyncExitStack,
+        home: Home,
+        config: Config,
+        secret: SecretKey,
+        household: HouseholdFile,
+        clock: Clock,
+        *,
+        hub: str,
+    ) -> Self:
+        """Opens it for whoever holds its lock; `stack` closes what was opened, also where this fails.
+
+        `hub` is where the household's relay listens that runs beside it, or empty. Raises `LinkBusyError` when
+        another home has its wallet link open, `SetupError` for a permission that others may write, and when database,
+        wallet link or household cannot be used.
+        """
+        opened_at, booted_at = clock.wall(), clock.boot()
+        keys = ConversationKeys(secret)
+        # One that others may write ends the start.
+        permission(home, secret.public)
+        allowance = Allowance(home, secret.public)
+        database = await Database.open(home.database, SCHEMAS, label=home.network)
+        stack.push_async_callback(database.close)
+        money = await _open_money(stack, home, config, database, allowance, clock)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        pool = await _open_pool(stack, config, secret, household, clock, hub)
+        return cls(
+            home=home,
+            config=config,
+            clock=clock,
+            opened_at=opened_at,
+            booted_at=booted_at,
+            secret=secret,
+            keys=keys,
+            household=household,
+            allowance=allowance,
+            database=database,
+            group=group,
+            journal=Journal(database, group),
+            pool=pool,
+            money=money,
+        )
+
+    @property
+    def network(self) -> Network:
+        """Whose money it is."""
+        return Network(self.config.network)
+
+    @property
+    def wallet(self) -> Wallet | None:
+        """The wallet, if there is one."""
+        return None if self.money is None else self.money.wallet
+
+    def need_permission(self, instead: str) -> None:
+        """Raises `SetupError`, with what to do `instead`, where money is live and nobody allowed that."""
+        if self.network.is_live and not self.allowance.live:
+            raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
+
+    def need_money(self) -> OpenMoney:
+        """Wallet and sender. Raises `SetupError` where no wallet was connected when this was opened."""
+        if self.money is None:
+            raise lack_of_wallet(self.home)
+        return self.money
+
+
+async def _open_money(
+    stack: AsyncExitStack, home: Home, config: Config, database: Database, allowance: Allowance, clock: Clock
+) -> OpenMoney | None:
+    link = load_link(home)
+    if link is None:
+        return None
+    lock = LinkLock(home, link)
+    lock.acquire()
+    stack.callback(lock.release)
+    network, also_called = Network(config.network), config.wallet.also_called
+    wallet = await open_wallet(
+        link, network, clock, stack, live=lambda: allowance.live, also_called=also_called
+    )  # fmt: skip
+    sender = Sender(database, wallet, allowance, clock)
+    stack.push_async_callback(sender.close)
+    await sender.outcomes.recover()
+    return OpenMoney(wallet, sender)
+
+
+async def _open_pool(
+    stack: AsyncExitStack, config: Config, secret: SecretKey, file: HouseholdFile, clock: Clock, hub: str
+) -> RelayPool:
+    household = file.get()
+    hub = hub or ("" if household is None else own_relay(config.relay))
+    urls = relay_urls(config.relays, household, secret.public, local(hub))
+    pool = RelayPool(urls, secret=secret, clock=clock)
+    pool.start()
+    stack.push_async_callback(pool.close)
+    if household is not None and household.head != secret.public:
+        await reach(pool, household, neighbourhood(config))
+    return pool
