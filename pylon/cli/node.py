@@ -251,7 +251,10 @@ async def _drain(as_json: bool) -> None:
             if isinstance(answer, Event):
                 left = answer.data
                 progress.update(task, description=f"{left['running']} running, {left['queued']} waiting")
-            elif as_json:
+                continue
+            if not answer.data["drained"]:
+                raise PylonError("it takes jobs on again: `pylon resume` ended this", hint="Drain it once more.")
+            if as_json:
                 print_json(answer.data)
             else:
                 out.print("drained: nothing is left, and nothing new is taken")

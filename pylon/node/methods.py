@@ -162,14 +162,16 @@ class Methods:
         provider = self._need_serving().provider
         draining = asyncio.create_task(provider.drain(timeout=float("inf")))
         try:
-            while not draining.done():
-                status = await provider.status()
-                left = {"running": status.running, "queued": status.queued, "unpublished": status.unpublished}
-                yield Event(left)
+            while True:
+                yield Event(asdict(provider.left))
                 await asyncio.wait({draining}, timeout=DRAIN_REPORT_S)
+                # Of a node that was resumed there is no end to wait for: what it takes on now is no part of this.
+                if draining.done() or not provider.draining:
+                    break
+            drained = draining.done() and await draining and provider.draining
         finally:
             draining.cancel()
-        yield Result({"drained": True})
+        yield Result({"drained": drained})
 
     async def _jobs(self, params: dict[str, Any]) -> Answers:
         state = text(params, "state", "")

@@ -60,6 +60,16 @@ class ProviderStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What is still to be finished here, as memory has it."""
+
+    running: int
+    queued: int
+    # Results that no relay has said OK to.
+    unpublished: int
+
+
+@dataclass(frozen=True, slots=True)
 class Takings:
     """How payment is taken: through this wallet, on these terms, booked in this database."""
 
@@ -231,6 +241,16 @@ class Provider:
     def busy(self) -> bool:
         """Whether a job runs or waits here."""
         return bool(self._runner.running) or len(self._runner.queue) > 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether it finishes what is there and takes nothing new on, until `resume`."""
+        return self._draining
+
+    @property
+    def left(self) -> Left:
+        """How much there is to be finished. It costs nothing to ask, unlike `status`, which counts the journal."""
+        return Left(len(self._runner.running), len(self._runner.queue), self._outbox.waiting)
 
     async def status(self) -> ProviderStatus:
         """How things stand."""
