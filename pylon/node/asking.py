@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from itertools import batched
 from typing import Any
@@ -14,21 +14,21 @@ from pylon.errors import UnreachableError, UsageError
 from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import AT_ONCE, flag, job_list, number, whole
 from pylon.node.estimate import estimate
-from pylon.node.outcomes import row_of, rows_of, summary_of
+from pylon.node.map_run import MapRun
+from pylon.node.outcomes import rows_of, summary_of
 from pylon.node.so_far import so_far
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.job import JobSpec, Outcome, Progress
-from pylon.swarm.meanwhile import meanwhile
+from pylon.swarm.job import JobSpec
 from pylon.swarm.runs.asked import fault_in, spec_of
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import Reservation
 
-# How often a run says how far it is; more would cost more than it tells.
-REPORT_S = 0.1
+# Between two looks for the first provider.
+_LOOK_S = 0.1
 _LEAST_PRIORITY = -(2**63)
 
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
@@ -62,6 +62,30 @@ class Books:
             self.open.discard(journal.run)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a `map` call says."""
+
+    specs: list[JobSpec]
+    priority: int
+    deadline_s: float | None
+    stream: bool
+    dry: bool
+    kept: bool
+    resume: bool
+    pinned: bool
+
+    @property
+    def looks(self) -> bool:
+        """Whether it only looks at what a run has so far."""
+        return self.resume and self.deadline_s == 0 and not self.dry
+
+    def patience_s(self, settings: CustomerSection) -> float:
+        """How long it waits for relays and providers. A look has no time to be in time for."""
+        given = None if self.looks else self.deadline_s
+        return settings.patience_s if given is None else min(settings.patience_s, given)
+
+
 async def ask_all(
     client: SwarmClient,
     pool: RelayPool,
@@ -80,113 +104,80 @@ async def ask_all(
     one, for a run that another call has, and for one that is only looked at and not there; `UnreachableError` when no
     relay is there, or nobody who could take any.
     """
-    timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
-    pinned, dry, stream = flag(params, "pin_weights"), flag(params, "dry_run"), flag(params, "stream")
-    kept, resume = flag(params, "journal"), flag(params, "resume")
-    priority = whole(params, "priority", 0, low=_LEAST_PRIORITY)
-    deadline = number(params, "deadline_s", None)
-    specs = await _specs(params, timeout)
-    looks = resume and deadline == 0 and not dry
-    patience_s = settings.patience_s if deadline is None or looks else min(settings.patience_s, deadline)
-    if pinned or not looks:
+    wanted = await _wanted(params, settings)
+    patience_s = wanted.patience_s(settings)
+    if wanted.pinned or not wanted.looks:
         await pool.wait_open(patience_s)
         # Whoever asks the first provider it hears of gives all its jobs to that one.
         await client.caught_up(patience_s)
-    if pinned:
-        specs = await _pinned(client, specs, patience_s)
-    if looks:
-        journal = await RunJournal.find(books.database, books.group, books.clock, specs)
-        for answer in await so_far(client, journal, specs, stream=stream):
+    if wanted.pinned:
+        wanted = dataclasses.replace(wanted, specs=await _pinned(client, wanted.specs, patience_s))
+    if wanted.looks:
+        answers = _look(client, books, wanted)
+    elif wanted.dry:
+        answers = _dry_run(client, wanted, patience_s)
+    else:
+        answers = _run(client, books, wanted, reservation)
+    async with aclosing(answers):
+        async for answer in answers:
             yield answer
-        return
-    if dry:
-        await _somebody(client, patience_s)
-        yield Result(await estimate(client, specs))
-        return
-    journal = None
-    if kept or resume:
+
+
+async def _wanted(params: dict[str, Any], settings: CustomerSection) -> _Wanted:
+    timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
+    return _Wanted(
+        priority=whole(params, "priority", 0, low=_LEAST_PRIORITY),
+        deadline_s=number(params, "deadline_s", None),
+        stream=flag(params, "stream"),
+        dry=flag(params, "dry_run"),
+        kept=flag(params, "journal"),
+        resume=flag(params, "resume"),
+        pinned=flag(params, "pin_weights"),
+        # What is wrong with the others is told before a hundred thousand jobs are read.
+        specs=await _specs(params, timeout),
+    )
+
+
+async def _look(client: SwarmClient, books: Books, wanted: _Wanted) -> Answers:
+    journal = await RunJournal.find(books.database, books.group, books.clock, wanted.specs)
+    for answer in await so_far(client, journal, wanted.specs, stream=wanted.stream):
+        yield answer
+
+
+async def _dry_run(client: SwarmClient, wanted: _Wanted, patience_s: float) -> Answers:
+    await _somebody(client, patience_s)
+    yield Result(await estimate(client, wanted.specs))
+
+
+async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: Reservation | None) -> Answers:
+    journal, specs, resume = None, wanted.specs, wanted.resume
+    if wanted.kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
-    run = _Mapping(client, specs, stream=stream)
-    options = {"journal": journal, "priority": priority, "deadline_s": deadline, "reservation": reservation}
+    taken_up = journal is not None and journal.taken_up
+    run = MapRun(client, specs, stream=wanted.stream)
     # It has ended before another call may take it up.
     with books.held(journal):
-        if journal is None or not journal.taken_up:
+        if not taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
             yield Event(run.told())
-        async with aclosing(run.run(**options)) as events:
+        mapped = run.run(
+            journal=journal, priority=wanted.priority, deadline_s=wanted.deadline_s, reservation=reservation
+        )
+        async with aclosing(mapped) as events:
             async for event in events:
                 yield event
-    result = {
-        "resumed": journal is not None and journal.taken_up,
-        **await summary_of(run.outcomes, run.wall_s, run.msat),
-    }
+    result = {"resumed": taken_up, **await summary_of(run.outcomes, run.wall_s, run.msat)}
     if reservation is not None:
         result["most_msat"] = max(result["paid_msat"], reservation.most_msat)
-    if not stream:
+    if not wanted.stream:
         result["outcomes"] = await rows_of(run.outcomes)
     yield Result(result)
-
-
-class _Mapping:
-    """One run of `map`, told as events."""
-
-    def __init__(self, client: SwarmClient, specs: Sequence[JobSpec], *, stream: bool) -> None:
-        self.stream = stream
-        self.outcomes: list[Outcome] = []
-        self.wall_s = 0.0
-        self._client = client
-        self._specs = specs
-        self._latest = Progress(len(specs), 0, 0, 0)
-        self._fresh: list[dict[str, Any]] = []
-        self._came = asyncio.Event()
-
-    async def run(self, **options: Any) -> AsyncGenerator[Event]:
-        """Runs it; events until it is done."""
-        started = time.monotonic()
-        on_outcome = self._outcome_came if self.stream else None
-        mapping = self._client.map(self._specs, on_progress=self._progressed, on_outcome=on_outcome, **options)
-        async with meanwhile(mapping, self._came.set) as asking:
-            while not asking.done() or self._fresh:
-                if self.stream:
-                    await self._came.wait()
-                    self._came.clear()
-                else:
-                    await asyncio.wait({asking}, timeout=REPORT_S)
-                yield Event(self.told())
-            self.outcomes = await asking
-        self.wall_s = time.monotonic() - started
-
-    @property
-    def msat(self) -> int:
-        """What it was charged, second opinions and what was not used included."""
-        return self._latest.msat
-
-    def told(self) -> dict[str, Any]:
-        """How far it is, and with `stream` the outcomes that were not told yet."""
-        now = self._latest
-        event: dict[str, Any] = {
-            "done": now.answered + now.failed,
-            "failed": now.failed,
-            "msat": now.msat,
-            "in_flight": now.in_flight,
-            "providers": len(self._client.directory),
-        }
-        if self._fresh:
-            event["outcomes"], self._fresh = self._fresh, []
-        return event
-
-    def _progressed(self, now: Progress) -> None:
-        self._latest = now
-
-    def _outcome_came(self, index: int, outcome: Outcome) -> None:
-        self._fresh.append(row_of(index, outcome))
-        self._came.set()
 
 
 async def _somebody(client: SwarmClient, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while not len(client.directory) and time.monotonic() < deadline:  # noqa: ASYNC110 - it tells nobody who waits
-        await asyncio.sleep(REPORT_S)
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) -> list[JobSpec]:

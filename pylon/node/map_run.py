@@ -1,0 +1,71 @@
+"""A run of `map` that goes on: how far it is, as the events of its call."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from pylon.node.calls.control import Event
+from pylon.node.outcomes import row_of
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import JobSpec, Outcome, Progress
+from pylon.swarm.meanwhile import meanwhile
+
+# How often a run says how far it is; more would cost more than it tells.
+REPORT_S = 0.1
+
+
+class MapRun:
+    """With `stream`, its events bring the outcomes."""
+
+    def __init__(self, client: SwarmClient, specs: Sequence[JobSpec], *, stream: bool) -> None:
+        self._stream = stream
+        self.outcomes: list[Outcome] = []
+        self.wall_s = 0.0
+        self._client = client
+        self._specs = specs
+        self._latest = Progress(len(specs), 0, 0, 0)
+        self._fresh: list[dict[str, Any]] = []
+        self._came = asyncio.Event()
+
+    async def run(self, **options: Any) -> AsyncGenerator[Event]:
+        """Runs it; events until it is done."""
+        started = time.monotonic()
+        on_outcome = self._outcome_came if self._stream else None
+        mapping = self._client.map(self._specs, on_progress=self._progressed, on_outcome=on_outcome, **options)
+        async with meanwhile(mapping, self._came.set) as asking:
+            while not asking.done() or self._fresh:
+                if self._stream:
+                    await self._came.wait()
+                    self._came.clear()
+                else:
+                    await asyncio.wait({asking}, timeout=REPORT_S)
+                yield Event(self.told())
+            self.outcomes = await asking
+        self.wall_s = time.monotonic() - started
+
+    @property
+    def msat(self) -> int:
+        """What it was charged, second opinions and what was not used included."""
+        return self._latest.msat
+
+    def told(self) -> dict[str, Any]:
+        """How far it is, and with `stream` the outcomes that were not told yet."""
+        now = self._latest
+        event: dict[str, Any] = {
+            "done": now.answered + now.failed,
+            "failed": now.failed,
+            "msat": now.msat,
+            "in_flight": now.in_flight,
+            "providers": len(self._client.directory),
+        }
+        if self._fresh:
+            event["outcomes"], self._fresh = self._fresh, []
+        return event
+
+    def _progressed(self, now: Progress) -> None:
+        self._latest = now
+
+    def _outcome_came(self, index: int, outcome: Outcome) -> None:
+        self._fresh.append(row_of(index, outcome))
+        self._came.set()
