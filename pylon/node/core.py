@@ -143,9 +143,7 @@ class Core:
             self._exit, self.home, self.config, secret, self._household, self._clock, hub=self._hub
         )
         if self._serve:
-            self.serving = await open_serving(
-                self._exit, opened, attended=self._attended, machine=self._machine
-            )  # fmt: skip
+            self.serving = await open_serving(self._exit, opened, attended=self._attended, machine=self._machine)
         self._exit.push_async_callback(self._close_customer)
         following = follow(opened.pool, secret, opened.keys, self._household, self._household_changed)
         beside(self._exit, following, "household")
@@ -154,9 +152,7 @@ class Core:
         self._exit.push_async_callback(self.control.close)
 
     def _methods(self, opened: OpenHome) -> Methods:
-        head = Head(
-            opened.secret, opened.keys, opened.pool, self._household, opened.clock, self._household_changed
-        )  # fmt: skip
+        head = Head(opened.secret, opened.keys, opened.pool, self._household, opened.clock, self._household_changed)
         only_trusted = None if self.serving is None else self.serving.provider.settings.only_trusted
         return Methods(
             opened,

@@ -144,9 +144,7 @@ async def _open_money(
     lock.acquire()
     stack.callback(lock.release)
     network, also_called = Network(config.network), config.wallet.also_called
-    wallet = await open_wallet(
-        link, network, clock, stack, live=lambda: allowance.live, also_called=also_called
-    )  # fmt: skip
+    wallet = await open_wallet(link, network, clock, stack, live=lambda: allowance.live, also_called=also_called)
     sender = Sender(database, wallet, allowance, clock)
     stack.push_async_callback(sender.close)
     await sender.outcomes.recover()

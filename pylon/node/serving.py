@@ -67,6 +67,4 @@ def takings(opened: OpenHome) -> Takings | None:
 
 def _receiver(opened: OpenHome, wallet: Wallet) -> Receiver:
     allowance = opened.allowance
-    return Receiver(
-        opened.database, wallet, opened.clock, network=opened.network, live=lambda: allowance.live
-    )  # fmt: skip
+    return Receiver(opened.database, wallet, opened.clock, network=opened.network, live=lambda: allowance.live)

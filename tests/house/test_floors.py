@@ -2,6 +2,7 @@
 
 import ast
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ PACKAGES = {
     "provider": ["owner", "payments", "work", "intake"],
     "swarm": ["providers", "dispatch", "spending", "checks", "runs", "wire"],
 }
+# Files that hold each other's values, each circle one idea in several files. No others know each other.
+CIRCLES = [
+    {f"swarm/dispatch/{name}.py" for name in ("lane", "means", "slot", "standing", "waiting")},
+    {"relay/reading.py", "relay/shared.py"},
+    {"bench/simulation/machine.py", "bench/simulation/world.py"},
+]
 # What reads sockets, clocks or disks: no file that decides may import it.
 EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
@@ -196,6 +203,29 @@ def test_packages_of_a_room_use_those_before_them_alone(room):
             if part[:2] == ["pylon", room] and len(part) > 2 and part[2] in order:
                 package, own = part[2], path.parent.name
                 assert order.index(package) <= order.index(own), f"{own}/{path.name} imports {package}"
+
+
+def files_imported(path: Path) -> set[str]:
+    """Also those that it imports for its types alone, or inside of a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found.update(f"{'/'.join(name.split('.')[1:])}.py" for name in names if name.startswith("pylon."))
+    return found
+
+
+def test_no_file_imports_one_that_imports_it_whatever_for():
+    users = {str(path.relative_to(PACKAGE)): files_imported(path) for path in files()}
+    for circle in CIRCLES:
+        for name in circle:
+            users[name] -= circle
+    # Raises `CycleError`, which names the files.
+    TopologicalSorter(users).prepare()
 
 
 @pytest.mark.parametrize("name", DECIDERS)
