@@ -245,7 +245,7 @@ class Provider:
     @property
     def draining(self) -> bool:
         """Whether it finishes what is there and takes nothing new on, until `resume`."""
-        return self._draining
+        return self._closed.draining
 
     @property
     def left(self) -> Left:

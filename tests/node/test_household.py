@@ -363,7 +363,7 @@ async def test_who_is_expelled_while_the_customers_side_opens_is_nobodys_own_any
             return await load(*arguments, **options)
 
         monkeypatch.setattr(reputation_store, "load", slow)
-        asked = (await core.customer()).client.settings
+        asked = (await core.customer()).client.circle
     assert asked.own == {head}, "an own machine is not checked, and not paid"
     assert asked.allow == {head}, "and it is sent prompts"
 
@@ -387,7 +387,7 @@ async def test_who_is_expelled_is_nobodys_own_before_the_others_are_told_of_it(t
             result_of(LocalNode(core), "household-remove", {"key": nip19.npub(MEMBER.public)})
         )
         await asyncio.wait_for(told.wait(), 30)
-        assert client.settings.own == client.settings.allow == {head, OTHER.public}
+        assert client.circle.own == client.circle.allow == {head, OTHER.public}
         removing.cancel()
         await asyncio.gather(removing, return_exceptions=True)
 
